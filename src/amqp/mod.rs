@@ -1,0 +1,46 @@
+//! The queue door: tasks from RabbitMQ, events to RabbitMQ. Runs tasks through a [`TaskRunner`] that `app` hands in.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::document::Document;
+use crate::error::Failure;
+
+/// How a task ended.
+#[derive(Debug, Clone)]
+pub enum TaskOutcome {
+    /// The sync response body: `images`, `filenames`, `stats`, `outputs`, ...
+    Success(Document),
+    /// Why not; [`Failure::transient`] decides about putting it back.
+    Failed(Failure),
+}
+
+/// Runs prompts for the queue.
+#[async_trait::async_trait]
+pub trait TaskRunner: Send + Sync {
+    /// Runs a task to its end. `body` is a `POST /prompt` body, `id` the task's id. Cancelling `give_back` (shutdown,
+    /// channel lost before the start) ends it as a transient failure as soon as possible.
+    async fn run(&self, id: &str, body: Map<String, Value>, give_back: CancellationToken) -> TaskOutcome;
+    /// True while tasks may be taken: ComfyUI up and warm, not draining.
+    fn ready(&self) -> watch::Receiver<bool>;
+    /// Prompts in flight from any door, and the id of the one that runs.
+    fn load(&self) -> Load;
+}
+
+/// What the heartbeat tells of the work at hand.
+#[derive(Debug, Clone, Default)]
+pub struct Load {
+    /// Prompts in flight here that have not ended.
+    pub in_flight: usize,
+    /// ComfyUI's own queue.
+    pub queue_size: u64,
+    /// The id of the prompt that runs.
+    pub current: Option<Arc<str>>,
+    /// Shutting down.
+    pub draining: bool,
+    /// ComfyUI is up and warm.
+    pub available: bool,
+}

@@ -1,0 +1,1 @@
+//! The child process: spawning, output, readiness, stopping.

@@ -1,0 +1,73 @@
+//! The configuration: read once from the environment, checked completely, passed on in one small struct per concern.
+//!
+//! Nothing outside this module reads the environment. [`variables::VARIABLES`] names and documents every variable;
+//! README's table and `comfyui-api check` are made from it.
+
+mod reader;
+mod secret;
+mod sections;
+pub mod variables;
+
+pub use reader::{ConfigError, Env, ProcessEnv, Reader};
+pub use secret::{Secret, public, public_url};
+pub use sections::{
+    AmqpConfig, AzureConfig, CacheConfig, ComfyConfig, EventsConfig, GuardConfig, HfConfig, HttpAuthHeader, InstanceConfig, LogConfig, LogFormat,
+    ManifestConfig, MediaConfig, PromptConfig, ProxyConfig, S3Config, ServerConfig, StorageConfig, WarmupSource, WebhookConfig, WorkflowConfig,
+};
+
+/// The whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The HTTP door.
+    pub server: ServerConfig,
+    /// Log level and form.
+    pub log: LogConfig,
+    /// The ComfyUI that is started or attached to.
+    pub comfy: ComfyConfig,
+    /// How prompts are treated.
+    pub prompt: PromptConfig,
+    /// Downloads, uploads, cache, credentials.
+    pub storage: StorageConfig,
+    /// Conversion by ffmpeg.
+    pub media: MediaConfig,
+    /// Webhooks for prompts.
+    pub webhook: WebhookConfig,
+    /// System events and their metadata.
+    pub events: EventsConfig,
+    /// RabbitMQ; `None` when it is not configured.
+    pub amqp: Option<AmqpConfig>,
+    /// Endpoints made from files.
+    pub workflow: WorkflowConfig,
+    /// What is installed before ComfyUI starts.
+    pub manifest: ManifestConfig,
+}
+
+impl Config {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// All problems found, not only the first.
+    pub fn from_env(env: &dyn Env) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(env);
+        let comfy = ComfyConfig::read(&mut reader);
+        let server = ServerConfig::read(&mut reader);
+        let config = Self {
+            log: LogConfig::read(&mut reader),
+            prompt: PromptConfig::read(&mut reader),
+            storage: StorageConfig::read(&mut reader),
+            media: MediaConfig::read(&mut reader),
+            webhook: WebhookConfig::read(&mut reader),
+            events: EventsConfig::read(&mut reader),
+            amqp: AmqpConfig::read(&mut reader, server.port),
+            workflow: WorkflowConfig::read(&mut reader),
+            manifest: ManifestConfig::read(&mut reader),
+            comfy,
+            server,
+        };
+        let problems = reader.into_problems();
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError(problems)) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! A JSON document some of whose strings are files: base64 of a 1 GiB video must not sit in memory.
+//!
+//! A [`Document`] is text with holes for files. It knows its length beforehand, can be streamed any number of times (a
+//! webhook is hashed once and sent as often as needed), and keeps what its files need alive through its keeper.
+
+use std::any::Any;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base64::Engine;
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use serde_json::Value;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+
+/// Raw bytes encoded at a time: a multiple of 3, so that chunks join without padding; 192 KiB is 256 KiB of base64.
+const CHUNK: usize = 192 * 1024;
+
+#[derive(Debug, Clone)]
+enum Part {
+    Text(Bytes),
+    /// Becomes a quoted base64 string.
+    File {
+        path: PathBuf,
+        size: u64,
+    },
+}
+
+/// JSON text with holes for files. Cheap to clone.
+#[derive(Clone)]
+pub struct Document {
+    parts: Arc<[Part]>,
+    len: u64,
+    /// Whatever must live as long as the document is used: usually the guard that deletes the files.
+    _keeper: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Document({} bytes)", self.len)
+    }
+}
+
+/// A file that takes the place of a string in a document.
+#[derive(Debug, Clone)]
+pub struct EmbeddedFile {
+    /// Where its bytes are.
+    pub path: PathBuf,
+    /// How many there are; the file must not change afterwards.
+    pub size: u64,
+}
+
+impl Document {
+    /// A document without files.
+    pub fn from_value(value: &Value) -> Self {
+        Self::from_text(value.to_string())
+    }
+
+    /// A document of ready-made JSON text.
+    pub fn from_text(text: impl Into<Bytes>) -> Self {
+        let text = text.into();
+        let len = text.len() as u64;
+        Self { parts: Arc::new([Part::Text(text)]), len, _keeper: None }
+    }
+
+    /// A document whose `[i]`-th placeholder, the string made by [`placeholder`], is replaced by the base64 of `files[i]`.
+    /// Placeholders that do not occur are not an error; each may occur any number of times.
+    pub fn with_files(value: &Value, mark: &str, files: &[EmbeddedFile], keeper: Option<Arc<dyn Any + Send + Sync>>) -> Self {
+        let text = Bytes::from(value.to_string());
+        let needle = format!("\"{mark}:");
+        let mut parts = Vec::new();
+        let mut rest = 0;
+        let mut search = 0;
+        while let Some(found) = find(&text[search..], needle.as_bytes()) {
+            let start = search + found;
+            let after = start + needle.len();
+            let digits = text[after..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let index = std::str::from_utf8(&text[after..after + digits]).ok().and_then(|digits| digits.parse::<usize>().ok());
+            match index.and_then(|index| files.get(index)) {
+                Some(file) if text.get(after + digits) == Some(&b'"') => {
+                    parts.push(Part::Text(text.slice(rest..start)));
+                    parts.push(Part::File { path: file.path.clone(), size: file.size });
+                    rest = after + digits + 1;
+                    search = rest;
+                }
+                _ => search = after,
+            }
+        }
+        parts.push(Part::Text(text.slice(rest..)));
+        let len = parts
+            .iter()
+            .map(|part| match part {
+                Part::Text(text) => text.len() as u64,
+                Part::File { size, .. } => size.div_ceil(3) * 4 + 2,
+            })
+            .sum();
+        Self { parts: parts.into(), len, _keeper: keeper }
+    }
+
+    /// The same document between two texts: for envelopes.
+    #[must_use]
+    pub fn surrounded(&self, prefix: impl Into<Bytes>, suffix: impl Into<Bytes>) -> Self {
+        let (prefix, suffix) = (prefix.into(), suffix.into());
+        let len = self.len + (prefix.len() + suffix.len()) as u64;
+        let parts = std::iter::once(Part::Text(prefix)).chain(self.parts.iter().cloned()).chain([Part::Text(suffix)]).collect();
+        Self { parts, len, _keeper: self._keeper.clone() }
+    }
+
+    /// Length of the whole text in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is no text at all.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The text from the beginning, file contents read as they are needed.
+    /// A file that has vanished or changed its size ends the stream with an error.
+    pub fn stream(&self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        let state = Cursor { document: self.clone(), next: 0, open: None };
+        stream::try_unfold(state, |mut state| async move { Ok(state.next_chunk().await?.map(|bytes| (bytes, state))) })
+    }
+
+    /// The whole text in memory, for small documents and for peers that take nothing else.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub async fn collect(&self) -> io::Result<Bytes> {
+        use futures_util::TryStreamExt;
+        let capacity = usize::try_from(self.len).unwrap_or(0);
+        let bytes = self.stream().try_fold(Vec::with_capacity(capacity), |mut all, chunk| async move {
+            all.extend_from_slice(&chunk);
+            Ok(all)
+        });
+        bytes.await.map(Bytes::from)
+    }
+}
+
+/// The string that [`Document::with_files`] replaces by `files[index]`. `mark` must not occur in the document otherwise: a UUID.
+pub fn placeholder(mark: &str, index: usize) -> String {
+    format!("{mark}:{index}")
+}
+
+fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
+    // Placeholders are few and `"` begins each: jumping from quote to quote is fast enough for graphs of megabytes.
+    let mut from = 0;
+    while let Some(quote) = text[from..].iter().position(|byte| *byte == needle[0]) {
+        let at = from + quote;
+        if text[at..].starts_with(needle) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+    None
+}
+
+struct OpenFile {
+    file: File,
+    left: u64,
+    opened: bool,
+}
+
+struct Cursor {
+    document: Document,
+    next: usize,
+    open: Option<OpenFile>,
+}
+
+impl Cursor {
+    async fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            if let Some(open) = &mut self.open {
+                let chunk = open.next_chunk().await?;
+                if open.left == 0 {
+                    self.open = None;
+                }
+                return Ok(Some(chunk));
+            }
+            let Some(part) = self.document.parts.get(self.next) else { return Ok(None) };
+            self.next += 1;
+            match part {
+                Part::Text(text) if text.is_empty() => {}
+                Part::Text(text) => return Ok(Some(text.clone())),
+                Part::File { size: 0, .. } => return Ok(Some(Bytes::from_static(b"\"\""))),
+                Part::File { path, size } => self.open = Some(OpenFile { file: File::open(path).await?, left: *size, opened: false }),
+            }
+        }
+    }
+}
+
+impl OpenFile {
+    async fn next_chunk(&mut self) -> io::Result<Bytes> {
+        let want = CHUNK.min(usize::try_from(self.left).unwrap_or(CHUNK));
+        let mut raw = vec![0; want];
+        self.file.read_exact(&mut raw).await?;
+        self.left -= want as u64;
+        let mut text = Vec::with_capacity(want.div_ceil(3) * 4 + 2);
+        if !self.opened {
+            self.opened = true;
+            text.push(b'"');
+        }
+        let start = text.len();
+        text.resize(start + want.div_ceil(3) * 4, 0);
+        encode(&raw, &mut text[start..]);
+        if self.left == 0 {
+            text.push(b'"');
+        }
+        Ok(Bytes::from(text))
+    }
+}
+
+fn encode(raw: &[u8], text: &mut [u8]) {
+    use base64_simd::AsOut;
+    let _ = base64_simd::STANDARD.encode(raw, text.as_out());
+}
+
+/// Base64 of a small value in memory.
+pub fn base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn files_take_the_place_of_their_placeholders() {
+        let dir = tempfile::tempdir().unwrap();
+        let sizes = [0, 1, 2, 3, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7];
+        let mut files = Vec::new();
+        let mut expected = Vec::new();
+        for (index, size) in sizes.iter().enumerate() {
+            let bytes: Vec<u8> = (0..*size).map(|i| u8::try_from(i * 31 % 251).unwrap()).collect();
+            let path = dir.path().join(index.to_string());
+            std::fs::write(&path, &bytes).unwrap();
+            files.push(EmbeddedFile { path, size: *size as u64 });
+            expected.push(base64(&bytes));
+        }
+        let images: Vec<String> = (0..sizes.len()).map(|i| placeholder("mark", i)).collect();
+        let document = Document::with_files(&json!({"a": "mark:99 \"mark:", "images": images, "z": 1}), "mark", &files, None);
+        let text = document.collect().await.unwrap();
+        assert_eq!(text.len() as u64, document.len());
+        let value: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(value, json!({"a": "mark:99 \"mark:", "images": expected, "z": 1}));
+        assert_eq!(document.collect().await.unwrap(), text, "it can be streamed again");
+    }
+
+    #[tokio::test]
+    async fn a_vanished_file_is_an_error() {
+        let files = [EmbeddedFile { path: "/nonexistent/file".into(), size: 5 }];
+        let document = Document::with_files(&json!([placeholder("m", 0)]), "m", &files, None);
+        assert!(document.collect().await.is_err());
+    }
+}

@@ -1,0 +1,191 @@
+//! What a door answers when something goes wrong: a stable code, a public sentence, and where in the request it happened.
+//!
+//! The table of codes and statuses is http-api.md's. Whatever is put into a [`Failure`] may reach a client, a webhook, an
+//! event and the log, so it must be free of secrets when it is made.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use serde_json::{Map, Value};
+
+/// The stable word of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is explained by its row in http-api.md")]
+pub enum Code {
+    InvalidRequest,
+    InvalidPrompt,
+    DownloadFailed,
+    Unauthorized,
+    NotFound,
+    MethodNotAllowed,
+    Conflict,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    ExecutionError,
+    ExecutionInterrupted,
+    UploadFailed,
+    ComfyuiUnavailable,
+    ShuttingDown,
+    Internal,
+}
+
+impl Code {
+    /// Every code, for the OpenAPI document.
+    pub const ALL: [Self; 15] = [
+        Self::InvalidRequest,
+        Self::InvalidPrompt,
+        Self::DownloadFailed,
+        Self::Unauthorized,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Conflict,
+        Self::PayloadTooLarge,
+        Self::UnsupportedMediaType,
+        Self::ExecutionError,
+        Self::ExecutionInterrupted,
+        Self::UploadFailed,
+        Self::ComfyuiUnavailable,
+        Self::ShuttingDown,
+        Self::Internal,
+    ];
+
+    const fn row(self) -> (&'static str, StatusCode) {
+        match self {
+            Self::InvalidRequest => ("invalid_request", StatusCode::BAD_REQUEST),
+            Self::InvalidPrompt => ("invalid_prompt", StatusCode::BAD_REQUEST),
+            Self::DownloadFailed => ("download_failed", StatusCode::BAD_REQUEST),
+            Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED),
+            Self::NotFound => ("not_found", StatusCode::NOT_FOUND),
+            Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
+            Self::Conflict => ("conflict", StatusCode::CONFLICT),
+            Self::PayloadTooLarge => ("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::UnsupportedMediaType => ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Self::ExecutionError => ("execution_error", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::ExecutionInterrupted => ("execution_interrupted", StatusCode::CONFLICT),
+            Self::UploadFailed => ("upload_failed", StatusCode::BAD_GATEWAY),
+            Self::ComfyuiUnavailable => ("comfyui_unavailable", StatusCode::SERVICE_UNAVAILABLE),
+            Self::ShuttingDown => ("shutting_down", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    /// The word as it stands in bodies.
+    pub const fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The status that goes with the code.
+    pub const fn status(self) -> StatusCode {
+        self.row().1
+    }
+}
+
+/// A failure that is fit to be shown.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The stable word.
+    pub code: Code,
+    /// The HTTP status; the code's own unless an endpoint's compatibility asks for another.
+    pub status: StatusCode,
+    /// One sentence: what happened, where, and what to do.
+    pub message: String,
+    /// A path into the request, such as `prompt.12.inputs.ckpt_name`.
+    pub location: Option<String>,
+    /// More, for programs.
+    pub details: Option<Value>,
+    /// ComfyUI's own `node_errors`.
+    pub node_errors: Option<Value>,
+    /// Sent as `Retry-After`.
+    pub retry_after: Option<Duration>,
+    /// Trying again elsewhere or later may succeed; AMQP puts such tasks back into the queue.
+    pub transient: bool,
+}
+
+impl Failure {
+    /// A failure with the code's own status and nothing else known.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let retry_later = matches!(code, Code::ComfyuiUnavailable | Code::ShuttingDown);
+        Self {
+            code,
+            status: code.status(),
+            message: message.into(),
+            location: None,
+            details: None,
+            node_errors: None,
+            retry_after: retry_later.then_some(Duration::from_secs(5)),
+            transient: retry_later,
+        }
+    }
+
+    /// A 400 about one field.
+    pub fn invalid(location: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidRequest, message).at(location)
+    }
+
+    /// Names the place in the request.
+    #[must_use]
+    pub fn at(mut self, location: impl Into<String>) -> Self {
+        self.location = Some(location.into());
+        self
+    }
+
+    /// Replaces the status.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Adds details for programs.
+    #[must_use]
+    pub fn with_details(mut self, details: Value) -> Self {
+        self.details = Some(details);
+        self
+    }
+
+    /// Marks that another try may succeed.
+    #[must_use]
+    pub fn transient(mut self) -> Self {
+        self.transient = true;
+        self
+    }
+
+    /// The JSON body: `error`, `code`, and whatever else is known.
+    pub fn body(&self) -> Map<String, Value> {
+        let mut body = Map::new();
+        body.insert("error".into(), self.message.clone().into());
+        body.insert("code".into(), self.code.as_str().into());
+        for (name, value) in
+            [("location", self.location.clone().map(Value::from)), ("details", self.details.clone()), ("node_errors", self.node_errors.clone())]
+        {
+            if let Some(value) = value {
+                body.insert(name.into(), value);
+            }
+        }
+        body
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The text of an error and of everything that caused it, without repetitions, on one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text.replace(['\n', '\r'], " ")
+}

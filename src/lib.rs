@@ -1,0 +1,16 @@
+//! comfyui-api: one static binary that turns ComfyUI into a production API.
+
+pub mod amqp;
+pub mod comfy;
+pub mod config;
+pub mod document;
+pub mod error;
+pub mod events;
+pub mod manifest;
+pub mod media;
+pub mod net;
+pub mod simulator;
+pub mod storage;
+pub mod telemetry;
+pub mod webhook;
+pub mod workflow;

@@ -1,0 +1,1 @@
+//! What is installed before ComfyUI starts: apt, pip, custom nodes, models.

@@ -1,0 +1,58 @@
+//! Following redirects by our own rules: credentials stay at the origin they were given for, https never becomes http.
+
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use reqwest::{Client, Response};
+use url::Url;
+
+/// As browsers do.
+const MAX_REDIRECTS: usize = 10;
+
+/// Why a request did not end in an answer that is no redirect.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The network, or the address guard.
+    #[error(transparent)]
+    Request(#[from] reqwest::Error),
+    /// The redirects themselves are at fault.
+    #[error("{0}")]
+    Redirect(String),
+}
+
+/// Sends a request without body and follows redirects. `open` headers go everywhere, `private` ones only to the first origin.
+/// Returns the answer and where it came from.
+///
+/// # Errors
+/// When a hop cannot be reached, leads from https to http, or there are too many.
+pub async fn send(client: &Client, method: Method, url: &Url, open: &HeaderMap, private: &HeaderMap) -> Result<(Response, Url), FollowError> {
+    let mut at = url.clone();
+    for _ in 0..=MAX_REDIRECTS {
+        let mut request = client.request(method.clone(), at.clone()).headers(open.clone());
+        if at.origin() == url.origin() {
+            request = request.headers(private.clone());
+        }
+        let response = request.send().await?;
+        let Some(next) = next_hop(&at, &response)? else { return Ok((response, at)) };
+        at = next;
+    }
+    Err(FollowError::Redirect(format!("more than {MAX_REDIRECTS} redirects")))
+}
+
+fn next_hop(at: &Url, response: &Response) -> Result<Option<Url>, FollowError> {
+    use StatusCode as S;
+    if !matches!(response.status(), S::MOVED_PERMANENTLY | S::FOUND | S::SEE_OTHER | S::TEMPORARY_REDIRECT | S::PERMANENT_REDIRECT) {
+        return Ok(None);
+    }
+    let Some(location) = response.headers().get(header::LOCATION) else { return Ok(None) };
+    let next = location.to_str().ok().and_then(|location| at.join(location).ok());
+    let Some(mut next) = next else { return Err(FollowError::Redirect("a redirect to something that is not a URL".to_owned())) };
+    if !matches!(next.scheme(), "http" | "https") {
+        return Err(FollowError::Redirect(format!("a redirect to {}://, which is not followed", next.scheme())));
+    }
+    if at.scheme() == "https" && next.scheme() == "http" {
+        return Err(FollowError::Redirect("a redirect from https to http, which is not followed".to_owned()));
+    }
+    // Userinfo in a Location is the server's doing, not the client's: it must not turn into an Authorization header.
+    let _ = next.set_username("");
+    let _ = next.set_password(None);
+    Ok(Some(next))
+}

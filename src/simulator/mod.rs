@@ -1,0 +1,1 @@
+//! The built-in ComfyUI stand-in: faithful protocol, fake pixels, scriptable faults.

@@ -1,0 +1,97 @@
+//! What a backend has to offer. The engine above (cache, single flight, retries, resume, parallel ranges, verification) is the
+//! same for all of them; a backend makes single attempts and says precisely how they failed.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::{Auth, Progress, StorageError, Target, UploadFile};
+
+/// A file at an origin, with the credentials to present.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The whole URL as the client gave it (userinfo and query included).
+    pub url: Url,
+    /// The credentials that apply after all rules of precedence; `None` means the backend's own configuration.
+    pub auth: Option<Auth>,
+}
+
+/// What an origin says of a file.
+#[derive(Debug, Clone, Default)]
+pub struct ObjectInfo {
+    /// Bytes of the whole file, if it says so.
+    pub size: Option<u64>,
+    /// A strong validator for `If-Range` / `If-Match`, quotes included. Weak ones are left out.
+    pub etag: Option<String>,
+    /// Byte ranges are served.
+    pub ranges: bool,
+    /// SHA-256 of the whole file in lower-case hex, if the origin promises one.
+    pub sha256: Option<String>,
+    /// Content type without parameters.
+    pub content_type: Option<String>,
+    /// File name of `Content-Disposition`, if any.
+    pub disposition_name: Option<String>,
+    /// Where redirects ended, if elsewhere.
+    pub final_url: Option<Url>,
+}
+
+/// Bytes on their way.
+pub struct ObjectStream {
+    /// What the answer said of the whole file.
+    pub info: ObjectInfo,
+    /// Which byte of the file the body begins with: 0 when the origin ignored the range.
+    pub offset: u64,
+    /// The body. An error in the middle is a [`StorageError`] whose kind says whether a retry makes sense.
+    pub body: BoxStream<'static, Result<Bytes, StorageError>>,
+}
+
+/// A range of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRange {
+    /// First byte.
+    pub start: u64,
+    /// Last byte, inclusive; `None` means to the end.
+    pub end: Option<u64>,
+}
+
+/// One kind of storage. Methods make one attempt; the engine retries.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// `http`, `s3`, `azure` or `huggingface`: for metrics and logs.
+    fn name(&self) -> &'static str;
+
+    /// Whether a URL is this backend's. The first backend in the list that claims a URL gets it.
+    fn claims(&self, url: &Url) -> bool;
+
+    /// Whether an upload target is this backend's.
+    fn takes(&self, target: &Target) -> bool;
+
+    /// Asks about a file without fetching it; this is also how credentials for a protected cached file are checked.
+    async fn head(&self, source: &Source) -> Result<ObjectInfo, StorageError>;
+
+    /// Begins to fetch a file, or a range of it; `if_match` is an etag that must still hold, else the whole file comes (offset 0)
+    /// or the error is [`super::ErrorKind::Transient`].
+    async fn open(&self, source: &Source, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError>;
+
+    /// Checks a target before anything runs: configured, well-formed, reachable by rule, able to sign if `signed`.
+    async fn check(&self, target: &Target, signed: bool) -> Result<(), StorageError>;
+
+    /// The stable URL of a file at a target (storage.md, "Uploads").
+    fn url_of(&self, target: &Target, filename: &str) -> String;
+
+    /// Uploads one file, streaming from disk.
+    async fn upload(&self, target: &Target, file: &UploadFile, progress: Option<&Progress>, cancel: &CancellationToken) -> Result<(), StorageError>;
+
+    /// Uploads the files of one prompt together, for backends where that is one act (a commit). `None` means: file by file.
+    async fn upload_together(&self, target: &Target, files: &[UploadFile], cancel: &CancellationToken) -> Option<Result<(), StorageError>> {
+        let _ = (target, files, cancel);
+        None
+    }
+
+    /// A GET URL that carries its own permission.
+    async fn sign(&self, target: &Target, filename: &str, expiry: Duration) -> Result<String, StorageError>;
+}

@@ -1,0 +1,141 @@
+//! Every metric, declared once. Names are `comfyui_api_*` with the unit in the name.
+//!
+//! The parts of the product record through the functions here, so that a name and its labels are written in one place.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Seconds, from a fast node to a long video.
+const DURATION_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
+
+/// Installs the recorder for the whole process. A second call changes nothing.
+pub fn install() {
+    HANDLE.get_or_init(|| {
+        let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), DURATION_BUCKETS);
+        let recorder = builder.map(PrometheusBuilder::build_recorder).unwrap_or_else(|_| PrometheusBuilder::new().build_recorder());
+        let handle = recorder.handle();
+        // Fails only when another recorder is there already, which can only be ours.
+        let _ = metrics::set_global_recorder(recorder);
+        handle
+    });
+}
+
+/// The Prometheus text of everything recorded, or nothing before [`install`].
+pub fn render() -> String {
+    HANDLE
+        .get()
+        .map(|handle| {
+            handle.run_upkeep();
+            handle.render()
+        })
+        .unwrap_or_default()
+}
+
+/// A prompt reached its end. `status` is `succeeded`, `failed` or `interrupted`; `source` is `http`, `amqp`, `workflow` or `warmup`.
+pub fn prompt_ended(status: &'static str, source: &'static str) {
+    metrics::counter!("comfyui_api_prompts_total", "status" => status, "source" => source).increment(1);
+}
+
+/// How long one stage of a prompt took.
+pub fn stage(stage: &'static str, took: Duration) {
+    metrics::histogram!("comfyui_api_stage_duration_seconds", "stage" => stage).record(took.as_secs_f64());
+}
+
+/// Prompts in flight here, and the length of ComfyUI's own queue.
+pub fn queue(in_flight: usize, comfyui_queue: u64) {
+    metrics::gauge!("comfyui_api_prompts_in_flight").set(in_flight as f64);
+    metrics::gauge!("comfyui_api_comfyui_queue_depth").set(comfyui_queue as f64);
+}
+
+/// A download ended. `backend` is `http`, `s3`, `azure`, `huggingface` or `git`.
+pub fn download(backend: &'static str, ok: bool, bytes: u64) {
+    metrics::counter!("comfyui_api_downloads_total", "backend" => backend, "outcome" => outcome(ok)).increment(1);
+    metrics::counter!("comfyui_api_download_bytes_total", "backend" => backend).increment(bytes);
+}
+
+/// An upload ended.
+pub fn upload(backend: &'static str, ok: bool, bytes: u64) {
+    metrics::counter!("comfyui_api_uploads_total", "backend" => backend, "outcome" => outcome(ok)).increment(1);
+    metrics::counter!("comfyui_api_upload_bytes_total", "backend" => backend).increment(bytes);
+}
+
+/// The cache's size in bytes.
+pub fn cache_size(bytes: u64) {
+    metrics::gauge!("comfyui_api_cache_size_bytes").set(bytes as f64);
+}
+
+/// A look into the cache.
+pub fn cache_lookup(hit: bool) {
+    metrics::counter!("comfyui_api_cache_lookups_total", "outcome" => if hit { "hit" } else { "miss" }).increment(1);
+}
+
+/// A file left the cache to make room.
+pub fn cache_eviction(bytes: u64) {
+    metrics::counter!("comfyui_api_cache_evictions_total").increment(1);
+    metrics::counter!("comfyui_api_cache_evicted_bytes_total").increment(bytes);
+}
+
+/// One attempt to deliver a webhook. `kind` is `v2`, `legacy` or `system`.
+pub fn webhook_attempt(kind: &'static str, ok: bool) {
+    metrics::counter!("comfyui_api_webhook_attempts_total", "kind" => kind, "outcome" => outcome(ok)).increment(1);
+}
+
+/// The final fate of a webhook: `delivered`, `failed`, `gone` or `spooled`.
+pub fn webhook_outcome(kind: &'static str, fate: &'static str) {
+    metrics::counter!("comfyui_api_webhooks_total", "kind" => kind, "outcome" => fate).increment(1);
+}
+
+/// System events that were dropped because their receiver is slow.
+pub fn event_dropped(target: &'static str, name: &str) {
+    metrics::counter!("comfyui_api_events_dropped_total", "target" => target, "event" => name.to_owned()).increment(1);
+}
+
+/// Whether the broker connection stands.
+pub fn amqp_connected(connected: bool) {
+    metrics::gauge!("comfyui_api_amqp_connected").set(f64::from(u8::from(connected)));
+}
+
+/// A task was answered: `ack`, `requeue` or `reject`.
+pub fn amqp_task(outcome: &'static str) {
+    metrics::counter!("comfyui_api_amqp_tasks_total", "outcome" => outcome).increment(1);
+}
+
+/// A message was published, or could not be.
+pub fn amqp_published(ok: bool) {
+    metrics::counter!("comfyui_api_amqp_published_total", "outcome" => outcome(ok)).increment(1);
+}
+
+/// The websocket to ComfyUI was made anew.
+pub fn websocket_reconnected() {
+    metrics::counter!("comfyui_api_websocket_reconnects_total").increment(1);
+}
+
+/// ComfyUI was started again.
+pub fn comfyui_restarted() {
+    metrics::counter!("comfyui_api_comfyui_restarts_total").increment(1);
+}
+
+/// Whether ComfyUI answers.
+pub fn comfyui_up(up: bool) {
+    metrics::gauge!("comfyui_api_comfyui_up").set(f64::from(u8::from(up)));
+}
+
+/// Resident memory of this process in bytes, and its open file descriptors; read when metrics are asked for.
+pub fn process() {
+    if let Ok(statm) = std::fs::read_to_string("/proc/self/statm")
+        && let Some(pages) = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok())
+    {
+        metrics::gauge!("comfyui_api_process_resident_memory_bytes").set((pages * 4096) as f64);
+    }
+    if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
+        metrics::gauge!("comfyui_api_process_open_fds").set(entries.count() as f64);
+    }
+}
+
+const fn outcome(ok: bool) -> &'static str {
+    if ok { "success" } else { "failure" }
+}

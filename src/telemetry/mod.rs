@@ -1,0 +1,4 @@
+//! Logging and metrics.
+
+pub mod logging;
+pub mod metrics;

@@ -1,0 +1,21 @@
+//! One integration binary: the whole product through real sockets, against real peers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::allow_attributes, reason = "a test says what it expects by failing")]
+#![allow(dead_code, reason = "not every test module uses every helper yet")]
+
+mod amqp;
+mod documentation;
+mod faults;
+mod http;
+mod manifest;
+mod media;
+mod process;
+mod prompt;
+mod real_comfyui;
+mod secrets;
+mod simulator;
+mod storage;
+mod storage_cloud;
+mod streaming;
+mod support;
+mod webhook;
+mod workflow;
