@@ -66,6 +66,27 @@ impl Outbound {
     }
 }
 
+/// Opens a TCP connection to `host:port`, names resolved by the shared resolver.
+///
+/// # Errors
+/// When the name does not resolve or nothing answers.
+pub async fn dial(authority: &str) -> std::io::Result<tokio::net::TcpStream> {
+    tokio::net::TcpStream::connect(authority).await
+}
+
+/// The addresses to try to bind for a host name or address: `::` also means IPv4, alone where there is no IPv6.
+///
+/// # Errors
+/// When a name does not resolve.
+pub async fn bind_addresses(host: &str, port: u16) -> Result<Vec<std::net::SocketAddr>, String> {
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(v6)) if v6.is_unspecified() => Ok(vec![SocketAddr::new(v6.into(), port), SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)]),
+        Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
+        Err(_) => Err(format!("HOST=\"{host}\" is not an address")),
+    }
+}
+
 /// Installs the process's one TLS provider. The first line of `main`; harmless when repeated.
 pub fn install_crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
