@@ -226,7 +226,6 @@ fn refused(program: &str, error: &io::Error) -> SpawnError {
         io::ErrorKind::NotFound if program.contains('/') => format!("{program} does not exist"),
         io::ErrorKind::NotFound => format!("the command {program} was not found on PATH"),
         io::ErrorKind::PermissionDenied => format!("{program} is not executable: make it so with chmod +x, or name its interpreter first"),
-        _ if error.raw_os_error() == Some(nix::libc::ENOEXEC) => format!("{program} is no program: a script needs a first line such as #!/bin/bash"),
         _ => format!("{program} could not be run ({error})"),
     };
     SpawnError(format!("CMD: {why}. Set CMD to the command that starts ComfyUI, or to nothing to attach to one that runs already"))
