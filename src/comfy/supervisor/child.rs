@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -15,8 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::environment::{AI_DOCK_ROOT, ai_dock_environment};
 use super::output::{Tail, forward};
-use super::process_group::ProcessGroup;
-use super::{inheritance, parent_thread};
+use super::process_group::{ProcessGroup, spawn_in_group};
 use crate::config::ComfyConfig;
 
 /// A descendant that left the process group may hold the pipes open; after the exit, output is awaited only this long.
@@ -95,13 +94,8 @@ impl Child {
             .env("CF_QUICK_TUNNELS", "false")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
-        inheritance::start_clean(&mut command);
-        inheritance::die_with_parent(&mut command);
-        let mut command = tokio::process::Command::from(command);
-        command.kill_on_drop(true);
-        let child = parent_thread::run(move || command.spawn()).await.map_err(|error| refused(program, &error))?;
+            .stderr(Stdio::piped());
+        let child = spawn_in_group(command).await.map_err(|error| refused(program, &error))?;
         Self::watch(child).ok_or_else(|| SpawnError(format!("CMD: {program} ended before it could be watched")))
     }
 

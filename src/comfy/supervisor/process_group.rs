@@ -1,14 +1,45 @@
-//! Signals to a child and all its descendants that stayed in its process group.
+//! Children with a process group of their own, and signals to all of its members.
 
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio::process::Child;
 use tokio::time::{Instant, sleep};
+
+use super::{inheritance, parent_thread};
+
+/// A file that was written a moment ago may still be open for writing in a process that was forked meanwhile.
+const BUSY_RETRIES: u32 = 20;
+
+/// Starts a command in a process group of its own, with clean signals; it dies with us, and when the handle is dropped.
+///
+/// # Errors
+/// When the command is not there or cannot be executed.
+pub(crate) async fn spawn_in_group(mut command: Command) -> io::Result<Child> {
+    command.process_group(0);
+    inheritance::start_clean(&mut command);
+    inheritance::die_with_parent(&mut command);
+    let mut command = tokio::process::Command::from(command);
+    command.kill_on_drop(true);
+    parent_thread::run(move || {
+        for _ in 0..BUSY_RETRIES {
+            match command.spawn() {
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::sleep(Duration::from_millis(10)),
+                result => return result,
+            }
+        }
+        command.spawn()
+    })
+    .await
+}
 
 /// A process group of ours.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ProcessGroup(pub Pid);
+pub(crate) struct ProcessGroup(pub Pid);
 
 impl ProcessGroup {
     /// Sends a signal to every member. Members that are gone already are no error.
