@@ -2,6 +2,7 @@
 
 pub mod amqp;
 pub mod comfy;
+pub mod command;
 pub mod config;
 pub mod document;
 pub mod error;

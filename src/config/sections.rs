@@ -708,11 +708,21 @@ pub struct ManifestConfig {
     pub file: Option<PathBuf>,
     /// `VIRTUAL_ENV` or `CONDA_DEFAULT_ENV` is set: uv installs there and needs no `--system`.
     pub in_virtual_env: bool,
+    /// `VIRTUAL_ENV`, the environment's directory.
+    pub virtual_env: Option<PathBuf>,
+    /// `PATH`: where apt-get, uv, pip, git and comfy are looked for.
+    pub search_path: Vec<PathBuf>,
 }
 
 impl ManifestConfig {
+    /// Reads only this section, for `check`, which looks at the manifest even if other sections have problems.
+    pub fn from_reader(r: &mut Reader) -> Self {
+        Self::read(r)
+    }
+
     pub(super) fn read(r: &mut Reader) -> Self {
         let in_virtual_env = r.text("VIRTUAL_ENV").or_else(|| r.text("CONDA_DEFAULT_ENV")).is_some();
-        Self { json: r.secret("MANIFEST_JSON"), file: r.path("MANIFEST"), in_virtual_env }
+        let search_path = r.text("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+        Self { json: r.secret("MANIFEST_JSON"), file: r.path("MANIFEST"), in_virtual_env, virtual_env: r.path("VIRTUAL_ENV"), search_path }
     }
 }

@@ -104,7 +104,8 @@ fn the_list_of_variables_and_the_code_agree() {
         asked.insert(name.to_owned());
     }
     asked.retain(|name| {
-        !matches!(name.as_str(), "HOME" | "VIRTUAL_ENV" | "CONDA_DEFAULT_ENV" | "http_proxy" | "https_proxy" | "no_proxy") && !name.starts_with("SALAD_")
+        !matches!(name.as_str(), "HOME" | "PATH" | "VIRTUAL_ENV" | "CONDA_DEFAULT_ENV" | "http_proxy" | "https_proxy" | "no_proxy")
+            && !name.starts_with("SALAD_")
     });
     let listed: BTreeSet<String> = VARIABLES.iter().flat_map(|(_, group)| *group).map(|v| v.name.to_owned()).filter(|name| !name.ends_with('*')).collect();
     assert_eq!(asked, listed);

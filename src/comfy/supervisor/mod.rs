@@ -1,1 +1,23 @@
-//! The child process: spawning, output, readiness, stopping.
+//! The child process: spawning ComfyUI, reading its output, waiting until it answers, stopping it.
+//!
+//! A library without a loop of its own: the start-up code in `app` decides when to spawn, wait, restart and stop.
+//! The order is: [`port_in_use`], [`Child::spawn`], [`wait_until_answering`], then a `select!` over [`Child::exited`],
+//! [`Child::worker_died`] and the wish to stop; [`Backoff`] says how long to wait before the next spawn.
+//! [`init`] is for the case that this program is PID 1 of a container.
+
+mod backoff;
+mod child;
+mod environment;
+mod inheritance;
+pub mod init;
+mod output;
+mod parent_thread;
+mod process_group;
+mod readiness;
+
+pub use backoff::Backoff;
+pub use child::{Child, Exit, SpawnError};
+pub use environment::ai_dock_environment;
+pub use output::{Tail, forward};
+pub(crate) use process_group::{ProcessGroup, spawn_in_group};
+pub use readiness::{NotReady, port_in_use, wait_until_answering};

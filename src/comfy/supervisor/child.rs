@@ -1,0 +1,226 @@
+//! ComfyUI as a child process.
+
+use std::fmt;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::environment::{AI_DOCK_ROOT, ai_dock_environment};
+use super::output::{Tail, forward};
+use super::process_group::{ProcessGroup, spawn_in_group};
+use crate::config::ComfyConfig;
+
+/// A descendant that left the process group may hold the pipes open; after the exit, output is awaited only this long.
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
+
+/// ComfyUI could not be started; one sentence that names `CMD`.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct SpawnError(pub String);
+
+/// How ComfyUI ended. Displays as `exit code 1` or `signal 9 (SIGKILL)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It ended by itself.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+}
+
+impl From<ExitStatus> for Exit {
+    fn from(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, signal) => Self::Signal(signal.unwrap_or_default()),
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => match Signal::try_from(*number) {
+                Ok(signal) => write!(f, "signal {number} ({signal})"),
+                Err(_) => write!(f, "signal {number}"),
+            },
+        }
+    }
+}
+
+/// A ComfyUI that we started. Dropping it kills its process group.
+///
+/// When it exits by itself, what is left of its group is killed too: a forgotten descendant would hold the port and spoil
+/// the next start.
+#[derive(Debug)]
+pub struct Child {
+    group: ProcessGroup,
+    exit: watch::Receiver<Option<Exit>>,
+    worker_died: watch::Receiver<bool>,
+    /// Until when descendants may outlive the leader; set by [`Child::stop`].
+    patience: Arc<watch::Sender<Option<Instant>>>,
+    tail: Tail,
+}
+
+impl Child {
+    /// Starts `CMD`. Must be called within a Tokio runtime; the fork happens on a thread that lives as long as the process,
+    /// because the child dies with that thread (the kernel's parent-death signal).
+    ///
+    /// # Errors
+    /// When there is nothing to run (`CMD` empty means attach), the command is not there or cannot be executed, or
+    /// `BASE=ai-dock` and its environment cannot be loaded.
+    pub async fn spawn(config: &ComfyConfig) -> Result<Self, SpawnError> {
+        let Some((program, arguments)) = config.command.split_first() else {
+            return Err(SpawnError("CMD is empty, which means that ComfyUI runs already: there is nothing to start".into()));
+        };
+        let mut command = std::process::Command::new(program);
+        command.args(arguments);
+        if config.ai_dock {
+            let environment = ai_dock_environment(Path::new(AI_DOCK_ROOT)).await.map_err(SpawnError)?;
+            command.env_clear().envs(environment);
+        }
+        command
+            .env("DIRECT_ADDRESS", &config.address)
+            .env("COMFYUI_PORT_HOST", config.port.to_string())
+            .env("WEB_ENABLE_AUTH", "false")
+            .env("CF_QUICK_TUNNELS", "false")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = spawn_in_group(command).await.map_err(|error| refused(program, &error))?;
+        Self::watch(child).ok_or_else(|| SpawnError(format!("CMD: {program} ended before it could be watched")))
+    }
+
+    /// Starts the tasks that read the output and wait for the end.
+    fn watch(mut child: tokio::process::Child) -> Option<Self> {
+        let pid = child.id().and_then(|id| i32::try_from(id).ok())?;
+        let group = ProcessGroup(Pid::from_raw(pid));
+        let tail = Tail::default();
+        let (died, worker_died) = watch::channel(false);
+        let died = Arc::new(died);
+        let stdout = child.stdout.take().map(|pipe| tokio::spawn(forward(pipe, line_sink("stdout", tail.clone(), died.clone()))));
+        let stderr = child.stderr.take().map(|pipe| tokio::spawn(forward(pipe, line_sink("stderr", tail.clone(), died))));
+        let (exited, exit) = watch::channel(None);
+        let patience = Arc::new(watch::channel(None).0);
+        let until = patience.clone();
+        tokio::spawn(async move {
+            let status = child.wait().await;
+            // Read through a copy: a borrow of the channel must not live across an await.
+            let deadline: Option<Instant> = *until.borrow();
+            if let Some(deadline) = deadline {
+                group.empty_by(deadline).await;
+            }
+            group.signal(Signal::SIGKILL);
+            let output = async {
+                for reader in [stdout, stderr].into_iter().flatten() {
+                    let _ = reader.await;
+                }
+            };
+            let _ = timeout(LAST_OUTPUT, output).await;
+            let _ = exited.send(Some(status.map_or(Exit::Signal(0), Exit::from)));
+        });
+        tracing::info!(pid, "ComfyUI started");
+        Some(Self { group, exit, worker_died, patience, tail })
+    }
+
+    /// Process id, which is also the id of its process group.
+    pub fn pid(&self) -> i32 {
+        self.group.0.as_raw()
+    }
+
+    /// Waits until it has ended, its group is gone and its last output was read. Cancel-safe; may be awaited any number of times.
+    pub async fn exited(&self) -> Exit {
+        let mut exit = self.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(value) => value.unwrap_or(Exit::Signal(0)),
+            // The task only goes without a word when the runtime ends.
+            Err(_) => Exit::Signal(0),
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn exit(&self) -> Option<Exit> {
+        *self.exit.borrow()
+    }
+
+    /// Waits until the output says that ComfyUI's only worker thread died of an exception. Such a ComfyUI answers every
+    /// request and never runs a prompt again (comfyui.md, 12.1). Cancel-safe; never returns otherwise.
+    pub async fn worker_died(&self) {
+        let mut died = self.worker_died.clone();
+        if died.wait_for(|died| *died).await.is_err() {
+            // No output will come any more, so it will never be seen.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The last lines of its output (at most 200), oldest first.
+    pub fn last_lines(&self) -> Vec<String> {
+        self.tail.lines()
+    }
+
+    /// Asks it to end (SIGINT to its group: ComfyUI then removes its temporary files), kills the group after `grace`, and
+    /// waits until it is gone.
+    pub async fn stop(&self, grace: Duration) -> Exit {
+        let deadline = Instant::now() + grace;
+        if self.exit().is_none() {
+            self.patience.send_replace(Some(deadline));
+            self.group.signal(Signal::SIGINT);
+        }
+        if let Ok(exit) = tokio::time::timeout_at(deadline, self.exited()).await {
+            return exit;
+        }
+        tracing::warn!(grace_s = grace.as_secs(), "ComfyUI did not end after SIGINT and is killed");
+        self.kill().await
+    }
+
+    /// Kills its group and waits until it is gone.
+    pub async fn kill(&self) -> Exit {
+        self.kill_group();
+        self.exited().await
+    }
+
+    fn kill_group(&self) {
+        // After the exit was noticed the number may belong to somebody else.
+        if self.exit().is_none() {
+            self.group.signal(Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill_group();
+    }
+}
+
+/// What happens to each line: our log, the tail, and a look whether it tells of the worker's death.
+fn line_sink(stream: &'static str, tail: Tail, worker_died: Arc<watch::Sender<bool>>) -> impl FnMut(&str) + Send {
+    move |line| {
+        tracing::info!(source = "comfyui", stream, "{line}");
+        tail.push(line);
+        if line.contains("Exception in thread") && line.contains("(prompt_worker)") {
+            worker_died.send_replace(true);
+        }
+    }
+}
+
+fn refused(program: &str, error: &io::Error) -> SpawnError {
+    let why = match error.kind() {
+        io::ErrorKind::NotFound if program.contains('/') && Path::new(program).exists() => {
+            format!("{program} is there, but the interpreter that its first line names is not")
+        }
+        io::ErrorKind::NotFound if program.contains('/') => format!("{program} does not exist"),
+        io::ErrorKind::NotFound => format!("the command {program} was not found on PATH"),
+        io::ErrorKind::PermissionDenied => format!("{program} is not executable: make it so with chmod +x, or name its interpreter first"),
+        _ => format!("{program} could not be run ({error})"),
+    };
+    SpawnError(format!("CMD: {why}. Set CMD to the command that starts ComfyUI, or to nothing to attach to one that runs already"))
+}

@@ -1,0 +1,275 @@
+//! The manifest as a document: where it comes from, what it may say.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::ManifestError;
+use super::git_url::GitSource;
+use super::shown::public_text;
+use crate::config::{ManifestConfig, Secret, public_url};
+use crate::storage::Storage;
+
+/// A checked manifest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// Debian packages.
+    pub apt: Vec<String>,
+    /// Python requirements, as pip takes them; they may hold credentials.
+    pub pip: Vec<Secret>,
+    /// Custom nodes: names in ComfyUI's registry, or git URLs.
+    pub custom_nodes: Vec<CustomNode>,
+    /// Models that ComfyUI needs from the start.
+    pub before_start: Vec<Model>,
+    /// Models that may come later.
+    pub after_start: Vec<Model>,
+}
+
+/// A custom node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CustomNode {
+    /// A name in ComfyUI's registry.
+    Registry(String),
+    /// A git repository.
+    Git(GitSource),
+}
+
+/// A file to download.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Model {
+    /// Where from; may hold credentials.
+    pub url: String,
+    /// Where to; relative to `COMFY_HOME` unless absolute.
+    pub local_path: PathBuf,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({} -> {})", public_url(&self.url), self.local_path.display())
+    }
+}
+
+impl Manifest {
+    /// Reads `MANIFEST_JSON`, else the file `MANIFEST`; `None` when neither is set.
+    ///
+    /// # Errors
+    /// Every problem of the document, each with its place.
+    pub async fn load(config: &ManifestConfig) -> Result<Option<Self>, ManifestError> {
+        if let Some(json) = &config.json {
+            return Self::from_json("MANIFEST_JSON", json.expose()).map(Some);
+        }
+        let Some(file) = &config.file else { return Ok(None) };
+        let text =
+            tokio::fs::read_to_string(file).await.map_err(|error| ManifestError::new(format!("MANIFEST: {} cannot be read ({error})", file.display())))?;
+        Self::from_file(file, &text).map(Some)
+    }
+
+    fn from_file(file: &Path, text: &str) -> Result<Self, ManifestError> {
+        let name = format!("MANIFEST ({})", file.display());
+        match file.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
+            Some("json") => Self::from_json(&name, text),
+            Some("yml" | "yaml") => Self::from_yaml(&name, text),
+            _ => Err(ManifestError::new(format!("{name}: the file's name must end in .json, .yml or .yaml"))),
+        }
+    }
+
+    /// Parses JSON; `name` says where it came from.
+    ///
+    /// # Errors
+    /// Every problem, with its place.
+    pub fn from_json(name: &str, text: &str) -> Result<Self, ManifestError> {
+        let value = serde_json::from_str(text).map_err(|error| ManifestError::new(format!("{name} is not JSON: {error}")))?;
+        Self::from_value(name, &value)
+    }
+
+    /// Parses YAML; `name` says where it came from.
+    ///
+    /// # Errors
+    /// Every problem, with its place.
+    pub fn from_yaml(name: &str, text: &str) -> Result<Self, ManifestError> {
+        if text.lines().all(|line| matches!(line.trim(), "" | "---" | "...") || line.trim_start().starts_with('#')) {
+            return Ok(Self::default());
+        }
+        let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+        let value = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| ManifestError::new(format!("{name} is not YAML: {}", public_text(&error.without_snippet().to_string()))))?;
+        Self::from_value(name, &value)
+    }
+
+    fn from_value(name: &str, value: &Value) -> Result<Self, ManifestError> {
+        let mut walk = Walk { problems: Vec::new() };
+        let manifest = walk.manifest(value);
+        match walk.problems.as_slice() {
+            [] => Ok(manifest),
+            problems => Err(ManifestError::new(format!("{name}: {}", problems.join("; ")))),
+        }
+    }
+}
+
+/// Walks through the document and notes what is wrong. Never quotes a value, which may be a URL with a token.
+struct Walk {
+    problems: Vec<String>,
+}
+
+impl Walk {
+    fn manifest(&mut self, value: &Value) -> Manifest {
+        let mut manifest = Manifest::default();
+        let Some(top) = self.object("", value, &["apt", "pip", "custom_nodes", "models"]) else { return manifest };
+        manifest.apt = self.texts("apt", top.get("apt"));
+        manifest.pip = self.texts("pip", top.get("pip")).into_iter().map(Secret::new).collect();
+        for (index, text) in self.texts("custom_nodes", top.get("custom_nodes")).iter().enumerate() {
+            if let Some(node) = self.node(index, text) {
+                manifest.custom_nodes.push(node);
+            }
+        }
+        self.folders_differ(&manifest.custom_nodes);
+        if let Some(models) = top.get("models").filter(|models| !models.is_null())
+            && let Some(models) = self.object("models", models, &["before_start", "after_start"])
+        {
+            manifest.before_start = self.models("models.before_start", models.get("before_start"));
+            manifest.after_start = self.models("models.after_start", models.get("after_start"));
+        }
+        manifest
+    }
+
+    fn object<'a>(&mut self, place: &str, value: &'a Value, known: &[&str]) -> Option<&'a Map<String, Value>> {
+        let Value::Object(map) = value else {
+            let place = if place.is_empty() { "the manifest" } else { place };
+            self.problems.push(format!("{place} must be an object with {}", known.join(", ")));
+            return None;
+        };
+        for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
+            let dot = if place.is_empty() { "" } else { "." };
+            self.problems.push(format!("{place}{dot}{} is not known: use {}", public_text(key), known.join(", ")));
+        }
+        Some(map)
+    }
+
+    /// A list; absent and null are empty lists (a YAML key whose items are all commented out is null).
+    fn list<'a>(&mut self, place: &str, value: Option<&'a Value>, of: &str) -> &'a [Value] {
+        match value {
+            None | Some(Value::Null) => &[],
+            Some(Value::Array(items)) => items,
+            Some(_) => {
+                self.problems.push(format!("{place} must be a list of {of}"));
+                &[]
+            }
+        }
+    }
+
+    fn texts(&mut self, place: &str, value: Option<&Value>) -> Vec<String> {
+        let items = self.list(place, value, "texts");
+        let mut texts = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            texts.extend(self.text(&format!("{place}[{index}]"), Some(item)));
+        }
+        texts
+    }
+
+    fn text(&mut self, place: &str, value: Option<&Value>) -> Option<String> {
+        match value {
+            Some(Value::String(text)) if !text.trim().is_empty() => return Some(text.trim().to_owned()),
+            None => self.problems.push(format!("{place} is missing")),
+            Some(Value::String(_)) => self.problems.push(format!("{place} is empty")),
+            Some(_) => self.problems.push(format!("{place} must be a text: put it in quotes")),
+        }
+        None
+    }
+
+    fn node(&mut self, index: usize, text: &str) -> Option<CustomNode> {
+        if !GitSource::is_git_url(text) {
+            return Some(CustomNode::Registry(text.to_owned()));
+        }
+        match GitSource::parse(text) {
+            Ok(source) => Some(CustomNode::Git(source)),
+            Err(why) => {
+                self.problems.push(format!("custom_nodes[{index}] {why}"));
+                None
+            }
+        }
+    }
+
+    /// Two repositories of the same name would overwrite each other.
+    fn folders_differ(&mut self, nodes: &[CustomNode]) {
+        let mut seen = std::collections::BTreeMap::new();
+        for node in nodes {
+            if let CustomNode::Git(source) = node
+                && let Some(other) = seen.insert(&source.folder, source)
+                && other != source
+            {
+                self.problems.push(format!("custom_nodes: {} is asked for twice, in different ways", source.folder));
+            }
+        }
+    }
+
+    fn models(&mut self, place: &str, value: Option<&Value>) -> Vec<Model> {
+        let items = self.list(place, value, "objects with url and local_path");
+        let mut models = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let place = format!("{place}[{index}]");
+            let Some(fields) = self.object(&place, item, &["url", "local_path"]) else { continue };
+            let url = self.text(&format!("{place}.url"), fields.get("url"));
+            let path = self.text(&format!("{place}.local_path"), fields.get("local_path"));
+            if url.as_ref().is_some_and(|url| !Storage::is_url(url)) {
+                self.problems.push(format!("{place}.url must begin with http://, https:// or s3://"));
+            }
+            if path.as_ref().is_some_and(|path| path.ends_with('/') || Path::new(path).file_name().is_none()) {
+                self.problems.push(format!("{place}.local_path must name a file, not a folder"));
+            }
+            models.extend(url.zip(path).map(|(url, path)| Model { url, local_path: path.into() }));
+        }
+        models
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(yaml: &str) -> String {
+        Manifest::from_yaml("M", yaml).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_whole_form_in_yaml_and_json() {
+        let yaml = "apt: [git]\npip:\n  - numpy==1.0\ncustom_nodes:\n  - some-node\n  - https://h.example/u/r@v1\nmodels:\n  before_start:\n    - url: https://h.example/a\n      local_path: models/a.bin\n  after_start:\n";
+        let json = r#"{"apt":["git"],"pip":["numpy==1.0"],"custom_nodes":["some-node","https://h.example/u/r@v1"],"models":{"before_start":[{"url":"https://h.example/a","local_path":"models/a.bin"}],"after_start":null}}"#;
+        let manifest = Manifest::from_yaml("M", yaml).unwrap();
+        assert_eq!(manifest, Manifest::from_json("M", json).unwrap());
+        assert_eq!(manifest.before_start[0].local_path, Path::new("models/a.bin"));
+        assert!(manifest.after_start.is_empty() && manifest.custom_nodes.len() == 2);
+        assert_eq!(Manifest::from_yaml("M", "# nothing\n").unwrap(), Manifest::default());
+        assert_eq!(Manifest::from_yaml("M", "apt:\n# - git\n").unwrap(), Manifest::default());
+    }
+
+    #[test]
+    fn every_problem_is_named_with_its_place_and_no_value_is_shown() {
+        let text = problems(
+            "apts: [x]\napt: git\npip: [1.0]\nmodels:\n  before: []\n  after_start:\n    - url: ftp://u:marked@h/a\n      local_path: models/\n      size: 1\n    - local_path: a\n",
+        );
+        for expected in [
+            "apts is not known",
+            "apt must be a list",
+            "pip[0] must be a text",
+            "models.before is not known: use before_start, after_start",
+            "models.after_start[0].url must begin",
+            "models.after_start[0].local_path must name a file",
+            "models.after_start[0].size is not known",
+            "models.after_start[1].url is missing",
+        ] {
+            assert!(text.contains(expected), "{expected} is missing in {text}");
+        }
+        assert!(!text.contains("marked"));
+    }
+
+    #[test]
+    fn broken_documents_are_errors_that_show_no_secret() {
+        assert!(problems("pip: ['https://u:marked@h/x\n  bad: [").contains("M is not YAML"));
+        assert!(!problems("pip: ['https://u:marked@h/x\n  bad: [").contains("marked"));
+        assert!(problems("- a\n- b").contains("must be an object"));
+        assert!(problems("custom_nodes: [https://h.example/a/r, https://h.example/b/r]").contains("asked for twice"));
+        assert!(problems("pip: [a]\npip: [b]").contains("not YAML"), "a key twice is a mistake");
+        assert!(Manifest::from_json("M", "{").unwrap_err().to_string().contains("M is not JSON"));
+        assert!(Manifest::from_file(Path::new("a.txt"), "").unwrap_err().to_string().contains(".yaml"));
+    }
+}

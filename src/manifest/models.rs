@@ -1,0 +1,94 @@
+//! The manifest's models: downloaded through the cache, linked to where they are wanted.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio_util::sync::CancellationToken;
+
+use super::{ManifestError, Model};
+use crate::config::public_url;
+use crate::storage::{ErrorKind, Fetch, Storage, StorageError};
+
+/// First and longest pause between two tries of a model that may come later.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Tries of a model that the origin refuses or does not have. Other failures are tried again for as long as we run.
+const REFUSED_TRIES: u32 = 8;
+
+/// Downloads and places models. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Models {
+    pub storage: Storage,
+    pub home: PathBuf,
+}
+
+impl Models {
+    /// Brings all models, in parallel, and reports every one that failed.
+    pub async fn bring_all(&self, models: &[Model], cancel: &CancellationToken) -> Result<(), ManifestError> {
+        let mut running: FuturesUnordered<_> = models.iter().map(|model| async move { (model, self.bring(model, cancel).await) }).collect();
+        let mut failed = Vec::new();
+        while let Some((model, result)) = running.next().await {
+            if let Err(error) = result {
+                failed.push(format!("{} ({error})", public_url(&model.url)));
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { Err(ManifestError::new(format!("manifest: models.before_start: cannot be had: {}", failed.join("; ")))) }
+    }
+
+    /// Brings one model, again and again, until it is there or there is no hope.
+    pub async fn bring_stubbornly(&self, model: &Model, cancel: &CancellationToken) {
+        let (mut pause, mut tries) = (FIRST_PAUSE, 0);
+        loop {
+            let Err(error) = self.bring(model, cancel).await else { return };
+            tries += 1;
+            let hopeless = match error.kind {
+                ErrorKind::Cancelled => return,
+                ErrorKind::Invalid => true,
+                ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Failed => tries >= REFUSED_TRIES,
+                ErrorKind::Transient => false,
+            };
+            let url = public_url(&model.url);
+            if hopeless {
+                tracing::error!(url, %error, tries, "a model of the manifest cannot be had and is given up");
+                return;
+            }
+            let wait = error.retry_after.unwrap_or(pause).min(LONGEST_PAUSE);
+            tracing::warn!(url, %error, retry_in_s = wait.as_secs_f64(), "a model of the manifest could not be had yet");
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn bring(&self, model: &Model, cancel: &CancellationToken) -> Result<(), StorageError> {
+        let destination = self.home.join(&model.local_path);
+        let (Some(folder), Some(name)) = (destination.parent(), destination.file_name()) else {
+            return Err(StorageError::new(ErrorKind::Invalid, format!("{} names no file", model.local_path.display())));
+        };
+        if is_own_file(&destination).await {
+            tracing::info!(path = %destination.display(), "a model of the manifest is there already as a file of yours, which stays");
+            return Ok(());
+        }
+        let fetch = Fetch { url: model.url.clone(), auth: None, credentials: Arc::from([]), cancel: cancel.clone(), progress: None };
+        let fetched = self.storage.fetch(fetch).await?;
+        tokio::fs::create_dir_all(folder)
+            .await
+            .map_err(|error| StorageError::new(ErrorKind::Failed, format!("{} cannot be made ({error})", folder.display())))?;
+        if let Some(note) = self.storage.place_model(&fetched, folder, &name.to_string_lossy()).await? {
+            tracing::warn!(path = %destination.display(), "{note}");
+        }
+        let (url, duration_ms) = (public_url(&model.url), fetched.duration.as_millis());
+        tracing::info!(url, path = %destination.display(), size_bytes = fetched.size, cached = fetched.cached, duration_ms, "model is there");
+        Ok(())
+    }
+}
+
+/// A regular file that is no link of ours: the user's, with the content they want.
+async fn is_own_file(path: &Path) -> bool {
+    tokio::fs::symlink_metadata(path).await.is_ok_and(|metadata| metadata.is_file())
+}
