@@ -1,1 +1,4 @@
 //! What the tests share. One file per helper, declared here.
+
+pub mod origin;
+pub mod storage;
