@@ -200,3 +200,32 @@ async fn read_rest(mut response: Response) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use reqwest::dns::{Name, Resolve, Resolving};
+
+    use super::*;
+
+    struct Refuser;
+
+    impl Resolve for Refuser {
+        fn resolve(&self, _: Name) -> Resolving {
+            Box::pin(async { Err(Refused("not there".to_owned()).into()) })
+        }
+    }
+
+    /// The guard speaks through the resolver, several causes deep.
+    #[tokio::test]
+    async fn a_refused_address_is_hopeless_and_an_unreachable_one_is_not() {
+        crate::net::install_crypto();
+        let client = reqwest::Client::builder().no_proxy().dns_resolver(Arc::new(Refuser)).build().unwrap();
+        let error = client.post("http://name.example/?token=secret").send().await.unwrap_err();
+        assert_eq!(network(error), Outcome::Hopeless("not there".to_owned()));
+        let error = client.post("http://127.0.0.1:1/?token=secret").send().await.unwrap_err();
+        let Outcome::Failed { reason, .. } = network(error) else { panic!("unreachable is not hopeless") };
+        assert!(!reason.contains("secret") && !reason.contains("http://"), "{reason}");
+    }
+}
