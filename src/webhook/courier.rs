@@ -77,10 +77,10 @@ impl Courier {
 
     pub(super) fn accept(self: Arc<Self>, delivery: Delivery) {
         let Delivery { kind, url, id, body } = delivery;
-        let place = self.lanes.place(&url);
+        let place = self.lanes.place(&url, body.text_len());
         let load = Load { parcel: Parcel { kind, url, id }, body: Body::Document(body), claim: None, place, again: false };
         let crowded = self.is_crowded(&load.place, self.options.waiting_per_endpoint);
-        if crowded && self.spool.is_none() {
+        if self.spool.is_none() && (crowded || load.place.waiting().text > self.options.waiting_text) {
             lost(&load.parcel, "too many deliveries wait already, and WEBHOOK_SPOOL_DIR is not set");
             return;
         }
@@ -96,8 +96,8 @@ impl Courier {
     }
 
     fn is_crowded(&self, place: &Place, per_endpoint: usize) -> bool {
-        let (endpoint, all) = place.waiting();
-        endpoint > per_endpoint || all > self.options.waiting
+        let waiting = place.waiting();
+        waiting.here > per_endpoint || waiting.everywhere > self.options.waiting
     }
 
     /// Writes the delivery to the spool and lets go of its document.
@@ -107,6 +107,7 @@ impl Courier {
             Ok((claim, body)) => {
                 load.claim = Some(claim);
                 load.body = body;
+                load.place.text_is_stored();
             }
             Err(error) => {
                 let dir = spool.dir().display();
@@ -284,7 +285,7 @@ impl Courier {
             finish(Some(claim)).await;
             return;
         }
-        let place = self.lanes.place(&parcel.url);
+        let place = self.lanes.place(&parcel.url, 0);
         if self.is_crowded(&place, PER_ROUND) {
             return;
         }

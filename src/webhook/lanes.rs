@@ -5,7 +5,7 @@
 //! whose last attempt failed share a pool of their own, so that any number of dead hosts leaves the others alone.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -29,6 +29,8 @@ pub struct Lanes {
     healthy: Arc<Semaphore>,
     suspect: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
+    /// Bytes of text in memory.
+    text: Arc<AtomicU64>,
 }
 
 /// The place of one delivery in the lanes of its receiver, from its acceptance to its end.
@@ -39,6 +41,19 @@ pub struct Place {
     healthy: Arc<Semaphore>,
     suspect: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
+    text: Arc<AtomicU64>,
+    own_text: u64,
+}
+
+/// What waits, the asking delivery included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Deliveries to the same endpoint.
+    pub here: usize,
+    /// Deliveries to all endpoints.
+    pub everywhere: usize,
+    /// Bytes of their text in memory.
+    pub text: u64,
 }
 
 /// The right to make one attempt, as long as it lives.
@@ -51,11 +66,11 @@ impl Lanes {
     /// No receivers yet.
     pub fn new() -> Self {
         let pool = || Arc::new(Semaphore::new(PER_POOL));
-        Self { known: Mutex::default(), healthy: pool(), suspect: pool(), waiting: Arc::default() }
+        Self { known: Mutex::default(), healthy: pool(), suspect: pool(), waiting: Arc::default(), text: Arc::default() }
     }
 
-    /// A place for a delivery to this receiver.
-    pub fn place(&self, url: &Url) -> Place {
+    /// A place for a delivery to this receiver that keeps so many bytes in memory.
+    pub fn place(&self, url: &Url, own_text: u64) -> Place {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoint = lane(&mut known, url[..Position::AfterPath].to_owned(), PER_ENDPOINT);
         // Prefixed, because the origin of `http://h/` could be mistaken for an endpoint.
@@ -63,8 +78,9 @@ impl Lanes {
         drop(known);
         endpoint.waiting.fetch_add(1, Ordering::Relaxed);
         self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.text.fetch_add(own_text, Ordering::Relaxed);
         let (healthy, suspect) = (Arc::clone(&self.healthy), Arc::clone(&self.suspect));
-        Place { endpoint, origin, healthy, suspect, waiting: Arc::clone(&self.waiting) }
+        Place { endpoint, origin, healthy, suspect, waiting: Arc::clone(&self.waiting), text: Arc::clone(&self.text), own_text }
     }
 }
 
@@ -82,9 +98,18 @@ fn lane(known: &mut HashMap<String, Weak<Lane>>, key: String, slots: usize) -> A
 }
 
 impl Place {
-    /// Deliveries not ended, this one included: to this endpoint, and to all.
-    pub fn waiting(&self) -> (usize, usize) {
-        (self.endpoint.waiting.load(Ordering::Relaxed), self.waiting.load(Ordering::Relaxed))
+    /// What has not ended yet.
+    pub fn waiting(&self) -> Waiting {
+        Waiting {
+            here: self.endpoint.waiting.load(Ordering::Relaxed),
+            everywhere: self.waiting.load(Ordering::Relaxed),
+            text: self.text.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The delivery's text is on disk now.
+    pub fn text_is_stored(&mut self) {
+        self.text.fetch_sub(std::mem::take(&mut self.own_text), Ordering::Relaxed);
     }
 
     /// Waits until an attempt may be made.
@@ -108,6 +133,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.endpoint.waiting.fetch_sub(1, Ordering::Relaxed);
         self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.text_is_stored();
     }
 }
 
@@ -122,18 +148,20 @@ mod tests {
         let lanes = Lanes::new();
         let dead: Url = "http://h.example/dead?x=1".parse().unwrap();
         let live: Url = "http://h.example/live".parse().unwrap();
-        let places: Vec<Place> = (0..PER_ENDPOINT + 1).map(|_| lanes.place(&dead)).collect();
+        let places: Vec<Place> = (0..PER_ENDPOINT + 1).map(|_| lanes.place(&dead, 10)).collect();
         let turns: Vec<Option<Turn>> = places.iter().map(|place| place.turn().now_or_never()).collect();
         assert_eq!(turns.iter().filter(|turn| turn.is_some()).count(), PER_ENDPOINT);
-        let place = lanes.place(&live);
+        let place = lanes.place(&live, 5);
         assert!(place.turn().now_or_never().is_some());
-        assert_eq!(place.waiting(), (1, PER_ENDPOINT + 2));
+        assert_eq!(place.waiting(), Waiting { here: 1, everywhere: PER_ENDPOINT + 2, text: 10 * (PER_ENDPOINT as u64 + 1) + 5 });
+        drop((turns, places));
+        assert_eq!(place.waiting(), Waiting { here: 1, everywhere: 1, text: 5 });
     }
 
     #[test]
     fn dead_hosts_leave_turns_for_the_others_and_are_forgotten() {
         let lanes = Lanes::new();
-        let place = |n: usize| lanes.place(&format!("http://h{n}.example/").parse().unwrap());
+        let place = |n: usize| lanes.place(&format!("http://h{n}.example/").parse().unwrap(), 0);
         let dead: Vec<Place> = (0..PER_POOL + 50).map(place).collect();
         dead.iter().for_each(|place| place.note(false, false));
         let turns: Vec<Option<Turn>> = dead.iter().map(|place| place.turn().now_or_never()).collect();

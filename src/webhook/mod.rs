@@ -89,6 +89,8 @@ pub struct Options {
     pub waiting_per_endpoint: usize,
     /// How many may wait for all together.
     pub waiting: usize,
+    /// Without a spool: how much text of waiting documents may sit in memory, in bytes. (A prompt may carry its inputs.)
+    pub waiting_text: u64,
 }
 
 impl Default for Options {
@@ -99,6 +101,7 @@ impl Default for Options {
             keep_for: Duration::from_secs(24 * 3600),
             waiting_per_endpoint: 2_000,
             waiting: 10_000,
+            waiting_text: 256 << 20,
         }
     }
 }

@@ -62,6 +62,24 @@ async fn without_a_spool_what_waits_is_bounded() {
     receiver.wait("/other", 1).await;
 }
 
+#[tokio::test]
+async fn without_a_spool_the_text_in_memory_is_bounded() {
+    let receiver = Receiver::start().await;
+    receiver.behave("/", Behaviour::Hang);
+    let webhooks = webhooks_with(&[], Options { waiting_text: 1 << 20, ..Options::default() });
+    let keepers: Vec<Weak<()>> = (0..20)
+        .map(|n| {
+            let keeper = Arc::new(());
+            let body = Document::with_files(&json!({"n": n, "text": "x".repeat(100 << 10)}), "mark", &[], Some(Arc::<()>::clone(&keeper)));
+            webhooks.deliver(Delivery { kind: Kind::V2, url: receiver.url("/"), id: n.to_string(), body });
+            Arc::downgrade(&keeper)
+        })
+        .collect();
+    assert_eq!(keepers.iter().filter(|keeper| keeper.upgrade().is_some()).count(), 10);
+    webhooks.deliver(delivery(receiver.url("/other"), "small"));
+    receiver.wait("/other", 1).await;
+}
+
 const RAW: u64 = 225 << 20;
 
 #[tokio::test]
