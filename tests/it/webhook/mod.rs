@@ -3,6 +3,7 @@
 mod delivery;
 mod events;
 mod load;
+mod logs;
 mod salad;
 mod signing;
 mod spool;
