@@ -118,7 +118,10 @@ impl Spool {
         file.flush().await?;
         file.sync_all().await?;
         tokio::fs::rename(&temporary.0, &claim.path).await?;
-        tokio::fs::File::open(&self.dir).await?.sync_all().await?;
+        // Not every file system syncs directories, and the file is there already: no reason to take it for unwritten.
+        if let Ok(dir) = tokio::fs::File::open(&self.dir).await {
+            let _ = dir.sync_all().await;
+        }
         let body = Body::Spooled { path: claim.path.clone(), offset: line.len() as u64, len: header.length };
         Ok((claim, body))
     }
@@ -162,10 +165,16 @@ impl Claim {
     /// # Errors
     /// See above; other troubles with reading count as gone, so that the file is looked at again later.
     pub fn open(&self) -> Result<Kept, Option<String>> {
-        let file = std::fs::File::open(&self.path).map_err(|_| None)?;
-        let size = file.metadata().map_err(|_| None)?.len();
+        let later = |error: io::Error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(%error, "the spool file {} cannot be read now; it is tried again later", self.path.display());
+            }
+            None
+        };
+        let file = std::fs::File::open(&self.path).map_err(later)?;
+        let size = file.metadata().map_err(later)?.len();
         let mut line = Vec::new();
-        io::BufReader::new(file).take(MAX_HEADER).read_until(b'\n', &mut line).map_err(|_| None)?;
+        io::BufReader::new(file).take(MAX_HEADER).read_until(b'\n', &mut line).map_err(later)?;
         if line.pop() != Some(b'\n') {
             return Err(Some("it has no header line".to_owned()));
         }
