@@ -13,11 +13,11 @@ use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
 use super::body::{Body, Progress};
-use super::schedule::asked_delay;
 use super::signature::sign;
 use crate::config::SigningKey;
 use crate::error::chain;
-use crate::net::{Outbound, Refused};
+use crate::net::retry::retry_after;
+use crate::net::{Outbound, Refused, refusal_of};
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -163,12 +163,8 @@ fn unreadable(error: &io::Error) -> Outcome {
 fn network(error: reqwest::Error) -> Outcome {
     // The URL in reqwest's own text has its query, where tokens live.
     let error = error.without_url();
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(current) = cause {
-        if let Some(Refused(reason)) = current.downcast_ref() {
-            return Outcome::Hopeless(reason.clone());
-        }
-        cause = current.source();
+    if let Some(Refused(reason)) = refusal_of(&error) {
+        return Outcome::Hopeless(reason.clone());
     }
     if error.is_builder() {
         return Outcome::Hopeless(chain(&error));
@@ -184,7 +180,7 @@ async fn judge(response: Response) -> Outcome {
         Outcome::Gone
     } else {
         let redirected = if status.is_redirection() { " (redirects are not followed)" } else { "" };
-        Outcome::Failed { reason: format!("it answered {status}{redirected}"), status: Some(status), asked: asked_delay(response.headers()) }
+        Outcome::Failed { reason: format!("it answered {status}{redirected}"), status: Some(status), asked: retry_after(response.headers()) }
     };
     // Neither the length nor the end of this matters to the outcome.
     let _ = tokio::time::timeout(ANSWER_PATIENCE, read_rest(response)).await;

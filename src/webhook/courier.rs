@@ -13,6 +13,7 @@ use super::spool::{Claim, Kept, Spool};
 use super::{Delivery, Kind, Options, Parcel};
 use crate::config::{SigningKey, WebhookConfig};
 use crate::net::Outbound;
+use crate::net::retry::RetryPolicy;
 use crate::telemetry::metrics;
 
 /// How long spool files may take to be written once the grace period is over.
@@ -127,7 +128,8 @@ impl Courier {
     }
 
     async fn attempts(&self, load: &Load) -> End {
-        let retries = if load.again { 0 } else { self.retries };
+        let attempts = if load.again { 1 } else { self.retries.saturating_add(1) };
+        let policy = RetryPolicy { attempts, ..self.options.schedule };
         let mut failures = 0;
         loop {
             // What is safe in the spool and has had its attempt is not begun again while the process ends.
@@ -152,10 +154,8 @@ impl Courier {
             };
             failures += 1;
             tracing::debug!(id = load.parcel.id, url = load.parcel.receiver(), failures, reason, "webhook attempt failed");
-            if failures > retries {
-                return End::UsedUp(reason, asked);
-            }
-            if !self.pause(self.options.schedule.delay(failures, asked), load.claim.is_some()).await {
+            let Some(delay) = policy.delay(failures, asked) else { return End::UsedUp(reason, asked) };
+            if !self.pause(delay, load.claim.is_some()).await {
                 return End::Interrupted;
             }
         }
@@ -217,7 +217,7 @@ impl Courier {
                 drop(place);
                 // The file stays claimed for as long as the receiver wants to be left alone.
                 if let Some(asked) = asked {
-                    self.pause(self.options.schedule.bounded(asked), true).await;
+                    self.pause(asked.min(self.options.schedule.longest_asked), true).await;
                 }
                 drop(claim);
             }

@@ -1,6 +1,6 @@
 //! Webhooks: signing, attempts, spool; system events. Knows nothing of prompts: it is given documents to deliver.
 //!
-//! A delivery is a task of its own that waits for its turn ([`lanes`]), makes attempts ([`attempt`]) on a [`schedule`], and
+//! A delivery is a task of its own that waits for its turn ([`lanes`]), makes attempts ([`attempt`]) as the shared [`RetryPolicy`] spaces them, and
 //! ends delivered, given up, or in the [`spool`]. With a spool a delivery is written there *before* its first attempt and
 //! deleted after its last, so that not even kill -9 loses it, and what waits in memory is a URL, not a body.
 //! Delivery is at least once: a receiver may see a `webhook-id` twice when its answer, or the process after it, was lost.
@@ -10,7 +10,6 @@ mod body;
 mod courier;
 mod lanes;
 pub mod salad;
-mod schedule;
 mod signature;
 mod spool;
 pub mod system;
@@ -25,8 +24,8 @@ use url::Url;
 use crate::config::{WebhookConfig, public};
 use crate::document::Document;
 use crate::net::Outbound;
+use crate::net::retry::RetryPolicy;
 use courier::Courier;
-pub use schedule::Schedule;
 
 /// Which dialect a delivery speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,11 +75,15 @@ impl Parcel {
     }
 }
 
+/// About 1, 2, 4 ... seconds. A receiver may ask for more, but must not park results for a year.
+const SCHEDULE: RetryPolicy =
+    RetryPolicy { attempts: u32::MAX, first: Duration::from_secs(1), longest: Duration::from_secs(120), longest_asked: Duration::from_secs(15 * 60) };
+
 /// Delays and bounds that the specification leaves open.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Delays between the attempts of one delivery.
-    pub schedule: Schedule,
+    /// Delays between the attempts of one delivery. How many there are comes from `PROMPT_WEBHOOK_RETRIES`.
+    pub schedule: RetryPolicy,
     /// How often the spool is looked through.
     pub sweep_every: Duration,
     /// What has been in the spool for so long is dropped.
@@ -97,7 +100,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            schedule: Schedule::default(),
+            schedule: SCHEDULE,
             sweep_every: Duration::from_secs(180),
             keep_for: Duration::from_secs(24 * 3600),
             waiting_per_endpoint: 2_000,

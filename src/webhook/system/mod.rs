@@ -22,13 +22,14 @@ use url::Url;
 use uuid::Uuid;
 
 use self::queue::{LENGTH, Queue, is_droppable};
+use super::SCHEDULE;
 use super::attempt::{Attempt, Outcome, Route};
 use super::body::Body;
-use super::schedule::Schedule;
 use crate::config::{EventsConfig, SigningKey, WebhookConfig, public};
 use crate::document::Document;
 use crate::events::{EventSink, Source, SystemEvent};
 use crate::net::Outbound;
+use crate::net::retry::RetryPolicy;
 use crate::telemetry::metrics;
 
 /// How long an event that is kept is retried.
@@ -48,7 +49,7 @@ struct Shared {
     keys: Vec<SigningKey>,
     retries: u32,
     patience: Duration,
-    schedule: Schedule,
+    schedule: RetryPolicy,
     outbound: Outbound,
     queue: Mutex<Queue>,
     pushed: Notify,
@@ -64,11 +65,11 @@ struct Shared {
 impl SystemWebhook {
     /// Sets it up; `None` when there is no `SYSTEM_WEBHOOK_URL` or no event is asked for. Sends nothing before [`Self::start`].
     pub fn new(events: &EventsConfig, webhook: &WebhookConfig, outbound: Outbound) -> Option<Self> {
-        Self::with_schedule(events, webhook, outbound, Schedule { longest: Duration::from_secs(30), ..Schedule::default() })
+        Self::with_schedule(events, webhook, outbound, RetryPolicy { longest: Duration::from_secs(30), ..SCHEDULE })
     }
 
     /// The same with other delays.
-    pub fn with_schedule(events: &EventsConfig, webhook: &WebhookConfig, outbound: Outbound, schedule: Schedule) -> Option<Self> {
+    pub fn with_schedule(events: &EventsConfig, webhook: &WebhookConfig, outbound: Outbound, schedule: RetryPolicy) -> Option<Self> {
         let url = events.url.clone().filter(|_| !events.names.is_empty())?;
         let shared = Shared {
             url,
@@ -77,7 +78,8 @@ impl SystemWebhook {
             keys: webhook.keys.clone(),
             retries: webhook.retries,
             patience: webhook.timeout,
-            schedule,
+            // How often depends on the event and the failure, which the policy does not know.
+            schedule: RetryPolicy { attempts: u32::MAX, ..schedule },
             outbound,
             queue: Mutex::default(),
             pushed: Notify::new(),
@@ -184,7 +186,7 @@ impl Shared {
             if crowded || (few && failures > self.retries) || begun.elapsed() > KEEP_TRYING {
                 return self.give_up(event, "failed", &reason);
             }
-            tokio::time::sleep(self.schedule.delay(failures, asked)).await;
+            tokio::time::sleep(self.schedule.delay(failures, asked).unwrap_or(self.schedule.longest)).await;
         }
     }
 

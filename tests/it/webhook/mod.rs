@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use comfyui_api::config::Config;
 use comfyui_api::document::Document;
+use comfyui_api::net::retry::RetryPolicy;
 use comfyui_api::net::{self, Outbound};
-use comfyui_api::webhook::{Delivery, Kind, Options, Schedule, Webhooks};
+use comfyui_api::webhook::{Delivery, Kind, Options, Webhooks};
 use url::Url;
 
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -32,8 +33,8 @@ fn outbound(config: &Config) -> Outbound {
     Outbound::new(&config.storage).unwrap()
 }
 
-fn quick() -> Schedule {
-    Schedule { base: Duration::from_millis(40), longest: Duration::from_millis(400), longest_asked: Duration::from_secs(5) }
+fn quick() -> RetryPolicy {
+    RetryPolicy { attempts: u32::MAX, first: Duration::from_millis(40), longest: Duration::from_millis(400), longest_asked: Duration::from_secs(5) }
 }
 
 fn webhooks(variables: &[(&str, &str)]) -> Webhooks {

