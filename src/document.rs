@@ -136,6 +136,11 @@ impl Document {
         self.parts.iter().any(|part| matches!(part, Part::File { .. }))
     }
 
+    /// How much of it is in memory, in bytes; the rest is in files.
+    pub fn text_len(&self) -> u64 {
+        self.parts.iter().map(|part| if let Part::Text(text) = part { text.len() as u64 } else { 0 }).sum()
+    }
+
     /// Whether there is no text at all.
     pub fn is_empty(&self) -> bool {
         self.len == 0
