@@ -78,7 +78,6 @@ impl JpegOptions {
 
 /// What libwebp should expect the picture to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "libwebp's own words")]
 pub enum WebpPreset {
     Default,
     Picture,

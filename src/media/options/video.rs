@@ -7,7 +7,6 @@ use crate::error::Failure;
 
 /// A video encoder of ffmpeg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "ffmpeg's own words")]
 pub enum VideoCodec {
     X264,
     X265,
@@ -176,7 +175,7 @@ fn read_speed(codec: VideoCodec, reader: &mut OptionReader<'_>) -> Result<Option
         let number = match value {
             Value::String(word) => {
                 if let Some((name, cpu_used)) = NAMED.iter().find(|(name, _)| name == word) {
-                    return Some(Speed::Named(*name, *cpu_used));
+                    return Some(Speed::Named(name, *cpu_used));
                 }
                 if let Some(deadline) = ["realtime", "good", "best"].into_iter().find(|known| deadlines && known == word) {
                     return Some(Speed::Deadline(deadline));
