@@ -89,6 +89,10 @@ fn own(head: &[u8]) -> Option<&'static str> {
         is_archive(head).then_some("tar.gz")
     } else if begins(&[0x28, 0xB5, 0x2F, 0xFD]) {
         Some("tar.zst")
+    } else if begins(&[0x1A, 0x45, 0xDF, 0xA3]) {
+        // EBML says in its DocType which of the two it is.
+        let start = head.get(..64.min(head.len())).unwrap_or_default();
+        Some(if start.windows(4).any(|window| window == b"webm") { "webm" } else { "mkv" })
     } else if is_mpeg_ts(head) {
         Some("ts")
     } else if is_mp3_frame(head) {

@@ -130,6 +130,9 @@ unsafe fn configure(cinfo: &mut jpeg_compress_struct, image: &RgbImage, options:
             luma.h_samp_factor = sampling;
             luma.v_samp_factor = sampling;
         }
+        // Without metadata sharp writes neither; the colour model follows from the three components.
+        cinfo.write_JFIF_header = 0;
+        cinfo.write_Adobe_marker = 0;
     }
 }
 

@@ -17,10 +17,10 @@ pub(super) fn script(path: &Path, body: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A clip of one second with sound, 10 frames, 64x48.
+/// A clip of one second with sound, 10 frames, 128x96.
 fn clip(folder: &Path) -> PathBuf {
     let path = folder.join("clip.mp4");
-    let inputs = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=10:duration=1", "-f", "lavfi", "-i", "sine=frequency=440:duration=1"];
+    let inputs = ["-f", "lavfi", "-i", "testsrc=size=128x96:rate=10:duration=1", "-f", "lavfi", "-i", "sine=frequency=440:duration=1"];
     ffmpeg(&[&inputs[..], &["-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac", "-shortest"]].concat(), &path);
     path
 }

@@ -101,7 +101,7 @@ async fn sizes_and_pixels_are_those_of_sharp() {
 async fn animations_stay_animated() {
     let folder = tempfile::tempdir().unwrap();
     let make = "import sys, json\nfrom PIL import Image\nframes = [Image.new('RGB', (40, 30), c) for c in ('red', 'lime', 'blue')]\n\
-                for p in sys.argv[1:]:\n    frames[0].save(p, save_all=True, append_images=frames[1:], duration=[100, 200, 300], loop=3)\nprint('{}')";
+                for p in sys.argv[1:]:\n    frames[0].save(p, save_all=True, append_images=frames[1:], duration=[100, 200, 300], loop=3, lossless=True)\nprint('{}')";
     let inputs = ["a.png", "a.gif", "a.webp"].map(|name| folder.path().join(name));
     python(make, &inputs.iter().map(std::path::PathBuf::as_path).collect::<Vec<_>>());
     for input in inputs {
