@@ -2,8 +2,12 @@
 //!
 //! Four backends (S3, Azure Blob, Hugging Face, HTTP), each one module behind one trait and one line in one list.
 
+pub mod azure;
 pub mod backend;
+mod cloud;
 mod credentials;
+pub mod huggingface;
+pub mod s3;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
