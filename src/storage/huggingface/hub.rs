@@ -83,6 +83,11 @@ impl Hub {
         if url.origin() == self.endpoint().origin() || !location::is_public_hub(self.endpoint()) { self.outbound.operator() } else { self.outbound.guarded() }
     }
 
+    /// A URL that the hub gave. Behind a mirror it may still name the public hub itself.
+    pub fn moved(&self, url: &Url) -> Url {
+        if location::is_public_hub(url) { location::to_ask(url, self.endpoint()).0 } else { url.clone() }
+    }
+
     /// A request for a path of the API, with the token.
     pub fn api(&self, method: Method, path: &str) -> Result<RequestBuilder, StorageError> {
         let url = format!("{}/{path}", self.endpoint().as_str().trim_end_matches('/'));

@@ -52,8 +52,14 @@ struct Actions {
 #[derive(Deserialize)]
 struct Action {
     href: Url,
-    #[serde(default)]
-    header: BTreeMap<String, serde_json::Value>,
+    /// May be `null`.
+    header: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+impl Action {
+    fn headers(&self) -> impl Iterator<Item = (&String, &serde_json::Value)> {
+        self.header.iter().flatten()
+    }
 }
 
 #[derive(Serialize)]
@@ -97,23 +103,25 @@ async fn send(hub: &Hub, target: &HfTarget, place: &str, file: &LargeFile, actio
         meter.add(part.length);
         return Ok(());
     };
-    match action.header.get("chunk_size").and_then(number) {
+    match action.headers().find(|(name, _)| *name == "chunk_size").and_then(|(_, size)| number(size)) {
         Some(chunk) => multipart(hub, place, file, action, chunk, meter).await?,
         None => {
-            let mut request = hub.client(&action.href).put(action.href.clone());
-            for (name, value) in &action.header {
+            let href = hub.moved(&action.href);
+            let mut request = hub.client(&href).put(href);
+            for (name, value) in action.headers() {
                 request = request.header(name, value.as_str().unwrap_or_default());
             }
             put(hub, place, request, part, meter).await?;
         }
     }
     let Some(verify) = &actions.verify else { return Ok(()) };
-    let mut request = hub.client(&verify.href).post(verify.href.clone());
-    for (name, value) in &verify.header {
+    let href = hub.moved(&verify.href);
+    let mut request = hub.client(&href).post(href.clone());
+    for (name, value) in verify.headers() {
         request = request.header(name, value.as_str().unwrap_or_default());
     }
-    let own = !verify.header.keys().any(|name| name.eq_ignore_ascii_case("authorization"));
-    if own && verify.href.origin() == hub.endpoint().origin() {
+    let own = !verify.headers().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    if own && href.origin() == hub.endpoint().origin() {
         request = request.bearer_auth(hub.token()?.expose());
     }
     let request = request.header(header::ACCEPT, JSON).json(&serde_json::json!({ "oid": file.oid, "size": part.length }));
@@ -131,7 +139,7 @@ async fn multipart(hub: &Hub, place: &str, file: &LargeFile, action: &Action, ch
     for (index, part) in FilePart::split(&part.path, part.length, chunk).into_iter().enumerate() {
         let number = index + 1;
         // The hub pads the numbers with zeros.
-        let url = action.header.iter().find(|(name, _)| name.parse() == Ok(number)).and_then(|(_, url)| Url::parse(url.as_str()?).ok());
+        let url = action.headers().find(|(name, _)| name.parse() == Ok(number)).and_then(|(_, url)| Url::parse(url.as_str()?).ok());
         plan.push((number, url.ok_or_else(nonsense)?, part));
     }
     let parts = in_parallel(plan, PARTS, |(part_number, url, part)| async move {
@@ -141,7 +149,8 @@ async fn multipart(hub: &Hub, place: &str, file: &LargeFile, action: &Action, ch
         Ok(SentPart { part_number, etag })
     })
     .await?;
-    let request = hub.client(&action.href).post(action.href.clone()).header(header::ACCEPT, JSON).header(header::CONTENT_TYPE, JSON);
+    let href = hub.moved(&action.href);
+    let request = hub.client(&href).post(href).header(header::ACCEPT, JSON).header(header::CONTENT_TYPE, JSON);
     done(hub, place, None, request.json(&serde_json::json!({ "oid": file.oid, "parts": parts }))).await.map(drop)
 }
 

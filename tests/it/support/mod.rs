@@ -1,1 +1,6 @@
 //! What the tests share. One file per helper, declared here.
+
+pub mod azurite;
+pub mod hub;
+pub mod moto;
+pub mod peer_process;
