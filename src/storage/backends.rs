@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use super::azure::AzureBackend;
 use super::backend::Backend;
 use super::http::HttpBackend;
+use super::huggingface::HuggingFaceBackend;
+use super::s3::S3Backend;
 use crate::config::StorageConfig;
 use crate::net::Outbound;
 
 /// A line for each backend, in the order of storage.md.
 pub(super) fn all(config: &StorageConfig, outbound: &Outbound) -> Vec<Arc<dyn Backend>> {
     vec![
-        // S3: `s3://bucket/key`.
-        // Azure Blob: `https://<account>.blob.core.windows.net/...` and the configured endpoint.
-        // Hugging Face: `https://huggingface.co/...` or `HF_ENDPOINT`.
+        Arc::new(S3Backend::new(&config.s3, outbound.clone())),
+        Arc::new(AzureBackend::new(&config.azure, outbound.clone())),
+        Arc::new(HuggingFaceBackend::new(&config.hf, outbound.clone())),
         Arc::new(HttpBackend::new(config, outbound)),
     ]
 }

@@ -2,16 +2,20 @@
 //!
 //! Four backends (S3, Azure Blob, Hugging Face, HTTP), each one module behind one trait and one line in one list.
 
+pub mod azure;
 pub mod backend;
 mod backends;
 mod cache;
+mod cloud;
 mod credentials;
 mod download;
 mod fetch;
 mod git;
 mod http;
+pub mod huggingface;
 mod names;
 mod place;
+pub mod s3;
 mod tuning;
 mod upload;
 

@@ -1,5 +1,9 @@
 //! What the tests share. One file per helper, declared here.
 
+pub mod azurite;
+pub mod hub;
+pub mod moto;
 pub mod origin;
+pub mod peer_process;
 pub mod receiver;
 pub mod storage;
