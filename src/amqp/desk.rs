@@ -186,8 +186,9 @@ impl Desk {
     async fn run_guarded(&self, id: &Arc<str>, body: Map<String, Value>) -> TaskOutcome {
         let (runner, id, give_back) = (Arc::clone(&self.runner), Arc::clone(id), self.give_back.child_token());
         let run = tokio::spawn(async move { runner.run(&id, body, give_back).await });
-        run.await
-            .unwrap_or_else(|_| TaskOutcome::Failed(Failure::new(Code::Internal, "The task ended unexpectedly; the log of the instance says more.").transient()))
+        run.await.unwrap_or_else(|_| {
+            TaskOutcome::Failed(Failure::new(Code::Internal, "The task ended unexpectedly; the log of the instance says more.").transient())
+        })
     }
 
     async fn judge(&self, id: &str, attempt: u32, outcome: TaskOutcome) -> Verdict {

@@ -34,7 +34,14 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn new(config: &AmqpConfig, id: &str, version: &str, metadata: &BTreeMap<String, String>, hostname: &str, vitals: watch::Receiver<Vitals>) -> Self {
+    pub(super) fn new(
+        config: &AmqpConfig,
+        id: &str,
+        version: &str,
+        metadata: &BTreeMap<String, String>,
+        hostname: &str,
+        vitals: watch::Receiver<Vitals>,
+    ) -> Self {
         let instance = &config.instance;
         let mut metadata = metadata.clone();
         metadata.insert("container_id".to_owned(), hostname.to_owned());

@@ -1,1 +1,4 @@
 //! What the tests share. One file per helper, declared here.
+
+pub mod chaos_proxy;
+pub mod rabbitmq;
