@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::envelope::Envelopes;
 use super::memory::{Answer, Attempts, RecentResults};
-use super::outbox::{Body, Class, Letter, Outbox};
+use super::outbox::{Body, Class, Fate, Letter, Outbox};
 use super::sink::StreamSink;
 use super::task::{self, Task};
 use super::{TaskOutcome, TaskRunner};
@@ -165,8 +165,7 @@ impl Desk {
                 // The slot is free for the next one while the broker confirms.
                 drop(slot);
                 lock(&self.attempts).forget(id);
-                let confirmed = self.outbox.post_confirmed(Arc::clone(&answer.routing_key), answer.body.clone());
-                if confirmed.await.is_ok() {
+                if let Some(answer) = self.deliver(id, answer).await {
                     lock(&self.recent).insert(id, answer);
                     self.acknowledge(id).await;
                 }
@@ -178,6 +177,22 @@ impl Desk {
                     () = self.give_back.cancelled() => {}
                 }
                 self.requeue(id).await;
+            }
+        }
+    }
+
+    /// Publishes an answer until it is confirmed and returns it, or the error that had to take its place.
+    async fn deliver(&self, id: &str, answer: Answer) -> Option<Answer> {
+        match self.outbox.post_confirmed(Arc::clone(&answer.routing_key), answer.body.clone()).await.ok()? {
+            Fate::Confirmed => Some(answer),
+            Fate::TooLarge => {
+                let mib = answer.body.len().div_ceil(1 << 20);
+                let message = format!(
+                    "The result has {mib} MiB, more than the broker takes (max_message_size): upload it instead, with an upload target such as s3, azure_blob, hf or http in the task."
+                );
+                let error = self.failure(id, &Failure::new(Code::PayloadTooLarge, message));
+                let fate = self.outbox.post_confirmed(Arc::clone(&error.routing_key), error.body.clone()).await.ok()?;
+                (fate == Fate::Confirmed).then_some(error)
             }
         }
     }

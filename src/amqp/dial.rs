@@ -1,9 +1,9 @@
 //! A connection to the broker: resolve, TCP, TLS, the AMQP handshake, each under a deadline.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_rs::Runtime;
@@ -11,11 +11,10 @@ use async_rs::traits::Reactor;
 use lapin::tcp::RustlsConnector;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::time::timeout;
 
 use crate::error::chain;
+use crate::net;
 
 /// For each address.
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,10 +65,11 @@ pub(super) fn public_name(uri: &AMQPUri) -> String {
 /// One sentence without secrets.
 pub(super) async fn dial(uri: &AMQPUri, ca_file: Option<&Path>, name: &str) -> Result<Link, String> {
     let host = uri.authority.host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = resolve(host, uri.authority.port).await?;
+    let addresses = net::resolve(host).await.map_err(|error| error.to_string())?;
     let runtime = Runtime::tokio_current();
     let mut stream = Err("its name has no address".to_owned());
     for address in addresses {
+        let address = SocketAddr::new(address, uri.authority.port);
         stream = match timeout(TCP_TIMEOUT, runtime.tcp_connect_addr(address)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(error.to_string()),
@@ -109,42 +109,10 @@ pub(super) fn describe(error: &lapin::Error) -> String {
     chain(error)
 }
 
-/// Addresses of a host, never through the C library (dependencies.md, 2.3).
-async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
-    }
-    if host.eq_ignore_ascii_case("localhost") {
-        return Ok(vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)]);
-    }
-    let resolver = hickory_resolver::TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build).map_err(|error| chain(&error))?;
-    let found = timeout(HANDSHAKE_TIMEOUT, resolver.lookup_ip(host)).await.map_err(|_| "its name was not resolved in time".to_owned())?;
-    let found = found.map_err(|error| format!("its name cannot be resolved: {}", chain(&error)))?;
-    Ok(found.iter().map(|address| SocketAddr::new(address, port)).collect())
-}
-
-/// The system's roots (the Mozilla ones where the image has none) and `AMQP_CA_FILE`, read anew for each connection so that
-/// a renewed file counts.
+/// Built anew for each connection, so that a renewed `AMQP_CA_FILE` counts.
 async fn tls(ca_file: Option<&Path>) -> Result<RustlsConnector, String> {
     let ca_file = ca_file.map(Path::to_path_buf);
-    let config = tokio::task::spawn_blocking(move || {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
-        if let Some(path) = ca_file {
-            let problem = |what: String| format!("AMQP_CA_FILE {} {what}", path.display());
-            let pem = std::fs::read(&path).map_err(|error| problem(format!("cannot be read: {error}")))?;
-            let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
-            if roots.add_parsable_certificates(certificates).0 == 0 {
-                return Err(problem("holds no PEM certificate".to_owned()));
-            }
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-        Ok(builder.with_root_certificates(roots).with_no_client_auth())
-    });
+    let config = tokio::task::spawn_blocking(move || net::tls::client_config(ca_file.as_deref()));
     config.await.map_err(|error| error.to_string())?.map(RustlsConnector::from)
 }
 

@@ -41,12 +41,21 @@ pub(super) struct Letter {
     pub(super) routing_key: Arc<str>,
     pub(super) body: Body,
     pub(super) class: Class,
-    confirmed: Option<oneshot::Sender<()>>,
+    waiter: Option<oneshot::Sender<Fate>>,
+}
+
+/// What became of a message somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The broker has it.
+    Confirmed,
+    /// The broker will never take it: it is larger than the broker's `max_message_size`.
+    TooLarge,
 }
 
 impl Letter {
     pub(super) fn new(routing_key: Arc<str>, body: Body, class: Class) -> Self {
-        Self { routing_key, body, class, confirmed: None }
+        Self { routing_key, body, class, waiter: None }
     }
 
     fn bytes(&self) -> usize {
@@ -100,9 +109,9 @@ impl Outbox {
     }
 
     /// Queues a message and returns what resolves when the broker has confirmed it, over however many connections.
-    pub(super) fn post_confirmed(&self, routing_key: Arc<str>, body: Bytes) -> oneshot::Receiver<()> {
+    pub(super) fn post_confirmed(&self, routing_key: Arc<str>, body: Bytes) -> oneshot::Receiver<Fate> {
         let (sender, receiver) = oneshot::channel();
-        self.post(Letter { routing_key, body: Body::Ready(body), class: Class::Result, confirmed: Some(sender) });
+        self.post(Letter { routing_key, body: Body::Ready(body), class: Class::Result, waiter: Some(sender) });
         receiver
     }
 
@@ -131,12 +140,30 @@ impl Outbox {
         let Some(letter) = state.in_flight.remove(&number) else { return };
         metrics::amqp_published(confirmed);
         if confirmed {
-            if let Some(waiter) = letter.confirmed {
-                let _ = waiter.send(());
+            if let Some(waiter) = letter.waiter {
+                let _ = waiter.send(Fate::Confirmed);
             }
         } else if letter.class != Class::Stream {
             state.put(number, letter);
             self.arrived.notify_one();
+        }
+        self.count(&state);
+    }
+
+    /// The broker closed the channel because of a message's size. It does not say which one: the largest on its way.
+    pub(super) fn discard_largest(&self) {
+        let mut state = self.lock();
+        let size = |letter: &Letter| match &letter.body {
+            Body::Ready(bytes) => bytes.len(),
+            Body::Event { event, .. } => event.data.to_string().len(),
+        };
+        let largest = state.in_flight.iter().max_by_key(|(_, letter)| size(letter)).map(|(number, _)| *number);
+        if let Some(letter) = largest.and_then(|number| state.in_flight.remove(&number)) {
+            tracing::warn!(bytes = size(&letter), routing_key = %letter.routing_key, "AMQP message is larger than the broker's max_message_size");
+            metrics::amqp_published(false);
+            if let Some(waiter) = letter.waiter {
+                let _ = waiter.send(Fate::TooLarge);
+            }
         }
         self.count(&state);
     }

@@ -165,11 +165,22 @@ async fn work(shared: &Shared, session: &Session) -> Option<String> {
             return None;
         }
         reason = watch_connection(shared, session) => return Some(reason),
-        error = publisher::run(&shared.outbox, &shared.envelopes, &session.publish, &shared.exchange) => error,
+        error = publisher::run(&shared.outbox, &shared.envelopes, &session.publish, &shared.exchange) => {
+            if is_size_limit(&error) {
+                shared.outbox.discard_largest();
+            }
+            error
+        }
         error = consumer::run(shared, connection) => error,
         error = register(shared, session) => error,
     };
     Some(describe(&error))
+}
+
+/// The broker's answer to a message above its `max_message_size`.
+fn is_size_limit(error: &lapin::Error) -> bool {
+    const PRECONDITION_FAILED: u16 = 406;
+    matches!(error.kind(), lapin::ErrorKind::ProtocolError(said) if said.get_id() == PRECONDITION_FAILED && said.get_message().as_str().contains("message size"))
 }
 
 /// Registers once ready, then only waits.

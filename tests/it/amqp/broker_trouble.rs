@@ -9,7 +9,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::stage::{Client, ScriptedRunner, close, config, connect, open, unique, until};
 use crate::support::chaos_proxy::ChaosProxy;
-use crate::support::rabbitmq::RabbitMq;
+use crate::support::rabbitmq::{MAX_MESSAGE_BYTES, RabbitMq};
 
 /// Collects the log lines of this thread; the tests here run on one.
 #[derive(Clone, Default)]
@@ -25,6 +25,10 @@ impl Visit for Text {
 
 impl<S: tracing::Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        // What the product logs, not what its libraries do.
+        if !event.metadata().target().starts_with("comfyui_api") {
+            return;
+        }
         let mut text = Text(String::new());
         event.record(&mut text);
         self.0.lock().unwrap().push(text.0);
@@ -86,6 +90,48 @@ async fn a_broker_that_comes_later_is_used_when_it_is_there() {
     assert_eq!((lines.of("Heartbeat started (interval=5000ms)"), lines.of("guest")), (1, 0), "{}", lines.all());
     close(&door).await;
     assert_eq!(lines.of("AMQP connection closed"), 1, "{}", lines.all());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_larger_than_the_broker_takes_becomes_an_error_that_says_what_to_do() {
+    let broker = RabbitMq::shared().await;
+    let name = unique("oversized");
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    let runner = ScriptedRunner::new(true);
+    let door = open(config(&broker.uri(), &name, &[("AMQP_PREFETCH", "2")]), &runner);
+    client.submit(&json!({"id": "large", "bytes": MAX_MESSAGE_BYTES + 1})).await;
+    client.submit(&json!({"id": "small"})).await;
+    let mut ends = std::collections::BTreeMap::new();
+    while ends.len() < 2 {
+        let (kind, envelope) = client.next_result().await;
+        ends.insert(envelope["task_id"].as_str().unwrap().to_owned(), (kind, envelope["data"].clone()));
+    }
+    assert_eq!((ends["small"].0.as_str(), ends["large"].0.as_str()), ("execution_success", "execution_error"));
+    let message = ends["large"].1["message"].as_str().unwrap();
+    assert!(message.contains("upload") && message.contains("max_message_size"), "{message}");
+    until("both are done with", async || door.tasks() == 0 && door.connected()).await;
+    close(&door).await;
+    assert_eq!(client.waiting().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_longer_than_the_brokers_acknowledgement_timeout_survives_it() {
+    let broker = RabbitMq::disruptable().await;
+    let name = unique("timeout");
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    broker.ctl(&["eval", "application:set_env(rabbit, consumer_timeout, 500)."]).await;
+    let runner = ScriptedRunner::new(true);
+    let door = open(config(&broker.uri(), &name, &[]), &runner);
+    client.submit(&json!({"id": "long", "do": "hold"})).await;
+    until("it runs", async || runner.runs().len() == 1).await;
+    until("it is back in the queue", async || client.waiting().await == 1).await;
+    broker.ctl(&["eval", "application:set_env(rabbit, consumer_timeout, 1800000)."]).await;
+    until("it is delivered again", async || client.waiting().await == 0).await;
+    runner.release.add_permits(1);
+    assert_eq!(client.next_result().await.0, "execution_success");
+    until("it is acknowledged", async || door.tasks() == 0).await;
+    close(&door).await;
+    assert_eq!((client.waiting().await, runner.runs().len()), (0, 1));
 }
 
 #[tokio::test]

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+/// The largest message these brokers take (`max_message_size`).
+pub const MAX_MESSAGE_BYTES: usize = 4_000_000;
+
 const BOOT: Duration = Duration::from_secs(120);
 
 /// A broker.
@@ -54,9 +57,11 @@ impl RabbitMq {
         let settings = format!(
             "listeners.tcp.1 = 127.0.0.1:{port}\nlisteners.ssl.1 = 127.0.0.1:{tls_port}\nssl_options.certfile = {at}/server.pem\n\
              ssl_options.keyfile = {at}/server.key\nssl_options.verify = verify_none\nloopback_users = none\n\
-             disk_free_limit.absolute = 10MB\nlog.console = false\n"
+             disk_free_limit.absolute = 10MB\nlog.console = false\nmax_message_size = {MAX_MESSAGE_BYTES}\n"
         );
         std::fs::write(dir.join("rabbitmq.conf"), settings).unwrap();
+        // How often acknowledgement timeouts are looked for.
+        std::fs::write(dir.join("advanced.config"), "[{rabbit, [{channel_tick_interval, 500}]}].\n").unwrap();
         std::fs::write(dir.join("enabled_plugins"), "[].\n").unwrap();
         let epmd = Command::new("epmd")
             .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
@@ -184,6 +189,7 @@ impl RabbitMq {
             .env("RABBITMQ_MNESIA_BASE", format!("{dir}/mnesia"))
             .env("RABBITMQ_LOG_BASE", format!("{dir}/log"))
             .env("RABBITMQ_CONFIG_FILE", format!("{dir}/rabbitmq.conf"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", format!("{dir}/advanced.config"))
             .env("RABBITMQ_CONF_ENV_FILE", format!("{dir}/none"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", format!("{dir}/enabled_plugins"))
             .env("RABBITMQ_PID_FILE", format!("{dir}/beam"))
