@@ -140,3 +140,29 @@ async fn an_instance_registers_and_its_heart_beats_in_time() {
     }
     close(&door).await;
 }
+
+/// The example of the documentation, as users run it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_client_of_the_documentation_works() {
+    let broker = RabbitMq::disruptable().await;
+    let python = std::env::var("TEST_PYTHON").unwrap_or_else(|_| "/opt/comfyui-api-test/venv/bin/python".to_owned());
+    let dir = tempfile::tempdir().unwrap();
+    let prompt = dir.path().join("prompt.json");
+    std::fs::write(&prompt, "{}").unwrap();
+    let runner = ScriptedRunner::new(true);
+    // The queue and the exchange are the default ones: this broker is this test's alone.
+    let mut config = config(&broker.uri(), "unused", &[]);
+    "q.gpu.20g".clone_into(&mut config.queue);
+    "runnode.comfyui.topic".clone_into(&mut config.exchange);
+    let door = open(config, &runner);
+    until("connected", async || door.connected()).await;
+    let mut client = tokio::process::Command::new(python);
+    client.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/docker/amqp/client.py")).arg(&prompt).arg(broker.uri()).kill_on_drop(true);
+    let output = tokio::time::timeout(super::stage::PATIENCE, client.output())
+        .await
+        .expect("the client did not end")
+        .expect("python with pika is missing (TEST_PYTHON)");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("execution_success {'id'"), "{text}");
+    close(&door).await;
+}

@@ -25,6 +25,7 @@ pub struct RabbitMq {
     distribution_port: u16,
     epmd_port: u16,
     server: Mutex<Option<Child>>,
+    _epmd: Child,
     /// Its standard input ends with this process; it then removes what is left.
     _janitor: Child,
 }
@@ -76,7 +77,7 @@ impl RabbitMq {
         let mut janitor = Command::new("sh");
         janitor.args(["-c", script]).arg(&dir).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let janitor = janitor.process_group(0).spawn().unwrap();
-        let broker = Self { dir, port, tls_port, distribution_port, epmd_port, server: Mutex::new(None), _janitor: janitor };
+        let broker = Self { dir, port, tls_port, distribution_port, epmd_port, server: Mutex::new(None), _epmd: epmd, _janitor: janitor };
         broker.boot_now();
         broker
     }
