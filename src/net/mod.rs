@@ -182,7 +182,12 @@ pub fn refusal_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'
 /// # Errors
 /// When the name does not resolve or nothing answers.
 pub async fn dial(authority: &str) -> std::io::Result<tokio::net::TcpStream> {
-    tokio::net::TcpStream::connect(authority).await
+    let unusable = |reason: &str| std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("{authority}: {reason}"));
+    let (host, port) = authority.rsplit_once(':').ok_or_else(|| unusable("no port"))?;
+    let port: u16 = port.parse().map_err(|_| unusable("the port is not a number"))?;
+    let addresses = resolve(host.trim_matches(['[', ']'])).await.map_err(std::io::Error::other)?;
+    let addresses: Vec<_> = addresses.into_iter().map(|address| std::net::SocketAddr::new(address, port)).collect();
+    tokio::net::TcpStream::connect(addresses.as_slice()).await
 }
 
 /// The addresses to try to bind for a host name or address: `::` also means IPv4, alone where there is no IPv6.
@@ -194,7 +199,10 @@ pub async fn bind_addresses(host: &str, port: u16) -> Result<Vec<std::net::Socke
     match host.parse::<IpAddr>() {
         Ok(IpAddr::V6(v6)) if v6.is_unspecified() => Ok(vec![SocketAddr::new(v6.into(), port), SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)]),
         Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
-        Err(_) => Err(format!("HOST=\"{host}\" is not an address")),
+        Err(_) => {
+            let addresses = resolve(host).await.map_err(|error| format!("HOST=\"{host}\": {error}"))?;
+            Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+        }
     }
 }
 
