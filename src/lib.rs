@@ -1,9 +1,11 @@
 //! comfyui-api: one static binary that turns ComfyUI into a production API.
 
 pub mod amqp;
+pub mod app;
 pub mod comfy;
 pub mod command;
 pub mod config;
+pub mod demo;
 pub mod document;
 pub mod error;
 pub mod events;

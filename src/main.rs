@@ -1,6 +1,90 @@
-//! The command line.
+//! The command line. A checklist, nothing else.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use comfyui_api::config::{Config, ProcessEnv};
+use comfyui_api::{app, comfy, command, demo, http, net, simulator, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+/// Turns ComfyUI into a production API: starts it, takes graphs over HTTP or a queue, delivers the files.
+///
+/// Without a command it serves. Everything is configured by environment variables; `check` prints them.
+#[derive(Parser)]
+#[command(name = "comfyui-api", version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve with the built-in ComfyUI simulator and temporary directories: try the whole API without GPU, Python or models
+    Demo,
+    /// Run the built-in ComfyUI simulator by itself
+    SimulateComfyui(Box<simulator::Args>),
+    /// Print the effective configuration (secrets hidden) and manifest, name every problem, start nothing
+    Check,
+    /// Ask a running server for its health; exits with 0 if it is well, with 1 if not
+    Health {
+        /// Ask whether it takes prompts right now, instead of whether it has ever been ready
+        #[arg(long)]
+        ready: bool,
+    },
+    /// Print the OpenAPI document
+    Openapi,
+}
+
+fn main() -> ExitCode {
+    comfy::supervisor::init::run_if_pid1();
+    net::install_crypto();
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start: {error}")),
+    };
+    runtime.block_on(run(arguments.command))
+}
+
+async fn run(command: Option<Command>) -> ExitCode {
+    let mut out = std::io::stdout();
+    match command {
+        None => serve(Config::from_env(&ProcessEnv)).await,
+        Some(Command::Demo) => match demo::prepare(&ProcessEnv) {
+            Ok(demo) => serve(demo.config()).await,
+            Err(reason) => fail(&reason),
+        },
+        Some(Command::SimulateComfyui(arguments)) => simulator::run(*arguments).await.map_or_else(|error| fail(&error.to_string()), |()| ExitCode::SUCCESS),
+        Some(Command::Check) => command::check::run(&ProcessEnv, &mut out).await.map_or(ExitCode::FAILURE, ExitCode::from),
+        Some(Command::Health { ready }) => match Config::from_env(&ProcessEnv) {
+            Ok(config) => command::health::run(&config.server, ready, &mut out).await.map_or(ExitCode::FAILURE, ExitCode::from),
+            Err(error) => refuse(&error.to_string()),
+        },
+        Some(Command::Openapi) => writeln!(out, "{:#}", http::docs::document(&[])).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+    }
+}
+
+async fn serve(config: Result<Config, comfyui_api::config::ConfigError>) -> ExitCode {
+    match config {
+        Ok(config) => {
+            telemetry::logging::install(&config.log);
+            telemetry::metrics::install();
+            app::serve(config).await
+        }
+        Err(error) => refuse(&error.to_string()),
+    }
+}
+
+fn fail(reason: &str) -> ExitCode {
+    eprintln!("{reason}");
+    ExitCode::FAILURE
+}
+
+/// Bad configuration.
+fn refuse(problems: &str) -> ExitCode {
+    eprint!("{problems}");
+    ExitCode::from(2)
+}

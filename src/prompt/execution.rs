@@ -50,7 +50,7 @@ impl Queued {
 #[derive(Serialize)]
 struct Submission<'a> {
     prompt: &'a Map<String, Value>,
-    client_id: String,
+    client_id: &'a str,
     prompt_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     extra_data: Option<&'a Value>,
@@ -63,7 +63,7 @@ struct Submission<'a> {
 pub async fn submit(comfy: &Comfy, flight: &Flight, graph: &Map<String, Value>, extra_data: Option<&Value>) -> Result<Queued, Failure> {
     let prompt = PromptRef { id: flight.id.clone(), amqp: flight.source == Source::Amqp };
     let watcher = comfy.watch.register(prompt, flight.streams.read.clone());
-    let submission = Submission { prompt: graph, client_id: comfy.watch.client_id(), prompt_id: &watcher.id, extra_data };
+    let submission = Submission { prompt: graph, client_id: &watcher.client_id, prompt_id: &watcher.id, extra_data };
     let body = serde_json::to_vec(&submission).map_err(|error| Failure::new(Code::Internal, format!("the graph cannot be written as JSON: {error}")))?;
     match comfy.client.submit(body.into()).await {
         Ok(Submitted::Accepted { node_errors }) => {

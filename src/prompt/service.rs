@@ -1,6 +1,6 @@
 //! The one owner of all prompts. Doors begin a prompt here and translate what comes of it; none of them is known here.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -64,6 +64,19 @@ pub(super) struct Inner {
     pub places: Arc<Places>,
     pub tasks: TaskTracker,
     forget: mpsc::UnboundedSender<String>,
+    /// Told of every end, if anybody asked for that.
+    ends: OnceLock<mpsc::UnboundedSender<End>>,
+}
+
+/// The end of a prompt.
+#[derive(Debug)]
+pub struct End {
+    /// The caller's id.
+    pub id: Arc<str>,
+    /// The door it came through.
+    pub source: Source,
+    /// The response body, or why not.
+    pub result: Result<Document, Failure>,
 }
 
 impl Inner {
@@ -135,8 +148,16 @@ impl Service {
             places,
             tasks: TaskTracker::new(),
             forget,
+            ends: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The ends of all prompts from now on. There can be one listener.
+    pub fn ends(&self) -> mpsc::UnboundedReceiver<End> {
+        let (sender, ends) = mpsc::unbounded_channel();
+        let _ = self.inner.ends.set(sender);
+        ends
     }
 
     /// Begins a prompt; with `stream` its events are kept for a reader from the first on.
@@ -235,7 +256,11 @@ async fn drive(
         Err(vanished())
     });
     end(&inner, &flight, &request, queued.as_ref(), &result, began.elapsed());
-    let _ = done.send(result.map(|response| response.document));
+    let result = result.map(|response| response.document);
+    if let Some(ends) = inner.ends.get() {
+        let _ = ends.send(End { id: flight.id.clone(), source: flight.source, result: result.clone() });
+    }
+    let _ = done.send(result);
 }
 
 fn end(inner: &Inner, flight: &Flight, request: &PromptRequest, queued: Option<&Map<String, Value>>, result: &Result<Response, Failure>, took: Duration) {

@@ -10,7 +10,7 @@ use crate::config::WorkflowConfig;
 use crate::error::Failure;
 
 /// What workflow files see as `config`: plain values, and what the running ComfyUI offers at this moment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct WorkflowContext {
     /// The plain configuration values without secrets (`comfyURL`, `modelDir`, `outputDir`, ...).
     pub values: serde_json::Map<String, Value>,
@@ -25,7 +25,7 @@ pub struct WorkflowContext {
 }
 
 /// A model folder as workflow files see it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelFolder {
     /// Its first directory.
     pub dir: PathBuf,

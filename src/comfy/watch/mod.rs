@@ -55,14 +55,17 @@ struct Inner {
     client_id: Mutex<String>,
     queue_remaining: watch::Sender<u64>,
     last_message: Mutex<Instant>,
+    connected: watch::Sender<bool>,
 }
 
 struct Watched {
     prompt: PromptRef,
     happenings: mpsc::UnboundedSender<Happening>,
     wants_status: Arc<AtomicBool>,
-    /// ComfyUI has accepted it, so it must be in queue or history from now on.
-    submitted: bool,
+    /// The socket its messages go to.
+    client_id: String,
+    /// When ComfyUI accepted it; it must be in queue or history from then on.
+    submitted: Option<Instant>,
     /// The end was told already; only the watcher's departure is awaited.
     ended: bool,
 }
@@ -71,6 +74,8 @@ struct Watched {
 pub struct Watcher {
     /// ComfyUI's id of the prompt: a UUID of ours.
     pub id: String,
+    /// To be sent as `client_id`, so that messages come to our socket.
+    pub client_id: String,
     watch: Watch,
     happenings: mpsc::UnboundedReceiver<Happening>,
 }
@@ -89,22 +94,28 @@ impl Watch {
             client_id: Mutex::new(new_id()),
             queue_remaining: watch::Sender::new(0),
             last_message: Mutex::new(Instant::now()),
+            connected: watch::Sender::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Watches until cancelled: the lifetime of one run of ComfyUI. `connected` is told once the socket stands.
-    pub async fn run(&self, cancel: CancellationToken, connected: tokio::sync::oneshot::Sender<()>) {
+    /// Watches until cancelled: the lifetime of one run of ComfyUI.
+    pub async fn run(&self, cancel: CancellationToken) {
         tokio::select! {
             () = cancel.cancelled() => {}
-            () = socket::keep(&self.inner, connected) => {}
+            () = socket::keep(&self.inner) => {}
             () = reconcile::keep(&self.inner) => {}
         }
+        self.inner.connected.send_replace(false);
         self.inner.queue_remaining.send_replace(0);
     }
 
-    /// The id to send as `client_id`, so that messages come to our socket.
-    pub fn client_id(&self) -> String {
+    /// Whether the socket stands.
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.inner.connected.subscribe()
+    }
+
+    fn client_id(&self) -> String {
         lock(&self.inner.client_id).clone()
     }
 
@@ -113,14 +124,17 @@ impl Watch {
         self.inner.queue_remaining.subscribe()
     }
 
-    /// When the last message of any kind came.
-    pub fn last_message(&self) -> Instant {
-        *lock(&self.inner.last_message)
-    }
-
-    /// How many prompts ComfyUI has accepted and not ended.
-    pub fn in_flight(&self) -> usize {
-        lock(&self.inner.prompts).values().filter(|watched| watched.submitted && !watched.ended).count()
+    /// For how long ComfyUI has had work and said nothing of it. `None` when it has no work, or when the socket was replaced since it
+    /// got it, so that its messages go nowhere.
+    pub fn silent_for(&self) -> Option<Duration> {
+        let current = self.client_id();
+        let prompts = lock(&self.inner.prompts);
+        let working: Vec<&Watched> = prompts.values().filter(|watched| !watched.ended && watched.submitted.is_some()).collect();
+        if working.iter().any(|watched| watched.client_id != current) {
+            return None;
+        }
+        let oldest = working.iter().filter_map(|watched| watched.submitted).min()?;
+        Some(oldest.elapsed().min(lock(&self.inner.last_message).elapsed()))
     }
 
     /// Begins to watch a new prompt under a fresh id. Do this before sending it. `wants_status` says at any time whether `status`
@@ -128,9 +142,10 @@ impl Watch {
     pub fn register(&self, prompt: PromptRef, wants_status: Arc<AtomicBool>) -> Watcher {
         let id = new_id();
         let (sender, happenings) = mpsc::unbounded_channel();
-        let watched = Watched { prompt, happenings: sender, wants_status, submitted: false, ended: false };
+        let client_id = self.client_id();
+        let watched = Watched { prompt, happenings: sender, wants_status, client_id: client_id.clone(), submitted: None, ended: false };
         lock(&self.inner.prompts).insert(id.clone(), watched);
-        Watcher { id, watch: self.clone(), happenings }
+        Watcher { id, client_id, watch: self.clone(), happenings }
     }
 
     /// Ends every watched prompt: ComfyUI is dead.
@@ -145,7 +160,7 @@ impl Watcher {
     /// ComfyUI has accepted the prompt.
     pub fn submitted(&self) {
         if let Some(watched) = lock(&self.watch.inner.prompts).get_mut(&self.id) {
-            watched.submitted = true;
+            watched.submitted = Some(Instant::now());
         }
         self.watch.inner.wake.notify_one();
     }

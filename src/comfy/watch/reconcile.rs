@@ -33,7 +33,7 @@ pub(super) async fn keep(inner: &Inner) {
 
 /// Prompts that ComfyUI has accepted and whose end has not been told.
 fn awaited(inner: &Inner) -> Vec<String> {
-    lock(&inner.prompts).iter().filter(|(_, watched)| watched.submitted && !watched.ended).map(|(id, _)| id.clone()).collect()
+    lock(&inner.prompts).iter().filter(|(_, watched)| watched.submitted.is_some() && !watched.ended).map(|(id, _)| id.clone()).collect()
 }
 
 /// One look. The queue is asked first: a prompt that is in neither answer then is in neither for good.

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -33,23 +32,22 @@ enum Over {
 }
 
 /// Keeps a socket open for ever.
-pub(super) async fn keep(inner: &Inner, connected: oneshot::Sender<()>) {
-    let mut connected = Some(connected);
+pub(super) async fn keep(inner: &Inner) {
+    let mut first = true;
     let mut backoff = FIRST_BACKOFF;
     loop {
         match connect(inner).await {
             Ok(socket) => {
                 let opened = Instant::now();
-                match connected.take() {
-                    Some(first) => drop(first.send(())),
-                    None => {
-                        metrics::websocket_reconnected();
-                        info!("websocket to ComfyUI connected again");
-                    }
+                if !std::mem::take(&mut first) {
+                    metrics::websocket_reconnected();
+                    info!("websocket to ComfyUI connected again");
                 }
+                inner.connected.send_replace(true);
                 // Whatever happened while nobody listened is found in queue and history.
                 inner.wake.notify_one();
                 let over = listen(inner, socket).await;
+                inner.connected.send_replace(false);
                 warn!(reason = ?over, open_s = opened.elapsed().as_secs(), "websocket to ComfyUI ended; connecting again");
                 if over != Over::Closed {
                     *lock(&inner.client_id) = new_id();

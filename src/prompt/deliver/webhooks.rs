@@ -1,7 +1,5 @@
 //! What the webhooks of a prompt say (delivery.md). How they get there is `webhook`'s business.
 
-use std::sync::Once;
-
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -12,8 +10,6 @@ use super::response::Response;
 use crate::document::{Document, EmbeddedFile, placeholder};
 use crate::error::Failure;
 use crate::webhook::{Delivery, Kind};
-
-static DEPRECATED: Once = Once::new();
 
 fn now() -> String {
     OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
@@ -30,7 +26,6 @@ pub(in crate::prompt) fn succeeded(inner: &Inner, request: &PromptRequest, respo
             deliver(response.document.with_head(head));
         }
         Kind::Legacy => {
-            warn_deprecated();
             for file in &response.files {
                 let mark = uuid::Uuid::new_v4().to_string();
                 let body = json!({
@@ -55,15 +50,10 @@ pub(in crate::prompt) fn failed(inner: &Inner, request: &PromptRequest, graph: &
             body
         }
         Kind::Legacy => {
-            warn_deprecated();
             json!({"event": "prompt.failed", "id": &*request.id, "prompt": graph, "error": failure.message})
         }
     };
     inner.webhooks.deliver(Delivery { kind: webhook.kind, url: webhook.url.clone(), id: request.id.to_string(), body: Document::from_value(&body) });
-}
-
-fn warn_deprecated() {
-    DEPRECATED.call_once(|| tracing::warn!("\"webhook\" is deprecated and unsigned: use \"webhook_v2\" (this is said once)"));
 }
 
 #[cfg(test)]

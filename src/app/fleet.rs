@@ -1,0 +1,89 @@
+//! The bridge between the queue door and the way of a prompt: each knows nothing of the other.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::amqp::{Amqp, Load, TaskOutcome, TaskRunner};
+use crate::comfy::Comfy;
+use crate::error::Failure;
+use crate::health::{ComfyState, Health};
+use crate::prompt::flight::Status;
+use crate::prompt::service::stop_with;
+use crate::prompt::{PromptRequest, Service, Source};
+
+/// Runs tasks as prompts.
+pub(super) struct Runner {
+    service: Service,
+    comfy: Comfy,
+    health: Health,
+    ready: watch::Sender<bool>,
+}
+
+impl Runner {
+    pub fn new(service: Service, comfy: Comfy, health: Health) -> Self {
+        let ready = watch::Sender::new(false);
+        let (mut changes, told) = (health.watch(), ready.clone());
+        tokio::spawn(async move {
+            loop {
+                let now = {
+                    let state = changes.borrow_and_update();
+                    state.comfy == ComfyState::Ready && !state.draining
+                };
+                told.send_if_modified(|known| std::mem::replace(known, now) != now);
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { service, comfy, health, ready }
+    }
+
+    async fn outcome(&self, id: &str, mut body: Map<String, Value>, give_back: CancellationToken) -> Result<TaskOutcome, Failure> {
+        body.insert("id".into(), id.into());
+        let mut running = self.service.begin(PromptRequest::parse(body)?, Source::Amqp, false)?;
+        let _over = stop_with(&running.flight, give_back);
+        running.done().await.map(TaskOutcome::Success)
+    }
+}
+
+#[async_trait]
+impl TaskRunner for Runner {
+    async fn run(&self, id: &str, body: Map<String, Value>, give_back: CancellationToken) -> TaskOutcome {
+        self.outcome(id, body, give_back).await.unwrap_or_else(TaskOutcome::Failed)
+    }
+
+    fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    fn load(&self) -> Load {
+        let state = self.health.now();
+        let (running, pending, _) = self.service.lists();
+        let current = running.iter().find(|entry| entry.status == Status::Running).or(running.first()).or(pending.first()).map(|entry| entry.id.clone());
+        Load {
+            in_flight: running.len() + pending.len(),
+            queue_size: *self.comfy.watch.queue_remaining().borrow(),
+            current,
+            draining: state.draining,
+            available: state.comfy == ComfyState::Ready,
+        }
+    }
+}
+
+/// With `AMQP_PUBLISH_ALL` the ends of prompts from other doors are published too.
+pub(super) fn publish_results(service: &Service, amqp: &Arc<Amqp>) {
+    let mut ends = service.ends();
+    let amqp = amqp.clone();
+    tokio::spawn(async move {
+        while let Some(end) = ends.recv().await {
+            if end.source != Source::Amqp {
+                let outcome = end.result.map_or_else(TaskOutcome::Failed, TaskOutcome::Success);
+                amqp.publish_result(&end.id, &outcome).await;
+            }
+        }
+    });
+}

@@ -1,0 +1,155 @@
+//! The only place that knows everything: builds the parts from the configuration, starts and stops them in order.
+
+mod context;
+mod fleet;
+mod lifecycle;
+mod shutdown;
+mod warmup;
+
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::amqp::{Amqp, Setup};
+use crate::comfy::Comfy;
+use crate::config::Config;
+use crate::events::{EventSink, Events};
+use crate::health::Health;
+use crate::http::{self, Door};
+use crate::media::Media;
+use crate::net::Outbound;
+use crate::prompt::{Parts, Service};
+use crate::storage::Storage;
+use crate::webhook::system::SystemWebhook;
+use crate::webhook::{Webhooks, salad};
+use crate::workflow::Workflows;
+
+/// Every part, wired.
+pub(crate) struct App {
+    pub config: Arc<Config>,
+    pub health: Health,
+    pub outbound: Outbound,
+    pub comfy: Comfy,
+    pub storage: Storage,
+    pub webhooks: Webhooks,
+    pub system_webhook: Option<SystemWebhook>,
+    pub workflows: Workflows,
+    pub service: Service,
+    pub amqp: OnceLock<Arc<Amqp>>,
+    /// What the warmup prompt's checkpoint is called, for workflow files.
+    pub warmup_checkpoint: Arc<OnceLock<String>>,
+    /// Cancelled when the process shall end.
+    pub stop: CancellationToken,
+}
+
+/// Why the process ends before anybody asked it to.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Fatal(pub String);
+
+/// Serves until told to stop, or until something fatal happens.
+pub async fn serve(config: Config) -> ExitCode {
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Fatal(reason)) => {
+            error!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> Result<(), Fatal> {
+    let stop = shutdown::on_signal();
+    let app = Arc::new(App::build(config, stop)?);
+    let listener = http::bind(&app.config.server)
+        .await
+        .map_err(|error| Fatal(format!("cannot listen on HOST={} PORT={}: {error}", app.config.server.host, app.config.server.port)))?;
+    if let Ok(address) = listener.address() {
+        info!(version = crate::VERSION, address = %address, "listening");
+    }
+    let closing = CancellationToken::new();
+    let server = tokio::spawn(listener.serve(http::router(app.door()), closing.clone()));
+    app.start_background();
+    let ended = lifecycle::keep(&app).await;
+    shutdown::wind_down(&app, closing, server, ended.is_err()).await;
+    ended.map(drop)
+}
+
+impl App {
+    fn build(config: Config, stop: CancellationToken) -> Result<Self, Fatal> {
+        let config = Arc::new(config);
+        let outbound = Outbound::new(&config.storage).map_err(|reason| Fatal(format!("cannot set up outgoing connections: {reason}")))?;
+        let events = Events::default();
+        let health = Health::default();
+        let comfy = Comfy::new(&config.comfy, outbound.comfyui().clone(), events.clone());
+        let storage = Storage::new(&config.storage, outbound.clone(), events.clone());
+        let webhooks = Webhooks::new(&config.webhook, outbound.clone());
+        let system_webhook = SystemWebhook::new(&config.events, &config.webhook, outbound.clone());
+        let warmup_checkpoint = Arc::new(OnceLock::new());
+        let workflows = Workflows::new(&config.workflow, Arc::new(context::LiveContext::new(&config, comfy.clone(), warmup_checkpoint.clone())));
+        let service = Service::new(Parts {
+            config: config.prompt.clone(),
+            comfy_config: config.comfy.clone(),
+            comfy: comfy.clone(),
+            storage: storage.clone(),
+            media: Media::new(&config.media),
+            webhooks: webhooks.clone(),
+            outbound: outbound.clone(),
+            events: events.clone(),
+            health: health.clone(),
+        });
+        let app =
+            Self { health, outbound, comfy, storage, webhooks, system_webhook, workflows, service, amqp: OnceLock::new(), warmup_checkpoint, stop, config };
+        app.connect_broker()?;
+        let mut sinks: Vec<Arc<dyn EventSink>> = Vec::new();
+        sinks.extend(app.system_webhook.clone().map(|sink| Arc::new(sink) as Arc<dyn EventSink>));
+        sinks.extend(app.amqp.get().map(|amqp| amqp.sink()));
+        events.connect(sinks);
+        Ok(app)
+    }
+
+    /// Starts the queue door; it takes tasks only once the product is ready.
+    fn connect_broker(&self) -> Result<(), Fatal> {
+        let Some(config) = self.config.amqp.clone() else { return Ok(()) };
+        let publish_all = config.publish_all;
+        let runner = Arc::new(fleet::Runner::new(self.service.clone(), self.comfy.clone(), self.health.clone()));
+        let setup = Setup { config, runner, version: crate::VERSION.to_owned(), metadata: self.config.events.metadata.clone() };
+        let amqp = Arc::new(Amqp::start(setup).map_err(Fatal)?);
+        if publish_all {
+            fleet::publish_results(&self.service, &amqp);
+        }
+        let _ = self.amqp.set(amqp);
+        Ok(())
+    }
+
+    fn start_background(&self) {
+        self.webhooks.start();
+        if let Some(system) = &self.system_webhook {
+            system.start();
+        }
+        if self.config.events.on_salad_cloud
+            && let Ok(base) = url::Url::parse(salad::METADATA_SERVICE)
+        {
+            tokio::spawn(salad::follow_queue(self.comfy.watch.queue_remaining(), self.outbound.clone(), base));
+        }
+    }
+
+    fn door(&self) -> Door {
+        let amqp = self.amqp.get().cloned();
+        Door {
+            config: self.config.clone(),
+            health: self.health.clone(),
+            service: self.service.clone(),
+            comfy: self.comfy.clone(),
+            storage: self.storage.clone(),
+            outbound: self.outbound.clone(),
+            workflows: self.workflows.clone(),
+            broker: Arc::new(move || {
+                let missing = amqp.as_ref().is_some_and(|amqp| amqp.required() && !amqp.connected());
+                missing.then(|| "the AMQP broker is not connected, and AMQP_REQUIRED is true".to_owned())
+            }),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The way down (process.md, "Shutdown"): nothing new, finish what can be finished in the grace period, lose nothing, leave nothing.
+
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::App;
+
+/// For goodbyes to the broker, and for answers on their way to slow clients, whatever the grace period.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A token that the first SIGTERM or SIGINT cancels. The second one ends the process at once.
+pub(super) fn on_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
+        for first in [true, false] {
+            let name = tokio::select! {
+                _ = term.recv() => "SIGTERM",
+                _ = int.recv() => "SIGINT",
+            };
+            if !first {
+                warn!(signal = name, "second signal: exiting now");
+                std::process::exit(1);
+            }
+            info!(signal = name, "shutting down; a second signal exits at once");
+            token.cancel();
+        }
+    });
+    stop
+}
+
+/// Stops everything but ComfyUI, which `lifecycle` owns and which is needed until the prompts in flight have ended.
+pub(super) async fn finish_prompts(app: &App) -> Instant {
+    let deadline = Instant::now() + app.config.server.shutdown_grace;
+    app.health.drain();
+    if let Some(amqp) = app.amqp.get() {
+        amqp.stop_consuming();
+    }
+    let in_flight = app.service.in_flight();
+    if in_flight > 0 {
+        info!(in_flight, grace_s = app.config.server.shutdown_grace.as_secs_f64(), "waiting for prompts in flight");
+    }
+    app.service.drain(app.config.server.shutdown_grace).await;
+    deadline
+}
+
+/// What is left once no prompt runs and ComfyUI is gone or going.
+pub(super) async fn wind_down(app: &App, closing: CancellationToken, server: JoinHandle<std::io::Result<()>>, failed: bool) {
+    let deadline = finish_prompts(app).await;
+    let left = deadline.saturating_duration_since(Instant::now());
+    closing.cancel();
+    let answers = tokio::time::timeout(left.max(FAREWELL), server);
+    let broker = async {
+        if let Some(amqp) = app.amqp.get() {
+            amqp.shutdown(Instant::now() + FAREWELL, if failed { "failure" } else { "shutdown" }).await;
+        }
+    };
+    let events = async {
+        if let Some(system) = &app.system_webhook {
+            system.drain(left.min(FAREWELL)).await;
+        }
+    };
+    let (answers, (), (), ()) = tokio::join!(answers, broker, events, app.webhooks.drain(left));
+    if answers.is_err() {
+        warn!("some clients had not read their answers when the server shut down");
+    }
+    info!("shut down");
+}
