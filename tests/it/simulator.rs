@@ -753,3 +753,119 @@ async fn uploads_and_small_endpoints() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// The simulator as a process of its own.
+struct Child {
+    process: tokio::process::Child,
+    port: u16,
+    errors: tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStderr>>,
+    base: TempDir,
+}
+
+impl Child {
+    async fn spawn(flags: &[&str]) -> Self {
+        use tokio::io::AsyncBufReadExt as _;
+        let base = TempDir::new().unwrap();
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_comfyui-api"));
+        command.args(["simulate-comfyui", "--port", "0", "--base-directory"]).arg(base.path()).args(flags);
+        let mut process = command.stderr(std::process::Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut errors = tokio::io::BufReader::new(process.stderr.take().unwrap()).lines();
+        let ready = async {
+            let mut lines = Vec::new();
+            while let Some(line) = errors.next_line().await.unwrap() {
+                if let Some(port) = line.strip_prefix("To see the GUI go to: http://127.0.0.1:") {
+                    assert!(lines.iter().any(|line| line == "Starting server"), "{lines:?}");
+                    return port.parse().unwrap();
+                }
+                lines.push(line);
+            }
+            panic!("the simulator ended before it listened: {lines:?}");
+        };
+        let port = tokio::time::timeout(PATIENCE, ready).await.expect("not ready in time");
+        Self { process, port, errors, base }
+    }
+
+    async fn submit(&self, graph: &Value) {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("http://127.0.0.1:{}/prompt", self.port);
+        assert_eq!(http.post(url).body(json!({"prompt": graph}).to_string()).send().await.unwrap().status(), 200);
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = i32::try_from(self.process.id().unwrap()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+    }
+
+    async fn ended(&mut self) -> std::process::ExitStatus {
+        tokio::time::timeout(PATIENCE, self.process.wait()).await.expect("it did not end").unwrap()
+    }
+}
+
+#[tokio::test]
+async fn as_a_process_it_ends_as_comfyui_does() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let mut child = Child::spawn(&["--cpu"]).await;
+    child.submit(&sleeper(60.0, 0)).await;
+    child.signal(nix::sys::signal::Signal::SIGINT);
+    assert_eq!(child.ended().await.code(), Some(0));
+    assert!(!child.base.path().join("temp").exists());
+
+    let mut child = Child::spawn(&[]).await;
+    let taken = child.port.to_string();
+    let second = tokio::process::Command::new(env!("CARGO_BIN_EXE_comfyui-api"))
+        .args(["simulate-comfyui", "--port", &taken, "--base-directory"])
+        .arg(TempDir::new().unwrap().path())
+        .output();
+    let second = tokio::time::timeout(PATIENCE, second).await.unwrap().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("error while attempting to bind"));
+    child.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(child.ended().await.signal(), Some(15));
+    assert!(child.base.path().join("temp").exists());
+
+    let mut child = Child::spawn(&["--crash-class", "SaveImage"]).await;
+    child.submit(&simple("x")).await;
+    assert_eq!(child.ended().await.code(), Some(1));
+
+    let mut child = Child::spawn(&["--faults", r#"{"dead_worker": true}"#]).await;
+    child.submit(&simple("x")).await;
+    let seen = async {
+        while let Some(line) = child.errors.next_line().await.unwrap() {
+            if line.starts_with("Exception in thread") && line.contains("(prompt_worker)") {
+                return;
+            }
+        }
+        panic!("the worker's death was not reported");
+    };
+    tokio::time::timeout(PATIENCE, seen).await.unwrap();
+}
+
+#[tokio::test]
+async fn cache_policies() {
+    let stand = Stand::start(OLD).await;
+    for name in ["a", "b", "a"] {
+        let id = stand.submit(&json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": name}}}), "c").await;
+        stand.outcome(&id).await;
+    }
+    assert!(stand.path("output/a_00002_.bin").exists(), "another prompt in between evicts");
+    let stand = Stand::start(&[]).await;
+    for name in ["a", "b", "a"] {
+        let id = stand.submit(&json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": name}}}), "c").await;
+        stand.outcome(&id).await;
+    }
+    assert!(!stand.path("output/a_00002_.bin").exists(), "newer versions keep more");
+    // Neither ids nor _meta matter; an unknown input does.
+    let renumbered = json!({"77": {"class_type": "SimBlob", "_meta": {"title": "x"}, "inputs": {"bytes": 1, "filename_prefix": "a"}}});
+    let id = stand.submit(&renumbered, "c").await;
+    assert_eq!(stand.outcome(&id).await["outputs"]["77"]["files"][0]["filename"], "a_00001_.bin");
+    let dummy = json!({"77": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": "a", "_job": "1"}}});
+    let id = stand.submit(&dummy, "c").await;
+    assert_eq!(stand.outcome(&id).await["outputs"]["77"]["files"][0]["filename"], "a_00002_.bin");
+    // Two equal save nodes write one file.
+    let twins = json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": "t"}}, "2": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": "t"}}});
+    let id = stand.submit(&twins, "c").await;
+    let outputs = stand.outcome(&id).await["outputs"].clone();
+    assert_eq!(outputs["1"], outputs["2"]);
+    assert!(!stand.path("output/t_00002_.bin").exists());
+}

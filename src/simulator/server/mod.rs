@@ -21,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use axum::serve::ListenerExt as _;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -99,6 +100,13 @@ async fn before(State(instance): Shared, request: Request, next: Next) -> Respon
     if delay > 0 {
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > instance.args.body_limit()) {
+        // Read to its end, so that the client is listening when the answer comes.
+        let mut body = request.into_body().into_data_stream();
+        while let Some(Ok(_)) = body.next().await {}
+        return too_large();
+    }
     match &instance.args.enable_cors_header {
         None if foreign(request.headers()) => StatusCode::FORBIDDEN.into_response(),
         None => next.run(request).await,
@@ -138,10 +146,14 @@ fn trouble() -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, "500 Internal Server Error\n\nServer got itself in trouble").into_response()
 }
 
+fn too_large() -> Response {
+    (StatusCode::PAYLOAD_TOO_LARGE, "Maximum request body size exceeded").into_response()
+}
+
 /// A body that is too large becomes 413 as text.
 fn body_of(body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Result<Bytes, Response> {
     body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => (StatusCode::PAYLOAD_TOO_LARGE, "Maximum request body size exceeded").into_response(),
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         _ => trouble(),
     })
 }
