@@ -21,7 +21,11 @@ pub struct Entry {
     /// What was shown.
     pub ui: Option<Value>,
     used: u64,
+    size: usize,
 }
+
+/// Bytes that the newer default keeps, where the real one looks at what the machine has left.
+const MEMORY: usize = 128 << 20;
 
 /// How long results are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,8 @@ enum Policy {
     Classic,
     /// So many entries.
     Lru(usize),
+    /// As much as fits into memory.
+    Memory,
     /// Nothing.
     None,
 }
@@ -49,7 +55,7 @@ impl Cache {
             (true, ..) => Policy::None,
             (_, true, _) => Policy::Classic,
             (.., Some(size)) => Policy::Lru(size),
-            _ if args.imitated() == Imitate::Current => Policy::Lru(2000),
+            _ if args.imitated() == Imitate::Current => Policy::Memory,
             _ => Policy::Classic,
         };
         Self { policy, entries: HashMap::new(), clock: 0 }
@@ -74,6 +80,24 @@ impl Cache {
                 self.entries.retain(|_, entry| entry.used >= oldest);
             }
             Policy::Lru(_) => {}
+            Policy::Memory => self.shrink(),
+        }
+    }
+
+    /// Forgets the oldest results until half of the memory is free, once all of it is taken.
+    fn shrink(&mut self) {
+        let mut kept: usize = self.entries.values().map(|entry| entry.size).sum();
+        if kept <= MEMORY {
+            return;
+        }
+        let mut ages: Vec<(u64, Key, usize)> = self.entries.iter().map(|(key, entry)| (entry.used, *key, entry.size)).collect();
+        ages.sort_unstable();
+        for (_, key, size) in ages.into_iter().take_while(|(used, ..)| *used < self.clock) {
+            if kept <= MEMORY / 2 {
+                return;
+            }
+            self.entries.remove(&key);
+            kept -= size;
         }
     }
 
@@ -84,7 +108,9 @@ impl Cache {
 
     /// Keeps a result.
     pub fn put(&mut self, key: Key, outputs: Vec<Datum>, ui: Option<Value>) {
-        self.entries.insert(key, Entry { outputs, ui, used: self.clock });
+        // A result without pixels still has its texts and its place in the table.
+        let size = 1024 + outputs.iter().map(Datum::size).sum::<usize>();
+        self.entries.insert(key, Entry { outputs, ui, used: self.clock, size });
     }
 
     /// Forgets everything.

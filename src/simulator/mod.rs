@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 pub use args::{Args, Imitate};
@@ -43,12 +44,16 @@ pub async fn run(args: Args) -> Result<(), StartError> {
     let args = args.settled().map_err(StartError)?;
     let instance = Instance::new(args, Box::new(|code| std::process::exit(code))).map_err(StartError)?;
     let instance = Arc::new(instance);
-    let (listener, _) = bind(&instance).await?;
+    // Before the ready lines, so that nobody can be too early with it.
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(|e| StartError(format!("cannot wait for SIGINT: {e}")))?;
+    let (listener, _) = tokio::select! {
+        bound = bind(&instance) => bound?,
+        _ = interrupted.recv() => return Ok(()),
+    };
     start_worker(&instance)?;
     tokio::select! {
         () = server::serve(listener, Arc::clone(&instance)) => {}
-        stopped = tokio::signal::ctrl_c() => {
-            stopped.map_err(|e| StartError(format!("cannot wait for SIGINT: {e}")))?;
+        _ = interrupted.recv() => {
             instance.log("\nStopped server");
             let _ = std::fs::remove_dir_all(&instance.folders.temp);
             // A node may still be running; nobody waits for it.

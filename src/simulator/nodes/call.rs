@@ -59,6 +59,17 @@ pub enum Datum {
 }
 
 impl Datum {
+    /// Bytes of pixels and samples, roughly.
+    pub fn size(&self) -> usize {
+        let pixels = |pictures: &[Picture]| pictures.iter().map(|picture| picture.rgb.len()).sum();
+        match self {
+            Self::Images(pictures) => pixels(pictures),
+            Self::Video(video) => pixels(&video.frames) + video.source.as_ref().map_or(0, Vec::len),
+            Self::Audio(sound) => sound.samples.len() * 2,
+            Self::Json(_) | Self::Latent(_) | Self::Conditioning(_) | Self::Opaque(..) => 0,
+        }
+    }
+
     /// As an error report shows it.
     pub fn shown(&self) -> Value {
         match self {

@@ -31,18 +31,16 @@ impl Picture {
     /// A diagonal gradient between two colours that the seed chooses, with lines of text on it.
     pub fn gradient(width: u32, height: u32, seed: u64, text: &str) -> Self {
         let (from, to) = colours(seed);
-        let mut rgb = vec![0; width as usize * height as usize * 3];
-        // Colours run along both axes in whole steps, so that rows compress to almost nothing.
         let ramp = |a: u8, b: u8, at: u32, of: u32| -> u8 {
             let (a, b) = (u64::from(a), u64::from(b));
             u8::try_from((a * u64::from(of - at) + b * u64::from(at)) / u64::from(of.max(1))).unwrap_or(255)
         };
+        // The colour depends on x + y only, so every row is a piece of one long line, shifted by one pixel.
         let span = width + height;
-        let line: Vec<[u8; 3]> = (0..span).map(|at| std::array::from_fn(|c| ramp(from[c], to[c], at, span))).collect();
-        for (y, row) in rgb.chunks_exact_mut((width as usize * 3).max(1)).enumerate() {
-            for (pixel, colour) in row.chunks_exact_mut(3).zip(&line[y..]) {
-                pixel.copy_from_slice(colour);
-            }
+        let line: Vec<u8> = (0..span).flat_map(|at| std::array::from_fn::<u8, 3, _>(|c| ramp(from[c], to[c], at, span))).collect();
+        let mut rgb = Vec::with_capacity(width as usize * height as usize * 3);
+        for y in 0..height as usize {
+            rgb.extend_from_slice(&line[y * 3..(y + width as usize) * 3]);
         }
         font::draw(&mut rgb, width, height, text);
         Self { width, height, rgb: Arc::new(rgb), alpha: None }
