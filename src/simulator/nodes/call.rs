@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::simulator::args::Imitate;
 use crate::simulator::execution::Current;
 use crate::simulator::instance::Instance;
 use crate::simulator::picture::{Picture, jpeg};
@@ -206,6 +207,14 @@ impl Call<'_> {
         self.inputs.get(name).cloned()
     }
 
+    /// Whether sampling shows pictures; in newer versions a prompt may say so itself.
+    fn previews(&self) -> bool {
+        match self.current.extra.get("preview_method").and_then(Value::as_str) {
+            Some(method) if self.instance.imitate == Imitate::Current && method != "default" => method != "none",
+            _ => self.instance.args.previews(),
+        }
+    }
+
     /// Takes the time of a step, looks whether to go on, reports, and shows a picture where previews are on.
     pub fn step(&self, value: u64, max: u64, preview: impl FnOnce(u32) -> Option<Picture>) -> Result<(), Raised> {
         let pause = self.instance.faults.read(|faults| faults.step_ms);
@@ -217,7 +226,7 @@ impl Call<'_> {
         let client = self.current.client_id.as_deref();
         self.current.progress(self.instance, self.node, json!(value), json!(max), "running");
         let report = json!({"value": value, "max": max, "prompt_id": self.current.prompt_id, "node": self.node});
-        let picture = (self.instance.args.previews() && hub.anybody(client))
+        let picture = (self.previews() && hub.anybody(client))
             .then(|| preview(self.instance.args.preview_size.unwrap_or(512)))
             .flatten()
             .and_then(|picture| jpeg(&picture, 95).ok());

@@ -231,7 +231,7 @@ impl Class {
             }
             if imitate == Imitate::Current {
                 info.insert("is_input_list".into(), false.into());
-                info.insert("has_intermediate_output".into(), false.into());
+                info.insert("has_intermediate_output".into(), (self.name == "LoadVideo").into());
                 info.insert("search_aliases".into(), json!([]));
             }
         }

@@ -84,7 +84,13 @@ fn stand_in(bytes: &[u8], name: &str) -> Vec<Picture> {
 fn load(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let name = call.text("file");
     let bytes = read(call, &name)?;
-    Ok(Produced::one(Datum::Video(Arc::new(Video { frames: stand_in(&bytes, &name), fps: 24.0, source: Some(bytes) }))))
+    let video = Video { frames: stand_in(&bytes, &name), fps: 24.0, source: Some(bytes) };
+    // Newer versions show what was loaded too, as a file of type input.
+    let ui = (call.instance.imitate == Imitate::Current).then(|| {
+        let (subfolder, file) = name.rsplit_once('/').unwrap_or(("", &name));
+        json!({"images": [{"filename": file, "subfolder": subfolder, "type": "input"}], "animated": [true]})
+    });
+    Ok(Produced { outputs: vec![Datum::Video(Arc::new(video))], ui })
 }
 
 fn parts(call: &mut Call<'_>) -> Result<Produced, Raised> {

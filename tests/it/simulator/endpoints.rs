@@ -130,3 +130,16 @@ async fn cache_policies() {
     assert_eq!(outputs["1"], outputs["2"]);
     assert!(!stand.path("output/t_00002_.bin").exists());
 }
+
+#[tokio::test]
+async fn newer_versions_show_loaded_videos_as_inputs() {
+    for (flags, expected) in [(OLD, json!(null)), (&[][..], json!([{"filename": "v.mp4", "subfolder": "a", "type": "input"}]))] {
+        let stand = Stand::start(flags).await;
+        write(&stand.path("input/a/v.mp4"), b"a video");
+        let graph = json!({"1": {"class_type": "LoadVideo", "inputs": {"file": "a/v.mp4"}},
+            "2": {"class_type": "SaveVideo", "inputs": {"video": ["1", 0], "filename_prefix": "copy", "format": "auto", "codec": "auto"}}});
+        let id = stand.submit(&graph, "c").await;
+        assert_eq!(stand.outcome(&id).await["outputs"]["1"]["images"], expected);
+        assert_eq!(std::fs::read(stand.path("output/copy_00001_.mp4")).unwrap(), b"a video");
+    }
+}
