@@ -1,0 +1,1 @@
+//! zod_packages
