@@ -56,11 +56,17 @@ function sizeWords(issue, words) {
   return issue.exact ? words[0] : issue.inclusive ? words[1] : words[2];
 }
 
+// As V8 writes dates. The engine leaves the name of the zone out.
+function showDate(value) {
+  const text = String(new Date(Number(value)));
+  return text.endsWith("GMT+0000") ? `${text} (Coordinated Universal Time)` : text;
+}
+
 const SMALL = {
   array: (i) => `Array must contain ${sizeWords(i, ["exactly", "at least", "more than"])} ${i.minimum} element(s)`,
   string: (i) => `String must contain ${sizeWords(i, ["exactly", "at least", "over"])} ${i.minimum} character(s)`,
   number: (i) => `Number must be ${sizeWords(i, ["exactly equal to", "greater than or equal to", "greater than"])} ${i.minimum}`,
-  date: (i) => `Date must be ${sizeWords(i, ["exactly equal to", "greater than or equal to", "greater than"])} ${new Date(Number(i.minimum))}`,
+  date: (i) => `Date must be ${sizeWords(i, ["exactly equal to", "greater than or equal to", "greater than"])} ${showDate(i.minimum)}`,
 };
 SMALL.bigint = SMALL.number;
 
@@ -69,7 +75,7 @@ const BIG = {
   string: (i) => `String must contain ${sizeWords(i, ["exactly", "at most", "under"])} ${i.maximum} character(s)`,
   number: (i) => `Number must be ${sizeWords(i, ["exactly", "less than or equal to", "less than"])} ${i.maximum}`,
   bigint: (i) => `BigInt must be ${sizeWords(i, ["exactly", "less than or equal to", "less than"])} ${i.maximum}`,
-  date: (i) => `Date must be ${sizeWords(i, ["exactly", "smaller than or equal to", "smaller than"])} ${new Date(Number(i.maximum))}`,
+  date: (i) => `Date must be ${sizeWords(i, ["exactly", "smaller than or equal to", "smaller than"])} ${showDate(i.maximum)}`,
 };
 
 function stringMessage(validation) {

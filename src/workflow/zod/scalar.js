@@ -35,14 +35,15 @@ class Ranged extends ZodType {
       addIssue(this, place, data, { ...issue, message: check.message });
       status = DIRTY;
     };
+    const exact = this._type === "number" ? { exact: false } : {};
     for (const check of this._def.checks) {
       const { kind, value, inclusive } = check;
       if (kind === "int") {
         if (!Number.isInteger(data)) complain(check, { code: "invalid_type", expected: "integer", received: "float" });
       } else if (kind === "min") {
-        if (inclusive ? data < value : data <= value) complain(check, { code: "too_small", minimum: value, type: this._type, inclusive, exact: false });
+        if (inclusive ? data < value : data <= value) complain(check, { code: "too_small", minimum: value, type: this._type, inclusive, ...exact });
       } else if (kind === "max") {
-        if (inclusive ? data > value : data >= value) complain(check, { code: "too_big", maximum: value, type: this._type, inclusive, exact: false });
+        if (inclusive ? data > value : data >= value) complain(check, { code: "too_big", maximum: value, type: this._type, inclusive, ...exact });
       } else if (kind === "multipleOf") {
         const rest = this._type === "bigint" ? data % value : remainder(data, value);
         if (rest != 0) complain(check, { code: "not_multiple_of", multipleOf: value });

@@ -7,7 +7,7 @@ mod limits;
 mod loading;
 mod plain;
 mod schemas;
-mod trial;
+
 mod zod_packages;
 
 use std::collections::BTreeMap;
