@@ -18,7 +18,7 @@ pub const CPU_LIMIT: Duration = Duration::from_secs(5);
 /// Time from start to end that one call may use, waiting for its turn and for timers included.
 pub const WALL_LIMIT: Duration = Duration::from_secs(10);
 /// Processor time in the short lane.
-const SLICE: Duration = Duration::from_millis(50);
+const SLICE: Duration = Duration::from_millis(25);
 /// A turn in the long lane when others wait there.
 const TURN: Duration = Duration::from_millis(20);
 /// Calls in the long lane at once; each may hold a thread and its memory.
