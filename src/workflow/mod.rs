@@ -1,13 +1,42 @@
 //! Endpoints made from files: loading, the JavaScript engine, schemas.
+//!
+//! `files` finds them, `source` strips their types, `resolve` says what their imports mean, `engine` evaluates each in an
+//! isolate of its own, `registry` makes endpoints of them, `schedule` and `pool` decide who runs when and where, `plain`
+//! does all of it for JSON files without JavaScript. The built-in zod follows **zod 3** (3.25: codes, messages, shapes of
+//! issues) because the Node server used it; zod 4's additional functions exist, its issue shapes do not. Where the two
+//! differ: zod 4 says `invalid_format` for `invalid_string`, `invalid_value` for enums and literals, `invalid_union` for an
+//! unknown discriminator, `invalid_key` for record keys, and words its messages differently ("Invalid input: expected
+//! string, received number"); it checks `z.string().uuid()` against RFC 9562, requires every key of `z.record(z.enum())`,
+//! fills defaults of optional object keys in more places, and refuses infinite numbers. A file that needs those gets
+//! them by putting the real package into `WORKFLOW_DIR/node_modules`.
+
+mod engine;
+mod files;
+mod plain;
+mod pool;
+mod registry;
+mod resolve;
+mod schedule;
+mod source;
+mod table;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::config::WorkflowConfig;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
+use engine::{Isolate, Library, Outcome};
+use pool::Pool;
+use registry::{Opening, Registry, ScriptWorkflow, Workflow};
+use schedule::Scheduler;
+
+/// How often a watched directory is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What workflow files see as `config`: plain values, and what the running ComfyUI offers at this moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -64,21 +93,51 @@ pub struct Generated {
 
 /// All workflow endpoints. Cheap to clone.
 #[derive(Clone)]
-pub struct Workflows {}
+pub struct Workflows(Arc<Inner>);
+
+struct Inner {
+    config: WorkflowConfig,
+    source: Arc<dyn ContextSource>,
+    registry: RwLock<Arc<Registry>>,
+    scheduler: Scheduler,
+    pool: Arc<Pool>,
+    /// One load at a time; holds the files of the last one.
+    loading: tokio::sync::Mutex<Option<Arc<Library>>>,
+    /// The context as JSON, made once per number.
+    context: tokio::sync::Mutex<Option<(u64, Arc<str>)>>,
+    watching: AtomicBool,
+    refreshing: AtomicBool,
+}
 
 impl Workflows {
     /// Sets it up; loads nothing yet.
     pub fn new(config: &WorkflowConfig, source: Arc<dyn ContextSource>) -> Self {
-        let _ = (config, source);
-        Self {}
+        Self(Arc::new(Inner {
+            config: config.clone(),
+            source,
+            registry: RwLock::default(),
+            scheduler: Scheduler::new(),
+            pool: Arc::default(),
+            loading: tokio::sync::Mutex::default(),
+            context: tokio::sync::Mutex::default(),
+            watching: AtomicBool::new(false),
+            refreshing: AtomicBool::new(false),
+        }))
     }
 
     /// Loads (or loads anew) every file; files that cannot be loaded are logged and left out. Starts watching if configured.
-    pub async fn load(&self) {}
+    pub async fn load(&self) {
+        if self.0.config.watch && !self.0.watching.swap(true, Ordering::SeqCst) {
+            // Seen before the files are read: a change in between is found at the next look.
+            let seen = directory_state(&self.0.config.dir).await;
+            tokio::spawn(watch(Arc::downgrade(&self.0), self.0.config.dir.clone(), seen));
+        }
+        self.0.load(true).await;
+    }
 
     /// The endpoints, sorted by route. Does not block.
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        Vec::new()
+        self.0.registry().endpoints.clone()
     }
 
     /// Runs one. `path` is what follows `/workflow/`.
@@ -86,7 +145,198 @@ impl Workflows {
     /// # Errors
     /// 404 for an unknown path; 400 with location `input.<path>` for input that breaks the schema; 400 when generating fails.
     pub async fn generate(&self, path: &str, input: Value) -> Result<Generated, Failure> {
-        let _ = input;
-        Err(Failure::new(crate::error::Code::NotFound, format!("there is no workflow \"{path}\"")))
+        let context = self.0.context_json().await;
+        let workflow = match self.0.find(path, context.0) {
+            Some(workflow) => workflow,
+            None if self.0.may_load_now(path, context.0) => {
+                self.0.load(false).await;
+                self.0.find(path, context.0).ok_or_else(|| self.0.unknown(path))?
+            }
+            None => return Err(self.0.unknown(path)),
+        };
+        match &*workflow {
+            Workflow::Script(_) => self.0.run_script(path, workflow, context, input).await,
+            Workflow::Plain(_) => run_plain(workflow, input).await,
+        }
+    }
+}
+
+impl Inner {
+    fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The workflow of a path; when the context has changed since loading, documentation is renewed in the background.
+    fn find(self: &Arc<Self>, path: &str, context: u64) -> Option<Arc<Workflow>> {
+        let registry = self.registry();
+        if registry.context != context && !registry.workflows.is_empty() && !self.refreshing.swap(true, Ordering::SeqCst) {
+            let inner = Arc::clone(self);
+            tokio::spawn(async move {
+                inner.load(false).await;
+                inner.refreshing.store(false, Ordering::SeqCst);
+            });
+        }
+        registry.workflows.get(path).cloned()
+    }
+
+    /// A file that failed under an earlier context (no models yet, say) may load under this one.
+    fn may_load_now(&self, path: &str, context: u64) -> bool {
+        let registry = self.registry();
+        registry.failed.contains_key(path) && registry.context != context
+    }
+
+    fn unknown(&self, path: &str) -> Failure {
+        let broken = self.registry().failed.contains_key(path);
+        let reason = if broken { "its file cannot be loaded, the log says why" } else { "see /docs for those that exist" };
+        Failure::new(Code::NotFound, format!("there is no workflow \"{path}\": {reason}"))
+    }
+
+    async fn context_json(&self) -> (u64, Arc<str>) {
+        let (number, context) = self.source.context().await;
+        let mut known = self.context.lock().await;
+        if let Some((known_number, json)) = &*known
+            && *known_number == number
+        {
+            return (number, Arc::clone(json));
+        }
+        let json: Arc<str> = context_value(&context).to_string().into();
+        *known = Some((number, Arc::clone(&json)));
+        (number, json)
+    }
+
+    async fn load(&self, read_files: bool) {
+        let mut last = self.loading.lock().await;
+        let context = self.context_json().await;
+        let dir = self.config.dir.clone();
+        let scanned = tokio::task::spawn_blocking(move || dir.canonicalize().ok().map(|root| (files::scan(&root), root))).await;
+        let (found, root) = scanned.ok().flatten().unwrap_or_else(|| (Vec::new(), self.config.dir.clone()));
+        let library = match &*last {
+            Some(library) if !read_files => Arc::clone(library),
+            _ => Arc::new(Library::new(root)),
+        };
+        *last = Some(Arc::clone(&library));
+        let opening = Opening { library, context, scheduler: &self.scheduler, pool: &self.pool, markdown: self.config.markdown_descriptions };
+        let registry = opening.all(found).await;
+        tracing::info!(workflows = registry.endpoints.len(), failed = registry.failed.len(), directory = %self.config.dir.display(), "workflow files loaded");
+        let numbers: Vec<u64> = registry.workflows.values().filter_map(|workflow| workflow.script().map(|script| script.number)).collect();
+        *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
+        self.pool.retain(|(number, _)| numbers.contains(&number));
+    }
+
+    async fn run_script(&self, path: &str, workflow: Arc<Workflow>, (number, json): (u64, Arc<str>), input: Value) -> Result<Generated, Failure> {
+        let Some(script) = workflow.script() else { return Err(self.unknown(path)) };
+        let turn = self.scheduler.admit(&script.share).await;
+        let cancel = CancelOnDrop(turn.cancellation());
+        let (pool, running) = (Arc::clone(&self.pool), Arc::clone(&workflow));
+        let ran = tokio::task::spawn_blocking(move || {
+            let input = serde_json::to_string(&input).unwrap_or_default();
+            run_blocking(&running, &pool, number, &json, &input, turn)
+        });
+        let outcome = ran.await.map_err(|error| Failure::new(Code::Internal, format!("the workflow \"{path}\" could not be run: {error}")))?;
+        drop(cancel);
+        match outcome {
+            Outcome::Done { input, prompt } => Ok(Generated { input: read_back(&input)?, prompt: read_back(&prompt)? }),
+            Outcome::Invalid(issues) => Err(invalid_input(read_back(&issues)?)),
+            Outcome::Failed { message, at, .. } => {
+                tracing::warn!(workflow = path, at, "generateWorkflow failed: {message}");
+                Err(Failure::invalid("input", format!("Failed to generate workflow prompt: {message}")))
+            }
+        }
+    }
+}
+
+impl Workflow {
+    const fn script(&self) -> Option<&ScriptWorkflow> {
+        match self {
+            Self::Script(script) => Some(script),
+            Self::Plain(_) => None,
+        }
+    }
+}
+
+/// Ends a call whose caller has left.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn run_blocking(workflow: &Workflow, pool: &Pool, number: u64, json: &Arc<str>, input: &str, turn: schedule::Turn) -> Outcome {
+    let failed = |message: String, at| Outcome::Failed { message, at, discard: true };
+    let Some(script) = workflow.script() else { return failed("it is no script".to_owned(), None) };
+    let key = (script.number, number);
+    let (mut isolate, turn) = match pool.take(key) {
+        Some(isolate) => (isolate, turn),
+        None => match Isolate::open(&script.library, json, &script.id, turn) {
+            Ok((isolate, _, turn)) => (isolate, turn),
+            Err(fault) => return failed(fault.message, Some(format!("{}:{}:{}", fault.file, fault.line, fault.column))),
+        },
+    };
+    let outcome = isolate.call(input, turn);
+    if !matches!(outcome, Outcome::Failed { discard: true, .. }) {
+        pool.put(key, isolate);
+    }
+    outcome
+}
+
+async fn run_plain(workflow: Arc<Workflow>, input: Value) -> Result<Generated, Failure> {
+    let ran = tokio::task::spawn_blocking(move || match &*workflow {
+        Workflow::Plain(plain) => plain.generate(&input),
+        Workflow::Script(_) => Err(Vec::new()),
+    });
+    let ran = ran.await.map_err(|error| Failure::new(Code::Internal, format!("the workflow could not be run: {error}")))?;
+    let (input, prompt) = ran.map_err(|issues| invalid_input(issues.iter().map(plain::Issue::to_json).collect()))?;
+    Ok(Generated { input, prompt })
+}
+
+fn read_back(json: &str) -> Result<Value, Failure> {
+    serde_json::from_str(json).map_err(|error| Failure::new(Code::Internal, format!("the workflow's answer cannot be read: {error}")))
+}
+
+/// The first issue is the message, all of them are the details.
+fn invalid_input(issues: Value) -> Failure {
+    let first = issues.get(0);
+    let message = first.and_then(|issue| issue.get("message")).and_then(Value::as_str).unwrap_or("Invalid input").to_owned();
+    let mut location = String::from("input");
+    for step in first.and_then(|issue| issue.get("path")).and_then(Value::as_array).into_iter().flatten() {
+        location.push('.');
+        match step {
+            Value::String(key) => location.push_str(key),
+            other => location.push_str(&other.to_string()),
+        }
+    }
+    Failure::invalid(location, message).with_details(issues)
+}
+
+fn context_value(context: &WorkflowContext) -> Value {
+    let models: serde_json::Map<String, Value> =
+        context.models.iter().map(|(name, folder)| (name.clone(), serde_json::json!({"dir": folder.dir, "all": folder.all}))).collect();
+    serde_json::json!({
+        "values": context.values,
+        "samplers": context.samplers,
+        "schedulers": context.schedulers,
+        "models": models,
+        "warmupCkpt": context.warmup_ckpt,
+    })
+}
+
+async fn directory_state(dir: &Path) -> files::Signature {
+    let dir = dir.to_path_buf();
+    tokio::task::spawn_blocking(move || files::signature(&dir)).await.unwrap_or_default()
+}
+
+/// Looks at the directory until nobody holds the workflows any more.
+async fn watch(inner: Weak<Inner>, dir: PathBuf, mut seen: files::Signature) {
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        let now = directory_state(&dir).await;
+        let Some(inner) = inner.upgrade() else { return };
+        if now != seen {
+            seen = now;
+            tracing::info!(directory = %dir.display(), "workflow files have changed");
+            inner.load(true).await;
+        }
     }
 }

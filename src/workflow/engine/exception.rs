@@ -1,0 +1,54 @@
+//! JavaScript exceptions as text, and the place in the user's file that they come from.
+
+use rquickjs::{CaughtError, Ctx};
+
+use super::library::Library;
+
+/// What was thrown.
+#[derive(Debug, Clone)]
+pub struct Thrown {
+    /// The message alone.
+    pub message: String,
+    /// The engine's stack, one frame a line; may be empty.
+    pub stack: String,
+}
+
+/// Takes the pending exception.
+pub fn thrown(ctx: &Ctx<'_>, error: rquickjs::Error) -> Thrown {
+    match CaughtError::from_error(ctx, error) {
+        CaughtError::Exception(exception) => {
+            let message = exception.message().unwrap_or_default();
+            let stack = exception.stack().unwrap_or_default();
+            // Ours carry their place below the message.
+            let (message, place) =
+                message.split_once("\n    at ").map(|(message, place)| (message.to_owned(), format!("    at {place}\n"))).unwrap_or((message, String::new()));
+            Thrown { message, stack: format!("{place}{stack}") }
+        }
+        CaughtError::Value(value) => {
+            let message = value
+                .as_string()
+                .and_then(|text| text.to_string().ok())
+                .or_else(|| ctx.json_stringify(value).ok().flatten().and_then(|text| text.to_string().ok()))
+                .unwrap_or_else(|| "something that is not an error was thrown".to_owned());
+            Thrown { message, stack: String::new() }
+        }
+        CaughtError::Error(error) => {
+            let text = error.to_string();
+            let message = if matches!(error, rquickjs::Error::Allocation) { "out of memory".to_owned() } else { text };
+            Thrown { message, stack: String::new() }
+        }
+    }
+}
+
+/// File, line and column (from 1) of the first frame that lies in a file of the user.
+pub fn place(library: &Library, thrown: &Thrown) -> Option<(String, u32, u32)> {
+    thrown.stack.lines().find_map(|frame| {
+        let frame = frame.trim().strip_prefix("at ")?;
+        let place = frame.rsplit_once('(').map_or(frame, |(_, place)| place).trim_end_matches(')');
+        let (rest, column) = place.rsplit_once(':')?;
+        let (file, line) = rest.rsplit_once(':')?;
+        let (line, column) = (line.parse().ok()?, column.parse().ok()?);
+        let (line, column) = library.locate(file, line, column)?;
+        Some((file.to_owned(), line, column))
+    })
+}

@@ -1,0 +1,161 @@
+//! Plain JSON workflows: an API-format graph with a header that names its inputs. No JavaScript.
+
+mod schema;
+
+use std::path::Path;
+
+use rand::Rng;
+use serde_json::{Map, Value, json};
+
+use super::source::Fault;
+pub use schema::{Issue, validate};
+
+/// Random seeds stay where every program counts exactly.
+const LARGEST_SEED: u64 = (1 << 53) - 1;
+
+/// A JSON file that is a workflow.
+#[derive(Debug, Clone)]
+pub struct PlainWorkflow {
+    /// `summary`
+    pub summary: Option<String>,
+    /// `description`
+    pub description: Option<String>,
+    /// JSON Schema of the input.
+    pub input: Value,
+    bind: Vec<(String, Vec<Target>)>,
+    prompt: Map<String, Value>,
+}
+
+/// `<node>.inputs.<name>`
+#[derive(Debug, Clone)]
+struct Target {
+    node: String,
+    name: String,
+}
+
+/// Reads the text of a `.json` file. `None` when it is JSON of another kind, such as a bare graph that a script imports.
+///
+/// # Errors
+/// When it is not JSON, or its header does not fit its graph.
+pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let document: Value = serde_json::from_str(text).map_err(|error| Fault {
+        message: error.to_string(),
+        file: path.display().to_string(),
+        line: u32::try_from(error.line()).unwrap_or(0),
+        column: u32::try_from(error.column()).unwrap_or(0),
+    })?;
+    // A graph has nodes at its top level, objects with a class_type; a node could even be called "prompt".
+    let Some(Value::Object(prompt)) = document.get("prompt") else { return Ok(None) };
+    if prompt.contains_key("class_type") {
+        return Ok(None);
+    }
+    let at = |text_to_find: &str, message: String| {
+        let offset = text.find(&format!("\"{text_to_find}\"")).unwrap_or(0);
+        let before = text.get(..offset).unwrap_or_default();
+        let line = u32::try_from(before.matches('\n').count() + 1).unwrap_or(0);
+        let column = u32::try_from(before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1).unwrap_or(0);
+        Fault { message, file: path.display().to_string(), line, column }
+    };
+    for (id, node) in prompt {
+        if !node.get("class_type").is_some_and(Value::is_string) || !node.get("inputs").is_some_and(Value::is_object) {
+            return Err(at(id, format!("node \"{id}\" of the prompt needs a class_type and inputs: export the graph in API format")));
+        }
+    }
+    let mut input = match document.get("input") {
+        None => json!({"type": "object", "properties": {}}),
+        Some(schema) if schema.is_object() => schema.clone(),
+        Some(_) => return Err(at("input", "\"input\" must be a JSON Schema object".to_owned())),
+    };
+    if let Err(message) = schema::check(&input) {
+        return Err(at("input", format!("\"input\": {message}")));
+    }
+    let mut bind = Vec::new();
+    if let Some(bound) = document.get("bind") {
+        let Some(bound) = bound.as_object() else {
+            return Err(at("bind", "\"bind\" must be an object from input names to \"<node>.inputs.<name>\"".to_owned()));
+        };
+        for (name, targets) in bound {
+            let targets = targets_of(targets, prompt).map_err(|(text, message)| at(&text, format!("bind of \"{name}\": {message}")))?;
+            declare(&mut input, name, targets.first().and_then(|target| target.value(prompt)));
+            bind.push((name.clone(), targets));
+        }
+    }
+    let word = |name: &str| document.get(name).and_then(Value::as_str).map(str::to_owned);
+    Ok(Some(PlainWorkflow { summary: word("summary"), description: word("description"), input, bind, prompt: prompt.clone() }))
+}
+
+fn targets_of(targets: &Value, prompt: &Map<String, Value>) -> Result<Vec<Target>, (String, String)> {
+    let texts: Vec<&Value> = targets.as_array().map_or_else(|| vec![targets], |list| list.iter().collect());
+    texts
+        .into_iter()
+        .map(|text| {
+            let Some(text) = text.as_str() else { return Err(("bind".to_owned(), format!("{text} is not a string \"<node>.inputs.<name>\""))) };
+            let Some((node, name)) = text.split_once(".inputs.") else {
+                return Err((text.to_owned(), format!("\"{text}\" is not of the form \"<node>.inputs.<name>\"")));
+            };
+            if !prompt.contains_key(node) {
+                return Err((text.to_owned(), format!("the prompt has no node \"{node}\"")));
+            }
+            Ok(Target { node: node.to_owned(), name: name.to_owned() })
+        })
+        .collect()
+}
+
+/// A bound name that the schema does not describe gets the type of the value it replaces, which is also its default.
+fn declare(schema: &mut Value, name: &str, value: Option<&Value>) {
+    let Some(object) = schema.as_object_mut() else { return };
+    let Some(properties) = object.entry("properties").or_insert_with(|| json!({})).as_object_mut() else { return };
+    if properties.contains_key(name) {
+        return;
+    }
+    let mut field = match value {
+        Some(Value::String(_)) => json!({"type": "string"}),
+        Some(Value::Bool(_)) => json!({"type": "boolean"}),
+        Some(Value::Number(number)) if number.is_f64() => json!({"type": "number"}),
+        Some(Value::Number(_)) => json!({"type": if name == "seed" { "integer" } else { "number" }}),
+        _ => json!({}),
+    };
+    if let (Some(value), true) = (value, name != "seed") {
+        field["default"] = value.clone();
+    }
+    properties.insert(name.to_owned(), field);
+}
+
+impl Target {
+    fn value<'a>(&self, prompt: &'a Map<String, Value>) -> Option<&'a Value> {
+        prompt.get(&self.node)?.get("inputs")?.get(&self.name).filter(|value| !value.is_array())
+    }
+}
+
+impl PlainWorkflow {
+    /// The parsed input and the graph with it filled in.
+    ///
+    /// # Errors
+    /// Every way in which the input breaks the schema.
+    pub fn generate(&self, input: &Value) -> Result<(Value, Value), Vec<Issue>> {
+        let mut input = validate(&self.input, input)?;
+        self.choose_seed(&mut input);
+        let mut prompt = self.prompt.clone();
+        for (name, targets) in &self.bind {
+            let Some(value) = input.get(name) else { continue };
+            for target in targets {
+                let inputs = prompt.get_mut(&target.node).and_then(|node| node.get_mut("inputs")).and_then(Value::as_object_mut);
+                if let Some(inputs) = inputs {
+                    inputs.insert(target.name.clone(), value.clone());
+                }
+            }
+        }
+        Ok((input, Value::Object(prompt)))
+    }
+
+    fn choose_seed(&self, input: &mut Value) {
+        let bound = self.bind.iter().any(|(name, _)| name == "seed");
+        if let (true, Some(object)) = (bound && input.get("seed").is_none_or(Value::is_null), input.as_object_mut()) {
+            let limit = |name: &str| self.input.pointer(&format!("/properties/seed/{name}")).and_then(Value::as_u64);
+            let low = limit("minimum").unwrap_or(0).min(LARGEST_SEED);
+            let high = limit("maximum").unwrap_or(LARGEST_SEED).clamp(low, LARGEST_SEED);
+            object.insert("seed".to_owned(), rand::rng().random_range(low..=high).into());
+        }
+    }
+}

@@ -1,0 +1,349 @@
+// The heart of the built-in schema library: issues, errors, and the base of all schemas.
+//
+// Every schema is a generator (`*_run`) that yields the promises it meets. One body of code therefore serves both
+// `parse` (a yielded promise is an error) and `parseAsync` (it is awaited). Statuses follow zod 3: a "dirty" value
+// broke a rule but has the right type, so later rules still run; an aborted one (INVALID) stops what depends on it.
+
+const VALID = 0;
+const DIRTY = 1;
+const INVALID = Object.freeze({ status: 2, value: undefined });
+
+const ok = (value) => ({ status: VALID, value });
+const dirty = (value) => ({ status: DIRTY, value });
+
+const ZodParsedType = {};
+for (const name of ["string", "nan", "number", "integer", "float", "boolean", "date", "bigint", "symbol", "function", "undefined", "null", "array", "object", "unknown", "promise", "void", "never", "map", "set"]) {
+  ZodParsedType[name] = name;
+}
+
+function getParsedType(data) {
+  switch (typeof data) {
+    case "number":
+      return Number.isNaN(data) ? "nan" : "number";
+    case "object":
+      if (data === null) return "null";
+      if (Array.isArray(data)) return "array";
+      if (typeof data.then === "function" && typeof data.catch === "function") return "promise";
+      if (data instanceof Map) return "map";
+      if (data instanceof Set) return "set";
+      if (data instanceof Date) return "date";
+      return "object";
+    case "string":
+    case "boolean":
+    case "bigint":
+    case "symbol":
+    case "function":
+    case "undefined":
+      return typeof data;
+    default:
+      return "unknown";
+  }
+}
+
+const ZodIssueCode = {};
+for (const code of [
+  "invalid_type", "invalid_literal", "custom", "invalid_union", "invalid_union_discriminator", "invalid_enum_value",
+  "unrecognized_keys", "invalid_arguments", "invalid_return_type", "invalid_date", "invalid_string", "too_small",
+  "too_big", "invalid_intersection_types", "not_multiple_of", "not_finite",
+]) {
+  ZodIssueCode[code] = code;
+}
+
+const quoteAll = (values, separator) => values.map((v) => (typeof v === "string" ? `'${v}'` : v)).join(separator);
+const showLiteral = (value) => JSON.stringify(value, (_, v) => (typeof v === "bigint" ? v.toString() : v));
+
+function sizeWords(issue, words) {
+  return issue.exact ? words[0] : issue.inclusive ? words[1] : words[2];
+}
+
+// As V8 writes dates. The engine leaves the name of the zone out.
+function showDate(value) {
+  const text = String(new Date(Number(value)));
+  return text.endsWith("GMT+0000") ? `${text} (Coordinated Universal Time)` : text;
+}
+
+const SMALL = {
+  array: (i) => `Array must contain ${sizeWords(i, ["exactly", "at least", "more than"])} ${i.minimum} element(s)`,
+  string: (i) => `String must contain ${sizeWords(i, ["exactly", "at least", "over"])} ${i.minimum} character(s)`,
+  number: (i) => `Number must be ${sizeWords(i, ["exactly equal to", "greater than or equal to", "greater than"])} ${i.minimum}`,
+  date: (i) => `Date must be ${sizeWords(i, ["exactly equal to", "greater than or equal to", "greater than"])} ${showDate(i.minimum)}`,
+};
+SMALL.bigint = SMALL.number;
+
+const BIG = {
+  array: (i) => `Array must contain ${sizeWords(i, ["exactly", "at most", "less than"])} ${i.maximum} element(s)`,
+  string: (i) => `String must contain ${sizeWords(i, ["exactly", "at most", "under"])} ${i.maximum} character(s)`,
+  number: (i) => `Number must be ${sizeWords(i, ["exactly", "less than or equal to", "less than"])} ${i.maximum}`,
+  bigint: (i) => `BigInt must be ${sizeWords(i, ["exactly", "less than or equal to", "less than"])} ${i.maximum}`,
+  date: (i) => `Date must be ${sizeWords(i, ["exactly", "smaller than or equal to", "smaller than"])} ${showDate(i.maximum)}`,
+};
+
+function stringMessage(validation) {
+  if (typeof validation === "object") {
+    if ("includes" in validation) {
+      const where = typeof validation.position === "number" ? ` at one or more positions greater than or equal to ${validation.position}` : "";
+      return `Invalid input: must include "${validation.includes}"${where}`;
+    }
+    if ("startsWith" in validation) return `Invalid input: must start with "${validation.startsWith}"`;
+    return `Invalid input: must end with "${validation.endsWith}"`;
+  }
+  return validation === "regex" ? "Invalid" : `Invalid ${validation}`;
+}
+
+const MESSAGES = {
+  invalid_type: (i) => (i.received === "undefined" ? "Required" : `Expected ${i.expected}, received ${i.received}`),
+  invalid_literal: (i) => `Invalid literal value, expected ${showLiteral(i.expected)}`,
+  unrecognized_keys: (i) => `Unrecognized key(s) in object: ${quoteAll(i.keys, ", ")}`,
+  invalid_union: () => "Invalid input",
+  invalid_union_discriminator: (i) => `Invalid discriminator value. Expected ${quoteAll(i.options, " | ")}`,
+  invalid_enum_value: (i) => `Invalid enum value. Expected ${quoteAll(i.options, " | ")}, received '${i.received}'`,
+  invalid_arguments: () => "Invalid function arguments",
+  invalid_return_type: () => "Invalid function return type",
+  invalid_date: () => "Invalid date",
+  invalid_string: (i) => stringMessage(i.validation),
+  too_small: (i) => (SMALL[i.type] ?? (() => "Invalid input"))(i),
+  too_big: (i) => (BIG[i.type] ?? (() => "Invalid input"))(i),
+  custom: () => "Invalid input",
+  invalid_intersection_types: () => "Intersection results could not be merged",
+  not_multiple_of: (i) => `Number must be a multiple of ${i.multipleOf}`,
+  not_finite: () => "Number must be finite",
+};
+
+const defaultErrorMap = (issue, ctx) => ({ message: MESSAGES[issue.code]?.(issue) ?? ctx.defaultError });
+let overrideErrorMap = null;
+const setErrorMap = (map) => { overrideErrorMap = map; };
+const getErrorMap = () => overrideErrorMap ?? defaultErrorMap;
+
+class ZodError extends Error {
+  constructor(issues) {
+    super();
+    this.name = "ZodError";
+    this.issues = issues;
+    Object.defineProperty(this, "stack", { enumerable: false });
+  }
+  static create(issues) { return new ZodError(issues); }
+  static assert(value) { if (!(value instanceof ZodError)) throw new Error(`Not a ZodError: ${value}`); }
+  get errors() { return this.issues; }
+  get message() { return JSON.stringify(this.issues, (_, v) => (typeof v === "bigint" ? v.toString() : v), 2); }
+  get isEmpty() { return this.issues.length === 0; }
+  toString() { return this.message; }
+  addIssue(issue) { this.issues = [...this.issues, issue]; }
+  addIssues(issues = []) { this.issues = [...this.issues, ...issues]; }
+  get formErrors() { return this.flatten(); }
+  flatten(map = (issue) => issue.message) {
+    const formErrors = [];
+    const fieldErrors = {};
+    for (const issue of this.issues) {
+      if (issue.path.length > 0) (fieldErrors[issue.path[0]] ??= []).push(map(issue));
+      else formErrors.push(map(issue));
+    }
+    return { formErrors, fieldErrors };
+  }
+  format(map = (issue) => issue.message) {
+    const root = { _errors: [] };
+    const place = (error) => {
+      for (const issue of error.issues) {
+        if (issue.code === "invalid_union") issue.unionErrors.forEach(place);
+        else {
+          let node = root;
+          for (const step of issue.path) node = node[step] ??= { _errors: [] };
+          node._errors.push(map(issue));
+        }
+      }
+    };
+    place(this);
+    return root;
+  }
+}
+
+// Where a value stands while it is parsed.
+class Place {
+  constructor(path, issues, { async, contextual }) {
+    this.path = path;
+    this.issues = issues;
+    this.async = async;
+    this.contextual = contextual;
+  }
+  at(key) { return new Place([...this.path, key], this.issues, this); }
+  apart() { return new Place(this.path, [], this); }
+}
+
+function addIssue(schema, place, data, issueData) {
+  const path = issueData.path?.length ? [...place.path, ...issueData.path] : place.path;
+  let message = issueData.message;
+  if (message === undefined) {
+    message = "";
+    const full = { ...issueData, path };
+    for (const map of [defaultErrorMap, overrideErrorMap, schema?._def.errorMap, place.contextual]) {
+      if (map) message = map(full, { data, defaultError: message }).message;
+    }
+  }
+  place.issues.push({ ...issueData, path, message });
+}
+
+function wrongType(schema, place, data, expected) {
+  addIssue(schema, place, data, { code: "invalid_type", expected, received: getParsedType(data) });
+  return INVALID;
+}
+
+// `params` of constructors: { description, message, errorMap, invalid_type_error, required_error, error }, or a message.
+function readParams(params) {
+  if (!params) return {};
+  if (typeof params === "string") params = { message: params };
+  const { errorMap, invalid_type_error, required_error, description, message, error } = params;
+  if (errorMap) {
+    if (invalid_type_error || required_error) {
+      throw new Error(`Can't use "invalid_type_error" or "required_error" in conjunction with custom error map.`);
+    }
+    return { errorMap, description };
+  }
+  if (message === undefined && invalid_type_error === undefined && required_error === undefined && error === undefined) return { description };
+  const custom = (issue, ctx) => {
+    if (error !== undefined) {
+      const text = typeof error === "function" ? error({ ...issue, input: ctx.data }) : error;
+      const said = typeof text === "object" && text !== null ? text.message : text;
+      return { message: said ?? ctx.defaultError };
+    }
+    if (issue.code === "invalid_enum_value") return { message: message ?? ctx.defaultError };
+    if (ctx.data === undefined) return { message: message ?? required_error ?? ctx.defaultError };
+    if (issue.code !== "invalid_type") return { message: ctx.defaultError };
+    return { message: message ?? invalid_type_error ?? ctx.defaultError };
+  };
+  return { errorMap: custom, description };
+}
+
+// The message argument of a rule: a string, `{ message }`, or zod 4's `{ error }`.
+function rule(message) {
+  if (message === undefined || message === null) return {};
+  if (typeof message === "string") return { message };
+  if (typeof message === "function") return { message: message({}) };
+  if (message.message === undefined && message.error !== undefined) {
+    return { message: typeof message.error === "function" ? message.error({}) : message.error };
+  }
+  return { message: message.message };
+}
+
+const SYNC_ERROR = "Async refinement encountered during synchronous parse operation. Use .parseAsync instead.";
+
+function runSync(schema, data, params) {
+  const place = new Place(params?.path ?? [], [], { async: false, contextual: params?.errorMap });
+  const steps = schema._run(data, place);
+  const step = steps.next();
+  if (!step.done) throw new Error(SYNC_ERROR);
+  return finish(step.value, place);
+}
+
+async function runAsync(schema, data, params) {
+  const place = new Place(params?.path ?? [], [], { async: true, contextual: params?.errorMap });
+  const steps = schema._run(data, place);
+  let step = steps.next();
+  while (!step.done) {
+    let settled;
+    try {
+      settled = await step.value;
+    } catch (error) {
+      step = steps.throw(error);
+      continue;
+    }
+    step = steps.next(settled);
+  }
+  return finish(step.value, place);
+}
+
+function finish(result, place) {
+  if (result.status === VALID) return { success: true, data: result.value };
+  return { success: false, error: new ZodError(place.issues) };
+}
+
+const isPromise = (value) => value instanceof Promise || (typeof value === "object" && value !== null && typeof value.then === "function");
+
+class ZodType {
+  constructor(def) {
+    this._def = def;
+    // zod binds these, so that they can be handed around as functions.
+    this.parse = this.parse.bind(this);
+    this.safeParse = this.safeParse.bind(this);
+    this.parseAsync = this.parseAsync.bind(this);
+    this.safeParseAsync = this.safeParseAsync.bind(this);
+    this.spa = this.safeParseAsync;
+  }
+  get description() { return this._def.description; }
+  get def() { return this._def; }
+
+  safeParse(data, params) { return runSync(this, data, params); }
+  safeParseAsync(data, params) { return runAsync(this, data, params); }
+  parse(data, params) {
+    const result = runSync(this, data, params);
+    if (result.success) return result.data;
+    throw result.error;
+  }
+  async parseAsync(data, params) {
+    const result = await runAsync(this, data, params);
+    if (result.success) return result.data;
+    throw result.error;
+  }
+
+  _with(changes) { return new this.constructor({ ...this._def, ...changes }); }
+  // What wrappers inherit from the schema inside: its description and its messages.
+  _inherit() {
+    const { description, errorMap, meta } = this._def;
+    return { description, errorMap, meta };
+  }
+  describe(description) { return this._with({ description }); }
+  meta(meta) {
+    if (meta === undefined) return this._def.meta ?? (this.description === undefined ? undefined : { description: this.description });
+    return this._with({ meta: { ...this._def.meta, ...meta }, description: meta.description ?? this.description });
+  }
+  clone() { return this._with({}); }
+  register(registry, meta) { registry?.add?.(this, meta); return this; }
+
+  optional() { return new ZodOptional({ typeName: "ZodOptional", innerType: this, ...this._inherit() }); }
+  exactOptional() { return this.optional(); }
+  nullable() { return new ZodNullable({ typeName: "ZodNullable", innerType: this, ...this._inherit() }); }
+  nullish() { return this.nullable().optional(); }
+  nonoptional(params) { return this.refine((v) => v !== undefined, rule(params).message ?? "Required"); }
+  array() { return ZodArray.create(this); }
+  promise() { return ZodPromise.create(this); }
+  or(other) { return ZodUnion.create([this, other]); }
+  and(other) { return ZodIntersection.create(this, other); }
+  default(value) {
+    return new ZodDefault({ typeName: "ZodDefault", innerType: this, defaultValue: typeof value === "function" ? value : () => value, ...this._inherit() });
+  }
+  prefault(value) { return this.default(value); }
+  catch(value) {
+    return new ZodCatch({ typeName: "ZodCatch", innerType: this, catchValue: typeof value === "function" ? value : () => value, ...this._inherit() });
+  }
+  brand() { return new ZodBranded({ typeName: "ZodBranded", type: this, ...this._inherit() }); }
+  readonly() { return new ZodReadonly({ typeName: "ZodReadonly", innerType: this }); }
+  pipe(target) { return new ZodPipeline({ typeName: "ZodPipeline", in: this, out: target }); }
+  transform(transform) {
+    return new ZodEffects({ typeName: "ZodEffects", schema: this, effect: { type: "transform", transform }, ...this._inherit() });
+  }
+  overwrite(transform) { return this.transform(transform); }
+  _refinement(refinement) {
+    return new ZodEffects({ typeName: "ZodEffects", schema: this, effect: { type: "refinement", refinement } });
+  }
+  superRefine(refinement) { return this._refinement(refinement); }
+  refine(check, message) {
+    const properties = (value) => {
+      const said = typeof message === "function" ? message(value) : message;
+      if (said === undefined || typeof said === "string") return { message: said };
+      if (said.message === undefined && said.error !== undefined) return { ...said, error: undefined, message: rule(said).message };
+      return said;
+    };
+    return this._refinement((value, ctx) => {
+      const complain = () => ctx.addIssue({ code: "custom", ...properties(value) });
+      const result = check(value);
+      if (isPromise(result)) return result.then((good) => { if (!good) complain(); return Boolean(good); });
+      if (!result) complain();
+      return Boolean(result);
+    });
+  }
+  refinement(check, issue) {
+    return this._refinement((value, ctx) => {
+      if (!check(value)) ctx.addIssue(typeof issue === "function" ? issue(value, ctx) : issue);
+    });
+  }
+  isOptional() { return this.safeParse(undefined).success; }
+  isNullable() { return this.safeParse(null).success; }
+}
