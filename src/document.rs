@@ -108,9 +108,37 @@ impl Document {
         Self { parts, len, _keeper: self._keeper.clone() }
     }
 
+    /// The same object with more members in front: `head` is `{"name":value,` and takes the place of the first `{`.
+    #[must_use]
+    pub fn with_head(&self, head: impl Into<Bytes>) -> Self {
+        let head = head.into();
+        let mut parts = vec![Part::Text(head.clone())];
+        let mut len = self.len + head.len() as u64;
+        for (index, part) in self.parts.iter().enumerate() {
+            parts.push(match part {
+                Part::Text(text) if index == 0 && text.first() == Some(&b'{') => {
+                    len -= 1;
+                    Part::Text(text.slice(1..))
+                }
+                other => other.clone(),
+            });
+        }
+        Self { parts: parts.into(), len, _keeper: self._keeper.clone() }
+    }
+
     /// Length of the whole text in bytes.
     pub fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Whether there are files in it.
+    pub fn has_files(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::File { .. }))
+    }
+
+    /// How much of it is in memory, in bytes; the rest is in files.
+    pub fn text_len(&self) -> u64 {
+        self.parts.iter().map(|part| if let Part::Text(text) = part { text.len() as u64 } else { 0 }).sum()
     }
 
     /// Whether there is no text at all.

@@ -1,4 +1,33 @@
 //! The queue door: tasks from RabbitMQ, events to RabbitMQ. Runs tasks through a [`TaskRunner`] that `app` hands in.
+//!
+//! What outlives a connection and what does not is the plan of this module:
+//! - for the whole life: the [`desk`] (tasks that run here, who waits for their ends, memory of recent results), the
+//!   [`outbox`] (messages that the broker has not confirmed yet), the [`sink`] (events on their way into the outbox), the
+//!   heartbeat's timer;
+//! - for one connection ([`session`]): [`dial`], [`topology`], the [`publisher`] that empties the outbox, the [`consumer`]
+//!   that feeds the desk, the registration.
+//!
+//! A task is acknowledged only after the broker has confirmed its result. When the connection breaks in between, the result
+//! stays in the outbox, and the redelivered task meets its own run at the desk or is answered from memory.
+
+mod consumer;
+mod desk;
+mod dial;
+mod door;
+mod envelope;
+mod gpu;
+mod heartbeat;
+mod memory;
+mod outbox;
+mod publisher;
+mod registry;
+mod session;
+mod sink;
+mod task;
+mod topology;
+mod vitals;
+
+pub use door::{Amqp, Setup};
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ pub use reader::{ConfigError, Env, ProcessEnv, Reader};
 pub use secret::{Secret, public, public_url};
 pub use sections::{
     AmqpConfig, AzureConfig, CacheConfig, ComfyConfig, EventsConfig, GuardConfig, HfConfig, HttpAuthHeader, InstanceConfig, LogConfig, LogFormat,
-    ManifestConfig, MediaConfig, PromptConfig, ProxyConfig, S3Config, ServerConfig, StorageConfig, WarmupSource, WebhookConfig, WorkflowConfig,
+    ManifestConfig, MediaConfig, PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StorageConfig, WarmupSource, WebhookConfig, WorkflowConfig,
 };
 
 /// The whole configuration.

@@ -3,18 +3,37 @@
 //! Every part that talks to the outside takes an [`Outbound`] and picks the client by *who chose the URL*: a client of ours
 //! ([`Outbound::guarded`]), the operator ([`Outbound::operator`]), or nobody, because it is ComfyUI ([`Outbound::comfyui`]).
 
+mod guard;
+#[cfg(target_feature = "crt-static")]
+mod nss;
+mod proxy;
 pub mod redirect;
+pub mod resolver;
+pub mod retry;
+pub mod tls;
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+pub use guard::is_public;
+pub use resolver::{AwsResolver, NameError, resolve};
 use url::Url;
 
-use crate::config::StorageConfig;
+use crate::config::{Secret, StorageConfig};
+use guard::Guard;
+use proxy::Proxies;
+use resolver::GuardedResolver;
 
 /// A URL that may not be reached, in a sentence that names the variables which would allow it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
+
+/// A peer that does not take a connection within this time is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that sends nothing for so long, in the middle of an answer or before it, has stalled.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The shared clients. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -24,6 +43,9 @@ pub struct Outbound {
 
 #[derive(Debug)]
 struct Clients {
+    guard: Arc<Guard>,
+    proxies: Arc<Proxies>,
+    tls: rustls::ClientConfig,
     guarded: reqwest::Client,
     operator: reqwest::Client,
     comfyui: reqwest::Client,
@@ -35,9 +57,14 @@ impl Outbound {
     /// # Errors
     /// When TLS or a proxy cannot be set up.
     pub fn new(config: &StorageConfig) -> Result<Self, String> {
-        let _ = config;
-        let client = || reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().map_err(|error| error.to_string());
-        Ok(Self { inner: Arc::new(Clients { guarded: client()?, operator: client()?, comfyui: client()? }) })
+        let tls = tls::client_config(None)?;
+        let proxies = Arc::new(Proxies::new(&config.proxy));
+        let guard = Arc::new(Guard::new(&config.guard, proxies.hosts()));
+        let build = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| crate::error::chain(&error));
+        let guarded = build(outward(&tls, Some(&guard), &proxies))?;
+        let operator = build(outward(&tls, None, &proxies))?;
+        let comfyui = build(base(&tls).dns_resolver(Arc::new(GuardedResolver(None))))?;
+        Ok(Self { inner: Arc::new(Clients { guard, proxies, tls, guarded, operator, comfyui }) })
     }
 
     /// For URLs that came from a client: private addresses are refused at connection time. Never follows redirects by itself.
@@ -55,14 +82,127 @@ impl Outbound {
         &self.inner.comfyui
     }
 
+    /// The shared TLS configuration, for clients that are not reqwest's. For one more CA file see [`tls::client_config`].
+    pub fn tls(&self) -> &rustls::ClientConfig {
+        &self.inner.tls
+    }
+
+    /// The shared resolver for the AWS SDK; guarded for an endpoint that a request named. Literal addresses do not come by here:
+    /// [`Outbound::check`] the endpoint first.
+    pub fn aws_resolver(&self, guarded: bool) -> AwsResolver {
+        AwsResolver { guard: guarded.then(|| Arc::clone(&self.inner.guard)) }
+    }
+
     /// Checks a URL from a client before anything runs: scheme, host, and the addresses it resolves to now.
     /// (The connection is checked again when it is made.) A name that does not resolve is not refused here.
     ///
     /// # Errors
     /// When it may not be reached.
     pub async fn check(&self, url: &Url) -> Result<(), Refused> {
-        let _ = url;
-        Ok(())
+        let guard = &self.inner.guard;
+        guard.check_literal(url)?;
+        if guard.trusts(url) {
+            return Ok(());
+        }
+        if let Some(name) = guard.detour(url) {
+            return Err(guard::refusal_in_name(&name).unwrap_or(Refused(name)));
+        }
+        let Some(host) = url.host_str() else { return Ok(()) };
+        match resolve(host).await {
+            Ok(addresses) => guard.admit(host, addresses).map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The proxy that a URL goes through, for programs that we start.
+    pub fn proxy_of(&self, url: &Url) -> Option<&Secret> {
+        self.inner.proxies.of(url)
+    }
+
+    /// The addresses of a URL's host that may be connected to, for programs that connect by themselves.
+    ///
+    /// # Errors
+    /// When it may not be reached. A name that does not resolve has no addresses.
+    pub async fn addresses(&self, url: &Url) -> Result<Vec<IpAddr>, Refused> {
+        self.check(url).await?;
+        let Some(host) = url.host_str() else { return Ok(Vec::new()) };
+        match resolve(host).await {
+            Ok(addresses) if self.inner.guard.trusts(url) => Ok(addresses),
+            Ok(addresses) => self.inner.guard.admit(host, addresses),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Checks what the connection itself cannot: behind a proxy it is the proxy that resolves and connects.
+    async fn check_hop(&self, url: &Url) -> Result<(), Refused> {
+        if self.inner.proxies.of(url).is_some() { self.check(url).await } else { self.inner.guard.check_literal(url) }
+    }
+}
+
+fn base(tls: &rustls::ClientConfig) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        // Storage wants the bytes as they are stored.
+        .no_gzip()
+        // Parallel ranges are to be parallel connections.
+        .http1_only()
+        .no_proxy()
+        .referer(false)
+        .tls_backend_preconfigured(tls.clone())
+        .connect_timeout(CONNECT_TIMEOUT)
+}
+
+fn outward(tls: &rustls::ClientConfig, guard: Option<&Arc<Guard>>, proxies: &Arc<Proxies>) -> reqwest::ClientBuilder {
+    let (of_route, proxies) = (guard.cloned(), Arc::clone(proxies));
+    let route = move |url: &Url| {
+        if let Some(name) = of_route.as_ref().and_then(|guard| guard.detour(url)) {
+            return Some(format!("http://{name}"));
+        }
+        proxies.of(url).map(|proxy| proxy.expose().to_owned())
+    };
+    base(tls)
+        .user_agent(concat!("comfyui-api/", env!("CARGO_PKG_VERSION")))
+        .read_timeout(READ_TIMEOUT)
+        .dns_resolver(Arc::new(GuardedResolver(guard.cloned())))
+        .proxy(reqwest::Proxy::custom(route))
+}
+
+/// The first cause of a kind in the chain of an error.
+pub(crate) fn cause<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+/// Whether a request failed because the guard refused its address.
+pub fn refusal_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Refused> {
+    cause(error)
+}
+
+/// Opens a TCP connection to `host:port`, names resolved by the shared resolver.
+///
+/// # Errors
+/// When the name does not resolve or nothing answers.
+pub async fn dial(authority: &str) -> std::io::Result<tokio::net::TcpStream> {
+    let unusable = |reason: &str| std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("{authority}: {reason}"));
+    let (host, port) = authority.rsplit_once(':').ok_or_else(|| unusable("no port"))?;
+    let port: u16 = port.parse().map_err(|_| unusable("the port is not a number"))?;
+    let addresses = resolve(host.trim_matches(['[', ']'])).await.map_err(std::io::Error::other)?;
+    let addresses: Vec<_> = addresses.into_iter().map(|address| std::net::SocketAddr::new(address, port)).collect();
+    tokio::net::TcpStream::connect(addresses.as_slice()).await
+}
+
+/// The addresses to try to bind for a host name or address: `::` also means IPv4, alone where there is no IPv6.
+///
+/// # Errors
+/// When a name does not resolve.
+pub async fn bind_addresses(host: &str, port: u16) -> Result<Vec<std::net::SocketAddr>, String> {
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(v6)) if v6.is_unspecified() => Ok(vec![SocketAddr::new(v6.into(), port), SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)]),
+        Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
+        Err(_) => {
+            let addresses = resolve(host).await.map_err(|error| format!("HOST=\"{host}\": {error}"))?;
+            Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+        }
     }
 }
 
@@ -70,3 +210,6 @@ impl Outbound {
 pub fn install_crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,11 @@
 //! What the tests share. One file per helper, declared here.
+
+pub mod azurite;
+pub mod chaos_proxy;
+pub mod hub;
+pub mod moto;
+pub mod origin;
+pub mod peer_process;
+pub mod rabbitmq;
+pub mod receiver;
+pub mod storage;

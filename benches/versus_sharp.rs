@@ -1,0 +1,37 @@
+//! Our side of `versus_sharp.mjs`: converts when told to on standard input, answers with milliseconds and bytes.
+//!
+//! `versus_sharp photo <path>` writes the picture; `versus_sharp serve <path>` reads lines `<format> <options as JSON>`.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::allow_attributes, reason = "a benchmark")]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use comfyui_api::config::MediaConfig;
+use comfyui_api::media::{Conversion, Converted, Media, SourceFile};
+use tokio_util::sync::CancellationToken;
+
+#[path = "photo/mod.rs"]
+mod photo;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let (Some(command), Some(path)) = (arguments.get(1), arguments.get(2).map(PathBuf::from)) else { return };
+    if command == "photo" {
+        photo::photo(1024, 1024).save(&path).unwrap();
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let media = Media::new(&MediaConfig { ffmpeg: PathBuf::from("ffmpeg"), ffmpeg_timeout: Duration::from_secs(60) });
+    let source = [SourceFile { path, filename: "photo.png".to_owned() }];
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let (format, options) = line.split_once(' ').unwrap();
+        let conversion = Conversion::parse(format, Some(&serde_json::from_str(options).unwrap())).unwrap();
+        let started = Instant::now();
+        let done = runtime.block_on(media.convert(&conversion, &source, &CancellationToken::new())).remove(0);
+        let took = started.elapsed().as_secs_f64() * 1000.0;
+        let Converted::File { path, .. } = done else { panic!("{done:?}") };
+        println!("{took} {}", std::fs::metadata(&path).unwrap().len());
+        std::fs::remove_file(path).unwrap();
+    }
+}

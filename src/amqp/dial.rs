@@ -1,0 +1,131 @@
+//! A connection to the broker: resolve, TCP, TLS, the AMQP handshake, each under a deadline.
+
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_rs::Runtime;
+use async_rs::traits::Reactor;
+use lapin::tcp::RustlsConnector;
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
+use tokio::time::timeout;
+
+use crate::error::chain;
+use crate::net;
+
+/// For each address.
+const TCP_TIMEOUT: Duration = Duration::from_secs(5);
+/// For TLS, and again for the handshake of AMQP.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Seconds between heartbeats of the protocol: a silent broker is noticed after two.
+const PROTOCOL_HEARTBEAT_S: u16 = 20;
+
+/// A connection whose socket is closed for certain when this is dropped: lapin's thread would otherwise wait for a peer
+/// that has stopped to answer.
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    _socket: SocketGuard,
+}
+
+/// A second handle of the socket.
+struct SocketGuard(std::net::TcpStream);
+
+impl Drop for SocketGuard {
+    fn drop(&mut self) {
+        // Fails when the socket is closed already, which is what is wanted.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+/// Parses the URI. An empty virtual host means `/`, as in the Node server's client.
+///
+/// # Errors
+/// A sentence without the URI, which holds the password.
+pub(super) fn parse_uri(uri: &str) -> Result<AMQPUri, String> {
+    let mut uri: AMQPUri = uri.parse().map_err(|_| "AMQP_URL cannot be understood: write it like amqp://user:password@host:5672/vhost".to_owned())?;
+    if uri.vhost.is_empty() {
+        "/".clone_into(&mut uri.vhost);
+    }
+    uri.query.heartbeat.get_or_insert(PROTOCOL_HEARTBEAT_S);
+    Ok(uri)
+}
+
+/// `host:port` and the virtual host, for logs.
+pub(super) fn public_name(uri: &AMQPUri) -> String {
+    let vhost = if uri.vhost == "/" { "" } else { &uri.vhost };
+    format!("{}:{}/{vhost}", uri.authority.host, uri.authority.port)
+}
+
+/// Connects.
+///
+/// # Errors
+/// One sentence without secrets.
+pub(super) async fn dial(uri: &AMQPUri, ca_file: Option<&Path>, name: &str) -> Result<Link, String> {
+    let host = uri.authority.host.trim_start_matches('[').trim_end_matches(']');
+    let addresses = net::resolve(host).await.map_err(|error| error.to_string())?;
+    let runtime = Runtime::tokio_current();
+    let mut stream = Err("its name has no address".to_owned());
+    for address in addresses {
+        let address = SocketAddr::new(address, uri.authority.port);
+        stream = match timeout(TCP_TIMEOUT, runtime.tcp_connect_addr(address)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no connection within {} s", TCP_TIMEOUT.as_secs())),
+        };
+        if stream.is_ok() {
+            break;
+        }
+    }
+    let stream = stream?;
+    let socket = stream.get_ref().as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
+    let socket = SocketGuard(socket.into());
+    let mut stream = AsyncTcpStream::Plain(stream);
+    if uri.scheme == AMQPScheme::AMQPS {
+        let connector = tls(ca_file).await?;
+        stream = timeout(HANDSHAKE_TIMEOUT, stream.into_rustls(&connector, host))
+            .await
+            .map_err(|_| "the TLS handshake was not answered".to_owned())?
+            .map_err(|error| format!("TLS failed: {}", chain(&error)))?;
+    }
+    // lapin takes a function that connects; it gets the stream that is there already, once.
+    let stream = Mutex::new(Some(stream));
+    let connect = async move |_: AMQPUri, _| {
+        let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
+    };
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let connection = timeout(HANDSHAKE_TIMEOUT, Connection::connector(uri.clone(), runtime, connect, properties))
+        .await
+        .map_err(|_| "the broker did not answer the handshake".to_owned())?
+        .map_err(|error| describe(&error))?;
+    Ok(Link { connection, _socket: socket })
+}
+
+/// What lapin says, in one line. Its texts hold what the broker said, never credentials.
+pub(super) fn describe(error: &lapin::Error) -> String {
+    chain(error)
+}
+
+/// Built anew for each connection, so that a renewed `AMQP_CA_FILE` counts.
+async fn tls(ca_file: Option<&Path>) -> Result<RustlsConnector, String> {
+    let ca_file = ca_file.map(Path::to_path_buf);
+    let config = tokio::task::spawn_blocking(move || net::tls::client_config(ca_file.as_deref()));
+    config.await.map_err(|error| error.to_string())?.map(RustlsConnector::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_brokers_hide_the_password() {
+        let name = |uri: &str| public_name(&parse_uri(uri).unwrap());
+        assert_eq!(name("amqp://me:marked@broker.example"), "broker.example:5672/");
+        assert_eq!(name("amqps://me:marked@broker.example:9/"), "broker.example:9/");
+        assert_eq!(name("amqps://me:marked@broker.example/team%2fa"), "broker.example:5671/team/a");
+        assert!(!parse_uri("http://me:marked@h").unwrap_err().contains("marked"));
+    }
+}

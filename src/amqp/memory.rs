@@ -1,0 +1,140 @@
+//! What is remembered of tasks that are not here any more, bounded by count and bytes.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A result as it was published.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) routing_key: Arc<str>,
+    pub(super) body: Bytes,
+}
+
+/// Results of recent tasks, so that a redelivered task is answered and not run again. Bodies go first, ids later: an id
+/// whose body is gone still tells that its result was confirmed by the broker, so that the task only needs its ack.
+#[derive(Debug)]
+pub(super) struct RecentResults {
+    answers: HashMap<Arc<str>, Option<Answer>>,
+    ids: VecDeque<Arc<str>>,
+    /// Ids whose bodies are still held, oldest first.
+    bodies: VecDeque<Arc<str>>,
+    bytes: usize,
+    max_ids: usize,
+    max_bytes: usize,
+}
+
+impl RecentResults {
+    pub(super) fn new(max_ids: usize, max_bytes: usize) -> Self {
+        Self { answers: HashMap::new(), ids: VecDeque::new(), bodies: VecDeque::new(), bytes: 0, max_ids, max_bytes }
+    }
+
+    /// `None`: unknown. `Some(None)`: answered, the body is gone.
+    pub(super) fn get(&self, id: &str) -> Option<Option<Answer>> {
+        self.answers.get(id).cloned()
+    }
+
+    pub(super) fn insert(&mut self, id: &Arc<str>, answer: Answer) {
+        self.forget(id);
+        self.bytes += answer.body.len();
+        self.answers.insert(Arc::clone(id), Some(answer));
+        self.ids.push_back(Arc::clone(id));
+        self.bodies.push_back(Arc::clone(id));
+        while self.bytes > self.max_bytes {
+            let Some(oldest) = self.bodies.pop_front() else { break };
+            if let Some(slot) = self.answers.get_mut(&oldest)
+                && let Some(answer) = slot.take()
+            {
+                self.bytes -= answer.body.len();
+            }
+        }
+        while self.ids.len() > self.max_ids {
+            let Some(oldest) = self.ids.front().cloned() else { break };
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&mut self, id: &str) {
+        let Some(slot) = self.answers.remove(id) else { return };
+        self.ids.retain(|other| **other != *id);
+        if let Some(answer) = slot {
+            self.bytes -= answer.body.len();
+            self.bodies.retain(|other| **other != *id);
+        }
+    }
+}
+
+/// How often tasks were started here without reaching an end (`AMQP_MAX_ATTEMPTS`).
+#[derive(Debug)]
+pub(super) struct Attempts {
+    counts: HashMap<Arc<str>, u32>,
+    order: VecDeque<Arc<str>>,
+    max_ids: usize,
+}
+
+impl Attempts {
+    pub(super) fn new(max_ids: usize) -> Self {
+        Self { counts: HashMap::new(), order: VecDeque::new(), max_ids }
+    }
+
+    /// Counts a start and returns how many there were, this one included.
+    pub(super) fn start(&mut self, id: &Arc<str>) -> u32 {
+        if let Some(count) = self.counts.get_mut(id) {
+            *count += 1;
+            return *count;
+        }
+        self.counts.insert(Arc::clone(id), 1);
+        self.order.push_back(Arc::clone(id));
+        if self.order.len() > self.max_ids
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.counts.remove(&oldest);
+        }
+        1
+    }
+
+    /// The task has ended.
+    pub(super) fn forget(&mut self, id: &str) {
+        if self.counts.remove(id).is_some() {
+            self.order.retain(|other| **other != *id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(size: usize) -> Answer {
+        Answer { routing_key: "k".into(), body: Bytes::from(vec![0; size]) }
+    }
+
+    #[test]
+    fn bodies_leave_before_ids() {
+        let mut recent = RecentResults::new(3, 100);
+        let ids: Vec<Arc<str>> = ["a", "b", "c", "d"].map(Arc::from).to_vec();
+        recent.insert(&ids[0], answer(60));
+        recent.insert(&ids[1], answer(60));
+        assert!(matches!(recent.get("a"), Some(None)) && matches!(recent.get("b"), Some(Some(_))));
+        recent.insert(&ids[1], answer(10));
+        assert_eq!(recent.bytes, 10);
+        recent.insert(&ids[2], answer(500));
+        assert!(matches!(recent.get("c"), Some(None)), "too large to be kept");
+        recent.insert(&ids[3], answer(1));
+        assert!(recent.get("a").is_none() && recent.get("b").is_some());
+        assert_eq!((recent.bytes, recent.ids.len()), (1, 3));
+    }
+
+    #[test]
+    fn attempts_are_bounded_and_forgotten() {
+        let mut attempts = Attempts::new(2);
+        let ids: Vec<Arc<str>> = ["a", "b", "c"].map(Arc::from).to_vec();
+        assert_eq!((attempts.start(&ids[0]), attempts.start(&ids[0])), (1, 2));
+        attempts.forget("a");
+        assert_eq!(attempts.start(&ids[0]), 1);
+        attempts.start(&ids[1]);
+        attempts.start(&ids[2]);
+        assert_eq!((attempts.counts.len(), attempts.start(&ids[0])), (2, 1));
+    }
+}

@@ -1,0 +1,279 @@
+//! Messages on their way to the broker, kept until it has confirmed them. Outlives connections.
+//!
+//! One queue in one order, so that a task's result never overtakes its progress. When it grows too long, stream events are
+//! dropped first, then other events; results of tasks never.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::events::SystemEvent;
+use crate::telemetry::metrics;
+
+/// Messages that may wait before some are dropped.
+const MAX_WAITING: usize = 2_000;
+/// Bytes of droppable messages that may wait.
+const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
+
+/// What may happen to a message, the most expendable first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Transient, dropped first, not repeated when the connection breaks.
+    Stream,
+    /// Persistent, dropped only when there is no stream event left to drop.
+    Event,
+    /// Persistent, never dropped.
+    Result,
+}
+
+/// The body, or what it is made of when its turn comes.
+#[derive(Debug, Clone)]
+pub(super) enum Body {
+    Ready(Bytes),
+    Event { task_id: Option<Arc<str>>, event: Arc<SystemEvent>, at_ms: u64 },
+}
+
+/// One message.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub(super) routing_key: Arc<str>,
+    pub(super) body: Body,
+    pub(super) class: Class,
+    waiter: Option<oneshot::Sender<Fate>>,
+}
+
+/// What became of a message somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The broker has it.
+    Confirmed,
+    /// The broker will never take it: it is larger than the broker's `max_message_size`.
+    TooLarge,
+}
+
+impl Letter {
+    pub(super) fn new(routing_key: Arc<str>, body: Body, class: Class) -> Self {
+        Self { routing_key, body, class, waiter: None }
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.body {
+            Body::Ready(bytes) if self.class != Class::Result => bytes.len(),
+            // An event's value is shared with the other listeners; its size is not worth computing here.
+            _ => 0,
+        }
+    }
+}
+
+/// A message whose turn has come. Give its number to [`Outbox::settle`].
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) number: u64,
+    pub(super) routing_key: Arc<str>,
+    pub(super) body: Body,
+    pub(super) persistent: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_number: u64,
+    waiting: BTreeMap<u64, Letter>,
+    waiting_streams: BTreeSet<u64>,
+    waiting_events: BTreeSet<u64>,
+    waiting_bytes: usize,
+    in_flight: BTreeMap<u64, Letter>,
+}
+
+/// The queue. Shared.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    state: Mutex<State>,
+    arrived: Notify,
+    /// Persistent messages that are not confirmed.
+    unconfirmed: watch::Sender<usize>,
+}
+
+impl Outbox {
+    /// Queues a message; never blocks.
+    pub(super) fn post(&self, letter: Letter) {
+        let mut state = self.lock();
+        let number = state.next_number;
+        state.next_number += 1;
+        state.put(number, letter);
+        state.make_room();
+        self.count(&state);
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Queues a message and returns what resolves when the broker has confirmed it, over however many connections.
+    pub(super) fn post_confirmed(&self, routing_key: Arc<str>, body: Bytes) -> oneshot::Receiver<Fate> {
+        let (sender, receiver) = oneshot::channel();
+        self.post(Letter { routing_key, body: Body::Ready(body), class: Class::Result, waiter: Some(sender) });
+        receiver
+    }
+
+    /// The next message. One caller at a time.
+    pub(super) async fn next(&self) -> Taken {
+        loop {
+            if let Some(taken) = self.take() {
+                return taken;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    fn take(&self) -> Option<Taken> {
+        let mut state = self.lock();
+        let number = *state.waiting.first_key_value()?.0;
+        let letter = state.remove(number)?;
+        let taken = Taken { number, routing_key: Arc::clone(&letter.routing_key), body: letter.body.clone(), persistent: letter.class != Class::Stream };
+        state.in_flight.insert(number, letter);
+        Some(taken)
+    }
+
+    /// Tells what became of a message: confirmed, or to be tried again.
+    pub(super) fn settle(&self, number: u64, confirmed: bool) {
+        let mut state = self.lock();
+        let Some(letter) = state.in_flight.remove(&number) else { return };
+        metrics::amqp_published(confirmed);
+        if confirmed {
+            if let Some(waiter) = letter.waiter {
+                let _ = waiter.send(Fate::Confirmed);
+            }
+        } else if letter.class != Class::Stream {
+            state.put(number, letter);
+            self.arrived.notify_one();
+        }
+        self.count(&state);
+    }
+
+    /// The broker closed the channel because of a message's size. It does not say which one: the largest on its way.
+    pub(super) fn discard_largest(&self) {
+        let mut state = self.lock();
+        let size = |letter: &Letter| match &letter.body {
+            Body::Ready(bytes) => bytes.len(),
+            Body::Event { event, .. } => event.data.to_string().len(),
+        };
+        let largest = state.in_flight.iter().max_by_key(|(_, letter)| size(letter)).map(|(number, _)| *number);
+        if let Some(letter) = largest.and_then(|number| state.in_flight.remove(&number)) {
+            tracing::warn!(bytes = size(&letter), routing_key = %letter.routing_key, "AMQP message is larger than the broker's max_message_size");
+            metrics::amqp_published(false);
+            if let Some(waiter) = letter.waiter {
+                let _ = waiter.send(Fate::TooLarge);
+            }
+        }
+        self.count(&state);
+    }
+
+    /// The connection is gone: what was not confirmed waits again, in its old order.
+    pub(super) fn rewind(&self) {
+        let mut state = self.lock();
+        for (number, letter) in std::mem::take(&mut state.in_flight) {
+            if letter.class != Class::Stream {
+                state.put(number, letter);
+            }
+        }
+        self.count(&state);
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Resolves when every persistent message is confirmed.
+    pub(super) async fn flushed(&self) {
+        // Fails only when the sender is gone, and that is `self`.
+        let _ = self.unconfirmed.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    fn count(&self, state: &State) {
+        let waiting = state.waiting.len() - state.waiting_streams.len();
+        let in_flight = state.in_flight.values().filter(|letter| letter.class != Class::Stream).count();
+        self.unconfirmed.send_if_modified(|count| std::mem::replace(count, waiting + in_flight) != waiting + in_flight);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn put(&mut self, number: u64, letter: Letter) {
+        match letter.class {
+            Class::Stream => _ = self.waiting_streams.insert(number),
+            Class::Event => _ = self.waiting_events.insert(number),
+            Class::Result => {}
+        }
+        self.waiting_bytes += letter.bytes();
+        self.waiting.insert(number, letter);
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Letter> {
+        let letter = self.waiting.remove(&number)?;
+        self.waiting_streams.remove(&number);
+        self.waiting_events.remove(&number);
+        self.waiting_bytes -= letter.bytes();
+        Some(letter)
+    }
+
+    fn make_room(&mut self) {
+        while self.waiting.len() > MAX_WAITING || self.waiting_bytes > MAX_WAITING_BYTES {
+            let Some(number) = self.waiting_streams.first().or_else(|| self.waiting_events.first()).copied() else { return };
+            if let Some(letter) = self.remove(number) {
+                metrics::event_dropped("amqp", letter.routing_key.rsplit('.').next().unwrap_or_default());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(key: &str, class: Class) -> Letter {
+        Letter::new(key.into(), Body::Ready(Bytes::from_static(b"x")), class)
+    }
+
+    fn keys(outbox: &Outbox) -> Vec<String> {
+        std::iter::from_fn(|| outbox.take()).map(|taken| taken.routing_key.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_not_confirmed_comes_again_in_its_order() {
+        let outbox = Outbox::default();
+        outbox.post(letter("a", Class::Event));
+        outbox.post(letter("s", Class::Stream));
+        let mut confirmed = outbox.post_confirmed("r".into(), Bytes::new());
+        let first = outbox.next().await;
+        outbox.settle(first.number, true);
+        assert_eq!(keys(&outbox), ["s", "r"]);
+        outbox.rewind();
+        assert!(confirmed.try_recv().is_err());
+        let again = outbox.next().await;
+        assert_eq!(&*again.routing_key, "r", "a stream event is not repeated");
+        outbox.settle(again.number, false);
+        let again = outbox.next().await;
+        outbox.settle(again.number, true);
+        confirmed.await.unwrap();
+        outbox.flushed().await;
+    }
+
+    #[test]
+    fn stream_events_are_dropped_first_and_results_never() {
+        let outbox = Outbox::default();
+        for _ in 0..MAX_WAITING {
+            outbox.post(letter("stream.progress", Class::Stream));
+        }
+        for _ in 0..10 {
+            outbox.post(letter("event", Class::Event));
+        }
+        let kept = keys(&outbox);
+        assert_eq!((kept.len(), kept.iter().filter(|key| *key == "event").count()), (MAX_WAITING, 10));
+        for _ in 0..MAX_WAITING + 5 {
+            outbox.post(letter("result", Class::Result));
+        }
+        outbox.post(letter("event", Class::Event));
+        assert_eq!(keys(&outbox).len(), MAX_WAITING + 5);
+    }
+}

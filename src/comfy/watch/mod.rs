@@ -1,0 +1,252 @@
+//! How the end of a prompt is noticed, whatever happens to the websocket.
+//!
+//! Prompts are registered here *before* they are sent to ComfyUI. Two sources then tell of them: the websocket
+//! ([`socket`]), at once; and a slow look at queue and history ([`reconcile`]), in case the socket missed something. Whichever
+//! is first ends the prompt. When ComfyUI dies, [`Watch::fail_all`] ends all of them.
+
+mod reconcile;
+mod socket;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::client::Client;
+use super::message::{Message, Preview, TextMessage};
+use crate::config::ComfyConfig;
+use crate::document::base64;
+use crate::error::Failure;
+use crate::events::{Events, PromptRef, Source, SystemEvent};
+
+/// What a prompt's watcher is told.
+#[derive(Debug)]
+pub enum Happening {
+    /// A message of this prompt, or a `status` for those that asked for it.
+    Message(TextMessage),
+    /// A preview of this prompt.
+    Preview(Preview),
+    /// ComfyUI is done with it: by the socket's word, or with the history entry that was found.
+    Ended(Option<Value>),
+    /// It will never end: ComfyUI died, or knows nothing of it any more.
+    Lost(Failure),
+}
+
+/// All prompts that are watched, and the sources that tell of them. Cheap to clone.
+#[derive(Clone)]
+pub struct Watch {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    authority: String,
+    idle_timeout: Duration,
+    events: Events,
+    prompts: Mutex<HashMap<String, Watched>>,
+    /// Wakes the reconciliation: something is in flight, or the socket was replaced.
+    wake: Notify,
+    /// Tells the socket to be replaced: it is open but deaf.
+    deaf: Notify,
+    client_id: Mutex<String>,
+    queue_remaining: watch::Sender<u64>,
+    last_message: Mutex<Instant>,
+}
+
+struct Watched {
+    prompt: PromptRef,
+    happenings: mpsc::UnboundedSender<Happening>,
+    wants_status: Arc<AtomicBool>,
+    /// ComfyUI has accepted it, so it must be in queue or history from now on.
+    submitted: bool,
+    /// The end was told already; only the watcher's departure is awaited.
+    ended: bool,
+}
+
+/// One watched prompt; dropping it ends the watch.
+pub struct Watcher {
+    /// ComfyUI's id of the prompt: a UUID of ours.
+    pub id: String,
+    watch: Watch,
+    happenings: mpsc::UnboundedReceiver<Happening>,
+}
+
+impl Watch {
+    /// A watch over the ComfyUI that `client` talks to; nothing runs yet.
+    pub fn new(config: &ComfyConfig, client: Client, events: Events) -> Self {
+        let inner = Inner {
+            client,
+            authority: config.authority(),
+            idle_timeout: config.ws_idle_timeout,
+            events,
+            prompts: Mutex::default(),
+            wake: Notify::new(),
+            deaf: Notify::new(),
+            client_id: Mutex::new(new_id()),
+            queue_remaining: watch::Sender::new(0),
+            last_message: Mutex::new(Instant::now()),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Watches until cancelled: the lifetime of one run of ComfyUI. `connected` is told once the socket stands.
+    pub async fn run(&self, cancel: CancellationToken, connected: tokio::sync::oneshot::Sender<()>) {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = socket::keep(&self.inner, connected) => {}
+            () = reconcile::keep(&self.inner) => {}
+        }
+        self.inner.queue_remaining.send_replace(0);
+    }
+
+    /// The id to send as `client_id`, so that messages come to our socket.
+    pub fn client_id(&self) -> String {
+        lock(&self.inner.client_id).clone()
+    }
+
+    /// ComfyUI's queue length as it reports it.
+    pub fn queue_remaining(&self) -> watch::Receiver<u64> {
+        self.inner.queue_remaining.subscribe()
+    }
+
+    /// When the last message of any kind came.
+    pub fn last_message(&self) -> Instant {
+        *lock(&self.inner.last_message)
+    }
+
+    /// How many prompts ComfyUI has accepted and not ended.
+    pub fn in_flight(&self) -> usize {
+        lock(&self.inner.prompts).values().filter(|watched| watched.submitted && !watched.ended).count()
+    }
+
+    /// Begins to watch a new prompt under a fresh id. Do this before sending it. `wants_status` says at any time whether `status`
+    /// messages, which belong to no prompt, are told too.
+    pub fn register(&self, prompt: PromptRef, wants_status: Arc<AtomicBool>) -> Watcher {
+        let id = new_id();
+        let (sender, happenings) = mpsc::unbounded_channel();
+        let watched = Watched { prompt, happenings: sender, wants_status, submitted: false, ended: false };
+        lock(&self.inner.prompts).insert(id.clone(), watched);
+        Watcher { id, watch: self.clone(), happenings }
+    }
+
+    /// Ends every watched prompt: ComfyUI is dead.
+    pub fn fail_all(&self, failure: &Failure) {
+        for watched in lock(&self.inner.prompts).values_mut() {
+            watched.end(Happening::Lost(failure.clone()));
+        }
+    }
+}
+
+impl Watcher {
+    /// ComfyUI has accepted the prompt.
+    pub fn submitted(&self) {
+        if let Some(watched) = lock(&self.watch.inner.prompts).get_mut(&self.id) {
+            watched.submitted = true;
+        }
+        self.watch.inner.wake.notify_one();
+    }
+
+    /// The next happening. Never ends by itself: an end comes as [`Happening::Ended`] or [`Happening::Lost`]. Cancel-safe.
+    pub async fn next(&mut self) -> Happening {
+        match self.happenings.recv().await {
+            Some(happening) => happening,
+            // The sender lives in the registry until this watcher is dropped.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        lock(&self.watch.inner.prompts).remove(&self.id);
+    }
+}
+
+impl Watched {
+    fn end(&mut self, how: Happening) {
+        if !self.ended {
+            self.ended = true;
+            let _ = self.happenings.send(how);
+        }
+    }
+}
+
+impl Inner {
+    /// Routes one message: to its prompt, to the queue gauge, to the listeners of system events.
+    fn route(&self, message: Message) {
+        *lock(&self.last_message) = Instant::now();
+        match message {
+            Message::Text(message) => self.route_text(message),
+            Message::Preview(preview) => self.route_preview(preview),
+            Message::NodeText => {}
+        }
+    }
+
+    fn route_text(&self, message: TextMessage) {
+        let status = message.kind == "status";
+        if status {
+            let value = message.value();
+            if let Some(remaining) = value.pointer("/data/status/exec_info/queue_remaining").and_then(Value::as_u64) {
+                self.queue_remaining.send_if_modified(|known| std::mem::replace(known, remaining) != remaining);
+            }
+        }
+        let wanted = self.events.wanted(&message.kind);
+        let mut prompts = lock(&self.prompts);
+        let prompt = message.prompt_id.as_ref().and_then(|id| prompts.get(id)).map(|watched| watched.prompt.clone());
+        if wanted {
+            self.emit(&message, prompt.clone());
+        }
+        if status {
+            for watched in prompts.values().filter(|watched| watched.wants_status.load(Ordering::Relaxed)) {
+                let _ = watched.happenings.send(Happening::Message(message.clone()));
+            }
+            return;
+        }
+        let Some(watched) = message.prompt_id.as_ref().and_then(|id| prompts.get_mut(id)) else { return };
+        // `executing` with node null: over, whatever the outcome (comfyui.md 3.2). `execution_success` alone is too early.
+        let over = message.kind == "executing" && message.value().pointer("/data/node").is_none_or(Value::is_null);
+        let _ = watched.happenings.send(Happening::Message(message));
+        if over {
+            watched.end(Happening::Ended(None));
+        }
+    }
+
+    fn emit(&self, message: &TextMessage, prompt: Option<PromptRef>) {
+        let data = match &prompt {
+            Some(prompt) => serde_json::from_str(&message.text_with_id(&prompt.id)).unwrap_or_default(),
+            None => message.value(),
+        };
+        self.events.emit(SystemEvent { source: Source::Comfy, name: message.kind.as_str().into(), data: Arc::new(data), prompt });
+    }
+
+    fn route_preview(&self, preview: Preview) {
+        let prompts = lock(&self.prompts);
+        // Type 1 previews carry no id. ComfyUI runs one prompt at a time, but which one is only certain when one is in flight.
+        let watched = match &preview.prompt_id {
+            Some(id) => prompts.get(id),
+            None if prompts.len() == 1 => prompts.values().next(),
+            None => None,
+        };
+        let Some(watched) = watched else { return };
+        if self.events.wanted("binary_preview") {
+            let contents = json!({"prompt_id": &*watched.prompt.id, "image_type": preview.image_type, "image_data": base64(&preview.image)});
+            let data = json!({"type": "binary_preview", "data": contents});
+            self.events.emit(SystemEvent { source: Source::Comfy, name: "binary_preview".into(), data: Arc::new(data), prompt: Some(watched.prompt.clone()) });
+        }
+        let _ = watched.happenings.send(Happening::Preview(preview));
+    }
+}
+
+/// ComfyUI wants canonical lower-case UUIDs (comfyui.md, section 10).
+fn new_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// No code panics while holding these locks, and the data would be sound even so.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,74 @@
+//! The slow look at ComfyUI's queue and history: one pair of calls for all prompts in flight, none when nothing is.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::{Happening, Inner, lock};
+use crate::error::{Code, Failure};
+
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(10);
+/// While the socket says nothing at all although prompts are in flight, it may be deaf or gone: look more often.
+const LONGEST_WHEN_QUIET: Duration = Duration::from_secs(2);
+/// An end is on the socket milliseconds around its appearance in history. What is not told by then will not be.
+const SOCKET_LAG: Duration = Duration::from_millis(300);
+
+/// Looks for ever, but only while something is in flight.
+pub(super) async fn keep(inner: &Inner) {
+    let mut interval = FIRST;
+    loop {
+        if awaited(inner).is_empty() {
+            inner.wake.notified().await;
+            interval = FIRST;
+        }
+        sleep(interval).await;
+        pass(inner).await;
+        let quiet = lock(&inner.last_message).elapsed() > interval;
+        interval = (interval * 3 / 2).min(if quiet { LONGEST_WHEN_QUIET } else { LONGEST });
+    }
+}
+
+/// Prompts that ComfyUI has accepted and whose end has not been told.
+fn awaited(inner: &Inner) -> Vec<String> {
+    lock(&inner.prompts).iter().filter(|(_, watched)| watched.submitted && !watched.ended).map(|(id, _)| id.clone()).collect()
+}
+
+/// One look. The queue is asked first: a prompt that is in neither answer then is in neither for good.
+async fn pass(inner: &Inner) {
+    let watched = awaited(inner);
+    if watched.is_empty() {
+        return;
+    }
+    // When ComfyUI does not answer, whoever supervises it will find out.
+    let Ok(queue) = inner.client.queue().await else { return };
+    let queued: HashSet<&String> = queue.running.iter().chain(&queue.pending).collect();
+    let gone: Vec<&String> = watched.iter().filter(|id| !queued.contains(id)).collect();
+    if gone.is_empty() {
+        return;
+    }
+    sleep(SOCKET_LAG).await;
+    let told: HashSet<String> = awaited(inner).into_iter().collect();
+    let mut deaf = false;
+    for id in gone.into_iter().filter(|id| told.contains(*id)) {
+        // Out of the queue and not told is so rare that asking for single entries is cheaper than all of history with its graphs.
+        let Ok(entry) = inner.client.history(id).await else { return };
+        deaf |= entry.is_some();
+        let how = match entry {
+            Some(entry) => Happening::Ended(Some(entry)),
+            None => Happening::Lost(Failure::new(
+                Code::ComfyuiUnavailable,
+                "the prompt was lost by ComfyUI: it is neither in its queue nor in its history (was ComfyUI restarted, or its queue cleared?); send it again",
+            )),
+        };
+        if let Some(watched) = lock(&inner.prompts).get_mut(id) {
+            watched.end(how);
+        }
+    }
+    if deaf && lock(&inner.last_message).elapsed() > SOCKET_LAG {
+        warn!("the websocket to ComfyUI is open but reports nothing; replacing it");
+        inner.deaf.notify_one();
+    }
+}

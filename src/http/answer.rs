@@ -1,0 +1,46 @@
+//! How values, documents and failures become HTTP answers.
+
+use axum::Json;
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value};
+
+use crate::document::Document;
+use crate::error::{Code, Failure};
+
+/// Marks an answer that must not be compressed: base64 of media that is compressed already, or a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Uncompressed;
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        answer_with(&self, self.body())
+    }
+}
+
+/// A failure whose body has other members than usual, because existing clients rely on them.
+pub fn answer_with(failure: &Failure, body: Map<String, Value>) -> Response {
+    let mut response = (failure.status, Json(Value::Object(body))).into_response();
+    let headers = response.headers_mut();
+    if failure.code == Code::Unauthorized {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(wait) = failure.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    response
+}
+
+/// Streams a document as JSON.
+pub fn document(document: &Document) -> Response {
+    let mut response = Response::new(Body::from_stream(document.stream()));
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
+    if document.has_files() {
+        response.extensions_mut().insert(Uncompressed);
+    }
+    response
+}

@@ -1,0 +1,10 @@
+//! `GET /docs` and the OpenAPI document.
+
+use axum::Router;
+
+use super::Door;
+
+/// The documentation's routes.
+pub fn routes() -> Router<Door> {
+    Router::new()
+}

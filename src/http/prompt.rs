@@ -1,0 +1,87 @@
+//! `POST /prompt`, `GET /prompt/{id}`, `DELETE /prompt/{id}`, and what they share with workflow endpoints.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::body::JsonObject;
+use super::{Door, answer, sse};
+use crate::error::{Code, Failure};
+use crate::prompt::{CancelOnDrop, PromptRequest, Source};
+
+/// Runs a graph.
+pub async fn submit(State(door): State<Door>, headers: HeaderMap, JsonObject(body): JsonObject) -> Result<Response, Failure> {
+    run(&door, &headers, PromptRequest::parse(body)?, Source::Http).await
+}
+
+/// Runs a checked request and answers the way it asked for: at the end, at once (202), or as a stream.
+pub async fn run(door: &Door, headers: &HeaderMap, request: PromptRequest, source: Source) -> Result<Response, Failure> {
+    let stream = wants_stream(headers);
+    let background = request.is_async() && !stream;
+    let mut echo = request.echo.clone();
+    let mut running = door.service.begin(request, source, stream)?;
+    let guard = (door.config.prompt.cancel_on_disconnect && !background).then(|| CancelOnDrop::new(running.flight.clone()));
+    if stream {
+        return sse::follow(running, guard).await;
+    }
+    if background {
+        let graph = running.accepted().await?;
+        echo.insert("id".into(), (*running.flight.id).into());
+        echo.insert("prompt".into(), Value::Object(graph));
+        echo.insert("status".into(), "ok".into());
+        return Ok((StatusCode::ACCEPTED, Json(Value::Object(echo))).into_response());
+    }
+    let result = running.done().await;
+    if let Some(guard) = guard {
+        guard.disarm();
+    }
+    Ok(answer::document(&result?))
+}
+
+fn wants_stream(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).any(|value| value.to_ascii_lowercase().contains("text/event-stream"))
+}
+
+/// One prompt, in flight or remembered.
+pub async fn show(State(door): State<Door>, Path(id): Path<String>) -> Result<Response, Failure> {
+    door.service.entry(&id).map(|entry| Json(entry).into_response()).ok_or_else(|| unknown(&id))
+}
+
+/// Cancels a prompt.
+pub async fn cancel(State(door): State<Door>, Path(id): Path<String>) -> Response {
+    interrupt_answer(&door, &id)
+}
+
+/// `POST /interrupt`: the older form of cancelling.
+pub async fn interrupt(State(door): State<Door>, JsonObject(body): JsonObject) -> Result<Response, Failure> {
+    match body.get("id") {
+        Some(Value::String(id)) => Ok(interrupt_answer(&door, id)),
+        Some(_) => Err(Failure::invalid("id", "\"id\" must be a string: the id of the prompt to interrupt")),
+        None => Err(Failure::invalid("id", "the field \"id\" is missing: the id of the prompt to interrupt")),
+    }
+}
+
+fn interrupt_answer(door: &Door, id: &str) -> Response {
+    if door.service.interrupt(id) {
+        return Json(json!({"id": id, "interrupted": "success"})).into_response();
+    }
+    let failure = unknown(id);
+    let mut body: Map<String, Value> = failure.body();
+    body.insert("id".into(), id.into());
+    body.insert("interrupted".into(), "failed".into());
+    answer::answer_with(&failure, body)
+}
+
+/// A 404 for an id that is not known here.
+pub fn unknown(id: &str) -> Failure {
+    let shown: String = id.chars().take(128).collect();
+    Failure::new(Code::NotFound, format!("no prompt with the id \"{shown}\" is in flight here, nor among the last 100 that ended"))
+}
+
+/// `GET /queue`
+pub async fn queue(State(door): State<Door>) -> Response {
+    let (running, pending, finished) = door.service.lists();
+    Json(json!({"running": running, "pending": pending, "finished": finished})).into_response()
+}

@@ -1,0 +1,11 @@
+//! Archives: outputs packed into one file, inputs unpacked with suspicion.
+
+mod names;
+mod pack;
+mod tarball;
+mod unpack;
+mod writer;
+mod zipfile;
+
+pub use self::pack::{ArchiveFormat, pack};
+pub use self::unpack::{is_archive, unpack};

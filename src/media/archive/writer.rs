@@ -1,0 +1,66 @@
+//! Writes what comes out of an archive, counting files and bytes as they come: what an archive says about itself is not believed.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::names::safe_path;
+
+/// The directory that is being filled, and what may still go into it.
+pub(super) struct Extraction<'a> {
+    root: &'a Path,
+    folders: HashSet<PathBuf>,
+    max_files: u64,
+    max_bytes: u64,
+    files: u64,
+    bytes: u64,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Extraction<'a> {
+    pub(super) fn new(root: &'a Path, max_files: u64, max_bytes: u64) -> Self {
+        Self { root, folders: HashSet::new(), max_files, max_bytes, files: 0, bytes: 0, buffer: vec![0; 128 * 1024] }
+    }
+
+    /// Counts an entry of any kind, so that folders and skipped names cannot be many either.
+    pub(super) fn count(&mut self) -> Result<(), String> {
+        self.files += 1;
+        if self.files > self.max_files { Err(self.too_many()) } else { Ok(()) }
+    }
+
+    /// What is said when there are too many files.
+    pub(super) fn too_many(&self) -> String {
+        format!("The archive holds more than {} files (MAX_ARCHIVE_FILES).", self.max_files)
+    }
+
+    /// Writes a regular file.
+    pub(super) fn file(&mut self, name: &str, content: &mut impl Read) -> Result<(), String> {
+        let Some(relative) = safe_path(name)? else { return Ok(()) };
+        let path = self.root.join(&relative);
+        let broken = |e: std::io::Error| format!("{} could not be unpacked ({e}).", relative.display());
+        if let Some(folder) = path.parent().filter(|folder| !self.folders.contains(*folder)) {
+            fs::create_dir_all(folder).map_err(broken)?;
+            self.folders.insert(folder.to_owned());
+        }
+        let mut file = File::create_new(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => format!("The archive holds {} twice.", relative.display()),
+            _ => broken(e),
+        })?;
+        loop {
+            let count = match content.read(&mut self.buffer) {
+                Ok(count) => count,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(format!("The archive is damaged at {} ({e}).", relative.display())),
+            };
+            if count == 0 {
+                return Ok(());
+            }
+            self.bytes = self.bytes.saturating_add(count as u64);
+            if self.bytes > self.max_bytes {
+                return Err(format!("The archive unpacks to more than {} bytes (MAX_ARCHIVE_SIZE_MB).", self.max_bytes));
+            }
+            file.write_all(self.buffer.get(..count).unwrap_or_default()).map_err(broken)?;
+        }
+    }
+}

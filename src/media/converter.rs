@@ -1,0 +1,252 @@
+//! Decides what becomes of each file of a node, and does it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::ffmpeg::{self, Ffmpeg, arguments};
+use super::image::{self, Embedded};
+use super::options::{Conversion, Target, VideoOptions};
+use super::pending::PendingFile;
+use super::recognise::{self, Kind};
+use crate::config::MediaConfig;
+use crate::error::Failure;
+
+/// Frames on their way to ffmpeg.
+const FRAMES_AHEAD: usize = 2;
+
+/// A file to convert.
+#[derive(Debug, Clone)]
+pub struct SourceFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its name towards the client.
+    pub filename: String,
+}
+
+/// What became of the files of one node, in order.
+#[derive(Debug, Clone)]
+pub enum Converted {
+    /// `sources[index]` is of a kind that this conversion does not touch.
+    Unchanged(usize),
+    /// A new file beside its first source.
+    File {
+        /// Which sources went into it; several images become one video.
+        sources: Vec<usize>,
+        /// Where it is.
+        path: PathBuf,
+        /// Its name towards the client.
+        filename: String,
+    },
+    /// Converting `sources[index]` failed; the original is to be delivered, with this sentence as a warning.
+    Failed(usize, String),
+}
+
+/// The converter. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Media {
+    ffmpeg: Ffmpeg,
+    cores: Arc<Semaphore>,
+}
+
+/// What is to be done with some of the sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// It passes unchanged.
+    Nothing,
+    /// One image into one image.
+    Image,
+    /// Stills into one video.
+    Stills,
+    /// One animation into one video.
+    Animation,
+    /// One file by ffmpeg alone.
+    File,
+}
+
+impl Media {
+    /// A converter that allows one conversion per core at a time.
+    pub fn new(config: &MediaConfig) -> Self {
+        let cores = available_parallelism().map_or(1, usize::from);
+        Self { ffmpeg: Ffmpeg::new(config), cores: Arc::new(Semaphore::new(cores)) }
+    }
+
+    /// Whether this conversion can be done here (ffmpeg, or the encoder in it, may be missing).
+    ///
+    /// # Errors
+    /// A 400 that says what is missing.
+    pub async fn check(&self, conversion: &Conversion) -> Result<(), Failure> {
+        if conversion.needs_ffmpeg() { self.ffmpeg.check(conversion).await } else { Ok(()) }
+    }
+
+    /// Converts the files of one node. Every source occurs in exactly one entry of the answer. Sources stay.
+    ///
+    /// When the returned future is dropped, ffmpeg is killed and unfinished files are removed.
+    pub async fn convert(&self, conversion: &Conversion, sources: &[SourceFile], cancel: &CancellationToken) -> Vec<Converted> {
+        let kinds = join_all(sources.iter().map(|source| work_for(conversion, source))).await;
+        let jobs = group(&kinds);
+        let done = join_all(jobs.into_iter().map(|(work, members)| async move {
+            let result = match members.first().and_then(|first| sources.get(*first)) {
+                _ if work == Work::Nothing => return members.into_iter().map(Converted::Unchanged).collect(),
+                None => return Vec::new(),
+                Some(first) => {
+                    let paths = members.iter().filter_map(|index| sources.get(*index)).map(|source| source.path.clone()).collect();
+                    let done = self.run(work, conversion, paths, cancel).await;
+                    done.map(|path| Converted::File { sources: members.clone(), path, filename: renamed(&first.filename, &conversion.format) })
+                }
+            };
+            match result {
+                Ok(file) => vec![file],
+                Err(reason) => members
+                    .into_iter()
+                    .map(|index| {
+                        let name = sources.get(index).map_or("", |source| source.filename.as_str());
+                        Converted::Failed(index, format!("{name} could not be converted to {} and is delivered as it is: {reason}.", conversion.format))
+                    })
+                    .collect(),
+            }
+        }))
+        .await;
+        done.into_iter().flatten().collect()
+    }
+
+    async fn run(&self, work: Work, conversion: &Conversion, paths: Vec<PathBuf>, cancel: &CancellationToken) -> Result<PathBuf, String> {
+        let cancelled = || "it was cancelled".to_owned();
+        let permit = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(cancelled()),
+            permit = Arc::clone(&self.cores).acquire_owned() => permit.map_err(|_| cancelled())?,
+        };
+        let Some(first) = paths.first().cloned() else { return Err("there is no file".to_owned()) };
+        let pending = PendingFile::beside(&first, &conversion.format);
+        let pending = match &conversion.target {
+            Target::Video(options) if work != Work::File => self.video_from_frames(options, conversion.keep_metadata, paths, pending, cancel).await?,
+            Target::Video(options) => {
+                let arguments = arguments::video(&arguments::Input::File(&first), options, conversion.keep_metadata, pending.path());
+                ffmpeg::run(&self.ffmpeg, arguments, None, folder(&first), cancel).await?;
+                pending
+            }
+            Target::Audio(options) => {
+                let arguments = arguments::audio(&first, options, conversion.keep_metadata, pending.path());
+                ffmpeg::run(&self.ffmpeg, arguments, None, folder(&first), cancel).await?;
+                pending
+            }
+            target @ (Target::Jpeg(_) | Target::Webp(_) | Target::Png(_)) => {
+                let (target, keep_metadata) = (target.clone(), conversion.keep_metadata);
+                // Permit and file go with the work: a codec cannot be interrupted, so its core stays taken until it is done.
+                let task = blocking(move || {
+                    let _permit = permit;
+                    image::convert(&first, pending.path(), &target, keep_metadata).map(|()| pending)
+                });
+                tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => return Err(cancelled()),
+                    done = task => done?,
+                }
+            }
+        };
+        Ok(pending.keep())
+    }
+
+    async fn video_from_frames(
+        &self,
+        options: &VideoOptions,
+        keep_metadata: bool,
+        paths: Vec<PathBuf>,
+        pending: PendingFile,
+        cancel: &CancellationToken,
+    ) -> Result<PendingFile, String> {
+        let first = paths.first().cloned().unwrap_or_default();
+        let wanted = options.clone();
+        let prepare = blocking(move || {
+            let first = paths.first().cloned().unwrap_or_default();
+            let embedded = if keep_metadata { image::read_metadata(&first)? } else { Embedded::default() };
+            let texts = (!embedded.entries().is_empty()).then(|| PendingFile::beside(&first, "txt"));
+            if let Some(texts) = &texts {
+                std::fs::write(texts.path(), ffmetadata(&embedded)).map_err(|e| format!("the metadata could not be written ({e})"))?;
+            }
+            Ok((ffmpeg::plan(paths, &wanted)?, texts))
+        });
+        let (plan, texts) = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err("it was cancelled".to_owned()),
+            prepared = prepare => prepared?,
+        };
+        let input = arguments::Input::Frames { size: plan.size, fps: plan.fps, alpha: plan.alpha, texts: texts.as_ref().map(PendingFile::path) };
+        let arguments = arguments::video(&input, options, keep_metadata, pending.path());
+        let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
+        // Ends by itself when ffmpeg is gone, because then nobody receives.
+        tokio::task::spawn_blocking(move || ffmpeg::feed(&plan, &sender));
+        ffmpeg::run(&self.ffmpeg, arguments, Some(receiver), folder(&first), cancel).await?;
+        Ok(pending)
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| "the codec crashed".to_owned())?
+}
+
+/// What this conversion does with a file. One that cannot be read goes to the codec, which says why.
+async fn work_for(conversion: &Conversion, source: &SourceFile) -> Work {
+    let path = source.path.clone();
+    let video = matches!(conversion.target, Target::Video(_));
+    let looked = tokio::task::spawn_blocking(move || {
+        let kind = recognise::kind(&recognise::head(&path).ok()?);
+        let animated = video && kind == Kind::Image && image::is_animated(&path);
+        Some((kind, animated))
+    });
+    let (kind, animated) = looked.await.ok().flatten().unwrap_or((Kind::Other, false));
+    match (&conversion.target, kind) {
+        (Target::Jpeg(_) | Target::Webp(_) | Target::Png(_), Kind::Image) => Work::Image,
+        // An animation has its own tempo, so it becomes a video of its own.
+        (Target::Video(_), Kind::Image) if animated => Work::Animation,
+        (Target::Video(_), Kind::Image) => Work::Stills,
+        (Target::Video(_), Kind::Video) => Work::File,
+        (Target::Audio(_), Kind::Video | Kind::Audio) => Work::File,
+        _ => Work::Nothing,
+    }
+}
+
+/// Stills are taken together at the place of the first; everything else is alone.
+fn group(works: &[Work]) -> Vec<(Work, Vec<usize>)> {
+    let mut jobs: Vec<(Work, Vec<usize>)> = Vec::new();
+    for (index, work) in works.iter().enumerate() {
+        match jobs.iter_mut().find(|(known, _)| *known == Work::Stills && *work == Work::Stills) {
+            Some((_, members)) => members.push(index),
+            None => jobs.push((*work, vec![index])),
+        }
+    }
+    jobs
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+/// The name with another extension.
+fn renamed(filename: &str, extension: &str) -> String {
+    let start = filename.rfind('/').map_or(0, |at| at + 1);
+    let end = filename.rfind('.').filter(|at| *at > start).unwrap_or(filename.len());
+    format!("{}.{extension}", filename.get(..end).unwrap_or(filename))
+}
+
+/// ffmpeg's own text format for metadata.
+fn ffmetadata(embedded: &Embedded) -> String {
+    let mut text = String::from(";FFMETADATA1\n");
+    for (key, value) in embedded.entries() {
+        text.push_str(key);
+        text.push('=');
+        for character in value.chars() {
+            if matches!(character, '=' | ';' | '#' | '\\' | '\n') {
+                text.push('\\');
+            }
+            text.push(character);
+        }
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,269 @@
+//! One run of a graph in ComfyUI: submitted, watched to its end whatever happens, cancelled on request (prompt.md, sections 2, 3, 6).
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tokio::time::sleep;
+
+use super::flight::{Flight, Flights};
+use super::rejection;
+use super::request::Source;
+use super::stats::Timeline;
+use super::stream::Weight;
+use crate::comfy::Comfy;
+use crate::comfy::client::{CallError, Submitted};
+use crate::comfy::message::{Preview, TextMessage};
+use crate::comfy::watch::{Happening, Watcher};
+use crate::document::base64;
+use crate::error::{Code, Failure};
+use crate::events::PromptRef;
+
+/// How often the history entry of an ended prompt is asked for before the messages seen have to do.
+const HISTORY_TRIES: u32 = 8;
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Execution {
+    /// ComfyUI's `outputs`: node to its output.
+    pub outputs: Value,
+    /// `None` is success. The outputs of branches that finished before a failure are there all the same.
+    pub failure: Option<Failure>,
+    /// What went wrong without failing it.
+    pub warnings: Vec<String>,
+}
+
+/// A graph that ComfyUI has queued.
+pub struct Queued {
+    watcher: Watcher,
+    /// Outputs that were left out.
+    pub warnings: Vec<String>,
+}
+
+impl Queued {
+    /// ComfyUI's id of the run.
+    pub fn comfy_id(&self) -> &str {
+        &self.watcher.id
+    }
+}
+
+#[derive(Serialize)]
+struct Submission<'a> {
+    prompt: &'a Map<String, Value>,
+    client_id: String,
+    prompt_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_data: Option<&'a Value>,
+}
+
+/// Hands a graph to ComfyUI. It is watched from before that on.
+///
+/// # Errors
+/// 400 when ComfyUI refuses it, 503 when it does not answer.
+pub async fn submit(comfy: &Comfy, flight: &Flight, graph: &Map<String, Value>, extra_data: Option<&Value>) -> Result<Queued, Failure> {
+    let prompt = PromptRef { id: flight.id.clone(), amqp: flight.source == Source::Amqp };
+    let watcher = comfy.watch.register(prompt, flight.streams.read.clone());
+    let submission = Submission { prompt: graph, client_id: comfy.watch.client_id(), prompt_id: &watcher.id, extra_data };
+    let body = serde_json::to_vec(&submission).map_err(|error| Failure::new(Code::Internal, format!("the graph cannot be written as JSON: {error}")))?;
+    match comfy.client.submit(body.into()).await {
+        Ok(Submitted::Accepted { node_errors }) => {
+            watcher.submitted();
+            Ok(Queued { watcher, warnings: rejection::skipped(&node_errors) })
+        }
+        Ok(Submitted::Rejected { error, node_errors }) => Err(rejection::rejected(&error, node_errors, graph)),
+        Err(error) => {
+            // It may have been queued although the answer was lost; nobody would collect what it makes.
+            let (client, id) = (comfy.client.clone(), watcher.id.clone());
+            tokio::spawn(async move {
+                let _ = client.delete_pending(&id).await;
+                let _ = client.interrupt(&id).await;
+            });
+            Err(Failure::new(Code::ComfyuiUnavailable, format!("{error}; try again in a moment")))
+        }
+    }
+}
+
+/// Follows a queued graph to its end.
+///
+/// # Errors
+/// 503 when ComfyUI died or lost it. A failed or interrupted run is an [`Execution`] with a failure.
+pub async fn follow(comfy: &Comfy, flights: &Flights, flight: &Flight, mut queued: Queued, timeline: &mut Timeline) -> Result<Execution, Failure> {
+    let mut seen = Seen { warnings: std::mem::take(&mut queued.warnings), ..Seen::default() };
+    let id = queued.watcher.id.clone();
+    let cancelling = async {
+        flight.cancel.cancelled().await;
+        cancel(comfy, &id).await
+    };
+    tokio::pin!(cancelling);
+    let entry = loop {
+        tokio::select! {
+            happening = queued.watcher.next() => match happening {
+                Happening::Message(message) => seen.message(flights, flight, timeline, message),
+                Happening::Preview(preview) => show_preview(flight, &preview),
+                Happening::Ended(Some(entry)) => break Some(entry),
+                Happening::Ended(None) => break history(comfy, &id).await,
+                Happening::Lost(failure) => return Err(failure),
+            },
+            entry = &mut cancelling => match entry {
+                // Removed while it was pending: there is no entry and never will be (comfyui.md, 12.3).
+                None => return Err(flight.stop_reason()),
+                entry => break entry,
+            },
+        }
+    };
+    if let Some(entry) = &entry {
+        timeline.fill_from_history(entry);
+    }
+    timeline.ended();
+    Ok(seen.execution(flight, entry))
+}
+
+/// The history entry, which exists by the time `executing` null is sent; a few more tries cost nothing.
+async fn history(comfy: &Comfy, id: &str) -> Option<Value> {
+    for attempt in 0..HISTORY_TRIES {
+        if let Ok(Some(entry)) = comfy.client.history(id).await {
+            return Some(entry);
+        }
+        sleep(Duration::from_millis(5 << attempt)).await;
+    }
+    None
+}
+
+/// Cancels wherever it is, until it is gone: it may move from pending to running in between, and an interrupt at the very start
+/// of a run is lost (comfyui.md 5.3). Returns the history entry, `None` when it left no trace.
+async fn cancel(comfy: &Comfy, id: &str) -> Option<Value> {
+    let mut pause = Duration::from_millis(20);
+    loop {
+        let atomic = if comfy.catalogue().has_jobs { comfy.client.cancel_job(id).await.ok().flatten() } else { None };
+        if atomic.is_none() {
+            let _ = comfy.client.delete_pending(id).await;
+            let _ = comfy.client.interrupt(id).await;
+        }
+        // Queue before history: what is in neither then is gone for good.
+        if let Ok(queue) = comfy.client.queue().await
+            && !queue.running.iter().chain(&queue.pending).any(|queued| queued == id)
+            && let Ok(entry) = comfy.client.history(id).await
+        {
+            return entry;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+/// What the messages told, for when history cannot be had.
+#[derive(Default)]
+struct Seen {
+    executed: Vec<TextMessage>,
+    last_word: Option<(String, Value)>,
+    warnings: Vec<String>,
+}
+
+impl Seen {
+    fn message(&mut self, flights: &Flights, flight: &Flight, timeline: &mut Timeline, message: TextMessage) {
+        let kind = message.kind.as_str();
+        flight.streams.message(weight(kind), || message.text_with_id(&flight.id));
+        match kind {
+            "executed" => self.executed.push(message),
+            "execution_start" | "execution_cached" | "executing" | "progress" | "execution_success" | "execution_error" | "execution_interrupted" => {
+                let data = message.value().get_mut("data").map(Value::take).unwrap_or_default();
+                if let Some(progress) = timeline.message(kind, &data) {
+                    flight.progress(progress);
+                }
+                match kind {
+                    "execution_start" | "executing" => flights.started(flight),
+                    // A node that is blocked with a message does not end the run (comfyui.md 3.2).
+                    "execution_error" if data.get("exception_type").and_then(Value::as_str) == Some("ExecutionBlocked") => {
+                        let text = |name: &str| data.get(name).and_then(Value::as_str).unwrap_or_default().trim().to_owned();
+                        self.warnings.push(format!("node {} ({}) was blocked: {}", text("node_id"), text("node_type"), text("exception_message")));
+                    }
+                    "execution_success" | "execution_error" | "execution_interrupted" => self.last_word = Some((kind.to_owned(), data)),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn execution(self, flight: &Flight, entry: Option<Value>) -> Execution {
+        let (outputs, last_word) = match entry {
+            Some(mut entry) => {
+                let outputs = entry.get_mut("outputs").map(Value::take).unwrap_or_default();
+                (outputs, last_word(&entry))
+            }
+            None => {
+                let mut outputs = Map::new();
+                for mut message in self.executed.iter().map(TextMessage::value) {
+                    if let (Some(node), Some(output)) =
+                        (message.pointer("/data/node").and_then(Value::as_str).map(str::to_owned), message.pointer_mut("/data/output"))
+                    {
+                        outputs.insert(node, output.take());
+                    }
+                }
+                (Value::Object(outputs), self.last_word)
+            }
+        };
+        let failure = match last_word {
+            Some((kind, _)) if kind == "execution_success" => None,
+            Some((kind, data)) if kind == "execution_error" => Some(node_error(&data)),
+            Some((kind, _)) if kind == "execution_interrupted" => Some(interrupted(flight)),
+            _ => Some(Failure::new(Code::ComfyuiUnavailable, "ComfyUI ended the prompt without saying how; send it again")),
+        };
+        Execution { outputs, failure, warnings: self.warnings }
+    }
+}
+
+/// The kind of end and its data, from a history entry. An entry without a status is that of an older version, and a success.
+fn last_word(entry: &Value) -> Option<(String, Value)> {
+    let success = || Some(("execution_success".to_owned(), Value::Null));
+    let Some(status) = entry.get("status").filter(|status| !status.is_null()) else { return success() };
+    if status.get("status_str").and_then(Value::as_str) == Some("success") {
+        return success();
+    }
+    let messages = status.get("messages").and_then(Value::as_array)?;
+    let last = messages.iter().rfind(|message| matches!(message.get(0).and_then(Value::as_str), Some("execution_error" | "execution_interrupted")))?;
+    Some((last.get(0)?.as_str()?.to_owned(), last.get(1)?.clone()))
+}
+
+fn interrupted(flight: &Flight) -> Failure {
+    if flight.cancel.is_cancelled() {
+        return flight.stop_reason();
+    }
+    Failure::new(Code::ExecutionInterrupted, format!("prompt {} was interrupted in ComfyUI", flight.id))
+}
+
+fn node_error(data: &Value) -> Failure {
+    let text = |name: &str| data.get(name).and_then(Value::as_str).unwrap_or_default().trim();
+    let message = if text("exception_message").is_empty() { text("exception_type") } else { text("exception_message") };
+    let mut details = Map::new();
+    for name in ["node_id", "node_type", "exception_type", "exception_message", "traceback"] {
+        details.insert(name.to_owned(), data.get(name).cloned().unwrap_or_default());
+    }
+    let sentence = format!("node {} ({}) failed: {}", text("node_id"), text("node_type"), message.split_whitespace().collect::<Vec<_>>().join(" "));
+    Failure::new(Code::ExecutionError, sentence).with_details(details.into())
+}
+
+fn show_preview(flight: &Flight, preview: &Preview) {
+    flight.streams.message(Weight::Newest(2), || {
+        let data = json!({"prompt_id": &*flight.id, "node_id": preview.node_id, "image_type": preview.image_type, "image_data": base64(&preview.image)});
+        json!({"type": "binary_preview", "data": data}).to_string()
+    });
+}
+
+/// What may be left out for a slow reader: whatever the next of its kind makes obsolete.
+fn weight(kind: &str) -> Weight {
+    match kind {
+        "progress" => Weight::Newest(0),
+        "progress_state" => Weight::Newest(1),
+        "status" => Weight::Newest(3),
+        "execution_start" | "execution_cached" | "executing" | "executed" | "execution_success" | "execution_error" | "execution_interrupted" => Weight::Always,
+        // Custom nodes may send anything, any number of times.
+        _ => Weight::Newest(4),
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::new(Code::ComfyuiUnavailable, format!("{error}; try again in a moment"))
+    }
+}

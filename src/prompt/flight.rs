@@ -1,0 +1,311 @@
+//! What is in flight: state, progress, position, streams; and the bounded memory of what is finished.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::request::Source;
+use super::stream::{Streams, Weight};
+use crate::error::{Code, Failure};
+use crate::telemetry::logging::epoch_ms;
+
+/// How many ended prompts are remembered.
+const FINISHED: usize = 100;
+/// How many callers' ids are remembered, to know one that comes again.
+const RECENT_IDS: usize = 10_000;
+
+/// Where a prompt is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the words of http-api.md")]
+pub enum Status {
+    Preprocessing,
+    Pending,
+    Running,
+    Postprocessing,
+    Uploading,
+    Succeeded,
+    Failed,
+    Interrupted,
+}
+
+/// How far the running prompt is.
+#[derive(Debug, Clone, Default, Serialize, PartialEq)]
+pub struct Progress {
+    /// Of the node that works, as ComfyUI reports it.
+    pub value: f64,
+    /// See `value`.
+    pub max: f64,
+    /// The node that works.
+    pub node: Option<String>,
+    /// Of the whole graph, 0 to 100.
+    pub percent: f64,
+}
+
+/// One prompt as `/queue` and `/prompt/{id}` show it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    /// The caller's id.
+    pub id: Arc<str>,
+    /// Where it is in its life.
+    pub status: Status,
+    /// Its place in the queue, 1 = next; only while pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<usize>,
+    /// The door it came through.
+    pub source: &'static str,
+    /// Epoch milliseconds.
+    pub created_at: u64,
+    /// When ComfyUI began, epoch milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<u64>,
+    /// Epoch milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<u64>,
+    /// How far it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The stable word for why it failed.
+    #[serde(skip)]
+    pub code: Option<&'static str>,
+}
+
+/// A prompt in flight.
+#[derive(Debug)]
+pub struct Flight {
+    /// The caller's id.
+    pub id: Arc<str>,
+    /// The door it came through.
+    pub source: Source,
+    /// Cancelled by a client, a caller that left, or shutdown.
+    pub cancel: CancellationToken,
+    /// Its streams.
+    pub streams: Streams,
+    /// The id was used before: ComfyUI may answer from its cache with files that are gone.
+    pub repeated: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    entry: Entry,
+    /// Order of acceptance by ComfyUI, for positions.
+    accepted: Option<u64>,
+    reason: Option<Failure>,
+}
+
+impl Flight {
+    /// Asks it to end. The first reason counts.
+    pub fn stop(&self, reason: Failure) {
+        lock(&self.state).reason.get_or_insert(reason);
+        self.cancel.cancel();
+    }
+
+    /// Why it was asked to end.
+    pub fn stop_reason(&self) -> Failure {
+        let reason = lock(&self.state).reason.clone();
+        reason.unwrap_or_else(|| Failure::new(Code::ExecutionInterrupted, format!("prompt {} was cancelled", self.id)))
+    }
+
+    /// Moves on to another state and tells the streams.
+    pub fn enter(&self, status: Status) {
+        let mut state = lock(&self.state);
+        if state.entry.status == status {
+            return;
+        }
+        state.entry.status = status;
+        if status == Status::Running {
+            state.entry.started_at.get_or_insert_with(epoch_ms);
+        }
+        drop(state);
+        self.streams.message(Weight::Always, || state_event(&self.id, status, None));
+    }
+
+    /// Where it is.
+    pub fn status(&self) -> Status {
+        lock(&self.state).entry.status
+    }
+
+    /// Notes how far it is.
+    pub fn progress(&self, progress: Progress) {
+        lock(&self.state).entry.progress = Some(progress);
+    }
+}
+
+fn state_event(id: &str, status: Status, position: Option<usize>) -> String {
+    let mut data = json!({"prompt_id": id, "status": status});
+    if let Some(position) = position {
+        data["position"] = position.into();
+    }
+    json!({"type": "state", "data": data}).to_string()
+}
+
+/// Everything in flight, and what is remembered of the rest.
+#[derive(Debug, Default)]
+pub struct Flights {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    active: HashMap<Arc<str>, Arc<Flight>>,
+    accepted: u64,
+    finished: VecDeque<Entry>,
+    recent: VecDeque<u64>,
+}
+
+impl Flights {
+    /// Begins a flight.
+    ///
+    /// # Errors
+    /// 409 when the id is in flight already.
+    pub fn begin(&self, id: &Arc<str>, id_is_callers: bool, source: Source) -> Result<Arc<Flight>, Failure> {
+        let entry = Entry {
+            id: id.clone(),
+            status: Status::Preprocessing,
+            position: None,
+            source: source.as_str(),
+            created_at: epoch_ms(),
+            started_at: None,
+            finished_at: None,
+            progress: None,
+            error: None,
+            code: None,
+        };
+        let mut inner = lock(&self.inner);
+        if inner.active.contains_key(id) {
+            return Err(Failure::new(Code::Conflict, format!("a prompt with the id \"{id}\" is in flight already: wait for it, or use another id")).at("id"));
+        }
+        let flight = Flight {
+            id: id.clone(),
+            source,
+            cancel: CancellationToken::new(),
+            streams: Streams::default(),
+            repeated: id_is_callers && inner.seen_before(id),
+            state: Mutex::new(State { entry, accepted: None, reason: None }),
+        };
+        let flight = Arc::new(flight);
+        inner.active.insert(id.clone(), flight.clone());
+        Ok(flight)
+    }
+
+    /// ComfyUI has queued it.
+    pub fn accepted(&self, flight: &Flight) {
+        let mut inner = lock(&self.inner);
+        inner.accepted += 1;
+        lock(&flight.state).accepted = Some(inner.accepted);
+        drop(inner);
+        flight.enter(Status::Pending);
+    }
+
+    /// ComfyUI has begun with it: those behind it have moved up.
+    pub fn started(&self, flight: &Flight) {
+        flight.enter(Status::Running);
+        let readers: Vec<Arc<Flight>> =
+            lock(&self.inner).active.values().filter(|other| other.status() == Status::Pending && other.streams.has_readers()).cloned().collect();
+        for other in readers {
+            let position = self.position(&other);
+            other.streams.message(Weight::Newest(10), || state_event(&other.id, Status::Pending, position));
+        }
+    }
+
+    /// It has ended, well (`None`) or not; it is remembered for a while.
+    pub fn finish(&self, flight: &Flight, failure: Option<&Failure>) {
+        let mut state = lock(&flight.state);
+        state.entry.status = match failure {
+            None => Status::Succeeded,
+            Some(failure) if failure.code == Code::ExecutionInterrupted => Status::Interrupted,
+            Some(_) => Status::Failed,
+        };
+        state.entry.finished_at = Some(epoch_ms());
+        state.entry.error = failure.map(|failure| failure.message.clone());
+        state.entry.code = failure.map(|failure| failure.code.as_str());
+        let entry = state.entry.clone();
+        drop(state);
+        let mut inner = lock(&self.inner);
+        inner.active.remove(&flight.id);
+        inner.finished.push_front(entry);
+        inner.finished.truncate(FINISHED);
+    }
+
+    /// A prompt in flight.
+    pub fn get(&self, id: &str) -> Option<Arc<Flight>> {
+        lock(&self.inner).active.get(id).cloned()
+    }
+
+    /// All prompts in flight.
+    pub fn all(&self) -> Vec<Arc<Flight>> {
+        lock(&self.inner).active.values().cloned().collect()
+    }
+
+    /// How many are in flight.
+    pub fn count(&self) -> usize {
+        lock(&self.inner).active.len()
+    }
+
+    /// One prompt, in flight or remembered.
+    pub fn entry(&self, id: &str) -> Option<Entry> {
+        if let Some(flight) = self.get(id) {
+            return Some(self.entry_of(&flight));
+        }
+        lock(&self.inner).finished.iter().find(|entry| &*entry.id == id).cloned()
+    }
+
+    /// `(running, pending, finished)`: those that ComfyUI works on or that are on their way out, those before that in queue
+    /// order, and the remembered ones, newest first.
+    pub fn lists(&self) -> (Vec<Entry>, Vec<Entry>, Vec<Entry>) {
+        let (waiting, mut running): (Vec<_>, Vec<_>) =
+            self.all().iter().map(|flight| self.entry_of(flight)).partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
+        let mut pending = waiting;
+        pending.sort_by_key(|entry| (entry.position.unwrap_or(usize::MAX), entry.created_at));
+        running.sort_by_key(|entry| entry.started_at);
+        let finished = lock(&self.inner).finished.iter().cloned().collect();
+        (running, pending, finished)
+    }
+
+    fn entry_of(&self, flight: &Flight) -> Entry {
+        let mut entry = lock(&flight.state).entry.clone();
+        if entry.status == Status::Pending {
+            entry.position = self.position(flight);
+        }
+        entry
+    }
+
+    fn position(&self, flight: &Flight) -> Option<usize> {
+        let mine = lock(&flight.state).accepted?;
+        let all = self.all();
+        let before = all.iter().filter(|other| {
+            let state = lock(&other.state);
+            state.entry.status == Status::Pending && state.accepted.is_some_and(|accepted| accepted < mine)
+        });
+        Some(before.count() + 1)
+    }
+}
+
+impl Inner {
+    /// Whether a caller's id was used lately; remembers it.
+    fn seen_before(&mut self, id: &str) -> bool {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        let hash = hasher.finish();
+        if self.recent.contains(&hash) {
+            return true;
+        }
+        if self.recent.len() >= RECENT_IDS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(hash);
+        false
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

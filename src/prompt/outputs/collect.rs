@@ -1,0 +1,160 @@
+//! Finds the files and texts that a prompt has made (prompt.md, section 4; comfyui.md 4.2).
+
+use std::collections::HashSet;
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::super::preprocess::names;
+use super::Leftovers;
+
+/// A file as ComfyUI reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedFile {
+    /// The node.
+    pub node_id: String,
+    /// ComfyUI's key: `images`, `gifs`, `audio`...
+    pub output: String,
+    /// Its name, without a folder.
+    pub filename: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What a prompt has made.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Files that are there, in ComfyUI's order.
+    pub files: Vec<ReportedFile>,
+    /// `{node_id: [string]}`
+    pub texts: Map<String, Value>,
+    /// Files that were reported but are not there, in sentences.
+    pub missing: Vec<String>,
+}
+
+/// Reads `outputs` of a history entry. Every file that lies in the output directory is added to `leftovers`.
+/// Looks at files: for a blocking thread.
+pub fn collect(outputs: &Value, graph: &Map<String, Value>, output_dir: &Path, leftovers: &Leftovers) -> Collected {
+    let mut collected = Collected::default();
+    let mut seen = HashSet::new();
+    for (node_id, output) in outputs.as_object().into_iter().flatten() {
+        let files_before = collected.files.len();
+        for (key, list) in output.as_object().into_iter().flatten() {
+            for item in list.as_array().into_iter().flatten() {
+                if let Some((subfolder, filename)) = output_file(item)
+                    && seen.insert((subfolder.to_owned(), filename.to_owned()))
+                {
+                    take(&mut collected, node_id, key, subfolder, filename, output_dir, leftovers);
+                }
+            }
+        }
+        if collected.files.len() == files_before {
+            take_texts(&mut collected.texts, node_id, output);
+        }
+    }
+    for (node_id, files) in names::unreported(graph, outputs, output_dir) {
+        for path in files {
+            leftovers.add(path.clone());
+            let (Some(filename), Ok(metadata)) = (path.file_name().map(|name| name.to_string_lossy().into_owned()), path.metadata()) else { continue };
+            collected.files.push(ReportedFile { node_id: node_id.clone(), output: "files".to_owned(), filename, path, size: metadata.len() });
+        }
+    }
+    collected
+}
+
+/// An array element that is a file in the output directory: an object with `filename` and `type` `output`.
+fn output_file(item: &Value) -> Option<(&str, &str)> {
+    let filename = item.get("filename").and_then(Value::as_str)?;
+    let subfolder = item.get("subfolder").and_then(Value::as_str).unwrap_or_default();
+    (item.get("type").and_then(Value::as_str) == Some("output")).then_some((subfolder, filename))
+}
+
+fn take(collected: &mut Collected, node_id: &str, key: &str, subfolder: &str, filename: &str, output_dir: &Path, leftovers: &Leftovers) {
+    let shown = if subfolder.is_empty() { filename.to_owned() } else { format!("{subfolder}/{filename}") };
+    let Some(path) = resolve(output_dir, subfolder, filename) else {
+        collected.missing.push(format!("node {node_id} reported the file \"{shown}\", which lies outside of the output directory; it is not delivered"));
+        return;
+    };
+    match path.metadata() {
+        Ok(metadata) if metadata.is_file() => {
+            leftovers.add(path.clone());
+            collected.files.push(ReportedFile {
+                node_id: node_id.to_owned(),
+                output: key.to_owned(),
+                filename: filename.to_owned(),
+                path,
+                size: metadata.len(),
+            });
+        }
+        _ => collected.missing.push(format!("node {node_id} reported the file \"{shown}\", which is not in the output directory")),
+    }
+}
+
+/// The file's path, if it lies inside the output directory: by its text and by where links lead. `subfolder` may be an absolute
+/// path inside of it (comfyui.md 4.4).
+fn resolve(output_dir: &Path, subfolder: &str, filename: &str) -> Option<PathBuf> {
+    let mut parts = Path::new(filename).components();
+    let (Some(Component::Normal(_)), None) = (parts.next(), parts.next()) else { return None };
+    let path = output_dir.join(subfolder).join(filename);
+    if path.components().any(|part| part == Component::ParentDir) || !path.starts_with(output_dir) {
+        return None;
+    }
+    match (path.canonicalize(), output_dir.canonicalize()) {
+        (Ok(real), Ok(root)) if !real.starts_with(&root) => None,
+        _ => Some(path),
+    }
+}
+
+/// The texts of a node that returned text instead of files.
+fn take_texts(texts: &mut Map<String, Value>, node_id: &str, output: &Value) {
+    let strings: Vec<Value> = output
+        .as_object()
+        .into_iter()
+        .flat_map(|output| output.values())
+        .filter_map(Value::as_array)
+        .filter(|list| !list.is_empty() && list.iter().all(Value::is_string))
+        .flatten()
+        .cloned()
+        .collect();
+    if !strings.is_empty() {
+        texts.insert(node_id.to_owned(), strings.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_output_file_once_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::create_dir_all(root.join("video")).unwrap();
+        for name in ["a.png", "b.png", "video/v.mp4"] {
+            std::fs::write(root.join(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink("/etc/passwd", root.join("link.png")).unwrap();
+        let file = |name: &str, sub: &str, kind: &str| json!({"filename": name, "subfolder": sub, "type": kind, "extra": null});
+        let outputs = json!({
+            "9": {"images": [file("a.png", "", "output"), file("b.png", "", "output")], "animated": [true], "odd": 5},
+            "8": {"images": [file("a.png", "", "output")]},
+            "7": {"gifs": [file("v.mp4", "video", "output")], "text": ["not told: this node has files"]},
+            "6": {"images": [file("t.png", "", "temp"), {"filename": "no-type.png"}]},
+            "5": {"text": ["hello", "you"]},
+            "4": {"images": [file("passwd", "../../etc", "output"), file("../a.png", "", "output"), file("link.png", "", "output"), file("gone.png", "", "output"), file("passwd", "/etc", "output")]},
+            "3": null,
+        });
+        let leftovers = Leftovers::default();
+        let collected = collect(&outputs, &Map::new(), root, &leftovers);
+        let names: Vec<_> = collected.files.iter().map(|f| (f.node_id.as_str(), f.output.as_str(), f.filename.as_str())).collect();
+        assert_eq!(names, [("9", "images", "a.png"), ("9", "images", "b.png"), ("7", "gifs", "v.mp4")]);
+        assert_eq!(Value::Object(collected.texts), json!({"5": ["hello", "you"]}));
+        assert_eq!(collected.missing.len(), 5, "{:?}", collected.missing);
+        drop(leftovers);
+        assert!(!root.join("a.png").exists() && !root.join("video/v.mp4").exists() && root.join("link.png").is_symlink());
+    }
+}

@@ -1,0 +1,149 @@
+//! Conversion and packing of the collected files.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tokio::io::AsyncReadExt;
+use tokio_util::sync::CancellationToken;
+
+use super::Leftovers;
+use super::collect::ReportedFile;
+use crate::error::{Code, Failure};
+use crate::media::{self, ArchiveFormat, Conversion, Converted, Media, SourceFile};
+
+/// A file to deliver; what `outputs[i]` says of `images[i]`.
+#[derive(Debug, Clone, Serialize)]
+pub struct OutputFile {
+    /// The node it comes from; null for an archive of all of them.
+    pub node_id: Option<String>,
+    /// ComfyUI's key.
+    pub output: String,
+    /// Its name towards the client.
+    pub filename: String,
+    /// By name and first bytes.
+    pub content_type: String,
+    /// Bytes.
+    pub size: u64,
+    /// Where it is.
+    #[serde(skip)]
+    pub path: PathBuf,
+}
+
+/// What there is to deliver.
+#[derive(Debug, Default)]
+pub struct Finished {
+    /// In order.
+    pub files: Vec<OutputFile>,
+    /// What went wrong without failing the request.
+    pub warnings: Vec<String>,
+}
+
+/// What is to be done with the files.
+pub struct Wishes<'a> {
+    /// `convert_output`
+    pub conversion: Option<&'a Conversion>,
+    /// `compress_outputs`
+    pub archive: Option<ArchiveFormat>,
+    /// Names the archive.
+    pub id: &'a str,
+    /// Where an archive is built.
+    pub output_dir: &'a Path,
+}
+
+/// Converts and packs. Everything that is written is added to `leftovers`.
+///
+/// # Errors
+/// When the archive cannot be written, or a file has vanished.
+pub async fn finish(
+    media: &Media,
+    reported: Vec<ReportedFile>,
+    wishes: &Wishes<'_>,
+    leftovers: &Leftovers,
+    cancel: &CancellationToken,
+) -> Result<Finished, Failure> {
+    let mut finished = Finished::default();
+    for file in convert(media, reported, wishes.conversion, leftovers, cancel, &mut finished.warnings).await {
+        finished.files.push(describe(file).await?);
+    }
+    make_names_differ(&mut finished.files);
+    if let Some(format) = wishes.archive
+        && !finished.files.is_empty()
+    {
+        let filename = format!("{}_outputs.{}", wishes.id, format.extension());
+        let path = wishes.output_dir.join(&filename);
+        leftovers.add(path.clone());
+        let members = finished.files.iter().map(|file| (file.path.clone(), file.filename.clone())).collect();
+        media::pack(members, path.clone(), format)
+            .await
+            .map_err(|error| Failure::new(Code::Internal, format!("cannot build the archive {filename}: {error}")).transient())?;
+        finished.files = vec![describe(ReportedFile { node_id: String::new(), output: "archive".to_owned(), filename, path, size: 0 }).await?];
+    }
+    Ok(finished)
+}
+
+async fn convert(
+    media: &Media,
+    reported: Vec<ReportedFile>,
+    conversion: Option<&Conversion>,
+    leftovers: &Leftovers,
+    cancel: &CancellationToken,
+    warnings: &mut Vec<String>,
+) -> Vec<ReportedFile> {
+    let Some(conversion) = conversion else { return reported };
+    // The files of one node belong together: several images become one video. Nodes are independent of each other.
+    let groups: Vec<&[ReportedFile]> = reported.chunk_by(|a, b| a.node_id == b.node_id).collect();
+    let conversions = groups.iter().map(|group| async move {
+        let sources: Vec<SourceFile> = group.iter().map(|file| SourceFile { path: file.path.clone(), filename: file.filename.clone() }).collect();
+        media.convert(conversion, &sources, cancel).await
+    });
+    let mut all = Vec::new();
+    for (group, converted) in groups.iter().zip(futures_util::future::join_all(conversions).await) {
+        for outcome in converted {
+            match outcome {
+                Converted::Unchanged(index) => all.extend(group.get(index).cloned()),
+                Converted::Failed(index, reason) => {
+                    if let Some(file) = group.get(index) {
+                        warnings.push(format!("\"{}\" could not be converted and is delivered as it is: {reason}", file.filename));
+                        all.push(file.clone());
+                    }
+                }
+                Converted::File { sources, path, filename } => {
+                    leftovers.add(path.clone());
+                    if let Some(first) = sources.first().and_then(|index| group.get(*index)) {
+                        all.push(ReportedFile { filename, path, ..first.clone() });
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+async fn describe(file: ReportedFile) -> Result<OutputFile, Failure> {
+    let unreadable = |error: std::io::Error| Failure::new(Code::Internal, format!("cannot read the output file \"{}\": {error}", file.filename)).transient();
+    let mut opened = tokio::fs::File::open(&file.path).await.map_err(unreadable)?;
+    let size = opened.metadata().await.map_err(unreadable)?.len();
+    let mut head = Vec::with_capacity(8192);
+    (&mut opened).take(8192).read_to_end(&mut head).await.map_err(unreadable)?;
+    let content_type = media::content_type(&file.filename, &head);
+    let node_id = (!file.node_id.is_empty()).then_some(file.node_id);
+    Ok(OutputFile { node_id, output: file.output, filename: file.filename, content_type, size, path: file.path })
+}
+
+/// Two nodes may save files of one name in different folders; at the client and in a bucket they must not collide.
+fn make_names_differ(files: &mut [OutputFile]) {
+    let mut taken = HashSet::new();
+    for file in files {
+        if taken.insert(file.filename.clone()) {
+            continue;
+        }
+        let (stem, extension) =
+            file.filename.rsplit_once('.').map_or((file.filename.as_str(), String::new()), |(stem, extension)| (stem, format!(".{extension}")));
+        let free = (2_u64..).map(|number| format!("{stem}_{number}{extension}")).find(|name| !taken.contains(name));
+        if let Some(name) = free {
+            taken.insert(name.clone());
+            file.filename = name;
+        }
+    }
+}

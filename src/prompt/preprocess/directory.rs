@@ -1,0 +1,90 @@
+//! Inputs that are a directory of images: a list of media, one archive, or a directory that is there.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::media::{place_value, unwritable};
+use super::{Context, Done, Job, Work};
+use crate::error::{Code, Failure};
+use crate::media;
+
+/// Which part of the workspace a job's files go to. A directory node reads every file in its directory, so nothing else
+/// may lie there; with a single such node the directory is the workspace itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    directories: usize,
+}
+
+impl Layout {
+    pub(super) fn of(jobs: &[Job]) -> Self {
+        Self { directories: jobs.iter().filter(|job| job.work == Work::Directory).count() }
+    }
+
+    /// Where single media go.
+    pub(super) fn media_dir(self) -> &'static str {
+        if self.directories == 0 { "" } else { "media" }
+    }
+
+    fn directory(self, job: &Job) -> String {
+        if self.directories == 1 { String::new() } else { job.index.to_string() }
+    }
+}
+
+/// A list of strings, as opposed to a link `[node, output]`.
+pub(super) fn is_media_list(value: &Value) -> bool {
+    value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_string))
+}
+
+pub(super) async fn place(context: &Context<'_>, job: &Job) -> Result<Done, Failure> {
+    let sub = context.layout.directory(job);
+    let done = match &job.value {
+        Value::Array(list) => place_list(context, list, &sub).await?,
+        value => match place_archive(context, job, value.as_str().unwrap_or_default(), &sub).await? {
+            Some(done) => done,
+            None => return Ok(Done::default()),
+        },
+    };
+    let dir: PathBuf = context.workspace.dir().await.map_err(unwritable)?.join(&sub);
+    // `join("")` leaves a trailing separator that ComfyUI would take for part of the name.
+    let dir: PathBuf = dir.components().collect();
+    Ok(Done { value: Some(context.name_for(&job.class, &job.input, dir)), ..done })
+}
+
+async fn place_list(context: &Context<'_>, list: &[Value], sub: &str) -> Result<Done, Failure> {
+    let mut all = Done::default();
+    for (index, item) in list.iter().enumerate() {
+        // Numbered so that the files sort in the order of the list.
+        let placed = place_value(context, item.as_str().unwrap_or_default(), &format!("{index:05}_"), sub).await?;
+        let Some((_, done)) = placed else {
+            return Err(Failure::new(
+                Code::InvalidRequest,
+                format!("entry {index} of the list is a file that is there already: a list can hold URLs and base64 only"),
+            ));
+        };
+        all.fetched.extend(done.fetched);
+    }
+    Ok(all)
+}
+
+/// An archive by URL or base64 is unpacked; the name of a directory that is there is left alone (`None`).
+async fn place_archive(context: &Context<'_>, job: &Job, text: &str, sub: &str) -> Result<Option<Done>, Failure> {
+    let holding = format!("archive-{}", job.index);
+    let Some((archive, done)) = place_value(context, text, "", &holding).await? else { return Ok(None) };
+    let limits = context.around.prompt;
+    let unpacked = context.workspace.dir().await.map_err(unwritable)?.join(format!("unpacked-{}", job.index));
+    media::unpack(&archive, &unpacked, limits.max_archive_files, limits.max_archive_bytes)
+        .await
+        .map_err(|reason| Failure::new(Code::InvalidRequest, reason))?;
+    let target = context.workspace.subdir(sub).await.map_err(unwritable)?;
+    let moving = tokio::task::spawn_blocking(move || {
+        for entry in std::fs::read_dir(&unpacked)? {
+            let entry = entry?;
+            std::fs::rename(entry.path(), target.join(entry.file_name()))?;
+        }
+        std::fs::remove_dir(&unpacked)?;
+        archive.parent().map_or(Ok(()), std::fs::remove_dir_all)
+    });
+    moving.await.map_err(std::io::Error::other).and_then(|moved| moved).map_err(unwritable)?;
+    Ok(Some(done))
+}

@@ -1,0 +1,61 @@
+//! Model inputs that are URLs: downloaded into the right model folder, replaced by the file's name (prompt.md, section 1).
+
+use std::path::{Path, PathBuf};
+
+use super::{Context, Done, Job};
+use crate::error::{Code, Failure};
+
+/// Extensions under which ComfyUI and the usual custom nodes list models (comfyui.md 6.2).
+const LISTED: &[&str] = &["ckpt", "pt", "pt2", "bin", "pth", "safetensors", "pkl", "sft", "yaml", "yml", "gguf", "onnx"];
+
+pub(super) async fn place(context: &Context<'_>, job: &Job, folder: &str) -> Result<Done, Failure> {
+    let url = job.value.as_str().unwrap_or_default();
+    let dir = model_dir(context, folder);
+    let fetched = context.fetch(url).await?;
+    let name = listed_name(&fetched.path);
+    let warning = context.around.storage.place_model(&fetched, &dir, &name).await.map_err(|error| context.failure(error))?;
+    Ok(Done { value: Some(name.into()), fetched: vec![(url.to_owned(), fetched)], warnings: warning.into_iter().collect() })
+}
+
+pub(super) async fn clone(context: &Context<'_>, job: &Job) -> Result<Done, Failure> {
+    let url = job.value.as_str().unwrap_or_default();
+    let name = repository_name(url).ok_or_else(|| Failure::new(Code::InvalidRequest, "the URL does not end with the name of a git repository"))?;
+    let destination = model_dir(context, "diffusers").join(&name);
+    context.around.storage.clone_repository(url, &destination, &context.stop).await.map_err(|error| context.failure(error))?;
+    Ok(Done { value: Some(name.into()), ..Done::default() })
+}
+
+fn model_dir(context: &Context<'_>, folder: &str) -> PathBuf {
+    context.around.catalogue.model_dir(folder).map_or_else(|| context.around.comfy.model_dir.join(folder), Path::to_path_buf)
+}
+
+/// The cached file's name, with an extension that ComfyUI lists.
+fn listed_name(cached: &Path) -> String {
+    let name = cached.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let listed = cached.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| LISTED.contains(&extension.to_ascii_lowercase().as_str()));
+    if listed { name } else { format!("{name}.safetensors") }
+}
+
+/// The last segment of a repository's URL, without `.git`.
+fn repository_name(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    let last = url.path_segments()?.rfind(|segment| !segment.is_empty())?;
+    let name = crate::storage::check_file_name(last.strip_suffix(".git").unwrap_or(last)).ok()?;
+    (!name.contains('/')).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_models_and_repositories() {
+        assert_eq!(listed_name(Path::new("/c/abc.safetensors")), "abc.safetensors");
+        assert_eq!(listed_name(Path::new("/c/abc.SFT")), "abc.SFT");
+        assert_eq!(listed_name(Path::new("/c/abc")), "abc.safetensors");
+        assert_eq!(listed_name(Path::new("/c/abc.php")), "abc.php.safetensors");
+        assert_eq!(repository_name("https://h/o/stable-diffusion.git").as_deref(), Some("stable-diffusion"));
+        assert_eq!(repository_name("https://h/o/repo/").as_deref(), Some("repo"));
+        assert_eq!(repository_name("https://h/"), None);
+    }
+}

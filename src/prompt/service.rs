@@ -1,0 +1,317 @@
+//! The one owner of all prompts. Doors begin a prompt here and translate what comes of it; none of them is known here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use serde_json::{Map, Value};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use super::deliver;
+use super::flight::{Entry, Flight, Flights};
+use super::preprocess::Places;
+use super::request::{PromptRequest, Source};
+use super::stream::Reader;
+use super::{deliver::Response, runner};
+use crate::comfy::Comfy;
+use crate::config::{ComfyConfig, PromptConfig};
+use crate::document::Document;
+use crate::error::{Code, Failure};
+use crate::events::Events;
+use crate::health::Health;
+use crate::media::Media;
+use crate::net::Outbound;
+use crate::storage::Storage;
+use crate::telemetry::metrics;
+use crate::webhook::Webhooks;
+
+/// What the way of a prompt needs.
+pub struct Parts {
+    /// How prompts are treated.
+    pub config: PromptConfig,
+    /// Where ComfyUI's directories are.
+    pub comfy_config: ComfyConfig,
+    /// ComfyUI.
+    pub comfy: Comfy,
+    /// Downloads and uploads.
+    pub storage: Storage,
+    /// Conversion.
+    pub media: Media,
+    /// Webhooks.
+    pub webhooks: Webhooks,
+    /// The guard over addresses.
+    pub outbound: Outbound,
+    /// Listeners.
+    pub events: Events,
+    /// Whether prompts are taken.
+    pub health: Health,
+}
+
+pub(super) struct Inner {
+    pub config: PromptConfig,
+    pub comfy_config: ComfyConfig,
+    pub comfy: Comfy,
+    pub storage: Storage,
+    pub media: Media,
+    pub webhooks: Webhooks,
+    pub outbound: Outbound,
+    pub events: Events,
+    pub health: Health,
+    pub flights: Flights,
+    pub places: Arc<Places>,
+    pub tasks: TaskTracker,
+    forget: mpsc::UnboundedSender<String>,
+}
+
+impl Inner {
+    /// Has ComfyUI forget an entry of its history, so that its memory does not grow.
+    pub fn forget(&self, comfy_id: String) {
+        let _ = self.forget.send(comfy_id);
+    }
+}
+
+/// The owner of all prompts. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+/// A prompt that has begun. It goes on whether or not this value is kept.
+pub struct Running {
+    /// What is known of it at any time.
+    pub flight: Arc<Flight>,
+    /// All its events from the first on, if that was asked for.
+    pub reader: Option<Reader>,
+    accepted: oneshot::Receiver<Map<String, Value>>,
+    done: oneshot::Receiver<Result<Document, Failure>>,
+}
+
+impl Running {
+    /// The graph as ComfyUI has queued it.
+    ///
+    /// # Errors
+    /// Whatever ended the prompt before that.
+    pub async fn accepted(&mut self) -> Result<Map<String, Value>, Failure> {
+        match (&mut self.accepted).await {
+            Ok(graph) => Ok(graph),
+            Err(_) => Err(self.done().await.err().unwrap_or_else(vanished)),
+        }
+    }
+
+    /// The response body, when all is delivered.
+    ///
+    /// # Errors
+    /// Whatever ended the prompt.
+    pub async fn done(&mut self) -> Result<Document, Failure> {
+        (&mut self.done).await.unwrap_or_else(|_| Err(vanished()))
+    }
+}
+
+fn vanished() -> Failure {
+    Failure::new(Code::Internal, "the prompt ended without a result; this is a defect of the server, please report it").transient()
+}
+
+impl Service {
+    /// Sets it up. Needs a runtime: the clean-up of ComfyUI's history runs in the background.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { config, comfy_config, comfy, storage, media, webhooks, outbound, events, health } = parts;
+        let (forget, forgotten) = mpsc::unbounded_channel();
+        tokio::spawn(keep_forgetting(comfy.clone(), forgotten));
+        let places = Arc::new(Places::new(&comfy_config, &config));
+        let inner = Inner {
+            config,
+            comfy_config,
+            comfy,
+            storage,
+            media,
+            webhooks,
+            outbound,
+            events,
+            health,
+            flights: Flights::default(),
+            places,
+            tasks: TaskTracker::new(),
+            forget,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Begins a prompt; with `stream` its events are kept for a reader from the first on.
+    ///
+    /// # Errors
+    /// 503 when none is taken, 409 when its id is in flight.
+    pub fn begin(&self, request: PromptRequest, source: Source, stream: bool) -> Result<Running, Failure> {
+        self.inner.health.accepts(source == Source::Warmup)?;
+        let flight = self.inner.flights.begin(&request.id, request.id_is_callers, source)?;
+        let reader = stream.then(|| flight.streams.attach(true));
+        let (tell_accepted, accepted) = oneshot::channel();
+        let (tell_done, done) = oneshot::channel();
+        let task = drive(self.inner.clone(), flight.clone(), request, tell_accepted, tell_done);
+        self.inner.tasks.spawn(task);
+        Ok(Running { flight, reader, accepted, done })
+    }
+
+    /// Cancels a prompt wherever it is; `false` when no such prompt is in flight.
+    pub fn interrupt(&self, id: &str) -> bool {
+        let Some(flight) = self.inner.flights.get(id) else { return false };
+        info!(id, "prompt is cancelled on request");
+        flight.stop(Failure::new(Code::ExecutionInterrupted, format!("prompt {id} was cancelled")));
+        true
+    }
+
+    /// A prompt in flight.
+    pub fn flight(&self, id: &str) -> Option<Arc<Flight>> {
+        self.inner.flights.get(id)
+    }
+
+    /// One prompt, in flight or remembered.
+    pub fn entry(&self, id: &str) -> Option<Entry> {
+        self.inner.flights.entry(id)
+    }
+
+    /// `(running, pending, finished)`
+    pub fn lists(&self) -> (Vec<Entry>, Vec<Entry>, Vec<Entry>) {
+        self.inner.flights.lists()
+    }
+
+    /// How many are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.inner.flights.count()
+    }
+
+    /// At shutdown: waits until the prompts in flight have ended, at most so long; then ends those that are left and waits until
+    /// they have let go.
+    pub async fn drain(&self, grace: Duration) {
+        self.inner.tasks.close();
+        if tokio::time::timeout(grace, self.inner.tasks.wait()).await.is_ok() {
+            return;
+        }
+        for flight in self.inner.flights.all() {
+            warn!(id = %flight.id, status = ?flight.status(), "prompt is given up: the server shuts down");
+            flight.stop(Failure::new(Code::ShuttingDown, "the server shut down before the prompt had ended: send it again"));
+        }
+        // Enough to take it out of ComfyUI's queue; the rest of a running node is not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(3), self.inner.tasks.wait()).await;
+    }
+}
+
+/// One prompt from beginning to end, with everything that must happen however it ends.
+async fn drive(
+    inner: Arc<Inner>,
+    flight: Arc<Flight>,
+    request: PromptRequest,
+    accepted: oneshot::Sender<Map<String, Value>>,
+    done: oneshot::Sender<Result<Document, Failure>>,
+) {
+    let began = std::time::Instant::now();
+    let (tell, mut heard) = oneshot::channel::<Map<String, Value>>();
+    // The graph as queued is needed for failure webhooks too.
+    let mut queued = None;
+    let result = {
+        let running = std::panic::AssertUnwindSafe(runner::run(&inner, &flight, &request, tell)).catch_unwind();
+        tokio::pin!(running);
+        let mut accepted = Some(accepted);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut running => break result,
+                Ok(graph) = &mut heard, if queued.is_none() => {
+                    if let Some(accepted) = accepted.take() {
+                        let _ = accepted.send(graph.clone());
+                    }
+                    queued = Some(graph);
+                }
+            }
+        }
+    };
+    if queued.is_none() {
+        queued = heard.try_recv().ok();
+    }
+    let result = result.unwrap_or_else(|_| {
+        error!(id = %flight.id, "the pipeline panicked; this is a defect, please report it");
+        Err(vanished())
+    });
+    end(&inner, &flight, &request, queued.as_ref(), &result, began.elapsed());
+    let _ = done.send(result.map(|response| response.document));
+}
+
+fn end(inner: &Inner, flight: &Flight, request: &PromptRequest, queued: Option<&Map<String, Value>>, result: &Result<Response, Failure>, took: Duration) {
+    let source = flight.source.as_str();
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    inner.flights.finish(flight, result.as_ref().err());
+    match result {
+        Ok(response) => {
+            metrics::prompt_ended("succeeded", source);
+            let delivered = request.upload.as_ref().map_or("inline", |upload| upload.field);
+            info!(id = %flight.id, duration_ms, files = response.files.len(), delivered, webhook = request.webhook.is_some(), "prompt succeeded");
+            flight.streams.end("complete", &response.document, response.brief.clone());
+            deliver::succeeded(inner, request, response);
+        }
+        Err(failure) => {
+            let interrupted = failure.code == Code::ExecutionInterrupted;
+            metrics::prompt_ended(if interrupted { "interrupted" } else { "failed" }, source);
+            warn!(id = %flight.id, duration_ms, code = failure.code.as_str(), error = %failure.message, location = failure.location, "prompt failed");
+            let body = Value::Object(failure.body()).to_string();
+            flight.streams.end("error", &Document::from_text(body.clone()), body);
+            // Before ComfyUI had it an HTTP client learns of the failure from its own answer. A task from the queue has none, and
+            // one that will be tried again has not failed yet.
+            let last_word = flight.source == Source::Amqp && !failure.transient;
+            if queued.is_some() || last_word {
+                deliver::failed(inner, request, queued.unwrap_or(&request.graph), failure);
+            }
+        }
+    }
+}
+
+/// Deletes collected history entries, as many at a time as have gathered.
+async fn keep_forgetting(comfy: Comfy, mut forgotten: mpsc::UnboundedReceiver<String>) {
+    let mut ids = Vec::new();
+    while forgotten.recv_many(&mut ids, 1000).await > 0 {
+        if let Err(error) = comfy.client.forget(&ids).await {
+            tracing::debug!(%error, "ComfyUI keeps history entries");
+        }
+        ids.clear();
+    }
+}
+
+/// Cancels a prompt when dropped, unless it was disarmed: for callers whose leaving ends the prompt.
+pub struct CancelOnDrop {
+    flight: Option<Arc<Flight>>,
+}
+
+impl CancelOnDrop {
+    /// Armed.
+    pub fn new(flight: Arc<Flight>) -> Self {
+        Self { flight: Some(flight) }
+    }
+
+    /// The caller got its answer.
+    pub fn disarm(mut self) {
+        self.flight = None;
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(flight) = &self.flight {
+            info!(id = %flight.id, "prompt is cancelled: its client has gone away");
+            flight.stop(Failure::new(Code::ExecutionInterrupted, format!("prompt {} was cancelled: its client has gone away", flight.id)));
+        }
+    }
+}
+
+/// Ends a prompt as given back when `give_back` is cancelled: for tasks that another instance shall run.
+pub fn stop_with(flight: &Arc<Flight>, give_back: CancellationToken) -> tokio_util::sync::DropGuard {
+    let over = CancellationToken::new();
+    let (guard, flight) = (over.clone().drop_guard(), flight.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = over.cancelled() => {}
+            () = give_back.cancelled() => flight.stop(Failure::new(Code::ShuttingDown, "the task is given back to the queue")),
+        }
+    });
+    guard
+}

@@ -1,0 +1,106 @@
+//! Ambient identity: a workload identity's token exchanged at Entra, or the instance's managed identity.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use azure_core::auth::{AccessToken, Secret as SdkSecret, TokenCredential};
+use azure_core::error::{Error, ErrorKind};
+use time::OffsetDateTime;
+use tokio::sync::Mutex;
+
+use crate::config::AzureConfig;
+use crate::net::Outbound;
+
+const SCOPE: &str = "https://storage.azure.com/.default";
+const RESOURCE: &str = "https://storage.azure.com/";
+const INSTANCE_METADATA: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
+/// A token is renewed so long before it expires.
+const EARLY: time::Duration = time::Duration::minutes(5);
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// Where tokens come from.
+#[derive(Debug)]
+enum Origin {
+    Workload { url: String, client_id: String, file: PathBuf },
+    Managed { client_id: Option<String> },
+}
+
+/// Gets tokens for storage and keeps the last one.
+#[derive(Debug)]
+pub struct Identity {
+    origin: Origin,
+    outbound: Outbound,
+    last: Mutex<Option<AccessToken>>,
+}
+
+#[derive(serde::Deserialize)]
+struct Answer {
+    access_token: String,
+    /// A number from Entra, a string from the instance metadata.
+    expires_in: serde_json::Value,
+}
+
+impl Identity {
+    /// Workload identity when AKS has injected it, else the managed identity.
+    pub fn new(config: &AzureConfig, outbound: Outbound) -> Self {
+        let origin = match (&config.tenant_id, &config.client_id, &config.federated_token_file) {
+            (Some(tenant), Some(client_id), Some(file)) => {
+                let authority = config.authority_host.as_deref().unwrap_or("https://login.microsoftonline.com").trim_end_matches('/');
+                Origin::Workload { url: format!("{authority}/{tenant}/oauth2/v2.0/token"), client_id: client_id.clone(), file: file.clone() }
+            }
+            _ => Origin::Managed { client_id: config.client_id.clone() },
+        };
+        Self { origin, outbound, last: Mutex::new(None) }
+    }
+
+    async fn ask(&self) -> Result<AccessToken, String> {
+        let (name, request) = match &self.origin {
+            Origin::Workload { url, client_id, file } => {
+                // Read each time: it is rotated.
+                let assertion = tokio::fs::read_to_string(file).await.map_err(|error| format!("AZURE_FEDERATED_TOKEN_FILE {}: {error}", file.display()))?;
+                let form = [
+                    ("client_id", client_id.as_str()),
+                    ("scope", SCOPE),
+                    ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+                    ("client_assertion", assertion.trim()),
+                    ("grant_type", "client_credentials"),
+                ];
+                ("Entra", self.outbound.operator().post(url).form(&form))
+            }
+            Origin::Managed { client_id } => {
+                let mut query = vec![("api-version", "2018-02-01"), ("resource", RESOURCE)];
+                query.extend(client_id.as_deref().map(|id| ("client_id", id)));
+                // Never through a proxy.
+                ("the instance's identity service", self.outbound.comfyui().get(INSTANCE_METADATA).query(&query).header("Metadata", "true"))
+            }
+        };
+        let response = request.timeout(ANSWER).send().await.map_err(|error| format!("{name}: {}", crate::storage::cloud::words(&error)))?;
+        if !response.status().is_success() {
+            return Err(format!("{name} answered {}", response.status().as_u16()));
+        }
+        let answer: Answer = response.json().await.map_err(|_| format!("{name} sent no token"))?;
+        let seconds = answer.expires_in.as_i64().or_else(|| answer.expires_in.as_str()?.parse().ok()).unwrap_or(600);
+        Ok(AccessToken::new(SdkSecret::new(answer.access_token), OffsetDateTime::now_utc() + time::Duration::seconds(seconds)))
+    }
+}
+
+#[async_trait::async_trait]
+impl TokenCredential for Identity {
+    async fn get_token(&self, _scopes: &[&str]) -> azure_core::Result<AccessToken> {
+        let mut last = self.last.lock().await;
+        if let Some(token) = last.as_ref().filter(|token| token.expires_on - EARLY > OffsetDateTime::now_utc()) {
+            return Ok(token.clone());
+        }
+        let token = self.ask().await.map_err(|sentence| {
+            let advice = "set AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, or give the workload an identity";
+            Error::message(ErrorKind::Credential, format!("no token for Azure Blob Storage ({sentence}): {advice}"))
+        })?;
+        *last = Some(token.clone());
+        Ok(token)
+    }
+
+    async fn clear_cache(&self) -> azure_core::Result<()> {
+        *self.last.lock().await = None;
+        Ok(())
+    }
+}

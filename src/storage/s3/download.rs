@@ -1,0 +1,87 @@
+//! HeadObject and GetObject.
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
+use base64::Engine;
+use futures_util::StreamExt;
+
+use super::Location;
+use super::failure::from_sdk;
+use crate::storage::backend::{ByteRange, ObjectInfo, ObjectStream};
+use crate::storage::cloud::{self, disposition_name};
+use crate::storage::{ErrorKind, StorageError};
+
+/// Asks about an object, its checksum included.
+pub async fn head(client: &Client, location: &Location) -> Result<ObjectInfo, StorageError> {
+    let request = client.head_object().bucket(&location.bucket).key(&location.key).set_version_id(location.version.clone());
+    let head = request.checksum_mode(ChecksumMode::Enabled).send().await.map_err(|error| from_sdk(&location.shown(), error))?;
+    Ok(ObjectInfo {
+        size: head.content_length().and_then(|length| u64::try_from(length).ok()),
+        etag: head.e_tag().and_then(strong),
+        ranges: true,
+        sha256: whole_sha256(head.checksum_sha256(), head.checksum_type()),
+        content_type: head.content_type().and_then(plain_type),
+        disposition_name: head.content_disposition().and_then(disposition_name),
+        final_url: None,
+    })
+}
+
+/// Begins to fetch an object. A whole object is verified by the SDK against whatever checksum the service keeps.
+pub async fn open(client: &Client, location: &Location, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError> {
+    let mut request =
+        client.get_object().bucket(&location.bucket).key(&location.key).set_version_id(location.version.clone()).set_if_match(if_match.map(str::to_owned));
+    match range {
+        Some(ByteRange { start, end: Some(end) }) => request = request.range(format!("bytes={start}-{end}")),
+        Some(ByteRange { start, end: None }) => request = request.range(format!("bytes={start}-")),
+        None => request = request.checksum_mode(ChecksumMode::Enabled),
+    }
+    let shown = location.shown();
+    let got = request.send().await.map_err(|error| from_sdk(&shown, error))?;
+    let length = got.content_length().and_then(|length| u64::try_from(length).ok());
+    let (offset, size) = match got.content_range().map(cloud::content_range) {
+        Some(Some((start, size))) => (start, size),
+        Some(None) => return Err(StorageError::new(ErrorKind::Transient, format!("{shown}: S3 sent a Content-Range that makes no sense"))),
+        None => (0, length),
+    };
+    let info = ObjectInfo {
+        size,
+        etag: got.e_tag().and_then(strong),
+        ranges: true,
+        sha256: whole_sha256(got.checksum_sha256(), got.checksum_type()),
+        content_type: got.content_type().and_then(plain_type),
+        disposition_name: got.content_disposition().and_then(disposition_name),
+        final_url: None,
+    };
+    Ok(ObjectStream { info, offset, body: body(shown, got.body).boxed() })
+}
+
+fn body(shown: String, stream: ByteStream) -> impl futures_util::Stream<Item = Result<bytes::Bytes, StorageError>> + Send {
+    futures_util::stream::unfold(Some((shown, stream)), |state| async move {
+        let (shown, mut stream) = state?;
+        match stream.next().await? {
+            Ok(bytes) => Some((Ok(bytes), Some((shown, stream)))),
+            Err(error) => {
+                let failed = StorageError::new(ErrorKind::Transient, format!("{shown}: the transfer broke off: {}", cloud::words(&error)));
+                Some((Err(failed), None))
+            }
+        }
+    })
+}
+
+fn strong(etag: &str) -> Option<String> {
+    (!etag.starts_with("W/") && !etag.is_empty()).then(|| etag.to_owned())
+}
+
+fn plain_type(value: &str) -> Option<String> {
+    value.split(';').next().map(|plain| plain.trim().to_ascii_lowercase())
+}
+
+/// The SHA-256 of the whole object in hex; a composite one (of the parts' checksums, with `-<parts>` behind) says nothing.
+fn whole_sha256(value: Option<&str>, kind: Option<&ChecksumType>) -> Option<String> {
+    if kind == Some(&ChecksumType::Composite) {
+        return None;
+    }
+    let digest = base64::engine::general_purpose::STANDARD.decode(value?).ok().filter(|digest| digest.len() == 32)?;
+    Some(cloud::hex(&digest))
+}

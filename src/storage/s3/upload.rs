@@ -1,0 +1,122 @@
+//! PutObject for small files, multipart in parallel for large ones, always streamed from disk.
+
+use std::sync::Arc;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::primitives::{ByteStream, Length};
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use tokio_util::sync::CancellationToken;
+
+use super::failure::from_sdk;
+use crate::storage::cloud::{FilePart, Meter, READ, in_parallel, size_of, supervised};
+use crate::storage::{ErrorKind, Progress, StorageError, UploadFile};
+
+/// Above this, multipart (storage.md).
+const MULTIPART_ABOVE: u64 = 16 * 1024 * 1024;
+/// Parts at once; each holds one read buffer in memory, not the part.
+const CONNECTIONS: usize = 4;
+/// S3's limit.
+const MAX_PARTS: u64 = 10_000;
+/// Attempts for one part: the engine's retry would begin the whole file again.
+const PART_ATTEMPTS: u32 = 3;
+
+/// Uploads a file.
+pub async fn upload(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+    file: &UploadFile,
+    progress: Option<&Progress>,
+    cancel: &CancellationToken,
+) -> Result<(), StorageError> {
+    let shown = format!("s3://{bucket}/{key}");
+    let size = size_of(&file.path).await?;
+    let meter = Meter::new(size, progress);
+    let object = Object { client: client.clone(), bucket: bucket.to_owned(), key: key.to_owned(), shown: shown.clone() };
+    if size <= MULTIPART_ABOVE {
+        return supervised(&shown, &meter, cancel, object.put(file, size, &meter)).await;
+    }
+    let id = supervised(&shown, &meter, cancel, object.begin(file)).await?;
+    // From here on the service keeps parts that cost money: whatever way this ends, even by being dropped, they are cleaned up.
+    let mut unfinished = Unfinished { object: Some((object.clone(), id.clone())) };
+    let result = supervised(&shown, &meter, cancel, object.send_parts(&id, file, size, &meter)).await;
+    if result.is_ok() {
+        unfinished.object = None;
+    } else if let Some((object, id)) = unfinished.object.take() {
+        object.abort(&id).await;
+    }
+    result
+}
+
+#[derive(Clone)]
+struct Object {
+    client: Client,
+    bucket: String,
+    key: String,
+    shown: String,
+}
+
+impl Object {
+    async fn put(&self, file: &UploadFile, size: u64, meter: &Meter) -> Result<(), StorageError> {
+        let body = body_of(FilePart { path: file.path.clone(), offset: 0, length: size }).await?;
+        let request = self.client.put_object().bucket(&self.bucket).key(&self.key).content_type(&file.content_type);
+        request.content_length(size.cast_signed()).body(body).send().await.map_err(|error| from_sdk(&self.shown, error))?;
+        meter.add(size);
+        Ok(())
+    }
+
+    async fn begin(&self, file: &UploadFile) -> Result<String, StorageError> {
+        let request = self.client.create_multipart_upload().bucket(&self.bucket).key(&self.key).content_type(&file.content_type);
+        let answer = request.send().await.map_err(|error| from_sdk(&self.shown, error))?;
+        answer.upload_id.ok_or_else(|| StorageError::new(ErrorKind::Failed, format!("{}: S3 began a multipart upload without an id", self.shown)))
+    }
+
+    async fn send_parts(&self, id: &str, file: &UploadFile, size: u64, meter: &Arc<Meter>) -> Result<(), StorageError> {
+        let part_size = MULTIPART_ABOVE.max(size.div_ceil(MAX_PARTS));
+        let parts: Vec<_> = FilePart::split(&file.path, size, part_size).into_iter().zip(1..).collect();
+        let sent = in_parallel(parts, CONNECTIONS, |(part, number)| self.send_part(id, part, number, meter)).await?;
+        let sent = CompletedMultipartUpload::builder().set_parts(Some(sent)).build();
+        let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(id);
+        request.multipart_upload(sent).send().await.map_err(|error| from_sdk(&self.shown, error))?;
+        Ok(())
+    }
+
+    async fn send_part(&self, id: &str, part: FilePart, number: i32, meter: &Meter) -> Result<CompletedPart, StorageError> {
+        let length = part.length;
+        let request = self.client.upload_part().bucket(&self.bucket).key(&self.key).upload_id(id).part_number(number);
+        let request = request.content_length(length.cast_signed()).body(body_of(part).await?).customize();
+        let retries = aws_sdk_s3::Config::builder().retry_config(RetryConfig::standard().with_max_attempts(PART_ATTEMPTS));
+        let answer = request.config_override(retries).send().await.map_err(|error| from_sdk(&self.shown, error))?;
+        meter.add(length);
+        let done = CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag).set_checksum_crc32(answer.checksum_crc32);
+        Ok(done.set_checksum_crc64_nvme(answer.checksum_crc64_nvme).build())
+    }
+
+    async fn abort(&self, id: &str) {
+        let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(id);
+        if let Err(error) = request.send().await {
+            let error = from_sdk(&self.shown, error);
+            tracing::warn!(upload_id = id, "an unfinished multipart upload could not be cleaned up: {error}");
+        }
+    }
+}
+
+/// Aborts a multipart upload whose future was dropped.
+struct Unfinished {
+    object: Option<(Object, String)>,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let (Some((object, id)), Ok(runtime)) = (self.object.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move { object.abort(&id).await });
+        }
+    }
+}
+
+async fn body_of(part: FilePart) -> Result<ByteStream, StorageError> {
+    let shown = part.path.display().to_string();
+    let body = ByteStream::read_from().path(part.path).offset(part.offset).length(Length::Exact(part.length)).buffer_size(READ).build().await;
+    body.map_err(|error| StorageError::new(ErrorKind::Failed, format!("{shown}: {}", crate::storage::cloud::words(&error))))
+}

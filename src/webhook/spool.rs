@@ -1,0 +1,288 @@
+//! Deliveries on disk: what is in the spool survives the process, however it ends.
+//!
+//! One file per delivery, `<created, ms>-<uuid>.webhook`: a line of JSON ([`Header`]), then the body as it is. Written to a
+//! temporary name, synced, renamed, the directory synced. Files are readable by the owner only: the URL may hold secrets.
+//! One directory belongs to one instance; if two share it nothing is lost, but receivers may get a delivery twice
+//! (with the same `webhook-id`).
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::io::{self, BufRead, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::TryStreamExt;
+use serde::{Deserialize, Serialize};
+use tokio::fs::OpenOptions;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
+use url::Url;
+use uuid::Uuid;
+
+use super::body::Body;
+use super::{Kind, Parcel};
+
+const SUFFIX: &str = "webhook";
+const TEMPORARY: &str = "tmp";
+/// A temporary file this old belongs to a process that died while it wrote.
+const STALE: Duration = Duration::from_secs(3600);
+/// A header is an id and a URL; anything longer is not ours.
+const MAX_HEADER: u64 = 256 * 1024;
+/// Bodies written at the same time.
+const WRITERS: usize = 4;
+
+/// The first line of a spool file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    kind: Kind,
+    id: String,
+    url: Url,
+    /// Epoch milliseconds.
+    created: u64,
+    /// Of the body, in bytes: a file of another length is damaged.
+    length: u64,
+}
+
+/// A spool directory.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    dir: Arc<Path>,
+    claimed: Arc<Mutex<HashSet<OsString>>>,
+    writers: Arc<Semaphore>,
+}
+
+/// A spool file that a delivery of this process is responsible for; nobody else takes it while this lives.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    name: OsString,
+    claimed: Arc<Mutex<HashSet<OsString>>>,
+}
+
+/// A spool file, opened.
+#[derive(Debug)]
+pub struct Kept {
+    /// Where it goes.
+    pub parcel: Parcel,
+    /// When it was written first.
+    pub created: SystemTime,
+    /// Its body in the file.
+    pub body: Body,
+}
+
+impl Spool {
+    /// A spool in this directory, which is created when it is needed.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir: dir.into(), claimed: Arc::default(), writers: Arc::new(Semaphore::new(WRITERS)) }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Creates the directory, for its owner only.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub async fn prepare(&self) -> io::Result<()> {
+        let mut builder = tokio::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(&self.dir).await
+    }
+
+    /// Writes a delivery. When this returns, it survives the process and the machine.
+    ///
+    /// # Errors
+    /// When the disk is full or the body cannot be read; nothing is left behind then.
+    pub async fn keep(&self, parcel: &Parcel, body: &Body) -> io::Result<(Claim, Body)> {
+        // Never closed.
+        let _writer = self.writers.acquire().await.map_err(io::Error::other)?;
+        self.prepare().await?;
+        let created = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+        let header = Header { version: 1, kind: parcel.kind, id: parcel.id.clone(), url: parcel.url.clone(), created, length: body.len() };
+        let mut line = serde_json::to_vec(&header).map_err(io::Error::other)?;
+        line.push(b'\n');
+        let unique = Uuid::new_v4();
+        let temporary = Temporary(self.dir.join(format!("{unique}.{TEMPORARY}")));
+        let name = OsString::from(format!("{created:013}-{unique}.{SUFFIX}"));
+        let claim = self.claim(name).ok_or_else(|| io::Error::other("the name is taken"))?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary.0).await?;
+        file.write_all(&line).await?;
+        let mut chunks = body.stream();
+        while let Some(chunk) = chunks.try_next().await? {
+            file.write_all(&chunk).await?;
+        }
+        file.flush().await?;
+        file.sync_all().await?;
+        tokio::fs::rename(&temporary.0, &claim.path).await?;
+        // Not every file system syncs directories, and the file is there already: no reason to take it for unwritten.
+        if let Ok(dir) = tokio::fs::File::open(&self.dir).await {
+            let _ = dir.sync_all().await;
+        }
+        let body = Body::Spooled { path: claim.path.clone(), offset: line.len() as u64, len: header.length };
+        Ok((claim, body))
+    }
+
+    /// The files nobody works on, oldest first. Blocks; removes temporary files left by a process that died.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn waiting(&self) -> io::Result<Vec<Claim>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            match Path::new(&name).extension().and_then(|extension| extension.to_str()) {
+                Some(SUFFIX) => names.push(name),
+                Some(TEMPORARY) if is_stale(&entry) => {
+                    let _ = std::fs::remove_file(entry.path());
+                }
+                _ => {}
+            }
+        }
+        names.sort();
+        Ok(names.into_iter().filter_map(|name| self.claim(name)).collect())
+    }
+
+    fn claim(&self, name: OsString) -> Option<Claim> {
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.insert(name.clone()).then(|| Claim { path: self.dir.join(&name), name, claimed: Arc::clone(&self.claimed) })
+    }
+}
+
+fn is_stale(entry: &std::fs::DirEntry) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    modified.ok().and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > STALE)
+}
+
+impl Claim {
+    /// Reads the header. Blocks. `Err(None)` when the file is gone (somebody else delivered it), `Err(Some(_))` when it is
+    /// not a whole spool file.
+    ///
+    /// # Errors
+    /// See above; other troubles with reading count as gone, so that the file is looked at again later.
+    pub fn open(&self) -> Result<Kept, Option<String>> {
+        let later = |error: io::Error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(%error, "the spool file {} cannot be read now; it is tried again later", self.path.display());
+            }
+            None
+        };
+        let file = std::fs::File::open(&self.path).map_err(later)?;
+        let size = file.metadata().map_err(later)?.len();
+        let mut line = Vec::new();
+        io::BufReader::new(file).take(MAX_HEADER).read_until(b'\n', &mut line).map_err(later)?;
+        if line.pop() != Some(b'\n') {
+            return Err(Some("it has no header line".to_owned()));
+        }
+        // The parser's own text could quote the URL.
+        let header: Header = serde_json::from_slice(&line).map_err(|_| Some("its header cannot be read".to_owned()))?;
+        let offset = line.len() as u64 + 1;
+        if header.version != 1 || size != offset.saturating_add(header.length) {
+            return Err(Some(format!("it has {} bytes where its header promises {}", size.saturating_sub(offset), header.length)));
+        }
+        Ok(Kept {
+            parcel: Parcel { kind: header.kind, url: header.url, id: header.id },
+            created: UNIX_EPOCH + Duration::from_millis(header.created),
+            body: Body::Spooled { path: self.path.clone(), offset, len: header.length },
+        })
+    }
+
+    /// Moves a damaged file aside, where a human finds it and nobody retries it. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn set_aside(&self) -> io::Result<PathBuf> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".damaged");
+        std::fs::rename(&self.path, &name)?;
+        Ok(name.into())
+    }
+
+    /// Deletes the file: it needs no more attempts.
+    ///
+    /// # Errors
+    /// When it cannot be deleted.
+    pub async fn finish(self) -> io::Result<()> {
+        tokio::fs::remove_file(&self.path).await
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
+}
+
+/// Removes the temporary file if it was not renamed.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use futures_util::TryStreamExt;
+
+    use super::*;
+    use crate::document::Document;
+
+    fn parcel() -> Parcel {
+        Parcel { kind: Kind::V2, url: "https://u:p@h.example/x?token=1".parse().unwrap(), id: "an id".into() }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_found_again_whole_and_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::new(dir.path().join("deep/spool"));
+        let (claim, body) = spool.keep(&parcel(), &Body::Document(Document::from_text("{\"a\":\"\\n\"}"))).await.unwrap();
+        assert_eq!(body.stream().try_collect::<Vec<_>>().await.unwrap().concat(), b"{\"a\":\"\\n\"}");
+        assert_eq!(std::fs::metadata(claim.path()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(spool.waiting().unwrap().is_empty(), "a claimed file is nobody else's");
+        drop(claim);
+        let found = spool.waiting().unwrap().pop().unwrap();
+        let kept = found.open().unwrap();
+        assert_eq!((kept.parcel.id.as_str(), kept.parcel.url.as_str()), ("an id", "https://u:p@h.example/x?token=1"));
+        assert_eq!(kept.body.stream().try_collect::<Vec<_>>().await.unwrap().concat(), b"{\"a\":\"\\n\"}");
+        found.finish().await.unwrap();
+        assert_eq!(std::fs::read_dir(spool.dir()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn damage_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::new(dir.path().to_owned());
+        let (claim, _) = spool.keep(&parcel(), &Body::Document(Document::from_text("{\"a\":1}"))).await.unwrap();
+        let whole = std::fs::read(claim.path()).unwrap();
+        for damaged in [&whole[..whole.len() - 1], &whole[..10], b"", b"no header\n{}", &[&whole[..], b"x"].concat()] {
+            std::fs::write(claim.path(), damaged).unwrap();
+            let reason = claim.open().unwrap_err().expect("damaged, not gone");
+            assert!(!reason.contains("token"), "{reason}");
+        }
+        let aside = claim.set_aside().unwrap();
+        assert!(aside.exists() && claim.open().unwrap_err().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_body_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::new(dir.path().to_owned());
+        let body = Body::Spooled { path: "/nonexistent".into(), offset: 0, len: 3 };
+        assert!(spool.keep(&parcel(), &body).await.is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(spool.claimed.lock().unwrap().is_empty());
+    }
+}

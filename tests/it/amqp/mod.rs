@@ -1,0 +1,7 @@
+//! The queue door against a real RabbitMQ. The runner behind it is a scripted one: what a task does stands in its body.
+
+mod broker_trouble;
+mod events;
+mod fleet;
+mod stage;
+mod tasks;

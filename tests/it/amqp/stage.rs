@@ -1,0 +1,214 @@
+//! What the tests of this folder share: a door with a scripted runner, and a client of the fleet.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use comfyui_api::amqp::{Amqp, Load, Setup, TaskOutcome, TaskRunner};
+use comfyui_api::config::{AmqpConfig, Config};
+use comfyui_api::document::Document;
+use comfyui_api::error::{Code, Failure};
+use futures_util::StreamExt;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, Consumer};
+use serde_json::{Map, Value, json};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Long enough for a loaded machine; nothing waits for it when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A configuration as the environment would make it, with queue and exchange of its own.
+pub fn config(uri: &str, name: &str, more: &[(&str, &str)]) -> AmqpConfig {
+    let mut variables = BTreeMap::from([
+        ("AMQP_URL".to_owned(), uri.to_owned()),
+        ("AMQP_QUEUE_INPUT".to_owned(), format!("in.{name}")),
+        ("AMQP_EXCHANGE_TOPIC".to_owned(), format!("topic.{name}")),
+    ]);
+    variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    Config::from_env(&variables).unwrap().amqp.unwrap()
+}
+
+/// A name nobody else uses.
+pub fn unique(name: &str) -> String {
+    format!("{name}.{}", uuid::Uuid::new_v4().simple())
+}
+
+/// Does what the task's body says: `{"do": "succeed" | "refuse" | "interrupt" | "fail" | "hold" | "panic", "ms": 5, "bytes": 10}`.
+pub struct ScriptedRunner {
+    pub ready: watch::Sender<bool>,
+    /// The ids in the order of their starts.
+    pub runs: Mutex<Vec<String>>,
+    /// Tasks that `hold` end when there is a permit.
+    pub release: Semaphore,
+    running: AtomicUsize,
+    pub most_at_a_time: AtomicUsize,
+    pub load: Mutex<Load>,
+}
+
+impl ScriptedRunner {
+    pub fn new(ready: bool) -> Arc<Self> {
+        Arc::new(Self {
+            ready: watch::Sender::new(ready),
+            runs: Mutex::default(),
+            release: Semaphore::new(0),
+            running: AtomicUsize::new(0),
+            most_at_a_time: AtomicUsize::new(0),
+            load: Mutex::new(Load { available: true, ..Load::default() }),
+        })
+    }
+
+    pub fn runs(&self) -> Vec<String> {
+        self.runs.lock().unwrap().clone()
+    }
+
+    async fn act(&self, id: &str, body: &Map<String, Value>, give_back: CancellationToken) -> TaskOutcome {
+        let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
+        let number = |name: &str| body.get(name).and_then(Value::as_u64).unwrap_or(0);
+        tokio::time::sleep(Duration::from_millis(number("ms"))).await;
+        match text("do") {
+            "refuse" => {
+                let mut failure = Failure::new(Code::InvalidPrompt, "The graph is bad.").with_details(json!({"traceback": ["a\n", "b"]}));
+                failure.node_errors = Some(json!({"3": {}}));
+                TaskOutcome::Failed(failure)
+            }
+            "interrupt" => TaskOutcome::Failed(Failure::new(Code::ExecutionInterrupted, "Interrupted.")),
+            "fail" => TaskOutcome::Failed(Failure::new(Code::Internal, "The disk is full.").transient()),
+            "panic" => panic!("as the task asked"),
+            "hold" => tokio::select! {
+                permit = self.release.acquire() => {
+                    permit.unwrap().forget();
+                    success(id, 1)
+                }
+                () = give_back.cancelled() => TaskOutcome::Failed(Failure::new(Code::ShuttingDown, "The server is shutting down.")),
+            },
+            _ => success(id, usize::try_from(number("bytes")).unwrap()),
+        }
+    }
+}
+
+fn success(id: &str, bytes: usize) -> TaskOutcome {
+    TaskOutcome::Success(Document::from_value(&json!({"id": id, "images": ["x".repeat(bytes)], "filenames": ["a.png"], "stats": {}})))
+}
+
+#[async_trait::async_trait]
+impl TaskRunner for ScriptedRunner {
+    async fn run(&self, id: &str, body: Map<String, Value>, give_back: CancellationToken) -> TaskOutcome {
+        self.runs.lock().unwrap().push(id.to_owned());
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_at_a_time.fetch_max(running, Ordering::SeqCst);
+        let outcome = self.act(id, &body, give_back).await;
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        outcome
+    }
+
+    fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    fn load(&self) -> Load {
+        self.load.lock().unwrap().clone()
+    }
+}
+
+/// Starts a door.
+pub fn open(config: AmqpConfig, runner: &Arc<ScriptedRunner>) -> Amqp {
+    let metadata = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
+    Amqp::start(Setup { config, runner: Arc::clone(runner) as Arc<dyn TaskRunner>, version: "9.9.9".to_owned(), metadata }).unwrap()
+}
+
+/// Somebody who submits tasks and listens to the exchange.
+pub struct Client {
+    _connection: Connection,
+    pub channel: Channel,
+    name: String,
+    events: Consumer,
+}
+
+impl Client {
+    /// Connects and listens to everything that is published from now on. Makes exchange and queue if they are not there,
+    /// with the arguments the product would use.
+    pub async fn connect(uri: &str, name: &str) -> Self {
+        let connection = connect(uri).await;
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        let durable = lapin::options::ExchangeDeclareOptions { durable: true, ..Default::default() };
+        channel.exchange_declare(format!("topic.{name}").into(), lapin::ExchangeKind::Topic, durable, FieldTable::default()).await.unwrap();
+        let listener = format!("listener.{name}");
+        channel.queue_declare(listener.as_str().into(), QueueDeclareOptions::durable(), FieldTable::default()).await.unwrap();
+        let bind = QueueBindOptions::default();
+        channel.queue_bind(listener.as_str().into(), format!("topic.{name}").into(), "#".into(), bind, FieldTable::default()).await.unwrap();
+        channel.queue_declare(format!("in.{name}").into(), QueueDeclareOptions::durable(), FieldTable::default()).await.unwrap();
+        let events = channel.basic_consume(listener.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await.unwrap();
+        Self { _connection: connection, channel, name: name.to_owned(), events }
+    }
+
+    /// Submits a task and waits for the broker's confirm.
+    pub async fn submit(&self, body: &Value) {
+        self.submit_bytes(body.to_string().as_bytes()).await;
+    }
+
+    pub async fn submit_bytes(&self, body: &[u8]) {
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let publish = self.channel.basic_publish("".into(), format!("in.{}", self.name).into(), BasicPublishOptions::default(), body, properties);
+        assert!(publish.await.unwrap().await.unwrap().is_ack());
+    }
+
+    /// The next message on the exchange: routing key, envelope, delivery mode.
+    pub async fn next(&mut self) -> (String, Value, Option<u8>) {
+        let delivery = tokio::time::timeout(PATIENCE, self.events.next()).await.expect("no event came").unwrap().unwrap();
+        delivery.acker.ack(BasicAckOptions::default()).await.unwrap();
+        let envelope = serde_json::from_slice(&delivery.data).unwrap();
+        (delivery.routing_key.as_str().to_owned(), envelope, *delivery.properties.delivery_mode())
+    }
+
+    /// The next message whose routing key begins like this; others are skipped.
+    pub async fn next_of(&mut self, prefix: &str) -> (String, Value, Option<u8>) {
+        loop {
+            let message = self.next().await;
+            if message.0.starts_with(prefix) {
+                return message;
+            }
+        }
+    }
+
+    /// The next result event's key and data.
+    pub async fn next_result(&mut self) -> (String, Value) {
+        let (key, envelope, _) = self.next_of("event.result.").await;
+        (key["event.result.".len()..].to_owned(), envelope)
+    }
+
+    /// Messages that wait in the input queue; those somebody holds are not counted.
+    pub async fn waiting(&self) -> u32 {
+        let passive = QueueDeclareOptions::durable().passive();
+        self.channel.queue_declare(format!("in.{}", self.name).into(), passive, FieldTable::default()).await.unwrap().message_count()
+    }
+}
+
+/// Connects as the guest would.
+pub async fn connect(uri: &str) -> Connection {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Connection::connect(uri, lapin::ConnectionProperties::default()).await {
+            Ok(connection) => return connection,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits until a condition holds.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Ends a door as SIGTERM would.
+pub async fn close(door: &Amqp) {
+    door.shutdown(Instant::now() + Duration::from_secs(20), "test").await;
+}
