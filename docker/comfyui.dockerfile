@@ -21,9 +21,9 @@ ENV DEBIAN_FRONTEND=noninteractive \
     UV_LINK_MODE=copy \
     UV_NO_CACHE=1
 
-# ffmpeg converts videos; libgl1 and libglib2.0-0 are what OpenCV in many custom nodes loads.
+# ffmpeg converts videos; libgl1 and libglib2.0-0t64 are what OpenCV in many custom nodes loads.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates curl ffmpeg git libgl1 libglib2.0-0 python3 python3-dev python3-venv \
+ && apt-get install -y --no-install-recommends ca-certificates curl ffmpeg git libgl1 libglib2.0-0t64 python3 python3-dev python3-venv \
  && rm -rf /var/lib/apt/lists/*
 
 COPY --from=uv /uv /usr/local/bin/uv

@@ -146,7 +146,7 @@ impl<'a> Clone<'a> {
 
     async fn fetch(&self) -> Result<(), ManifestError> {
         // The repository may have moved, or the token in the URL may be a new one.
-        self.git(&["remote", "set-url", "origin", &self.source.url]).await?;
+        self.git(&["config", "remote.origin.url", &self.source.url]).await?;
         self.git(&["fetch", "--tags", "--force", "--prune", "origin", "+refs/heads/*:refs/remotes/origin/*"]).await?;
         if self.source.reference.is_none() {
             // The default branch may be another one by now. Fails on servers that do not tell; then the old one stays.

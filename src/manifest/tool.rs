@@ -71,7 +71,7 @@ impl Tools {
         }
         let cannot = |error: io::Error| ManifestError::new(format!("manifest: {step}: {} cannot be run ({error})", program.display()));
         let mut child = spawn_in_group(command).await.map_err(cannot)?;
-        let _guard = child.id().and_then(|id| i32::try_from(id).ok()).map(|id| Unfinished(ProcessGroup(Pid::from_raw(id))));
+        let unfinished = child.id().and_then(|id| i32::try_from(id).ok()).map(|id| Unfinished(ProcessGroup(Pid::from_raw(id))));
         let tail = Tail::default();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let said = async {
@@ -99,8 +99,9 @@ impl Tools {
             () = self.cancel.cancelled() => return Err(ManifestError::new(format!("manifest: {step} was interrupted: the server is stopping"))),
             ended = timeout(LONGEST_RUN, ended) => ended,
         };
-        if let Some(guard) = _guard {
-            guard.finished();
+        // What took too long is killed with its group when the guard goes; a daemon that a package started lives on.
+        if let (Ok(_), Some(unfinished)) = (&status, unfinished) {
+            unfinished.finished();
         }
         let answer = match answer {
             Some(answer) => answer,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -342,4 +342,55 @@ async fn the_ai_dock_environment_is_what_its_files_make_of_ours() {
     assert_eq!(get("CHOSEN").as_deref(), Some("comfyui"));
     assert!(get("PATH").unwrap().starts_with(root.path().to_str().unwrap()));
     assert_eq!(get("_"), None);
+}
+
+/// The server as PID 1 of a new PID namespace, as in a container, with a `CMD` that is a shell script.
+fn server_as_pid_1(folder: &Path, script_text: &str) -> Command {
+    let mut command = Command::new("unshare");
+    // Root needs no user namespace, and in a container may have no right to one.
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child", env!("CARGO_BIN_EXE_comfyui-api")]);
+    let cmd = script(folder, "cmd.sh", &format!("#!/bin/sh\n{script_text}\n"), 0o755);
+    command.env("CMD", cmd).env("HOME", folder).env("WORKFLOW_DIR", folder).env("COMFY_HOME", folder).env("MARK", folder.join("mark"));
+    command.env("HOST", "127.0.0.1").env("PORT", "0").env("COMFYUI_PORT_HOST", free_port().to_string());
+    command
+}
+
+#[test]
+#[ignore = "needs main.rs to call init::run_if_pid1 and to serve: take this line away when it does"]
+fn as_pid_1_the_server_reaps_orphans_and_keeps_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    // Two orphans that end; then the zombies that are children of PID 1 are counted.
+    let cmd = server_as_pid_1(folder.path(), "(sleep 0.1 &); (sleep 0.1 &); sleep 1; cat /proc/[0-9]*/stat | grep -c ') Z 1 ' > $MARK; exit 3").output();
+    let output = cmd.expect("unshare (util-linux) should be installed");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("exit code 3"), "{text}");
+    assert_eq!(fs::read_to_string(folder.path().join("mark")).unwrap().trim(), "0", "zombies are left");
+    let refused = server_as_pid_1(folder.path(), "exit 0").env("PORT", "nonsense").output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "a configuration error keeps its code");
+}
+
+#[test]
+#[ignore = "needs main.rs to call init::run_if_pid1 and to serve: take this line away when it does"]
+fn as_pid_1_the_server_is_stopped_by_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let mut unshare =
+        server_as_pid_1(folder.path(), "trap 'exit 0' INT; touch $MARK; sleep 60 & wait").spawn().expect("unshare (util-linux) should be installed");
+    let deadline = Instant::now() + SOON;
+    while !mark.exists() {
+        assert!(Instant::now() < deadline && unshare.try_wait().unwrap().is_none(), "ComfyUI was not started");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", unshare.id())).unwrap();
+    let init: i32 = children.split_whitespace().next().unwrap().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(init), nix::sys::signal::Signal::SIGTERM).unwrap();
+    while unshare.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "the signal did not reach the server");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(unshare.wait().unwrap().code(), Some(0));
 }
