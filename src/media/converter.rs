@@ -190,7 +190,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + 
     tokio::task::spawn_blocking(work).await.map_err(|_| "the codec crashed".to_owned())?
 }
 
-/// What this conversion does with a file. One that cannot be read goes to the codec, which says why.
+/// What this conversion does with a file. One that cannot be read passes; whoever delivers it will say why.
 async fn work_for(conversion: &Conversion, source: &SourceFile) -> Work {
     let path = source.path.clone();
     let video = matches!(conversion.target, Target::Video(_));
