@@ -221,7 +221,7 @@ async fn cancel_drop_and_time_limit_kill_the_whole_group() {
         let mut config = config();
         config.ffmpeg = endless(folder.path());
         if way == "limit" {
-            config.ffmpeg_timeout = Duration::from_secs(1);
+            config.ffmpeg_timeout = Duration::from_secs(4);
         }
         let cancel = CancellationToken::new();
         let (media, token) = (Media::new(&config), cancel.clone());
