@@ -9,7 +9,7 @@ import { createRequire } from 'node:module';
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const modules = process.env.TEST_NODE_MODULES ?? '/opt/comfyui-api-test/node_modules';
@@ -74,5 +74,12 @@ for (const [name, format, options] of cases) {
       `   bytes ${ourSize} / ${sharpSize} = ${(ourSize / sharpSize).toFixed(3)}`,
   );
 }
+const [single, four] = [[], []];
+for (let round = 0; round < rounds; round += 1) {
+  single.push((await runOurs('webp', { quality: 80 })).ms);
+  four.push((await runOurs('four webp', { quality: 80 })).ms);
+}
+const gain = (4 * Math.min(...single)) / Math.min(...four);
+console.log(`four at once   best ${Math.min(...four).toFixed(1)} ms against 4 x ${Math.min(...single).toFixed(1)} ms: ${gain.toFixed(2)} x as many on ${availableParallelism()} cores`);
 ours.stdin.end();
 rmSync(folder, { recursive: true });

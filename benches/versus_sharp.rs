@@ -1,6 +1,7 @@
 //! Our side of `versus_sharp.mjs`: converts when told to on standard input, answers with milliseconds and bytes.
 //!
-//! `versus_sharp photo <path>` writes the picture; `versus_sharp serve <path>` reads lines `<format> <options as JSON>`.
+//! `versus_sharp photo <path>` writes the picture; `versus_sharp serve <path>` reads lines
+//! `[four ]<format> <options as JSON>`; `four` converts four copies at once.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::allow_attributes, reason = "a benchmark")]
 
 use std::path::PathBuf;
@@ -22,16 +23,22 @@ fn main() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let media = Media::new(&MediaConfig { ffmpeg: PathBuf::from("ffmpeg"), ffmpeg_timeout: Duration::from_secs(60) });
-    let source = [SourceFile { path, filename: "photo.png".to_owned() }];
+    let source = [SourceFile { path: path.clone(), filename: "photo.png".to_owned() }];
+    let four: Vec<SourceFile> = (0..4).map(|index| SourceFile { path: path.clone(), filename: format!("{index}.png") }).collect();
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
+        let (sources, line) = line.strip_prefix("four ").map_or((&source[..], line.as_str()), |rest| (&four[..], rest));
         let (format, options) = line.split_once(' ').unwrap();
         let conversion = Conversion::parse(format, Some(&serde_json::from_str(options).unwrap())).unwrap();
         let started = Instant::now();
-        let done = runtime.block_on(media.convert(&conversion, &source, &CancellationToken::new())).remove(0);
+        let done = runtime.block_on(media.convert(&conversion, sources, &CancellationToken::new()));
         let took = started.elapsed().as_secs_f64() * 1000.0;
-        let Converted::File { path, .. } = done else { panic!("{done:?}") };
-        println!("{took} {}", std::fs::metadata(&path).unwrap().len());
-        std::fs::remove_file(path).unwrap();
+        let mut size = 0;
+        for converted in done {
+            let Converted::File { path, .. } = converted else { panic!("{converted:?}") };
+            size = std::fs::metadata(&path).unwrap().len();
+            std::fs::remove_file(path).unwrap();
+        }
+        println!("{took} {size}");
     }
 }

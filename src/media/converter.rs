@@ -51,6 +51,8 @@ pub enum Converted {
 pub struct Media {
     ffmpeg: Ffmpeg,
     cores: Arc<Semaphore>,
+    /// Apart from `cores`, so that a long video does not keep the pictures of other prompts waiting.
+    videos: Arc<Semaphore>,
 }
 
 /// What is to be done with some of the sources.
@@ -69,10 +71,10 @@ enum Work {
 }
 
 impl Media {
-    /// A converter that allows one conversion per core at a time.
+    /// A converter that allows one image codec, and one ffmpeg, per core at a time.
     pub fn new(config: &MediaConfig) -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
-        Self { ffmpeg: Ffmpeg::new(config), cores: Arc::new(Semaphore::new(cores)) }
+        Self { ffmpeg: Ffmpeg::new(config), cores: Arc::new(Semaphore::new(cores)), videos: Arc::new(Semaphore::new(cores)) }
     }
 
     /// Whether this conversion can be done here (ffmpeg, or the encoder in it, may be missing).
@@ -116,10 +118,11 @@ impl Media {
 
     async fn run(&self, work: Work, conversion: &Conversion, paths: Vec<PathBuf>, cancel: &CancellationToken) -> Result<PathBuf, String> {
         let cancelled = || "it was cancelled".to_owned();
+        let turns = if conversion.needs_ffmpeg() { &self.videos } else { &self.cores };
         let permit = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(cancelled()),
-            permit = Arc::clone(&self.cores).acquire_owned() => permit.map_err(|_| cancelled())?,
+            permit = Arc::clone(turns).acquire_owned() => permit.map_err(|_| cancelled())?,
         };
         let Some(first) = paths.first().cloned() else { return Err("there is no file".to_owned()) };
         let pending = PendingFile::beside(&first, &conversion.format);
@@ -190,7 +193,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + 
     tokio::task::spawn_blocking(work).await.map_err(|_| "the codec crashed".to_owned())?
 }
 
-/// What this conversion does with a file. One that cannot be read goes to the codec, which says why.
+/// What this conversion does with a file. One that cannot be read passes; whoever delivers it will say why.
 async fn work_for(conversion: &Conversion, source: &SourceFile) -> Work {
     let path = source.path.clone();
     let video = matches!(conversion.target, Target::Video(_));

@@ -1,11 +1,11 @@
 //! Files into other files: image codecs, ffmpeg, archives, recognising types. Knows nothing of prompts.
 //!
-//! - [`options`]: what a client may ask for, checked before anything runs
-//! - [`converter`]: which file gets which treatment, how many at once
-//! - [`image`]: the codecs, pure functions for blocking threads
-//! - [`ffmpeg`]: video and sound by the command
-//! - [`archive`]: packing outputs, unpacking inputs
-//! - [`recognise`]: what a file is by its first bytes
+//! - `options`: what a client may ask for, checked before anything runs
+//! - `converter`: which file gets which treatment, how many at once
+//! - `image`: the codecs, pure functions for blocking threads
+//! - `ffmpeg`: video and sound by the command
+//! - `archive`: packing outputs, unpacking inputs
+//! - `recognise`: what a file is by its first bytes
 
 mod archive;
 mod converter;

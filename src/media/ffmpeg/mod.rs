@@ -24,7 +24,7 @@ const REMEMBER_PRESENT: Duration = Duration::from_secs(60);
 /// How long "there is none" counts: short, because somebody may be installing it.
 const REMEMBER_MISSING: Duration = Duration::from_secs(2);
 /// How long listing the encoders may take before it is given up.
-const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+const LIST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What was found out about the command.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use ::image::metadata::{LoopCount, Orientation};
 use ::image::{AnimationDecoder, DynamicImage, Frames, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::colour;
+use super::webp_frames::WebpFrames;
 
 /// More than this for one picture is refused: 16k x 16k RGBA.
 const MAX_BYTES: u64 = 1 << 30;
@@ -116,7 +117,19 @@ pub(in crate::media) fn picture(path: &Path) -> Result<Picture, String> {
 /// The same with all the bits it has, for PNG.
 pub(super) fn picture_at_full_depth(path: &Path) -> Result<DynamicImage, String> {
     let broken = |e: ::image::ImageError| format!("the image could not be decoded ({e})");
-    let mut decoder = reader(path)?.into_decoder().map_err(broken)?;
+    let reader = reader(path)?;
+    if reader.format() == Some(ImageFormat::WebP)
+        && let Some(mut animation) = frames(path)?
+        && let Some(first) = animation.next_frame()?
+    {
+        return Ok(first.picture.image);
+    }
+    let mut decoder = reader.into_decoder().map_err(broken)?;
+    // The limits above are for the decoder's own memory; a header of a few bytes may still announce any size.
+    if decoder.total_bytes() > MAX_BYTES {
+        let (width, height) = decoder.dimensions();
+        return Err(format!("the image could not be decoded ({width}x{height} pixels are too many)"));
+    }
     let profile = decoder.icc_profile().ok().flatten();
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
@@ -138,10 +151,7 @@ pub(in crate::media) struct FrameSource {
 
 impl FrameSource {
     fn new<D: AnimationDecoder<'static>>(decoder: D, profile: Option<Vec<u8>>, orientation: Orientation) -> Self {
-        let loops = match decoder.loop_count() {
-            LoopCount::Infinite => 0,
-            LoopCount::Finite(times) => times.get(),
-        };
+        let loops = times(decoder.loop_count());
         Self { frames: decoder.into_frames(), profile, orientation, loops }
     }
 
@@ -180,11 +190,15 @@ pub(in crate::media) fn frames(path: &Path) -> Result<Option<FrameSource>, Strin
             if !decoder.has_animation() {
                 return Ok(None);
             }
-            decoder.set_limits(limits()).map_err(broken)?;
-            // A frame that covers a part of the canvas is composed on nothing, not on the file's background colour.
-            decoder.set_background_color(::image::Rgba([0, 0, 0, 0])).map_err(broken)?;
+            let (width, height) = decoder.dimensions();
+            if u64::from(width) * u64::from(height) * 4 > MAX_BYTES {
+                return Err(format!("the image could not be decoded ({width}x{height} pixels are too many)"));
+            }
             let (profile, orientation) = colours(&mut decoder);
-            Ok(Some(FrameSource::new(decoder, profile, orientation)))
+            let loops = times(decoder.loop_count());
+            let file = std::fs::read(path).map_err(|e| format!("the file could not be read ({e})"))?;
+            let frames = WebpFrames::new(file).ok_or("the image could not be decoded (it is damaged)")?;
+            Ok(Some(FrameSource { frames: Frames::new(Box::new(frames)), profile, orientation, loops }))
         }
         Some(ImageFormat::Gif) => {
             let mut decoder = GifDecoder::new(input).map_err(broken)?;
@@ -192,6 +206,14 @@ pub(in crate::media) fn frames(path: &Path) -> Result<Option<FrameSource>, Strin
             Ok(Some(FrameSource::new(decoder, None, Orientation::NoTransforms)))
         }
         _ => Ok(None),
+    }
+}
+
+/// How often an animation is shown; 0 is for ever.
+fn times(count: LoopCount) -> u32 {
+    match count {
+        LoopCount::Infinite => 0,
+        LoopCount::Finite(times) => times.get(),
     }
 }
 

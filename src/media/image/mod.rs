@@ -9,6 +9,7 @@ mod jpeg;
 mod metadata;
 mod png;
 mod webp;
+mod webp_frames;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

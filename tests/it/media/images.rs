@@ -128,6 +128,20 @@ async fn names_get_the_format_and_other_kinds_pass() {
 }
 
 #[tokio::test]
+async fn a_picture_that_announces_too_many_pixels_is_refused() {
+    let (folder, path) = photo_file(16, 16);
+    let bomb = folder.path().join("bomb.png");
+    let make = "import sys, zlib, struct\nd = b'IHDR' + struct.pack('>IIBBBBB', 60000, 60000, 8, 2, 0, 0, 0)\n\
+                c = lambda d: struct.pack('>I', len(d) - 4) + d + struct.pack('>I', zlib.crc32(d))\n\
+                open(sys.argv[1], 'wb').write(b'\\x89PNG\\r\\n\\x1a\\n' + c(d) + c(b'IDAT' + zlib.compress(bytes(1000))) + c(b'IEND'))\nprint(0)";
+    python(make, &[&bomb]);
+    for format in ["jpeg", "webp", "png", "mp4"] {
+        let done = convert_all(&[bomb.clone(), path.clone()], format, none()).await;
+        assert!(matches!(&done[0], Converted::Failed(0, why) if why.contains("too many")), "{format}: {done:?}");
+    }
+}
+
+#[tokio::test]
 async fn cancelling_leaves_nothing() {
     let (folder, path) = photo_file(64, 64);
     let cancel = CancellationToken::new();

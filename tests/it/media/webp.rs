@@ -78,8 +78,22 @@ async fn alpha_is_kept_at_its_own_quality() {
 }
 
 #[tokio::test]
-async fn sizes_and_pixels_are_those_of_sharp() {
-    let (folder, path) = photo_file(333, 217);
+async fn the_bytes_are_those_of_sharp() {
+    let (folder, opaque) = photo_file(333, 217);
+    let alpha = folder.path().join("alpha.png");
+    let picture = photo(120, 90);
+    RgbaImage::from_fn(120, 90, |x, y| {
+        let [r, g, b] = picture.get_pixel(x, y).0;
+        Rgba([r, g, b, if x < 30 { 0 } else { (x * 2) as u8 }])
+    })
+    .save(&alpha)
+    .unwrap();
+    for path in [opaque, alpha] {
+        compare(&folder, &path).await;
+    }
+}
+
+async fn compare(folder: &tempfile::TempDir, path: &std::path::Path) {
     for options in [
         json!({}),
         json!({"quality": 30, "effort": 6}),
@@ -88,12 +102,15 @@ async fn sizes_and_pixels_are_those_of_sharp() {
         json!({"smartSubsample": true}),
         json!({"preset": "text"}),
         json!({"effort": 0}),
+        json!({"alphaQuality": 30}),
     ] {
         let theirs = folder.path().join("sharp.webp");
-        sharp(&format!("await sharp(a).webp({options}).toFile(b)"), &[&path, &theirs]);
-        let (ours, theirs) = (bytes(&path, "webp", options.clone()).await, std::fs::read(&theirs).unwrap());
+        sharp(&format!("await sharp(a).webp({options}).toFile(b)"), &[path, &theirs]);
+        let (ours, theirs) = (bytes(path, "webp", options.clone()).await, std::fs::read(&theirs).unwrap());
+        // Near-lossless streams differ in a few bytes between builds of libwebp; everything else is equal.
         let ratio = ours.len() as f64 / theirs.len() as f64;
-        assert!((0.95..=1.05).contains(&ratio), "{options}: {} bytes of ours, {} of sharp's", ours.len(), theirs.len());
+        let equal = ours == theirs || (options.get("nearLossless").is_some() && (0.99..=1.01).contains(&ratio));
+        assert!(equal, "{path:?} {options}: {} bytes of ours, {} of sharp's", ours.len(), theirs.len());
     }
 }
 
