@@ -3,18 +3,36 @@
 //! Every part that talks to the outside takes an [`Outbound`] and picks the client by *who chose the URL*: a client of ours
 //! ([`Outbound::guarded`]), the operator ([`Outbound::operator`]), or nobody, because it is ComfyUI ([`Outbound::comfyui`]).
 
+mod guard;
+#[cfg(target_feature = "crt-static")]
+mod nss;
+mod proxy;
 pub mod redirect;
+pub mod resolver;
+pub mod retry;
+pub mod tls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+pub use guard::is_public;
+pub use resolver::{AwsResolver, NameError, resolve};
 use url::Url;
 
 use crate::config::StorageConfig;
+use guard::Guard;
+use proxy::Proxies;
+use resolver::GuardedResolver;
 
 /// A URL that may not be reached, in a sentence that names the variables which would allow it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
+
+/// A peer that does not take a connection within this time is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that sends nothing for so long, in the middle of an answer or before it, has stalled.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The shared clients. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -24,8 +42,13 @@ pub struct Outbound {
 
 #[derive(Debug)]
 struct Clients {
+    guard: Arc<Guard>,
+    proxies: Arc<Proxies>,
+    tls: rustls::ClientConfig,
     guarded: reqwest::Client,
     operator: reqwest::Client,
+    guarded_sending: reqwest::Client,
+    operator_sending: reqwest::Client,
     comfyui: reqwest::Client,
 }
 
@@ -35,9 +58,16 @@ impl Outbound {
     /// # Errors
     /// When TLS or a proxy cannot be set up.
     pub fn new(config: &StorageConfig) -> Result<Self, String> {
-        let _ = config;
-        let client = || reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().map_err(|error| error.to_string());
-        Ok(Self { inner: Arc::new(Clients { guarded: client()?, operator: client()?, comfyui: client()? }) })
+        let tls = tls::client_config(None)?;
+        let proxies = Arc::new(Proxies::new(&config.proxy));
+        let guard = Arc::new(Guard::new(&config.guard, proxies.hosts()));
+        let build = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| crate::error::chain(&error));
+        let guarded = build(outward(&tls, Some(&guard), &proxies).read_timeout(READ_TIMEOUT))?;
+        let operator = build(outward(&tls, None, &proxies).read_timeout(READ_TIMEOUT))?;
+        let guarded_sending = build(outward(&tls, Some(&guard), &proxies))?;
+        let operator_sending = build(outward(&tls, None, &proxies))?;
+        let comfyui = build(base(&tls).dns_resolver(Arc::new(GuardedResolver(None))))?;
+        Ok(Self { inner: Arc::new(Clients { guard, proxies, tls, guarded, operator, guarded_sending, operator_sending, comfyui }) })
     }
 
     /// For URLs that came from a client: private addresses are refused at connection time. Never follows redirects by itself.
@@ -50,9 +80,27 @@ impl Outbound {
         &self.inner.operator
     }
 
+    /// [`Outbound::guarded`] and [`Outbound::operator`] for requests with large bodies. reqwest's read timeout runs from the
+    /// beginning of a request until its answer, so that with it no upload could take longer than a minute. The caller watches over
+    /// the upload's progress instead.
+    pub fn sending(&self, guarded: bool) -> &reqwest::Client {
+        if guarded { &self.inner.guarded_sending } else { &self.inner.operator_sending }
+    }
+
     /// For ComfyUI: no proxy, no guard, no TLS.
     pub fn comfyui(&self) -> &reqwest::Client {
         &self.inner.comfyui
+    }
+
+    /// The shared TLS configuration, for clients that are not reqwest's. For one more CA file see [`tls::client_config`].
+    pub fn tls(&self) -> &rustls::ClientConfig {
+        &self.inner.tls
+    }
+
+    /// The shared resolver for the AWS SDK; guarded for an endpoint that a request named. Literal addresses do not come by here:
+    /// [`Outbound::check`] the endpoint first.
+    pub fn aws_resolver(&self, guarded: bool) -> AwsResolver {
+        AwsResolver { guard: guarded.then(|| Arc::clone(&self.inner.guard)) }
     }
 
     /// Checks a URL from a client before anything runs: scheme, host, and the addresses it resolves to now.
@@ -61,12 +109,68 @@ impl Outbound {
     /// # Errors
     /// When it may not be reached.
     pub async fn check(&self, url: &Url) -> Result<(), Refused> {
-        let _ = url;
-        Ok(())
+        let guard = &self.inner.guard;
+        guard.check_literal(url)?;
+        if guard.trusts(url) {
+            return Ok(());
+        }
+        if let Some(name) = guard.detour(url) {
+            return Err(guard::refusal_in_name(&name).unwrap_or(Refused(name)));
+        }
+        let Some(host) = url.host_str() else { return Ok(()) };
+        match resolve(host).await {
+            Ok(addresses) => guard.admit(host, addresses).map(drop),
+            Err(_) => Ok(()),
+        }
     }
+
+    /// Checks what the connection itself cannot: behind a proxy it is the proxy that resolves and connects.
+    async fn check_hop(&self, url: &Url) -> Result<(), Refused> {
+        if self.inner.proxies.of(url).is_some() { self.check(url).await } else { self.inner.guard.check_literal(url) }
+    }
+}
+
+fn base(tls: &rustls::ClientConfig) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        // Storage wants the bytes as they are stored.
+        .no_gzip()
+        // Parallel ranges are to be parallel connections.
+        .http1_only()
+        .no_proxy()
+        .referer(false)
+        .tls_backend_preconfigured(tls.clone())
+        .connect_timeout(CONNECT_TIMEOUT)
+}
+
+fn outward(tls: &rustls::ClientConfig, guard: Option<&Arc<Guard>>, proxies: &Arc<Proxies>) -> reqwest::ClientBuilder {
+    let (of_route, proxies) = (guard.cloned(), Arc::clone(proxies));
+    let route = move |url: &Url| {
+        if let Some(name) = of_route.as_ref().and_then(|guard| guard.detour(url)) {
+            return Some(format!("http://{name}"));
+        }
+        proxies.of(url).map(|proxy| proxy.expose().to_owned())
+    };
+    base(tls)
+        .user_agent(concat!("comfyui-api/", env!("CARGO_PKG_VERSION")))
+        .dns_resolver(Arc::new(GuardedResolver(guard.cloned())))
+        .proxy(reqwest::Proxy::custom(route))
+}
+
+/// The first cause of a kind in the chain of an error.
+pub(crate) fn cause<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+/// Whether a request failed because the guard refused its address.
+pub fn refusal_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Refused> {
+    cause(error)
 }
 
 /// Installs the process's one TLS provider. The first line of `main`; harmless when repeated.
 pub fn install_crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,11 @@
-//! Following redirects by our own rules: credentials stay at the origin they were given for, https never becomes http.
+//! Following redirects by our own rules: credentials stay at the origin they were given for, https never becomes http, and every hop
+//! passes the address guard (literal addresses and names alike, see [`super::guard`]).
 
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use reqwest::{Client, Response};
 use url::Url;
+
+use super::{Outbound, Refused};
 
 /// As browsers do.
 const MAX_REDIRECTS: usize = 10;
@@ -13,6 +16,9 @@ pub enum FollowError {
     /// The network, or the address guard.
     #[error(transparent)]
     Request(#[from] reqwest::Error),
+    /// A hop may not be reached.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// The redirects themselves are at fault.
     #[error("{0}")]
     Redirect(String),
@@ -24,13 +30,39 @@ pub enum FollowError {
 /// # Errors
 /// When a hop cannot be reached, leads from https to http, or there are too many.
 pub async fn send(client: &Client, method: Method, url: &Url, open: &HeaderMap, private: &HeaderMap) -> Result<(Response, Url), FollowError> {
+    follow(client, None, method, url, open, private).await
+}
+
+/// [`send`] with the guarded client, for a URL that came from a client of ours. Behind a proxy, where the connection is not ours to
+/// check, every hop is resolved and checked beforehand.
+///
+/// # Errors
+/// As [`send`], and when a hop may not be reached.
+pub async fn send_guarded(outbound: &Outbound, method: Method, url: &Url, open: &HeaderMap, private: &HeaderMap) -> Result<(Response, Url), FollowError> {
+    follow(outbound.guarded(), Some(outbound), method, url, open, private).await
+}
+
+async fn follow(
+    client: &Client,
+    guard: Option<&Outbound>,
+    method: Method,
+    url: &Url,
+    open: &HeaderMap,
+    private: &HeaderMap,
+) -> Result<(Response, Url), FollowError> {
     let mut at = url.clone();
+    // Once away, credentials do not come back: the way home was chosen by somebody else.
+    let mut home = true;
     for _ in 0..=MAX_REDIRECTS {
+        if let Some(outbound) = guard {
+            outbound.check_hop(&at).await?;
+        }
+        home = home && at.origin() == url.origin();
         let mut request = client.request(method.clone(), at.clone()).headers(open.clone());
-        if at.origin() == url.origin() {
+        if home {
             request = request.headers(private.clone());
         }
-        let response = request.send().await?;
+        let response = request.send().await.map_err(reqwest::Error::without_url)?;
         let Some(next) = next_hop(&at, &response)? else { return Ok((response, at)) };
         at = next;
     }
@@ -43,7 +75,8 @@ fn next_hop(at: &Url, response: &Response) -> Result<Option<Url>, FollowError> {
         return Ok(None);
     }
     let Some(location) = response.headers().get(header::LOCATION) else { return Ok(None) };
-    let next = location.to_str().ok().and_then(|location| at.join(location).ok());
+    // Some servers send raw UTF-8; the URL parser encodes it.
+    let next = std::str::from_utf8(location.as_bytes()).ok().and_then(|location| at.join(location).ok());
     let Some(mut next) = next else { return Err(FollowError::Redirect("a redirect to something that is not a URL".to_owned())) };
     if !matches!(next.scheme(), "http" | "https") {
         return Err(FollowError::Redirect(format!("a redirect to {}://, which is not followed", next.scheme())));

@@ -60,3 +60,82 @@ pub struct Credential {
     /// What to present.
     pub auth: Auth,
 }
+
+/// The credentials for a URL: those of the first pattern that matches.
+pub(super) fn choose(credentials: &[Credential], url: &str) -> Option<Auth> {
+    credentials.iter().find(|credential| matches_pattern(&credential.url_pattern, url)).map(|credential| credential.auth.clone())
+}
+
+/// Whether the whole URL matches. Takes time in proportion to the lengths multiplied, whatever the pattern: it comes from a client.
+pub fn matches_pattern(pattern: &str, url: &str) -> bool {
+    enum Step {
+        One(char),
+        Any,
+        WithinSegment,
+        Anything,
+    }
+    let mut steps = Vec::new();
+    let mut chars = pattern.chars().peekable();
+    while let Some(char) = chars.next() {
+        steps.push(match char {
+            '*' if chars.next_if_eq(&'*').is_some() => Step::Anything,
+            '*' => Step::WithinSegment,
+            '?' => Step::Any,
+            other => Step::One(other),
+        });
+    }
+    // reached[n]: the URL so far can be the first n steps.
+    let mut reached = vec![false; steps.len() + 1];
+    reached[0] = true;
+    let spread = |reached: &mut [bool]| {
+        for (n, step) in steps.iter().enumerate() {
+            if reached[n] && matches!(step, Step::WithinSegment | Step::Anything) {
+                reached[n + 1] = true;
+            }
+        }
+    };
+    spread(&mut reached);
+    for char in url.chars() {
+        let mut next = vec![false; steps.len() + 1];
+        for (n, step) in steps.iter().enumerate().filter(|(n, _)| reached[*n]) {
+            match step {
+                Step::One(wanted) => next[n + 1] |= *wanted == char,
+                Step::Any => next[n + 1] = true,
+                Step::WithinSegment => next[n] |= char != '/',
+                Step::Anything => next[n] = true,
+            }
+        }
+        spread(&mut next);
+        reached = next;
+    }
+    reached.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_the_whole_url() {
+        for (pattern, url, matches) in [
+            ("https://h/a", "https://h/a", true),
+            ("https://h/a", "https://h/ab", false),
+            ("https://h/*", "https://h/a.bin", true),
+            ("https://h/*", "https://h/d/a.bin", false),
+            ("https://h/*", "https://h/", true),
+            ("https://h/**", "https://h/d/a.bin?x=1", true),
+            ("https://*.h/**", "https://evil/x.h/y", false),
+            ("https://h/?.bin", "https://h/a.bin", true),
+            ("https://h/?.bin", "https://h/.bin", false),
+            ("https://h/?.bin", "https://h/ab.bin", false),
+            ("**", "s3://anything/at/all", true),
+            ("https://h/***x", "https://h/a/b/x", true),
+            ("", "", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(matches_pattern(pattern, url), matches, "{pattern} {url}");
+        }
+        let long = "a".repeat(5000);
+        assert!(!matches_pattern(&"*a".repeat(200), &format!("{long}b")));
+    }
+}

@@ -4,19 +4,38 @@
 
 pub mod azure;
 pub mod backend;
+mod backends;
+mod cache;
 mod cloud;
 mod credentials;
+mod download;
+mod fetch;
+mod git;
+mod http;
 pub mod huggingface;
+mod names;
+mod place;
 pub mod s3;
+mod tuning;
+mod upload;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use credentials::{Auth, Credential};
+pub use names::check_file_name;
+pub use place::model_name;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+pub use tuning::Tuning;
+use url::Url;
 
+use self::backend::Backend;
+use self::cache::Cache;
+use self::download::Flights;
+use self::upload::Uploads;
 use crate::config::StorageConfig;
 use crate::events::Events;
 use crate::net::Outbound;
@@ -182,14 +201,42 @@ pub struct Uploaded {
 /// Downloads, uploads, cache. Cheap to clone.
 #[derive(Clone)]
 pub struct Storage {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: StorageConfig,
+    tuning: Tuning,
+    outbound: Outbound,
+    events: Events,
+    backends: Vec<Arc<dyn Backend>>,
+    cache: Arc<Cache>,
+    flights: Flights,
+    /// `MAX_CONCURRENT_DOWNLOADS`.
+    download_slots: Semaphore,
+    uploads: Uploads,
 }
 
 impl Storage {
     /// Sets up the backends; touches neither network nor disk.
     pub fn new(config: &StorageConfig, outbound: Outbound, events: Events) -> Self {
-        let _ = (config, outbound, events);
-        Self { _inner: Arc::new(()) }
+        Self::with_tuning(config, outbound, events, Tuning::default())
+    }
+
+    /// [`Storage::new`] with other sizes and times: for tests and benchmarks.
+    pub fn with_tuning(config: &StorageConfig, outbound: Outbound, events: Events, tuning: Tuning) -> Self {
+        let inner = Inner {
+            backends: backends::all(config, &outbound),
+            cache: Arc::new(Cache::new(&config.cache, events.clone())),
+            flights: Flights::default(),
+            download_slots: Semaphore::new(config.max_concurrent_downloads),
+            uploads: Uploads::new(config.max_concurrent_uploads),
+            config: config.clone(),
+            tuning,
+            outbound,
+            events,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Makes the cache directory, removes old partial files, reads what is there, evicts down to the limit.
@@ -197,7 +244,12 @@ impl Storage {
     /// # Errors
     /// When the directory cannot be used.
     pub async fn prepare(&self) -> Result<(), StorageError> {
-        Ok(())
+        let cache = Arc::clone(&self.inner.cache);
+        let prepared = tokio::task::spawn_blocking(move || cache.prepare()).await.map_err(std::io::Error::other).and_then(|prepared| prepared);
+        prepared.map_err(|error| {
+            let dir = self.inner.config.cache.dir.display();
+            StorageError::new(ErrorKind::Failed, format!("the cache directory {dir} cannot be used: {error}. Set CACHE_DIR to a directory that can be written"))
+        })
     }
 
     /// Whether a text is a URL that [`Storage::fetch`] takes.
@@ -210,7 +262,7 @@ impl Storage {
     /// # Errors
     /// When it cannot be had.
     pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, StorageError> {
-        Err(StorageError::new(ErrorKind::Failed, format!("{fetch:?}: not built yet")))
+        fetch::fetch(&self.inner, fetch).await
     }
 
     /// Makes a fetched file visible as `folder/name` by a symlink, replacing a link to something else atomically. A regular
@@ -219,8 +271,7 @@ impl Storage {
     /// # Errors
     /// When the link cannot be made.
     pub async fn place_model(&self, fetched: &Fetched, folder: &Path, name: &str) -> Result<Option<String>, StorageError> {
-        let _ = (fetched, folder, name);
-        Ok(None)
+        place::model(&self.inner.cache, fetched, folder, name).await
     }
 
     /// Makes a fetched file available at `destination` by hard link, else reflink, else copy; parents are made.
@@ -228,8 +279,7 @@ impl Storage {
     /// # Errors
     /// When it cannot be written.
     pub async fn place_input(&self, fetched: &Fetched, destination: &Path) -> Result<(), StorageError> {
-        let _ = (fetched, destination);
-        Ok(())
+        place::input(fetched, destination).await
     }
 
     /// Clones a git repository into `destination`, or updates the clone that is there.
@@ -237,8 +287,7 @@ impl Storage {
     /// # Errors
     /// With git's last lines when it fails.
     pub async fn clone_repository(&self, url: &str, destination: &Path, cancel: &CancellationToken) -> Result<(), StorageError> {
-        let _ = (url, destination, cancel);
-        Ok(())
+        git::clone(&self.inner.outbound, &self.inner.config.proxy, url, destination, cancel).await
     }
 
     /// Checks, before anything runs, that a target is well-formed, configured, reachable by rule, and able to sign if asked.
@@ -246,8 +295,7 @@ impl Storage {
     /// # Errors
     /// A sentence that says which variables to set.
     pub async fn check_target(&self, target: &Target, signed: bool) -> Result<(), StorageError> {
-        let _ = (target, signed);
-        Ok(())
+        self.inner.backend_for(target)?.check(target, signed).await
     }
 
     /// Uploads the files of one prompt, in parallel, all or nothing. Results are in the order of `files`.
@@ -262,16 +310,18 @@ impl Storage {
         progress: Option<Progress>,
         cancel: &CancellationToken,
     ) -> Result<Vec<Uploaded>, StorageError> {
-        let _ = (target, files, signed, progress, cancel);
-        Err(StorageError::new(ErrorKind::Failed, "not built yet"))
+        upload::upload(&self.inner, target, files, signed, progress, cancel).await
     }
 }
 
-/// Checks a name that a client chose for a model: one file name or a relative path inside the folder (http-api.md). Returns it
-/// normalised.
-///
-/// # Errors
-/// A sentence that says what is wrong with it.
-pub fn check_file_name(name: &str) -> Result<String, StorageError> {
-    Ok(name.to_owned())
+impl Inner {
+    /// The first backend in the list that claims a URL.
+    fn backend_of(&self, url: &Url) -> Option<&Arc<dyn Backend>> {
+        self.backends.iter().find(|backend| backend.claims(url))
+    }
+
+    fn backend_for(&self, target: &Target) -> Result<&Arc<dyn Backend>, StorageError> {
+        let found = self.backends.iter().find(|backend| backend.takes(target));
+        found.ok_or_else(|| StorageError::new(ErrorKind::Invalid, "there is no backend for this upload target"))
+    }
 }

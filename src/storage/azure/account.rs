@@ -113,7 +113,7 @@ impl Account {
     pub fn client(&self, outbound: &Outbound) -> BlobServiceClient {
         // A SAS that cannot be read makes requests without one, which the service then refuses with 401.
         let credentials = self.credentials().unwrap_or_else(|_| StorageCredentials::anonymous());
-        service(&self.name, &self.endpoint, credentials, Transport::new(outbound.operator(), HeaderMap::new()))
+        service(&self.name, &self.endpoint, credentials, Transport::new(outbound.sending(false), HeaderMap::new()))
     }
 
     /// A GET URL for a blob that is valid for `expiry` from now.
@@ -174,9 +174,7 @@ pub fn client_for(location: &Location, auth: Option<&Auth>, account: Option<&Acc
 fn service(account: &str, endpoint: &Url, credentials: StorageCredentials, transport: Transport) -> BlobServiceClient {
     let uri = endpoint.as_str().trim_end_matches('/').to_owned();
     ClientBuilder::with_location(CloudLocation::Custom { account: account.to_owned(), uri }, credentials)
-        .transport(azure_core::TransportOptions::new(Arc::new(transport)))
-        // The engine retries, with its own classifier and backoff.
-        .retry(azure_core::RetryOptions::none())
+        .client_options(transport.into_options())
         .blob_service_client()
 }
 

@@ -3,4 +3,6 @@
 pub mod azurite;
 pub mod hub;
 pub mod moto;
+pub mod origin;
 pub mod peer_process;
+pub mod storage;

@@ -1,0 +1,109 @@
+//! `<name>.meta` beside a cached file: what the Node server writes there, and a little more.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::naming::META;
+
+/// The description of a cached file. Its modification time is the record of use: our own, cheap, and there after a restart.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::storage) struct Sidecar {
+    /// The download needed credentials.
+    #[serde(default)]
+    pub auth_required: bool,
+    /// Without userinfo, signatures or tokens.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// RFC 3339.
+    #[serde(default)]
+    pub cached_at: Option<String>,
+    /// Strong validator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Lower-case hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The file's name at the origin, when the URL does not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin_name: Option<String>,
+}
+
+/// What a look for a description finds.
+pub(in crate::storage) enum Found {
+    /// A description.
+    Sidecar(Box<Sidecar>),
+    /// None, as beside files of old Node servers.
+    Nothing,
+    /// One that cannot be read: whether the file is protected is unknown, so it is not used.
+    Broken,
+}
+
+/// Where the description of a file is.
+pub(in crate::storage) fn path_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(META);
+    name.into()
+}
+
+impl Sidecar {
+    pub fn read(file: &Path) -> Found {
+        match std::fs::read(path_of(file)) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_or(Found::Broken, |sidecar| Found::Sidecar(Box::new(sidecar))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Found::Nothing,
+            Err(_) => Found::Broken,
+        }
+    }
+
+    /// Writes it so that it is there whole or not at all, whatever happens meanwhile.
+    pub fn write(&self, file: &Path) -> std::io::Result<()> {
+        let path = path_of(file);
+        // Unique, so that two processes on one directory do not mix their bytes; cleaned up with the partial files if left behind.
+        let temporary = path.with_extension(format!("meta.{}.partial", uuid::Uuid::new_v4().simple()));
+        let result = (|| {
+            let mut out = std::fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+            out.write_all(serde_json::to_string(self)?.as_bytes())?;
+            out.sync_all()?;
+            std::fs::rename(&temporary, &path)
+        })();
+        if result.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+        result
+    }
+}
+
+/// Records that a file is used now. A file without description gets one, dated by the file itself.
+pub(in crate::storage) fn mark_used(file: &Path, url: &str, size: u64) -> std::io::Result<()> {
+    let touched = std::fs::OpenOptions::new().write(true).open(path_of(file)).and_then(|meta| meta.set_modified(SystemTime::now()));
+    match touched {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let modified = file.metadata()?.modified().unwrap_or_else(|_| SystemTime::now());
+            let sidecar = Sidecar {
+                auth_required: false,
+                url: Some(url.to_owned()),
+                cached_at: rfc3339(modified),
+                etag: None,
+                size: Some(size),
+                sha256: None,
+                origin_name: None,
+            };
+            sidecar.write(file)
+        }
+        other => other,
+    }
+}
+
+/// A moment as RFC 3339, seconds exact to the millisecond at most.
+pub(in crate::storage) fn rfc3339(at: SystemTime) -> Option<String> {
+    let at = OffsetDateTime::from(at);
+    at.replace_millisecond(at.millisecond()).ok()?.format(&Rfc3339).ok()
+}

@@ -1,0 +1,153 @@
+//! One download per URL, however many want it; everyone may leave, and the last one out stops it.
+
+mod meter;
+mod partial;
+mod ranges;
+mod run;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::cache::Entry;
+use super::{Auth, ErrorKind, Progress, StorageError};
+pub(super) use meter::Meter;
+pub(super) use run::{Download, run};
+
+/// The downloads in flight, by URL.
+#[derive(Default)]
+pub(super) struct Flights {
+    flying: Mutex<HashMap<String, Arc<Flight>>>,
+}
+
+/// One download in flight.
+pub(super) struct Flight {
+    /// The credentials that it uses. Only who brings the same may have its result unasked.
+    auth: Option<Auth>,
+    result: watch::Sender<Option<Result<Entry, StorageError>>>,
+    waiters: Mutex<Waiters>,
+    pub stop: CancellationToken,
+    pub meter: Arc<Meter>,
+}
+
+#[derive(Default)]
+struct Waiters {
+    count: usize,
+    /// The last one has left: nobody may join any more.
+    closed: bool,
+}
+
+/// A place among those who wait. Leaving is dropping it.
+pub(super) struct Seat {
+    flight: Arc<Flight>,
+}
+
+/// What joining a flight gives.
+pub(super) enum Joined {
+    /// Nobody is downloading that URL: the caller must launch it.
+    First(Seat),
+    /// Somebody is, with the same credentials.
+    Waiting(Seat),
+    /// Somebody is, with other credentials: wait for the end, then look again.
+    Stranger(Arc<Flight>),
+}
+
+impl Flights {
+    pub fn join(&self, url: &str, auth: Option<&Auth>) -> Joined {
+        let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flying.get(url) {
+            if flight.auth.as_ref() != auth {
+                return Joined::Stranger(Arc::clone(flight));
+            }
+            let mut waiters = flight.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            if !waiters.closed {
+                waiters.count += 1;
+                drop(waiters);
+                return Joined::Waiting(Seat { flight: Arc::clone(flight) });
+            }
+        }
+        let flight = Arc::new(Flight {
+            auth: auth.cloned(),
+            result: watch::Sender::new(None),
+            waiters: Mutex::new(Waiters { count: 1, closed: false }),
+            stop: CancellationToken::new(),
+            meter: Arc::default(),
+        });
+        flying.insert(url.to_owned(), Arc::clone(&flight));
+        Joined::First(Seat { flight })
+    }
+
+    /// Ends a flight: later comers find its file in the cache, or try again.
+    pub fn land(&self, url: &str, flight: &Arc<Flight>, result: Result<Entry, StorageError>) {
+        let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
+        if flying.get(url).is_some_and(|known| Arc::ptr_eq(known, flight)) {
+            flying.remove(url);
+        }
+        drop(flying);
+        flight.result.send_replace(Some(result));
+    }
+}
+
+impl Flights {
+    /// [`Flights::land`] for a flight that ended without a result; does nothing to one that has landed.
+    pub fn crash(&self, url: &str, flight: &Arc<Flight>, reason: impl FnOnce() -> StorageError) {
+        if flight.result.borrow().is_none() {
+            self.land(url, flight, Err(reason()));
+        }
+    }
+}
+
+impl Flight {
+    /// Waits for the end, whatever it is.
+    pub async fn ended(&self) {
+        let _ = self.result.subscribe().wait_for(Option::is_some).await;
+    }
+}
+
+impl Seat {
+    pub fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// Waits for the result, telling how far it is from time to time.
+    pub async fn result(&self, progress: Option<&Progress>, interval: Duration) -> Result<Entry, StorageError> {
+        let mut result = self.flight.result.subscribe();
+        let waiting = async {
+            let ended = result.wait_for(Option::is_some).await;
+            ended.ok().and_then(|result| result.clone()).unwrap_or_else(|| Err(StorageError::new(ErrorKind::Transient, "the download was given up")))
+        };
+        let Some(progress) = progress else { return waiting.await };
+        let told = async {
+            loop {
+                tokio::time::sleep(interval).await;
+                let (done, total) = self.flight.meter.read();
+                if done > 0 {
+                    progress(done, total);
+                }
+            }
+        };
+        tokio::select! {
+            result = waiting => {
+                if let Ok(entry) = &result {
+                    progress(entry.size, Some(entry.size));
+                }
+                result
+            }
+            () = told => Err(StorageError::new(ErrorKind::Transient, "the download was given up")),
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut waiters = self.flight.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        waiters.count -= 1;
+        if waiters.count == 0 {
+            waiters.closed = true;
+            self.flight.stop.cancel();
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! HTTP(S): GET with ranges, PUT. The backend for every web URL that no other backend claims.
+
+mod answer;
+mod request;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use futures_util::StreamExt;
+use reqwest::Response;
+use tokio_util::io::ReaderStream;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::backend::{Backend, ByteRange, ObjectInfo, ObjectStream, Source};
+use super::{ErrorKind, Progress, StorageError, Target, UploadFile};
+use crate::config::{HttpAuthHeader, StorageConfig, public, public_url};
+use crate::net::redirect::{FollowError, send_guarded};
+use crate::net::{Outbound, retry};
+
+/// Bytes read from disk at a time for a PUT.
+const UPLOAD_BUFFER: usize = 256 * 1024;
+
+/// Any web server.
+pub(super) struct HttpBackend {
+    outbound: Outbound,
+    auth: Option<HttpAuthHeader>,
+}
+
+impl HttpBackend {
+    pub fn new(config: &StorageConfig, outbound: &Outbound) -> Self {
+        Self { outbound: outbound.clone(), auth: config.http_auth.clone() }
+    }
+
+    async fn send(&self, method: Method, source: &Source, range: Option<ByteRange>, if_match: Option<&str>) -> Result<(Response, Url), StorageError> {
+        let prepared = request::prepare(source, self.auth.as_ref())?;
+        let mut open = HeaderMap::new();
+        open.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        open.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(ByteRange { start, end }) = range {
+            let text = format!("bytes={start}-{}", end.map(|end| end.to_string()).unwrap_or_default());
+            open.extend(HeaderValue::from_str(&text).ok().map(|value| (header::RANGE, value)));
+            open.extend(if_match.and_then(|etag| HeaderValue::from_str(etag).ok()).map(|value| (header::IF_RANGE, value)));
+        }
+        send_guarded(&self.outbound, method, &prepared.url, &open, &prepared.private).await.map_err(|error| follow_error(&error, &source.url))
+    }
+
+    fn put_url(target: &Target, filename: &str) -> Result<Url, StorageError> {
+        let Target::Http { url_prefix } = target else { return Err(StorageError::new(ErrorKind::Invalid, "not an HTTP target")) };
+        let text = join(url_prefix, filename);
+        match Url::parse(&text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+            _ => Err(StorageError::new(ErrorKind::Invalid, format!("{} is not an http or https URL to upload to", public_url(url_prefix)))),
+        }
+    }
+}
+
+fn join(url_prefix: &str, filename: &str) -> String {
+    format!("{}/{}", url_prefix.trim_end_matches('/'), request::encode_path(filename))
+}
+
+#[async_trait]
+impl Backend for HttpBackend {
+    fn name(&self) -> &'static str {
+        "http"
+    }
+
+    fn claims(&self, url: &Url) -> bool {
+        matches!(url.scheme(), "http" | "https")
+    }
+
+    fn takes(&self, target: &Target) -> bool {
+        matches!(target, Target::Http { .. })
+    }
+
+    async fn head(&self, source: &Source) -> Result<ObjectInfo, StorageError> {
+        let (response, at) = self.send(Method::HEAD, source, None, None).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(answer::info(&response, &at, &source.url));
+        }
+        // Some servers refuse HEAD, and signatures are often for GET alone: then one byte tells as much.
+        let refused = status.is_client_error() && status != StatusCode::UNAUTHORIZED && !retry::is_transient_status(status);
+        if !refused && status != StatusCode::NOT_IMPLEMENTED {
+            return Err(answer::status_error(&response, &source.url));
+        }
+        let (response, at) = self.send(Method::GET, source, Some(ByteRange { start: 0, end: Some(0) }), None).await?;
+        // An empty file has no first byte: 416 comes from one who was let in.
+        if response.status().is_success() || response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Ok(answer::info(&response, &at, &source.url));
+        }
+        Err(answer::status_error(&response, &source.url))
+    }
+
+    async fn open(&self, source: &Source, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError> {
+        let (response, at) = self.send(Method::GET, source, range, if_match).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(answer::status_error(&response, &source.url));
+        }
+        if status == StatusCode::NO_CONTENT || status == StatusCode::RESET_CONTENT {
+            return Err(StorageError::new(ErrorKind::Failed, format!("{} answered {status}: there is no file", public(&source.url))));
+        }
+        let info = answer::info(&response, &at, &source.url);
+        let offset = if status == StatusCode::PARTIAL_CONTENT { answer::offset(&response, range, &source.url)? } else { 0 };
+        let url = source.url.clone();
+        let body = response.bytes_stream().map(move |chunk| chunk.map_err(|error| network_error(&error.without_url(), &url))).boxed();
+        Ok(ObjectStream { info, offset, body })
+    }
+
+    async fn check(&self, target: &Target, signed: bool) -> Result<(), StorageError> {
+        let url = Self::put_url(target, "name")?;
+        if signed {
+            let message = "signed_url needs an S3 or Azure target: an HTTP target cannot sign URLs";
+            return Err(StorageError::new(ErrorKind::Invalid, message));
+        }
+        self.outbound.check(&url).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, format!("http_upload: {refused}")))
+    }
+
+    fn url_of(&self, target: &Target, filename: &str) -> String {
+        match target {
+            Target::Http { url_prefix } => join(url_prefix, filename),
+            _ => String::new(),
+        }
+    }
+
+    async fn upload(&self, target: &Target, file: &UploadFile, progress: Option<&Progress>, cancel: &CancellationToken) -> Result<(), StorageError> {
+        let source = Source { url: Self::put_url(target, &file.filename)?, auth: None };
+        let prepared = request::prepare(&source, self.auth.as_ref())?;
+        // Behind a proxy the connection is not ours to check.
+        self.outbound.check(&prepared.url).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))?;
+        let opened = tokio::fs::File::open(&file.path).await.map_err(|error| read_error(file, &error))?;
+        let size = opened.metadata().await.map_err(|error| read_error(file, &error))?.len();
+        let (progress, mut sent) = (progress.map(Arc::clone), 0);
+        let body = ReaderStream::with_capacity(opened, UPLOAD_BUFFER).inspect(move |chunk| {
+            if let (Ok(chunk), Some(progress)) = (chunk, &progress) {
+                sent += chunk.len() as u64;
+                progress(sent, Some(size));
+            }
+        });
+        let mut headers = prepared.private;
+        headers.extend(HeaderValue::from_str(&file.content_type).ok().map(|value| (header::CONTENT_TYPE, value)));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+        let request = self.outbound.guarded().put(prepared.url.clone()).headers(headers).body(reqwest::Body::wrap_stream(body)).send();
+        let response = tokio::select! {
+            () = cancel.cancelled() => return Err(StorageError::new(ErrorKind::Cancelled, "the upload was cancelled")),
+            response = request => response.map_err(|error| network_error(&error.without_url(), &source.url))?,
+        };
+        if response.status().is_redirection() {
+            let message = format!("{} answered the upload with a redirect, which is not followed: give its final URL", public(&source.url));
+            return Err(StorageError::new(ErrorKind::Failed, message));
+        }
+        if response.status().is_success() { Ok(()) } else { Err(answer::status_error(&response, &source.url)) }
+    }
+
+    async fn sign(&self, _target: &Target, _filename: &str, _expiry: Duration) -> Result<String, StorageError> {
+        Err(StorageError::new(ErrorKind::Invalid, "an HTTP target cannot sign URLs"))
+    }
+}
+
+fn read_error(file: &UploadFile, error: &std::io::Error) -> StorageError {
+    StorageError::new(ErrorKind::Failed, format!("{} cannot be read for its upload: {error}", file.path.display()))
+}
+
+fn follow_error(error: &FollowError, url: &Url) -> StorageError {
+    match error {
+        FollowError::Request(error) => network_error(error, url),
+        FollowError::Refused(refused) => StorageError::new(ErrorKind::Invalid, format!("{}: {refused}", public(url))),
+        FollowError::Redirect(message) => StorageError::new(ErrorKind::Failed, format!("{}: {message}", public(url))),
+    }
+}
+
+fn network_error(error: &reqwest::Error, url: &Url) -> StorageError {
+    if let Some(refused) = crate::net::refusal_of(error) {
+        return StorageError::new(ErrorKind::Invalid, format!("{}: {refused}", public(url)));
+    }
+    let kind = if retry::is_transient_error(error) { ErrorKind::Transient } else { ErrorKind::Failed };
+    StorageError::new(kind, format!("{}: {}", public(url), crate::error::chain(error)))
+}

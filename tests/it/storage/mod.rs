@@ -1,0 +1,3 @@
+//! storage.md, rule by rule: downloads, cache, credentials, guard, placing, uploads.
+
+mod downloads;
