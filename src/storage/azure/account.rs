@@ -258,7 +258,15 @@ mod tests {
                 field("Expiry")
             );
             let date = httpdate::fmt_http_date(std::time::SystemTime::now());
-            ([("x-ms-request-id", "00000000-0000-0000-0000-000000000003".to_owned()), ("x-ms-version", "2022-11-02".to_owned()), ("date", date)], xml)
+            (
+                [
+                    ("x-ms-request-id", "00000000-0000-0000-0000-000000000003".to_owned()),
+                    ("x-ms-version", "2022-11-02".to_owned()),
+                    ("server", "x".to_owned()),
+                    ("date", date),
+                ],
+                xml,
+            )
         });
         tokio::spawn(async move { axum::serve(listener, router).await });
         let config = crate::config::Config::from_env(&std::collections::BTreeMap::<String, String>::new()).unwrap().storage;
