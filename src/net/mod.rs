@@ -48,6 +48,8 @@ struct Clients {
     tls: rustls::ClientConfig,
     guarded: reqwest::Client,
     operator: reqwest::Client,
+    guarded_sending: reqwest::Client,
+    operator_sending: reqwest::Client,
     comfyui: reqwest::Client,
 }
 
@@ -61,10 +63,12 @@ impl Outbound {
         let proxies = Arc::new(Proxies::new(&config.proxy));
         let guard = Arc::new(Guard::new(&config.guard, proxies.hosts()));
         let build = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| crate::error::chain(&error));
-        let guarded = build(outward(&tls, Some(&guard), &proxies))?;
-        let operator = build(outward(&tls, None, &proxies))?;
+        let guarded = build(outward(&tls, Some(&guard), &proxies).read_timeout(READ_TIMEOUT))?;
+        let operator = build(outward(&tls, None, &proxies).read_timeout(READ_TIMEOUT))?;
+        let guarded_sending = build(outward(&tls, Some(&guard), &proxies))?;
+        let operator_sending = build(outward(&tls, None, &proxies))?;
         let comfyui = build(base(&tls).dns_resolver(Arc::new(GuardedResolver(None))))?;
-        Ok(Self { inner: Arc::new(Clients { guard, proxies, tls, guarded, operator, comfyui }) })
+        Ok(Self { inner: Arc::new(Clients { guard, proxies, tls, guarded, operator, guarded_sending, operator_sending, comfyui }) })
     }
 
     /// For URLs that came from a client: private addresses are refused at connection time. Never follows redirects by itself.
@@ -75,6 +79,13 @@ impl Outbound {
     /// For URLs that the operator configured. Never follows redirects by itself.
     pub fn operator(&self) -> &reqwest::Client {
         &self.inner.operator
+    }
+
+    /// [`Outbound::guarded`] and [`Outbound::operator`] for requests with large bodies. reqwest's read timeout runs from the
+    /// beginning of a request until its answer, so that with it no upload could take longer than a minute. The caller watches over
+    /// the upload's progress instead.
+    pub fn sending(&self, guarded: bool) -> &reqwest::Client {
+        if guarded { &self.inner.guarded_sending } else { &self.inner.operator_sending }
     }
 
     /// For ComfyUI: no proxy, no guard, no TLS.
@@ -162,7 +173,6 @@ fn outward(tls: &rustls::ClientConfig, guard: Option<&Arc<Guard>>, proxies: &Arc
     };
     base(tls)
         .user_agent(concat!("comfyui-api/", env!("CARGO_PKG_VERSION")))
-        .read_timeout(READ_TIMEOUT)
         .dns_resolver(Arc::new(GuardedResolver(guard.cloned())))
         .proxy(reqwest::Proxy::custom(route))
 }

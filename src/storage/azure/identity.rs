@@ -104,3 +104,49 @@ impl TokenCredential for Identity {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::config::Config;
+
+    /// Entra as AKS makes us meet it: one form, one token, and the token is kept.
+    #[tokio::test]
+    async fn a_workload_identity_is_exchanged_once() {
+        crate::net::install_crypto();
+        let forms: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let authority = format!("http://{}/", listener.local_addr().unwrap());
+        let router = axum::Router::new().fallback({
+            let forms = forms.clone();
+            move |uri: axum::http::Uri, form: String| async move {
+                forms.lock().unwrap().push((uri.path().to_owned(), form));
+                r#"{"token_type":"Bearer","expires_in":3600,"access_token":"entra-token"}"#
+            }
+        });
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("federated");
+        std::fs::write(&file, "assertion\n").unwrap();
+        let env = [
+            ("AZURE_TENANT_ID", "tenant"),
+            ("AZURE_CLIENT_ID", "client"),
+            ("AZURE_FEDERATED_TOKEN_FILE", file.to_str().unwrap()),
+            ("AZURE_AUTHORITY_HOST", authority.as_str()),
+        ];
+        let env: std::collections::BTreeMap<_, _> = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let config = Config::from_env(&env).unwrap().storage;
+        let identity = Identity::new(&config.azure, Outbound::new(&config).unwrap());
+        for _ in 0..2 {
+            assert_eq!(identity.get_token(&[]).await.unwrap().token.secret(), "entra-token");
+        }
+        let forms = forms.lock().unwrap();
+        assert_eq!(forms.len(), 1);
+        assert_eq!(forms[0].0, "/tenant/oauth2/v2.0/token");
+        for part in ["client_id=client", "client_assertion=assertion&", "grant_type=client_credentials", "scope=https%3A%2F%2Fstorage.azure.com%2F.default"] {
+            assert!(forms[0].1.contains(part), "{} lacks {part}", forms[0].1);
+        }
+    }
+}

@@ -54,8 +54,12 @@ impl AzureBackend {
         self.account.as_ref().and_then(|account| account.as_ref().ok()).map(|account| &account.endpoint)
     }
 
-    fn blob(&self, source: &Source) -> Result<(BlobClient, Location), StorageError> {
+    async fn blob(&self, source: &Source) -> Result<(BlobClient, Location), StorageError> {
         let location = Location::of(&source.url, self.own_endpoint())?;
+        if !location.own {
+            // Behind a proxy the connection is not ours to check.
+            self.outbound.check(&location.endpoint).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))?;
+        }
         let account = self.account.as_ref().and_then(|account| account.as_ref().ok()).filter(|_| location.own);
         let client = account::client_for(&location, source.auth.as_ref(), account, &self.outbound)?;
         Ok((client, location))
@@ -90,12 +94,12 @@ impl Backend for AzureBackend {
     }
 
     async fn head(&self, source: &Source) -> Result<ObjectInfo, StorageError> {
-        let (client, location) = self.blob(source)?;
+        let (client, location) = self.blob(source).await?;
         download::head(&client, &location).await
     }
 
     async fn open(&self, source: &Source, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError> {
-        let (client, location) = self.blob(source)?;
+        let (client, location) = self.blob(source).await?;
         download::open(&client, &location, range, if_match).await
     }
 

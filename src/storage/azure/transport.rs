@@ -1,10 +1,12 @@
 //! The Azure SDK's way out: our own clients. Without it the SDK would panic at its first request (its built-in client is a stub
 //! unless its reqwest features, with a second reqwest and TLS provider, are on).
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, Method};
 use azure_core::error::{Error, ErrorKind, ResultExt};
-use azure_core::headers::{HeaderName, HeaderValue, Headers};
-use azure_core::{Body, HttpClient, Request, Response, StatusCode};
+use azure_core::headers::{HeaderName, HeaderValue, Headers, RANGE_GET_CONTENT_CRC64};
+use azure_core::{Body, ClientOptions, Context, HttpClient, Policy, PolicyResult, Request, Response, RetryOptions, StatusCode, TransportOptions};
 use futures_util::TryStreamExt;
 
 /// One of our clients, with headers that every request carries.
@@ -18,6 +20,32 @@ impl Transport {
     /// Through a client.
     pub fn new(client: &reqwest::Client, extra: HeaderMap) -> Self {
         Self { client: client.clone(), extra }
+    }
+
+    /// The SDK's options with this way out. The engine retries, with its own classifier and backoff.
+    pub fn into_options(self) -> ClientOptions {
+        let policy: Arc<dyn Policy> = Arc::new(WithoutRangeChecksum);
+        ClientOptions::new(TransportOptions::new(Arc::new(self))).retry(RetryOptions::none()).per_call_policies(vec![policy])
+    }
+}
+
+/// Takes out the header by which the SDK asks for a checksum with every range under 4 MiB: nobody reads it, the service has to
+/// compute it, and Azurite answers 500. It must go before the request is signed.
+#[derive(Debug)]
+struct WithoutRangeChecksum;
+
+#[async_trait::async_trait]
+impl Policy for WithoutRangeChecksum {
+    async fn send(&self, context: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
+        let mut plain = Request::new(request.url().clone(), *request.method());
+        for (name, value) in request.headers().iter().filter(|(name, _)| **name != RANGE_GET_CONTENT_CRC64) {
+            plain.insert_header(name.clone(), value.clone());
+        }
+        plain.set_body(request.body().clone());
+        let Some((first, rest)) = next.split_first() else {
+            return Err(Error::message(ErrorKind::Other, "a pipeline that ends before the transport"));
+        };
+        first.send(context, &mut plain, rest).await
     }
 }
 

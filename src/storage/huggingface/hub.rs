@@ -77,10 +77,24 @@ impl Hub {
         }
     }
 
-    /// The client for a URL. The operator has chosen the hub, and by setting HF_ENDPOINT also whom it sends us to; where the
+    /// Whether a URL is one that the operator has chosen: the hub, and by setting HF_ENDPOINT also whom it sends us to. Where the
     /// public hub sends us to is checked like every address that came from outside.
-    pub fn client(&self, url: &Url) -> &Client {
-        if url.origin() == self.endpoint().origin() || !location::is_public_hub(self.endpoint()) { self.outbound.operator() } else { self.outbound.guarded() }
+    fn is_chosen(&self, url: &Url) -> bool {
+        url.origin() == self.endpoint().origin() || !location::is_public_hub(self.endpoint())
+    }
+
+    /// The client for a request with a body to a URL that the hub gave.
+    pub async fn sending(&self, url: &Url) -> Result<&Client, StorageError> {
+        self.check(url).await?;
+        Ok(self.outbound.sending(!self.is_chosen(url)))
+    }
+
+    /// Behind a proxy the connection is not ours to check.
+    async fn check(&self, url: &Url) -> Result<(), StorageError> {
+        if self.is_chosen(url) {
+            return Ok(());
+        }
+        self.outbound.check(url).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))
     }
 
     /// A URL that the hub gave. Behind a mirror it may still name the public hub itself.
@@ -91,7 +105,7 @@ impl Hub {
     /// A request for a path of the API, with the token.
     pub fn api(&self, method: Method, path: &str) -> Result<RequestBuilder, StorageError> {
         let url = format!("{}/{path}", self.endpoint().as_str().trim_end_matches('/'));
-        Ok(self.outbound.operator().request(method, url).bearer_auth(self.token()?.expose()))
+        Ok(self.outbound.sending(false).request(method, url).bearer_auth(self.token()?.expose()))
     }
 
     /// The headers and query that a download's credentials become; they go to the hub's origin only.
@@ -133,9 +147,13 @@ impl Hub {
         let broken = |what: &str| StorageError::new(ErrorKind::Failed, format!("{shown}: {what}"));
         let mut at = url.clone();
         let mut linked = Linked::default();
+        // Once away, credentials do not come back: the way home was chosen by somebody else.
+        let mut home = true;
         for _ in 0..=MAX_REDIRECTS {
-            let home = at.origin() == self.endpoint().origin();
-            let mut request = self.client(&at).request(method.clone(), at.clone()).headers(open(&linked));
+            home = home && at.origin() == self.endpoint().origin();
+            self.check(&at).await?;
+            let client = if self.is_chosen(&at) { self.outbound.operator() } else { self.outbound.guarded() };
+            let mut request = client.request(method.clone(), at.clone()).headers(open(&linked));
             if home {
                 request = request.headers(private.clone());
             }

@@ -107,7 +107,7 @@ async fn send(hub: &Hub, target: &HfTarget, place: &str, file: &LargeFile, actio
         Some(chunk) => multipart(hub, place, file, action, chunk, meter).await?,
         None => {
             let href = hub.moved(&action.href);
-            let mut request = hub.client(&href).put(href);
+            let mut request = hub.sending(&href).await?.put(href);
             for (name, value) in action.headers() {
                 request = request.header(name, value.as_str().unwrap_or_default());
             }
@@ -116,7 +116,7 @@ async fn send(hub: &Hub, target: &HfTarget, place: &str, file: &LargeFile, actio
     }
     let Some(verify) = &actions.verify else { return Ok(()) };
     let href = hub.moved(&verify.href);
-    let mut request = hub.client(&href).post(href.clone());
+    let mut request = hub.sending(&href).await?.post(href.clone());
     for (name, value) in verify.headers() {
         request = request.header(name, value.as_str().unwrap_or_default());
     }
@@ -143,14 +143,14 @@ async fn multipart(hub: &Hub, place: &str, file: &LargeFile, action: &Action, ch
         plan.push((number, url.ok_or_else(nonsense)?, part));
     }
     let parts = in_parallel(plan, PARTS, |(part_number, url, part)| async move {
-        let response = put(hub, place, hub.client(&url).put(url), &part, meter).await?;
+        let response = put(hub, place, hub.sending(&url).await?.put(url.clone()), &part, meter).await?;
         let etag = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
         let etag = etag.ok_or_else(|| StorageError::new(ErrorKind::Failed, format!("{place}: a part was stored without an etag")))?;
         Ok(SentPart { part_number, etag })
     })
     .await?;
     let href = hub.moved(&action.href);
-    let request = hub.client(&href).post(href).header(header::ACCEPT, JSON).header(header::CONTENT_TYPE, JSON);
+    let request = hub.sending(&href).await?.post(href).header(header::ACCEPT, JSON).header(header::CONTENT_TYPE, JSON);
     done(hub, place, None, request.json(&serde_json::json!({ "oid": file.oid, "parts": parts }))).await.map(drop)
 }
 

@@ -59,9 +59,10 @@ impl Clients {
         let credentials = keys(access_key_id, secret_access_key, session_token.as_ref());
         let region = region.clone().or_else(|| self.config.region.clone()).unwrap_or_else(|| NO_REGION.to_owned());
         let client = if endpoint.is_some() {
-            self.build(region, endpoint.as_ref(), SharedCredentialsProvider::new(credentials), self.outbound.guarded())
+            // Path style: a bucket's name in front of the host would be a host that nobody has checked.
+            self.build(region, endpoint.as_ref(), SharedCredentialsProvider::new(credentials), true, true)
         } else {
-            self.build(region, self.config.endpoint.as_ref(), SharedCredentialsProvider::new(credentials), self.outbound.operator())
+            self.build(region, self.config.endpoint.as_ref(), SharedCredentialsProvider::new(credentials), self.path_style(), false)
         };
         let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
         brought.truncate(KEPT - 1);
@@ -100,21 +101,25 @@ impl Clients {
                 SharedCredentialsProvider::new(DefaultCredentialsChain::builder().configure(chain).build().await)
             }
         };
-        Ok(self.build(region, self.config.endpoint.as_ref(), provider, self.outbound.operator()))
+        Ok(self.build(region, self.config.endpoint.as_ref(), provider, self.path_style(), false))
     }
 
-    fn build(&self, region: String, endpoint: Option<&Url>, provider: SharedCredentialsProvider, through: &reqwest::Client) -> Client {
+    fn path_style(&self) -> bool {
+        self.config.force_path_style.unwrap_or(self.config.endpoint.is_some())
+    }
+
+    fn build(&self, region: String, endpoint: Option<&Url>, provider: SharedCredentialsProvider, path_style: bool, guarded: bool) -> Client {
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(region))
             .credentials_provider(provider)
-            .http_client(Transport::through(through))
+            .http_client(Transport::through(&self.outbound, guarded))
             // The engine retries, with its own classifier and backoff.
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ANSWER).build())
             .stalled_stream_protection(StalledStreamProtectionConfig::enabled().grace_period(Duration::from_secs(60)).build())
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .force_path_style(self.config.force_path_style.unwrap_or(endpoint.is_some()));
+            .force_path_style(path_style);
         if let Some(endpoint) = endpoint {
             // Other services often know only the checksums of old.
             config = config.endpoint_url(endpoint.as_str().trim_end_matches('/')).request_checksum_calculation(RequestChecksumCalculation::WhenRequired);

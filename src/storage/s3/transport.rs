@@ -5,6 +5,7 @@ use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnector, HttpConnec
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use axum::http::Method;
 use url::{Host, Url};
 
 use crate::net::Outbound;
@@ -12,8 +13,8 @@ use crate::net::Outbound;
 /// Which of our clients requests leave through.
 #[derive(Debug, Clone)]
 enum Exit {
-    /// One client for all.
-    One(reqwest::Client),
+    /// To S3: with or without the address guard.
+    Storage { outbound: Outbound, guarded: bool },
     /// For the credential chain: metadata services on link-local or loopback addresses are never asked through a proxy.
     Chain(Outbound),
 }
@@ -25,9 +26,9 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// Everything through one client.
-    pub fn through(client: &reqwest::Client) -> SharedHttpClient {
-        SharedHttpClient::new(Self { exit: Exit::One(client.clone()) })
+    /// To S3, `guarded` when a request chose the endpoint.
+    pub fn through(outbound: &Outbound, guarded: bool) -> SharedHttpClient {
+        SharedHttpClient::new(Self { exit: Exit::Storage { outbound: outbound.clone(), guarded } })
     }
 
     /// For the chain of credential providers.
@@ -35,9 +36,11 @@ impl Transport {
         SharedHttpClient::new(Self { exit: Exit::Chain(outbound.clone()) })
     }
 
-    fn client(&self, url: &Url) -> reqwest::Client {
+    fn client(&self, method: &Method, url: &Url) -> reqwest::Client {
         match &self.exit {
-            Exit::One(client) => client.clone(),
+            Exit::Storage { outbound, guarded } if matches!(*method, Method::PUT | Method::POST) => outbound.sending(*guarded).clone(),
+            Exit::Storage { outbound, guarded: true } => outbound.guarded().clone(),
+            Exit::Storage { outbound, guarded: false } => outbound.operator().clone(),
             Exit::Chain(outbound) => {
                 let local = match url.host() {
                     Some(Host::Ipv4(address)) => address.is_link_local() || address.is_loopback(),
@@ -74,7 +77,7 @@ impl Transport {
             Some(bytes) => Some(reqwest::Body::from(bytes.to_vec())),
             None => Some(reqwest::Body::wrap(body)),
         };
-        let mut sent = self.client(&url).request(parts.method, url).headers(parts.headers);
+        let mut sent = self.client(&parts.method, &url).request(parts.method, url).headers(parts.headers);
         if let Some(body) = body {
             sent = sent.body(body);
         }

@@ -18,8 +18,8 @@ const MULTIPART_ABOVE: u64 = 16 * 1024 * 1024;
 const CONNECTIONS: usize = 4;
 /// S3's limit.
 const MAX_PARTS: u64 = 10_000;
-/// Attempts for one part: the engine's retry would begin the whole file again.
-const PART_ATTEMPTS: u32 = 3;
+/// Attempts for one part or a clean-up: the engine's retry would begin the whole file again.
+const ATTEMPTS: u32 = 3;
 
 /// Uploads a file.
 pub async fn upload(
@@ -37,14 +37,18 @@ pub async fn upload(
     if size <= MULTIPART_ABOVE {
         return supervised(&shown, &meter, cancel, object.put(file, size, &meter)).await;
     }
-    let id = supervised(&shown, &meter, cancel, object.begin(file)).await?;
     // From here on the service keeps parts that cost money: whatever way this ends, even by being dropped, they are cleaned up.
-    let mut unfinished = Unfinished { object: Some((object.clone(), id.clone())) };
-    let result = supervised(&shown, &meter, cancel, object.send_parts(&id, file, size, &meter)).await;
-    if result.is_ok() {
-        unfinished.object = None;
-    } else if let Some((object, id)) = unfinished.object.take() {
-        object.abort(&id).await;
+    // In a task of its own, because an upload whose beginning is not waited for any more has begun nevertheless.
+    let begun = tokio::spawn({
+        let (object, content_type) = (object.clone(), file.content_type.clone());
+        async move { object.begin(&content_type).await }
+    });
+    let begun = async { begun.await.map_err(|error| StorageError::new(ErrorKind::Transient, error.to_string()))? };
+    let unfinished = supervised(&shown, &meter, cancel, begun).await?;
+    let result = supervised(&shown, &meter, cancel, object.send_parts(&unfinished.id, file, size, &meter)).await;
+    match result {
+        Ok(()) => unfinished.keep(),
+        Err(_) => unfinished.abort().await,
     }
     result
 }
@@ -66,10 +70,13 @@ impl Object {
         Ok(())
     }
 
-    async fn begin(&self, file: &UploadFile) -> Result<String, StorageError> {
-        let request = self.client.create_multipart_upload().bucket(&self.bucket).key(&self.key).content_type(&file.content_type);
+    async fn begin(self, content_type: &str) -> Result<Unfinished, StorageError> {
+        let request = self.client.create_multipart_upload().bucket(&self.bucket).key(&self.key).content_type(content_type);
         let answer = request.send().await.map_err(|error| from_sdk(&self.shown, error))?;
-        answer.upload_id.ok_or_else(|| StorageError::new(ErrorKind::Failed, format!("{}: S3 began a multipart upload without an id", self.shown)))
+        let Some(id) = answer.upload_id else {
+            return Err(StorageError::new(ErrorKind::Failed, format!("{}: S3 began a multipart upload without an id", self.shown)));
+        };
+        Ok(Unfinished { object: Some(self), id })
     }
 
     async fn send_parts(&self, id: &str, file: &UploadFile, size: u64, meter: &Arc<Meter>) -> Result<(), StorageError> {
@@ -86,30 +93,50 @@ impl Object {
         let length = part.length;
         let request = self.client.upload_part().bucket(&self.bucket).key(&self.key).upload_id(id).part_number(number);
         let request = request.content_length(length.cast_signed()).body(body_of(part).await?).customize();
-        let retries = aws_sdk_s3::Config::builder().retry_config(RetryConfig::standard().with_max_attempts(PART_ATTEMPTS));
-        let answer = request.config_override(retries).send().await.map_err(|error| from_sdk(&self.shown, error))?;
+        let answer = request.config_override(patiently()).send().await.map_err(|error| from_sdk(&self.shown, error))?;
         meter.add(length);
         let done = CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag).set_checksum_crc32(answer.checksum_crc32);
         Ok(done.set_checksum_crc64_nvme(answer.checksum_crc64_nvme).build())
     }
 
     async fn abort(&self, id: &str) {
-        let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(id);
-        if let Err(error) = request.send().await {
+        let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(id).customize();
+        if let Err(error) = request.config_override(patiently()).send().await {
             let error = from_sdk(&self.shown, error);
             tracing::warn!(upload_id = id, "an unfinished multipart upload could not be cleaned up: {error}");
         }
     }
 }
 
-/// Aborts a multipart upload whose future was dropped.
+/// For requests that the engine does not repeat.
+fn patiently() -> aws_sdk_s3::config::Builder {
+    aws_sdk_s3::Config::builder().retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+}
+
+/// A multipart upload that is aborted unless it is kept.
 struct Unfinished {
-    object: Option<(Object, String)>,
+    object: Option<Object>,
+    id: String,
+}
+
+impl Unfinished {
+    fn keep(mut self) {
+        self.object = None;
+    }
+
+    /// In a task of its own, so that it ends even when nobody waits for it any more.
+    async fn abort(mut self) {
+        let id = std::mem::take(&mut self.id);
+        if let Some(object) = self.object.take() {
+            let _ = tokio::spawn(async move { object.abort(&id).await }).await;
+        }
+    }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if let (Some((object, id)), Ok(runtime)) = (self.object.take(), tokio::runtime::Handle::try_current()) {
+        if let (Some(object), Ok(runtime)) = (self.object.take(), tokio::runtime::Handle::try_current()) {
+            let id = std::mem::take(&mut self.id);
             runtime.spawn(async move { object.abort(&id).await });
         }
     }

@@ -1,6 +1,8 @@
 //! The S3, Azure and Hugging Face backends through their trait, against real peers.
 
 mod azure;
+mod chain;
+mod engine;
 mod huggingface;
 mod s3;
 
