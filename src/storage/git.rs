@@ -114,6 +114,10 @@ impl Repository {
         if let Some(reference) = &self.reference {
             self.check_out(&temporary.0, reference).await?;
         }
+        // A web server that is no git server can look like an empty repository.
+        if self.git(&["rev-parse", "--quiet", "--verify", "HEAD"], &[], Some(&temporary.0)).await.is_err() {
+            return Err(StorageError::new(ErrorKind::Failed, format!("{} is an empty git repository, or none", public(&self.url))));
+        }
         match tokio::fs::rename(&temporary.0, destination).await {
             // Somebody else was faster; theirs is as good.
             Err(_) if destination.join(".git").exists() => Ok(()),
