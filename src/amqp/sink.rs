@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::outbox::{Body, Class, Letter, Outbox};
-use crate::events::{EventSink, Source, SystemEvent};
+use crate::events::{EventSink, SystemEvent};
 use crate::telemetry::logging::epoch_ms;
 
 /// Tasks whose progress is remembered; more than any instance has at a time.
@@ -127,7 +127,7 @@ impl StreamSink {
 
 impl EventSink for StreamSink {
     fn emit(&self, event: &Arc<SystemEvent>) {
-        if event.source != Source::Comfy || !self.wants(&event.name) {
+        if !self.wants(&event.name) {
             return;
         }
         match &event.prompt {
@@ -137,9 +137,9 @@ impl EventSink for StreamSink {
                 self.release(&prompt.id);
                 self.post(Some(Arc::clone(&prompt.id)), Arc::clone(event), epoch_ms());
             }
-            // `status` belongs to ComfyUI as a whole: told to the task at hand.
+            // `status` belongs to ComfyUI as a whole: told to the task at hand. The rest belongs to prompts of others.
             None => {
-                let current = self.lock_current().first().cloned();
+                let current = if *event.name == *"status" { self.lock_current().first().cloned() } else { None };
                 if current.is_some() || self.publish_all {
                     self.post(current, Arc::clone(event), epoch_ms());
                 }
@@ -174,7 +174,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::events::PromptRef;
+    use crate::events::{PromptRef, Source};
 
     fn event(name: &str, id: &str, amqp: bool, value: u64) -> Arc<SystemEvent> {
         let data = Arc::new(json!({"type": name, "data": {"value": value}}));

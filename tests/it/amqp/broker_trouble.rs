@@ -213,3 +213,20 @@ async fn queues_get_priorities_when_they_are_made_and_are_used_as_they_are_when_
         close(&door).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_queue_and_a_deleted_exchange_are_made_again() {
+    let broker = RabbitMq::shared().await;
+    let name = unique("deleted");
+    let client = Client::connect(&broker.uri(), &name).await;
+    let runner = ScriptedRunner::new(true);
+    let door = open(config(&broker.uri(), &name, &[]), &runner);
+    until("connected", async || door.connected()).await;
+    client.channel.queue_delete(format!("in.{name}").into(), Default::default()).await.unwrap();
+    client.channel.exchange_delete(format!("topic.{name}").into(), Default::default()).await.unwrap();
+    // Somebody who comes anew finds or makes both, and is served.
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    client.submit(&json!({"id": "a"})).await;
+    assert_eq!(client.next_result().await.0, "execution_success");
+    close(&door).await;
+}

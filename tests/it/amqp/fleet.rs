@@ -1,7 +1,7 @@
 //! Several instances on one queue while everything around them breaks.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lapin::options::{BasicAckOptions, BasicGetOptions};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
     let name = unique("fleet");
     let client = Client::connect(&broker.uri(), &name).await;
     for index in 0..TASKS {
-        client.submit(&json!({"id": format!("t{index}"), "ms": 30, "bytes": 2000})).await;
+        client.submit(&json!({"id": format!("t{index}"), "ms": 80, "bytes": 2000})).await;
     }
     drop(client);
     let proxy = ChaosProxy::start(broker.address()).await;
@@ -32,17 +32,20 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
     let runs = || instances.iter().map(|(_, runner)| runner.runs().len()).sum::<usize>();
 
     // Cut in the middle of frames: of results on their way, and of acknowledgements right after them.
-    let mut goal = 10;
-    for fuse in [3_000_u32, 500, 2_100, 4_444, 40] {
-        until("work goes on", async || runs() >= goal).await;
+    let settled = async || {
+        let goal = runs() + 6;
+        until("all are back and work goes on", async || instances.iter().all(|(door, _)| door.connected()) && runs() >= goal).await;
+    };
+    for fuse in [3_000_u32, 500, 4_444] {
+        settled().await;
+        let before = proxy.connections();
         proxy.cut_after(fuse);
-        goal = runs() + 12;
+        until("the cut is felt", async || proxy.connections() > before).await;
     }
-    until("work goes on", async || runs() >= goal).await;
+    settled().await;
     broker.stop().await;
     broker.boot().await;
-    goal = runs() + 12;
-    until("work goes on after a restart", async || runs() >= goal).await;
+    settled().await;
     broker.kill().await;
     broker.boot().await;
     // One leaves without a word in the middle of its work, as if killed.
@@ -50,6 +53,7 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
     let (killed, _) = instances.remove(0);
     drop(killed);
 
+    assert!(proxy.connections() >= 3 * 5, "{} connections: three instances were cut off four times", proxy.connections());
     let connection = connect(&broker.uri()).await;
     let channel = connection.create_channel().await.unwrap();
     let mut results: BTreeMap<String, usize> = BTreeMap::new();
@@ -57,7 +61,7 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
     while results.len() < TASKS {
         assert!(Instant::now() < deadline, "only {} of {TASKS} tasks have a result", results.len());
         let Some(message) = channel.basic_get(format!("listener.{name}").into(), BasicGetOptions::default()).await.unwrap() else {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             continue;
         };
         let envelope: Value = serde_json::from_slice(&message.delivery.data).unwrap();
@@ -74,4 +78,26 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
     }
     let client = Client::connect(&broker.uri(), &name).await;
     assert_eq!(client.waiting().await, 0, "every task left the queue");
+}
+
+/// How fast one instance is when the work itself takes no time. Run by hand: `cargo test --release --test it overhead -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn overhead_of_a_task() {
+    let broker = RabbitMq::shared().await;
+    let name = unique("overhead");
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    for prefetch in ["1", "8"] {
+        for index in 0..1000 {
+            client.submit(&json!({"id": format!("t{index}"), "bytes": 20_000})).await;
+        }
+        let runner = ScriptedRunner::new(true);
+        let begun = Instant::now();
+        let door = open(config(&broker.uri(), &name, &[("AMQP_PREFETCH", prefetch)]), &runner);
+        for _ in 0..1000 {
+            client.next_result().await;
+        }
+        println!("prefetch {prefetch}: {:?} per task", begun.elapsed() / 1000);
+        close(&door).await;
+    }
 }

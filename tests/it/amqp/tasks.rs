@@ -158,9 +158,9 @@ async fn a_task_that_is_delivered_again_while_it_runs_is_joined_and_not_run_twic
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_comes_back_after_its_end_is_answered_from_memory() {
+async fn a_result_that_waits_for_a_connection_is_published_on_the_next() {
     let broker = RabbitMq::shared().await;
-    let name = unique("memory");
+    let name = unique("waits");
     let mut client = Client::connect(&broker.uri(), &name).await;
     let proxy = ChaosProxy::start(broker.address()).await;
     let runner = ScriptedRunner::new(true);
@@ -179,6 +179,69 @@ async fn a_task_that_comes_back_after_its_end_is_answered_from_memory() {
     until("it left the queue", async || client.waiting().await == 0 && door.tasks() == 0 && door.connected()).await;
     close(&door).await;
     assert_eq!((client.waiting().await, runner.runs().len()), (0, 1), "it ran once");
+}
+
+/// Makes `id` run at a door that takes nothing more, and its delivery go back to the queue behind its back.
+async fn orphan(id: &str, client: &Client, runner: &ScriptedRunner, proxy: &ChaosProxy, door: &comfyui_api::amqp::Amqp) {
+    client.submit(&json!({"id": id, "do": "hold"})).await;
+    until("it runs", async || runner.runs() == [id]).await;
+    runner.ready.send_replace(false);
+    let before = proxy.connections();
+    proxy.cut();
+    until("connected again, the task back in the queue", async || proxy.connections() > before && door.connected() && client.waiting().await == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_comes_back_after_its_end_is_answered_from_memory() {
+    let broker = RabbitMq::shared().await;
+    let name = unique("memory");
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    let proxy = ChaosProxy::start(broker.address()).await;
+    let runner = ScriptedRunner::new(true);
+    let door = open(config(&format!("amqp://guest:guest@{}", proxy.address()), &name, &[]), &runner);
+    orphan("done", &client, &runner, &proxy, &door).await;
+    runner.release.add_permits(1);
+    let first = client.next_result().await;
+    until("the run is over", async || door.tasks() == 0).await;
+    assert_eq!(client.waiting().await, 1);
+    runner.ready.send_replace(true);
+    let second = client.next_result().await;
+    assert_eq!(first, second, "the same answer, word for word");
+    until("it left the queue", async || client.waiting().await == 0 && door.tasks() == 0).await;
+    close(&door).await;
+    assert_eq!((client.waiting().await, runner.runs().len()), (0, 1), "it ran once");
+    // The same id as a new message is a new order.
+    let door = open(config(&broker.uri(), &name, &[]), &runner);
+    for runs in 2..4 {
+        client.submit(&json!({"id": "done"})).await;
+        client.next_result().await;
+        until("it is done with", async || door.tasks() == 0).await;
+        assert_eq!(runner.runs().len(), runs);
+    }
+    close(&door).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_waits_for_its_start_goes_back_when_the_instance_is_not_ready_any_more() {
+    let broker = RabbitMq::shared().await;
+    let name = unique("recalled");
+    let client = Client::connect(&broker.uri(), &name).await;
+    let proxy = ChaosProxy::start(broker.address()).await;
+    let runner = ScriptedRunner::new(true);
+    let door = open(config(&format!("amqp://guest:guest@{}", proxy.address()), &name, &[]), &runner);
+    orphan("first", &client, &runner, &proxy, &door).await;
+    // Somebody else takes the first task, so that the second comes here while the only place is taken.
+    let queue = format!("in.{name}");
+    let taken = client.channel.basic_get(queue.as_str().into(), lapin::options::BasicGetOptions::default()).await.unwrap().unwrap();
+    client.submit(&json!({"id": "second"})).await;
+    runner.ready.send_replace(true);
+    until("the second task is here", async || door.tasks() == 2).await;
+    runner.ready.send_replace(false);
+    until("it is back", async || client.waiting().await == 1 && door.tasks() == 1).await;
+    assert_eq!(runner.runs(), ["first"]);
+    taken.delivery.acker.ack(lapin::options::BasicAckOptions::default()).await.unwrap();
+    runner.release.add_permits(1);
+    close(&door).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
