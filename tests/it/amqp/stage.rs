@@ -164,13 +164,15 @@ impl Client {
         (delivery.routing_key.as_str().to_owned(), envelope, *delivery.properties.delivery_mode())
     }
 
-    /// The next message whose routing key begins like this; others are skipped.
+    /// The next message whose routing key begins like this; others (heartbeats never end) are skipped.
     pub async fn next_of(&mut self, prefix: &str) -> (String, Value, Option<u8>) {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let message = self.next().await;
             if message.0.starts_with(prefix) {
                 return message;
             }
+            assert!(Instant::now() < deadline, "no {prefix} came");
         }
     }
 
