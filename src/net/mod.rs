@@ -12,6 +12,7 @@ pub mod resolver;
 pub mod retry;
 pub mod tls;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ pub use guard::is_public;
 pub use resolver::{AwsResolver, NameError, resolve};
 use url::Url;
 
-use crate::config::StorageConfig;
+use crate::config::{Secret, StorageConfig};
 use guard::Guard;
 use proxy::Proxies;
 use resolver::GuardedResolver;
@@ -121,6 +122,25 @@ impl Outbound {
         match resolve(host).await {
             Ok(addresses) => guard.admit(host, addresses).map(drop),
             Err(_) => Ok(()),
+        }
+    }
+
+    /// The proxy that a URL goes through, for programs that we start.
+    pub fn proxy_of(&self, url: &Url) -> Option<&Secret> {
+        self.inner.proxies.of(url)
+    }
+
+    /// The addresses of a URL's host that may be connected to, for programs that connect by themselves.
+    ///
+    /// # Errors
+    /// When it may not be reached. A name that does not resolve has no addresses.
+    pub async fn addresses(&self, url: &Url) -> Result<Vec<IpAddr>, Refused> {
+        self.check(url).await?;
+        let Some(host) = url.host_str() else { return Ok(Vec::new()) };
+        match resolve(host).await {
+            Ok(addresses) if self.inner.guard.trusts(url) => Ok(addresses),
+            Ok(addresses) => self.inner.guard.admit(host, addresses),
+            Err(_) => Ok(Vec::new()),
         }
     }
 

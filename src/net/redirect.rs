@@ -17,7 +17,7 @@ pub enum FollowError {
     #[error(transparent)]
     Request(#[from] reqwest::Error),
     /// A hop may not be reached.
-    #[error(transparent)]
+    #[error("{0}")]
     Refused(#[from] Refused),
     /// The redirects themselves are at fault.
     #[error("{0}")]

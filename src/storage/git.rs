@@ -1,8 +1,18 @@
-//! git repositories, by the `git` command: shallow, never asking, killed when nobody waits any more.
+//! git repositories, by the `git` command: shallow, never asking, killed with its children when nobody waits any more.
+//!
+//! A clone appears under its name complete or not at all. git resolves names itself, so it is told the addresses that the guard has
+//! checked, and follows no redirect: where the repository really is has been found out before. Credentials from the URL travel in the
+//! environment as a header for that host, and are neither in the arguments nor in the clone's own configuration.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use percent_encoding::percent_decode_str;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
@@ -10,9 +20,274 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{ErrorKind, StorageError};
-use crate::config::{ProxyConfig, public_url};
-use crate::net::Outbound;
+use crate::config::public;
+use crate::net::redirect::send_guarded;
+use crate::net::{Outbound, refusal_of, retry};
+use crate::telemetry::metrics;
 
-pub(super) async fn clone(_outbound: &Outbound, _proxy: &ProxyConfig, url: &str, _destination: &Path, _cancel: &CancellationToken) -> Result<(), StorageError> {
-    Err(StorageError::new(ErrorKind::Failed, public_url(url)))
+/// What git says last is what matters.
+const STDERR_KEPT: usize = 2000;
+
+pub(super) async fn clone(outbound: &Outbound, url: &str, destination: &Path, cancel: &CancellationToken) -> Result<(), StorageError> {
+    let work = async {
+        let repository = Repository::locate(outbound, url).await?;
+        if destination.join(".git").exists() { repository.update(destination).await } else { repository.clone_into(destination).await }
+    };
+    let result = tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(StorageError::new(ErrorKind::Cancelled, "the clone was cancelled")),
+        result = work => result,
+    };
+    metrics::download("git", result.is_ok(), 0);
+    result
+}
+
+/// Where a repository is, and how git gets there.
+struct Repository {
+    /// Without userinfo and fragment.
+    url: Url,
+    /// The URL's fragment: a branch, tag or commit.
+    reference: Option<String>,
+    /// Configuration for git that is no file and no argument.
+    settings: Vec<(String, String)>,
+}
+
+impl Repository {
+    /// Follows redirects under the guard and notes the addresses that it let through.
+    async fn locate(outbound: &Outbound, text: &str) -> Result<Self, StorageError> {
+        let mut url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host()).ok_or_else(|| {
+            StorageError::new(ErrorKind::Invalid, format!("{} is not an http or https URL of a git repository", crate::config::public_url(text)))
+        })?;
+        let reference = url.fragment().filter(|fragment| !fragment.is_empty()).map(str::to_owned);
+        if reference.as_deref().is_some_and(|reference| reference.starts_with('-')) {
+            return Err(StorageError::new(ErrorKind::Invalid, format!("{}: a git reference does not begin with -", public(&url))));
+        }
+        let authorization = authorization(&url);
+        // Neither fails on web URLs.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.set_fragment(None);
+        let found = follow(outbound, &url, authorization.as_deref()).await?;
+        let mut settings = vec![
+            ("http.followRedirects".to_owned(), "false".to_owned()),
+            ("http.lowSpeedLimit".to_owned(), "1000".to_owned()),
+            ("http.lowSpeedTime".to_owned(), "60".to_owned()),
+            ("http.proxy".to_owned(), outbound.proxy_of(&found).map(|proxy| proxy.expose().to_owned()).unwrap_or_default()),
+            ("credential.helper".to_owned(), String::new()),
+            ("protocol.allow".to_owned(), "never".to_owned()),
+            ("protocol.http.allow".to_owned(), "always".to_owned()),
+            ("protocol.https.allow".to_owned(), "always".to_owned()),
+            ("core.hooksPath".to_owned(), "/dev/null".to_owned()),
+            ("advice.detachedHead".to_owned(), "false".to_owned()),
+        ];
+        if let Some(authorization) = authorization.filter(|_| found.origin() == url.origin()) {
+            let origin = found.origin().ascii_serialization();
+            settings.push((format!("http.{origin}/.extraHeader"), format!("Authorization: {authorization}")));
+        }
+        if let (Some(host), Some(port), None) = (found.host_str(), found.port_or_known_default(), outbound.proxy_of(&found)) {
+            let addresses = outbound.addresses(&found).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))?;
+            if !addresses.is_empty() {
+                let list: Vec<String> = addresses.iter().map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }).collect();
+                settings.push(("http.curloptResolve".to_owned(), format!("{host}:{port}:{}", list.join(","))));
+            }
+        }
+        Ok(Self { url: found, reference, settings })
+    }
+
+    async fn clone_into(&self, destination: &Path) -> Result<(), StorageError> {
+        if std::fs::read_dir(destination).is_ok_and(|mut entries| entries.next().is_some()) {
+            let message = format!("{} exists and is not a git repository: it was left alone", destination.display());
+            return Err(StorageError::new(ErrorKind::Failed, message));
+        }
+        let failed = |error: std::io::Error| StorageError::new(ErrorKind::Failed, format!("{} cannot be written: {error}", destination.display()));
+        let parent = destination.parent().unwrap_or(Path::new("/"));
+        tokio::fs::create_dir_all(parent).await.map_err(failed)?;
+        let temporary = Temporary(parent.join(format!(".{}.partial", uuid::Uuid::new_v4().simple())));
+        let shallow = ["clone", "--quiet", "--depth", "1", "--single-branch", "--no-tags"];
+        if let Err(error) = self.git(&shallow, &[self.url.as_str().into(), temporary.0.clone().into()], None).await {
+            // A plain web server with a repository on it cannot cut history short.
+            if !(error.message.contains("shallow") || error.message.contains("dumb http")) {
+                return Err(error);
+            }
+            self.git(&["clone", "--quiet"], &[self.url.as_str().into(), temporary.0.clone().into()], None).await?;
+        }
+        if let Some(reference) = &self.reference {
+            self.check_out(&temporary.0, reference).await?;
+        }
+        // A web server that is no git server can look like an empty repository.
+        if self.git(&["rev-parse", "--quiet", "--verify", "HEAD"], &[], Some(&temporary.0)).await.is_err() {
+            return Err(StorageError::new(ErrorKind::Failed, format!("{} is an empty git repository, or none", public(&self.url))));
+        }
+        match tokio::fs::rename(&temporary.0, destination).await {
+            // Somebody else was faster; theirs is as good.
+            Err(_) if destination.join(".git").exists() => Ok(()),
+            renamed => renamed.map_err(failed),
+        }
+    }
+
+    /// Brings a clone of ours up to date. One that somebody has worked in, or that is of another repository, is left alone.
+    async fn update(&self, destination: &Path) -> Result<(), StorageError> {
+        let origin = self.git(&["config", "--get", "remote.origin.url"], &[], Some(destination)).await.unwrap_or_default();
+        let same = |text: &str| text.trim().trim_end_matches('/').trim_end_matches(".git").to_owned();
+        let known = Url::parse(origin.trim()).map_or_else(|_| origin.trim().to_owned(), |url| public(&url));
+        if same(&known) != same(&public(&self.url)) {
+            let message = format!("{} is a clone of {known}, not of {}: it was left alone", destination.display(), public(&self.url));
+            return Err(StorageError::new(ErrorKind::Failed, message));
+        }
+        if !self.git(&["status", "--porcelain", "--untracked-files=no"], &[], Some(destination)).await?.trim().is_empty() {
+            tracing::warn!(path = %destination.display(), "the git clone has changes of its own and is used as it is");
+            return Ok(());
+        }
+        self.check_out(destination, self.reference.as_deref().unwrap_or("HEAD")).await
+    }
+
+    async fn check_out(&self, clone: &Path, reference: &str) -> Result<(), StorageError> {
+        let fetched = self.git(&["fetch", "--quiet", "--depth", "1"], &[self.url.as_str().into(), reference.into()], Some(clone)).await;
+        if let Err(error) = fetched {
+            if !(error.message.contains("shallow") || error.message.contains("dumb http")) {
+                return Err(error);
+            }
+            self.git(&["fetch", "--quiet"], &[self.url.as_str().into(), reference.into()], Some(clone)).await?;
+        }
+        self.git(&["reset", "--quiet", "--hard", "FETCH_HEAD"], &[], Some(clone)).await.map(drop)
+    }
+
+    /// Runs git and returns what it printed.
+    async fn git(&self, arguments: &[&str], more: &[OsString], dir: Option<&Path>) -> Result<String, StorageError> {
+        let mut command = Command::new("git");
+        if let Some(dir) = dir {
+            // A clone made by another user is still ours to update.
+            command.arg("-c").arg(format!("safe.directory={}", dir.display())).arg("-C").arg(dir);
+        }
+        // Options end before what came from outside.
+        command.args(arguments);
+        if !more.is_empty() {
+            command.arg("--").args(more);
+        }
+        command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "true").env("LC_ALL", "C").env("GIT_CONFIG_COUNT", self.settings.len().to_string());
+        for (n, (key, value)) in self.settings.iter().enumerate() {
+            command.env(format!("GIT_CONFIG_KEY_{n}"), key).env(format!("GIT_CONFIG_VALUE_{n}"), value);
+        }
+        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_TRACE", "GIT_TRACE_CURL", "GIT_CURL_VERBOSE"] {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+        let spawned = command
+            .spawn()
+            .map_err(|error| StorageError::new(ErrorKind::Failed, format!("git cannot be run for {}: {error}. Install git in the image", public(&self.url))))?;
+        self.finish(spawned).await
+    }
+
+    async fn finish(&self, mut child: tokio::process::Child) -> Result<String, StorageError> {
+        let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
+        let (mut out, mut errors) = (String::new(), String::new());
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (_, _, status) = tokio::join!(read(stdout, &mut out), read(stderr, &mut errors), child.wait());
+        group.0 = None;
+        if status.is_ok_and(|status| status.success()) {
+            return Ok(out);
+        }
+        let tail: String = errors.chars().rev().take(STDERR_KEPT).collect::<Vec<_>>().into_iter().rev().collect();
+        let tail = tail.split_whitespace().collect::<Vec<_>>().join(" ");
+        let lower = tail.to_lowercase();
+        let kind = if lower.contains("authentication") || lower.contains("could not read username") {
+            ErrorKind::Unauthorized
+        } else if lower.contains("not found") {
+            ErrorKind::NotFound
+        } else if ["timed out", "connect", "early eof", "rpc failed", "hung up"].iter().any(|sign| lower.contains(sign)) {
+            ErrorKind::Transient
+        } else {
+            ErrorKind::Failed
+        };
+        Err(StorageError::new(kind, format!("git could not fetch {}: {tail}", public(&self.url))))
+    }
+}
+
+/// Reads what a pipe gives; output that is not UTF-8 is read lossily.
+async fn read(pipe: Option<impl tokio::io::AsyncRead + Unpin>, into: &mut String) {
+    let Some(mut pipe) = pipe else { return };
+    let mut buffer = vec![0; 8192];
+    while let Ok(count) = pipe.read(&mut buffer).await {
+        if count == 0 {
+            break;
+        }
+        into.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        // Only the end is of interest, and git may talk for long.
+        if into.len() > 64 * 1024 {
+            let keep: String = into.chars().rev().take(4 * STDERR_KEPT).collect::<Vec<_>>().into_iter().rev().collect();
+            *into = keep;
+        }
+    }
+}
+
+fn authorization(url: &Url) -> Option<String> {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let given = !url.username().is_empty() || url.password().is_some();
+    given.then(|| format!("Basic {}", STANDARD.encode(format!("{}:{}", decoded(url.username()), decoded(url.password().unwrap_or_default())))))
+}
+
+/// Asks as git will ask, to learn where redirects lead.
+async fn follow(outbound: &Outbound, url: &Url, authorization: Option<&str>) -> Result<Url, StorageError> {
+    const QUESTION: &str = "/info/refs";
+    let mut asked = url.clone();
+    asked.set_path(&format!("{}{QUESTION}", url.path().trim_end_matches('/')));
+    asked.set_query(Some("service=git-upload-pack"));
+    let mut private = HeaderMap::new();
+    private.extend(authorization.and_then(|value| HeaderValue::from_str(value).ok()).map(|value| (header::AUTHORIZATION, value)));
+    let mut open = HeaderMap::new();
+    // GitLab and others answer browsers otherwise than git.
+    open.insert(header::USER_AGENT, HeaderValue::from_static("git/2.0 (comfyui-api)"));
+    let policy = retry::RetryPolicy::default();
+    let mut failures = 0;
+    loop {
+        let error = match send_guarded(outbound, Method::GET, &asked, &open, &private).await {
+            Ok((response, mut at)) => {
+                let status = response.status();
+                let kind = match status.as_u16() {
+                    401 | 403 => ErrorKind::Unauthorized,
+                    404 | 410 => ErrorKind::NotFound,
+                    _ if retry::is_transient_status(status) => ErrorKind::Transient,
+                    _ if !status.is_success() => ErrorKind::Failed,
+                    _ => {
+                        let path = at.path().strip_suffix(QUESTION).unwrap_or(url.path()).to_owned();
+                        at.set_path(&path);
+                        at.set_query(None);
+                        return Ok(at);
+                    }
+                };
+                let message = format!("the git repository {} answered {status}", public(url));
+                StorageError { kind, message, retry_after: retry::retry_after(response.headers()) }
+            }
+            Err(error) => match refusal_of(&error) {
+                Some(refused) => StorageError::new(ErrorKind::Invalid, format!("{}: {refused}", public(url))),
+                None => StorageError::new(ErrorKind::Transient, format!("the git repository {}: {}", public(url), crate::error::chain(&error))),
+            },
+        };
+        failures += 1;
+        let delay = policy.delay(failures, error.retry_after).filter(|_| error.kind == ErrorKind::Transient);
+        tokio::time::sleep(delay.ok_or(error)?).await;
+    }
+}
+
+/// The process group of a git that runs. Dropping it kills git and its children.
+struct Group(Option<i32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
+    }
+}
+
+/// A directory that goes when it is no longer needed; in a thread, because it may be large.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let path = std::mem::take(&mut self.0);
+        if path.exists() {
+            std::thread::spawn(move || std::fs::remove_dir_all(path));
+        }
+    }
 }

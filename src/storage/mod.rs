@@ -282,12 +282,12 @@ impl Storage {
         place::input(fetched, destination).await
     }
 
-    /// Clones a git repository into `destination`, or updates the clone that is there.
+    /// Clones a git repository into `destination`, or updates the clone that is there. A fragment of the URL is a branch, tag or commit.
     ///
     /// # Errors
     /// With git's last lines when it fails.
     pub async fn clone_repository(&self, url: &str, destination: &Path, cancel: &CancellationToken) -> Result<(), StorageError> {
-        git::clone(&self.inner.outbound, &self.inner.config.proxy, url, destination, cancel).await
+        git::clone(&self.inner.outbound, url, destination, cancel).await
     }
 
     /// Checks, before anything runs, that a target is well-formed, configured, reachable by rule, and able to sign if asked.

@@ -16,8 +16,8 @@ use super::super::{ErrorKind, StorageError};
 
 /// Chunks between network and disk. A chunk is what one read of a socket gave, at most a few hundred kilobytes.
 const QUEUE: usize = 16;
-/// So many bytes are handed to the disk at a time while the rest is still coming, so that the final flush is short.
-const WRITE_BACK: u64 = 16 * 1024 * 1024;
+/// So many bytes are handed to the disk at a time while the rest is still coming.
+const WRITE_BACK: u64 = 64 * 1024 * 1024;
 
 /// A file that is not complete.
 pub(super) struct Partial {
@@ -101,18 +101,38 @@ fn open(path: &Path) -> io::Result<(PathBuf, Flock<File>)> {
 /// Ends when all senders are gone, or at the first error; then the senders notice that nobody receives.
 fn write(file: Flock<File>, mut arriving: mpsc::Receiver<(u64, Bytes)>) -> io::Result<Flock<File>> {
     let mut dirty = 0;
+    let mut early = None;
     while let Some((offset, bytes)) = arriving.blocking_recv() {
         file.write_all_at(&bytes, offset)?;
         dirty += bytes.len() as u64;
         if dirty >= WRITE_BACK {
             dirty = 0;
-            start_write_back(&file);
+            early.get_or_insert_with(|| EarlyFlush::start(&file)).ask();
         }
     }
     Ok(file)
 }
 
-/// Asks the system to begin writing what is dirty, without waiting.
-fn start_write_back(file: &File) {
-    let _ = file;
+/// A thread that flushes while more is coming, so that the last flush, for which everybody waits, has little left to do.
+struct EarlyFlush(Option<std::sync::mpsc::SyncSender<()>>);
+
+impl EarlyFlush {
+    fn start(file: &File) -> Self {
+        let (ask, asked) = std::sync::mpsc::sync_channel(1);
+        let Ok(file) = file.try_clone() else { return Self(None) };
+        let flush = move || {
+            while asked.recv().is_ok() {
+                // An error shows again in the last flush.
+                let _ = file.sync_data();
+            }
+        };
+        Self(std::thread::Builder::new().name("early-flush".to_owned()).spawn(flush).ok().map(|_| ask))
+    }
+
+    /// Does nothing while the thread is still busy with what it was asked before.
+    fn ask(&self) {
+        if let Some(ask) = &self.0 {
+            let _ = ask.try_send(());
+        }
+    }
 }
