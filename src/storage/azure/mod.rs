@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use azure_storage_blobs::prelude::BlobClient;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -28,6 +29,9 @@ use account::{Account, Permission};
 use location::Location;
 
 const NOT_CONFIGURED: &str = "Azure Blob Storage is not configured: set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY, with AZURE_STORAGE_SAS_TOKEN, or with a managed identity";
+
+/// Characters of a name that would not stay in a URL's path. Spaces stay as people write them; URL parsers encode them.
+const NOT_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b'\\');
 
 /// The Azure backend.
 pub struct AzureBackend {
@@ -116,7 +120,8 @@ impl Backend for AzureBackend {
 
     fn url_of(&self, target: &Target, filename: &str) -> String {
         let (Target::Azure { container, blob_prefix }, Some(endpoint)) = (target, self.own_endpoint()) else { return String::new() };
-        format!("{}/{container}/{}", endpoint.as_str().trim_end_matches('/'), blob_name(blob_prefix, filename))
+        let name = blob_name(blob_prefix, filename);
+        format!("{}/{container}/{}", endpoint.as_str().trim_end_matches('/'), utf8_percent_encode(&name, NOT_PATH))
     }
 
     async fn upload(&self, target: &Target, file: &UploadFile, progress: Option<&Progress>, cancel: &CancellationToken) -> Result<(), StorageError> {

@@ -91,6 +91,13 @@ fn info(asked: &url::Url, followed: &Followed) -> ObjectInfo {
             .and_then(|value| value.split(';').next())
             .map(|plain| plain.trim().to_ascii_lowercase()),
         disposition_name: text(header::CONTENT_DISPOSITION).and_then(cloud::disposition_name),
-        final_url: (followed.url != *asked).then(|| followed.url.clone()),
+        final_url: (followed.url != *asked).then(|| without_query(&followed.url)),
     }
+}
+
+/// The CDN's URLs are signed in their query.
+fn without_query(url: &url::Url) -> url::Url {
+    let mut bare = url.clone();
+    bare.set_query(None);
+    bare
 }

@@ -4,6 +4,7 @@ mod azure;
 mod chain;
 mod engine;
 mod huggingface;
+mod measure;
 mod s3;
 
 use std::collections::BTreeMap;
