@@ -32,10 +32,11 @@ pub struct Refused(pub String);
 
 /// A peer that does not take a connection within this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A peer that sends nothing for so long, in the middle of an answer or before it, has stalled.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The shared clients. Cheap to clone.
+///
+/// They limit how long connecting takes, and nothing else: reqwest's read timeout runs while a request's body is still being sent, so
+/// it would end every long upload. Whoever sends says how long it waits for the answer.
 #[derive(Clone, Debug)]
 pub struct Outbound {
     inner: Arc<Clients>,

@@ -89,3 +89,28 @@ fn next_hop(at: &Url, response: &Response) -> Result<Option<Url>, FollowError> {
     let _ = next.set_password(None);
     Ok(Some(next))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hop(from: &str, location: &str) -> Result<Option<String>, String> {
+        let answer = axum::http::Response::builder().status(302).header(header::LOCATION, location).body("").unwrap();
+        next_hop(&Url::parse(from).unwrap(), &Response::from(answer)).map(|next| next.map(String::from)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn https_never_becomes_http() {
+        assert_eq!(hop("https://a/x", "https://b/y"), Ok(Some("https://b/y".into())));
+        assert_eq!(hop("https://a/x", "//b/y"), Ok(Some("https://b/y".into())));
+        assert_eq!(hop("http://a/x", "https://b/y"), Ok(Some("https://b/y".into())));
+        assert!(hop("https://a/x", "http://a/x").unwrap_err().contains("https to http"));
+        assert!(hop("https://a/x", "HTTP://b/y").unwrap_err().contains("https to http"));
+    }
+
+    #[test]
+    fn userinfo_of_a_redirect_is_dropped() {
+        assert_eq!(hop("http://a/x", "http://me:pw@b/y?z"), Ok(Some("http://b/y?z".into())));
+        assert!(hop("http://a/x", "ftp://b/y").unwrap_err().contains("ftp://"));
+    }
+}

@@ -109,10 +109,11 @@ impl Asked<'_> {
         }
         let mut failures = 0;
         loop {
-            let error = match self.backend.head(&self.source).await {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind == ErrorKind::Unauthorized => return Err(refused()),
-                Err(error) => error,
+            let error = match tokio::time::timeout(self.inner.tuning.stall * 2, self.backend.head(&self.source)).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) if error.kind == ErrorKind::Unauthorized => return Err(refused()),
+                Ok(Err(error)) => error,
+                Err(_) => StorageError::new(ErrorKind::Transient, format!("{}: the server does not answer", public(url))),
             };
             failures += 1;
             let delay = self.inner.tuning.retry.delay(failures, error.retry_after).filter(|_| error.kind == ErrorKind::Transient);

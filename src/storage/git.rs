@@ -25,6 +25,8 @@ use crate::net::redirect::send_guarded;
 use crate::net::{Outbound, refusal_of, retry};
 use crate::telemetry::metrics;
 
+/// For the first answer of a server; git has its own rule for slow ones.
+const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 /// What git says last is what matters.
 const STDERR_KEPT: usize = 2000;
 
@@ -240,8 +242,9 @@ async fn follow(outbound: &Outbound, url: &Url, authorization: Option<&str>) -> 
     let policy = retry::RetryPolicy::default();
     let mut failures = 0;
     loop {
-        let error = match send_guarded(outbound, Method::GET, &asked, &open, &private).await {
-            Ok((response, mut at)) => {
+        let error = match tokio::time::timeout(ANSWER_TIMEOUT, send_guarded(outbound, Method::GET, &asked, &open, &private)).await {
+            Err(_) => StorageError::new(ErrorKind::Transient, format!("the git repository {} does not answer", public(url))),
+            Ok(Ok((response, mut at))) => {
                 let status = response.status();
                 let kind = match status.as_u16() {
                     401 | 403 => ErrorKind::Unauthorized,
@@ -258,7 +261,7 @@ async fn follow(outbound: &Outbound, url: &Url, authorization: Option<&str>) -> 
                 let message = format!("the git repository {} answered {status}", public(url));
                 StorageError { kind, message, retry_after: retry::retry_after(response.headers()) }
             }
-            Err(error) => match refusal_of(&error) {
+            Ok(Err(error)) => match refusal_of(&error) {
                 Some(refused) => StorageError::new(ErrorKind::Invalid, format!("{}: {refused}", public(url))),
                 None => StorageError::new(ErrorKind::Transient, format!("the git repository {}: {}", public(url), crate::error::chain(&error))),
             },

@@ -1,6 +1,7 @@
 //! The cache directory in memory: which file a URL has, how large it is, when it was used, who holds it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::fs::DirEntry;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -40,37 +41,59 @@ pub(super) struct Scan {
 
 /// Reads the directory. A file was last used when its description was last touched, else when it was made.
 pub(super) fn scan(dir: &Path) -> io::Result<Scan> {
-    let mut scan = Scan { files: Vec::new(), old_partials: Vec::new() };
-    let mut described = HashSet::new();
-    let mut undescribed = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if name.ends_with(PARTIAL) {
-            let modified = entry.metadata().ok().filter(std::fs::Metadata::is_file).and_then(|metadata| metadata.modified().ok());
-            if modified.is_some_and(|modified| modified.elapsed().is_ok_and(|age| age > OLD_PARTIAL)) {
-                scan.old_partials.push(entry.path());
-            }
-        } else if let Some(described_name) = name.strip_suffix(META) {
-            if naming::base_of(described_name).is_some() {
-                described.insert(described_name.to_owned());
-            }
-        } else if naming::base_of(&name).is_some()
-            && let Ok(metadata) = entry.metadata()
-            && metadata.is_file()
-        {
-            undescribed.push(Scanned { size: metadata.len(), used: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), name });
-        }
+    // Names first, which is quick; then what they are, several at a time, because each is a wait for the disk.
+    let entries: Vec<DirEntry> = std::fs::read_dir(dir)?.collect::<io::Result<_>>()?;
+    let share = entries.len().div_ceil(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)).max(1);
+    let looked: Vec<Looked> = std::thread::scope(|scope| {
+        let threads: Vec<_> = entries.chunks(share).map(|part| scope.spawn(|| look(part))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    let mut scan = Scan { files: Vec::with_capacity(entries.len() / 2), old_partials: Vec::new() };
+    let mut used = HashMap::with_capacity(entries.len() / 2);
+    for part in looked {
+        scan.files.extend(part.files);
+        scan.old_partials.extend(part.old_partials);
+        used.extend(part.used);
     }
-    for mut file in undescribed {
-        if described.remove(&file.name)
-            && let Ok(used) = std::fs::metadata(dir.join(format!("{}{META}", file.name))).and_then(|metadata| metadata.modified())
-        {
-            file.used = used;
+    for file in &mut scan.files {
+        if let Some(used) = used.get(&file.name) {
+            file.used = *used;
         }
-        scan.files.push(file);
     }
     Ok(scan)
+}
+
+/// What one thread found.
+#[derive(Default)]
+struct Looked {
+    files: Vec<Scanned>,
+    old_partials: Vec<PathBuf>,
+    /// When descriptions were touched, by the name of what they describe.
+    used: Vec<(String, SystemTime)>,
+}
+
+fn look(entries: &[DirEntry]) -> Looked {
+    let mut looked = Looked::default();
+    for entry in entries {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let partial = name.ends_with(PARTIAL);
+        let described = name.strip_suffix(META);
+        if !partial && naming::base_of(described.unwrap_or(&name)).is_none() {
+            continue;
+        }
+        let Some(metadata) = entry.metadata().ok().filter(std::fs::Metadata::is_file) else { continue };
+        let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        if partial {
+            if modified.elapsed().is_ok_and(|age| age > OLD_PARTIAL) {
+                looked.old_partials.push(entry.path());
+            }
+        } else if let Some(described) = described {
+            looked.used.push((described.to_owned(), modified));
+        } else {
+            looked.files.push(Scanned { size: metadata.len(), used: modified, name });
+        }
+    }
+    looked
 }
 
 impl Index {

@@ -152,7 +152,6 @@ impl Download {
         let Some(size) = info.size else { return Ok(()) };
         let cache = Arc::clone(&self.cache);
         let free = tokio::task::spawn_blocking(move || {
-            cache.evict(size);
             let needed = size.saturating_add(SPARE_BYTES);
             if let Some(free) = cache.free_bytes().filter(|free| *free < needed) {
                 cache.make_room(needed - free);

@@ -4,6 +4,7 @@ mod answer;
 mod request;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +23,9 @@ use crate::net::{Outbound, retry};
 
 /// Bytes read from disk at a time for a PUT.
 const UPLOAD_BUFFER: usize = 256 * 1024;
+
+/// An upload of which the server takes nothing for so long, and that it does not answer either, is tried again.
+const UPLOAD_STALL: Duration = Duration::from_secs(120);
 
 /// Any web server.
 pub(super) struct HttpBackend {
@@ -95,7 +99,11 @@ impl Backend for HttpBackend {
     }
 
     async fn open(&self, source: &Source, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError> {
-        let (response, at) = self.send(Method::GET, source, range, if_match).await?;
+        let (mut response, mut at) = self.send(Method::GET, source, range, if_match).await?;
+        // The file has become shorter than what we have of it: the whole of it shows the engine that it changed.
+        if range.is_some_and(|range| range.start > 0) && matches!(response.status(), StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PRECONDITION_FAILED) {
+            (response, at) = self.send(Method::GET, source, None, None).await?;
+        }
         let status = response.status();
         if !status.is_success() {
             return Err(answer::status_error(&response, &source.url));
@@ -133,11 +141,14 @@ impl Backend for HttpBackend {
         self.outbound.check(&prepared.url).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))?;
         let opened = tokio::fs::File::open(&file.path).await.map_err(|error| read_error(file, &error))?;
         let size = opened.metadata().await.map_err(|error| read_error(file, &error))?.len();
-        let (progress, mut sent) = (progress.map(Arc::clone), 0);
+        let sent = Arc::new(AtomicU64::new(0));
+        let (progress, counter) = (progress.map(Arc::clone), Arc::clone(&sent));
         let body = ReaderStream::with_capacity(opened, UPLOAD_BUFFER).inspect(move |chunk| {
-            if let (Ok(chunk), Some(progress)) = (chunk, &progress) {
-                sent += chunk.len() as u64;
-                progress(sent, Some(size));
+            if let Ok(chunk) = chunk {
+                let sent = counter.fetch_add(chunk.len() as u64, Ordering::Relaxed) + chunk.len() as u64;
+                if let Some(progress) = &progress {
+                    progress(sent, Some(size));
+                }
             }
         });
         let mut headers = prepared.private;
@@ -146,6 +157,10 @@ impl Backend for HttpBackend {
         let request = self.outbound.guarded().put(prepared.url.clone()).headers(headers).body(reqwest::Body::wrap_stream(body)).send();
         let response = tokio::select! {
             () = cancel.cancelled() => return Err(StorageError::new(ErrorKind::Cancelled, "the upload was cancelled")),
+            () = stalled(&sent) => {
+                let message = format!("{} took nothing more and did not answer for {} s", public(&source.url), UPLOAD_STALL.as_secs());
+                return Err(StorageError::new(ErrorKind::Transient, message));
+            }
             response = request => response.map_err(|error| network_error(&error.without_url(), &source.url))?,
         };
         if response.status().is_redirection() {
@@ -157,6 +172,15 @@ impl Backend for HttpBackend {
 
     async fn sign(&self, _target: &Target, _filename: &str, _expiry: Duration) -> Result<String, StorageError> {
         Err(StorageError::new(ErrorKind::Invalid, "an HTTP target cannot sign URLs"))
+    }
+}
+
+/// Ends when a count has not changed for too long.
+async fn stalled(count: &AtomicU64) {
+    let mut before = None;
+    while before != Some(count.load(Ordering::Relaxed)) {
+        before = Some(count.load(Ordering::Relaxed));
+        tokio::time::sleep(UPLOAD_STALL).await;
     }
 }
 

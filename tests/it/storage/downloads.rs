@@ -236,3 +236,29 @@ async fn downloads_at_once_are_limited() {
     assert!(origin.most_at_once() <= 2);
     assert_eq!(origin.requests().len(), 10);
 }
+
+#[tokio::test]
+async fn a_file_that_shrinks_on_the_way_is_fetched_anew() {
+    let (long, short) = (content(200_000), Arc::new(vec![9_u8; 10_000]));
+    let served = Arc::clone(&short);
+    let origin = Origin::start(move |request, before| match before {
+        0 => Reply { cut_after: Some(50_000), ..Reply::file(request, &long, "\"long\"") },
+        _ => {
+            let mut careless = request.clone();
+            careless.headers.remove("if-range");
+            Reply::file(&careless, &served, "\"short\"")
+        }
+    })
+    .await;
+    let bench = Bench::new(&[]).await;
+    let fetched = bench.get(&origin.url("/shrinking.bin")).await.unwrap();
+    assert_eq!(std::fs::read(&fetched.path).unwrap(), *short);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up() {
+    let origin = Origin::start(|_, _| Reply { delay: Some(Duration::from_secs(600)), ..Reply::status(200) }).await;
+    let bench = Bench::new(&[]).await;
+    let error = bench.get(&origin.url("/silent.bin")).await.unwrap_err();
+    assert!(error.kind == ErrorKind::Transient && error.message.contains("does not answer"), "{error}");
+}

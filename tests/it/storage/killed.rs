@@ -52,3 +52,33 @@ async fn a_killed_download_is_never_visible() {
     assert_eq!(std::fs::read(&fetched.path).unwrap(), *body);
     assert_eq!(bench.names().len(), 2, "{:?}", bench.names());
 }
+
+/// Run by [`a_disk_that_fills_up_is_named`] in a process that may write no more than 1 MiB into a file.
+#[tokio::test]
+async fn child_with_little_disk() {
+    let Ok(work) = std::env::var(CHILD_LIMITED) else { return };
+    let (cache, url) = work.split_once('|').unwrap();
+    let bench = Bench::new(&[("CACHE_DIR", cache)]).await;
+    let error = bench.get(url).await.unwrap_err();
+    assert!(error.message.contains("the disk is full") && error.message.contains("bytes free"), "{error}");
+    assert!(!bench.names().iter().any(|name| name.ends_with(".partial") || name.ends_with(".bin")), "{:?}", bench.names());
+}
+
+const CHILD_LIMITED: &str = "COMFYUI_API_TEST_LITTLE_DISK";
+
+#[tokio::test]
+async fn a_disk_that_fills_up_is_named() {
+    let body = content(3 << 20);
+    // No length: the lack of room shows only on the way.
+    let origin = Origin::start(move |_, _| Reply { until_close: true, body: Arc::clone(&body), ..Reply::status(200) }).await;
+    let dir = tempfile::tempdir().unwrap();
+    // A file size limit is the disk-full that needs no disk; its signal is ignored, so that writing fails as on a full disk.
+    let script = "trap '' XFSZ; ulimit -f 2048; exec \"$0\" --exact storage::killed::child_with_little_disk";
+    let mut command = tokio::process::Command::new("sh");
+    command.args(["-c", script]).arg(std::env::current_exe().unwrap());
+    command.env(CHILD_LIMITED, format!("{}|{}", dir.path().display(), origin.url("/full.bin")));
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+    assert_eq!(origin.requests().len(), 1);
+}

@@ -74,7 +74,8 @@ impl Bench {
 
     /// With a directory that may be filled already.
     pub async fn in_dir(dir: TempDir, variables: &[(&str, &str)], tuning: Tuning) -> Self {
-        let cache = dir.path().join("cache");
+        let given = variables.iter().find(|(name, _)| *name == "CACHE_DIR");
+        let cache = given.map_or_else(|| dir.path().join("cache"), |(_, path)| PathBuf::from(path));
         let mut all = vec![("ALLOW_PRIVATE_NETWORKS", "true"), ("CACHE_DIR", cache.to_str().unwrap())];
         all.retain(|(name, _)| !variables.iter().any(|(other, _)| other == name));
         all.extend(variables);
