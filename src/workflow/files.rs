@@ -55,8 +55,9 @@ pub fn signature(root: &Path) -> Signature {
     signature
 }
 
-fn walk(folder: &Path, depth: usize, visit: &mut dyn FnMut(&Path, &std::fs::Metadata) -> bool) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+/// Visits all files until a visit says that it is enough; false then.
+fn walk(folder: &Path, depth: usize, visit: &mut dyn FnMut(&Path, &std::fs::Metadata) -> bool) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return true };
     for entry in entries.flatten() {
         let name = entry.file_name();
         // Kubernetes mounts a ConfigMap through hidden directories, which are not routes.
@@ -66,13 +67,14 @@ fn walk(folder: &Path, depth: usize, visit: &mut dyn FnMut(&Path, &std::fs::Meta
         let path = entry.path();
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
         if metadata.is_dir() {
-            if depth < DEEPEST {
-                walk(&path, depth + 1, visit);
+            if depth < DEEPEST && !walk(&path, depth + 1, visit) {
+                return false;
             }
         } else if metadata.is_file() && !visit(&path, &metadata) {
-            return;
+            return false;
         }
     }
+    true
 }
 
 fn candidate(root: &Path, path: &Path) -> Option<WorkflowFile> {

@@ -91,6 +91,21 @@ pub struct Generated {
     pub prompt: Value,
 }
 
+/// A file that could not be loaded; the log has the same.
+#[derive(Debug, Clone)]
+pub struct BrokenFile {
+    /// The path below the directory, without extension: what would follow `/workflow/`.
+    pub name: String,
+    /// The file with the mistake; another than the workflow's own when that imports it.
+    pub file: String,
+    /// From 1; 0 when the file could not even be read.
+    pub line: u32,
+    /// From 1; 0 when the file could not even be read.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+}
+
 /// All workflow endpoints. Cheap to clone.
 #[derive(Clone)]
 pub struct Workflows(Arc<Inner>);
@@ -138,6 +153,15 @@ impl Workflows {
     /// The endpoints, sorted by route. Does not block.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.0.registry().endpoints.clone()
+    }
+
+    /// The files that the last load left out, sorted by name. Does not block.
+    pub fn broken(&self) -> Vec<BrokenFile> {
+        let describe = |(name, fault): (&String, &source::Fault)| {
+            let source::Fault { message, file, line, column } = fault.clone();
+            BrokenFile { name: name.clone(), file, line, column, message }
+        };
+        self.0.registry().failed.iter().map(describe).collect()
     }
 
     /// Runs one. `path` is what follows `/workflow/`.
@@ -292,7 +316,8 @@ async fn run_plain(workflow: Arc<Workflow>, input: Value) -> Result<Generated, F
 }
 
 fn read_back(json: &str) -> Result<Value, Failure> {
-    serde_json::from_str(json).map_err(|error| Failure::new(Code::Internal, format!("the workflow's answer cannot be read: {error}")))
+    // JSON.stringify wrote it, so only nesting beyond what serde_json follows can be wrong with it.
+    serde_json::from_str(json).map_err(|error| Failure::invalid("input", format!("Failed to generate workflow prompt: its result cannot be used: {error}")))
 }
 
 /// The first issue is the message, all of them are the details.

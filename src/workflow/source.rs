@@ -86,11 +86,41 @@ impl Script {
     }
 }
 
-/// Prepares a user's file.
+/// Brackets open at once, beyond which a file is refused: the parser descends for each.
+const DEEPEST: usize = 1000;
+/// Stack for parsing; only what is used of it is ever real memory.
+const STACK: usize = 256 * 1024 * 1024;
+
+/// Prepares a user's file, on a thread of its own: parser and printer descend as deep as the source is nested, and a
+/// stack that overflows would end the whole server.
 ///
 /// # Errors
 /// When it cannot be parsed, with the place of the first mistake.
 pub fn prepare(path: &Path, text: &str) -> Result<Script, Fault> {
+    if nesting(text) > DEEPEST {
+        return Err(Fault::of_file(path, format!("it is nested more than {DEEPEST} brackets deep")));
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("workflow-source".to_owned()).stack_size(STACK).spawn_scoped(scope, || prepare_here(path, text));
+        let prepared = thread.map_err(|error| error.to_string()).and_then(|thread| thread.join().map_err(|_| "the parser failed".to_owned()));
+        prepared.unwrap_or_else(|message| Err(Fault::of_file(path, message)))
+    })
+}
+
+/// The deepest nesting of brackets, those in strings included.
+fn nesting(text: &str) -> usize {
+    let mut depth = 0_usize;
+    text.bytes().fold(0, |deepest, byte| {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest.max(depth)
+    })
+}
+
+fn prepare_here(path: &Path, text: &str) -> Result<Script, Fault> {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let source_type = match extension {
         "json" => return Ok(Script::verbatim(Kind::Json, text.to_owned())),
@@ -164,20 +194,38 @@ fn check(path: &Path, text: &str, diagnostics: &Diagnostics) -> Result<(), Fault
 }
 
 /// A file may simply end with the workflow. The engine's function and module forms have no completion value, so the
-/// expression becomes the function's result or the module's default export.
+/// expression becomes the function's result or the module's default export. TypeScript's own CommonJS forms become
+/// what they mean.
 fn hand_out_last_expression(program: &Program<'_>, text: &str, kind: Kind) -> String {
-    let Some(Statement::ExpressionStatement(last)) = program.body.last() else { return text.to_owned() };
-    let opening = match kind {
-        Kind::CommonJs => "return (",
-        Kind::Esm if !program.body.iter().any(exports_default) => "export default (",
-        _ => return text.to_owned(),
-    };
-    let span = last.expression.span();
-    let (Ok(start), Ok(end)) = (usize::try_from(span.start), usize::try_from(span.end)) else { return text.to_owned() };
-    match (text.get(..start), text.get(start..end), text.get(end..)) {
-        (Some(before), Some(expression), Some(after)) => format!("{before}{opening}{expression}){after}"),
-        _ => text.to_owned(),
+    // From, to, and what to put there; in the order of the text.
+    let mut edits: Vec<(u32, u32, &str)> = Vec::new();
+    for statement in &program.body {
+        match statement {
+            Statement::TSExportAssignment(export) => edits.push((export.span.start, export.expression.span().start, "module.exports = ")),
+            Statement::TSImportEqualsDeclaration(import) => edits.push((import.span.start, import.id.span.start, "const ")),
+            _ => {}
+        }
     }
+    let opening = match kind {
+        Kind::CommonJs => Some("return ("),
+        Kind::Esm if !program.body.iter().any(exports_default) => Some("export default ("),
+        _ => None,
+    };
+    if let (Some(Statement::ExpressionStatement(last)), Some(opening)) = (program.body.last(), opening) {
+        let span = last.expression.span();
+        edits.push((span.start, span.start, opening));
+        edits.push((span.end, span.end, ")"));
+    }
+    let mut edited = String::with_capacity(text.len() + 64);
+    let mut done = 0;
+    for (from, to, replacement) in edits {
+        let (Ok(from), Ok(to)) = (usize::try_from(from), usize::try_from(to)) else { continue };
+        edited.push_str(text.get(done..from).unwrap_or_default());
+        edited.push_str(replacement);
+        done = to;
+    }
+    edited.push_str(text.get(done..).unwrap_or_default());
+    edited
 }
 
 fn exports_default(statement: &Statement<'_>) -> bool {

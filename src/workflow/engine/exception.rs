@@ -3,6 +3,7 @@
 use rquickjs::{CaughtError, Ctx};
 
 use super::library::Library;
+use crate::workflow::source::Fault;
 
 /// What was thrown.
 #[derive(Debug, Clone)]
@@ -38,6 +39,18 @@ pub fn thrown(ctx: &Ctx<'_>, error: rquickjs::Error) -> Thrown {
             Thrown { message, stack: String::new() }
         }
     }
+}
+
+/// The fault behind an import that means nothing. The engine does not say where it stands; the file does.
+pub fn unresolved(message: &str) -> Option<Fault> {
+    let (name, rest) = message.strip_prefix("Error resolving module '")?.split_once("' from '")?;
+    let (file, reason) = rest.split_once("': ")?;
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let found = ["\"", "'", "`"].iter().find_map(|quote| text.find(&format!("{quote}{name}{quote}")));
+    let before = text.get(..found.unwrap_or(0)).unwrap_or_default();
+    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+    let (line, column) = (u32::try_from(before.matches('\n').count() + 1).ok()?, u32::try_from(column).ok()?);
+    Some(Fault { message: reason.to_owned(), file: file.to_owned(), line, column })
 }
 
 /// File, line and column (from 1) of the first frame that lies in a file of the user.

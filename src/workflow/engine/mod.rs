@@ -168,7 +168,11 @@ impl Isolate {
         if let Some(fault) = self.library.fault(&format!("{}\n{}", thrown.message, thrown.stack)) {
             return fault;
         }
-        let (file, line, column) = exception::place(&self.library, &thrown).unwrap_or_else(|| (id.to_owned(), 0, 0));
+        if let Some(fault) = exception::unresolved(&thrown.message) {
+            return fault;
+        }
+        // What has no place of its own is a matter of the whole file.
+        let (file, line, column) = exception::place(&self.library, &thrown).unwrap_or_else(|| (id.to_owned(), 1, 1));
         Fault { message: limit.map_or(thrown.message, Limit::sentence), file, line, column }
     }
 
