@@ -19,7 +19,7 @@ pub fn install(config: &LogConfig) {
     let level = if config.level == "fatal" { "error" } else { &config.level };
     // Our own crate at the chosen level; libraries only speak up when something is wrong, unless everything is asked for.
     let libraries = if level == "trace" { "debug" } else { "warn" };
-    let filter = EnvFilter::new(format!("{libraries},lapin=error,comfyui_api={level}"));
+    let filter = EnvFilter::new(format!("{libraries},lapin=off,comfyui_api={level}"));
     let pretty = match config.format {
         LogFormat::Json => false,
         LogFormat::Pretty => true,
