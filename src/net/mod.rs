@@ -49,8 +49,6 @@ struct Clients {
     tls: rustls::ClientConfig,
     guarded: reqwest::Client,
     operator: reqwest::Client,
-    guarded_sending: reqwest::Client,
-    operator_sending: reqwest::Client,
     comfyui: reqwest::Client,
 }
 
@@ -64,12 +62,10 @@ impl Outbound {
         let proxies = Arc::new(Proxies::new(&config.proxy));
         let guard = Arc::new(Guard::new(&config.guard, proxies.hosts()));
         let build = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| crate::error::chain(&error));
-        let guarded = build(outward(&tls, Some(&guard), &proxies).read_timeout(READ_TIMEOUT))?;
-        let operator = build(outward(&tls, None, &proxies).read_timeout(READ_TIMEOUT))?;
-        let guarded_sending = build(outward(&tls, Some(&guard), &proxies))?;
-        let operator_sending = build(outward(&tls, None, &proxies))?;
+        let guarded = build(outward(&tls, Some(&guard), &proxies))?;
+        let operator = build(outward(&tls, None, &proxies))?;
         let comfyui = build(base(&tls).dns_resolver(Arc::new(GuardedResolver(None))))?;
-        Ok(Self { inner: Arc::new(Clients { guard, proxies, tls, guarded, operator, guarded_sending, operator_sending, comfyui }) })
+        Ok(Self { inner: Arc::new(Clients { guard, proxies, tls, guarded, operator, comfyui }) })
     }
 
     /// For URLs that came from a client: private addresses are refused at connection time. Never follows redirects by itself.
@@ -82,11 +78,9 @@ impl Outbound {
         &self.inner.operator
     }
 
-    /// [`Outbound::guarded`] and [`Outbound::operator`] for requests with large bodies. reqwest's read timeout runs from the
-    /// beginning of a request until its answer, so that with it no upload could take longer than a minute. The caller watches over
-    /// the upload's progress instead.
-    pub fn sending(&self, guarded: bool) -> &reqwest::Client {
-        if guarded { &self.inner.guarded_sending } else { &self.inner.operator_sending }
+    /// [`Outbound::guarded`] or [`Outbound::operator`], for code that serves both.
+    pub fn client(&self, guarded: bool) -> &reqwest::Client {
+        if guarded { self.guarded() } else { self.operator() }
     }
 
     /// For ComfyUI: no proxy, no guard, no TLS.

@@ -113,7 +113,7 @@ impl Account {
     pub fn client(&self, outbound: &Outbound) -> BlobServiceClient {
         // A SAS that cannot be read makes requests without one, which the service then refuses with 401.
         let credentials = self.credentials().unwrap_or_else(|_| StorageCredentials::anonymous());
-        service(&self.name, &self.endpoint, credentials, Transport::new(outbound.sending(false), HeaderMap::new()))
+        service(&self.name, &self.endpoint, credentials, Transport::new(outbound.client(false), HeaderMap::new()))
     }
 
     /// A GET URL for a blob that is valid for `expiry` from now.

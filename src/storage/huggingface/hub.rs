@@ -86,7 +86,7 @@ impl Hub {
     /// The client for a request with a body to a URL that the hub gave.
     pub async fn sending(&self, url: &Url) -> Result<&Client, StorageError> {
         self.check(url).await?;
-        Ok(self.outbound.sending(!self.is_chosen(url)))
+        Ok(self.outbound.client(!self.is_chosen(url)))
     }
 
     /// Behind a proxy the connection is not ours to check.
@@ -105,7 +105,7 @@ impl Hub {
     /// A request for a path of the API, with the token.
     pub fn api(&self, method: Method, path: &str) -> Result<RequestBuilder, StorageError> {
         let url = format!("{}/{path}", self.endpoint().as_str().trim_end_matches('/'));
-        Ok(self.outbound.sending(false).request(method, url).bearer_auth(self.token()?.expose()))
+        Ok(self.outbound.client(false).request(method, url).bearer_auth(self.token()?.expose()))
     }
 
     /// The headers and query that a download's credentials become; they go to the hub's origin only.

@@ -36,11 +36,9 @@ impl Transport {
         SharedHttpClient::new(Self { exit: Exit::Chain(outbound.clone()) })
     }
 
-    fn client(&self, method: &Method, url: &Url) -> reqwest::Client {
+    fn client(&self, url: &Url) -> reqwest::Client {
         match &self.exit {
-            Exit::Storage { outbound, guarded } if matches!(*method, Method::PUT | Method::POST) => outbound.sending(*guarded).clone(),
-            Exit::Storage { outbound, guarded: true } => outbound.guarded().clone(),
-            Exit::Storage { outbound, guarded: false } => outbound.operator().clone(),
+            Exit::Storage { outbound, guarded } => outbound.client(*guarded).clone(),
             Exit::Chain(outbound) => {
                 let local = match url.host() {
                     Some(Host::Ipv4(address)) => address.is_link_local() || address.is_loopback(),
