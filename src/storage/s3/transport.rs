@@ -5,7 +5,6 @@ use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnector, HttpConnec
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use axum::http::Method;
 use url::{Host, Url};
 
 use crate::net::Outbound;
@@ -75,7 +74,7 @@ impl Transport {
             Some(bytes) => Some(reqwest::Body::from(bytes.to_vec())),
             None => Some(reqwest::Body::wrap(body)),
         };
-        let mut sent = self.client(&parts.method, &url).request(parts.method, url).headers(parts.headers);
+        let mut sent = self.client(&url).request(parts.method, url).headers(parts.headers);
         if let Some(body) = body {
             sent = sent.body(body);
         }
