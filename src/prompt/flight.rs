@@ -113,11 +113,11 @@ impl Flight {
         reason.unwrap_or_else(|| Failure::new(Code::ExecutionInterrupted, format!("prompt {} was cancelled", self.id)))
     }
 
-    /// Moves on to another state and tells the streams.
-    pub fn enter(&self, status: Status) {
+    /// Moves on to another state and tells the streams; `false` when it was in that state already.
+    pub fn enter(&self, status: Status) -> bool {
         let mut state = lock(&self.state);
         if state.entry.status == status {
-            return;
+            return false;
         }
         state.entry.status = status;
         if status == Status::Running {
@@ -125,6 +125,13 @@ impl Flight {
         }
         drop(state);
         self.streams.message(Weight::Always, || state_event(&self.id, status, None));
+        true
+    }
+
+    /// When ComfyUI queued it, as a rising number, while it is pending there.
+    fn place(&self) -> Option<u64> {
+        let state = lock(&self.state);
+        state.accepted.filter(|_| state.entry.status == Status::Pending)
     }
 
     /// Where it is.
@@ -206,12 +213,18 @@ impl Flights {
 
     /// ComfyUI has begun with it: those behind it have moved up.
     pub fn started(&self, flight: &Flight) {
-        flight.enter(Status::Running);
-        let readers: Vec<Arc<Flight>> =
-            lock(&self.inner).active.values().filter(|other| other.status() == Status::Pending && other.streams.has_readers()).cloned().collect();
-        for other in readers {
-            let position = self.position(&other);
-            other.streams.message(Weight::Newest(10), || state_event(&other.id, Status::Pending, position));
+        if !flight.enter(Status::Running) {
+            return;
+        }
+        let flights = self.all();
+        if !flights.iter().any(|other| other.streams.has_readers()) {
+            return;
+        }
+        let queue = Queue::of(&flights);
+        for other in flights.iter().filter(|other| other.streams.has_readers()) {
+            if let Some(position) = queue.position(other) {
+                other.streams.message(Weight::Newest(10), || state_event(&other.id, Status::Pending, Some(position)));
+            }
         }
     }
 
@@ -252,7 +265,7 @@ impl Flights {
     /// One prompt, in flight or remembered.
     pub fn entry(&self, id: &str) -> Option<Entry> {
         if let Some(flight) = self.get(id) {
-            return Some(self.entry_of(&flight));
+            return Some(Queue::of(&self.all()).entry(&flight));
         }
         lock(&self.inner).finished.iter().find(|entry| &*entry.id == id).cloned()
     }
@@ -260,31 +273,39 @@ impl Flights {
     /// `(running, pending, finished)`: those that ComfyUI works on or that are on their way out, those before that in queue
     /// order, and the remembered ones, newest first.
     pub fn lists(&self) -> (Vec<Entry>, Vec<Entry>, Vec<Entry>) {
-        let (waiting, mut running): (Vec<_>, Vec<_>) =
-            self.all().iter().map(|flight| self.entry_of(flight)).partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
-        let mut pending = waiting;
+        let flights = self.all();
+        let queue = Queue::of(&flights);
+        let (mut pending, mut running): (Vec<_>, Vec<_>) =
+            flights.iter().map(|flight| queue.entry(flight)).partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
         pending.sort_by_key(|entry| (entry.position.unwrap_or(usize::MAX), entry.created_at));
         running.sort_by_key(|entry| entry.started_at);
         let finished = lock(&self.inner).finished.iter().cloned().collect();
         (running, pending, finished)
     }
+}
 
-    fn entry_of(&self, flight: &Flight) -> Entry {
-        let mut entry = lock(&flight.state).entry.clone();
-        if entry.status == Status::Pending {
-            entry.position = self.position(flight);
-        }
-        entry
+/// The order of what is pending in ComfyUI, at one moment.
+struct Queue {
+    places: Vec<u64>,
+}
+
+impl Queue {
+    fn of(flights: &[Arc<Flight>]) -> Self {
+        let mut places: Vec<u64> = flights.iter().filter_map(|flight| flight.place()).collect();
+        places.sort_unstable();
+        Self { places }
     }
 
+    /// 1 = next; `None` when it is not pending.
     fn position(&self, flight: &Flight) -> Option<usize> {
-        let mine = lock(&flight.state).accepted?;
-        let all = self.all();
-        let before = all.iter().filter(|other| {
-            let state = lock(&other.state);
-            state.entry.status == Status::Pending && state.accepted.is_some_and(|accepted| accepted < mine)
-        });
-        Some(before.count() + 1)
+        let place = flight.place()?;
+        Some(self.places.partition_point(|other| *other < place) + 1)
+    }
+
+    fn entry(&self, flight: &Flight) -> Entry {
+        let mut entry = lock(&flight.state).entry.clone();
+        entry.position = self.position(flight);
+        entry
     }
 }
 

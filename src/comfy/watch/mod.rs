@@ -48,8 +48,10 @@ struct Inner {
     idle_timeout: Duration,
     events: Events,
     prompts: Mutex<HashMap<String, Watched>>,
-    /// Wakes the reconciliation: something is in flight, or the socket was replaced.
+    /// Wakes the reconciliation: something is in flight.
     wake: Notify,
+    /// Has the reconciliation look at once: the socket was replaced.
+    reconnected: Notify,
     /// Tells the socket to be replaced: it is open but deaf.
     deaf: Notify,
     client_id: Mutex<String>,
@@ -90,6 +92,7 @@ impl Watch {
             events,
             prompts: Mutex::default(),
             wake: Notify::new(),
+            reconnected: Notify::new(),
             deaf: Notify::new(),
             client_id: Mutex::new(new_id()),
             queue_remaining: watch::Sender::new(0),

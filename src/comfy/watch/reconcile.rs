@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::warn;
 
+use super::super::client::CallError;
 use super::{Happening, Inner, lock};
 use crate::error::{Code, Failure};
 
@@ -24,7 +25,11 @@ pub(super) async fn keep(inner: &Inner) {
             inner.wake.notified().await;
             interval = FIRST;
         }
-        sleep(interval).await;
+        tokio::select! {
+            () = sleep(interval) => {}
+            // What happened while there was no socket is found here and nowhere else.
+            () = inner.reconnected.notified() => interval = FIRST,
+        }
         pass(inner).await;
         let quiet = lock(&inner.last_message).elapsed() > interval;
         interval = (interval * 3 / 2).min(if quiet { LONGEST_WHEN_QUIET } else { LONGEST });
@@ -54,15 +59,17 @@ async fn pass(inner: &Inner) {
     let mut deaf = false;
     for id in gone.into_iter().filter(|id| told.contains(*id)) {
         // Out of the queue and not told is so rare that asking for single entries is cheaper than all of history with its graphs.
-        let Ok(entry) = inner.client.history(id).await else { return };
-        deaf |= entry.is_some();
-        let how = match entry {
-            Some(entry) => Happening::Ended(Some(entry)),
-            None => Happening::Lost(Failure::new(
+        let how = match inner.client.history(id).await {
+            Ok(Some(entry)) => Happening::Ended(Some(entry)),
+            // An answer that cannot be read: it is over all the same, and what the socket told has to do.
+            Err(CallError::Unexpected { .. }) => Happening::Ended(None),
+            Err(CallError::Unreachable { .. }) => return,
+            Ok(None) => Happening::Lost(Failure::new(
                 Code::ComfyuiUnavailable,
                 "the prompt was lost by ComfyUI: it is neither in its queue nor in its history (was ComfyUI restarted, or its queue cleared?); send it again",
             )),
         };
+        deaf |= matches!(how, Happening::Ended(_));
         if let Some(watched) = lock(&inner.prompts).get_mut(id) {
             watched.end(how);
         }

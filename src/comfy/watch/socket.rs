@@ -45,7 +45,7 @@ pub(super) async fn keep(inner: &Inner) {
                 }
                 inner.connected.send_replace(true);
                 // Whatever happened while nobody listened is found in queue and history.
-                inner.wake.notify_one();
+                inner.reconnected.notify_one();
                 let over = listen(inner, socket).await;
                 inner.connected.send_replace(false);
                 warn!(reason = ?over, open_s = opened.elapsed().as_secs(), "websocket to ComfyUI ended; connecting again");
