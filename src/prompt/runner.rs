@@ -24,10 +24,10 @@ pub(super) async fn run(inner: &Inner, flight: &Flight, request: &PromptRequest,
     let mut stages = Stages::default();
     let prepared = prepare(inner, flight, request).await?;
     stages.over("preprocess");
-    if !prepared.downloads.is_empty() {
+    if prepared.models_placed {
         inner.comfy.models_changed();
     }
-    let Prepared { graph, workspace, leases, downloads, warnings } = prepared;
+    let Prepared { graph, workspace, leases, downloads, warnings, .. } = prepared;
     let leftovers = Arc::new(Leftovers::default());
     let swept = Sweep { inner, graph: &graph, armed: true };
     let (collected, timeline, run_warnings) = execute(inner, flight, request, &graph, &leftovers, accepted).await?;
