@@ -12,8 +12,8 @@ use crate::comfy::Comfy;
 use crate::error::Failure;
 use crate::health::{ComfyState, Health};
 use crate::prompt::flight::Status;
-use crate::prompt::service::stop_with;
 use crate::prompt::request::WebhookRequest;
+use crate::prompt::service::stop_with;
 use crate::prompt::{PromptRequest, Service, Source};
 
 /// Runs tasks as prompts.
