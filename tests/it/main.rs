@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "not every test module uses every helper yet")]
 
 mod amqp;
+mod amqp_product;
 mod documentation;
 mod faults;
 mod http;
@@ -19,3 +20,4 @@ mod streaming;
 mod support;
 mod webhook;
 mod workflow;
+mod workflow_product;
