@@ -45,7 +45,9 @@ class Block:
         self.line = line
         self.language = match["language"]
         self.body = match["body"]
-        mark, *options = [part.strip() for part in (match["mark"] or "").split(";")]
+        mark = match["mark"] or ""
+        # A reason may hold any text.
+        mark, *options = [mark] if mark.startswith("not run") else [part.strip() for part in mark.split(";")]
         self.kind, _, rest = mark.partition(":")
         self.kind, self.rest = self.kind.strip(), rest.strip()
         self.options = dict(tuple(text.strip() for text in option.split(":", 1)) for option in options)
