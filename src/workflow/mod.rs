@@ -299,7 +299,10 @@ fn run_blocking(workflow: &Workflow, pool: &Pool, number: u64, json: &Arc<str>, 
         },
     };
     let outcome = isolate.call(input, turn);
-    if !matches!(outcome, Outcome::Failed { discard: true, .. }) {
+    if matches!(outcome, Outcome::Failed { discard: true, .. }) {
+        drop(isolate);
+        engine::give_memory_back();
+    } else {
         pool.put(key, isolate);
     }
     outcome
