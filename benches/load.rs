@@ -158,8 +158,7 @@ impl Http {
 
     /// Status, and number of bytes in the body, which is read and thrown away.
     fn send(&mut self, method: &str, path: &str, body: &str) -> (u16, u64) {
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         self.reader.get_mut().write_all(head.as_bytes()).unwrap();
         let status = self.line().split(' ').nth(1).unwrap().parse().unwrap();
         let (mut length, mut chunked) = (0, false);

@@ -380,7 +380,7 @@ class Soak:
         self.post("large", {"id": self.new_id(), "prompt": graph})
 
     def looking(self):
-        for path in ("/queue", "/metrics", "/models", "/docs/json"):
+        for path in ("/queue", "/metrics", "/models"):
             status, answer, connection = self.server.request("GET", path, read=False)
             body = answer.read()
             connection.close()
