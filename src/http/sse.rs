@@ -28,9 +28,16 @@ type Chunk = std::io::Result<Bytes>;
 /// Whatever ended the prompt before there was anything to stream.
 pub async fn follow(mut running: Running, guard: Option<CancelOnDrop>) -> Result<Response, Failure> {
     let Some(reader) = running.reader.take() else { return Err(prompt::unknown(&running.flight.id)) };
-    tokio::select! {
-        accepted = running.accepted() => drop(accepted?),
-        () = reader.wait_for_more_than_state() => {}
+    let accepted = tokio::select! {
+        accepted = running.accepted() => accepted.map(drop),
+        () = reader.wait_for_more_than_state() => Ok(()),
+    };
+    if let Err(failure) = accepted {
+        // The client has not gone away: it is about to get its answer.
+        if let Some(guard) = guard {
+            guard.disarm();
+        }
+        return Err(failure);
     }
     Ok(response(events(reader, guard)))
 }

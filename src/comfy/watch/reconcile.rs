@@ -1,7 +1,7 @@
 //! The slow look at ComfyUI's queue and history: one pair of calls for all prompts in flight, none when nothing is.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use tracing::warn;
@@ -24,7 +24,10 @@ pub(super) async fn keep(inner: &Inner) {
             inner.wake.notified().await;
             interval = FIRST;
         }
-        sleep(interval).await;
+        tokio::select! {
+            () = sleep(interval) => {}
+            () = inner.look.notified() => {}
+        }
         pass(inner).await;
         let quiet = lock(&inner.last_message).elapsed() > interval;
         interval = (interval * 3 / 2).min(if quiet { LONGEST_WHEN_QUIET } else { LONGEST });
@@ -42,10 +45,16 @@ async fn pass(inner: &Inner) {
     if watched.is_empty() {
         return;
     }
+    let asked = Instant::now();
     // When ComfyUI does not answer, whoever supervises it will find out.
     let Ok(queue) = inner.client.queue().await else { return };
     let queued: HashSet<&String> = queue.running.iter().chain(&queue.pending).collect();
-    let gone: Vec<&String> = watched.iter().filter(|id| !queued.contains(id)).collect();
+    let (there, gone): (Vec<&String>, Vec<&String>) = watched.iter().partition(|id| queued.contains(id));
+    for id in there {
+        if let Some(watched) = lock(&inner.prompts).get_mut(id) {
+            watched.alive = Some(asked);
+        }
+    }
     if gone.is_empty() {
         return;
     }
@@ -55,7 +64,7 @@ async fn pass(inner: &Inner) {
     for id in gone.into_iter().filter(|id| told.contains(*id)) {
         // Out of the queue and not told is so rare that asking for single entries is cheaper than all of history with its graphs.
         let Ok(entry) = inner.client.history(id).await else { return };
-        deaf |= entry.is_some();
+        deaf |= entry.is_some() && should_have_been_told(inner, id);
         let how = match entry {
             Some(entry) => Happening::Ended(Some(entry)),
             None => Happening::Lost(Failure::new(
@@ -67,8 +76,17 @@ async fn pass(inner: &Inner) {
             watched.end(how);
         }
     }
-    if deaf && lock(&inner.last_message).elapsed() > SOCKET_LAG {
+    if deaf {
         warn!("the websocket to ComfyUI is open but reports nothing; replacing it");
         inner.deaf.notify_one();
     }
+}
+
+/// Whether the socket that stands now must have reported the end of a prompt: it belongs to the prompt, and stood before the end.
+fn should_have_been_told(inner: &Inner, id: &str) -> bool {
+    let since = *lock(&inner.connected_since);
+    let current = lock(&inner.client_id).clone();
+    let prompts = lock(&inner.prompts);
+    let Some(watched) = prompts.get(id) else { return false };
+    watched.client_id == current && since.zip(watched.alive).is_some_and(|(since, alive)| since < alive)
 }
