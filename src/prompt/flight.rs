@@ -113,23 +113,24 @@ impl Flight {
         reason.unwrap_or_else(|| Failure::new(Code::ExecutionInterrupted, format!("prompt {} was cancelled", self.id)))
     }
 
-    /// Moves on to another state and tells the streams; `false` when it was in that state already.
-    pub fn enter(&self, status: Status) -> bool {
-        let mut state = lock(&self.state);
-        if state.entry.status == status {
-            return false;
+    /// Moves on to another state and tells the streams.
+    pub fn enter(&self, status: Status) {
+        if self.change(status) {
+            self.streams.message(Weight::Always, || state_event(&self.id, status, None));
         }
-        state.entry.status = status;
+    }
+
+    /// Whether the state is another one than before.
+    fn change(&self, status: Status) -> bool {
+        let mut state = lock(&self.state);
         if status == Status::Running {
             state.entry.started_at.get_or_insert_with(epoch_ms);
         }
-        drop(state);
-        self.streams.message(Weight::Always, || state_event(&self.id, status, None));
-        true
+        std::mem::replace(&mut state.entry.status, status) != status
     }
 
-    /// When ComfyUI queued it, as a rising number, while it is pending there.
-    fn place(&self) -> Option<u64> {
+    /// Its number in ComfyUI's queue, while it waits there.
+    fn waits_as(&self) -> Option<u64> {
         let state = lock(&self.state);
         state.accepted.filter(|_| state.entry.status == Status::Pending)
     }
@@ -137,6 +138,11 @@ impl Flight {
     /// Where it is.
     pub fn status(&self) -> Status {
         lock(&self.state).entry.status
+    }
+
+    fn entry(&self, waiting: &[u64]) -> Entry {
+        let position = position(self, waiting);
+        Entry { position, ..lock(&self.state).entry.clone() }
     }
 
     /// Notes how far it is.
@@ -208,28 +214,35 @@ impl Flights {
         inner.accepted += 1;
         lock(&flight.state).accepted = Some(inner.accepted);
         drop(inner);
-        flight.enter(Status::Pending);
+        if flight.change(Status::Pending) {
+            flight.streams.message(Weight::Always, || state_event(&flight.id, Status::Pending, position(flight, &self.waiting())));
+        }
     }
 
     /// ComfyUI has begun with it: those behind it have moved up.
     pub fn started(&self, flight: &Flight) {
-        if !flight.enter(Status::Running) {
+        if flight.change(Status::Running) {
+            flight.streams.message(Weight::Always, || state_event(&flight.id, Status::Running, None));
+            self.tell_positions();
+        }
+    }
+
+    fn tell_positions(&self) {
+        let all = self.all();
+        if !all.iter().any(|flight| flight.waits_as().is_some() && flight.streams.has_readers()) {
             return;
         }
-        let flights = self.all();
-        if !flights.iter().any(|other| other.streams.has_readers()) {
-            return;
-        }
-        let queue = Queue::of(&flights);
-        for other in flights.iter().filter(|other| other.streams.has_readers()) {
-            if let Some(position) = queue.position(other) {
-                other.streams.message(Weight::Newest(10), || state_event(&other.id, Status::Pending, Some(position)));
+        let waiting = self.waiting();
+        for flight in all {
+            if let Some(position) = position(&flight, &waiting) {
+                flight.streams.message(Weight::Newest(10), || state_event(&flight.id, Status::Pending, Some(position)));
             }
         }
     }
 
     /// It has ended, well (`None`) or not; it is remembered for a while.
     pub fn finish(&self, flight: &Flight, failure: Option<&Failure>) {
+        let waited = flight.waits_as().is_some();
         let mut state = lock(&flight.state);
         state.entry.status = match failure {
             None => Status::Succeeded,
@@ -245,6 +258,10 @@ impl Flights {
         inner.active.remove(&flight.id);
         inner.finished.push_front(entry);
         inner.finished.truncate(FINISHED);
+        drop(inner);
+        if waited {
+            self.tell_positions();
+        }
     }
 
     /// A prompt in flight.
@@ -265,7 +282,7 @@ impl Flights {
     /// One prompt, in flight or remembered.
     pub fn entry(&self, id: &str) -> Option<Entry> {
         if let Some(flight) = self.get(id) {
-            return Some(Queue::of(&self.all()).entry(&flight));
+            return Some(flight.entry(&self.waiting()));
         }
         lock(&self.inner).finished.iter().find(|entry| &*entry.id == id).cloned()
     }
@@ -273,40 +290,27 @@ impl Flights {
     /// `(running, pending, finished)`: those that ComfyUI works on or that are on their way out, those before that in queue
     /// order, and the remembered ones, newest first.
     pub fn lists(&self) -> (Vec<Entry>, Vec<Entry>, Vec<Entry>) {
-        let flights = self.all();
-        let queue = Queue::of(&flights);
+        let waiting = self.waiting();
         let (mut pending, mut running): (Vec<_>, Vec<_>) =
-            flights.iter().map(|flight| queue.entry(flight)).partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
+            self.all().iter().map(|flight| flight.entry(&waiting)).partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
         pending.sort_by_key(|entry| (entry.position.unwrap_or(usize::MAX), entry.created_at));
         running.sort_by_key(|entry| entry.started_at);
         let finished = lock(&self.inner).finished.iter().cloned().collect();
         (running, pending, finished)
     }
+
+    /// The numbers of those that wait in ComfyUI's queue, next first.
+    fn waiting(&self) -> Vec<u64> {
+        let mut waiting: Vec<u64> = self.all().iter().filter_map(|flight| flight.waits_as()).collect();
+        waiting.sort_unstable();
+        waiting
+    }
 }
 
-/// The order of what is pending in ComfyUI, at one moment.
-struct Queue {
-    places: Vec<u64>,
-}
-
-impl Queue {
-    fn of(flights: &[Arc<Flight>]) -> Self {
-        let mut places: Vec<u64> = flights.iter().filter_map(|flight| flight.place()).collect();
-        places.sort_unstable();
-        Self { places }
-    }
-
-    /// 1 = next; `None` when it is not pending.
-    fn position(&self, flight: &Flight) -> Option<usize> {
-        let place = flight.place()?;
-        Some(self.places.partition_point(|other| *other < place) + 1)
-    }
-
-    fn entry(&self, flight: &Flight) -> Entry {
-        let mut entry = lock(&flight.state).entry.clone();
-        entry.position = self.position(flight);
-        entry
-    }
+/// The place of a prompt among those that wait, 1 = next.
+fn position(flight: &Flight, waiting: &[u64]) -> Option<usize> {
+    let mine = flight.waits_as()?;
+    Some(waiting.partition_point(|other| *other < mine) + 1)
 }
 
 impl Inner {
