@@ -207,7 +207,13 @@ async fn live(app: &App, child: Option<&Child>, warmup_prompt: Option<&Value>, f
 async fn get_ready(app: &App) -> Result<(), String> {
     let catalogue = Catalogue::ask(&app.comfy.client, &app.config.comfy).await.map_err(|error| error.to_string())?;
     info!(version = catalogue.version, folders = catalogue.folders.len(), jobs_api = catalogue.has_jobs, "ComfyUI is up");
+    let folders = catalogue.folders.iter().filter(|(name, _)| *name != "custom_nodes").flat_map(|(_, dirs)| dirs.clone()).collect();
     app.comfy.set_catalogue(catalogue);
+    // Model folders may lie on a slow network file system; nothing waits for the clean-up of old links.
+    tokio::spawn({
+        let storage = app.storage.clone();
+        async move { storage.adopt_links(folders).await }
+    });
     app.workflows.load().await;
     let mut connected = app.comfy.watch.connected();
     let connecting = connected.wait_for(|connected| *connected);

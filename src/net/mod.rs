@@ -214,8 +214,10 @@ pub async fn bind_addresses(host: &str, port: u16) -> Result<Vec<std::net::Socke
     }
 }
 
-/// Installs the process's one TLS provider. The first line of `main`; harmless when repeated.
+/// Installs the process's one TLS provider, and keeps the C library's resolver out of a static binary. The first line of `main`; harmless when repeated.
 pub fn install_crypto() {
+    #[cfg(target_feature = "crt-static")]
+    nss::keep();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 

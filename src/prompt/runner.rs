@@ -33,10 +33,10 @@ pub(super) async fn run(
     let mut stages = Stages::default();
     let prepared = prepare(inner, flight, request, graph).await?;
     stages.over("preprocess");
-    if !prepared.downloads.is_empty() {
+    if prepared.models_placed {
         inner.comfy.models_changed();
     }
-    let Prepared { graph, workspace, leases, downloads, warnings } = prepared;
+    let Prepared { graph, workspace, leases, downloads, warnings, .. } = prepared;
     let leftovers = Arc::new(Leftovers::new(inner.removal.clone()));
     let origin = origin(inner, flight, Arc::new(graph)).await;
     let swept = Sweep { removal: &inner.removal, origin: &origin, armed: true };

@@ -14,7 +14,7 @@ use super::deliver;
 use super::flight::{Entry, Flight, Flights, Status};
 use super::preprocess::Places;
 use super::removal::Removal;
-use super::request::{Graph, PromptRequest, Source};
+use super::request::{Graph, PromptRequest, Source, WebhookRequest};
 use super::stream::Reader;
 use super::{deliver::Response, runner};
 use crate::comfy::Comfy;
@@ -178,6 +178,11 @@ impl Service {
         Ok(Running { flight, reader, accepted, done })
     }
 
+    /// Tells the receiver of a request that could not even be parsed, for a door that has no other answer.
+    pub fn refused(&self, id: &str, webhook: &WebhookRequest, prompt: &Value, failure: &Failure) {
+        deliver::failed(&self.inner, webhook, id, prompt, failure);
+    }
+
     /// Cancels a prompt wherever it is; `false` when no such prompt is in flight.
     pub fn interrupt(&self, id: &str) -> bool {
         let Some(flight) = self.inner.flights.get(id) else { return false };
@@ -298,11 +303,15 @@ fn end(inner: &Inner, flight: &Flight, request: &PromptRequest, queued: Option<&
             warn!(id = %flight.id, duration_ms, code = failure.code.as_str(), error = %failure.message, location = failure.location, "prompt failed");
             let body = Value::Object(failure.body()).to_string();
             flight.streams.end("error", &Document::from_text(body));
-            // Before ComfyUI had it an HTTP client learns of the failure from its own answer. A task from the queue has none, and
-            // one that will be tried again has not failed yet.
-            let last_word = flight.source == Source::Amqp && !failure.transient;
-            if queued.is_some() || last_word {
-                deliver::failed(inner, request, queued.unwrap_or(&request.graph), failure);
+            // Before ComfyUI had it an HTTP client learns of the failure from its own answer; a task from the queue has none. One
+            // that will be tried again has not failed yet.
+            let door_tells = queued.is_none() && flight.source != Source::Amqp;
+            let comes_again = flight.source == Source::Amqp && failure.transient && (!request.last_attempt || failure.code == Code::ShuttingDown);
+            if let Some(webhook) = &request.webhook
+                && !door_tells
+                && !comes_again
+            {
+                deliver::failed(inner, webhook, &request.id, queued.unwrap_or(&request.graph), failure);
             }
         }
     }

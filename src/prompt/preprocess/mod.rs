@@ -54,6 +54,8 @@ pub struct Prepared {
     pub leases: Vec<Arc<dyn std::any::Any + Send + Sync>>,
     /// For `stats.downloads`.
     pub downloads: Vec<DownloadReport>,
+    /// A model may have been put in place: lists of models are out of date.
+    pub models_placed: bool,
     /// For the answer.
     pub warnings: Vec<String>,
 }
@@ -107,7 +109,8 @@ pub async fn run(around: &Surroundings<'_>, request: &PromptRequest, mut graph: 
     names::prefix_outputs(&mut graph, &request.id, around.prompt.prepend_filenames)?;
     let jobs = find_jobs(&graph, around.catalogue);
     let workspace = Workspace::new(&around.comfy.input_dir, &request.id, around.removal.clone());
-    let mut prepared = Prepared { graph, workspace, leases: Vec::new(), downloads: Vec::new(), warnings: Vec::new() };
+    let models_placed = jobs.iter().any(|job| matches!(job.work, Work::Model { .. } | Work::Repository));
+    let mut prepared = Prepared { graph, workspace, leases: Vec::new(), downloads: Vec::new(), models_placed, warnings: Vec::new() };
     if jobs.is_empty() {
         return Ok(prepared);
     }

@@ -6,6 +6,7 @@ pub mod hub;
 pub mod moto;
 pub mod origin;
 pub mod peer_process;
+pub mod product;
 pub mod rabbitmq;
 pub mod receiver;
 pub mod storage;
