@@ -334,3 +334,30 @@ impl Inner {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_follow_the_order_of_acceptance() {
+        let flights = Flights::default();
+        let begin = |id: &str| flights.begin(&id.into(), true, Source::Http).unwrap();
+        let [first, second, third] = ["b", "c", "a"].map(begin);
+        assert!(flights.begin(&"a".into(), true, Source::Http).is_err_and(|failure| failure.code == Code::Conflict));
+        [&first, &second, &third].into_iter().for_each(|flight| flights.accepted(flight));
+        let reader = third.streams.attach(false);
+        flights.started(&first);
+        flights.started(&first);
+        let (running, pending, _) = flights.lists();
+        let ids = |entries: &[Entry]| entries.iter().map(|entry| (entry.id.to_string(), entry.position)).collect::<Vec<_>>();
+        assert_eq!(ids(&running), [("b".to_owned(), None)]);
+        assert_eq!(ids(&pending), [("c".to_owned(), Some(1)), ("a".to_owned(), Some(2))]);
+        let told = reader.waiting();
+        assert_eq!(told.len(), 1, "told once that it has moved up: {told:?}");
+        assert!(told[0].contains(r#""position":2"#), "{told:?}");
+        flights.finish(&first, None);
+        assert_eq!(flights.entry("b").map(|entry| entry.status), Some(Status::Succeeded));
+        assert!(!begin("z").repeated && begin("b").repeated, "an id that comes again is known");
+    }
+}
