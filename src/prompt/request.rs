@@ -39,6 +39,9 @@ impl Source {
     }
 }
 
+/// A graph that nobody changes any more.
+pub type Graph = Arc<Map<String, Value>>;
+
 /// An upload that was asked for.
 #[derive(Debug, Clone)]
 pub struct UploadRequest {

@@ -11,6 +11,7 @@ mod manifest;
 mod media;
 mod process;
 mod prompt;
+mod readme;
 mod real_comfyui;
 mod secrets;
 mod simulator;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-pub use response::Response;
+pub use response::{Outcome, Response};
 pub(super) use webhooks::{failed, succeeded};
 
 use super::flight::{Flight, Status};

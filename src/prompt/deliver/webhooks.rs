@@ -31,7 +31,7 @@ pub(in crate::prompt) fn succeeded(inner: &Inner, request: &PromptRequest, respo
                 let mark = uuid::Uuid::new_v4().to_string();
                 let body = json!({
                     "event": "output.complete", "image": placeholder(&mark, 0), "id": &*request.id, "filename": file.filename,
-                    "prompt": response.graph, "stats": response.stats,
+                    "prompt": &*response.graph, "stats": response.stats,
                 });
                 deliver(Document::with_files(&body, &mark, &[EmbeddedFile { path: file.path.clone(), size: file.size }], Some(response.keeper.clone())));
             }
