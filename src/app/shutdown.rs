@@ -34,18 +34,20 @@ pub(super) fn on_signal() -> CancellationToken {
     stop
 }
 
-/// Stops everything but ComfyUI, which `lifecycle` owns and which is needed until the prompts in flight have ended.
+/// Stops everything but ComfyUI, which `lifecycle` owns and which is needed until the prompts in flight have ended. However often
+/// this is called, the grace period begins with the first call; its end is returned.
 pub(super) async fn finish_prompts(app: &App) -> Instant {
-    let deadline = Instant::now() + app.config.server.shutdown_grace;
+    let deadline = *app.grace_ends.get_or_init(|| Instant::now() + app.config.server.shutdown_grace);
+    let left = deadline.saturating_duration_since(Instant::now());
     app.health.drain();
     if let Some(amqp) = app.amqp.get() {
         amqp.stop_consuming();
     }
     let in_flight = app.service.in_flight();
     if in_flight > 0 {
-        info!(in_flight, grace_s = app.config.server.shutdown_grace.as_secs_f64(), "waiting for prompts in flight");
+        info!(in_flight, grace_s = left.as_secs_f64(), "waiting for prompts in flight");
     }
-    app.service.drain(app.config.server.shutdown_grace).await;
+    app.service.drain(left).await;
     deadline
 }
 

@@ -22,6 +22,9 @@ use crate::events::PromptRef;
 /// How often the history entry of an ended prompt is asked for before the messages seen have to do.
 const HISTORY_TRIES: u32 = 8;
 
+/// How long a prompt that is cancelled while it is submitted waits for ComfyUI's answer.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What came of a run.
 #[derive(Debug)]
 pub struct Execution {
@@ -65,22 +68,36 @@ pub async fn submit(comfy: &Comfy, flight: &Flight, graph: &Map<String, Value>, 
     let watcher = comfy.watch.register(prompt, flight.streams.read.clone());
     let submission = Submission { prompt: graph, client_id: &watcher.client_id, prompt_id: &watcher.id, extra_data };
     let body = serde_json::to_vec(&submission).map_err(|error| Failure::new(Code::Internal, format!("the graph cannot be written as JSON: {error}")))?;
-    match comfy.client.submit(body.into()).await {
+    let submitting = comfy.client.submit(body.into());
+    tokio::pin!(submitting);
+    // What was queued is watched, and `follow` cancels it; only a ComfyUI that does not answer is not waited for.
+    let submitted = tokio::select! {
+        submitted = &mut submitting => submitted,
+        () = async { flight.cancel.cancelled().await; sleep(CANCEL_PATIENCE).await } => {
+            forget_about(comfy, &watcher.id);
+            return Err(flight.stop_reason());
+        }
+    };
+    match submitted {
         Ok(Submitted::Accepted { node_errors }) => {
             watcher.submitted();
             Ok(Queued { watcher, warnings: rejection::skipped(&node_errors) })
         }
         Ok(Submitted::Rejected { error, node_errors }) => Err(rejection::rejected(&error, node_errors, graph)),
         Err(error) => {
-            // It may have been queued although the answer was lost; nobody would collect what it makes.
-            let (client, id) = (comfy.client.clone(), watcher.id.clone());
-            tokio::spawn(async move {
-                let _ = client.delete_pending(&id).await;
-                let _ = client.interrupt(&id).await;
-            });
+            forget_about(comfy, &watcher.id);
             Err(Failure::new(Code::ComfyuiUnavailable, format!("{error}; try again in a moment")))
         }
     }
+}
+
+/// It may have been queued although there was no answer; nobody would collect what it makes.
+fn forget_about(comfy: &Comfy, id: &str) {
+    let (client, id) = (comfy.client.clone(), id.to_owned());
+    tokio::spawn(async move {
+        let _ = client.delete_pending(&id).await;
+        let _ = client.interrupt(&id).await;
+    });
 }
 
 /// Follows a queued graph to its end.
@@ -94,7 +111,8 @@ pub async fn follow(comfy: &Comfy, flights: &Flights, flight: &Flight, mut queue
         flight.cancel.cancelled().await;
         cancel(comfy, &id).await
     };
-    tokio::pin!(cancelling);
+    let given_up = given_up(flight);
+    tokio::pin!(cancelling, given_up);
     let entry = loop {
         tokio::select! {
             happening = queued.watcher.next() => match happening {
@@ -109,6 +127,8 @@ pub async fn follow(comfy: &Comfy, flights: &Flights, flight: &Flight, mut queue
                 None => return Err(flight.stop_reason()),
                 entry => break entry,
             },
+            // ComfyUI is stopped next, whatever it is doing.
+            () = &mut given_up => return Err(flight.stop_reason()),
         }
     };
     if let Some(entry) = &entry {
@@ -116,6 +136,15 @@ pub async fn follow(comfy: &Comfy, flights: &Flights, flight: &Flight, mut queue
     }
     timeline.ended();
     Ok(seen.execution(flight, entry))
+}
+
+/// Resolves when the server shuts down and the prompt has had its chance to end.
+async fn given_up(flight: &Flight) {
+    flight.cancel.cancelled().await;
+    if flight.stop_reason().code != Code::ShuttingDown {
+        std::future::pending::<()>().await;
+    }
+    sleep(CANCEL_PATIENCE).await;
 }
 
 /// The history entry, which exists by the time `executing` null is sent; a few more tries cost nothing.

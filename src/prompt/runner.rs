@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::deliver::{self, Response};
@@ -34,16 +35,18 @@ pub(super) async fn run(inner: &Inner, flight: &Flight, request: &PromptRequest,
     // Nothing reads the inputs any more.
     drop((workspace, leases));
     stages.over("comfy_round_trip");
+    // It was to be cancelled and has finished anyway: it is reported as what it is (prompt.md, section 6).
+    let cancel = if flight.cancel.is_cancelled() { CancellationToken::new() } else { flight.cancel.clone() };
     let mut warnings = [warnings, run_warnings, collected.missing].concat();
     flight.enter(Status::Postprocessing);
     let wishes = Wishes { conversion: request.conversion.as_ref(), archive: request.archive, id: &request.id, output_dir: &inner.comfy_config.output_dir };
     let finished = tokio::select! {
-        finished = outputs::finish(&inner.media, collected.files, &wishes, &leftovers, &flight.cancel) => finished?,
-        () = flight.cancel.cancelled() => return Err(flight.stop_reason()),
+        finished = outputs::finish(&inner.media, collected.files, &wishes, &leftovers, &cancel) => finished?,
+        () = cancel.cancelled() => return Err(flight.stop_reason()),
     };
     warnings.extend(finished.warnings);
     stages.over("postprocess");
-    let images = deliver::images(inner, flight, request, &finished.files).await?;
+    let images = deliver::images(inner, flight, request, &finished.files, &cancel).await?;
     stages.over("upload");
     swept.disarm();
     let stats = stages.report(&timeline, &graph, &downloads);
@@ -81,9 +84,7 @@ async fn execute(
         names::make_unique(&mut sent);
     }
     loop {
-        let submitting = execution::submit(&inner.comfy, flight, &sent, request.extra_data.as_ref());
-        // Not raced against cancellation: what was sent is watched, and `follow` cancels it.
-        let queued = submitting.await?;
+        let queued = execution::submit(&inner.comfy, flight, &sent, request.extra_data.as_ref()).await?;
         let comfy_id = queued.comfy_id().to_owned();
         let mut timeline = Timeline::accepted(graph.len());
         inner.flights.accepted(flight);
@@ -98,12 +99,13 @@ async fn execute(
         if let Some(failure) = failure {
             return Err(failure);
         }
-        if !collected.missing.is_empty() && timeline.any_cached() && !unique {
+        let nothing = collected.files.is_empty() && collected.texts.is_empty();
+        if (nothing || !collected.missing.is_empty()) && timeline.any_cached() && !unique {
             unique = true;
             names::make_unique(&mut sent);
             continue;
         }
-        if collected.files.is_empty() && collected.texts.is_empty() {
+        if nothing {
             let why = if collected.missing.is_empty() { "no node has saved a file".to_owned() } else { collected.missing.join("; ") };
             return Err(Failure::new(Code::ExecutionError, format!("ComfyUI finished the prompt, but there is no output to deliver: {why}")));
         }

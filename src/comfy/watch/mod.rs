@@ -140,7 +140,9 @@ impl Watch {
         let current = self.client_id();
         let prompts = lock(&self.inner.prompts);
         let working: Vec<&Watched> = prompts.values().filter(|watched| !watched.ended && watched.submitted.is_some()).collect();
-        if working.iter().any(|watched| watched.started || watched.client_id != current) {
+        let connected = (*lock(&self.inner.connected_since))?;
+        let unheard = |watched: &Watched| watched.client_id != current || watched.submitted.is_some_and(|submitted| submitted < connected);
+        if working.iter().any(|watched| watched.started || unheard(watched)) {
             return None;
         }
         let oldest = working.iter().filter_map(|watched| watched.submitted).min()?;
@@ -153,7 +155,8 @@ impl Watch {
         let id = new_id();
         let (sender, happenings) = mpsc::unbounded_channel();
         let client_id = self.client_id();
-        let watched = Watched { prompt, happenings: sender, wants_status, client_id: client_id.clone(), submitted: None, alive: None, started: false, ended: false };
+        let watched =
+            Watched { prompt, happenings: sender, wants_status, client_id: client_id.clone(), submitted: None, alive: None, started: false, ended: false };
         lock(&self.inner.prompts).insert(id.clone(), watched);
         Watcher { id, client_id, watch: self.clone(), happenings }
     }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use futures_util::stream::{self, StreamExt};
 use serde_json::Value;
 
 use super::media::{place_value, unwritable};
-use super::{Context, Done, Job, Work};
+use super::{AT_ONCE, Context, Done, Job, Work};
 use crate::error::{Code, Failure};
 use crate::media;
 
@@ -53,18 +54,27 @@ pub(super) async fn place(context: &Context<'_>, job: &Job) -> Result<Done, Fail
 
 async fn place_list(context: &Context<'_>, list: &[Value], sub: &str) -> Result<Done, Failure> {
     let mut all = Done::default();
-    for (index, item) in list.iter().enumerate() {
-        // Numbered so that the files sort in the order of the list.
-        let placed = place_value(context, item.as_str().unwrap_or_default(), &format!("{index:05}_"), sub).await?;
-        let Some((_, done)) = placed else {
-            return Err(Failure::new(
-                Code::InvalidRequest,
-                format!("entry {index} of the list is a file that is there already: a list can hold URLs and base64 only"),
-            ));
-        };
-        all.fetched.extend(done.fetched);
+    let work: Vec<_> = list.iter().enumerate().map(|(index, item)| place_item(context, index, item.as_str().unwrap_or_default(), sub)).collect();
+    let mut placing = stream::iter(work).buffered(AT_ONCE);
+    while let Some(done) = placing.next().await {
+        all.fetched.extend(done?.fetched);
     }
     Ok(all)
+}
+
+/// Numbered so that the files sort in the order of the list.
+async fn place_item(context: &Context<'_>, index: usize, item: &str, sub: &str) -> Result<Done, Failure> {
+    let prefix = format!("{index:05}_");
+    if let Some((_, done)) = place_value(context, item, &prefix, sub).await? {
+        return Ok(done);
+    }
+    // There already: a copy takes its place in the list.
+    let file = context.around.places.file(item);
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let target = context.workspace.subdir(sub).await.map_err(unwritable)?.join(format!("{prefix}{name}"));
+    let copied = context.workspace.write(async move { tokio::fs::copy(&file, &target).await }).await.and_then(|copied| copied);
+    copied.map_err(|error| Failure::new(Code::InvalidRequest, format!("entry {index} of the list cannot be read: {error}")))?;
+    Ok(Done::default())
 }
 
 /// An archive by URL or base64 is unpacked; the name of a directory that is there is left alone (`None`).
@@ -73,9 +83,10 @@ async fn place_archive(context: &Context<'_>, job: &Job, text: &str, sub: &str) 
     let Some((archive, done)) = place_value(context, text, "", &holding).await? else { return Ok(None) };
     let limits = context.around.prompt;
     let unpacked = context.workspace.dir().await.map_err(unwritable)?.join(format!("unpacked-{}", job.index));
-    media::unpack(&archive, &unpacked, limits.max_archive_files, limits.max_archive_bytes)
-        .await
-        .map_err(|reason| Failure::new(Code::InvalidRequest, reason))?;
+    let (max_files, max_bytes) = (limits.max_archive_files, limits.max_archive_bytes);
+    let (from, to) = (archive.clone(), unpacked.clone());
+    let unpacking = context.workspace.write(async move { media::unpack(&from, &to, max_files, max_bytes).await });
+    unpacking.await.map_err(unwritable)?.map_err(|reason| Failure::new(Code::InvalidRequest, reason))?;
     let target = context.workspace.subdir(sub).await.map_err(unwritable)?;
     let moving = tokio::task::spawn_blocking(move || {
         for entry in std::fs::read_dir(&unpacked)? {

@@ -44,13 +44,16 @@ pub(super) async fn place_value(context: &Context<'_>, text: &str, prefix: &str,
         MediaValue::Unusable(reason) => Err(Failure::new(Code::InvalidRequest, reason)),
         MediaValue::Bytes(bytes, extension) => {
             let path = context.workspace.subdir(dir).await.map_err(unwritable)?.join(format!("{prefix}input.{extension}"));
-            tokio::fs::write(&path, bytes).await.map_err(unwritable)?;
+            let target = path.clone();
+            context.workspace.write(tokio::fs::write(target, bytes)).await.and_then(|written| written).map_err(unwritable)?;
             Ok(Some((path, Done::default())))
         }
         MediaValue::Url => {
             let fetched = context.fetch(text).await?;
             let path = context.workspace.subdir(dir).await.map_err(unwritable)?.join(format!("{prefix}{}", input_name(&fetched.path)));
-            context.around.storage.place_input(&fetched, &path).await.map_err(|error| context.failure(error))?;
+            let (storage, file, target) = (context.around.storage.clone(), fetched.clone(), path.clone());
+            let placing = context.workspace.write(async move { storage.place_input(&file, &target).await });
+            placing.await.map_err(unwritable)?.map_err(|error| context.failure(error))?;
             Ok(Some((path, Done { fetched: vec![(text.to_owned(), fetched)], ..Done::default() })))
         }
     }

@@ -35,6 +35,23 @@ impl Places {
     pub fn new(comfy: &ComfyConfig, prompt: &PromptConfig) -> Self {
         Self { home: comfy.home.clone(), input: comfy.input_dir.clone(), output: comfy.output_dir.clone(), allowed: prompt.allowed_input_paths.clone() }
     }
+
+    /// The file that a value means which [`classify`] found to be present.
+    pub fn file(&self, text: &str) -> PathBuf {
+        let (name, base) = self.annotated(text);
+        let named_by_path = Path::new(name).is_absolute() || name.starts_with("./");
+        if named_by_path { self.home.join(name) } else { base.join(name) }
+    }
+
+    /// A name without ComfyUI's suffix, and the directory that the suffix means.
+    fn annotated<'a>(&self, text: &'a str) -> (&'a str, PathBuf) {
+        match text.rsplit_once(" [") {
+            Some((name, "input]")) => (name, self.input.clone()),
+            Some((name, "output]")) => (name, self.output.clone()),
+            Some((name, "temp]")) => (name, self.home.join("temp")),
+            _ => (text, self.input.clone()),
+        }
+    }
 }
 
 /// Finds out, in the order of the specification. Decodes megabytes and looks into directories: for a blocking thread.
@@ -144,12 +161,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 
 /// Whether ComfyUI finds a file by this name or path, and may be asked for it.
 fn is_present(text: &str, places: &Places) -> bool {
-    let (name, base) = match text.rsplit_once(" [") {
-        Some((name, "input]")) => (name, &places.input),
-        Some((name, "output]")) => (name, &places.output),
-        Some((name, "temp]")) => (name, &places.home.join("temp")),
-        _ => (text, &places.input),
-    };
+    let (name, base) = places.annotated(text);
     let path = Path::new(name);
     if path.is_absolute() || name.starts_with("./") {
         let roots = [&places.home, &places.input, &places.output].into_iter().chain(&places.allowed);
@@ -157,7 +169,7 @@ fn is_present(text: &str, places: &Places) -> bool {
         return roots.into_iter().any(|root| is_inside(&full, root));
     }
     let named = !name.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_)));
-    named && base.join(path).exists() && is_inside(&base.join(path), base)
+    named && base.join(path).exists() && is_inside(&base.join(path), &base)
 }
 
 /// Whether a path lies below a root: by its text, and by where links lead if it exists.

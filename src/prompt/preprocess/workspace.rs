@@ -2,13 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// The directory of one request. It is made when the first file needs it, and removed with all its contents on drop.
 #[derive(Debug)]
 pub struct Workspace {
     wanted: PathBuf,
-    made: OnceLock<PathBuf>,
+    made: OnceLock<Arc<Made>>,
     making: tokio::sync::Mutex<()>,
 }
 
@@ -25,7 +25,7 @@ impl Workspace {
     pub async fn dir(&self) -> io::Result<PathBuf> {
         let _one_at_a_time = self.making.lock().await;
         if let Some(dir) = self.made.get() {
-            return Ok(dir.clone());
+            return Ok(dir.0.clone());
         }
         if let Some(parent) = self.wanted.parent() {
             tokio::fs::create_dir_all(parent).await?;
@@ -39,7 +39,7 @@ impl Workspace {
             dir.as_mut_os_string().push(format!("-{}", uuid::Uuid::new_v4().simple()));
             tokio::fs::create_dir(&dir).await?;
         }
-        let _ = self.made.set(dir.clone());
+        let _ = self.made.set(Arc::new(Made(dir.clone())));
         Ok(dir)
     }
 
@@ -52,11 +52,30 @@ impl Workspace {
         tokio::fs::create_dir_all(&dir).await?;
         Ok(dir)
     }
+
+    /// Does work that writes into the directory. It goes on to its end even if the caller is gone by then, and the directory is
+    /// removed only after it: what writes on a blocking thread cannot be stopped, and would leave its files behind.
+    ///
+    /// # Errors
+    /// When the work panics.
+    pub async fn write<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
+        let made = self.made.get().cloned();
+        let writing = tokio::spawn(async move {
+            let done = work.await;
+            drop(made);
+            done
+        });
+        writing.await.map_err(io::Error::other)
+    }
 }
 
-impl Drop for Workspace {
+/// A directory that was made; removed when nobody needs it any more.
+#[derive(Debug)]
+struct Made(PathBuf);
+
+impl Drop for Made {
     fn drop(&mut self) {
-        let Some(dir) = self.made.take() else { return };
+        let dir = std::mem::take(&mut self.0);
         let remove = move || {
             if let Err(error) = std::fs::remove_dir_all(&dir)
                 && error.kind() != io::ErrorKind::NotFound
