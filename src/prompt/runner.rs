@@ -138,11 +138,12 @@ async fn execute(
         if let Some(failure) = failure {
             return Err(failure);
         }
-        if !collected.missing.is_empty() && timeline.any_cached() && !unique {
+        let nothing = collected.files.is_empty() && collected.texts.is_empty();
+        if (nothing || !collected.missing.is_empty()) && timeline.any_cached() && !unique {
             unique = true;
             continue;
         }
-        if collected.files.is_empty() && collected.texts.is_empty() {
+        if nothing {
             let why = if collected.missing.is_empty() { "no node has saved a file".to_owned() } else { collected.missing.join("; ") };
             return Err(Failure::new(Code::ExecutionError, format!("ComfyUI finished the prompt, but there is no output to deliver: {why}")));
         }

@@ -194,9 +194,9 @@ async fn downloads_uploads_and_webhooks_are_told() {
 
 #[tokio::test]
 async fn a_reader_that_dawdles_delays_nobody_and_misses_no_end() {
-    let product = Stage::new().flags("--preview-method auto --preview-size 1024 --step-ms 2").file("models/checkpoints/m.safetensors", "x").start().await;
-    let mut graph = sampling(400);
-    graph["5"]["inputs"] = json!({"width": 1024, "height": 1024, "batch_size": 1});
+    let product = Stage::new().flags("--preview-method auto --preview-size 256 --step-ms 1").file("models/checkpoints/m.safetensors", "x").start().await;
+    let mut graph = sampling(300);
+    graph["5"]["inputs"] = json!({"width": 256, "height": 256, "batch_size": 1});
     let mut slow_reader = stream(&product, &json!({"id": "big", "prompt": graph})).await;
     product.until_prompt("big", "succeeded").await;
     slow_reader.dawdle(Duration::from_millis(200)).await;
@@ -205,7 +205,7 @@ async fn a_reader_that_dawdles_delays_nobody_and_misses_no_end() {
     assert_eq!(events.last().unwrap().name, "complete");
     assert!(kinds(&events).contains(&"execution_success"));
     let last_step = events.iter().rfind(|event| event.kind() == "progress").unwrap();
-    assert_eq!(last_step.data["data"]["value"], 400);
+    assert_eq!(last_step.data["data"]["value"], 300);
     product.until_clean().await;
 }
 

@@ -140,7 +140,9 @@ impl Watch {
         let current = self.client_id();
         let prompts = lock(&self.inner.prompts);
         let working: Vec<&Watched> = prompts.values().filter(|watched| !watched.ended && watched.submitted.is_some()).collect();
-        if working.iter().any(|watched| watched.started || watched.client_id != current) {
+        let connected = (*lock(&self.inner.connected_since))?;
+        let unheard = |watched: &Watched| watched.client_id != current || watched.submitted.is_some_and(|submitted| submitted < connected);
+        if working.iter().any(|watched| watched.started || unheard(watched)) {
             return None;
         }
         let oldest = working.iter().filter_map(|watched| watched.submitted).min()?;

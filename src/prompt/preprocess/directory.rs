@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::stream::{self, StreamExt};
 use serde_json::Value;
 
 use super::media::{Placed, place_value, unwritable};
-use super::{Context, Done, Job, Work};
+use super::{AT_ONCE, Context, Done, Job, Work};
 use crate::error::{Code, Failure};
 use crate::media;
 
@@ -53,19 +54,21 @@ pub(super) async fn place(context: &Context<'_>, job: &Job) -> Result<Done, Fail
 
 async fn place_list(context: &Context<'_>, list: &[Value], sub: &str) -> Result<Done, Failure> {
     let mut all = Done::default();
-    for (index, item) in list.iter().enumerate() {
-        // Numbered so that the files sort in the order of the list.
-        let prefix = format!("{index:05}_");
-        let done = match place_value(context, item.as_str().unwrap_or_default(), &prefix, sub).await? {
-            Placed::New(_, done) => done,
-            Placed::There(path) => {
-                bring(context, path, &prefix, sub).await?;
-                Done::default()
-            }
-        };
-        all.fetched.extend(done.fetched);
+    let work: Vec<_> = list.iter().enumerate().map(|(index, item)| place_item(context, index, item.as_str().unwrap_or_default(), sub)).collect();
+    let mut placing = stream::iter(work).buffered(AT_ONCE);
+    while let Some(done) = placing.next().await {
+        all.fetched.extend(done?.fetched);
     }
     Ok(all)
+}
+
+/// Numbered so that the files sort in the order of the list.
+async fn place_item(context: &Context<'_>, index: usize, item: &str, sub: &str) -> Result<Done, Failure> {
+    let prefix = format!("{index:05}_");
+    match place_value(context, item, &prefix, sub).await? {
+        Placed::New(_, done) => Ok(done),
+        Placed::There(path) => bring(context, path, &prefix, sub).await.map(|()| Done::default()),
+    }
 }
 
 /// A file that is there is brought into the directory too: by another name for it, else by a copy.
