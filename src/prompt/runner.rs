@@ -37,10 +37,11 @@ pub(super) async fn run(inner: &Inner, flight: &Flight, request: &PromptRequest,
     let mut warnings = [warnings, run_warnings, collected.missing].concat();
     flight.enter(Status::Postprocessing);
     let wishes = Wishes { conversion: request.conversion.as_ref(), archive: request.archive, id: &request.id, output_dir: &inner.comfy_config.output_dir };
-    let finished = tokio::select! {
-        finished = outputs::finish(&inner.media, collected.files, &wishes, &leftovers, &flight.cancel) => finished?,
-        () = flight.cancel.cancelled() => return Err(flight.stop_reason()),
-    };
+    let finished = outputs::finish(&inner.media, collected.files, &wishes, &leftovers, &flight.cancel).await;
+    if flight.cancel.is_cancelled() {
+        return Err(flight.stop_reason());
+    }
+    let finished = finished?;
     warnings.extend(finished.warnings);
     stages.over("postprocess");
     let images = deliver::images(inner, flight, request, &finished.files).await?;

@@ -3,12 +3,15 @@
 #![allow(dead_code, reason = "not every test module uses every helper yet")]
 
 mod amqp;
+mod delivered;
 mod documentation;
 mod faults;
 mod http;
+mod http_models;
 mod manifest;
 mod media;
 mod process;
+mod prometheus;
 mod prompt;
 mod real_comfyui;
 mod secrets;

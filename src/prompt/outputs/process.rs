@@ -51,7 +51,8 @@ pub struct Wishes<'a> {
     pub output_dir: &'a Path,
 }
 
-/// Converts and packs. Everything that is written is added to `leftovers`.
+/// Converts and packs. Everything that is written is added to `leftovers`, so this must not be dropped half-way: it ends by itself,
+/// with what there is, soon after `cancel`.
 ///
 /// # Errors
 /// When the archive cannot be written, or a file has vanished.
@@ -67,6 +68,9 @@ pub async fn finish(
         finished.files.push(describe(file).await?);
     }
     make_names_differ(&mut finished.files);
+    if cancel.is_cancelled() {
+        return Ok(finished);
+    }
     if let Some(format) = wishes.archive
         && !finished.files.is_empty()
     {
@@ -74,9 +78,11 @@ pub async fn finish(
         let path = wishes.output_dir.join(&filename);
         leftovers.add(path.clone());
         let members = finished.files.iter().map(|file| (file.path.clone(), file.filename.clone())).collect();
-        media::pack(members, path.clone(), format)
-            .await
-            .map_err(|error| Failure::new(Code::Internal, format!("cannot build the archive {filename}: {error}")).transient())?;
+        let packed = tokio::select! {
+            packed = media::pack(members, path.clone(), format) => packed,
+            () = cancel.cancelled() => return Ok(finished),
+        };
+        packed.map_err(|error| Failure::new(Code::Internal, format!("cannot build the archive {filename}: {error}")).transient())?;
         finished.files = vec![describe(ReportedFile { node_id: String::new(), output: "archive".to_owned(), filename, path, size: 0 }).await?];
     }
     Ok(finished)
@@ -104,7 +110,7 @@ async fn convert(
                 Converted::Unchanged(index) => all.extend(group.get(index).cloned()),
                 Converted::Failed(index, reason) => {
                     if let Some(file) = group.get(index) {
-                        warnings.push(format!("\"{}\" could not be converted and is delivered as it is: {reason}", file.filename));
+                        warnings.push(reason);
                         all.push(file.clone());
                     }
                 }
