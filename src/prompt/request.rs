@@ -293,7 +293,11 @@ pub fn read<T: DeserializeOwned>(value: Value, field: &str) -> Result<T, Failure
             location = format!("{location}.{name}");
         }
         // serde quotes what it found; for credentials that may be a secret, so only the type of the problem is told there.
-        let reason = if field == "credentials" || field == "auth" { redact(&error.into_inner().to_string()) } else { error.into_inner().to_string() };
+        let reason = if matches!(field.rsplit('.').next(), Some("credentials" | "auth")) {
+            redact(&error.into_inner().to_string())
+        } else {
+            error.into_inner().to_string()
+        };
         Failure::invalid(location.clone(), format!("\"{location}\" cannot be used: {reason}"))
     })
 }

@@ -50,12 +50,17 @@ async fn models_are_there_at_once() {
 
     let download = json!({"url": origin.url("/b.safetensors?token=marked"), "model_type": "checkpoints", "filename": "sub/dir/c.safetensors", "wait": true});
     let (status, body) = product.post("/download", &download).await;
-    assert_eq!((status, body["status"].as_str(), body["size"].as_u64(), body["filename"].as_str()), (200, Some("completed"), Some(7), Some("sub/dir/c.safetensors")), "{body}");
+    assert_eq!(
+        (status, body["status"].as_str(), body["size"].as_u64(), body["filename"].as_str()),
+        (200, Some("completed"), Some(7), Some("sub/dir/c.safetensors")),
+        "{body}"
+    );
     assert!(body["duration"].is_number() && body["model_type"] == "checkpoints" && !body.to_string().contains("marked"), "{body}");
     assert!(listed(&product, "checkpoints", "sub/dir/c.safetensors").await);
     product.run("b", &uses("sub/dir/c.safetensors")).await;
 
-    let (status, body) = product.post("/download", &json!({"url": origin.url("/d.safetensors"), "model_type": "loras", "auth": {"type": "bearer", "token": "t"}})).await;
+    let (status, body) =
+        product.post("/download", &json!({"url": origin.url("/d.safetensors"), "model_type": "loras", "auth": {"type": "bearer", "token": "t"}})).await;
     assert_eq!((status, &body), (202, &json!({"url": origin.url("/d.safetensors"), "model_type": "loras", "filename": "d.safetensors", "status": "started"})));
     until("the download in the background ends", async || listed(&product, "loras", "d.safetensors").await.then_some(())).await;
 
@@ -85,7 +90,8 @@ async fn what_is_wrong_is_said() {
         ("/download", json!({"url": "file:///etc/passwd", "model_type": "vae"}), 400, "url", "http"),
         ("/download", json!({"url": origin.url("/missing.safetensors"), "model_type": "vae", "wait": true}), 400, "url", "404"),
         ("/download", json!({"url": good, "model_type": "vae", "wait": "yes"}), 400, "wait", "true or false"),
-        ("/download", json!({"url": good, "model_type": "vae", "auth": {"type": "magic"}}), 400, "auth", ""),
+        ("/download", json!({"url": good, "model_type": "vae", "auth": {"type": "magic"}}), 400, "auth.type", "bearer"),
+        ("/models", json!({"url": good, "type": "vae", "auth": {"type": "bearer"}}), 400, "body.auth.token", "token"),
     ];
     for (path, body, status, location, word) in cases {
         let (got, answer) = product.post(path, &body).await;

@@ -37,10 +37,29 @@ async fn every_family_is_there_and_counts() {
     let product = stage().env("ALWAYS_RESTART_COMFYUI", "true").start().await;
     let (samples, types) = metrics(&product).await;
     for family in [
-        "prompts_total", "prompts_in_flight", "comfyui_queue_depth", "stage_duration_seconds", "downloads_total", "download_bytes_total", "uploads_total",
-        "upload_bytes_total", "cache_size_bytes", "cache_lookups_total", "cache_evictions_total", "cache_evicted_bytes_total", "webhook_attempts_total",
-        "webhooks_total", "events_dropped_total", "amqp_connected", "amqp_tasks_total", "amqp_published_total", "websocket_reconnects_total",
-        "comfyui_restarts_total", "comfyui_up", "process_resident_memory_bytes", "process_open_fds",
+        "prompts_total",
+        "prompts_in_flight",
+        "comfyui_queue_depth",
+        "stage_duration_seconds",
+        "downloads_total",
+        "download_bytes_total",
+        "uploads_total",
+        "upload_bytes_total",
+        "cache_size_bytes",
+        "cache_lookups_total",
+        "cache_evictions_total",
+        "cache_evicted_bytes_total",
+        "webhook_attempts_total",
+        "webhooks_total",
+        "events_dropped_total",
+        "amqp_connected",
+        "amqp_tasks_total",
+        "amqp_published_total",
+        "websocket_reconnects_total",
+        "comfyui_restarts_total",
+        "comfyui_up",
+        "process_resident_memory_bytes",
+        "process_open_fds",
     ] {
         assert!(types.contains(&format!("comfyui_api_{family}")), "no {family} in {types:?}");
     }

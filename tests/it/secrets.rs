@@ -100,12 +100,30 @@ fn loads(url: &str) -> Value {
 fn environment(stage: Stage, receiver: &Receiver, hub: &hub::Hub, s3: &str, level: &str) -> Stage {
     let events = receiver.url("/events").to_string().replace("://", "://user:MARKED-events@");
     stage
-        .envs(&[("LOG_LEVEL", level), ("ALLOW_PRIVATE_NETWORKS", "true"), ("API_KEYS", KEY), ("WEBHOOK_SECRET", "whsec_TUFSS0VELXdlYmhvb2s= whsec_bWFya2VkLW90aGVy")])
+        .envs(&[
+            ("LOG_LEVEL", level),
+            ("ALLOW_PRIVATE_NETWORKS", "true"),
+            ("API_KEYS", KEY),
+            ("WEBHOOK_SECRET", "whsec_TUFSS0VELXdlYmhvb2s= whsec_bWFya2VkLW90aGVy"),
+        ])
         .envs(&[("HTTP_AUTH_HEADER_NAME", "X-Operator"), ("HTTP_AUTH_HEADER_VALUE", "MARKED-operator"), ("SYSTEM_WEBHOOK_EVENTS", "all")])
-        .envs(&[("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "AKIAMARKED"), ("AWS_SECRET_ACCESS_KEY", "MARKED-aws"), ("AWS_SESSION_TOKEN", "MARKED-session")])
+        .envs(&[
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIAMARKED"),
+            ("AWS_SECRET_ACCESS_KEY", "MARKED-aws"),
+            ("AWS_SESSION_TOKEN", "MARKED-session"),
+        ])
         .envs(&[("AWS_ENDPOINT_URL", s3), ("HF_TOKEN", hub::TOKEN), ("HF_ENDPOINT", &hub.url), ("PROMPT_WEBHOOK_RETRIES", "1"), ("HEARTBEAT_INTERVAL", "100")])
-        .env("AZURE_STORAGE_CONNECTION_STRING", format!("DefaultEndpointsProtocol=http;AccountName=acc;AccountKey=TUFSS0VELWF6dXJl;BlobEndpoint={}/acc;", nowhere()))
-        .envs(&[("AMQP_HOST", "127.0.0.1"), ("AMQP_PORT", nowhere().rsplit(':').next().unwrap()), ("AMQP_USER", "MARKED-user"), ("AMQP_PASS", "MARKED-pass/with@signs")])
+        .env(
+            "AZURE_STORAGE_CONNECTION_STRING",
+            format!("DefaultEndpointsProtocol=http;AccountName=acc;AccountKey=TUFSS0VELWF6dXJl;BlobEndpoint={}/acc;", nowhere()),
+        )
+        .envs(&[
+            ("AMQP_HOST", "127.0.0.1"),
+            ("AMQP_PORT", nowhere().rsplit(':').next().unwrap()),
+            ("AMQP_USER", "broker"),
+            ("AMQP_PASS", "MARKED-pass/with@signs"),
+        ])
         .env("HTTP_PROXY", nowhere().replace("://", "://proxyuser:MARKED-proxy@"))
         .env("SYSTEM_WEBHOOK_URL", format!("{events}?token=MARKED-events"))
 }
@@ -139,7 +157,14 @@ async fn everything(level: &str) {
     ];
     for (n, auth) in kinds.iter().enumerate() {
         let url = if n == 4 { format!("s3://{bucket}/none.bin") } else { signed(&origin, &format!("/m{n}.safetensors")) };
-        let (status, text) = heard.ask(&product, "POST", "/download", &json!({"url": url, "model_type": "loras", "filename": format!("m{n}.safetensors"), "auth": auth, "wait": true})).await;
+        let (status, text) = heard
+            .ask(
+                &product,
+                "POST",
+                "/download",
+                &json!({"url": url, "model_type": "loras", "filename": format!("m{n}.safetensors"), "auth": auth, "wait": true}),
+            )
+            .await;
         assert_eq!(status, if n == 4 { 400 } else { 200 }, "{text}");
         let credentials = json!([{"url_pattern": "**", "auth": auth}]);
         let url = if n == 4 { format!("s3://{bucket}/none.png") } else { signed(&origin, &format!("/p{n}.png")) };
@@ -155,10 +180,24 @@ async fn everything(level: &str) {
         heard.prompt(&product, json!({"id": "bad", "prompt": loads(&signed(&origin, path))}), 400).await;
     }
     heard.prompt(&product, json!({"prompt": loads(&signed(&origin, "/redirect.png"))}), 200).await;
+    for auth in [json!("MARKED"), json!({"type": "MARKED"}), json!({"type": "bearer", "token": ["MARKED"]}), json!({"type": "basic", "username": "MARKED"})] {
+        let url = origin.url("/m.bin");
+        heard.ask(&product, "POST", "/models", &json!({"url": url, "type": "vae", "auth": auth})).await;
+        heard.ask(&product, "POST", "/download", &json!({"url": url, "model_type": "vae", "auth": auth})).await;
+        heard.prompt(&product, json!({"prompt": picture(1), "credentials": [{"url_pattern": "**", "auth": auth}]}), 400).await;
+    }
     // Mistyped, unresolvable, and through the proxy that is not there.
-    for url in ["http:/user:MARKED@host/x.png", "https//user:MARKED@host/x.png?sig=MARKED", "http://user:MARKED@/x.png?sig=MARKED", "ftp://user:MARKED@host/x.png", "s3://MARKED@/"] {
+    for url in [
+        "http:/user:MARKED@host/x.png",
+        "https//user:MARKED@host/x.png?sig=MARKED",
+        "http://user:MARKED@/x.png?sig=MARKED",
+        "ftp://user:MARKED@host/x.png",
+        "s3://MARKED@/",
+    ] {
         heard.ask(&product, "POST", "/prompt", &json!({"prompt": loads(url)})).await;
         heard.ask(&product, "POST", "/models", &json!({"url": url, "type": "vae"})).await;
+        let checkpoint = json!({"1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": url}}, "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}}});
+        heard.ask(&product, "POST", "/prompt", &json!({"prompt": checkpoint})).await;
         heard.ask(&product, "POST", "/prompt", &json!({"prompt": picture(1), "webhook_v2": url})).await;
         heard.ask(&product, "POST", "/prompt", &json!({"prompt": picture(1), "http_upload": {"url_prefix": url}})).await;
     }
@@ -183,13 +222,26 @@ async fn everything(level: &str) {
     let (mut one, mut two, mut three) = (Heard::default(), Heard::default(), Heard::default());
     tokio::join!(
         one.prompt(&product, json!({"id": "dead", "prompt": picture(1), "http_upload": {"url_prefix": dead}}), 502),
-        two.prompt(&product, json!({"id": "az", "prompt": picture(1), "azure_blob_upload": {"container": "c"}}), 502),
+        two.prompt(&product, json!({"id": "az", "prompt": picture(1), "azure_blob_upload": {"container": "container"}}), 502),
         three.prompt(&product, json!({"id": "nos3", "prompt": picture(1), "s3": {"bucket": "no-bucket", "prefix": ""}}), 502),
     );
     heard.0.extend([one.0, two.0, three.0].concat());
     heard.ask(&product, "POST", "/prompt", &json!({"prompt": loads("http://user:MARKED@proxied.example/x.png?sig=MARKED")})).await;
 
-    for path in ["/queue", "/prompt/bad", "/prompt/deaf", "/models", "/metrics", "/docs", "/docs/json", "/docs/yaml", "/openapi.json", "/health", "/ready", "/nothing?key=MARKED"] {
+    for path in [
+        "/queue",
+        "/prompt/bad",
+        "/prompt/deaf",
+        "/models",
+        "/metrics",
+        "/docs",
+        "/docs/json",
+        "/docs/yaml",
+        "/openapi.json",
+        "/health",
+        "/ready",
+        "/nothing?key=MARKED",
+    ] {
         heard.ask(&product, "GET", path, &Value::Null).await;
     }
     heard.ask_as(&product, "GET", "/queue", &Value::Null, "MARKED-wrong-key", "*/*").await;
@@ -217,7 +269,10 @@ async fn everything(level: &str) {
     for line in product.log.lines() {
         heard.add("the log", line);
     }
-    assert!(product.log.lines().len() > 50 && std::fs::read_dir(home.join("cache")).unwrap().flatten().any(|entry| entry.path().extension().is_some_and(|e| e == "meta")));
+    assert!(
+        product.log.lines().len() > 50
+            && std::fs::read_dir(home.join("cache")).unwrap().flatten().any(|entry| entry.path().extension().is_some_and(|e| e == "meta"))
+    );
     heard.search();
 }
 
@@ -235,7 +290,11 @@ async fn nothing_leaks_at_trace() {
 async fn a_fatal_manifest_and_a_bad_configuration_keep_their_secrets() {
     let origin = Origin::start(|_, _| Reply::status(403)).await;
     let url = origin.url("/owner/repo.git").replace("://", "://oauth2:MARKED-git@");
-    for manifest in [json!({"custom_nodes": [url]}), json!({"custom_nodes": [url], "unknown": "MARKED"}), json!({"models": {"before_start": [{"url": format!("{url}?sig=MARKED"), "local_path": "models/x.bin"}]}})] {
+    for manifest in [
+        json!({"custom_nodes": [url]}),
+        json!({"custom_nodes": [url], "unknown": "MARKED"}),
+        json!({"models": {"before_start": [{"url": format!("{url}?sig=MARKED"), "local_path": "models/x.bin"}]}}),
+    ] {
         let stage = Stage::new().envs(&[("LOG_LEVEL", "trace"), ("ALLOW_PRIVATE_NETWORKS", "true")]).env("MANIFEST_JSON", &manifest);
         let environment = stage.environment();
         let mut product = stage.spawn();
@@ -247,9 +306,17 @@ async fn a_fatal_manifest_and_a_bad_configuration_keep_their_secrets() {
         heard.search();
     }
     let bad = [
-        ("WEBHOOK_SECRET", "MARKED not base64!"), ("HTTP_PROXY", "MARKED"), ("AMQP_URL", "http://u:MARKED@h"), ("HTTP_AUTH_HEADER_VALUE", "MARKED\u{1}"),
-        ("HF_ENDPOINT", "ftp://u:MARKED@h"), ("AWS_ENDPOINT_URL", "u:MARKED@h"), ("AZURE_STORAGE_CONNECTION_STRING", "AccountKey=MARKED"),
-        ("SYSTEM_WEBHOOK_URL", "//u:MARKED@h?token=MARKED"), ("WARMUP_PROMPT_URL", "//u:MARKED@h?token=MARKED"), ("MANIFEST_JSON", "{\"MARKED"), ("PORT", "x"),
+        ("WEBHOOK_SECRET", "MARKED not base64!"),
+        ("HTTP_PROXY", "MARKED"),
+        ("AMQP_URL", "http://u:MARKED@h"),
+        ("HTTP_AUTH_HEADER_VALUE", "MARKED\u{1}"),
+        ("HF_ENDPOINT", "ftp://u:MARKED@h"),
+        ("AWS_ENDPOINT_URL", "u:MARKED@h"),
+        ("AZURE_STORAGE_CONNECTION_STRING", "AccountKey=MARKED"),
+        ("SYSTEM_WEBHOOK_URL", "//u:MARKED@h?token=MARKED"),
+        ("WARMUP_PROMPT_URL", "//u:MARKED@h?token=MARKED"),
+        ("MANIFEST_JSON", "{\"MARKED"),
+        ("PORT", "x"),
     ];
     let stage = Stage::new().envs(&bad);
     let environment = stage.environment();

@@ -106,7 +106,7 @@ async fn cancelling_kills_ffmpeg_and_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelling_removes_what_was_converted_already() {
     // The first node's conversion succeeds, the second's hangs: its ffmpeg is given a webp file.
-    let script = "for last; do :; done; mkdir \"$(dirname \"$0\")/first\" 2>/dev/null && { cat >/dev/null; echo done > \"$last\"; exit 0; }\ntouch \"$(dirname \"$0\")/hangs\"; exec sleep 600";
+    let script = "for last; do :; done; mkdir \"$(dirname \"$0\")/first\" 2>/dev/null && { cat >/dev/null; echo done > \"${last#file:}\"; exit 0; }\ntouch \"$(dirname \"$0\")/hangs\"; exec sleep 600";
     let stage = with_ffmpeg(script);
     let hangs = stage.path("hangs");
     let product = stage.start().await;
@@ -114,7 +114,8 @@ async fn cancelling_removes_what_was_converted_already() {
     graph["3"] = json!({"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "other"}});
     let conversion = product.prompt_later(json!({"id": "c", "prompt": graph, "convert_output": {"format": "mp4"}}));
     until("the second ffmpeg runs", async || hangs.exists().then_some(())).await;
-    let done = async || std::fs::read_dir(product.path("output")).unwrap().flatten().any(|entry| entry.metadata().is_ok_and(|file| file.len() == 5)).then_some(());
+    let done =
+        async || std::fs::read_dir(product.path("output")).unwrap().flatten().any(|entry| entry.metadata().is_ok_and(|file| file.len() == 5)).then_some(());
     until("the first is done", done).await;
     assert_eq!(product.delete("/prompt/c").await.0, 200);
     assert_eq!(tokio::time::timeout(Duration::from_secs(5), conversion).await.unwrap().unwrap().0, 409);

@@ -45,8 +45,20 @@ async fn all_of_them() {
     assert_eq!(status, 200, "{body}");
     product.prompt(&json!({"id": "again", "prompt": {"1": {"class_type": "LoadImage", "inputs": {"image": png.url("/b.png")}}, "2": graph["2"]}})).await;
     let wanted = [
-        "comfy.status", "comfy.progress", "comfy.progress_state", "comfy.executing", "comfy.execution_start", "comfy.execution_cached", "comfy.executed",
-        "comfy.execution_success", "comfy.execution_error", "comfy.logs", "comfy.binary_preview", "storage.file_downloaded", "storage.file_uploaded", "storage.file_deleted",
+        "comfy.status",
+        "comfy.progress",
+        "comfy.progress_state",
+        "comfy.executing",
+        "comfy.execution_start",
+        "comfy.execution_cached",
+        "comfy.executed",
+        "comfy.execution_success",
+        "comfy.execution_error",
+        "comfy.logs",
+        "comfy.binary_preview",
+        "storage.file_downloaded",
+        "storage.file_uploaded",
+        "storage.file_deleted",
     ];
     until("every event has come", async || {
         let names = names(&receiver);
@@ -54,9 +66,13 @@ async fn all_of_them() {
     })
     .await;
 
-    let comfy_ids: Vec<String> = product.log.lines().iter().filter(|line| line.contains("comfyui_id")).map(|line| {
-        serde_json::from_str::<Value>(line).unwrap()["comfyui_id"].as_str().unwrap().to_owned()
-    }).collect();
+    let comfy_ids: Vec<String> = product
+        .log
+        .lines()
+        .iter()
+        .filter(|line| line.contains("comfyui_id"))
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["comfyui_id"].as_str().unwrap().to_owned())
+        .collect();
     assert!(comfy_ids.len() >= 4);
     let mut ids = std::collections::HashSet::new();
     for one in receiver.at("/events") {
@@ -72,7 +88,9 @@ async fn all_of_them() {
                 let nodes = data["data"]["nodes"].as_object().unwrap();
                 assert!(nodes.values().all(|node| node["prompt_id"] == data["data"]["prompt_id"]), "{body}");
             }
-            "comfy.binary_preview" => assert!(data["data"]["prompt_id"] == "mine" && data["data"]["image_data"].is_string() && data["data"]["image_type"].is_string(), "{body}"),
+            "comfy.binary_preview" => {
+                assert!(data["data"]["prompt_id"] == "mine" && data["data"]["image_data"].is_string() && data["data"]["image_type"].is_string(), "{body}")
+            }
             "storage.file_downloaded" | "storage.file_uploaded" => {
                 assert!(data["url"].is_string() && data["local_path"].is_string() && data["size"].is_u64() && data["duration"].is_number(), "{body}");
             }
@@ -80,8 +98,13 @@ async fn all_of_them() {
             name => assert_eq!(data["type"].as_str(), name.strip_prefix("comfy."), "{body}"),
         }
     }
-    let mine: Vec<String> = receiver.at("/events").iter().map(crate::support::receiver::Received::json).filter(|body| body["data"]["data"]["prompt_id"] == "mine")
-        .map(|body| body["event"].as_str().unwrap().to_owned()).collect();
+    let mine: Vec<String> = receiver
+        .at("/events")
+        .iter()
+        .map(crate::support::receiver::Received::json)
+        .filter(|body| body["data"]["data"]["prompt_id"] == "mine")
+        .map(|body| body["event"].as_str().unwrap().to_owned())
+        .collect();
     let at = |name: &str| mine.iter().position(|known| known == name).unwrap_or_else(|| panic!("no {name} in {mine:?}"));
     assert!(at("comfy.execution_start") < at("comfy.executing") && at("comfy.executing") < at("comfy.progress"), "{mine:?}");
     assert!(at("comfy.progress") < at("comfy.executed") && at("comfy.executed") < at("comfy.execution_success"), "{mine:?}");
@@ -92,17 +115,25 @@ async fn only_the_chosen_ones_and_the_last_ones_at_shutdown() {
     let receiver = Receiver::start().await;
     receiver.behave("/events", Behaviour::Slow(Duration::from_millis(60), reqwest::StatusCode::OK));
     let mut product = stage()
-        .envs(&[("SYSTEM_WEBHOOK_URL", receiver.url("/events").as_str()), ("SYSTEM_WEBHOOK_EVENTS", "execution_success,execution_start"), ("SHUTDOWN_GRACE_S", "0")])
+        .envs(&[
+            ("SYSTEM_WEBHOOK_URL", receiver.url("/events").as_str()),
+            ("SYSTEM_WEBHOOK_EVENTS", "execution_success,execution_start"),
+            ("SHUTDOWN_GRACE_S", "0"),
+        ])
         .start()
         .await;
     for n in 0..10 {
         product.run(&format!("p{n}"), &picture(1)).await;
     }
     assert_eq!(product.stop().await, Some(0));
-    let told: Vec<(String, String)> = receiver.at("/events").iter().map(|one| {
-        let body = one.json();
-        (body["event"].as_str().unwrap().to_owned(), body["data"]["data"]["prompt_id"].as_str().unwrap().to_owned())
-    }).collect();
+    let told: Vec<(String, String)> = receiver
+        .at("/events")
+        .iter()
+        .map(|one| {
+            let body = one.json();
+            (body["event"].as_str().unwrap().to_owned(), body["data"]["data"]["prompt_id"].as_str().unwrap().to_owned())
+        })
+        .collect();
     let expected: Vec<(String, String)> =
         (0..10).flat_map(|n| ["comfy.execution_start", "comfy.execution_success"].map(|name| (name.to_owned(), format!("p{n}")))).collect();
     assert_eq!(told, expected);

@@ -18,12 +18,12 @@ pub fn picture(batch: u32) -> Value {
     })
 }
 
-/// Two nodes that save files of one stem: `pic_00001_.png` and `pic_00001_.webp`.
+/// Two nodes that save files of one stem: `pic_00001_.png` and `sub/pic_00001_.webp`.
 pub fn picture_and_animation() -> Value {
     let mut graph = picture(2);
     graph["1"]["inputs"]["batch_size"] = json!(1);
     graph["3"] = json!({"class_type": "SaveAnimatedWEBP", "inputs": {
-        "images": ["1", 0], "filename_prefix": "pic", "fps": 6.0, "lossless": true, "quality": 80, "method": "default"}});
+        "images": ["1", 0], "filename_prefix": "sub/pic", "fps": 6.0, "lossless": true, "quality": 80, "method": "default"}});
     graph
 }
 

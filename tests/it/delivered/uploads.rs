@@ -66,7 +66,8 @@ async fn s3() {
     let (status, body) = product.prompt(&json!({"id": "zipped", "prompt": picture(3), "compress_outputs": true, "s3": target})).await;
     assert_eq!((status, body["images"].clone()), (200, json!([format!("s3://{bucket}/out/zipped_outputs.zip")])), "{body}");
 
-    upload_fails(&product, json!({"id": "gone", "prompt": picture(1), "s3": {"bucket": "no-such-bucket-here", "prefix": ""}}), "s3://no-such-bucket-here/").await;
+    upload_fails(&product, json!({"id": "gone", "prompt": picture(1), "s3": {"bucket": "no-such-bucket-here", "prefix": ""}}), "s3://no-such-bucket-here/")
+        .await;
     product.until_clean().await;
 }
 
@@ -131,15 +132,15 @@ async fn an_upload_can_be_cancelled() {
 async fn what_cannot_be_delivered_is_refused_at_once() {
     let receiver = Receiver::start().await;
     let product = Stage::new().start().await;
-    refused(&product, json!({"s3": {"bucket": "b", "prefix": ""}}), "s3", &["S3", "AWS_REGION"]).await;
-    refused(&product, json!({"azure_blob_upload": {"container": "c"}}), "azure_blob_upload", &["AZURE_STORAGE"]).await;
+    refused(&product, json!({"s3": {"bucket": "a-bucket", "prefix": ""}}), "s3", &["S3", "AWS_REGION"]).await;
+    refused(&product, json!({"azure_blob_upload": {"container": "container"}}), "azure_blob_upload", &["AZURE_STORAGE"]).await;
     refused(&product, json!({"hf_upload": {"repo": "o/r"}}), "hf_upload", &["HF_TOKEN"]).await;
     let private = receiver.url("/hook").to_string();
     let guard = ["HTTP_TRUSTED_ORIGINS", "ALLOW_PRIVATE_NETWORKS"];
     refused(&product, json!({"http_upload": {"url_prefix": private}}), "http_upload", &guard).await;
     refused(&product, json!({"webhook_v2": private}), "webhook_v2", &guard).await;
     refused(&product, json!({"webhook": private}), "webhook", &guard).await;
-    let two = json!({"http_upload": {"url_prefix": "https://example.com"}, "s3": {"bucket": "b", "prefix": ""}});
+    let two = json!({"http_upload": {"url_prefix": "https://example.com"}, "s3": {"bucket": "a-bucket", "prefix": ""}});
     refused(&product, two, "", &["http_upload", "s3"]).await;
     refused(&product, json!({"signed_url": true}), "signed_url", &["signed_url"]).await;
     assert!(receiver.at("/hook").is_empty());

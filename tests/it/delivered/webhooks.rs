@@ -77,7 +77,8 @@ async fn complete_and_failed() {
     product.until_ready().await;
 
     // A graph that ComfyUI refuses, and a receiver that is never told: the client knows from its answer.
-    let (status, body) = product.prompt(&json!({"prompt": {"1": {"class_type": "Nothing", "inputs": {"filename_prefix": "x"}}}, "webhook_v2": receiver.url("/bad")})).await;
+    let (status, body) =
+        product.prompt(&json!({"prompt": {"1": {"class_type": "Nothing", "inputs": {"filename_prefix": "x"}}}, "webhook_v2": receiver.url("/bad")})).await;
     assert_eq!((status, body["code"].as_str()), (400, Some("invalid_prompt")), "{body}");
     for id in ["well", "raised", "upload", "cancelled", "crashed"] {
         assert_eq!(receiver.at(&format!("/{id}")).len(), 1, "{id}");
