@@ -8,6 +8,7 @@ mod warmup;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -42,6 +43,8 @@ pub(crate) struct App {
     pub warmup_checkpoint: Arc<OnceLock<String>>,
     /// Cancelled when the process shall end.
     pub stop: CancellationToken,
+    /// When the grace period of the shutdown ends, once it has begun.
+    pub grace_ends: OnceLock<Instant>,
 }
 
 /// Why the process ends before anybody asked it to.
@@ -100,8 +103,21 @@ impl App {
             events: events.clone(),
             health: health.clone(),
         });
-        let app =
-            Self { health, outbound, comfy, storage, webhooks, system_webhook, workflows, service, amqp: OnceLock::new(), warmup_checkpoint, stop, config };
+        let app = Self {
+            health,
+            outbound,
+            comfy,
+            storage,
+            webhooks,
+            system_webhook,
+            workflows,
+            service,
+            amqp: OnceLock::new(),
+            warmup_checkpoint,
+            stop,
+            grace_ends: OnceLock::new(),
+            config,
+        };
         app.connect_broker()?;
         let mut sinks: Vec<Arc<dyn EventSink>> = Vec::new();
         sinks.extend(app.system_webhook.clone().map(|sink| Arc::new(sink) as Arc<dyn EventSink>));

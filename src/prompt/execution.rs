@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::flight::{Flight, Flights};
 use super::rejection;
@@ -19,6 +19,8 @@ use crate::document::base64;
 use crate::error::{Code, Failure};
 use crate::events::PromptRef;
 
+/// How long a cancelled prompt waits for a ComfyUI that does not answer.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(15);
 /// How often the history entry of an ended prompt is asked for before the messages seen have to do.
 const HISTORY_TRIES: u32 = 8;
 
@@ -59,13 +61,31 @@ struct Submission<'a> {
 /// Hands a graph to ComfyUI. It is watched from before that on.
 ///
 /// # Errors
-/// 400 when ComfyUI refuses it, 503 when it does not answer.
+/// 400 when ComfyUI refuses it, 503 when it does not answer, the reason for stopping when the prompt was stopped meanwhile.
 pub async fn submit(comfy: &Comfy, flight: &Flight, graph: &Map<String, Value>, extra_data: Option<&Value>) -> Result<Queued, Failure> {
+    if flight.cancel.is_cancelled() {
+        return Err(flight.stop_reason());
+    }
     let prompt = PromptRef { id: flight.id.clone(), amqp: flight.source == Source::Amqp };
     let watcher = comfy.watch.register(prompt, flight.streams.read.clone());
     let submission = Submission { prompt: graph, client_id: &watcher.client_id, prompt_id: &watcher.id, extra_data };
     let body = serde_json::to_vec(&submission).map_err(|error| Failure::new(Code::Internal, format!("the graph cannot be written as JSON: {error}")))?;
-    match comfy.client.submit(body.into()).await {
+    let client = comfy.client.clone();
+    let mut sending = tokio::spawn(async move { client.submit(body.into()).await });
+    let sent = tokio::select! {
+        sent = &mut sending => sent.map_err(|error| Failure::new(Code::Internal, format!("the graph could not be sent: {error}")))?,
+        () = flight.cancel.cancelled() => {
+            // ComfyUI may take minutes to check a graph. Nobody is kept waiting for that; what it queues after all is taken out again.
+            let comfy = comfy.clone();
+            tokio::spawn(async move {
+                if !matches!(sending.await, Ok(Ok(Submitted::Rejected { .. }))) {
+                    take_out(&comfy, &watcher.id).await;
+                }
+            });
+            return Err(flight.stop_reason());
+        }
+    };
+    match sent {
         Ok(Submitted::Accepted { node_errors }) => {
             watcher.submitted();
             Ok(Queued { watcher, warnings: rejection::skipped(&node_errors) })
@@ -73,13 +93,17 @@ pub async fn submit(comfy: &Comfy, flight: &Flight, graph: &Map<String, Value>, 
         Ok(Submitted::Rejected { error, node_errors }) => Err(rejection::rejected(&error, node_errors, graph)),
         Err(error) => {
             // It may have been queued although the answer was lost; nobody would collect what it makes.
-            let (client, id) = (comfy.client.clone(), watcher.id.clone());
-            tokio::spawn(async move {
-                let _ = client.delete_pending(&id).await;
-                let _ = client.interrupt(&id).await;
-            });
-            Err(Failure::new(Code::ComfyuiUnavailable, format!("{error}; try again in a moment")))
+            let comfy = comfy.clone();
+            tokio::spawn(async move { take_out(&comfy, &watcher.id).await });
+            Err(error.into())
         }
+    }
+}
+
+/// Cancels what nobody follows, and has ComfyUI forget it.
+async fn take_out(comfy: &Comfy, id: &str) {
+    if cancel(comfy, id).await.is_some() {
+        let _ = comfy.client.forget(&[id.to_owned()]).await;
     }
 }
 
@@ -132,25 +156,35 @@ async fn history(comfy: &Comfy, id: &str) -> Option<Value> {
 }
 
 /// Cancels wherever it is, until it is gone: it may move from pending to running in between, and an interrupt at the very start
-/// of a run is lost (comfyui.md 5.3). Returns the history entry, `None` when it left no trace.
+/// of a run is lost (comfyui.md 5.3). Returns the history entry, `None` when it left no trace or ComfyUI does not answer any more.
 async fn cancel(comfy: &Comfy, id: &str) -> Option<Value> {
     let mut pause = Duration::from_millis(20);
-    loop {
-        let atomic = if comfy.catalogue().has_jobs { comfy.client.cancel_job(id).await.ok().flatten() } else { None };
-        if atomic.is_none() {
-            let _ = comfy.client.delete_pending(id).await;
-            let _ = comfy.client.interrupt(id).await;
-        }
-        // Queue before history: what is in neither then is gone for good.
-        if let Ok(queue) = comfy.client.queue().await
-            && !queue.running.iter().chain(&queue.pending).any(|queued| queued == id)
-            && let Ok(entry) = comfy.client.history(id).await
-        {
-            return entry;
+    let mut answered = Instant::now();
+    while answered.elapsed() < CANCEL_PATIENCE {
+        match timeout(CANCEL_PATIENCE, try_cancel(comfy, id)).await {
+            Ok(Ok(Some(gone))) => return gone,
+            Ok(Ok(None)) => answered = Instant::now(),
+            Ok(Err(_)) | Err(_) => {}
         }
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));
     }
+    None
+}
+
+/// One try: `Some` when the prompt is gone, with its history entry if it has one.
+async fn try_cancel(comfy: &Comfy, id: &str) -> Result<Option<Option<Value>>, CallError> {
+    let atomic = if comfy.catalogue().has_jobs { comfy.client.cancel_job(id).await? } else { None };
+    if atomic.is_none() {
+        comfy.client.delete_pending(id).await?;
+        comfy.client.interrupt(id).await?;
+    }
+    // Queue before history: what is in neither then is gone for good.
+    let queue = comfy.client.queue().await?;
+    if queue.running.iter().chain(&queue.pending).any(|queued| queued == id) {
+        return Ok(None);
+    }
+    comfy.client.history(id).await.map(Some)
 }
 
 /// What the messages told, for when history cannot be had.

@@ -115,21 +115,34 @@ impl Flight {
 
     /// Moves on to another state and tells the streams.
     pub fn enter(&self, status: Status) {
-        let mut state = lock(&self.state);
-        if state.entry.status == status {
-            return;
+        if self.change(status) {
+            self.streams.message(Weight::Always, || state_event(&self.id, status, None));
         }
-        state.entry.status = status;
+    }
+
+    /// Whether the state is another one than before.
+    fn change(&self, status: Status) -> bool {
+        let mut state = lock(&self.state);
         if status == Status::Running {
             state.entry.started_at.get_or_insert_with(epoch_ms);
         }
-        drop(state);
-        self.streams.message(Weight::Always, || state_event(&self.id, status, None));
+        std::mem::replace(&mut state.entry.status, status) != status
+    }
+
+    /// Its number in ComfyUI's queue, while it waits there.
+    fn waits_as(&self) -> Option<u64> {
+        let state = lock(&self.state);
+        state.accepted.filter(|_| state.entry.status == Status::Pending)
     }
 
     /// Where it is.
     pub fn status(&self) -> Status {
         lock(&self.state).entry.status
+    }
+
+    fn entry(&self, waiting: &[u64]) -> Entry {
+        let position = position(self, waiting);
+        Entry { position, ..lock(&self.state).entry.clone() }
     }
 
     /// Notes how far it is.
@@ -201,22 +214,35 @@ impl Flights {
         inner.accepted += 1;
         lock(&flight.state).accepted = Some(inner.accepted);
         drop(inner);
-        flight.enter(Status::Pending);
+        if flight.change(Status::Pending) {
+            flight.streams.message(Weight::Always, || state_event(&flight.id, Status::Pending, position(flight, &self.waiting())));
+        }
     }
 
     /// ComfyUI has begun with it: those behind it have moved up.
     pub fn started(&self, flight: &Flight) {
-        flight.enter(Status::Running);
-        let readers: Vec<Arc<Flight>> =
-            lock(&self.inner).active.values().filter(|other| other.status() == Status::Pending && other.streams.has_readers()).cloned().collect();
-        for other in readers {
-            let position = self.position(&other);
-            other.streams.message(Weight::Newest(10), || state_event(&other.id, Status::Pending, position));
+        if flight.change(Status::Running) {
+            flight.streams.message(Weight::Always, || state_event(&flight.id, Status::Running, None));
+            self.tell_positions();
+        }
+    }
+
+    fn tell_positions(&self) {
+        let all = self.all();
+        if !all.iter().any(|flight| flight.waits_as().is_some() && flight.streams.has_readers()) {
+            return;
+        }
+        let waiting = self.waiting();
+        for flight in all {
+            if let Some(position) = position(&flight, &waiting) {
+                flight.streams.message(Weight::Newest(10), || state_event(&flight.id, Status::Pending, Some(position)));
+            }
         }
     }
 
     /// It has ended, well (`None`) or not; it is remembered for a while.
     pub fn finish(&self, flight: &Flight, failure: Option<&Failure>) {
+        let waited = flight.waits_as().is_some();
         let mut state = lock(&flight.state);
         state.entry.status = match failure {
             None => Status::Succeeded,
@@ -232,6 +258,10 @@ impl Flights {
         inner.active.remove(&flight.id);
         inner.finished.push_front(entry);
         inner.finished.truncate(FINISHED);
+        drop(inner);
+        if waited {
+            self.tell_positions();
+        }
     }
 
     /// A prompt in flight.
@@ -252,7 +282,7 @@ impl Flights {
     /// One prompt, in flight or remembered.
     pub fn entry(&self, id: &str) -> Option<Entry> {
         if let Some(flight) = self.get(id) {
-            return Some(self.entry_of(&flight));
+            return Some(flight.entry(&self.waiting()));
         }
         lock(&self.inner).finished.iter().find(|entry| &*entry.id == id).cloned()
     }
@@ -260,32 +290,27 @@ impl Flights {
     /// `(running, pending, finished)`: those that ComfyUI works on or that are on their way out, those before that in queue
     /// order, and the remembered ones, newest first.
     pub fn lists(&self) -> (Vec<Entry>, Vec<Entry>, Vec<Entry>) {
-        let (waiting, mut running): (Vec<_>, Vec<_>) =
-            self.all().iter().map(|flight| self.entry_of(flight)).partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
-        let mut pending = waiting;
+        let waiting = self.waiting();
+        let (mut pending, mut running): (Vec<_>, Vec<_>) =
+            self.all().iter().map(|flight| flight.entry(&waiting)).partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
         pending.sort_by_key(|entry| (entry.position.unwrap_or(usize::MAX), entry.created_at));
         running.sort_by_key(|entry| entry.started_at);
         let finished = lock(&self.inner).finished.iter().cloned().collect();
         (running, pending, finished)
     }
 
-    fn entry_of(&self, flight: &Flight) -> Entry {
-        let mut entry = lock(&flight.state).entry.clone();
-        if entry.status == Status::Pending {
-            entry.position = self.position(flight);
-        }
-        entry
+    /// The numbers of those that wait in ComfyUI's queue, next first.
+    fn waiting(&self) -> Vec<u64> {
+        let mut waiting: Vec<u64> = self.all().iter().filter_map(|flight| flight.waits_as()).collect();
+        waiting.sort_unstable();
+        waiting
     }
+}
 
-    fn position(&self, flight: &Flight) -> Option<usize> {
-        let mine = lock(&flight.state).accepted?;
-        let all = self.all();
-        let before = all.iter().filter(|other| {
-            let state = lock(&other.state);
-            state.entry.status == Status::Pending && state.accepted.is_some_and(|accepted| accepted < mine)
-        });
-        Some(before.count() + 1)
-    }
+/// The place of a prompt among those that wait, 1 = next.
+fn position(flight: &Flight, waiting: &[u64]) -> Option<usize> {
+    let mine = flight.waits_as()?;
+    Some(waiting.partition_point(|other| *other < mine) + 1)
 }
 
 impl Inner {
@@ -308,4 +333,31 @@ impl Inner {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_follow_the_order_of_acceptance() {
+        let flights = Flights::default();
+        let begin = |id: &str| flights.begin(&id.into(), true, Source::Http).unwrap();
+        let [first, second, third] = ["b", "c", "a"].map(begin);
+        assert!(flights.begin(&"a".into(), true, Source::Http).is_err_and(|failure| failure.code == Code::Conflict));
+        [&first, &second, &third].into_iter().for_each(|flight| flights.accepted(flight));
+        let reader = third.streams.attach(false);
+        flights.started(&first);
+        flights.started(&first);
+        let (running, pending, _) = flights.lists();
+        let ids = |entries: &[Entry]| entries.iter().map(|entry| (entry.id.to_string(), entry.position)).collect::<Vec<_>>();
+        assert_eq!(ids(&running), [("b".to_owned(), None)]);
+        assert_eq!(ids(&pending), [("c".to_owned(), Some(1)), ("a".to_owned(), Some(2))]);
+        let told = reader.waiting();
+        assert_eq!(told.len(), 1, "told once that it has moved up: {told:?}");
+        assert!(told[0].contains(r#""position":2"#), "{told:?}");
+        flights.finish(&first, None);
+        assert_eq!(flights.entry("b").map(|entry| entry.status), Some(Status::Succeeded));
+        assert!(!begin("z").repeated && begin("b").repeated, "an id that comes again is known");
+    }
 }

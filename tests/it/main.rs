@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "not every test module uses every helper yet")]
 
 mod amqp;
+mod amqp_product;
 mod delivered;
 mod documentation;
 mod faults;
@@ -13,6 +14,7 @@ mod media;
 mod process;
 mod prometheus;
 mod prompt;
+mod readme;
 mod real_comfyui;
 mod secrets;
 mod simulator;
@@ -22,3 +24,4 @@ mod streaming;
 mod support;
 mod webhook;
 mod workflow;
+mod workflow_product;

@@ -180,7 +180,12 @@ async fn everything(level: &str) {
         heard.prompt(&product, json!({"id": "bad", "prompt": loads(&signed(&origin, path))}), 400).await;
     }
     heard.prompt(&product, json!({"prompt": loads(&signed(&origin, "/redirect.png"))}), 200).await;
-    for auth in [json!("MARKED"), json!({"type": "magic", "token": "MARKED"}), json!({"type": "bearer", "token": ["MARKED"]}), json!({"type": "basic", "username": "MARKED"})] {
+    for auth in [
+        json!("MARKED"),
+        json!({"type": "magic", "token": "MARKED"}),
+        json!({"type": "bearer", "token": ["MARKED"]}),
+        json!({"type": "basic", "username": "MARKED"}),
+    ] {
         let url = origin.url("/m.bin");
         heard.ask(&product, "POST", "/models", &json!({"url": url, "type": "vae", "auth": auth})).await;
         heard.ask(&product, "POST", "/download", &json!({"url": url, "model_type": "vae", "auth": auth})).await;
