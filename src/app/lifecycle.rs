@@ -140,6 +140,10 @@ async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<En
         let exit = child.stop(STOP_GRACE).await;
         info!(%exit, "ComfyUI has ended");
     }
+    if matches!(end, Ok(End::Stopped)) {
+        // A node that does not look for interrupts holds its prompt to the last. Its client and its webhook are told now.
+        app.comfy.watch.fail_all(&Failure::new(Code::ShuttingDown, "the server shut down before the prompt had ended: send it again"));
+    }
     end
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::config::{ComfyConfig, PromptConfig};
+use crate::config::{ComfyConfig, PromptConfig, public_url};
 use crate::storage::Storage;
 
 /// Shortest base64 that can be a file; shorter words are names.
@@ -48,7 +48,7 @@ pub fn classify(text: &str, places: &Places) -> MediaValue {
     if let Some(path) = present(text, places) {
         return MediaValue::Present(path);
     }
-    let shown: String = text.chars().take(60).collect();
+    let shown: String = public_url(text).chars().take(60).collect();
     MediaValue::Unusable(format!(
         "\"{shown}\" is none of what a media input can be: a URL (http, https, s3), base64 or a data: URI, the name of a file in ComfyUI's input directory, or a path below COMFY_HOME, INPUT_DIR, OUTPUT_DIR or ALLOWED_INPUT_PATHS"
     ))
