@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use super::request::Source;
 use super::stream::{Streams, Weight};
@@ -18,7 +19,7 @@ const FINISHED: usize = 100;
 const RECENT_IDS: usize = 10_000;
 
 /// Where a prompt is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the words of http-api.md")]
 pub enum Status {
@@ -33,7 +34,7 @@ pub enum Status {
 }
 
 /// How far the running prompt is.
-#[derive(Debug, Clone, Default, Serialize, PartialEq)]
+#[derive(Debug, Clone, Default, Serialize, PartialEq, ToSchema)]
 pub struct Progress {
     /// Of the node that works, as ComfyUI reports it.
     pub value: f64,
@@ -46,30 +47,37 @@ pub struct Progress {
 }
 
 /// One prompt as `/queue` and `/prompt/{id}` show it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Entry {
     /// The caller's id.
+    #[schema(value_type = String, example = "order-1234")]
     pub id: Arc<str>,
     /// Where it is in its life.
     pub status: Status,
     /// Its place in the queue, 1 = next; only while pending.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub position: Option<usize>,
-    /// The door it came through.
+    /// The door it came through: `http`, `amqp`, `workflow` or `warmup`.
+    #[schema(value_type = String, pattern = "^(http|amqp|workflow|warmup)$")]
     pub source: &'static str,
     /// Epoch milliseconds.
     pub created_at: u64,
     /// When ComfyUI began, epoch milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub started_at: Option<u64>,
     /// Epoch milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub finished_at: Option<u64>,
     /// How far it is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub progress: Option<Progress>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub error: Option<String>,
     /// The stable word for why it failed.
     #[serde(skip)]
