@@ -4,19 +4,19 @@
 //! webhook is hashed once and sent as often as needed), and keeps what its files need alive through its keeper.
 
 use std::any::Any;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
+use serde::Serialize;
 use serde_json::Value;
-use tokio::fs::File;
-use tokio::io::AsyncReadExt;
 
-/// Raw bytes encoded at a time: a multiple of 3, so that chunks join without padding; 192 KiB is 256 KiB of base64.
-const CHUNK: usize = 192 * 1024;
+/// Raw bytes encoded at a time: a multiple of 3, so that chunks join without padding; 384 KiB is 512 KiB of base64.
+const CHUNK: usize = 384 * 1024;
 
 #[derive(Debug, Clone)]
 enum Part {
@@ -67,8 +67,9 @@ impl Document {
 
     /// A document whose `[i]`-th placeholder, the string made by [`placeholder`], is replaced by the base64 of `files[i]`.
     /// Placeholders that do not occur are not an error; each may occur any number of times.
-    pub fn with_files(value: &Value, mark: &str, files: &[EmbeddedFile], keeper: Option<Arc<dyn Any + Send + Sync>>) -> Self {
-        let text = Bytes::from(value.to_string());
+    pub fn with_files(value: &impl Serialize, mark: &str, files: &[EmbeddedFile], keeper: Option<Arc<dyn Any + Send + Sync>>) -> Self {
+        // Bodies are maps with text keys, which cannot fail.
+        let text = Bytes::from(serde_json::to_vec(value).unwrap_or_default());
         let needle = format!("\"{mark}:");
         let mut parts = Vec::new();
         let mut rest = 0;
@@ -89,6 +90,10 @@ impl Document {
             }
         }
         parts.push(Part::Text(text.slice(rest..)));
+        Self::of(parts, keeper)
+    }
+
+    fn of(parts: Vec<Part>, keeper: Option<Arc<dyn Any + Send + Sync>>) -> Self {
         let len = parts
             .iter()
             .map(|part| match part {
@@ -97,6 +102,17 @@ impl Document {
             })
             .sum();
         Self { parts: parts.into(), len, _keeper: keeper }
+    }
+
+    /// The same document without its files, which must be the elements of one array: an empty array takes its place. Nothing is kept alive
+    /// by it.
+    #[must_use]
+    pub fn without_files(&self) -> Self {
+        let is_file = |part: &Part| matches!(part, Part::File { .. });
+        let (Some(first), Some(last)) = (self.parts.iter().position(is_file), self.parts.iter().rposition(is_file)) else {
+            return Self { _keeper: None, ..self.clone() };
+        };
+        Self::of(self.parts[..first].iter().chain(&self.parts[last + 1..]).cloned().collect(), None)
     }
 
     /// The same document between two texts: for envelopes.
@@ -201,12 +217,10 @@ struct Cursor {
 impl Cursor {
     async fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
         loop {
-            if let Some(open) = &mut self.open {
+            if let Some(open) = self.open.take() {
                 let chunk = open.next_chunk().await?;
-                if open.left == 0 {
-                    self.open = None;
-                }
-                return Ok(Some(chunk));
+                self.open = chunk.1;
+                return Ok(Some(chunk.0));
             }
             let Some(part) = self.document.parts.get(self.next) else { return Ok(None) };
             self.next += 1;
@@ -214,17 +228,33 @@ impl Cursor {
                 Part::Text(text) if text.is_empty() => {}
                 Part::Text(text) => return Ok(Some(text.clone())),
                 Part::File { size: 0, .. } => return Ok(Some(Bytes::from_static(b"\"\""))),
-                Part::File { path, size } => self.open = Some(OpenFile { file: File::open(path).await?, left: *size, opened: false }),
+                Part::File { path, size } => {
+                    let (chunk, open) = OpenFile::open(path.clone(), *size).await?;
+                    self.open = open;
+                    return Ok(Some(chunk));
+                }
             }
         }
     }
 }
 
+/// A chunk of text, and the file if there is more in it.
+type Chunk = (Bytes, Option<OpenFile>);
+
 impl OpenFile {
-    async fn next_chunk(&mut self) -> io::Result<Bytes> {
+    /// Opens a file and reads its first chunk: of most images that is all, and one change to a blocking thread is enough.
+    async fn open(path: PathBuf, size: u64) -> io::Result<Chunk> {
+        blocking(move || Self { file: File::open(path)?, left: size, opened: false }.read_chunk()).await
+    }
+
+    async fn next_chunk(self) -> io::Result<Chunk> {
+        blocking(move || self.read_chunk()).await
+    }
+
+    fn read_chunk(mut self) -> io::Result<Chunk> {
         let want = CHUNK.min(usize::try_from(self.left).unwrap_or(CHUNK));
         let mut raw = vec![0; want];
-        self.file.read_exact(&mut raw).await?;
+        self.file.read_exact(&mut raw)?;
         self.left -= want as u64;
         let mut text = Vec::with_capacity(want.div_ceil(3) * 4 + 2);
         if !self.opened {
@@ -237,8 +267,13 @@ impl OpenFile {
         if self.left == 0 {
             text.push(b'"');
         }
-        Ok(Bytes::from(text))
+        let more = (self.left > 0).then_some(self);
+        Ok((Bytes::from(text), more))
     }
+}
+
+async fn blocking(work: impl FnOnce() -> io::Result<Chunk> + Send + 'static) -> io::Result<Chunk> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 fn encode(raw: &[u8], text: &mut [u8]) {
@@ -277,6 +312,10 @@ mod tests {
         let value: Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(value, json!({"a": "mark:99 \"mark:", "images": expected, "z": 1}));
         assert_eq!(document.collect().await.unwrap(), text, "it can be streamed again");
+        let brief = document.without_files();
+        let text = brief.collect().await.unwrap();
+        assert_eq!(text.len() as u64, brief.len());
+        assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), json!({"a": "mark:99 \"mark:", "images": [], "z": 1}));
     }
 
     #[tokio::test]

@@ -157,7 +157,7 @@ impl Desk {
         };
         let attempt = lock(&self.attempts).start(id);
         self.sink.started(id);
-        let outcome = self.run_guarded(id, task.body).await;
+        let outcome = self.run_guarded(id, task.body, attempt >= self.max_attempts).await;
         self.sink.ended(id);
         let verdict = self.judge(id, attempt, outcome).await;
         match verdict {
@@ -198,9 +198,9 @@ impl Desk {
     }
 
     /// A run that panics is our fault like any other.
-    async fn run_guarded(&self, id: &Arc<str>, body: Map<String, Value>) -> TaskOutcome {
+    async fn run_guarded(&self, id: &Arc<str>, body: Map<String, Value>, last: bool) -> TaskOutcome {
         let (runner, id, give_back) = (Arc::clone(&self.runner), Arc::clone(id), self.give_back.child_token());
-        let run = tokio::spawn(async move { runner.run(&id, body, give_back).await });
+        let run = tokio::spawn(async move { runner.run(&id, body, last, give_back).await });
         run.await.unwrap_or_else(|_| {
             TaskOutcome::Failed(Failure::new(Code::Internal, "The task ended unexpectedly; the log of the instance says more.").transient())
         })
@@ -217,7 +217,8 @@ impl Desk {
         if !failure.transient {
             return Verdict::Publish(self.failure(id, &failure));
         }
-        if self.give_back.is_cancelled() {
+        // Shutting down is no attempt of the task's: it goes back, however often it was tried.
+        if self.give_back.is_cancelled() || failure.code == Code::ShuttingDown {
             return Verdict::Requeue;
         }
         if attempt < self.max_attempts {

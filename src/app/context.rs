@@ -1,5 +1,10 @@
 //! What workflow files see as `config`, kept up to date with the running ComfyUI.
+//!
+//! Asking ComfyUI takes some thirty calls. So a call of a workflow is answered with what is known, and asking goes on behind it;
+//! it waits only when we know that what is known is wrong (we have put a model in place), and when it has failed and the reason
+//! could be that others have changed something ([`ContextSource::fresh`]).
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,14 +12,17 @@ use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
 use crate::comfy::Comfy;
+use crate::comfy::client::CallError;
 use crate::config::Config;
 use crate::workflow::{ContextSource, ModelFolder, WorkflowContext};
 
 /// Files that others put into model folders are seen after this long; our own downloads at once.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The context, remembered for a moment.
-pub(super) struct LiveContext {
+/// The context, remembered.
+pub(super) struct LiveContext(Arc<Inner>);
+
+struct Inner {
     values: Map<String, Value>,
     comfy: Comfy,
     warmup_checkpoint: Arc<OnceLock<String>>,
@@ -22,28 +30,72 @@ pub(super) struct LiveContext {
     refreshing: tokio::sync::Mutex<()>,
 }
 
+#[derive(Clone)]
 struct Known {
     number: u64,
     models_version: u64,
+    /// When asking for it began.
     at: Instant,
     context: Arc<WorkflowContext>,
 }
 
 impl LiveContext {
     pub fn new(config: &Config, comfy: Comfy, warmup_checkpoint: Arc<OnceLock<String>>) -> Self {
-        Self { values: values(config), comfy, warmup_checkpoint, known: Mutex::default(), refreshing: tokio::sync::Mutex::default() }
+        let inner = Inner { values: values(config), comfy, warmup_checkpoint, known: Mutex::default(), refreshing: tokio::sync::Mutex::default() };
+        Self(Arc::new(inner))
+    }
+}
+
+#[async_trait]
+impl ContextSource for LiveContext {
+    async fn context(&self) -> (u64, Arc<WorkflowContext>) {
+        let Some(known) = self.0.right() else { return self.0.refreshed().await };
+        if known.at.elapsed() >= FRESH && self.0.refreshing.try_lock().is_ok() {
+            let inner = self.0.clone();
+            tokio::spawn(async move { inner.refreshed().await });
+        }
+        (known.number, known.context)
     }
 
-    fn known(&self) -> Option<(u64, Arc<WorkflowContext>)> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.as_ref()?;
-        let fresh = known.models_version == self.comfy.models_version() && known.at.elapsed() < FRESH;
-        fresh.then(|| (known.number, known.context.clone()))
+    async fn fresh(&self) -> (u64, Arc<WorkflowContext>) {
+        self.0.refreshed().await
+    }
+}
+
+impl Inner {
+    /// What is known, unless it is known to be wrong.
+    fn right(&self) -> Option<Known> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.filter(|known| known.models_version == self.comfy.models_version())
     }
 
-    async fn ask(&self) -> WorkflowContext {
+    /// As of less than [`FRESH`] ago.
+    async fn refreshed(&self) -> (u64, Arc<WorkflowContext>) {
+        let _one_at_a_time = self.refreshing.lock().await;
+        if let Some(known) = self.right().filter(|known| known.at.elapsed() < FRESH) {
+            return (known.number, known.context);
+        }
+        let (at, models_version) = (Instant::now(), self.comfy.models_version());
+        let asked = self.ask().await;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // The number only rises when something changed: each rise makes the engine evaluate files anew.
+        let (number, context) = match (known.as_ref(), asked) {
+            (Some(known), Ok(context)) if *known.context != context => (known.number + 1, Arc::new(context)),
+            // A ComfyUI that does not answer has not lost its models.
+            (Some(known), _) => (known.number, known.context.clone()),
+            (None, Ok(context)) => (1, Arc::new(context)),
+            (None, Err(_)) => return (0, Arc::new(self.context_with(BTreeMap::default()))),
+        };
+        *known = Some(Known { number, models_version, at, context: context.clone() });
+        (number, context)
+    }
+
+    async fn ask(&self) -> Result<WorkflowContext, CallError> {
+        Ok(self.context_with(self.comfy.list_models().await?))
+    }
+
+    fn context_with(&self, lists: BTreeMap<String, Vec<String>>) -> WorkflowContext {
         let catalogue = self.comfy.catalogue();
-        let lists = self.comfy.list_models().await.unwrap_or_default();
         let models = lists
             .into_iter()
             .map(|(folder, all)| {
@@ -58,30 +110,6 @@ impl LiveContext {
             models,
             warmup_ckpt: self.warmup_checkpoint.get().cloned(),
         }
-    }
-}
-
-#[async_trait]
-impl ContextSource for LiveContext {
-    async fn context(&self) -> (u64, Arc<WorkflowContext>) {
-        if let Some(known) = self.known() {
-            return known;
-        }
-        let _one_at_a_time = self.refreshing.lock().await;
-        if let Some(known) = self.known() {
-            return known;
-        }
-        let models_version = self.comfy.models_version();
-        let context = self.ask().await;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // The number only rises when something changed: each rise makes the engine evaluate files anew.
-        let (number, context) = match known.as_ref() {
-            Some(known) if *known.context == context => (known.number, known.context.clone()),
-            Some(known) => (known.number + 1, Arc::new(context)),
-            None => (1, Arc::new(context)),
-        };
-        *known = Some(Known { number, models_version, at: Instant::now(), context: context.clone() });
-        (number, context)
     }
 }
 

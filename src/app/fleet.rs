@@ -12,6 +12,7 @@ use crate::comfy::Comfy;
 use crate::error::Failure;
 use crate::health::{ComfyState, Health};
 use crate::prompt::flight::Status;
+use crate::prompt::request::WebhookRequest;
 use crate::prompt::service::stop_with;
 use crate::prompt::{PromptRequest, Service, Source};
 
@@ -42,9 +43,16 @@ impl Runner {
         Self { service, comfy, health, ready }
     }
 
-    async fn outcome(&self, id: &str, mut body: Map<String, Value>, give_back: CancellationToken) -> Result<TaskOutcome, Failure> {
+    async fn outcome(&self, id: &str, mut body: Map<String, Value>, last: bool, give_back: CancellationToken) -> Result<TaskOutcome, Failure> {
         body.insert("id".into(), id.into());
-        let mut running = self.service.begin(PromptRequest::parse(body)?, Source::Amqp, false)?;
+        let webhook = WebhookRequest::find(&body).ok().flatten().map(|webhook| (webhook, body.get("prompt").cloned().unwrap_or_default()));
+        let parsed = PromptRequest::parse(body).inspect_err(|failure| {
+            if let Some((webhook, prompt)) = &webhook {
+                self.service.refused(id, webhook, prompt, failure);
+            }
+        });
+        let request = PromptRequest { last_attempt: last, ..parsed? };
+        let mut running = self.service.begin(request, Source::Amqp, false)?;
         let _over = stop_with(&running.flight, give_back);
         running.done().await.map(TaskOutcome::Success)
     }
@@ -52,8 +60,8 @@ impl Runner {
 
 #[async_trait]
 impl TaskRunner for Runner {
-    async fn run(&self, id: &str, body: Map<String, Value>, give_back: CancellationToken) -> TaskOutcome {
-        self.outcome(id, body, give_back).await.unwrap_or_else(TaskOutcome::Failed)
+    async fn run(&self, id: &str, body: Map<String, Value>, last: bool, give_back: CancellationToken) -> TaskOutcome {
+        self.outcome(id, body, last, give_back).await.unwrap_or_else(TaskOutcome::Failed)
     }
 
     fn ready(&self) -> watch::Receiver<bool> {

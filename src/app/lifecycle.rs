@@ -19,13 +19,38 @@ use crate::telemetry::metrics;
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// An attached ComfyUI that does not answer for so long is gone.
 const ATTACHED_PATIENCE: Duration = Duration::from_secs(3);
+/// Before an attached ComfyUI is waited for again: waiting looks by itself, so there is nothing to back off from.
+const ATTACHED_PAUSE: Duration = Duration::from_millis(500);
+/// Lines of ComfyUI's output in the report of its death. All were logged when they were printed.
+const LINES_REPORTED: usize = 10;
 
 /// How a run of ComfyUI ended.
 enum End {
     /// We are shutting down.
     Stopped,
-    /// It died, hung or went away, in words.
-    Died(String),
+    /// It died, hung, went away, or did not start.
+    Died(Death),
+}
+
+/// The end of ComfyUI.
+struct Death {
+    /// In words that are fit for clients.
+    reason: String,
+    /// The same with ComfyUI's last lines, for whoever runs the server.
+    report: String,
+    /// For how long it had answered.
+    up: Duration,
+}
+
+impl Death {
+    fn new(reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self { report: reason.clone(), reason, up: Duration::ZERO }
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::new(Code::ComfyuiUnavailable, format!("ComfyUI died while the prompt was in it ({}): send it again", self.reason))
+    }
 }
 
 /// Prepares everything, then keeps ComfyUI running until told to stop. Prompts in flight have ended when this returns well.
@@ -38,25 +63,30 @@ pub(super) async fn keep(app: &App) -> Result<(), Fatal> {
     let mut backoff = Backoff::default();
     let mut first = true;
     loop {
-        let began = Instant::now();
-        let reason = match run(app, prepared.warmup.as_ref(), first).await? {
+        let death = match run(app, prepared.warmup.as_ref(), first).await? {
             End::Stopped => return Ok(()),
-            End::Died(reason) => reason,
+            End::Died(death) => death,
         };
-        let up = began.elapsed();
-        app.health.comfy(ComfyState::Down(reason.clone()));
-        let failure = Failure::new(Code::ComfyuiUnavailable, format!("ComfyUI died while the prompt was in it ({reason}): send it again"));
-        app.comfy.watch.fail_all(&failure);
+        app.health.comfy(ComfyState::Down(death.reason.clone()));
+        app.comfy.watch.fail_all(&death.failure());
         if !attached && !app.config.comfy.always_restart {
-            return Err(Fatal(format!("{reason}; ALWAYS_RESTART_COMFYUI is false, so this server ends too")));
+            app.service.stop_all(&death.failure());
+            return Err(Fatal(format!("{}. ALWAYS_RESTART_COMFYUI is false, so this server ends too", death.report)));
         }
-        let wait = backoff.next(up);
-        warn!(wait_s = wait.as_secs(), reason, "ComfyUI is gone; {}", if attached { "waiting for it to come back" } else { "starting it again" });
+        let wait = if attached { ATTACHED_PAUSE } else { backoff.next(death.up) };
+        warn!(
+            wait_s = wait.as_secs(),
+            reason = death.report,
+            "ComfyUI is gone; {}",
+            if attached { "waiting for it to come back" } else { "starting it again" }
+        );
         tokio::select! {
             () = sleep(wait) => {}
             () = app.stop.cancelled() => return Ok(()),
         }
-        metrics::comfyui_restarted();
+        if !attached {
+            metrics::comfyui_restarted();
+        }
         first = false;
     }
 }
@@ -82,47 +112,26 @@ async fn prepare(app: &App) -> Result<Prepared, Fatal> {
 /// One run of ComfyUI, from spawning to its end. What goes wrong in the first start is fatal; later it only ends the run.
 async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<End, Fatal> {
     app.health.comfy(ComfyState::Down("ComfyUI is starting".to_owned()));
-    let started = tokio::select! {
-        started = start(app) => started,
+    let spawned = tokio::select! {
+        spawned = spawn(app) => spawned,
         () = app.stop.cancelled() => return Ok(End::Stopped),
     };
-    let child = match started {
+    let child = match spawned {
         Ok(child) => child,
-        Err(Fatal(reason)) if !first => return Ok(End::Died(reason)),
+        Err(Fatal(reason)) if !first => return Ok(End::Died(Death::new(reason))),
         Err(fatal) => return Err(fatal),
     };
-    let watching = CancellationToken::new();
-    let _stop_watching = watching.clone().drop_guard();
-    tokio::spawn({
-        let watch = app.comfy.watch.clone();
-        async move { watch.run(watching).await }
-    });
-    let living = async {
-        if let Err(reason) = get_ready(app, warmup_prompt).await {
-            if first {
-                return Err(Fatal(reason));
-            }
-            // Not fatal after a restart: a prompt that fails is no reason to refuse all others.
-            warn!(reason, "ComfyUI is up again, but not warm");
-        }
-        app.health.comfy(ComfyState::Ready);
-        info!("ready");
-        std::future::pending().await
+    let answers = tokio::select! {
+        answers = wait_until_answering(&app.config.comfy, app.outbound.comfyui(), child.as_ref()) => Some(answers),
+        () = app.stop.cancelled() => None,
     };
-    let end = tokio::select! {
-        fatal = living => fatal,
-        reason = death(app, child.as_ref()) => Ok(End::Died(reason)),
-        () = app.stop.cancelled() => Ok(End::Stopped),
+    let end = match answers {
+        Some(Ok(())) => live(app, child.as_ref(), warmup_prompt, first).await,
+        Some(Err(error)) if first => Err(Fatal(error.to_string())),
+        Some(Err(error)) => Ok(End::Died(Death { report: error.to_string(), ..Death::new(error.reason()) })),
+        None => Ok(End::Stopped),
     };
-    if matches!(end, Ok(End::Stopped)) {
-        // ComfyUI must live until the prompts in flight have ended; if it dies meanwhile, they end at once.
-        tokio::select! {
-            _ = shutdown::finish_prompts(app) => {}
-            reason = death(app, child.as_ref()) => {
-                app.comfy.watch.fail_all(&Failure::new(Code::ComfyuiUnavailable, format!("ComfyUI died while the prompt was in it ({reason}): send it again")));
-            }
-        }
-    }
+    // However it came to this: an interrupt first, so that ComfyUI can remove its temporary files.
     if let Some(child) = child {
         let exit = child.stop(STOP_GRACE).await;
         info!(%exit, "ComfyUI has ended");
@@ -130,13 +139,11 @@ async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<En
     end
 }
 
-/// Spawns ComfyUI (unless it is there already by agreement) and waits until it answers.
-async fn start(app: &App) -> Result<Option<Child>, Fatal> {
+/// Spawns ComfyUI, unless it is there already by agreement.
+async fn spawn(app: &App) -> Result<Option<Child>, Fatal> {
     let config = &app.config.comfy;
-    let client = app.outbound.comfyui();
     if config.command.is_empty() {
         info!(at = config.authority(), "CMD is empty: attaching to a running ComfyUI");
-        wait_until_answering(config, client, None).await.map_err(|error| Fatal(error.to_string()))?;
         return Ok(None);
     }
     if port_in_use(&config.authority()).await {
@@ -145,16 +152,64 @@ async fn start(app: &App) -> Result<Option<Child>, Fatal> {
             config.authority()
         )));
     }
-    let child = Child::spawn(config).await.map_err(|error| Fatal(error.to_string()))?;
-    wait_until_answering(config, client, Some(&child)).await.map_err(|error| Fatal(error.to_string()))?;
-    Ok(Some(child))
+    Child::spawn(config).await.map(Some).map_err(|error| Fatal(error.to_string()))
 }
 
-/// Asks what it offers, loads workflows, connects, warms up.
-async fn get_ready(app: &App, warmup_prompt: Option<&Value>) -> Result<(), String> {
+/// The time in which ComfyUI answers, until its end or ours.
+async fn live(app: &App, child: Option<&Child>, warmup_prompt: Option<&Value>, first: bool) -> Result<End, Fatal> {
+    let up_since = Instant::now();
+    let watching = CancellationToken::new();
+    let _stop_watching = watching.clone().drop_guard();
+    tokio::spawn({
+        let watch = app.comfy.watch.clone();
+        async move { watch.run(watching).await }
+    });
+    let living = async {
+        match get_ready(app).await {
+            Ok(()) => {}
+            Err(reason) if first => return Err(Fatal(reason)),
+            Err(reason) => return Ok(End::Died(Death::new(reason))),
+        }
+        match warm_up(app, warmup_prompt).await {
+            Ok(()) => {}
+            Err(reason) if first => return Err(Fatal(reason)),
+            // Not fatal after a restart: a prompt that fails is no reason to refuse all others.
+            Err(reason) => warn!(reason, "ComfyUI is up again, but not warm"),
+        }
+        app.health.comfy(ComfyState::Ready);
+        info!("ready");
+        std::future::pending().await
+    };
+    let end = tokio::select! {
+        end = living => end,
+        death = death(app, child) => Ok(End::Died(death)),
+        () = app.stop.cancelled() => Ok(End::Stopped),
+    };
+    match end {
+        Ok(End::Stopped) => {
+            // ComfyUI must live until the prompts in flight have ended; if it dies meanwhile, they end at once.
+            tokio::select! {
+                () = shutdown::finish_prompts(app) => {}
+                death = death(app, child) => app.comfy.watch.fail_all(&death.failure()),
+            }
+            Ok(End::Stopped)
+        }
+        Ok(End::Died(death)) => Ok(End::Died(Death { up: up_since.elapsed(), ..death })),
+        fatal => fatal,
+    }
+}
+
+/// Asks what it offers, loads workflows, connects. Prompts may come when this has returned well, the warmup prompt first.
+async fn get_ready(app: &App) -> Result<(), String> {
     let catalogue = Catalogue::ask(&app.comfy.client, &app.config.comfy).await.map_err(|error| error.to_string())?;
     info!(version = catalogue.version, folders = catalogue.folders.len(), jobs_api = catalogue.has_jobs, "ComfyUI is up");
+    let folders = catalogue.folders.iter().filter(|(name, _)| *name != "custom_nodes").flat_map(|(_, dirs)| dirs.clone()).collect();
     app.comfy.set_catalogue(catalogue);
+    // Model folders may lie on a slow network file system; nothing waits for the clean-up of old links.
+    tokio::spawn({
+        let storage = app.storage.clone();
+        async move { storage.adopt_links(folders).await }
+    });
     app.workflows.load().await;
     let mut connected = app.comfy.watch.connected();
     let connecting = connected.wait_for(|connected| *connected);
@@ -163,21 +218,21 @@ async fn get_ready(app: &App, warmup_prompt: Option<&Value>) -> Result<(), Strin
         warn!("the websocket to ComfyUI cannot be opened; going on without it for now");
     }
     app.health.comfy(ComfyState::Up);
-    match warmup_prompt {
+    Ok(())
+}
+
+async fn warm_up(app: &App, prompt: Option<&Value>) -> Result<(), String> {
+    match prompt {
         Some(prompt) => warmup::run(app, prompt.clone()).await.map_err(|reason| format!("the warmup prompt failed: {reason}")),
         None => Ok(()),
     }
 }
 
-/// Resolves when ComfyUI is dead, however that shows, with the reason in words.
-async fn death(app: &App, child: Option<&Child>) -> String {
-    let Some(child) = child else { return gone(app).await };
-    tokio::select! {
-        exit = child.exited() => {
-            let lines = child.last_lines();
-            let last = lines.iter().rev().find(|line| !line.trim().is_empty()).map(|line| format!("; its last line: {}", line.trim())).unwrap_or_default();
-            format!("ComfyUI ended with {exit}{last}")
-        }
+/// Resolves when ComfyUI is dead, however that shows.
+async fn death(app: &App, child: Option<&Child>) -> Death {
+    let Some(child) = child else { return Death::new(gone(app).await) };
+    let reason = tokio::select! {
+        exit = child.exited() => format!("ComfyUI ended with {exit}"),
         () = child.worker_died() => {
             child.kill().await;
             "ComfyUI's worker thread died of an exception".to_owned()
@@ -186,7 +241,11 @@ async fn death(app: &App, child: Option<&Child>) -> String {
             child.kill().await;
             reason
         }
-    }
+    };
+    let lines = child.last_lines();
+    let shown = lines.get(lines.len().saturating_sub(LINES_REPORTED)..).unwrap_or_default();
+    let report = if shown.is_empty() { reason.clone() } else { format!("{reason}; its last lines: {}", shown.join(" | ")) };
+    Death { report, ..Death::new(reason) }
 }
 
 /// Resolves when a ComfyUI that is alive has not answered, or has had work and shown no sign of it, for `COMFYUI_HANG_TIMEOUT_S`.
@@ -214,21 +273,20 @@ async fn hang(app: &App) -> String {
 /// Resolves when an attached ComfyUI does not answer any more. Asked only while the websocket is down.
 async fn gone(app: &App) -> String {
     let mut connected = app.comfy.watch.connected();
-    let _ = connected.wait_for(|connected| *connected).await;
     loop {
+        let was_connected = *connected.borrow_and_update();
         let _ = connected.wait_for(|connected| !*connected).await;
-        let since = Instant::now();
+        let mut answered = Instant::now();
         while !*connected.borrow() {
             if app.comfy.client.ping(Duration::from_secs(5)).await.is_ok() {
-                sleep(Duration::from_millis(500)).await;
-            } else if since.elapsed() >= ATTACHED_PATIENCE {
+                answered = Instant::now();
+            } else if answered.elapsed() >= ATTACHED_PATIENCE {
                 return "the attached ComfyUI does not answer any more".to_owned();
-            } else {
-                sleep(Duration::from_millis(300)).await;
             }
+            let _ = timeout(Duration::from_millis(400), connected.wait_for(|connected| *connected)).await;
         }
         // It may be another one than before, with other nodes.
-        if let Ok(catalogue) = Catalogue::ask(&app.comfy.client, &app.config.comfy).await {
+        if was_connected && let Ok(catalogue) = Catalogue::ask(&app.comfy.client, &app.config.comfy).await {
             app.comfy.set_catalogue(catalogue);
         }
     }

@@ -43,7 +43,7 @@ pub(crate) struct App {
     pub warmup_checkpoint: Arc<OnceLock<String>>,
     /// Cancelled when the process shall end.
     pub stop: CancellationToken,
-    /// When the grace period of the shutdown is over, once that has begun.
+    /// When the grace period of the shutdown ends, once it has begun.
     pub grace_ends: OnceLock<Instant>,
 }
 

@@ -16,8 +16,12 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(super) fn on_signal() -> CancellationToken {
     let stop = CancellationToken::new();
     let token = stop.clone();
+    // Registered before anything else is done: a signal in the first moment counts too.
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        warn!("signals cannot be handled: the server ends without saying goodbye");
+        return stop;
+    };
     tokio::spawn(async move {
-        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
         for first in [true, false] {
             let name = tokio::select! {
                 _ = term.recv() => "SIGTERM",
@@ -34,11 +38,14 @@ pub(super) fn on_signal() -> CancellationToken {
     stop
 }
 
-/// Stops everything but ComfyUI, which `lifecycle` owns and which is needed until the prompts in flight have ended. However often
-/// this is called, the grace period begins with the first call; its end is returned.
-pub(super) async fn finish_prompts(app: &App) -> Instant {
-    let deadline = *app.grace_ends.get_or_init(|| Instant::now() + app.config.server.shutdown_grace);
-    let left = deadline.saturating_duration_since(Instant::now());
+/// When the grace period ends. It begins when this is asked for the first time.
+fn deadline(app: &App) -> Instant {
+    *app.grace_ends.get_or_init(|| Instant::now() + app.config.server.shutdown_grace)
+}
+
+/// Stops everything but ComfyUI, which `lifecycle` owns and which is needed until the prompts in flight have ended.
+pub(super) async fn finish_prompts(app: &App) {
+    let left = deadline(app).saturating_duration_since(Instant::now());
     app.health.drain();
     if let Some(amqp) = app.amqp.get() {
         amqp.stop_consuming();
@@ -48,13 +55,12 @@ pub(super) async fn finish_prompts(app: &App) -> Instant {
         info!(in_flight, grace_s = left.as_secs_f64(), "waiting for prompts in flight");
     }
     app.service.drain(left).await;
-    deadline
 }
 
 /// What is left once no prompt runs and ComfyUI is gone or going.
 pub(super) async fn wind_down(app: &App, closing: CancellationToken, server: JoinHandle<std::io::Result<()>>, failed: bool) {
-    let deadline = finish_prompts(app).await;
-    let left = deadline.saturating_duration_since(Instant::now());
+    finish_prompts(app).await;
+    let left = deadline(app).saturating_duration_since(Instant::now());
     closing.cancel();
     let answers = tokio::time::timeout(left.max(FAREWELL), server);
     let broker = async {
@@ -71,5 +77,7 @@ pub(super) async fn wind_down(app: &App, closing: CancellationToken, server: Joi
     if answers.is_err() {
         warn!("some clients had not read their answers when the server shut down");
     }
+    // With the last answer and webhook the last output files became superfluous.
+    app.service.tidied(FAREWELL).await;
     info!("shut down");
 }

@@ -6,7 +6,6 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::json;
@@ -45,15 +44,16 @@ pub struct Preview {
     pub image: Bytes,
 }
 
+/// The parts of a message that say where it goes; the rest is skipped, in one pass over the text.
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct Envelope {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
+    #[serde(default)]
+    data: Option<Address>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
 struct Address {
     #[serde(default)]
     prompt_id: Option<String>,
@@ -62,21 +62,15 @@ struct Address {
 impl TextMessage {
     /// Reads the address of a message; `None` when it is not an object with a `type`.
     pub fn parse(text: Utf8Bytes) -> Option<Self> {
-        let (kind, prompt_id) = match serde_json::from_str::<Envelope<'_>>(&text) {
-            Ok(envelope) => {
-                let address = envelope.data.and_then(|data| serde_json::from_str::<Address>(data.get()).ok()).unwrap_or_default();
-                (envelope.kind, address.prompt_id)
-            }
-            // Bare NaN and lone surrogates, or a data that is not what it usually is.
-            Err(_) => {
-                let value = json::parse(text.as_bytes()).ok()?;
-                let prompt_id = value.pointer("/data/prompt_id").and_then(Value::as_str).map(str::to_owned);
-                let kind = value.get("type")?.as_str()?.to_owned();
-                return Some(Self { kind, prompt_id, text: Utf8Bytes::from(value.to_string()) });
-            }
-        };
-        // RawValue does not look into strings and numbers, so contents that JSON forbids can still hide here; `value` mends them.
-        Some(Self { kind, prompt_id, text })
+        // What is skipped is not looked into, so contents that JSON forbids can still hide there; `value` mends them.
+        if let Ok(Envelope { kind, data }) = serde_json::from_str::<Envelope>(&text) {
+            return Some(Self { kind, prompt_id: data.and_then(|data| data.prompt_id), text });
+        }
+        // Bare NaN and lone surrogates, or data that is not what it usually is.
+        let value = json::parse(text.as_bytes()).ok()?;
+        let prompt_id = value.pointer("/data/prompt_id").and_then(Value::as_str).map(str::to_owned);
+        let kind = value.get("type")?.as_str()?.to_owned();
+        Some(Self { kind, prompt_id, text: Utf8Bytes::from(value.to_string()) })
     }
 
     /// The whole message.

@@ -1,6 +1,8 @@
 //! Request bodies: a JSON object within the size limit, or an answer that says what is wrong.
 
-use axum::body::Bytes;
+use std::time::Duration;
+
+use axum::body::{BodyDataStream, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use futures_util::StreamExt;
@@ -11,6 +13,9 @@ use crate::error::{Code, Failure};
 
 /// Bodies above this size are parsed on a blocking thread.
 const LARGE: usize = 1024 * 1024;
+/// How much of a body that is too large is read before the answer, and for how long.
+const POURED_AWAY: usize = 1 << 30;
+const POURING: Duration = Duration::from_secs(30);
 
 /// The members of a JSON object.
 #[derive(Debug)]
@@ -51,18 +56,42 @@ async fn read(request: Request, limit: usize) -> Result<Bytes, Failure> {
         let shown = limit as f64 / (1024.0 * 1024.0);
         Failure::new(Code::PayloadTooLarge, format!("the body is larger than {shown} MiB: send large inputs as URLs, or raise MAX_BODY_SIZE_MB"))
     };
-    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
+    let headers = request.headers();
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
+    // A client that asks first has sent nothing yet, and will not after this answer.
+    let asks_first = headers.contains_key(header::EXPECT);
+    let mut stream = request.into_body().into_data_stream();
     if declared.is_some_and(|length| length > limit as u64) {
+        if !asks_first {
+            pour_away(stream).await;
+        }
         return Err(too_large());
     }
-    let mut stream = request.into_body().into_data_stream();
-    let mut text = Vec::with_capacity(declared.map_or(0, |length| usize::try_from(length).unwrap_or(0)));
+    // What is declared is not there yet: memory is taken as it arrives.
+    let mut text = Vec::with_capacity(declared.map_or(0, |length| usize::try_from(length).unwrap_or(0)).min(LARGE));
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| Failure::invalid("body", "the connection broke before the whole body had arrived"))?;
         if text.len() + chunk.len() > limit {
+            drop(text);
+            pour_away(stream).await;
             return Err(too_large());
         }
         text.extend_from_slice(&chunk);
     }
     Ok(text.into())
+}
+
+/// Reads on for a while. A client that is still sending when the connection is closed would see a broken connection instead of
+/// the answer that explains it.
+async fn pour_away(mut stream: BodyDataStream) {
+    let mut left = POURED_AWAY;
+    let pouring = async {
+        while let Some(Ok(chunk)) = stream.next().await {
+            match left.checked_sub(chunk.len()) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(POURING, pouring).await;
 }

@@ -5,6 +5,7 @@ mod auth;
 mod body;
 pub mod docs;
 mod models;
+mod path;
 mod probes;
 mod prompt;
 mod serve;

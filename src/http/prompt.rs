@@ -1,12 +1,13 @@
 //! `POST /prompt`, `GET /prompt/{id}`, `DELETE /prompt/{id}`, and what they share with workflow endpoints.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::body::JsonObject;
+use super::path::PathText;
 use super::{Door, answer, sse};
 use crate::error::{Code, Failure};
 use crate::prompt::{CancelOnDrop, PromptRequest, Source};
@@ -29,7 +30,7 @@ pub async fn run(door: &Door, headers: &HeaderMap, request: PromptRequest, sourc
     if background {
         let graph = running.accepted().await?;
         echo.insert("id".into(), (*running.flight.id).into());
-        echo.insert("prompt".into(), Value::Object(graph));
+        echo.insert("prompt".into(), Value::Object(Map::clone(&graph)));
         echo.insert("status".into(), "ok".into());
         return Ok((StatusCode::ACCEPTED, Json(Value::Object(echo))).into_response());
     }
@@ -45,12 +46,12 @@ fn wants_stream(headers: &HeaderMap) -> bool {
 }
 
 /// One prompt, in flight or remembered.
-pub async fn show(State(door): State<Door>, Path(id): Path<String>) -> Result<Response, Failure> {
+pub async fn show(State(door): State<Door>, PathText(id): PathText) -> Result<Response, Failure> {
     door.service.entry(&id).map(|entry| Json(entry).into_response()).ok_or_else(|| unknown(&id))
 }
 
 /// Cancels a prompt.
-pub async fn cancel(State(door): State<Door>, Path(id): Path<String>) -> Response {
+pub async fn cancel(State(door): State<Door>, PathText(id): PathText) -> Response {
     interrupt_answer(&door, &id)
 }
 

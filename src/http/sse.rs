@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use serde_json::json;
 
 use super::answer::Uncompressed;
+use super::path::PathText;
 use super::{Door, prompt};
 use crate::error::Failure;
 use crate::prompt::flight::{Entry, Status};
@@ -43,7 +44,7 @@ pub async fn follow(mut running: Running, guard: Option<CancelOnDrop>) -> Result
 }
 
 /// `GET /prompt/{id}/events`: the state now, then everything that follows.
-pub async fn attach(State(door): State<Door>, Path(id): Path<String>) -> Result<Response, Failure> {
+pub async fn attach(State(door): State<Door>, PathText(id): PathText) -> Result<Response, Failure> {
     // Attached before the state is read, so that no change is missed in between.
     let reader = door.service.flight(&id).map(|flight| flight.streams.attach(false));
     let entry = door.service.entry(&id).ok_or_else(|| prompt::unknown(&id))?;

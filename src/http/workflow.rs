@@ -1,17 +1,18 @@
 //! `POST /workflow/...`: input in, graph out, then the way of every prompt (workflows.md).
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::json;
 
 use super::body::JsonObject;
+use super::path::PathText;
 use super::{Door, prompt};
 use crate::error::Failure;
 use crate::prompt::{PromptRequest, Source};
 
 /// Runs a workflow.
-pub async fn run(State(door): State<Door>, Path(path): Path<String>, headers: HeaderMap, JsonObject(mut body): JsonObject) -> Result<Response, Failure> {
+pub async fn run(State(door): State<Door>, PathText(path): PathText, headers: HeaderMap, JsonObject(mut body): JsonObject) -> Result<Response, Failure> {
     let input = body.remove("input").filter(|input| !input.is_null()).unwrap_or_else(|| json!({}));
     door.health.accepts(false)?;
     let generated = door.workflows.generate(&path, input).await?;

@@ -32,6 +32,8 @@ pub struct Refused(pub String);
 
 /// A peer that does not take a connection within this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection to ComfyUI is kept for the next request.
+const COMFYUI_IDLE: Duration = Duration::from_secs(30);
 
 /// The shared clients. Cheap to clone.
 ///
@@ -64,7 +66,8 @@ impl Outbound {
         let build = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| crate::error::chain(&error));
         let guarded = build(outward(&tls, Some(&guard), &proxies))?;
         let operator = build(outward(&tls, None, &proxies))?;
-        let comfyui = build(base(&tls).dns_resolver(Arc::new(GuardedResolver(None))))?;
+        // ComfyUI closes idle connections after 75 s; one that it closes at this moment would fail a request that cannot be repeated.
+        let comfyui = build(base(&tls).pool_idle_timeout(COMFYUI_IDLE).dns_resolver(Arc::new(GuardedResolver(None))))?;
         Ok(Self { inner: Arc::new(Clients { guard, proxies, tls, guarded, operator, comfyui }) })
     }
 
@@ -211,8 +214,10 @@ pub async fn bind_addresses(host: &str, port: u16) -> Result<Vec<std::net::Socke
     }
 }
 
-/// Installs the process's one TLS provider. The first line of `main`; harmless when repeated.
+/// Installs the process's one TLS provider, and keeps the C library's resolver out of a static binary. The first line of `main`; harmless when repeated.
 pub fn install_crypto() {
+    #[cfg(target_feature = "crt-static")]
+    nss::keep();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 

@@ -12,6 +12,12 @@ use std::ffi::{c_char, c_int, c_void};
 const EAI_FAIL: c_int = -4;
 const ENOENT: c_int = 2;
 
+/// Called by `main`'s first line, so that the linker takes this module, and with it these symbols, before it looks into the C library.
+pub(super) fn keep() {
+    std::hint::black_box(getaddrinfo as *const ());
+    std::hint::black_box(getpwuid_r as *const ());
+}
+
 /// Refuses; resolve through [`super::resolve`] instead.
 // SAFETY: writes nothing through its pointers and returns an error, after which callers may not read `result`.
 #[unsafe(no_mangle)]

@@ -101,3 +101,12 @@ fn another_ca_file_is_read_or_named() {
     std::fs::write(&path, "nothing").unwrap();
     assert!(tls::client_config(Some(&path)).unwrap_err().contains("no certificate"));
 }
+
+#[cfg(target_feature = "crt-static")]
+#[test]
+fn the_c_library_is_not_asked_for_names() {
+    use std::net::ToSocketAddrs;
+    install_crypto();
+    let error = ("localhost", 80).to_socket_addrs().unwrap_err();
+    assert!(error.to_string().contains("not part of this binary"), "{error}");
+}

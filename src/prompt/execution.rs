@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::flight::{Flight, Flights};
 use super::rejection;
@@ -19,11 +19,13 @@ use crate::document::base64;
 use crate::error::{Code, Failure};
 use crate::events::PromptRef;
 
+/// How long a cancelled prompt waits for a ComfyUI that does not answer.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(15);
 /// How often the history entry of an ended prompt is asked for before the messages seen have to do.
 const HISTORY_TRIES: u32 = 8;
 
-/// How long a prompt that is cancelled while it is submitted waits for ComfyUI's answer.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a prompt that is given up at shutdown waits for ComfyUI to let go of it; ComfyUI is stopped next.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What came of a run.
 #[derive(Debug)]
@@ -62,42 +64,50 @@ struct Submission<'a> {
 /// Hands a graph to ComfyUI. It is watched from before that on.
 ///
 /// # Errors
-/// 400 when ComfyUI refuses it, 503 when it does not answer.
+/// 400 when ComfyUI refuses it, 503 when it does not answer, the reason for stopping when the prompt was stopped meanwhile.
 pub async fn submit(comfy: &Comfy, flight: &Flight, graph: &Map<String, Value>, extra_data: Option<&Value>) -> Result<Queued, Failure> {
+    if flight.cancel.is_cancelled() {
+        return Err(flight.stop_reason());
+    }
     let prompt = PromptRef { id: flight.id.clone(), amqp: flight.source == Source::Amqp };
     let watcher = comfy.watch.register(prompt, flight.streams.read.clone());
     let submission = Submission { prompt: graph, client_id: &watcher.client_id, prompt_id: &watcher.id, extra_data };
     let body = serde_json::to_vec(&submission).map_err(|error| Failure::new(Code::Internal, format!("the graph cannot be written as JSON: {error}")))?;
-    let submitting = comfy.client.submit(body.into());
-    tokio::pin!(submitting);
-    // What was queued is watched, and `follow` cancels it; only a ComfyUI that does not answer is not waited for.
-    let submitted = tokio::select! {
-        submitted = &mut submitting => submitted,
-        () = async { flight.cancel.cancelled().await; sleep(CANCEL_PATIENCE).await } => {
-            forget_about(comfy, &watcher.id);
+    let client = comfy.client.clone();
+    let mut sending = tokio::spawn(async move { client.submit(body.into()).await });
+    let sent = tokio::select! {
+        sent = &mut sending => sent.map_err(|error| Failure::new(Code::Internal, format!("the graph could not be sent: {error}")))?,
+        () = flight.cancel.cancelled() => {
+            // ComfyUI may take minutes to check a graph. Nobody is kept waiting for that; what it queues after all is taken out again.
+            let comfy = comfy.clone();
+            tokio::spawn(async move {
+                if !matches!(sending.await, Ok(Ok(Submitted::Rejected { .. }))) {
+                    take_out(&comfy, &watcher.id).await;
+                }
+            });
             return Err(flight.stop_reason());
         }
     };
-    match submitted {
+    match sent {
         Ok(Submitted::Accepted { node_errors }) => {
             watcher.submitted();
             Ok(Queued { watcher, warnings: rejection::skipped(&node_errors) })
         }
         Ok(Submitted::Rejected { error, node_errors }) => Err(rejection::rejected(&error, node_errors, graph)),
         Err(error) => {
-            forget_about(comfy, &watcher.id);
-            Err(Failure::new(Code::ComfyuiUnavailable, format!("{error}; try again in a moment")))
+            // It may have been queued although the answer was lost; nobody would collect what it makes.
+            let comfy = comfy.clone();
+            tokio::spawn(async move { take_out(&comfy, &watcher.id).await });
+            Err(error.into())
         }
     }
 }
 
-/// It may have been queued although there was no answer; nobody would collect what it makes.
-fn forget_about(comfy: &Comfy, id: &str) {
-    let (client, id) = (comfy.client.clone(), id.to_owned());
-    tokio::spawn(async move {
-        let _ = client.delete_pending(&id).await;
-        let _ = client.interrupt(&id).await;
-    });
+/// Cancels what nobody follows, and has ComfyUI forget it.
+async fn take_out(comfy: &Comfy, id: &str) {
+    if cancel(comfy, id).await.is_some() {
+        let _ = comfy.client.forget(&[id.to_owned()]).await;
+    }
 }
 
 /// Follows a queued graph to its end.
@@ -144,7 +154,7 @@ async fn given_up(flight: &Flight) {
     if flight.stop_reason().code != Code::ShuttingDown {
         std::future::pending::<()>().await;
     }
-    sleep(CANCEL_PATIENCE).await;
+    sleep(SHUTDOWN_PATIENCE).await;
 }
 
 /// The history entry, which exists by the time `executing` null is sent; a few more tries cost nothing.
@@ -159,25 +169,35 @@ async fn history(comfy: &Comfy, id: &str) -> Option<Value> {
 }
 
 /// Cancels wherever it is, until it is gone: it may move from pending to running in between, and an interrupt at the very start
-/// of a run is lost (comfyui.md 5.3). Returns the history entry, `None` when it left no trace.
+/// of a run is lost (comfyui.md 5.3). Returns the history entry, `None` when it left no trace or ComfyUI does not answer any more.
 async fn cancel(comfy: &Comfy, id: &str) -> Option<Value> {
     let mut pause = Duration::from_millis(20);
-    loop {
-        let atomic = if comfy.catalogue().has_jobs { comfy.client.cancel_job(id).await.ok().flatten() } else { None };
-        if atomic.is_none() {
-            let _ = comfy.client.delete_pending(id).await;
-            let _ = comfy.client.interrupt(id).await;
-        }
-        // Queue before history: what is in neither then is gone for good.
-        if let Ok(queue) = comfy.client.queue().await
-            && !queue.running.iter().chain(&queue.pending).any(|queued| queued == id)
-            && let Ok(entry) = comfy.client.history(id).await
-        {
-            return entry;
+    let mut answered = Instant::now();
+    while answered.elapsed() < CANCEL_PATIENCE {
+        match timeout(CANCEL_PATIENCE, try_cancel(comfy, id)).await {
+            Ok(Ok(Some(gone))) => return gone,
+            Ok(Ok(None)) => answered = Instant::now(),
+            Ok(Err(_)) | Err(_) => {}
         }
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));
     }
+    None
+}
+
+/// One try: `Some` when the prompt is gone, with its history entry if it has one.
+async fn try_cancel(comfy: &Comfy, id: &str) -> Result<Option<Option<Value>>, CallError> {
+    let atomic = if comfy.catalogue().has_jobs { comfy.client.cancel_job(id).await? } else { None };
+    if atomic.is_none() {
+        comfy.client.delete_pending(id).await?;
+        comfy.client.interrupt(id).await?;
+    }
+    // Queue before history: what is in neither then is gone for good.
+    let queue = comfy.client.queue().await?;
+    if queue.running.iter().chain(&queue.pending).any(|queued| queued == id) {
+        return Ok(None);
+    }
+    comfy.client.history(id).await.map(Some)
 }
 
 /// What the messages told, for when history cannot be had.

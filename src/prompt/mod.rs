@@ -7,6 +7,7 @@ pub mod flight;
 mod outputs;
 mod preprocess;
 mod rejection;
+mod removal;
 pub mod request;
 mod runner;
 pub mod service;

@@ -13,7 +13,7 @@ pub fn rejected(error: &Value, node_errors: Value, graph: &Map<String, Value>) -
     let own = {
         let text = |name: &str| error.get(name).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
         let parts: Vec<&str> = [text("message"), text("details")].into_iter().flatten().collect();
-        if parts.is_empty() { "ComfyUI did not say why".to_owned() } else { parts.join(": ") }
+        if parts.is_empty() { "ComfyUI did not say why".to_owned() } else { parts.iter().map(|part| part.trim_end_matches('.')).collect::<Vec<_>>().join(": ") }
     };
     let reason = if nodes.is_empty() { own } else { nodes.join("; ") };
     let location = node_errors.as_object().and_then(first_location).or_else(|| node_in_details(error, graph)).unwrap_or_else(|| "prompt".to_owned());
@@ -106,7 +106,7 @@ mod tests {
         let graph = json!({"1": {}});
         let failure =
             rejected(&json!({"message": "Cannot execute because node X does not exist.", "details": "Node ID '#1'"}), json!({}), graph.as_object().unwrap());
-        assert_eq!(failure.message, "Failed to queue prompt: Cannot execute because node X does not exist.: Node ID '#1'");
+        assert_eq!(failure.message, "Failed to queue prompt: Cannot execute because node X does not exist: Node ID '#1'");
         assert_eq!(failure.location.as_deref(), Some("prompt.1.class_type"));
     }
 }

@@ -39,6 +39,9 @@ impl Source {
     }
 }
 
+/// A graph that nobody changes any more.
+pub type Graph = Arc<Map<String, Value>>;
+
 /// An upload that was asked for.
 #[derive(Debug, Clone)]
 pub struct UploadRequest {
@@ -84,6 +87,8 @@ pub struct PromptRequest {
     pub credentials: Arc<[Credential]>,
     /// Where the files go, if not into the answer.
     pub upload: Option<UploadRequest>,
+    /// Nobody tries it again if it fails, not even after a transient failure. Only a door that tries again says `false`.
+    pub last_attempt: bool,
 }
 
 impl PromptRequest {
@@ -116,7 +121,7 @@ impl PromptRequest {
             check_signable(upload.as_ref())?;
         }
         let request = Self {
-            webhook: webhook(&body)?,
+            webhook: WebhookRequest::find(&body)?,
             conversion: conversion(&body)?,
             archive: archive(&body)?,
             echo: echo(body),
@@ -127,6 +132,7 @@ impl PromptRequest {
             signed_url,
             extra_data,
             upload,
+            last_attempt: true,
         };
         Ok(request)
     }
@@ -174,18 +180,24 @@ fn check_graph(prompt: Value) -> Result<Map<String, Value>, Failure> {
     Ok(graph)
 }
 
-fn webhook(body: &Map<String, Value>) -> Result<Option<WebhookRequest>, Failure> {
-    let mut found = None;
-    // Checked in this order so that v2 wins when both are given, and both are checked.
-    for (field, kind) in [("webhook", Kind::Legacy), ("webhook_v2", Kind::V2)] {
-        let Some(value) = body.get(field) else { continue };
-        let text = value.as_str().ok_or_else(|| wrong_type(field, "a URL"))?;
-        match Url::parse(text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => found = Some(WebhookRequest { kind, url }),
-            _ => return Err(Failure::invalid(field, format!("\"{field}\" is not a URL that begins with http:// or https://"))),
+impl WebhookRequest {
+    /// Finds who is told of the end in the body of a request.
+    ///
+    /// # Errors
+    /// A 400 that names the field.
+    pub fn find(body: &Map<String, Value>) -> Result<Option<Self>, Failure> {
+        let mut found = None;
+        // Checked in this order so that v2 wins when both are given, and both are checked.
+        for (field, kind) in [("webhook", Kind::Legacy), ("webhook_v2", Kind::V2)] {
+            let Some(value) = body.get(field).filter(|value| !value.is_null()) else { continue };
+            let text = value.as_str().ok_or_else(|| wrong_type(field, "a URL"))?;
+            match Url::parse(text) {
+                Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => found = Some(Self { kind, url }),
+                _ => return Err(Failure::invalid(field, format!("\"{field}\" is not a URL that begins with http:// or https://"))),
+            }
         }
+        Ok(found)
     }
-    Ok(found)
 }
 
 fn conversion(body: &Map<String, Value>) -> Result<Option<Conversion>, Failure> {

@@ -1,5 +1,6 @@
 //! The order of the stages: preprocess, run, collect, convert, deliver. The same for every door.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -7,12 +8,13 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::deliver::{self, Response};
+use super::deliver::{self, Outcome, Response};
 use super::execution::{self, Execution};
 use super::flight::{Flight, Status};
-use super::outputs::{self, Collected, Leftovers, Wishes};
+use super::outputs::{self, Collected, Leftovers, Origin, Wishes};
 use super::preprocess::{self, Prepared, Surroundings, names};
-use super::request::PromptRequest;
+use super::removal::Removal;
+use super::request::{Graph, PromptRequest};
 use super::service::Inner;
 use super::stats::{Stages, Timeline};
 use crate::error::{Code, Failure};
@@ -21,17 +23,24 @@ use crate::error::{Code, Failure};
 ///
 /// # Errors
 /// Whatever ended it, fit to be shown.
-pub(super) async fn run(inner: &Inner, flight: &Flight, request: &PromptRequest, accepted: oneshot::Sender<Map<String, Value>>) -> Result<Response, Failure> {
+pub(super) async fn run(
+    inner: &Inner,
+    flight: &Flight,
+    request: &PromptRequest,
+    graph: Map<String, Value>,
+    accepted: oneshot::Sender<Graph>,
+) -> Result<Response, Failure> {
     let mut stages = Stages::default();
-    let prepared = prepare(inner, flight, request).await?;
+    let prepared = prepare(inner, flight, request, graph).await?;
     stages.over("preprocess");
-    if !prepared.downloads.is_empty() {
+    if prepared.models_placed {
         inner.comfy.models_changed();
     }
-    let Prepared { graph, workspace, leases, downloads, warnings } = prepared;
-    let leftovers = Arc::new(Leftovers::default());
-    let swept = Sweep { inner, graph: &graph, armed: true };
-    let (collected, timeline, run_warnings) = execute(inner, flight, request, &graph, &leftovers, accepted).await?;
+    let Prepared { graph, workspace, leases, downloads, warnings, .. } = prepared;
+    let leftovers = Arc::new(Leftovers::new(inner.removal.clone()));
+    let origin = origin(inner, flight, Arc::new(graph)).await;
+    let swept = Sweep { removal: &inner.removal, origin: &origin, armed: true };
+    let (collected, timeline, run_warnings) = execute(inner, flight, request, &origin, &leftovers, accepted).await?;
     // Nothing reads the inputs any more.
     drop((workspace, leases));
     stages.over("comfy_round_trip");
@@ -39,33 +48,54 @@ pub(super) async fn run(inner: &Inner, flight: &Flight, request: &PromptRequest,
     let cancel = if flight.cancel.is_cancelled() { CancellationToken::new() } else { flight.cancel.clone() };
     let mut warnings = [warnings, run_warnings, collected.missing].concat();
     flight.enter(Status::Postprocessing);
-    let wishes = Wishes { conversion: request.conversion.as_ref(), archive: request.archive, id: &request.id, output_dir: &inner.comfy_config.output_dir };
-    let finished = tokio::select! {
-        finished = outputs::finish(&inner.media, collected.files, &wishes, &leftovers, &cancel) => finished?,
-        () = cancel.cancelled() => return Err(flight.stop_reason()),
-    };
+    let wishes = Wishes { conversion: request.conversion.as_ref(), archive: request.archive, id: &request.id, output_dir: &origin.output_dir };
+    let finished = outputs::finish(&inner.media, collected.files, &wishes, &leftovers, &cancel).await;
+    if cancel.is_cancelled() {
+        return Err(flight.stop_reason());
+    }
+    let finished = finished?;
     warnings.extend(finished.warnings);
     stages.over("postprocess");
     let images = deliver::images(inner, flight, request, &finished.files, &cancel).await?;
     stages.over("upload");
     swept.disarm();
-    let stats = stages.report(&timeline, &graph, &downloads);
-    Ok(Response::new(request, graph.clone(), images, finished.files, collected.texts, warnings, stats, leftovers))
+    let stats = stages.report(&timeline, &origin.graph, &downloads);
+    let result = Outcome { images, files: finished.files, texts: collected.texts, warnings, stats };
+    Ok(Response::new(request, origin.graph.clone(), result, leftovers))
 }
 
 /// Checks what the request's fields ask for, then brings everything in place.
-async fn prepare(inner: &Inner, flight: &Flight, request: &PromptRequest) -> Result<Prepared, Failure> {
+async fn prepare(inner: &Inner, flight: &Flight, request: &PromptRequest, graph: Map<String, Value>) -> Result<Prepared, Failure> {
     let work = async {
         deliver::check(inner, request).await?;
         let catalogue = inner.comfy.catalogue();
-        let around =
-            Surroundings { prompt: &inner.config, comfy: &inner.comfy_config, places: inner.places.clone(), catalogue: &catalogue, storage: &inner.storage };
-        preprocess::run(&around, request, flight).await
+        let around = Surroundings {
+            prompt: &inner.config,
+            comfy: &inner.comfy_config,
+            places: inner.places.clone(),
+            catalogue: &catalogue,
+            storage: &inner.storage,
+            removal: &inner.removal,
+        };
+        preprocess::run(&around, request, graph, flight).await
     };
     tokio::select! {
-        prepared = work => prepared,
+        biased;
         () = flight.cancel.cancelled() => Err(flight.stop_reason()),
+        prepared = work => prepared,
     }
+}
+
+/// What tells this prompt's files from all others.
+async fn origin(inner: &Inner, flight: &Flight, graph: Graph) -> Origin {
+    let output_dir = inner.comfy_config.output_dir.clone();
+    let mut earlier = HashSet::new();
+    if flight.repeated {
+        let (graph, output_dir) = (graph.clone(), output_dir.clone());
+        let looking = tokio::task::spawn_blocking(move || names::saved_by(&graph, &output_dir));
+        earlier.extend(looking.await.unwrap_or_default());
+    }
+    Origin { id: flight.id.clone(), graph, output_dir, earlier: Arc::new(earlier) }
 }
 
 /// Runs the graph and finds its files; once more when ComfyUI answered from its cache with files that are gone (comfyui.md 5.2).
@@ -73,18 +103,21 @@ async fn execute(
     inner: &Inner,
     flight: &Flight,
     request: &PromptRequest,
-    graph: &Map<String, Value>,
+    origin: &Origin,
     leftovers: &Arc<Leftovers>,
-    accepted: oneshot::Sender<Map<String, Value>>,
+    accepted: oneshot::Sender<Graph>,
 ) -> Result<(Collected, Timeline, Vec<String>), Failure> {
+    let graph = &origin.graph;
     let mut unique = flight.repeated;
     let mut accepted = Some(accepted);
-    let mut sent = graph.clone();
-    if unique {
-        names::make_unique(&mut sent);
-    }
     loop {
-        let queued = execution::submit(&inner.comfy, flight, &sent, request.extra_data.as_ref()).await?;
+        let marked = unique.then(|| {
+            let mut marked = Map::clone(graph);
+            names::make_unique(&mut marked);
+            marked
+        });
+        let queued = execution::submit(&inner.comfy, flight, marked.as_ref().unwrap_or(graph), request.extra_data.as_ref()).await?;
+        drop(marked);
         let comfy_id = queued.comfy_id().to_owned();
         let mut timeline = Timeline::accepted(graph.len());
         inner.flights.accepted(flight);
@@ -95,14 +128,13 @@ async fn execute(
         let execution = execution::follow(&inner.comfy, &inner.flights, flight, queued, &mut timeline).await?;
         inner.forget(comfy_id);
         let Execution { outputs, failure, warnings } = execution;
-        let collected = collect(inner, outputs, graph.clone(), leftovers.clone()).await;
+        let collected = collect(outputs, origin, leftovers).await;
         if let Some(failure) = failure {
             return Err(failure);
         }
         let nothing = collected.files.is_empty() && collected.texts.is_empty();
         if (nothing || !collected.missing.is_empty()) && timeline.any_cached() && !unique {
             unique = true;
-            names::make_unique(&mut sent);
             continue;
         }
         if nothing {
@@ -113,17 +145,16 @@ async fn execute(
     }
 }
 
-async fn collect(inner: &Inner, outputs: Value, graph: Map<String, Value>, leftovers: Arc<Leftovers>) -> Collected {
-    let output_dir = inner.comfy_config.output_dir.clone();
-    let collecting = tokio::task::spawn_blocking(move || outputs::collect(&outputs, &graph, &output_dir, &leftovers));
-    collecting.await.unwrap_or_default()
+async fn collect(outputs: Value, origin: &Origin, leftovers: &Arc<Leftovers>) -> Collected {
+    let (origin, leftovers) = (origin.clone(), leftovers.clone());
+    tokio::task::spawn_blocking(move || outputs::collect(&outputs, &origin, &leftovers)).await.unwrap_or_default()
 }
 
 /// Removes what the saving nodes of a prompt wrote when it did not get as far as being delivered: an interrupted or lost run
 /// leaves files that nobody reports.
 struct Sweep<'a> {
-    inner: &'a Inner,
-    graph: &'a Map<String, Value>,
+    removal: &'a Removal,
+    origin: &'a Origin,
     armed: bool,
 }
 
@@ -136,10 +167,12 @@ impl Sweep<'_> {
 impl Drop for Sweep<'_> {
     fn drop(&mut self) {
         if self.armed {
-            let (graph, output_dir) = (self.graph.clone(), self.inner.comfy_config.output_dir.clone());
-            self.inner.tasks.spawn_blocking(move || {
-                for path in names::saved_by(&graph, &output_dir) {
-                    let _ = std::fs::remove_file(path);
+            let origin = self.origin.clone();
+            self.removal.later(move || {
+                for path in names::saved_by(&origin.graph, &origin.output_dir) {
+                    if !origin.earlier.contains(&path) {
+                        let _ = std::fs::remove_file(path);
+                    }
                 }
             });
         }

@@ -11,9 +11,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::deliver;
-use super::flight::{Entry, Flight, Flights};
+use super::flight::{Entry, Flight, Flights, Status};
 use super::preprocess::Places;
-use super::request::{PromptRequest, Source};
+use super::removal::Removal;
+use super::request::{Graph, PromptRequest, Source, WebhookRequest};
 use super::stream::Reader;
 use super::{deliver::Response, runner};
 use crate::comfy::Comfy;
@@ -63,6 +64,7 @@ pub(super) struct Inner {
     pub flights: Flights,
     pub places: Arc<Places>,
     pub tasks: TaskTracker,
+    pub removal: Removal,
     forget: mpsc::UnboundedSender<String>,
     /// Told of every end, if anybody asked for that.
     ends: OnceLock<mpsc::UnboundedSender<End>>,
@@ -98,7 +100,7 @@ pub struct Running {
     pub flight: Arc<Flight>,
     /// All its events from the first on, if that was asked for.
     pub reader: Option<Reader>,
-    accepted: oneshot::Receiver<Map<String, Value>>,
+    accepted: oneshot::Receiver<Graph>,
     done: oneshot::Receiver<Result<Document, Failure>>,
 }
 
@@ -107,7 +109,7 @@ impl Running {
     ///
     /// # Errors
     /// Whatever ended the prompt before that.
-    pub async fn accepted(&mut self) -> Result<Map<String, Value>, Failure> {
+    pub async fn accepted(&mut self) -> Result<Graph, Failure> {
         match (&mut self.accepted).await {
             Ok(graph) => Ok(graph),
             Err(_) => Err(self.done().await.err().unwrap_or_else(vanished)),
@@ -147,6 +149,7 @@ impl Service {
             flights: Flights::default(),
             places,
             tasks: TaskTracker::new(),
+            removal: Removal::default(),
             forget,
             ends: OnceLock::new(),
         };
@@ -173,6 +176,11 @@ impl Service {
         let task = drive(self.inner.clone(), flight.clone(), request, tell_accepted, tell_done);
         self.inner.tasks.spawn(task);
         Ok(Running { flight, reader, accepted, done })
+    }
+
+    /// Tells the receiver of a request that could not even be parsed, for a door that has no other answer.
+    pub fn refused(&self, id: &str, webhook: &WebhookRequest, prompt: &Value, failure: &Failure) {
+        deliver::failed(&self.inner, webhook, id, prompt, failure);
     }
 
     /// Cancels a prompt wherever it is; `false` when no such prompt is in flight.
@@ -203,6 +211,18 @@ impl Service {
         self.inner.flights.count()
     }
 
+    /// Ends what has not come as far as ComfyUI: there will be no ComfyUI for it.
+    pub fn stop_all(&self, reason: &Failure) {
+        for flight in self.inner.flights.all().iter().filter(|flight| flight.status() == Status::Preprocessing) {
+            flight.stop(reason.clone());
+        }
+    }
+
+    /// At shutdown, when nobody reads a result any more: waits until the files of all requests are removed, at most so long.
+    pub async fn tidied(&self, patience: Duration) {
+        self.inner.removal.finished(patience).await;
+    }
+
     /// At shutdown: waits until the prompts in flight have ended, at most so long; then ends those that are left and waits until
     /// they have let go.
     pub async fn drain(&self, grace: Duration) {
@@ -223,16 +243,18 @@ impl Service {
 async fn drive(
     inner: Arc<Inner>,
     flight: Arc<Flight>,
-    request: PromptRequest,
-    accepted: oneshot::Sender<Map<String, Value>>,
+    mut request: PromptRequest,
+    accepted: oneshot::Sender<Graph>,
     done: oneshot::Sender<Result<Document, Failure>>,
 ) {
     let began = std::time::Instant::now();
-    let (tell, mut heard) = oneshot::channel::<Map<String, Value>>();
+    // A request may carry its inputs in base64: nobody but a task's last word needs them once they are in place.
+    let graph = if flight.source == Source::Amqp { request.graph.clone() } else { std::mem::take(&mut request.graph) };
+    let (tell, mut heard) = oneshot::channel::<Graph>();
     // The graph as queued is needed for failure webhooks too.
     let mut queued = None;
     let result = {
-        let running = std::panic::AssertUnwindSafe(runner::run(&inner, &flight, &request, tell)).catch_unwind();
+        let running = std::panic::AssertUnwindSafe(runner::run(&inner, &flight, &request, graph, tell)).catch_unwind();
         tokio::pin!(running);
         let mut accepted = Some(accepted);
         loop {
@@ -255,7 +277,7 @@ async fn drive(
         error!(id = %flight.id, "the pipeline panicked; this is a defect, please report it");
         Err(vanished())
     });
-    end(&inner, &flight, &request, queued.as_ref(), &result, began.elapsed());
+    end(&inner, &flight, &request, queued.as_deref(), &result, began.elapsed());
     let result = result.map(|response| response.document);
     if let Some(ends) = inner.ends.get() {
         let _ = ends.send(End { id: flight.id.clone(), source: flight.source, result: result.clone() });
@@ -272,7 +294,7 @@ fn end(inner: &Inner, flight: &Flight, request: &PromptRequest, queued: Option<&
             metrics::prompt_ended("succeeded", source);
             let delivered = request.upload.as_ref().map_or("inline", |upload| upload.field);
             info!(id = %flight.id, duration_ms, files = response.files.len(), delivered, webhook = request.webhook.is_some(), "prompt succeeded");
-            flight.streams.end("complete", &response.document, response.brief.clone());
+            flight.streams.end("complete", &response.document);
             deliver::succeeded(inner, request, response);
         }
         Err(failure) => {
@@ -280,12 +302,16 @@ fn end(inner: &Inner, flight: &Flight, request: &PromptRequest, queued: Option<&
             metrics::prompt_ended(if interrupted { "interrupted" } else { "failed" }, source);
             warn!(id = %flight.id, duration_ms, code = failure.code.as_str(), error = %failure.message, location = failure.location, "prompt failed");
             let body = Value::Object(failure.body()).to_string();
-            flight.streams.end("error", &Document::from_text(body.clone()), body);
-            // Before ComfyUI had it an HTTP client learns of the failure from its own answer. A task from the queue has none, and
-            // one that will be tried again has not failed yet.
-            let last_word = flight.source == Source::Amqp && !failure.transient;
-            if queued.is_some() || last_word {
-                deliver::failed(inner, request, queued.unwrap_or(&request.graph), failure);
+            flight.streams.end("error", &Document::from_text(body));
+            // Before ComfyUI had it an HTTP client learns of the failure from its own answer; a task from the queue has none. One
+            // that will be tried again has not failed yet.
+            let door_tells = queued.is_none() && flight.source != Source::Amqp;
+            let comes_again = flight.source == Source::Amqp && failure.transient && (!request.last_attempt || failure.code == Code::ShuttingDown);
+            if let Some(webhook) = &request.webhook
+                && !door_tells
+                && !comes_again
+            {
+                deliver::failed(inner, webhook, &request.id, queued.unwrap_or(&request.graph), failure);
             }
         }
     }

@@ -102,10 +102,9 @@ impl Streams {
         }
     }
 
-    /// Sends the end. Readers that came with the request get `full`, all others `brief`.
-    pub fn end(&self, name: &'static str, full: &Document, brief: String) {
-        let brief = Data::Text(brief.into());
-        self.send(name, Weight::Final, |with_files| if with_files { Data::Document(full.clone()) } else { brief.clone() });
+    /// Sends the end. Readers that came with the request get all of it, others get it without the files.
+    pub fn end(&self, name: &'static str, body: &Document) {
+        self.send(name, Weight::Final, |with_files| Data::Document(if with_files { body.clone() } else { body.without_files() }));
     }
 
     fn send(&self, name: &'static str, weight: Weight, data: impl Fn(bool) -> Data) {
@@ -148,12 +147,13 @@ impl Reader {
         }
     }
 
-    /// Waits until there is an event other than the life-cycle's `state`, without taking it.
+    /// Waits until something has happened that is worth a stream, without taking it: more than a change of `state`. An end does not count:
+    /// when it is the first thing to tell, it is better told without a stream.
     pub async fn wait_for_more_than_state(&self) {
         loop {
             let waiting = lock(&self.queue.events).iter().any(|event| match &event.data {
                 Data::Text(text) => !text.starts_with(br#"{"type":"state""#),
-                Data::Document(_) => true,
+                Data::Document(_) => false,
             });
             if waiting {
                 // The permit belongs to `next`, which looks before it waits, so nothing is lost.
@@ -182,12 +182,15 @@ mod tests {
                 streams.message(Weight::Always, || format!("l{i}"));
             }
         }
-        streams.end("complete", &Document::from_text("full"), "brief".into());
+        streams.end("complete", &Document::from_text("full"));
         streams.message(Weight::Always, || "after the end".into());
         let mut seen = Vec::new();
         loop {
             let event = reader.next().await;
-            let Data::Text(text) = event.data else { panic!("brief was asked for") };
+            let text = match event.data {
+                Data::Text(text) => text,
+                Data::Document(document) => document.collect().await.unwrap(),
+            };
             seen.push((event.sequence, String::from_utf8(text.to_vec()).unwrap()));
             if event.weight == Weight::Final {
                 break;
@@ -196,7 +199,7 @@ mod tests {
         assert!(seen.len() < 100 && seen.windows(2).all(|pair| pair[0].0 < pair[1].0), "{seen:?}");
         assert_eq!(seen.iter().filter(|(_, text)| text.starts_with('l')).count(), 10);
         assert_eq!(seen.iter().rfind(|(_, text)| text.starts_with('p')).unwrap().1, "p999");
-        assert_eq!(seen.last().unwrap().1, "brief");
+        assert_eq!(seen.last().unwrap().1, "full");
         let late = streams.attach(true).next().await;
         assert_eq!(late.weight, Weight::Final, "a reader that comes too late is told the end");
     }

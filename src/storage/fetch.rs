@@ -50,8 +50,11 @@ fn origin_name(url: &Url, entry: &Entry) -> String {
     let disposition = entry.sidecar.as_ref().and_then(|sidecar| sidecar.origin_name.clone());
     let segment = || url.path().rsplit('/').next().map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned());
     let name = disposition.or_else(segment).unwrap_or_default();
-    let name = name.rsplit(['/', '\\']).next().unwrap_or_default().trim();
-    super::check_file_name(name).unwrap_or_else(|_| "file".to_owned())
+    let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let usable: String = name.chars().map(|char| if char.is_control() || ":*?\"<>|".contains(char) { '_' } else { char }).collect();
+    let usable = usable.trim().trim_start_matches(['.', '~']).trim_end_matches(['.', ' ']);
+    let extension = || entry.path.extension().and_then(|extension| extension.to_str()).map(|extension| format!(".{extension}"));
+    super::check_file_name(usable).unwrap_or_else(|_| format!("file{}", extension().unwrap_or_default()))
 }
 
 struct Asked<'a> {

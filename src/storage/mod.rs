@@ -274,6 +274,16 @@ impl Storage {
         place::model(&self.inner.cache, fetched, folder, name).await
     }
 
+    /// Looks through model folders, once at start: links into the cache that dangle are removed, the others (an older server's too) are
+    /// known from then on and go when their file goes.
+    pub async fn adopt_links(&self, folders: Vec<PathBuf>) {
+        let cache = Arc::clone(&self.inner.cache);
+        let work = move || folders.iter().for_each(|folder| place::adopt_links(&cache, folder, 0));
+        if let Err(error) = tokio::task::spawn_blocking(work).await {
+            tracing::warn!(%error, "the model folders could not be looked through");
+        }
+    }
+
     /// Makes a fetched file available at `destination` by hard link, else reflink, else copy; parents are made.
     ///
     /// # Errors

@@ -96,6 +96,29 @@ fn link_model(file: &Path, link: &Path) -> io::Result<Option<String>> {
     placed.map(|()| None)
 }
 
+/// Folders below model folders are not deeper than this.
+const DEEPEST: usize = 8;
+
+/// See [`super::Storage::adopt_links`].
+pub(super) fn adopt_links(cache: &Cache, folder: &Path, depth: usize) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+        if kind.is_dir() && depth < DEEPEST {
+            adopt_links(cache, &path, depth + 1);
+        } else if kind.is_symlink()
+            && let Ok(target) = std::fs::read_link(&path)
+            && target.parent() == Some(cache.dir.as_path())
+        {
+            if target.exists() {
+                cache.linked(&target, &path);
+            } else if std::fs::remove_file(&path).is_ok() {
+                tracing::info!(path = %path.display(), "removed a link to a file that is no longer cached");
+            }
+        }
+    }
+}
+
 pub(super) async fn input(fetched: &Fetched, destination: &Path) -> Result<(), StorageError> {
     let (file, destination) = (fetched.path.clone(), destination.to_owned());
     let shown = destination.clone();

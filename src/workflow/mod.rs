@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -37,6 +37,8 @@ use schedule::Scheduler;
 
 /// How often a watched directory is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// A call that failed sooner is repeated if it turns out that the context was out of date. Endless loops are not.
+const WORTH_REPEATING: Duration = Duration::from_secs(1);
 
 /// What workflow files see as `config`: plain values, and what the running ComfyUI offers at this moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -62,11 +64,16 @@ pub struct ModelFolder {
     pub all: Vec<String>,
 }
 
-/// Gives the context as it is now; asked at loading and at each call, so it should be cheap when nothing changed.
+/// Gives the context; asked at loading and at each call, so it must be cheap.
 #[async_trait::async_trait]
 pub trait ContextSource: Send + Sync {
-    /// The context, and a number that changes whenever it does.
+    /// The context, and a number that changes whenever it does. It may be a little out of date.
     async fn context(&self) -> (u64, Arc<WorkflowContext>);
+
+    /// The context as it is now, however long finding out takes: asked when a call failed that might not fail under it.
+    async fn fresh(&self) -> (u64, Arc<WorkflowContext>) {
+        self.context().await
+    }
 }
 
 /// One endpoint.
@@ -170,6 +177,20 @@ impl Workflows {
     /// 404 for an unknown path; 400 with location `input.<path>` for input that breaks the schema; 400 when generating fails.
     pub async fn generate(&self, path: &str, input: Value) -> Result<Generated, Failure> {
         let context = self.0.context_json().await;
+        if !self.0.exists(path) {
+            return Err(self.0.unknown(path));
+        }
+        let (tried, began, input) = (context.0, Instant::now(), Arc::new(input));
+        match self.generate_under(context, path, &input).await {
+            Err(failure) if began.elapsed() < WORTH_REPEATING => {
+                let context = self.0.fresh_json().await;
+                if context.0 == tried { Err(failure) } else { self.generate_under(context, path, &input).await }
+            }
+            ended => ended,
+        }
+    }
+
+    async fn generate_under(&self, context: (u64, Arc<str>), path: &str, input: &Arc<Value>) -> Result<Generated, Failure> {
         let workflow = match self.0.find(path, context.0) {
             Some(workflow) => workflow,
             None if self.0.may_load_now(path, context.0) => {
@@ -179,8 +200,8 @@ impl Workflows {
             None => return Err(self.0.unknown(path)),
         };
         match &*workflow {
-            Workflow::Script(_) => self.0.run_script(path, workflow, context, input).await,
-            Workflow::Plain(_) => run_plain(workflow, input).await,
+            Workflow::Script(_) => self.0.run_script(path, workflow, context, input.clone()).await,
+            Workflow::Plain(_) => run_plain(workflow, input.clone()).await,
         }
     }
 }
@@ -215,8 +236,21 @@ impl Inner {
         Failure::new(Code::NotFound, format!("there is no workflow \"{path}\": {reason}"))
     }
 
+    /// Whether there is a file for it, whether or not it could be loaded.
+    fn exists(&self, path: &str) -> bool {
+        let registry = self.registry();
+        registry.workflows.contains_key(path) || registry.failed.contains_key(path)
+    }
+
     async fn context_json(&self) -> (u64, Arc<str>) {
-        let (number, context) = self.source.context().await;
+        self.as_json(self.source.context().await).await
+    }
+
+    async fn fresh_json(&self) -> (u64, Arc<str>) {
+        self.as_json(self.source.fresh().await).await
+    }
+
+    async fn as_json(&self, (number, context): (u64, Arc<WorkflowContext>)) -> (u64, Arc<str>) {
         let mut known = self.context.lock().await;
         if let Some((known_number, json)) = &*known
             && *known_number == number
@@ -247,13 +281,13 @@ impl Inner {
         self.pool.retain(|(number, _)| numbers.contains(&number));
     }
 
-    async fn run_script(&self, path: &str, workflow: Arc<Workflow>, (number, json): (u64, Arc<str>), input: Value) -> Result<Generated, Failure> {
+    async fn run_script(&self, path: &str, workflow: Arc<Workflow>, (number, json): (u64, Arc<str>), input: Arc<Value>) -> Result<Generated, Failure> {
         let Some(script) = workflow.script() else { return Err(self.unknown(path)) };
         let turn = self.scheduler.admit(&script.share).await;
         let cancel = CancelOnDrop(turn.cancellation());
         let (pool, running) = (Arc::clone(&self.pool), Arc::clone(&workflow));
         let ran = tokio::task::spawn_blocking(move || {
-            let input = serde_json::to_string(&input).unwrap_or_default();
+            let input = serde_json::to_string(&*input).unwrap_or_default();
             run_blocking(&running, &pool, number, &json, &input, turn)
         });
         let outcome = ran.await.map_err(|error| Failure::new(Code::Internal, format!("the workflow \"{path}\" could not be run: {error}")))?;
@@ -299,13 +333,16 @@ fn run_blocking(workflow: &Workflow, pool: &Pool, number: u64, json: &Arc<str>, 
         },
     };
     let outcome = isolate.call(input, turn);
-    if !matches!(outcome, Outcome::Failed { discard: true, .. }) {
+    if matches!(outcome, Outcome::Failed { discard: true, .. }) {
+        drop(isolate);
+        engine::give_memory_back();
+    } else {
         pool.put(key, isolate);
     }
     outcome
 }
 
-async fn run_plain(workflow: Arc<Workflow>, input: Value) -> Result<Generated, Failure> {
+async fn run_plain(workflow: Arc<Workflow>, input: Arc<Value>) -> Result<Generated, Failure> {
     let ran = tokio::task::spawn_blocking(move || match &*workflow {
         Workflow::Plain(plain) => plain.generate(&input),
         Workflow::Script(_) => Err(Vec::new()),

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "not every test module uses every helper yet")]
 
 mod amqp;
+mod amqp_product;
 mod documentation;
 mod faults;
 mod http;
@@ -10,6 +11,7 @@ mod manifest;
 mod media;
 mod process;
 mod prompt;
+mod readme;
 mod real_comfyui;
 mod secrets;
 mod simulator;
@@ -19,3 +21,4 @@ mod streaming;
 mod support;
 mod webhook;
 mod workflow;
+mod workflow_product;

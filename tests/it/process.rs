@@ -359,7 +359,6 @@ fn server_as_pid_1(folder: &Path, script_text: &str) -> Command {
 }
 
 #[test]
-#[ignore = "needs main.rs to call init::run_if_pid1 and to serve: take this line away when it does"]
 fn as_pid_1_the_server_reaps_orphans_and_keeps_its_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     // Two orphans that end; then the zombies that are children of PID 1 are counted.
@@ -374,7 +373,6 @@ fn as_pid_1_the_server_reaps_orphans_and_keeps_its_exit_code() {
 }
 
 #[test]
-#[ignore = "needs main.rs to call init::run_if_pid1 and to serve: take this line away when it does"]
 fn as_pid_1_the_server_is_stopped_by_a_signal() {
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("mark");

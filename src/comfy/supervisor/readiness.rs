@@ -73,6 +73,14 @@ impl NotReady {
             Self::Exited { last_lines, .. } | Self::TimedOut { last_lines, .. } => last_lines,
         }
     }
+
+    /// What happened, without ComfyUI's output: fit for clients.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Exited { exit, .. } => format!("ComfyUI ended with {exit} before it answered"),
+            Self::TimedOut { waited, .. } => format!("ComfyUI did not answer within {} s", waited.as_secs_f64()),
+        }
+    }
 }
 
 impl fmt::Display for NotReady {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tracing::warn;
 
+use super::super::client::CallError;
 use super::{Happening, Inner, lock};
 use crate::error::{Code, Failure};
 
@@ -26,7 +27,8 @@ pub(super) async fn keep(inner: &Inner) {
         }
         tokio::select! {
             () = sleep(interval) => {}
-            () = inner.look.notified() => {}
+            // What happened while there was no socket is found here and nowhere else.
+            () = inner.look.notified() => interval = FIRST,
         }
         pass(inner).await;
         let quiet = lock(&inner.last_message).elapsed() > interval;
@@ -63,11 +65,14 @@ async fn pass(inner: &Inner) {
     let mut deaf = false;
     for id in gone.into_iter().filter(|id| told.contains(*id)) {
         // Out of the queue and not told is so rare that asking for single entries is cheaper than all of history with its graphs.
-        let Ok(entry) = inner.client.history(id).await else { return };
-        deaf |= entry.is_some() && should_have_been_told(inner, id);
-        let how = match entry {
-            Some(entry) => Happening::Ended(Some(entry)),
-            None => Happening::Lost(Failure::new(
+        let answer = inner.client.history(id).await;
+        deaf |= !matches!(answer, Ok(None)) && should_have_been_told(inner, id);
+        let how = match answer {
+            Ok(Some(entry)) => Happening::Ended(Some(entry)),
+            // An answer that cannot be read: it is over all the same, and what the socket told has to do.
+            Err(CallError::Unexpected { .. }) => Happening::Ended(None),
+            Err(CallError::Unreachable { .. }) => return,
+            Ok(None) => Happening::Lost(Failure::new(
                 Code::ComfyuiUnavailable,
                 "the prompt was lost by ComfyUI: it is neither in its queue nor in its history (was ComfyUI restarted, or its queue cleared?); send it again",
             )),

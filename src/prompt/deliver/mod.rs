@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-pub use response::Response;
+pub use response::{Outcome, Response};
 pub(super) use webhooks::{failed, succeeded};
 
 use super::flight::{Flight, Status};

@@ -1,10 +1,11 @@
 //! What the webhooks of a prompt say (delivery.md). How they get there is `webhook`'s business.
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::super::request::PromptRequest;
+use super::super::request::{PromptRequest, WebhookRequest};
 use super::super::service::Inner;
 use super::response::Response;
 use crate::document::{Document, EmbeddedFile, placeholder};
@@ -30,7 +31,7 @@ pub(in crate::prompt) fn succeeded(inner: &Inner, request: &PromptRequest, respo
                 let mark = uuid::Uuid::new_v4().to_string();
                 let body = json!({
                     "event": "output.complete", "image": placeholder(&mark, 0), "id": &*request.id, "filename": file.filename,
-                    "prompt": response.graph, "stats": response.stats,
+                    "prompt": &*response.graph, "stats": response.stats,
                 });
                 deliver(Document::with_files(&body, &mark, &[EmbeddedFile { path: file.path.clone(), size: file.size }], Some(response.keeper.clone())));
             }
@@ -39,25 +40,26 @@ pub(in crate::prompt) fn succeeded(inner: &Inner, request: &PromptRequest, respo
 }
 
 /// Tells the receiver of a failure.
-pub(in crate::prompt) fn failed(inner: &Inner, request: &PromptRequest, graph: &Map<String, Value>, failure: &Failure) {
-    let Some(webhook) = &request.webhook else { return };
+pub(in crate::prompt) fn failed(inner: &Inner, webhook: &WebhookRequest, id: &str, graph: &impl Serialize, failure: &Failure) {
     let body = match webhook.kind {
         Kind::V2 => {
-            let mut body = json!({"type": "prompt.failed", "timestamp": now(), "id": &*request.id, "prompt": graph});
+            let mut body = json!({"type": "prompt.failed", "timestamp": now(), "id": id, "prompt": graph});
             if let Some(body) = body.as_object_mut() {
                 body.extend(failure.body());
             }
             body
         }
         Kind::Legacy => {
-            json!({"event": "prompt.failed", "id": &*request.id, "prompt": graph, "error": failure.message})
+            json!({"event": "prompt.failed", "id": id, "prompt": graph, "error": failure.message})
         }
     };
-    inner.webhooks.deliver(Delivery { kind: webhook.kind, url: webhook.url.clone(), id: request.id.to_string(), body: Document::from_value(&body) });
+    inner.webhooks.deliver(Delivery { kind: webhook.kind, url: webhook.url.clone(), id: id.to_owned(), body: Document::from_value(&body) });
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -34,9 +35,23 @@ pub struct Collected {
     pub missing: Vec<String>,
 }
 
+/// What `collect` needs to know of a prompt.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The caller's id, with which the names of its files begin.
+    pub id: Arc<str>,
+    /// The graph that ran.
+    pub graph: Arc<Map<String, Value>>,
+    /// Where ComfyUI writes.
+    pub output_dir: PathBuf,
+    /// Files of an earlier prompt with the same id, which may still be on their way to somebody: not ours.
+    pub earlier: Arc<HashSet<PathBuf>>,
+}
+
 /// Reads `outputs` of a history entry. Every file that lies in the output directory is added to `leftovers`.
 /// Looks at files: for a blocking thread.
-pub fn collect(outputs: &Value, graph: &Map<String, Value>, output_dir: &Path, leftovers: &Leftovers) -> Collected {
+pub fn collect(outputs: &Value, origin: &Origin, leftovers: &Leftovers) -> Collected {
+    let output_dir = &origin.output_dir;
     let mut collected = Collected::default();
     let mut seen = HashSet::new();
     for (node_id, output) in outputs.as_object().into_iter().flatten() {
@@ -54,8 +69,16 @@ pub fn collect(outputs: &Value, graph: &Map<String, Value>, output_dir: &Path, l
             take_texts(&mut collected.texts, node_id, output);
         }
     }
-    for (node_id, files) in names::unreported(graph, outputs, output_dir) {
+    let mut known: HashSet<PathBuf> = collected.files.iter().map(|file| file.path.clone()).collect();
+    for file in &collected.files {
+        names::by_products(&file.path, &origin.id).into_iter().filter(|path| !known.contains(path)).for_each(|path| leftovers.add(path));
+    }
+    for (node_id, files) in names::unreported(&origin.graph, outputs, output_dir) {
         for path in files {
+            // Two nodes may have the same prefix, one of which has told of its files.
+            if origin.earlier.contains(&path) || !known.insert(path.clone()) {
+                continue;
+            }
             leftovers.add(path.clone());
             let (Some(filename), Ok(metadata)) = (path.file_name().map(|name| name.to_string_lossy().into_owned()), path.metadata()) else { continue };
             collected.files.push(ReportedFile { node_id: node_id.clone(), output: "files".to_owned(), filename, path, size: metadata.len() });
@@ -149,12 +172,33 @@ mod tests {
             "3": null,
         });
         let leftovers = Leftovers::default();
-        let collected = collect(&outputs, &Map::new(), root, &leftovers);
+        let graph = json!({
+            "20": {"inputs": {"filename_prefix": "a"}},
+            "21": {"inputs": {"filename_prefix": "id_model"}},
+            "22": {"inputs": {"filename_prefix": "id_model"}},
+        });
+        for name in ["id_model_00001_.safetensors", "id_model_00002_.safetensors"] {
+            std::fs::write(root.join(name), name).unwrap();
+        }
+        let origin = Origin {
+            id: "id".into(),
+            graph: Arc::new(graph.as_object().unwrap().clone()),
+            output_dir: root.to_path_buf(),
+            earlier: Arc::new([root.join("id_model_00001_.safetensors")].into()),
+        };
+        let collected = collect(&outputs, &origin, &leftovers);
         let names: Vec<_> = collected.files.iter().map(|f| (f.node_id.as_str(), f.output.as_str(), f.filename.as_str())).collect();
-        assert_eq!(names, [("9", "images", "a.png"), ("9", "images", "b.png"), ("7", "gifs", "v.mp4")]);
+        assert_eq!(names, [("9", "images", "a.png"), ("9", "images", "b.png"), ("7", "gifs", "v.mp4"), ("21", "files", "id_model_00002_.safetensors")]);
         assert_eq!(Value::Object(collected.texts), json!({"5": ["hello", "you"]}));
         assert_eq!(collected.missing.len(), 5, "{:?}", collected.missing);
         drop(leftovers);
+        for _ in 0..500 {
+            if !root.join("a.png").exists() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(root.join("id_model_00001_.safetensors").exists(), "an earlier prompt's file");
         assert!(!root.join("a.png").exists() && !root.join("video/v.mp4").exists() && root.join("link.png").is_symlink());
     }
 }

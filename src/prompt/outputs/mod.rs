@@ -4,42 +4,47 @@ mod collect;
 mod process;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
-pub use collect::{Collected, collect};
+pub use collect::{Collected, Origin, collect};
 pub use process::{OutputFile, Wishes, finish};
+
+use super::removal::Removal;
 
 /// Files that are removed when the request is over, whichever way it ends.
 #[derive(Debug, Default)]
 pub struct Leftovers {
-    paths: std::sync::Mutex<Vec<PathBuf>>,
+    paths: Mutex<Vec<PathBuf>>,
+    removal: Removal,
 }
 
 impl Leftovers {
+    /// No files yet.
+    pub fn new(removal: Removal) -> Self {
+        Self { paths: Mutex::default(), removal }
+    }
+
     /// Adds a file.
     pub fn add(&self, path: PathBuf) {
-        self.paths.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(path);
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner).push(path);
     }
 }
 
 impl Drop for Leftovers {
     fn drop(&mut self) {
-        let paths = std::mem::take(&mut *self.paths.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        if paths.is_empty() {
-            return;
+        let paths = std::mem::take(&mut *self.paths.lock().unwrap_or_else(PoisonError::into_inner));
+        if !paths.is_empty() {
+            self.removal.later(move || remove(&paths));
         }
-        let remove = move || {
-            for path in paths {
-                if let Err(error) = std::fs::remove_file(&path)
-                    && error.kind() != std::io::ErrorKind::NotFound
-                {
-                    tracing::warn!(path = %path.display(), %error, "cannot remove an output file");
-                }
-            }
-        };
-        // Unlinking a large file may take a while; never on the runtime's own threads.
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
-            Err(_) => remove(),
+    }
+}
+
+fn remove(paths: &[PathBuf]) {
+    for path in paths {
+        if let Err(error) = std::fs::remove_file(path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "cannot remove an output file");
         }
     }
 }

@@ -1,16 +1,20 @@
 //! Conversion and packing of the collected files.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
 use super::Leftovers;
 use super::collect::ReportedFile;
 use crate::error::{Code, Failure};
 use crate::media::{self, ArchiveFormat, Conversion, Converted, Media, SourceFile};
+
+/// First bytes that tell the kind of a file.
+const HEAD: usize = 8192;
 
 /// A file to deliver; what `outputs[i]` says of `images[i]`.
 #[derive(Debug, Clone, Serialize)]
@@ -51,7 +55,8 @@ pub struct Wishes<'a> {
     pub output_dir: &'a Path,
 }
 
-/// Converts and packs. Everything that is written is added to `leftovers`.
+/// Converts and packs. Everything that is written is added to `leftovers`. Must be awaited to its end, which comes soon after
+/// `cancel`; the result means nothing then.
 ///
 /// # Errors
 /// When the archive cannot be written, or a file has vanished.
@@ -62,24 +67,27 @@ pub async fn finish(
     leftovers: &Leftovers,
     cancel: &CancellationToken,
 ) -> Result<Finished, Failure> {
-    let mut finished = Finished::default();
-    for file in convert(media, reported, wishes.conversion, leftovers, cancel, &mut finished.warnings).await {
-        finished.files.push(describe(file).await?);
-    }
-    make_names_differ(&mut finished.files);
+    let mut warnings = Vec::new();
+    let converted = convert(media, reported, wishes.conversion, leftovers, cancel, &mut warnings).await;
+    let mut files = describe(converted).await?;
+    make_names_differ(&mut files);
     if let Some(format) = wishes.archive
-        && !finished.files.is_empty()
+        && !files.is_empty()
+        && !cancel.is_cancelled()
     {
         let filename = format!("{}_outputs.{}", wishes.id, format.extension());
-        let path = wishes.output_dir.join(&filename);
+        // Another name on disk: an archive of an earlier prompt with the same id may still be on its way to a webhook.
+        let path = wishes.output_dir.join(format!("{}.{}", uuid::Uuid::new_v4(), format.extension()));
         leftovers.add(path.clone());
-        let members = finished.files.iter().map(|file| (file.path.clone(), file.filename.clone())).collect();
-        media::pack(members, path.clone(), format)
-            .await
-            .map_err(|error| Failure::new(Code::Internal, format!("cannot build the archive {filename}: {error}")).transient())?;
-        finished.files = vec![describe(ReportedFile { node_id: String::new(), output: "archive".to_owned(), filename, path, size: 0 }).await?];
+        let members = files.iter().map(|file| (file.path.clone(), file.filename.clone())).collect();
+        let packed = tokio::select! {
+            packed = media::pack(members, path.clone(), format) => packed,
+            () = cancel.cancelled() => return Ok(Finished::default()),
+        };
+        packed.map_err(|error| Failure::new(Code::Internal, format!("cannot build the archive {filename}: {error}")).transient())?;
+        files = describe(vec![ReportedFile { node_id: String::new(), output: "archive".to_owned(), filename, path, size: 0 }]).await?;
     }
-    Ok(finished)
+    Ok(Finished { files, warnings })
 }
 
 async fn convert(
@@ -120,12 +128,18 @@ async fn convert(
     all
 }
 
-async fn describe(file: ReportedFile) -> Result<OutputFile, Failure> {
+/// Looks at sizes and first bytes; all files in one go, because each change to a blocking thread costs more than the look.
+async fn describe(files: Vec<ReportedFile>) -> Result<Vec<OutputFile>, Failure> {
+    let looking = tokio::task::spawn_blocking(move || files.into_iter().map(look).collect());
+    looking.await.unwrap_or_else(|error| Err(Failure::new(Code::Internal, format!("cannot read the output files: {error}")).transient()))
+}
+
+fn look(file: ReportedFile) -> Result<OutputFile, Failure> {
     let unreadable = |error: std::io::Error| Failure::new(Code::Internal, format!("cannot read the output file \"{}\": {error}", file.filename)).transient();
-    let mut opened = tokio::fs::File::open(&file.path).await.map_err(unreadable)?;
-    let size = opened.metadata().await.map_err(unreadable)?.len();
-    let mut head = Vec::with_capacity(8192);
-    (&mut opened).take(8192).read_to_end(&mut head).await.map_err(unreadable)?;
+    let mut opened = File::open(&file.path).map_err(unreadable)?;
+    let size = opened.metadata().map_err(unreadable)?.len();
+    let mut head = Vec::with_capacity(HEAD);
+    (&mut opened).take(HEAD as u64).read_to_end(&mut head).map_err(unreadable)?;
     let content_type = media::content_type(&file.filename, &head);
     let node_id = (!file.node_id.is_empty()).then_some(file.node_id);
     Ok(OutputFile { node_id, output: file.output, filename: file.filename, content_type, size, path: file.path })

@@ -1,6 +1,6 @@
 //! Inputs that are a directory of images: a list of media, one archive, or a directory that is there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures_util::stream::{self, StreamExt};
 use serde_json::Value;
@@ -72,7 +72,7 @@ async fn place_item(context: &Context<'_>, index: usize, item: &str, sub: &str) 
     let file = context.around.places.file(item);
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let target = context.workspace.subdir(sub).await.map_err(unwritable)?.join(format!("{prefix}{name}"));
-    let copied = context.workspace.write(async move { tokio::fs::copy(&file, &target).await }).await.and_then(|copied| copied);
+    let copied = context.workspace.holding(async move { tokio::fs::copy(&file, &target).await }).await.and_then(|copied| copied);
     copied.map_err(|error| Failure::new(Code::InvalidRequest, format!("entry {index} of the list cannot be read: {error}")))?;
     Ok(Done::default())
 }
@@ -81,21 +81,59 @@ async fn place_item(context: &Context<'_>, index: usize, item: &str, sub: &str) 
 async fn place_archive(context: &Context<'_>, job: &Job, text: &str, sub: &str) -> Result<Option<Done>, Failure> {
     let holding = format!("archive-{}", job.index);
     let Some((archive, done)) = place_value(context, text, "", &holding).await? else { return Ok(None) };
-    let limits = context.around.prompt;
-    let unpacked = context.workspace.dir().await.map_err(unwritable)?.join(format!("unpacked-{}", job.index));
-    let (max_files, max_bytes) = (limits.max_archive_files, limits.max_archive_bytes);
-    let (from, to) = (archive.clone(), unpacked.clone());
-    let unpacking = context.workspace.write(async move { media::unpack(&from, &to, max_files, max_bytes).await });
-    unpacking.await.map_err(unwritable)?.map_err(|reason| Failure::new(Code::InvalidRequest, reason))?;
+    let (max_files, max_bytes) = (context.around.prompt.max_archive_files, context.around.prompt.max_archive_bytes);
+    // A name that nothing in the archive can have.
+    let unpacked = context.workspace.dir().await.map_err(unwritable)?.join(format!("unpacked-{}", uuid::Uuid::new_v4().simple()));
     let target = context.workspace.subdir(sub).await.map_err(unwritable)?;
-    let moving = tokio::task::spawn_blocking(move || {
-        for entry in std::fs::read_dir(&unpacked)? {
-            let entry = entry?;
-            std::fs::rename(entry.path(), target.join(entry.file_name()))?;
-        }
-        std::fs::remove_dir(&unpacked)?;
-        archive.parent().map_or(Ok(()), std::fs::remove_dir_all)
-    });
-    moving.await.map_err(std::io::Error::other).and_then(|moved| moved).map_err(unwritable)?;
+    let work = async move {
+        media::unpack(&archive, &unpacked, max_files, max_bytes).await.map_err(|reason| Failure::new(Code::InvalidRequest, reason))?;
+        let moving = tokio::task::spawn_blocking(move || {
+            // Out of the way first: a directory node would read the archive, and its name may be one of those inside.
+            archive.parent().map_or(Ok(()), std::fs::remove_dir_all)?;
+            move_contents(&unpacked, &target)
+        });
+        moving.await.map_err(std::io::Error::other).and_then(|moved| moved).map_err(unwritable)
+    };
+    context.workspace.holding(work).await.map_err(unwritable)??;
     Ok(Some(done))
+}
+
+/// Moves what was unpacked to where the node looks for it. Directory nodes do not look into folders, so a folder that holds
+/// everything, as people often pack it, is left out.
+fn move_contents(unpacked: &Path, target: &Path) -> std::io::Result<()> {
+    let mut source = unpacked.to_path_buf();
+    loop {
+        let entries = std::fs::read_dir(&source)?.collect::<Result<Vec<_>, _>>()?;
+        // What macOS adds to archives is not meant by anybody.
+        let meant: Vec<_> = entries.iter().filter(|entry| !matches!(entry.file_name().to_str(), Some("__MACOSX" | ".DS_Store"))).collect();
+        match meant.as_slice() {
+            [only] if only.file_type()?.is_dir() => source = only.path(),
+            meant => {
+                for entry in meant {
+                    std::fs::rename(entry.path(), target.join(entry.file_name()))?;
+                }
+                return std::fs::remove_dir_all(unpacked);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_holds_everything_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let (unpacked, target) = (dir.path().join("unpacked"), dir.path().join("target"));
+        for folder in ["unpacked/__MACOSX", "unpacked/photos/2026/more", "target"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        for file in ["__MACOSX/._a.png", "photos/2026/a.png", "photos/2026/more/b.png"] {
+            std::fs::write(unpacked.join(file), "x").unwrap();
+        }
+        move_contents(&unpacked, &target).unwrap();
+        assert!(target.join("a.png").is_file() && target.join("more/b.png").is_file() && !unpacked.exists());
+        assert_eq!(std::fs::read_dir(&target).unwrap().count(), 2);
+    }
 }

@@ -44,15 +44,16 @@ pub(super) async fn place_value(context: &Context<'_>, text: &str, prefix: &str,
         MediaValue::Unusable(reason) => Err(Failure::new(Code::InvalidRequest, reason)),
         MediaValue::Bytes(bytes, extension) => {
             let path = context.workspace.subdir(dir).await.map_err(unwritable)?.join(format!("{prefix}input.{extension}"));
-            let target = path.clone();
-            context.workspace.write(tokio::fs::write(target, bytes)).await.and_then(|written| written).map_err(unwritable)?;
+            let file = path.clone();
+            let writing = context.workspace.holding(async move { tokio::fs::write(file, bytes).await });
+            writing.await.and_then(|written| written).map_err(unwritable)?;
             Ok(Some((path, Done::default())))
         }
         MediaValue::Url => {
             let fetched = context.fetch(text).await?;
             let path = context.workspace.subdir(dir).await.map_err(unwritable)?.join(format!("{prefix}{}", input_name(&fetched.path)));
-            let (storage, file, target) = (context.around.storage.clone(), fetched.clone(), path.clone());
-            let placing = context.workspace.write(async move { storage.place_input(&file, &target).await });
+            let (storage, source, file) = (context.around.storage.clone(), fetched.clone(), path.clone());
+            let placing = context.workspace.holding(async move { storage.place_input(&source, &file).await });
             placing.await.map_err(unwritable)?.map_err(|error| context.failure(error))?;
             Ok(Some((path, Done { fetched: vec![(text.to_owned(), fetched)], ..Done::default() })))
         }

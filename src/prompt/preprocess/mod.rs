@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::flight::Flight;
+use super::removal::Removal;
 use super::request::PromptRequest;
 use super::stream::Weight;
 use crate::comfy::catalogue::Catalogue;
@@ -39,6 +40,8 @@ pub struct Surroundings<'a> {
     pub catalogue: &'a Catalogue,
     /// Downloads.
     pub storage: &'a Storage,
+    /// Where input files are handed over for removal.
+    pub removal: &'a Removal,
 }
 
 /// A graph that ComfyUI can run, and what it stands on.
@@ -51,6 +54,8 @@ pub struct Prepared {
     pub leases: Vec<Arc<dyn std::any::Any + Send + Sync>>,
     /// For `stats.downloads`.
     pub downloads: Vec<DownloadReport>,
+    /// A model may have been put in place: lists of models are out of date.
+    pub models_placed: bool,
     /// For the answer.
     pub warnings: Vec<String>,
 }
@@ -100,12 +105,12 @@ struct Done {
 ///
 /// # Errors
 /// A 400 with the location of the input that cannot be used, or the reason the prompt was stopped for.
-pub async fn run(around: &Surroundings<'_>, request: &PromptRequest, flight: &Flight) -> Result<Prepared, Failure> {
-    let mut graph = request.graph.clone();
+pub async fn run(around: &Surroundings<'_>, request: &PromptRequest, mut graph: Map<String, Value>, flight: &Flight) -> Result<Prepared, Failure> {
     names::prefix_outputs(&mut graph, &request.id, around.prompt.prepend_filenames)?;
     let jobs = find_jobs(&graph, around.catalogue);
-    let workspace = Workspace::new(&around.comfy.input_dir, &request.id);
-    let mut prepared = Prepared { graph, workspace, leases: Vec::new(), downloads: Vec::new(), warnings: Vec::new() };
+    let workspace = Workspace::new(&around.comfy.input_dir, &request.id, around.removal.clone());
+    let models_placed = jobs.iter().any(|job| matches!(job.work, Work::Model { .. } | Work::Repository));
+    let mut prepared = Prepared { graph, workspace, leases: Vec::new(), downloads: Vec::new(), models_placed, warnings: Vec::new() };
     if jobs.is_empty() {
         return Ok(prepared);
     }

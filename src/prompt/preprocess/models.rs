@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Context, Done, Job};
 use crate::error::{Code, Failure};
+use crate::storage::model_name;
 
 /// Extensions under which ComfyUI and the usual custom nodes list models (comfyui.md 6.2).
 const LISTED: &[&str] = &["ckpt", "pt", "pt2", "bin", "pth", "safetensors", "pkl", "sft", "yaml", "yml", "gguf", "onnx"];
@@ -12,7 +13,8 @@ pub(super) async fn place(context: &Context<'_>, job: &Job, folder: &str) -> Res
     let url = job.value.as_str().unwrap_or_default();
     let dir = model_dir(context, folder);
     let fetched = context.fetch(url).await?;
-    let name = listed_name(&fetched.path);
+    let cached_name = fetched.path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = listed_name(model_name(&fetched, cached_name.as_deref()).await);
     let warning = context.around.storage.place_model(&fetched, &dir, &name).await.map_err(|error| context.failure(error))?;
     Ok(Done { value: Some(name.into()), fetched: vec![(url.to_owned(), fetched)], warnings: warning.into_iter().collect() })
 }
@@ -29,11 +31,10 @@ fn model_dir(context: &Context<'_>, folder: &str) -> PathBuf {
     context.around.catalogue.model_dir(folder).map_or_else(|| context.around.comfy.model_dir.join(folder), Path::to_path_buf)
 }
 
-/// The cached file's name, with an extension that ComfyUI lists.
-fn listed_name(cached: &Path) -> String {
-    let name = cached.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let listed = cached.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| LISTED.contains(&extension.to_ascii_lowercase().as_str()));
-    if listed { name } else { format!("{name}.safetensors") }
+/// The name, with an extension that ComfyUI lists even if the origin named none and the contents do not tell.
+fn listed_name(name: String) -> String {
+    let extension = Path::new(&name).extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
+    if LISTED.contains(&extension.as_str()) { name } else { format!("{name}.safetensors") }
 }
 
 /// The last segment of a repository's URL, without `.git`.
@@ -50,10 +51,10 @@ mod tests {
 
     #[test]
     fn names_of_models_and_repositories() {
-        assert_eq!(listed_name(Path::new("/c/abc.safetensors")), "abc.safetensors");
-        assert_eq!(listed_name(Path::new("/c/abc.SFT")), "abc.SFT");
-        assert_eq!(listed_name(Path::new("/c/abc")), "abc.safetensors");
-        assert_eq!(listed_name(Path::new("/c/abc.php")), "abc.php.safetensors");
+        assert_eq!(listed_name("abc.safetensors".into()), "abc.safetensors");
+        assert_eq!(listed_name("abc.SFT".into()), "abc.SFT");
+        assert_eq!(listed_name("abc".into()), "abc.safetensors");
+        assert_eq!(listed_name("abc.php".into()), "abc.php.safetensors");
         assert_eq!(repository_name("https://h/o/stable-diffusion.git").as_deref(), Some("stable-diffusion"));
         assert_eq!(repository_name("https://h/o/repo/").as_deref(), Some("repo"));
         assert_eq!(repository_name("https://h/"), None);

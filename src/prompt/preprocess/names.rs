@@ -60,6 +60,28 @@ pub fn saved_by(graph: &Map<String, Value>, output_dir: &Path) -> Vec<PathBuf> {
     graph.values().flat_map(|node| saved_files(node, output_dir)).collect()
 }
 
+/// Files that were made on the way to a reported one and are not reported themselves: a video node leaves `<prefix>_00001.png` and a
+/// silent `<prefix>_00001.mp4` beside its `<prefix>_00001-audio.mp4`. Only names that begin with `id` are taken for such.
+pub fn by_products(reported: &Path, id: &str) -> Vec<PathBuf> {
+    let Some((folder, name)) = reported.parent().zip(reported.file_name().and_then(|name| name.to_str())) else { return Vec::new() };
+    // The id itself may hold dots and dashes.
+    let Some(end) = name.strip_prefix(id).and_then(|rest| rest.rfind('_').and_then(|start| rest[start..].find(['.', '-']).map(|at| id.len() + start + at)))
+    else {
+        return Vec::new();
+    };
+    let stem = &name[..end];
+    if !ends_with_counter(stem) {
+        return Vec::new();
+    }
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let beside = |file: &str| file != name && file.strip_prefix(stem).is_some_and(|rest| rest.starts_with(['.', '-']));
+    entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(beside)).map(|entry| entry.path()).collect()
+}
+
+fn ends_with_counter(stem: &str) -> bool {
+    stem.rsplit_once('_').is_some_and(|(_, counter)| counter.len() >= 5 && counter.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// `<prefix>_<at least five digits>_.<extension>`, or with a batch number, in the folder of a node's prefix.
 fn saved_files(node: &Value, output_dir: &Path) -> Vec<PathBuf> {
     let Some(prefix) = node.pointer("/inputs/filename_prefix").and_then(Value::as_str).map(Path::new) else { return Vec::new() };
@@ -95,6 +117,21 @@ mod tests {
         assert_eq!(run(json!("video/take"), true).unwrap(), "video/id_take");
         assert_eq!(run(json!("a/b/c"), true).unwrap(), "a/b/id_c");
         assert_eq!(run(json!("a/b/c"), false).unwrap(), "id");
+    }
+
+    #[test]
+    fn by_products_of_a_video_are_found_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = ["a-b_clip_00001-audio.mp4", "a-b_clip_00001.mp4", "a-b_clip_00001.png"];
+        for name in ours.iter().chain(&["a-b_clip_00002.mp4", "a-b_clip_00001_.png", "other_00001.png"]) {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+        }
+        let mut found = by_products(&dir.path().join(ours[0]), "a-b");
+        found.sort();
+        assert_eq!(found, [dir.path().join(ours[1]), dir.path().join(ours[2])]);
+        for none in ["a-b_clip_00001_.png", "other_00001.png", "a-b.png", "a-b"] {
+            assert_eq!(by_products(&dir.path().join(none), "a-b"), Vec::<PathBuf>::new(), "{none}");
+        }
     }
 
     #[test]

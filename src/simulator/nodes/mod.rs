@@ -2,6 +2,7 @@
 
 mod audio;
 mod call;
+mod custom_sampling;
 mod files;
 mod image;
 mod loaders;
@@ -29,6 +30,7 @@ impl Classes {
     pub fn new(imitate: Imitate) -> Self {
         let mut list = Vec::new();
         list.extend(sampling::classes());
+        list.extend(custom_sampling::classes());
         list.extend(image::classes());
         list.extend(loaders::classes(imitate));
         list.extend(audio::classes());

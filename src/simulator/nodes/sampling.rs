@@ -8,7 +8,8 @@ use super::spec::{Class, Shape, choice, class, file, float, int, plain, seed, te
 use crate::simulator::picture::Picture;
 use serde_json::json;
 
-const SAMPLERS: &[&str] = &[
+/// Names of samplers.
+pub(super) const SAMPLERS: &[&str] = &[
     "euler",
     "euler_cfg_pp",
     "euler_ancestral",
@@ -81,7 +82,8 @@ pub fn classes() -> Vec<Class> {
     ]
 }
 
-fn latent(latent: Latent) -> Produced {
+/// One latent.
+pub(super) fn latent(latent: Latent) -> Produced {
     Produced::one(Datum::Latent(Arc::new(latent)))
 }
 
@@ -99,17 +101,22 @@ fn pass_clip(call: &mut Call<'_>) -> Result<Produced, Raised> {
 }
 
 fn sample(call: &mut Call<'_>) -> Result<Produced, Raised> {
+    let steps = u64::from(call.count("steps", 20));
+    sample_in(call, steps).map(latent)
+}
+
+/// Samples step by step what the inputs have in common under any sampler's name.
+pub(super) fn sample_in(call: &mut Call<'_>, steps: u64) -> Result<Latent, Raised> {
     let from = call.latent("latent_image")?;
     let seed = call.whole("seed") ^ call.whole("noise_seed");
     let text = call.text("positive");
-    let steps = u64::from(call.count("steps", 20));
     for step in 1..=steps {
         call.step(step, steps, |longer| {
             let (width, height) = fitted(from.width, from.height, longer);
             Some(Picture::gradient(width, height, seed, &format!("{step}/{steps} {text}")))
         })?;
     }
-    Ok(latent(Latent { seed, text, ..(*from).clone() }))
+    Ok(Latent { seed, text, ..(*from).clone() })
 }
 
 /// Scaled so that the longer side is `longer`.

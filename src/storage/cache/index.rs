@@ -39,13 +39,14 @@ pub(super) struct Scan {
     pub old_partials: Vec<PathBuf>,
 }
 
-/// Reads the directory. A file was last used when its description was last touched, else when it was made.
-pub(super) fn scan(dir: &Path) -> io::Result<Scan> {
+/// Reads the directory. A file was last used when its description was last touched, else when it was made; asking for that doubles the
+/// work, so it is only done where something may be evicted.
+pub(super) fn scan(dir: &Path, with_use: bool) -> io::Result<Scan> {
     // Names first, which is quick; then what they are, several at a time, because each is a wait for the disk.
     let entries: Vec<DirEntry> = std::fs::read_dir(dir)?.collect::<io::Result<_>>()?;
     let share = entries.len().div_ceil(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)).max(1);
     let looked: Vec<Looked> = std::thread::scope(|scope| {
-        let threads: Vec<_> = entries.chunks(share).map(|part| scope.spawn(|| look(part))).collect();
+        let threads: Vec<_> = entries.chunks(share).map(|part| scope.spawn(move || look(part, with_use))).collect();
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
     let mut scan = Scan { files: Vec::with_capacity(entries.len() / 2), old_partials: Vec::new() };
@@ -72,13 +73,13 @@ struct Looked {
     used: Vec<(String, SystemTime)>,
 }
 
-fn look(entries: &[DirEntry]) -> Looked {
+fn look(entries: &[DirEntry], with_use: bool) -> Looked {
     let mut looked = Looked::default();
     for entry in entries {
         let Ok(name) = entry.file_name().into_string() else { continue };
         let partial = name.ends_with(PARTIAL);
         let described = name.strip_suffix(META);
-        if !partial && naming::base_of(described.unwrap_or(&name)).is_none() {
+        if !partial && (naming::base_of(described.unwrap_or(&name)).is_none() || described.is_some() && !with_use) {
             continue;
         }
         let Some(metadata) = entry.metadata().ok().filter(std::fs::Metadata::is_file) else { continue };

@@ -68,7 +68,7 @@ impl Cache {
     pub fn prepare(&self) -> io::Result<()> {
         std::fs::create_dir_all(&self.dir)?;
         let started = std::time::Instant::now();
-        let scan = index::scan(&self.dir)?;
+        let scan = index::scan(&self.dir, self.max_bytes > 0)?;
         let (files, old) = (scan.files.len(), scan.old_partials.len());
         for partial in scan.old_partials {
             let _ = std::fs::remove_file(partial);

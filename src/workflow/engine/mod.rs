@@ -4,6 +4,7 @@ mod exception;
 mod host;
 mod library;
 mod loader;
+mod memory;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use rquickjs::context::EvalOptions;
 use rquickjs::{Context, Ctx, Function, Object, Promise, Runtime};
 
 pub use library::Library;
+pub use memory::give_back as give_memory_back;
 
 use super::schedule::{Limit, Meter, Turn};
 use super::source::Fault;

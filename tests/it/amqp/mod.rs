@@ -3,5 +3,5 @@
 mod broker_trouble;
 mod events;
 mod fleet;
-mod stage;
+pub mod stage;
 mod tasks;

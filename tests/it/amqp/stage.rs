@@ -95,7 +95,7 @@ fn success(id: &str, bytes: usize) -> TaskOutcome {
 
 #[async_trait::async_trait]
 impl TaskRunner for ScriptedRunner {
-    async fn run(&self, id: &str, body: Map<String, Value>, give_back: CancellationToken) -> TaskOutcome {
+    async fn run(&self, id: &str, body: Map<String, Value>, _last: bool, give_back: CancellationToken) -> TaskOutcome {
         self.runs.lock().unwrap().push(id.to_owned());
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_a_time.fetch_max(running, Ordering::SeqCst);

@@ -60,14 +60,19 @@ async fn extensions_come_from_the_answer_where_the_url_has_none() {
     let origin = Origin::start(|request, _| match request.target.as_str() {
         "/named" => Reply::ok("1").with("Content-Disposition", "attachment; filename=\"my model.safetensors\"").with("Content-Type", "image/png"),
         "/moved" => Reply::redirect("/elsewhere/file.ckpt"),
+        "/hostile" => Reply::ok("1").with("Content-Disposition", "attachment; filename=\"../..\\\\a: b?.ckpt \""),
         "/typed" => Reply::ok("1").with("Content-Type", "image/webp; charset=x"),
         _ => Reply::ok("1"),
     })
     .await;
     let bench = Bench::new(&[]).await;
-    for (path, extension, name) in
-        [("/named", ".safetensors", "my model.safetensors"), ("/moved", ".ckpt", "moved"), ("/typed", ".webp", "typed"), ("/bare", "", "bare")]
-    {
+    for (path, extension, name) in [
+        ("/named", ".safetensors", "my model.safetensors"),
+        ("/hostile", ".ckpt", "a_ b_.ckpt"),
+        ("/moved", ".ckpt", "moved"),
+        ("/typed", ".webp", "typed"),
+        ("/bare", "", "bare"),
+    ] {
         let url = origin.url(path);
         for cached in [false, true] {
             let fetched = bench.get(&url).await.unwrap();

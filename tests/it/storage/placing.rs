@@ -92,3 +92,20 @@ async fn models_get_names_that_comfyui_lists() {
         assert_eq!(model_name(&fetched, wished).await, name);
     }
 }
+
+#[tokio::test]
+async fn links_of_an_older_server_are_adopted() {
+    let origin = Origin::start(|_, _| Reply::ok(vec![1; 100 * 1024])).await;
+    let bench = Bench::new(&[("LRU_CACHE_SIZE_GB", "0.00015")]).await;
+    let folder = bench.dir.path().join("models/loras");
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = bench.get(&origin.url("/1.pt")).await.unwrap().path;
+    let users = bench.dir.path().join("nowhere");
+    for (target, name) in [(&path, "kept.pt"), (&bench.cache.join("gone.pt"), "dangling.pt"), (&users, "users.pt")] {
+        std::os::unix::fs::symlink(target, folder.join(name)).unwrap();
+    }
+    bench.storage.adopt_links(vec![bench.dir.path().join("models")]).await;
+    assert!(folder.join("kept.pt").exists() && !folder.join("dangling.pt").is_symlink() && folder.join("users.pt").is_symlink());
+    bench.get(&origin.url("/2.pt")).await.unwrap();
+    assert!(!path.exists() && !folder.join("kept.pt").is_symlink());
+}

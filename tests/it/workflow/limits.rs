@@ -102,6 +102,11 @@ async fn among_a_thousand_calls_fifty_endless_loops_starve_nobody() {
     println!("950 calls done after {slowest:?}, all after {:?}", started.elapsed());
     // The loops alone would take 250 s of one core; the others take one or two seconds, more when the machine is shared.
     assert!(slowest < Duration::from_secs(20), "the slowest good call took {slowest:?}");
+    // The last of the threads may still be giving back what it had.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while resident_kib() > before + 30 * 1024 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let grown = resident_kib().saturating_sub(before);
     println!("resident memory grew by {grown} KiB");
     // Other tests run in this process too; 50 runtimes kept by mistake would be three times this with their inputs.

@@ -1,0 +1,391 @@
+//! What the product costs: the simulator driven directly, as an ideal client would, and through comfyui-api, in turns.
+//!
+//! `benches/load.sh`, or `cargo bench --bench load`. Only the standard library is used, so that it can also be compiled by
+//! itself in a second, and so that the measuring costs little. `BINARY` names the program to measure, `CLIENTS` the numbers
+//! of clients (1,8,32,128), `SECONDS_EACH` the length of a turn (4), `TURNS` how often each side is measured (3).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::allow_attributes, reason = "a measuring tool may stop at the first problem")]
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A request whose answer does not come within this time is a defect.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Clock ticks per second in /proc; a constant of Linux's interface.
+const TICKS: f64 = 100.0;
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+fn main() {
+    let stage = Stage::start();
+    println!("binary {}", stage.binary.display());
+    println!("exec to first /health answer: {:.1} ms", stage.first_answer.as_secs_f64() * 1000.0);
+    idle(&stage);
+    ratios(&stage);
+    large_output(&stage);
+}
+
+fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+// --- what runs ---------------------------------------------------------------------------------------------------------
+
+struct Stage {
+    binary: PathBuf,
+    dir: PathBuf,
+    simulator: Process,
+    api: Process,
+    first_answer: Duration,
+}
+
+struct Process {
+    child: Child,
+    port: u16,
+}
+
+impl Stage {
+    fn start() -> Self {
+        let binary = std::env::var("BINARY").ok().or_else(|| option_env!("CARGO_BIN_EXE_comfyui-api").map(str::to_owned));
+        let binary = fs::canonicalize(binary.expect("BINARY must name the program to measure")).expect("BINARY names no file");
+        let dir = std::env::temp_dir().join(format!("comfyui-api-load-{}", std::process::id()));
+        for sub in ["models/checkpoints", "input", "output", "cache"] {
+            fs::create_dir_all(dir.join(sub)).unwrap();
+        }
+        fs::write(dir.join("models/checkpoints/demo.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
+        let (simulator_port, api_port) = (free_port(), free_port());
+        let mut command = Command::new(&binary);
+        command.args(["simulate-comfyui", "--port", &simulator_port.to_string(), "--base-directory"]).arg(&dir);
+        let simulator = Process::start(&mut command, simulator_port, &dir);
+        simulator.wait_for("/queue");
+        let began = Instant::now();
+        let mut command = Command::new(&binary);
+        command
+            .env_clear()
+            .envs([("CMD", ""), ("LOG_LEVEL", "warn"), ("HOST", "127.0.0.1")])
+            .env("PORT", api_port.to_string())
+            .env("COMFYUI_PORT_HOST", simulator_port.to_string())
+            .env("COMFY_HOME", &dir)
+            .env("CACHE_DIR", dir.join("cache"));
+        let api = Process::start(&mut command, api_port, &dir);
+        api.first_answer("/health");
+        let first_answer = began.elapsed();
+        api.wait_for("/ready");
+        Self { binary, dir, simulator, api, first_answer }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for process in [&mut self.api, &mut self.simulator] {
+            let _ = process.child.kill();
+            let _ = process.child.wait();
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Process {
+    fn start(command: &mut Command, port: u16, dir: &Path) -> Self {
+        let log = fs::File::create(dir.join(format!("{port}.log"))).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        Self { child, port }
+    }
+
+    /// Waits until any answer comes.
+    fn first_answer(&self, path: &str) -> u16 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) {
+                return Http::over(stream).send("GET", path, "").0;
+            }
+            assert!(Instant::now() < deadline, "nobody listens on port {}", self.port);
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    fn wait_for(&self, path: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.first_answer(path) != 200 {
+            assert!(Instant::now() < deadline, "{path} on port {} does not become 200", self.port);
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Processor time used so far, seconds.
+    fn cpu(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS
+    }
+
+    /// A line of /proc/<pid>/status, MiB.
+    fn memory(&self, name: &str) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+// --- just enough HTTP and websocket ------------------------------------------------------------------------------------
+
+struct Http {
+    reader: BufReader<TcpStream>,
+}
+
+impl Http {
+    fn to(port: u16) -> Self {
+        Self::over(TcpStream::connect(("127.0.0.1", port)).unwrap())
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { reader: BufReader::with_capacity(1 << 18, stream) }
+    }
+
+    /// Status, and number of bytes in the body, which is read and thrown away.
+    fn send(&mut self, method: &str, path: &str, body: &str) -> (u16, u64) {
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        self.reader.get_mut().write_all(head.as_bytes()).unwrap();
+        let status = self.line().split(' ').nth(1).unwrap().parse().unwrap();
+        let (mut length, mut chunked) = (0, false);
+        loop {
+            let line = self.line().to_ascii_lowercase();
+            match line.split_once(": ") {
+                Some(("content-length", value)) => length = value.parse().unwrap(),
+                Some(("transfer-encoding", value)) => chunked = value == "chunked",
+                Some(_) => {}
+                None => break,
+            }
+        }
+        if !chunked {
+            self.discard(length);
+            return (status, length);
+        }
+        let mut total = 0;
+        loop {
+            let size = u64::from_str_radix(&self.line(), 16).unwrap();
+            self.discard(size + 2);
+            total += size;
+            if size == 0 {
+                return (status, total);
+            }
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        assert!(self.reader.read_line(&mut line).unwrap() > 0, "the connection was closed");
+        line.trim_end().to_owned()
+    }
+
+    fn discard(&mut self, mut left: u64) {
+        while left > 0 {
+            let there = self.reader.fill_buf().unwrap().len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            assert!(there > 0, "the body was cut off");
+            self.reader.consume(there);
+            left -= there as u64;
+        }
+    }
+}
+
+/// The one websocket of the ideal client: tells each prompt's thread when its prompt has ended.
+#[derive(Clone)]
+struct Watcher {
+    waiting: Arc<Mutex<HashMap<String, Sender<()>>>>,
+}
+
+impl Watcher {
+    fn connect(port: u16) -> Self {
+        let mut http = Http::to(port);
+        let request = "GET /ws?clientId=load HTTP/1.1\r\nhost: 127.0.0.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+                       sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        http.reader.get_mut().write_all(request.as_bytes()).unwrap();
+        assert!(http.line().contains("101"), "no websocket");
+        while !http.line().is_empty() {}
+        http.reader.get_mut().set_read_timeout(None).unwrap();
+        let watcher = Self { waiting: Arc::default() };
+        let waiting = Arc::clone(&watcher.waiting);
+        // It ends when the simulator does.
+        thread::spawn(move || {
+            while let Some(message) = frame(&mut http.reader) {
+                if !message.contains("\"executing\"") || !message.contains("\"node\": null") && !message.contains("\"node\":null") {
+                    continue;
+                }
+                let mut waiting = waiting.lock().unwrap();
+                let ended = message.split('"').find_map(|word| waiting.remove(word));
+                if let Some(ended) = ended {
+                    let _ = ended.send(());
+                }
+            }
+        });
+        watcher
+    }
+}
+
+/// One frame as text; `None` at the end. Servers do not mask, and ComfyUI does not fragment.
+fn frame(reader: &mut impl Read) -> Option<String> {
+    let mut head = [0; 2];
+    reader.read_exact(&mut head).ok()?;
+    let length = match head[1] {
+        126 => {
+            let mut long = [0; 2];
+            reader.read_exact(&mut long).ok()?;
+            u64::from(u16::from_be_bytes(long))
+        }
+        127 => {
+            let mut long = [0; 8];
+            reader.read_exact(&mut long).ok()?;
+            u64::from_be_bytes(long)
+        }
+        short => u64::from(short),
+    };
+    let mut body = vec![0; usize::try_from(length).ok()?];
+    reader.read_exact(&mut body).ok()?;
+    Some(String::from_utf8_lossy(&body).into_owned())
+}
+
+// --- what is measured --------------------------------------------------------------------------------------------------
+
+fn graph(prefix: &str, seed: u64) -> String {
+    format!(
+        r#"{{"1":{{"class_type":"CheckpointLoaderSimple","inputs":{{"ckpt_name":"demo.safetensors"}}}},
+        "2":{{"class_type":"CLIPTextEncode","inputs":{{"text":"load","clip":["1",1]}}}},
+        "3":{{"class_type":"EmptyLatentImage","inputs":{{"width":512,"height":512,"batch_size":1}}}},
+        "4":{{"class_type":"KSampler","inputs":{{"seed":{seed},"steps":1,"cfg":7,"sampler_name":"euler","scheduler":"normal","denoise":1,
+        "model":["1",0],"positive":["2",0],"negative":["2",0],"latent_image":["3",0]}}}},
+        "5":{{"class_type":"VAEDecode","inputs":{{"samples":["4",0],"vae":["1",2]}}}},
+        "6":{{"class_type":"SaveImage","inputs":{{"images":["5",0],"filename_prefix":"{prefix}"}}}}}}"#
+    )
+}
+
+/// POST, websocket, read the file, delete it.
+fn direct(stage: &Stage, http: &mut Http, watcher: &Watcher) {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let id = format!("00000000-0000-4000-8000-{number:012x}");
+    let (sender, ended) = channel();
+    watcher.waiting.lock().unwrap().insert(id.clone(), sender);
+    let body = format!(r#"{{"prompt":{},"client_id":"load","prompt_id":"{id}"}}"#, graph(&id, number));
+    assert_eq!(http.send("POST", "/prompt", &body).0, 200);
+    ended.recv_timeout(PATIENCE).expect("the prompt did not end");
+    let file = stage.dir.join(format!("output/{id}_00001_.png"));
+    assert!(!fs::read(&file).unwrap().is_empty());
+    fs::remove_file(file).unwrap();
+}
+
+fn through_us(http: &mut Http) {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let (status, length) = http.send("POST", "/prompt", &format!(r#"{{"prompt":{}}}"#, graph("load", number)));
+    assert!(status == 200 && length > 2000, "status {status}, {length} bytes");
+}
+
+struct Turn {
+    per_second: f64,
+    /// Milliseconds, sorted.
+    latencies: Vec<f64>,
+}
+
+impl Turn {
+    fn median(&self) -> f64 {
+        self.latencies[self.latencies.len() / 2]
+    }
+
+    fn p99(&self) -> f64 {
+        self.latencies[self.latencies.len() * 99 / 100]
+    }
+}
+
+fn turn(clients: usize, length: Duration, once: impl Fn(&mut Http) + Sync, port: u16) -> Turn {
+    let once = &once;
+    // A connection is opened before the clock starts to count for it, as a client with a pool has.
+    let began = Instant::now();
+    let mut latencies: Vec<f64> = thread::scope(|scope| {
+        let run = move || {
+            let mut http = Http::to(port);
+            let mut latencies = Vec::new();
+            while began.elapsed() < length {
+                let sent = Instant::now();
+                once(&mut http);
+                latencies.push(sent.elapsed().as_secs_f64() * 1000.0);
+            }
+            latencies
+        };
+        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let per_second = latencies.len() as f64 / began.elapsed().as_secs_f64();
+    latencies.sort_by(f64::total_cmp);
+    Turn { per_second, latencies }
+}
+
+fn ratios(stage: &Stage) {
+    let length = Duration::from_secs_f64(setting("SECONDS_EACH", 4.0));
+    let turns: usize = setting("TURNS", 3);
+    let watcher = Watcher::connect(stage.simulator.port);
+    println!("\n512x512 PNG, {turns} turns of {:.0} s each side; medians of the turns", length.as_secs_f64());
+    println!("clients | direct /s | through us /s | ratio | direct ms (p99) | through us ms (p99) | added ms | our CPU ms/prompt");
+    for clients in setting("CLIENTS", "1,8,32,128".to_owned()).split(',').map(|n| n.trim().parse::<usize>().unwrap()) {
+        let (mut theirs, mut ours, mut cpu, mut prompts) = (Vec::new(), Vec::new(), 0.0, 0);
+        for _ in 0..turns {
+            theirs.push(turn(clients, length, |http| direct(stage, http, &watcher), stage.simulator.port));
+            let before = stage.api.cpu();
+            ours.push(turn(clients, length, through_us, stage.api.port));
+            cpu += stage.api.cpu() - before;
+            prompts += ours.last().unwrap().latencies.len();
+        }
+        let middle = |turns: &[Turn], what: fn(&Turn) -> f64| {
+            let mut values: Vec<f64> = turns.iter().map(what).collect();
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        let (direct_rate, our_rate) = (middle(&theirs, |turn| turn.per_second), middle(&ours, |turn| turn.per_second));
+        let (direct_ms, our_ms) = (middle(&theirs, Turn::median), middle(&ours, Turn::median));
+        println!(
+            "{clients:7} | {direct_rate:9.1} | {our_rate:13.1} | {:5.2} | {direct_ms:7.2} ({:.1}) | {our_ms:7.2} ({:.1}) | {:8.2} | {:.2}",
+            our_rate / direct_rate,
+            middle(&theirs, Turn::p99),
+            middle(&ours, Turn::p99),
+            our_ms - direct_ms,
+            cpu * 1000.0 / prompts as f64,
+        );
+    }
+    println!("resident after the load: {:.1} MiB", stage.api.memory("VmRSS"));
+}
+
+fn idle(stage: &Stage) {
+    thread::sleep(Duration::from_secs(2));
+    let before = stage.api.cpu();
+    thread::sleep(Duration::from_secs(5));
+    let used = stage.api.cpu() - before;
+    println!("idle: {:.1} MiB resident, {:.0} ms of CPU in 5 s", stage.api.memory("VmRSS"), used * 1000.0);
+}
+
+/// How much resident memory an output of 300 MB adds when it is answered inline.
+fn large_output(stage: &Stage) {
+    let bytes: u64 = 300_000_000;
+    let mut http = Http::to(stage.api.port);
+    through_us(&mut http);
+    // Sets the peak back to what is resident now.
+    fs::write(format!("/proc/{}/clear_refs", stage.api.child.id()), "5").unwrap();
+    let before = stage.api.memory("VmRSS");
+    let began = Instant::now();
+    let body = format!(r#"{{"prompt":{{"1":{{"class_type":"SimBlob","inputs":{{"bytes":{bytes},"filename_prefix":"large"}}}}}}}}"#);
+    let (status, length) = http.send("POST", "/prompt", &body);
+    assert!(status == 200 && length > bytes / 3 * 4, "status {status}, {length} bytes");
+    let took = began.elapsed().as_secs_f64();
+    let after = stage.api.memory("VmHWM");
+    println!("300 MB output inline: {:.1} MiB more at the peak ({before:.1} -> {after:.1}), {took:.2} s", after - before);
+}
