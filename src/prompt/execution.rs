@@ -23,6 +23,8 @@ use crate::events::PromptRef;
 const CANCEL_PATIENCE: Duration = Duration::from_secs(15);
 /// How often the history entry of an ended prompt is asked for before the messages seen have to do.
 const HISTORY_TRIES: u32 = 8;
+/// How long a prompt that is given up at shutdown waits for ComfyUI to let go of it; ComfyUI is stopped next.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What came of a run.
 #[derive(Debug)]
@@ -153,7 +155,7 @@ async fn given_up(flight: &Flight) {
     if flight.stop_reason().code != Code::ShuttingDown {
         std::future::pending::<()>().await;
     }
-    sleep(CANCEL_PATIENCE).await;
+    sleep(SHUTDOWN_PATIENCE).await;
 }
 
 /// The history entry, which exists by the time `executing` null is sent; a few more tries cost nothing.
