@@ -21,6 +21,8 @@ use crate::events::PromptRef;
 
 /// How long a cancelled prompt waits for a ComfyUI that does not answer.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a prompt that must end with the server waits for its node to stop; less than the server waits for the prompt.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the history entry of an ended prompt is asked for before the messages seen have to do.
 const HISTORY_TRIES: u32 = 8;
 
@@ -153,7 +155,7 @@ async fn given_up(flight: &Flight) {
     if flight.stop_reason().code != Code::ShuttingDown {
         std::future::pending::<()>().await;
     }
-    sleep(CANCEL_PATIENCE).await;
+    sleep(SHUTDOWN_PATIENCE).await;
 }
 
 /// The history entry, which exists by the time `executing` null is sent; a few more tries cost nothing.
