@@ -65,11 +65,7 @@ pub(super) async fn keep(app: &App) -> Result<(), Fatal> {
         // A server that has never been ready does not go on without what it needs.
         let first = !app.health.now().was_ready;
         let death = match run(app, prepared.warmup.as_ref(), first).await? {
-            End::Stopped => {
-                // Whatever slipped in at the last moment.
-                app.comfy.watch.fail_all(&Failure::new(Code::ShuttingDown, "the server shut down before the prompt had ended: send it again"));
-                return Ok(());
-            }
+            End::Stopped => return Ok(()),
             End::Died(death) => death,
         };
         app.health.comfy(ComfyState::Down(death.reason.clone()));

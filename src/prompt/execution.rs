@@ -21,6 +21,8 @@ use crate::events::PromptRef;
 
 /// How long a cancelled prompt waits for a ComfyUI that does not answer.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a prompt that must end with the server waits for its node to stop; less than the server waits for the prompt.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the history entry of an ended prompt is asked for before the messages seen have to do.
 const HISTORY_TRIES: u32 = 8;
 /// How long a prompt that is given up at shutdown waits for ComfyUI to let go of it; ComfyUI is stopped next.
