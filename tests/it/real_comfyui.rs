@@ -19,7 +19,8 @@ async fn real() -> Option<Product> {
         println!("skipped: COMFYUI_TEST_HOME names no ComfyUI");
         return None;
     };
-    let stage = Stage::new();
+    // A real one insists on this folder.
+    let stage = Stage::new().file("custom_nodes/.keep", "");
     let command = format!(
         "'{}' '{}/main.py' --cpu --port {} --base-directory '{}' --database-url sqlite:///:memory:",
         python(&home),
