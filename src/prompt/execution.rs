@@ -130,6 +130,8 @@ pub async fn follow(comfy: &Comfy, flights: &Flights, flight: &Flight, mut queue
                 Happening::Preview(preview) => show_preview(flight, &preview),
                 Happening::Ended(Some(entry)) => break Some(entry),
                 Happening::Ended(None) => break history(comfy, &id).await,
+                // What was asked to end anyway ends for that reason.
+                Happening::Lost(_) if flight.cancel.is_cancelled() => return Err(flight.stop_reason()),
                 Happening::Lost(failure) => return Err(failure),
             },
             entry = &mut cancelling => match entry {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use super::request::Source;
 use super::stream::{Streams, Weight};
@@ -18,7 +19,7 @@ const FINISHED: usize = 100;
 const RECENT_IDS: usize = 10_000;
 
 /// Where a prompt is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the words of http-api.md")]
 pub enum Status {
@@ -33,7 +34,7 @@ pub enum Status {
 }
 
 /// How far the running prompt is.
-#[derive(Debug, Clone, Default, Serialize, PartialEq)]
+#[derive(Debug, Clone, Default, Serialize, PartialEq, ToSchema)]
 pub struct Progress {
     /// Of the node that works, as ComfyUI reports it.
     pub value: f64,
@@ -46,30 +47,37 @@ pub struct Progress {
 }
 
 /// One prompt as `/queue` and `/prompt/{id}` show it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Entry {
     /// The caller's id.
+    #[schema(value_type = String, example = "order-1234")]
     pub id: Arc<str>,
     /// Where it is in its life.
     pub status: Status,
     /// Its place in the queue, 1 = next; only while pending.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub position: Option<usize>,
-    /// The door it came through.
+    /// The door it came through: `http`, `amqp`, `workflow` or `warmup`.
+    #[schema(value_type = String, pattern = "^(http|amqp|workflow|warmup)$")]
     pub source: &'static str,
     /// Epoch milliseconds.
     pub created_at: u64,
     /// When ComfyUI began, epoch milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub started_at: Option<u64>,
     /// Epoch milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub finished_at: Option<u64>,
     /// How far it is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub progress: Option<Progress>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub error: Option<String>,
     /// The stable word for why it failed.
     #[serde(skip)]
@@ -333,4 +341,31 @@ impl Inner {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_follow_the_order_of_acceptance() {
+        let flights = Flights::default();
+        let begin = |id: &str| flights.begin(&id.into(), true, Source::Http).unwrap();
+        let [first, second, third] = ["b", "c", "a"].map(begin);
+        assert!(flights.begin(&"a".into(), true, Source::Http).is_err_and(|failure| failure.code == Code::Conflict));
+        [&first, &second, &third].into_iter().for_each(|flight| flights.accepted(flight));
+        let reader = third.streams.attach(false);
+        flights.started(&first);
+        flights.started(&first);
+        let (running, pending, _) = flights.lists();
+        let ids = |entries: &[Entry]| entries.iter().map(|entry| (entry.id.to_string(), entry.position)).collect::<Vec<_>>();
+        assert_eq!(ids(&running), [("b".to_owned(), None)]);
+        assert_eq!(ids(&pending), [("c".to_owned(), Some(1)), ("a".to_owned(), Some(2))]);
+        let told = reader.waiting();
+        assert_eq!(told.len(), 1, "told once that it has moved up: {told:?}");
+        assert!(told[0].contains(r#""position":2"#), "{told:?}");
+        flights.finish(&first, None);
+        assert_eq!(flights.entry("b").map(|entry| entry.status), Some(Status::Succeeded));
+        assert!(!begin("z").repeated && begin("b").repeated, "an id that comes again is known");
+    }
 }

@@ -44,10 +44,9 @@ pub(super) async fn run(
     // Nothing reads the inputs any more.
     drop((workspace, leases));
     stages.over("comfy_round_trip");
-    // It was to be cancelled and has finished anyway: it is reported as what it is (prompt.md, section 6).
-    let cancel = if flight.cancel.is_cancelled() { CancellationToken::new() } else { flight.cancel.clone() };
     let mut warnings = [warnings, run_warnings, collected.missing].concat();
     flight.enter(Status::Postprocessing);
+    let cancel = from_now_on(flight);
     let wishes = Wishes { conversion: request.conversion.as_ref(), archive: request.archive, id: &request.id, output_dir: &origin.output_dir };
     let finished = outputs::finish(&inner.media, collected.files, &wishes, &leftovers, &cancel).await;
     if cancel.is_cancelled() {
@@ -62,6 +61,13 @@ pub(super) async fn run(
     let stats = stages.report(&timeline, &origin.graph, &downloads);
     let result = Outcome { images, files: finished.files, texts: collected.texts, warnings, stats };
     Ok(Response::new(request, origin.graph.clone(), result, leftovers))
+}
+
+/// What stops the stages after the run. A prompt that was cancelled while it ran and finished all the same is reported as what it is: a
+/// success, which that cancellation stops no more. When the server ends there is no time for that.
+fn from_now_on(flight: &Flight) -> CancellationToken {
+    let finished_anyway = flight.cancel.is_cancelled() && flight.stop_reason().code == Code::ExecutionInterrupted;
+    if finished_anyway { CancellationToken::new() } else { flight.cancel.clone() }
 }
 
 /// Checks what the request's fields ask for, then brings everything in place.

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::config::{ComfyConfig, PromptConfig};
+use crate::config::{ComfyConfig, PromptConfig, public_url};
 use crate::storage::Storage;
 
 /// Shortest base64 that can be a file; shorter words are names.
@@ -15,8 +15,8 @@ pub enum MediaValue {
     Url,
     /// Decoded bytes and the extension for them.
     Bytes(Vec<u8>, String),
-    /// There already; ComfyUI takes it as it is.
-    Present,
+    /// There already, at this path; ComfyUI takes it as it is.
+    Present(PathBuf),
     /// None of these, in a sentence.
     Unusable(String),
 }
@@ -35,23 +35,6 @@ impl Places {
     pub fn new(comfy: &ComfyConfig, prompt: &PromptConfig) -> Self {
         Self { home: comfy.home.clone(), input: comfy.input_dir.clone(), output: comfy.output_dir.clone(), allowed: prompt.allowed_input_paths.clone() }
     }
-
-    /// The file that a value means which [`classify`] found to be present.
-    pub fn file(&self, text: &str) -> PathBuf {
-        let (name, base) = self.annotated(text);
-        let named_by_path = Path::new(name).is_absolute() || name.starts_with("./");
-        if named_by_path { self.home.join(name) } else { base.join(name) }
-    }
-
-    /// A name without ComfyUI's suffix, and the directory that the suffix means.
-    fn annotated<'a>(&self, text: &'a str) -> (&'a str, PathBuf) {
-        match text.rsplit_once(" [") {
-            Some((name, "input]")) => (name, self.input.clone()),
-            Some((name, "output]")) => (name, self.output.clone()),
-            Some((name, "temp]")) => (name, self.home.join("temp")),
-            _ => (text, self.input.clone()),
-        }
-    }
 }
 
 /// Finds out, in the order of the specification. Decodes megabytes and looks into directories: for a blocking thread.
@@ -62,10 +45,10 @@ pub fn classify(text: &str, places: &Places) -> MediaValue {
     if let Some(found) = from_text(text) {
         return found;
     }
-    if is_present(text, places) {
-        return MediaValue::Present;
+    if let Some(path) = present(text, places) {
+        return MediaValue::Present(path);
     }
-    let shown: String = text.chars().take(60).collect();
+    let shown: String = public_url(text).chars().take(60).collect();
     MediaValue::Unusable(format!(
         "\"{shown}\" is none of what a media input can be: a URL (http, https, s3), base64 or a data: URI, the name of a file in ComfyUI's input directory, or a path below COMFY_HOME, INPUT_DIR, OUTPUT_DIR or ALLOWED_INPUT_PATHS"
     ))
@@ -159,17 +142,23 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     Some(clean)
 }
 
-/// Whether ComfyUI finds a file by this name or path, and may be asked for it.
-fn is_present(text: &str, places: &Places) -> bool {
-    let (name, base) = places.annotated(text);
+/// Where ComfyUI finds a file by this name or path, if it may be asked for it.
+fn present(text: &str, places: &Places) -> Option<PathBuf> {
+    let (name, base) = match text.rsplit_once(" [") {
+        Some((name, "input]")) => (name, &places.input),
+        Some((name, "output]")) => (name, &places.output),
+        Some((name, "temp]")) => (name, &places.home.join("temp")),
+        _ => (text, &places.input),
+    };
     let path = Path::new(name);
     if path.is_absolute() || name.starts_with("./") {
         let roots = [&places.home, &places.input, &places.output].into_iter().chain(&places.allowed);
         let full = places.home.join(path);
-        return roots.into_iter().any(|root| is_inside(&full, root));
+        return roots.into_iter().any(|root| is_inside(&full, root)).then_some(full);
     }
     let named = !name.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_)));
-    named && base.join(path).exists() && is_inside(&base.join(path), &base)
+    let full = base.join(path);
+    (named && full.exists() && is_inside(&full, base)).then_some(full)
 }
 
 /// Whether a path lies below a root: by its text, and by where links lead if it exists.
