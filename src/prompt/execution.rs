@@ -25,8 +25,6 @@ const CANCEL_PATIENCE: Duration = Duration::from_secs(15);
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the history entry of an ended prompt is asked for before the messages seen have to do.
 const HISTORY_TRIES: u32 = 8;
-/// How long a prompt that is given up at shutdown waits for ComfyUI to let go of it; ComfyUI is stopped next.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What came of a run.
 #[derive(Debug)]
