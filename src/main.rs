@@ -63,7 +63,11 @@ async fn run(command: Option<Command>) -> ExitCode {
             Ok(config) => command::health::run(&config.server, ready, &mut out).await.map_or(ExitCode::FAILURE, ExitCode::from),
             Err(error) => refuse(&error.to_string()),
         },
-        Some(Command::Openapi) => writeln!(out, "{:#}", http::docs::document(&[])).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+        Some(Command::Openapi) => {
+            let keys = Config::from_env(&ProcessEnv).is_ok_and(|config| !config.server.api_keys.is_empty());
+            let document = http::docs::document(&http::docs::Surface { keys, ..Default::default() });
+            writeln!(out, "{document:#}").map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+        }
     }
 }
 

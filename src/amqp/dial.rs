@@ -82,6 +82,9 @@ pub(super) async fn dial(uri: &AMQPUri, ca_file: Option<&Path>, name: &str) -> R
     let stream = stream?;
     let socket = stream.get_ref().as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
     let socket = SocketGuard(socket.into());
+    // A result, its acknowledgement and the next task are small messages that wait for each other: with Nagle's algorithm each
+    // would wait for the other side's delayed acknowledgement too.
+    let _ = socket.0.set_nodelay(true);
     let mut stream = AsyncTcpStream::Plain(stream);
     if uri.scheme == AMQPScheme::AMQPS {
         let connector = tls(ca_file).await?;

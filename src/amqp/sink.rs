@@ -134,7 +134,10 @@ impl EventSink for StreamSink {
             Some(prompt) if !prompt.amqp && !self.publish_all => {}
             Some(prompt) if *event.name == *"progress" => self.progress(&prompt.id, event),
             Some(prompt) => {
-                self.release(&prompt.id);
+                // What comes along with every step is no reason to hurry.
+                if !matches!(&*event.name, "progress_state" | "binary_preview" | "status") {
+                    self.release(&prompt.id);
+                }
                 self.post(Some(Arc::clone(&prompt.id)), Arc::clone(event), epoch_ms());
             }
             // `status` belongs to ComfyUI as a whole: told to the task at hand. The rest belongs to prompts of others.
@@ -195,15 +198,20 @@ mod tests {
     async fn progress_is_limited_and_its_last_one_goes_out_before_what_follows() {
         let outbox = Arc::new(Outbox::default());
         let sink = StreamSink::new(Arc::clone(&outbox), false, false, Duration::from_secs(60));
-        for value in 1..=50 {
+        sink.emit(&event("progress", "a", true, 1));
+        for value in 2..=50 {
             sink.emit(&event("progress", "a", true, value));
+            if value == 2 {
+                // ComfyUI sends one with each step; it does not let progress out.
+                sink.emit(&event("progress_state", "a", true, 9));
+            }
         }
         sink.emit(&event("progress", "http", false, 1));
         sink.emit(&event("binary_preview", "a", true, 1));
         sink.emit(&event("execution_success", "a", true, 1));
         sink.emit(&event("executed", "a", true, 7));
         let got = drain(&outbox).await;
-        let expected = [("event.stream.progress", 1), ("event.stream.progress", 50), ("event.result.executed", 7)];
+        let expected = [("event.stream.progress", 1), ("event.stream.progress_state", 9), ("event.stream.progress", 50), ("event.result.executed", 7)];
         assert_eq!(got, expected.map(|(key, value)| (key.to_owned(), json!(value))));
     }
 

@@ -61,10 +61,15 @@ pub(super) async fn keep(app: &App) -> Result<(), Fatal> {
     };
     let attached = app.config.comfy.command.is_empty();
     let mut backoff = Backoff::default();
-    let mut first = true;
     loop {
+        // A server that has never been ready does not go on without what it needs.
+        let first = !app.health.now().was_ready;
         let death = match run(app, prepared.warmup.as_ref(), first).await? {
-            End::Stopped => return Ok(()),
+            End::Stopped => {
+                // Whatever slipped in at the last moment.
+                app.comfy.watch.fail_all(&Failure::new(Code::ShuttingDown, "the server shut down before the prompt had ended: send it again"));
+                return Ok(());
+            }
             End::Died(death) => death,
         };
         app.health.comfy(ComfyState::Down(death.reason.clone()));
@@ -87,7 +92,6 @@ pub(super) async fn keep(app: &App) -> Result<(), Fatal> {
         if !attached {
             metrics::comfyui_restarted();
         }
-        first = false;
     }
 }
 
@@ -109,7 +113,7 @@ async fn prepare(app: &App) -> Result<Prepared, Fatal> {
     Ok(Prepared { warmup })
 }
 
-/// One run of ComfyUI, from spawning to its end. What goes wrong in the first start is fatal; later it only ends the run.
+/// One run of ComfyUI, from spawning to its end. What goes wrong before the server was ready once is fatal; later it only ends the run.
 async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<End, Fatal> {
     app.health.comfy(ComfyState::Down("ComfyUI is starting".to_owned()));
     let spawned = tokio::select! {
@@ -135,6 +139,10 @@ async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<En
     if let Some(child) = child {
         let exit = child.stop(STOP_GRACE).await;
         info!(%exit, "ComfyUI has ended");
+    }
+    if matches!(end, Ok(End::Stopped)) {
+        // A node that does not look for interrupts holds its prompt to the last. Its client and its webhook are told now.
+        app.comfy.watch.fail_all(&Failure::new(Code::ShuttingDown, "the server shut down before the prompt had ended: send it again"));
     }
     end
 }

@@ -9,7 +9,8 @@ use tracing::{info, warn};
 
 use super::App;
 
-/// For goodbyes to the broker, and for answers on their way to slow clients, whatever the grace period.
+/// For goodbyes to the broker, last events and webhooks (a prompt given up at the end of the grace period has one to send), and
+/// answers on their way to slow clients, whatever the grace period.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A token that the first SIGTERM or SIGINT cancels. The second one ends the process at once.
@@ -70,10 +71,10 @@ pub(super) async fn wind_down(app: &App, closing: CancellationToken, server: Joi
     };
     let events = async {
         if let Some(system) = &app.system_webhook {
-            system.drain(left.min(FAREWELL)).await;
+            system.drain(FAREWELL).await;
         }
     };
-    let (answers, (), (), ()) = tokio::join!(answers, broker, events, app.webhooks.drain(left));
+    let (answers, (), (), ()) = tokio::join!(answers, broker, events, app.webhooks.drain(left.max(FAREWELL)));
     if answers.is_err() {
         warn!("some clients had not read their answers when the server shut down");
     }

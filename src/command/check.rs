@@ -3,8 +3,7 @@
 use std::io::{self, Write};
 
 use crate::config::variables::{VARIABLES, Variable};
-use crate::config::{Config, Env, ManifestConfig, Reader};
-use crate::manifest::shown::public_text;
+use crate::config::{Config, Env, ManifestConfig, Reader, public_text, public_url};
 use crate::manifest::{CustomNode, Manifest};
 
 /// Prints every variable with its effective value (secrets as `***`), the manifest, and every problem of both. Returns the
@@ -56,7 +55,12 @@ fn print_variable(env: &dyn Env, variable: &Variable, out: &mut dyn Write) -> io
 
 fn shown(variable: &Variable, value: &str) -> String {
     // Even a variable that is no secret may hold a URL with a password in it.
-    if variable.secret { "***".to_owned() } else { public_text(value) }
+    match variable.name {
+        _ if variable.secret => "***".to_owned(),
+        // Also when it is mistyped, and is no URL.
+        name if name.ends_with("_URL") || name.ends_with("_ENDPOINT") => public_url(value),
+        _ => public_text(value),
+    }
 }
 
 fn print_manifest(manifest: &Manifest, out: &mut dyn Write) -> io::Result<()> {

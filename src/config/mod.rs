@@ -3,11 +3,13 @@
 //! Nothing outside this module reads the environment. [`variables::VARIABLES`] names and documents every variable;
 //! README's table and `comfyui-api check` are made from it.
 
+mod public_text;
 mod reader;
 mod secret;
 mod sections;
 pub mod variables;
 
+pub use public_text::public_text;
 pub use reader::{ConfigError, Env, ProcessEnv, Reader};
 pub use secret::{Secret, public, public_url};
 pub use sections::{

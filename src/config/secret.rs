@@ -50,12 +50,12 @@ impl<'de> serde::Deserialize<'de> for Secret {
 /// A text that is not a URL is returned up to its first `?`, because it may be a mistyped URL with a token in it.
 pub fn public_url(text: &str) -> String {
     match Url::parse(text) {
-        Ok(url) => public(&url),
-        Err(_) => {
+        Ok(url) if !url.cannot_be_a_base() => public(&url),
+        parsed => {
             let head = text.split(['?', '#']).next().unwrap_or_default();
-            // A mistyped URL may still carry userinfo: `htps//user:pass@host`.
+            // A mistyped URL may still carry userinfo: `htps//user:pass@host`, `user:pass@host`.
             match head.rsplit_once('@') {
-                Some((_, tail)) if head.contains("//") => format!("***@{tail}"),
+                Some((_, tail)) if parsed.is_ok() || head.contains("//") => format!("***@{tail}"),
                 _ => head.to_owned(),
             }
         }
@@ -98,6 +98,7 @@ mod tests {
         assert_eq!(public_url("https://h.example/a?X-Amz-Signature=1&X-Amz-Credential=2"), "https://h.example/a");
         assert_eq!(public_url("s3://bucket/key"), "s3://bucket/key");
         assert_eq!(public_url("htps//me:pw@host/x?token=1"), "***@host/x");
+        assert_eq!((public_url("me:pw@host"), public_url("a@b.png")), ("***@host".to_owned(), "a@b.png".to_owned()));
     }
 
     #[test]

@@ -132,7 +132,7 @@ pub struct ComfyConfig {
 
 impl ComfyConfig {
     pub(super) fn read(r: &mut Reader) -> Self {
-        let home = r.path("COMFY_HOME").unwrap_or_else(|| PathBuf::from("/opt/ComfyUI"));
+        let home = absolute(r.path("COMFY_HOME").unwrap_or_else(|| PathBuf::from("/opt/ComfyUI")));
         let command = if r.set_but_empty("CMD") {
             Vec::new()
         } else {
@@ -149,9 +149,9 @@ impl ComfyConfig {
             command,
             address: r.text_or("DIRECT_ADDRESS", "127.0.0.1"),
             port: r.number("COMFYUI_PORT_HOST", 8188, 1, u16::MAX, "a TCP port"),
-            input_dir: r.path("INPUT_DIR").unwrap_or_else(|| home.join("input")),
-            output_dir: r.path("OUTPUT_DIR").unwrap_or_else(|| home.join("output")),
-            model_dir: r.path("MODEL_DIR").unwrap_or_else(|| home.join("models")),
+            input_dir: r.path("INPUT_DIR").map_or_else(|| home.join("input"), absolute),
+            output_dir: r.path("OUTPUT_DIR").map_or_else(|| home.join("output"), absolute),
+            model_dir: r.path("MODEL_DIR").map_or_else(|| home.join("models"), absolute),
             always_restart: r.bool_or("ALWAYS_RESTART_COMFYUI", false),
             startup_check_interval: r.seconds("STARTUP_CHECK_INTERVAL_S", 1.0, 0.001),
             startup_check_max_tries: r.number("STARTUP_CHECK_MAX_TRIES", 20, 1, 1_000_000, "tries"),
@@ -174,6 +174,11 @@ impl ComfyConfig {
     }
 }
 
+/// ComfyUI runs in a directory of its own, so what it is told must not depend on ours.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 /// How prompts are treated.
 #[derive(Debug, Clone)]
 pub struct PromptConfig {
@@ -194,7 +199,7 @@ impl PromptConfig {
         Self {
             prepend_filenames: r.bool_or("PREPEND_FILENAMES", true),
             cancel_on_disconnect: r.bool_or("CANCEL_ON_DISCONNECT", false),
-            allowed_input_paths: r.list("ALLOWED_INPUT_PATHS").into_iter().map(PathBuf::from).collect(),
+            allowed_input_paths: r.list("ALLOWED_INPUT_PATHS").into_iter().map(|path| absolute(PathBuf::from(path))).collect(),
             max_archive_files: r.number("MAX_ARCHIVE_FILES", 10_000, 1, u64::from(u32::MAX), "files"),
             max_archive_bytes: r.number("MAX_ARCHIVE_SIZE_MB", 4096, 1, 1 << 30, "MiB") * MIB,
         }

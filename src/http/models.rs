@@ -93,7 +93,7 @@ fn parse(door: &Door, mut body: Map<String, Value>, type_field: &str, prefix: &s
         Some(Value::Bool(wait)) => *wait,
         Some(_) => return Err(Failure::invalid(at("wait"), "\"wait\" must be true or false")),
     };
-    let auth = body.remove("auth").map(|auth| read::<Auth>(auth, "auth")).transpose()?;
+    let auth = body.remove("auth").map(|auth| read::<Auth>(auth, &at("auth"))).transpose()?;
     Ok(Download { url, folder, dir, filename, auth, wait })
 }
 
@@ -110,6 +110,12 @@ fn model_dir(door: &Door, folder: &str) -> Result<PathBuf, Failure> {
     if catalogue.folders.is_empty() {
         door.health.accepts(true)?;
     }
+    // The names of two folders before ComfyUI renamed them, which existing clients go on using.
+    let folder = match folder {
+        "clip" if !catalogue.folders.contains_key("clip") => "text_encoders",
+        "unet" if !catalogue.folders.contains_key("unet") => "diffusion_models",
+        folder => folder,
+    };
     let known: Vec<&str> = catalogue.folders.keys().map(String::as_str).filter(|name| *name != "custom_nodes").collect();
     match catalogue.model_dir(folder) {
         Some(dir) if folder != "custom_nodes" => Ok(dir.to_path_buf()),

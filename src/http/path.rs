@@ -1,22 +1,21 @@
-//! What stands in place of `{id}` or `{*path}` in a request's path.
+//! The variable part of a path.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 
-use super::Door;
-use crate::error::{Code, Failure};
+use crate::error::Failure;
 
-/// The decoded text. A path that cannot be decoded names nothing that exists here.
+/// The one variable part of a route's path, decoded.
 #[derive(Debug)]
 pub struct PathText(pub String);
 
-impl FromRequestParts<Door> for PathText {
+impl<S: Send + Sync> FromRequestParts<S> for PathText {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Failure> {
-        let Path(text) = Path::<String>::from_request_parts(parts, door)
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await
-            .map_err(|_| Failure::new(Code::NotFound, "the path is not valid UTF-8 when its percent signs are decoded: see /docs for what there is"))?;
+            .map_err(|_| Failure::invalid("path", "the path does not decode to UTF-8: percent-encode its characters as UTF-8"))?;
         Ok(Self(text))
     }
 }

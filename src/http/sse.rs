@@ -29,12 +29,12 @@ type Chunk = std::io::Result<Bytes>;
 /// Whatever ended the prompt before there was anything to stream.
 pub async fn follow(mut running: Running, guard: Option<CancelOnDrop>) -> Result<Response, Failure> {
     let Some(reader) = running.reader.take() else { return Err(prompt::unknown(&running.flight.id)) };
-    let failed = tokio::select! {
-        accepted = running.accepted() => accepted.err(),
-        () = reader.wait_for_more_than_state() => None,
+    let accepted = tokio::select! {
+        accepted = running.accepted() => accepted.map(drop),
+        () = reader.wait_for_more_than_state() => Ok(()),
     };
-    if let Some(failure) = failed {
-        // It has its answer; there is nothing left to cancel.
+    if let Err(failure) = accepted {
+        // The client has not gone away: it is about to get its answer.
         if let Some(guard) = guard {
             guard.disarm();
         }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::ManifestError;
 use super::git_url::GitSource;
-use super::shown::public_text;
+use crate::config::public_text;
 use crate::config::{ManifestConfig, Secret, public_url};
 use crate::storage::Storage;
 

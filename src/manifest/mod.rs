@@ -16,7 +16,7 @@ mod models;
 mod nodes;
 mod python;
 mod record;
-pub(crate) mod shown;
+mod shown;
 mod tool;
 
 pub use document::{CustomNode, Manifest, Model};

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::ManifestError;
-use super::shown::public_text;
 use crate::comfy::supervisor::{Exit, ProcessGroup, Tail, forward, spawn_in_group};
+use crate::config::public_text;
 
 /// Building a wheel from source may take long; a command that waits for a human must not wait for ever.
 const LONGEST_RUN: Duration = Duration::from_secs(2 * 60 * 60);

@@ -1,5 +1,6 @@
 //! Decides what becomes of each file of a node, and does it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -8,6 +9,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::archive::{self, ArchiveFormat};
 use super::ffmpeg::{self, Ffmpeg, arguments};
 use super::image::{self, Embedded};
 use super::options::{Conversion, Target, VideoOptions};
@@ -114,6 +116,15 @@ impl Media {
         }))
         .await;
         done.into_iter().flatten().collect()
+    }
+
+    /// Packs files under the given names, like [`archive::pack`], when a core is free for it.
+    ///
+    /// # Errors
+    /// When a file cannot be read or the archive not be written; nothing is left behind then.
+    pub async fn pack(&self, files: Vec<(PathBuf, String)>, destination: PathBuf, format: ArchiveFormat) -> io::Result<()> {
+        let _turn = self.cores.acquire().await.map_err(io::Error::other)?;
+        archive::pack(files, destination, format).await
     }
 
     async fn run(&self, work: Work, conversion: &Conversion, paths: Vec<PathBuf>, cancel: &CancellationToken) -> Result<PathBuf, String> {

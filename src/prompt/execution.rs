@@ -118,7 +118,8 @@ pub async fn follow(comfy: &Comfy, flights: &Flights, flight: &Flight, mut queue
         flight.cancel.cancelled().await;
         cancel(comfy, &id).await
     };
-    tokio::pin!(cancelling);
+    let given_up = given_up(flight);
+    tokio::pin!(cancelling, given_up);
     let entry = loop {
         tokio::select! {
             happening = queued.watcher.next() => match happening {
@@ -126,6 +127,8 @@ pub async fn follow(comfy: &Comfy, flights: &Flights, flight: &Flight, mut queue
                 Happening::Preview(preview) => show_preview(flight, &preview),
                 Happening::Ended(Some(entry)) => break Some(entry),
                 Happening::Ended(None) => break history(comfy, &id).await,
+                // What was asked to end anyway ends for that reason.
+                Happening::Lost(_) if flight.cancel.is_cancelled() => return Err(flight.stop_reason()),
                 Happening::Lost(failure) => return Err(failure),
             },
             entry = &mut cancelling => match entry {
@@ -133,6 +136,8 @@ pub async fn follow(comfy: &Comfy, flights: &Flights, flight: &Flight, mut queue
                 None => return Err(flight.stop_reason()),
                 entry => break entry,
             },
+            // ComfyUI is stopped next, whatever it is doing.
+            () = &mut given_up => return Err(flight.stop_reason()),
         }
     };
     if let Some(entry) = &entry {
@@ -140,6 +145,15 @@ pub async fn follow(comfy: &Comfy, flights: &Flights, flight: &Flight, mut queue
     }
     timeline.ended();
     Ok(seen.execution(flight, entry))
+}
+
+/// Resolves when the server shuts down and the prompt has had its chance to end.
+async fn given_up(flight: &Flight) {
+    flight.cancel.cancelled().await;
+    if flight.stop_reason().code != Code::ShuttingDown {
+        std::future::pending::<()>().await;
+    }
+    sleep(CANCEL_PATIENCE).await;
 }
 
 /// The history entry, which exists by the time `executing` null is sent; a few more tries cost nothing.

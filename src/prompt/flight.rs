@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use super::request::Source;
 use super::stream::{Streams, Weight};
@@ -19,7 +20,7 @@ const FINISHED: usize = 100;
 const RECENT_IDS: usize = 10_000;
 
 /// Where a prompt is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the words of http-api.md")]
 pub enum Status {
@@ -34,7 +35,7 @@ pub enum Status {
 }
 
 /// How far the running prompt is.
-#[derive(Debug, Clone, Default, Serialize, PartialEq)]
+#[derive(Debug, Clone, Default, Serialize, PartialEq, ToSchema)]
 pub struct Progress {
     /// Of the node that works, as ComfyUI reports it.
     pub value: f64,
@@ -47,30 +48,37 @@ pub struct Progress {
 }
 
 /// One prompt as `/queue` and `/prompt/{id}` show it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Entry {
     /// The caller's id.
+    #[schema(value_type = String, example = "order-1234")]
     pub id: Arc<str>,
     /// Where it is in its life.
     pub status: Status,
     /// Its place in the queue, 1 = next; only while pending.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub position: Option<usize>,
-    /// The door it came through.
+    /// The door it came through: `http`, `amqp`, `workflow` or `warmup`.
+    #[schema(value_type = String, pattern = "^(http|amqp|workflow|warmup)$")]
     pub source: &'static str,
     /// Epoch milliseconds.
     pub created_at: u64,
     /// When ComfyUI began, epoch milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub started_at: Option<u64>,
     /// Epoch milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub finished_at: Option<u64>,
     /// How far it is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub progress: Option<Progress>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub error: Option<String>,
     /// The stable word for why it failed.
     #[serde(skip)]
@@ -114,23 +122,24 @@ impl Flight {
         reason.unwrap_or_else(|| Failure::new(Code::ExecutionInterrupted, format!("prompt {} was cancelled", self.id)))
     }
 
-    /// Moves on to another state and tells the streams; `false` when it was in that state already.
-    pub fn enter(&self, status: Status) -> bool {
-        let mut state = lock(&self.state);
-        if state.entry.status == status {
-            return false;
+    /// Moves on to another state and tells the streams.
+    pub fn enter(&self, status: Status) {
+        if self.change(status) {
+            self.streams.message(Weight::Always, || state_event(&self.id, status, None));
         }
-        state.entry.status = status;
+    }
+
+    /// Whether the state is another one than before.
+    fn change(&self, status: Status) -> bool {
+        let mut state = lock(&self.state);
         if status == Status::Running {
             state.entry.started_at.get_or_insert_with(epoch_ms);
         }
-        drop(state);
-        self.streams.message(Weight::Always, || state_event(&self.id, status, None));
-        true
+        std::mem::replace(&mut state.entry.status, status) != status
     }
 
-    /// When ComfyUI queued it, as a rising number, while it is pending there.
-    fn place(&self) -> Option<u64> {
+    /// Its number in ComfyUI's queue, while it waits there.
+    fn waits_as(&self) -> Option<u64> {
         let state = lock(&self.state);
         state.accepted.filter(|_| state.entry.status == Status::Pending)
     }
@@ -138,6 +147,11 @@ impl Flight {
     /// Where it is.
     pub fn status(&self) -> Status {
         lock(&self.state).entry.status
+    }
+
+    fn entry(&self, waiting: &[u64]) -> Entry {
+        let position = position(self, waiting);
+        Entry { position, ..lock(&self.state).entry.clone() }
     }
 
     /// Notes how far it is.
@@ -210,28 +224,35 @@ impl Flights {
         inner.accepted += 1;
         lock(&flight.state).accepted = Some(inner.accepted);
         drop(inner);
-        flight.enter(Status::Pending);
+        if flight.change(Status::Pending) {
+            flight.streams.message(Weight::Always, || state_event(&flight.id, Status::Pending, position(flight, &self.waiting())));
+        }
     }
 
     /// ComfyUI has begun with it: those behind it have moved up.
     pub fn started(&self, flight: &Flight) {
-        if !flight.enter(Status::Running) {
+        if flight.change(Status::Running) {
+            flight.streams.message(Weight::Always, || state_event(&flight.id, Status::Running, None));
+            self.tell_positions();
+        }
+    }
+
+    fn tell_positions(&self) {
+        let all = self.all();
+        if !all.iter().any(|flight| flight.waits_as().is_some() && flight.streams.has_readers()) {
             return;
         }
-        let flights = self.all();
-        if !flights.iter().any(|other| other.streams.has_readers()) {
-            return;
-        }
-        let queue = Queue::of(&flights);
-        for other in flights.iter().filter(|other| other.streams.has_readers()) {
-            if let Some(position) = queue.position(other) {
-                other.streams.message(Weight::Newest(10), || state_event(&other.id, Status::Pending, Some(position)));
+        let waiting = self.waiting();
+        for flight in all {
+            if let Some(position) = position(&flight, &waiting) {
+                flight.streams.message(Weight::Newest(10), || state_event(&flight.id, Status::Pending, Some(position)));
             }
         }
     }
 
     /// It has ended, well (`None`) or not; it is remembered for a while.
     pub fn finish(&self, flight: &Flight, failure: Option<&Failure>) {
+        let waited = flight.waits_as().is_some();
         let mut state = lock(&flight.state);
         state.entry.status = match failure {
             None => Status::Succeeded,
@@ -247,7 +268,12 @@ impl Flights {
         inner.active.remove(&flight.id);
         inner.finished.push_front(entry);
         inner.finished.truncate(FINISHED);
-        if inner.active.is_empty() {
+        let empty = inner.active.is_empty();
+        drop(inner);
+        if waited {
+            self.tell_positions();
+        }
+        if empty {
             self.emptied.notify_one();
         }
     }
@@ -275,7 +301,7 @@ impl Flights {
     /// One prompt, in flight or remembered.
     pub fn entry(&self, id: &str) -> Option<Entry> {
         if let Some(flight) = self.get(id) {
-            return Some(Queue::of(&self.all()).entry(&flight));
+            return Some(flight.entry(&self.waiting()));
         }
         lock(&self.inner).finished.iter().find(|entry| &*entry.id == id).cloned()
     }
@@ -283,40 +309,27 @@ impl Flights {
     /// `(running, pending, finished)`: those that ComfyUI works on or that are on their way out, those before that in queue
     /// order, and the remembered ones, newest first.
     pub fn lists(&self) -> (Vec<Entry>, Vec<Entry>, Vec<Entry>) {
-        let flights = self.all();
-        let queue = Queue::of(&flights);
+        let waiting = self.waiting();
         let (mut pending, mut running): (Vec<_>, Vec<_>) =
-            flights.iter().map(|flight| queue.entry(flight)).partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
+            self.all().iter().map(|flight| flight.entry(&waiting)).partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
         pending.sort_by_key(|entry| (entry.position.unwrap_or(usize::MAX), entry.created_at));
         running.sort_by_key(|entry| entry.started_at);
         let finished = lock(&self.inner).finished.iter().cloned().collect();
         (running, pending, finished)
     }
+
+    /// The numbers of those that wait in ComfyUI's queue, next first.
+    fn waiting(&self) -> Vec<u64> {
+        let mut waiting: Vec<u64> = self.all().iter().filter_map(|flight| flight.waits_as()).collect();
+        waiting.sort_unstable();
+        waiting
+    }
 }
 
-/// The order of what is pending in ComfyUI, at one moment.
-struct Queue {
-    places: Vec<u64>,
-}
-
-impl Queue {
-    fn of(flights: &[Arc<Flight>]) -> Self {
-        let mut places: Vec<u64> = flights.iter().filter_map(|flight| flight.place()).collect();
-        places.sort_unstable();
-        Self { places }
-    }
-
-    /// 1 = next; `None` when it is not pending.
-    fn position(&self, flight: &Flight) -> Option<usize> {
-        let place = flight.place()?;
-        Some(self.places.partition_point(|other| *other < place) + 1)
-    }
-
-    fn entry(&self, flight: &Flight) -> Entry {
-        let mut entry = lock(&flight.state).entry.clone();
-        entry.position = self.position(flight);
-        entry
-    }
+/// The place of a prompt among those that wait, 1 = next.
+fn position(flight: &Flight, waiting: &[u64]) -> Option<usize> {
+    let mine = flight.waits_as()?;
+    Some(waiting.partition_point(|other| *other < mine) + 1)
 }
 
 impl Inner {
@@ -339,4 +352,31 @@ impl Inner {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_follow_the_order_of_acceptance() {
+        let flights = Flights::default();
+        let begin = |id: &str| flights.begin(&id.into(), true, Source::Http).unwrap();
+        let [first, second, third] = ["b", "c", "a"].map(begin);
+        assert!(flights.begin(&"a".into(), true, Source::Http).is_err_and(|failure| failure.code == Code::Conflict));
+        [&first, &second, &third].into_iter().for_each(|flight| flights.accepted(flight));
+        let reader = third.streams.attach(false);
+        flights.started(&first);
+        flights.started(&first);
+        let (running, pending, _) = flights.lists();
+        let ids = |entries: &[Entry]| entries.iter().map(|entry| (entry.id.to_string(), entry.position)).collect::<Vec<_>>();
+        assert_eq!(ids(&running), [("b".to_owned(), None)]);
+        assert_eq!(ids(&pending), [("c".to_owned(), Some(1)), ("a".to_owned(), Some(2))]);
+        let told = reader.waiting();
+        assert_eq!(told.len(), 1, "told once that it has moved up: {told:?}");
+        assert!(told[0].contains(r#""position":2"#), "{told:?}");
+        flights.finish(&first, None);
+        assert_eq!(flights.entry("b").map(|entry| entry.status), Some(Status::Succeeded));
+        assert!(!begin("z").repeated && begin("b").repeated, "an id that comes again is known");
+    }
 }

@@ -148,7 +148,21 @@ const ECHOED: &[&str] =
     &["input", "webhook", "webhook_v2", "convert_output", "compress_outputs", "signed_url", "s3", "azure_blob_upload", "hf_upload", "http_upload"];
 
 fn echo(mut body: Map<String, Value>) -> Map<String, Value> {
+    for pointer in ["webhook", "webhook_v2"] {
+        body.get_mut(pointer).into_iter().for_each(hide_secrets);
+    }
+    body.get_mut("http_upload").and_then(|upload| upload.get_mut("url_prefix")).into_iter().for_each(hide_secrets);
     ECHOED.iter().filter_map(|name| body.remove(*name).map(|value| ((*name).to_owned(), value))).collect()
+}
+
+/// A URL's userinfo and signatures are credentials, and answers are read by others too: attached streams, webhooks, the queue.
+fn hide_secrets(url: &mut Value) {
+    if let Some(parsed) = url.as_str().and_then(|text| url::Url::parse(text).ok()) {
+        let public = crate::config::public(&parsed);
+        if public != parsed.as_str() {
+            *url = public.into();
+        }
+    }
 }
 
 fn check_id(id: String) -> Result<String, Failure> {
@@ -291,7 +305,11 @@ pub fn read<T: DeserializeOwned>(value: Value, field: &str) -> Result<T, Failure
             location = format!("{location}.{name}");
         }
         // serde quotes what it found; for credentials that may be a secret, so only the type of the problem is told there.
-        let reason = if field == "credentials" || field == "auth" { redact(&error.into_inner().to_string()) } else { error.into_inner().to_string() };
+        let reason = if matches!(field.rsplit('.').next(), Some("credentials" | "auth")) {
+            redact(&error.into_inner().to_string())
+        } else {
+            error.into_inner().to_string()
+        };
         Failure::invalid(location.clone(), format!("\"{location}\" cannot be used: {reason}"))
     })
 }
@@ -402,5 +420,8 @@ mod tests {
         assert_eq!(request.echo.keys().collect::<Vec<_>>(), ["webhook", "webhook_v2"]);
         assert_eq!((request.webhook.as_ref().unwrap().kind, request.webhook.as_ref().unwrap().url.as_str()), (Kind::V2, "http://b/"));
         assert!(request.is_async() && &*request.id == "a.b-c_D");
+        let request = with(json!({"webhook_v2": "http://u:marked@b/x?token=marked&id=7", "http_upload": {"url_prefix": "http://u:marked@c/p"}})).unwrap();
+        assert_eq!(Value::Object(request.echo), json!({"webhook_v2": "http://b/x?id=7", "http_upload": {"url_prefix": "http://c/p"}}));
+        assert!(request.webhook.unwrap().url.as_str().contains("marked"));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::deliver::{self, Outcome, Response};
@@ -45,20 +46,28 @@ pub(super) async fn run(
     stages.over("comfy_round_trip");
     let mut warnings = [warnings, run_warnings, collected.missing].concat();
     flight.enter(Status::Postprocessing);
+    let cancel = from_now_on(flight);
     let wishes = Wishes { conversion: request.conversion.as_ref(), archive: request.archive, id: &request.id, output_dir: &origin.output_dir };
-    let finished = outputs::finish(&inner.media, collected.files, &wishes, &leftovers, &flight.cancel).await;
-    if flight.cancel.is_cancelled() {
+    let finished = outputs::finish(&inner.media, collected.files, &wishes, &leftovers, &cancel).await;
+    if cancel.is_cancelled() {
         return Err(flight.stop_reason());
     }
     let finished = finished?;
     warnings.extend(finished.warnings);
     stages.over("postprocess");
-    let images = deliver::images(inner, flight, request, &finished.files).await?;
+    let images = deliver::images(inner, flight, request, &finished.files, &cancel).await?;
     stages.over("upload");
     swept.disarm();
     let stats = stages.report(&timeline, &origin.graph, &downloads);
     let result = Outcome { images, files: finished.files, texts: collected.texts, warnings, stats };
     Ok(Response::new(request, origin.graph.clone(), result, leftovers))
+}
+
+/// What stops the stages after the run. A prompt that was cancelled while it ran and finished all the same is reported as what it is: a
+/// success, which that cancellation stops no more. When the server ends there is no time for that.
+fn from_now_on(flight: &Flight) -> CancellationToken {
+    let finished_anyway = flight.cancel.is_cancelled() && flight.stop_reason().code == Code::ExecutionInterrupted;
+    if finished_anyway { CancellationToken::new() } else { flight.cancel.clone() }
 }
 
 /// Checks what the request's fields ask for, then brings everything in place.
@@ -129,11 +138,12 @@ async fn execute(
         if let Some(failure) = failure {
             return Err(failure);
         }
-        if !collected.missing.is_empty() && timeline.any_cached() && !unique {
+        let nothing = collected.files.is_empty() && collected.texts.is_empty();
+        if (nothing || !collected.missing.is_empty()) && timeline.any_cached() && !unique {
             unique = true;
             continue;
         }
-        if collected.files.is_empty() && collected.texts.is_empty() {
+        if nothing {
             let why = if collected.missing.is_empty() { "no node has saved a file".to_owned() } else { collected.missing.join("; ") };
             return Err(Failure::new(Code::ExecutionError, format!("ComfyUI finished the prompt, but there is no output to deliver: {why}")));
         }

@@ -137,6 +137,13 @@ impl Queue {
 }
 
 impl Reader {
+    /// The texts that wait, without taking them.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> Vec<String> {
+        let text = |event: &StreamEvent| if let Data::Text(text) = &event.data { String::from_utf8_lossy(text).into_owned() } else { String::new() };
+        lock(&self.queue.events).iter().map(text).collect()
+    }
+
     /// The next event; waits for it. `None` after the final one has been taken. Cancel-safe.
     pub async fn next(&self) -> StreamEvent {
         loop {

@@ -1,16 +1,18 @@
 //! The five kinds of credentials, and the patterns that say for which URLs they are.
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::config::Secret;
 
 /// Credentials for one download.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Auth {
     /// `Authorization: Bearer`
     Bearer {
         /// The token.
+        #[schema(value_type = String, format = Password)]
         token: Secret,
     },
     /// `Authorization: Basic`
@@ -18,6 +20,7 @@ pub enum Auth {
         /// User name.
         username: String,
         /// Password.
+        #[schema(value_type = String, format = Password)]
         password: Secret,
     },
     /// Any header.
@@ -25,6 +28,7 @@ pub enum Auth {
         /// Its name.
         header_name: String,
         /// Its value.
+        #[schema(value_type = String, format = Password)]
         header_value: Secret,
     },
     /// A query parameter.
@@ -32,16 +36,20 @@ pub enum Auth {
         /// Its name; `sas` means that the value is a whole SAS string.
         query_param: String,
         /// Its value.
+        #[schema(value_type = String, format = Password)]
         query_value: Secret,
     },
     /// Keys for S3.
     S3 {
         /// Key.
+        #[schema(value_type = String, format = Password)]
         access_key_id: Secret,
         /// Secret.
+        #[schema(value_type = String, format = Password)]
         secret_access_key: Secret,
         /// Session token.
         #[serde(default)]
+        #[schema(value_type = Option<String>, format = Password)]
         session_token: Option<Secret>,
         /// Region.
         #[serde(default)]
@@ -53,9 +61,10 @@ pub enum Auth {
 }
 
 /// Credentials with the URLs that they are for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct Credential {
     /// `*` any characters but `/`, `**` any characters, `?` exactly one; the whole URL must match.
+    #[schema(example = "https://files.example.com/**")]
     pub url_pattern: String,
     /// What to present.
     pub auth: Auth,

@@ -17,8 +17,9 @@ use crate::config::{LogConfig, LogFormat};
 /// Installs the logger for the whole process. A second call changes nothing.
 pub fn install(config: &LogConfig) {
     let level = if config.level == "fatal" { "error" } else { &config.level };
-    // Our own crate at the chosen level; libraries only speak up when something is wrong, unless everything is asked for.
-    let libraries = if level == "trace" { "debug" } else { "warn" };
+    // Our own crate at the chosen level. Libraries only speak up when something is wrong, whatever is chosen: below that they
+    // print whole requests, with signatures and tokens in them.
+    let libraries = if level == "error" { "error" } else { "warn" };
     let filter = EnvFilter::new(format!("{libraries},lapin=off,comfyui_api={level}"));
     let pretty = match config.format {
         LogFormat::Json => false,

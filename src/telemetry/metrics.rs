@@ -20,9 +20,89 @@ pub fn install() {
         let handle = recorder.handle();
         // Fails only when another recorder is there already, which can only be ours.
         let _ = metrics::set_global_recorder(recorder);
+        register();
         handle
     });
 }
+
+/// Every family with its labels, at zero: a dashboard or an alert must not wait for something to happen first.
+fn register() {
+    describe();
+    for status in ["succeeded", "failed", "interrupted"] {
+        for source in ["http", "amqp", "workflow", "warmup"] {
+            metrics::counter!("comfyui_api_prompts_total", "status" => status, "source" => source).increment(0);
+        }
+    }
+    for stage in ["preprocess", "comfy_round_trip", "postprocess", "upload"] {
+        let _ = metrics::histogram!("comfyui_api_stage_duration_seconds", "stage" => stage);
+    }
+    queue(0, 0);
+    for outcome in ["success", "failure"] {
+        for backend in ["http", "s3", "azure", "huggingface", "git"] {
+            metrics::counter!("comfyui_api_downloads_total", "backend" => backend, "outcome" => outcome).increment(0);
+            metrics::counter!("comfyui_api_download_bytes_total", "backend" => backend).increment(0);
+        }
+        for backend in ["http", "s3", "azure", "huggingface"] {
+            metrics::counter!("comfyui_api_uploads_total", "backend" => backend, "outcome" => outcome).increment(0);
+            metrics::counter!("comfyui_api_upload_bytes_total", "backend" => backend).increment(0);
+        }
+        for kind in WEBHOOK_KINDS {
+            metrics::counter!("comfyui_api_webhook_attempts_total", "kind" => *kind, "outcome" => outcome).increment(0);
+        }
+        metrics::counter!("comfyui_api_amqp_published_total", "outcome" => outcome).increment(0);
+    }
+    for kind in WEBHOOK_KINDS {
+        for fate in ["delivered", "failed", "gone", "spooled"] {
+            metrics::counter!("comfyui_api_webhooks_total", "kind" => *kind, "outcome" => fate).increment(0);
+        }
+    }
+    cache_size(0);
+    for outcome in ["hit", "miss"] {
+        metrics::counter!("comfyui_api_cache_lookups_total", "outcome" => outcome).increment(0);
+    }
+    metrics::counter!("comfyui_api_cache_evictions_total").increment(0);
+    metrics::counter!("comfyui_api_cache_evicted_bytes_total").increment(0);
+    for target in ["webhook", "amqp"] {
+        metrics::counter!("comfyui_api_events_dropped_total", "target" => target, "event" => "progress").increment(0);
+    }
+    amqp_connected(false);
+    for outcome in ["ack", "requeue", "reject"] {
+        metrics::counter!("comfyui_api_amqp_tasks_total", "outcome" => outcome).increment(0);
+    }
+    metrics::counter!("comfyui_api_websocket_reconnects_total").increment(0);
+    metrics::counter!("comfyui_api_comfyui_restarts_total").increment(0);
+    comfyui_up(false);
+    process();
+}
+
+/// The help texts.
+fn describe() {
+    metrics::describe_counter!("comfyui_api_prompts_total", "Prompts that ended, by status and by the door they came through");
+    metrics::describe_histogram!("comfyui_api_stage_duration_seconds", "How long each stage of a prompt took");
+    metrics::describe_gauge!("comfyui_api_prompts_in_flight", "Prompts in flight in this process");
+    metrics::describe_gauge!("comfyui_api_comfyui_queue_depth", "Length of ComfyUI's own queue, the running prompt included");
+    metrics::describe_counter!("comfyui_api_downloads_total", "Downloads that ended, by backend and outcome");
+    metrics::describe_counter!("comfyui_api_download_bytes_total", "Bytes downloaded, by backend");
+    metrics::describe_counter!("comfyui_api_uploads_total", "Uploads that ended, by backend and outcome");
+    metrics::describe_counter!("comfyui_api_upload_bytes_total", "Bytes uploaded, by backend");
+    metrics::describe_gauge!("comfyui_api_cache_size_bytes", "Size of the download cache");
+    metrics::describe_counter!("comfyui_api_cache_lookups_total", "Looks into the download cache");
+    metrics::describe_counter!("comfyui_api_cache_evictions_total", "Files that left the cache to make room");
+    metrics::describe_counter!("comfyui_api_cache_evicted_bytes_total", "Bytes that left the cache to make room");
+    metrics::describe_counter!("comfyui_api_webhook_attempts_total", "Attempts to deliver webhooks");
+    metrics::describe_counter!("comfyui_api_webhooks_total", "Fates of webhooks");
+    metrics::describe_counter!("comfyui_api_events_dropped_total", "System events dropped because their receiver is slow");
+    metrics::describe_gauge!("comfyui_api_amqp_connected", "1 while the broker connection stands");
+    metrics::describe_counter!("comfyui_api_amqp_tasks_total", "Tasks from the queue, by how they were answered");
+    metrics::describe_counter!("comfyui_api_amqp_published_total", "Messages published to the broker");
+    metrics::describe_counter!("comfyui_api_websocket_reconnects_total", "Times the websocket to ComfyUI was made anew");
+    metrics::describe_counter!("comfyui_api_comfyui_restarts_total", "Times ComfyUI was started again");
+    metrics::describe_gauge!("comfyui_api_comfyui_up", "1 while ComfyUI answers");
+    metrics::describe_gauge!("comfyui_api_process_resident_memory_bytes", "Resident memory of this process");
+    metrics::describe_gauge!("comfyui_api_process_open_fds", "Open file descriptors of this process");
+}
+
+const WEBHOOK_KINDS: &[&str] = &["v2", "legacy", "system"];
 
 /// The Prometheus text of everything recorded, or nothing before [`install`].
 pub fn render() -> String {

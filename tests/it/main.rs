@@ -4,12 +4,15 @@
 
 mod amqp;
 mod amqp_product;
+mod delivered;
 mod documentation;
 mod faults;
 mod http;
+mod http_models;
 mod manifest;
 mod media;
 mod process;
+mod prometheus;
 mod prompt;
 mod readme;
 mod real_comfyui;

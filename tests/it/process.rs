@@ -344,6 +344,37 @@ async fn the_ai_dock_environment_is_what_its_files_make_of_ours() {
     assert_eq!(get("_"), None);
 }
 
+/// The server with a `CMD` that is a shell script.
+fn server(mut command: Command, folder: &Path, script_text: &str) -> Command {
+    let cmd = script(folder, "cmd.sh", &format!("#!/bin/sh\n{script_text}\n"), 0o755);
+    command.env("CMD", cmd).env("HOME", folder).env("WORKFLOW_DIR", folder).env("COMFY_HOME", folder).env("MARK", folder.join("mark"));
+    command.env("HOST", "127.0.0.1").env("PORT", "0").env("COMFYUI_PORT_HOST", free_port().to_string());
+    command
+}
+
+#[test]
+fn a_comfyui_that_does_not_answer_yet_is_interrupted_before_it_is_killed() {
+    const SLOW: &str = "trap 'echo interrupted > $MARK.int; exit 0' INT; touch $MARK; while :; do sleep 0.05; done";
+    let folder = tempfile::tempdir().unwrap();
+    let interrupted = folder.path().join("mark.int");
+
+    let mut started = server(Command::new(env!("CARGO_BIN_EXE_comfyui-api")), folder.path(), SLOW).spawn().unwrap();
+    let deadline = Instant::now() + SOON;
+    while !folder.path().join("mark").exists() {
+        assert!(Instant::now() < deadline && started.try_wait().unwrap().is_none(), "ComfyUI was not started");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(started.id()).unwrap()), nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(started.wait().unwrap().code(), Some(0));
+    assert!(interrupted.exists(), "stopped by a signal to the server");
+
+    fs::remove_file(&interrupted).unwrap();
+    let mut impatient = server(Command::new(env!("CARGO_BIN_EXE_comfyui-api")), folder.path(), SLOW);
+    let output = impatient.env("STARTUP_CHECK_INTERVAL_S", "0.5").env("STARTUP_CHECK_MAX_TRIES", "2").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(interrupted.exists(), "given up because it was too slow");
+}
+
 /// The server as PID 1 of a new PID namespace, as in a container, with a `CMD` that is a shell script.
 fn server_as_pid_1(folder: &Path, script_text: &str) -> Command {
     let mut command = Command::new("unshare");
@@ -352,10 +383,7 @@ fn server_as_pid_1(folder: &Path, script_text: &str) -> Command {
         command.args(["--user", "--map-root-user"]);
     }
     command.args(["--pid", "--fork", "--mount-proc", "--kill-child", env!("CARGO_BIN_EXE_comfyui-api")]);
-    let cmd = script(folder, "cmd.sh", &format!("#!/bin/sh\n{script_text}\n"), 0o755);
-    command.env("CMD", cmd).env("HOME", folder).env("WORKFLOW_DIR", folder).env("COMFY_HOME", folder).env("MARK", folder.join("mark"));
-    command.env("HOST", "127.0.0.1").env("PORT", "0").env("COMFYUI_PORT_HOST", free_port().to_string());
-    command
+    server(command, folder, script_text)
 }
 
 #[test]

@@ -50,10 +50,12 @@ struct Inner {
     prompts: Mutex<HashMap<String, Watched>>,
     /// Wakes the reconciliation: something is in flight.
     wake: Notify,
-    /// Has the reconciliation look at once: the socket was replaced.
-    reconnected: Notify,
+    /// Asks for a look at queue and history now: the socket was replaced, and may have missed something.
+    look: Notify,
     /// Tells the socket to be replaced: it is open but deaf.
     deaf: Notify,
+    /// Since when the socket stands.
+    connected_since: Mutex<Option<Instant>>,
     client_id: Mutex<String>,
     queue_remaining: watch::Sender<u64>,
     last_message: Mutex<Instant>,
@@ -68,6 +70,10 @@ struct Watched {
     client_id: String,
     /// When ComfyUI accepted it; it must be in queue or history from then on.
     submitted: Option<Instant>,
+    /// When it was last known not to have ended: accepted, or seen in the queue.
+    alive: Option<Instant>,
+    /// ComfyUI has said that it works on it.
+    started: bool,
     /// The end was told already; only the watcher's departure is awaited.
     ended: bool,
 }
@@ -92,8 +98,9 @@ impl Watch {
             events,
             prompts: Mutex::default(),
             wake: Notify::new(),
-            reconnected: Notify::new(),
+            look: Notify::new(),
             deaf: Notify::new(),
+            connected_since: Mutex::default(),
             client_id: Mutex::new(new_id()),
             queue_remaining: watch::Sender::new(0),
             last_message: Mutex::new(Instant::now()),
@@ -127,13 +134,15 @@ impl Watch {
         self.inner.queue_remaining.subscribe()
     }
 
-    /// For how long ComfyUI has had work and said nothing of it. `None` when it has no work, or when the socket was replaced since it
-    /// got it, so that its messages go nowhere.
+    /// For how long ComfyUI has had work and said nothing of it. `None` when it has no work, when it has begun with it (one node may
+    /// take an hour without a word), or when the socket was replaced since it got it, so that its messages go nowhere.
     pub fn silent_for(&self) -> Option<Duration> {
         let current = self.client_id();
         let prompts = lock(&self.inner.prompts);
         let working: Vec<&Watched> = prompts.values().filter(|watched| !watched.ended && watched.submitted.is_some()).collect();
-        if working.iter().any(|watched| watched.client_id != current) {
+        let connected = (*lock(&self.inner.connected_since))?;
+        let unheard = |watched: &Watched| watched.client_id != current || watched.submitted.is_some_and(|submitted| submitted < connected);
+        if working.iter().any(|watched| watched.started || unheard(watched)) {
             return None;
         }
         let oldest = working.iter().filter_map(|watched| watched.submitted).min()?;
@@ -146,7 +155,8 @@ impl Watch {
         let id = new_id();
         let (sender, happenings) = mpsc::unbounded_channel();
         let client_id = self.client_id();
-        let watched = Watched { prompt, happenings: sender, wants_status, client_id: client_id.clone(), submitted: None, ended: false };
+        let watched =
+            Watched { prompt, happenings: sender, wants_status, client_id: client_id.clone(), submitted: None, alive: None, started: false, ended: false };
         lock(&self.inner.prompts).insert(id.clone(), watched);
         Watcher { id, client_id, watch: self.clone(), happenings }
     }
@@ -164,6 +174,7 @@ impl Watcher {
     pub fn submitted(&self) {
         if let Some(watched) = lock(&self.watch.inner.prompts).get_mut(&self.id) {
             watched.submitted = Some(Instant::now());
+            watched.alive = watched.submitted;
         }
         self.watch.inner.wake.notify_one();
     }
@@ -226,6 +237,7 @@ impl Inner {
         }
         let Some(watched) = message.prompt_id.as_ref().and_then(|id| prompts.get_mut(id)) else { return };
         // `executing` with node null: over, whatever the outcome (comfyui.md 3.2). `execution_success` alone is too early.
+        watched.started |= matches!(message.kind.as_str(), "execution_start" | "executing");
         let over = message.kind == "executing" && message.value().pointer("/data/node").is_none_or(Value::is_null);
         let _ = watched.happenings.send(Happening::Message(message));
         if over {

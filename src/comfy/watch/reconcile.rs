@@ -1,7 +1,7 @@
 //! The slow look at ComfyUI's queue and history: one pair of calls for all prompts in flight, none when nothing is.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use tracing::warn;
@@ -28,7 +28,7 @@ pub(super) async fn keep(inner: &Inner) {
         tokio::select! {
             () = sleep(interval) => {}
             // What happened while there was no socket is found here and nowhere else.
-            () = inner.reconnected.notified() => interval = FIRST,
+            () = inner.look.notified() => interval = FIRST,
         }
         pass(inner).await;
         let quiet = lock(&inner.last_message).elapsed() > interval;
@@ -47,10 +47,16 @@ async fn pass(inner: &Inner) {
     if watched.is_empty() {
         return;
     }
+    let asked = Instant::now();
     // When ComfyUI does not answer, whoever supervises it will find out.
     let Ok(queue) = inner.client.queue().await else { return };
     let queued: HashSet<&String> = queue.running.iter().chain(&queue.pending).collect();
-    let gone: Vec<&String> = watched.iter().filter(|id| !queued.contains(id)).collect();
+    let (there, gone): (Vec<&String>, Vec<&String>) = watched.iter().partition(|id| queued.contains(id));
+    for id in there {
+        if let Some(watched) = lock(&inner.prompts).get_mut(id) {
+            watched.alive = Some(asked);
+        }
+    }
     if gone.is_empty() {
         return;
     }
@@ -59,7 +65,9 @@ async fn pass(inner: &Inner) {
     let mut deaf = false;
     for id in gone.into_iter().filter(|id| told.contains(*id)) {
         // Out of the queue and not told is so rare that asking for single entries is cheaper than all of history with its graphs.
-        let how = match inner.client.history(id).await {
+        let answer = inner.client.history(id).await;
+        deaf |= !matches!(answer, Ok(None)) && should_have_been_told(inner, id);
+        let how = match answer {
             Ok(Some(entry)) => Happening::Ended(Some(entry)),
             // An answer that cannot be read: it is over all the same, and what the socket told has to do.
             Err(CallError::Unexpected { .. }) => Happening::Ended(None),
@@ -69,13 +77,21 @@ async fn pass(inner: &Inner) {
                 "the prompt was lost by ComfyUI: it is neither in its queue nor in its history (was ComfyUI restarted, or its queue cleared?); send it again",
             )),
         };
-        deaf |= matches!(how, Happening::Ended(_));
         if let Some(watched) = lock(&inner.prompts).get_mut(id) {
             watched.end(how);
         }
     }
-    if deaf && lock(&inner.last_message).elapsed() > SOCKET_LAG {
+    if deaf {
         warn!("the websocket to ComfyUI is open but reports nothing; replacing it");
         inner.deaf.notify_one();
     }
+}
+
+/// Whether the socket that stands now must have reported the end of a prompt: it belongs to the prompt, and stood before the end.
+fn should_have_been_told(inner: &Inner, id: &str) -> bool {
+    let since = *lock(&inner.connected_since);
+    let current = lock(&inner.client_id).clone();
+    let prompts = lock(&inner.prompts);
+    let Some(watched) = prompts.get(id) else { return false };
+    watched.client_id == current && since.zip(watched.alive).is_some_and(|(since, alive)| since < alive)
 }

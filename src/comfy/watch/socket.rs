@@ -44,9 +44,11 @@ pub(super) async fn keep(inner: &Inner) {
                     info!("websocket to ComfyUI connected again");
                 }
                 inner.connected.send_replace(true);
+                *lock(&inner.connected_since) = Some(opened);
                 // Whatever happened while nobody listened is found in queue and history.
-                inner.reconnected.notify_one();
+                inner.look.notify_one();
                 let over = listen(inner, socket).await;
+                *lock(&inner.connected_since) = None;
                 inner.connected.send_replace(false);
                 warn!(reason = ?over, open_s = opened.elapsed().as_secs(), "websocket to ComfyUI ended; connecting again");
                 if over != Over::Closed {

@@ -6,6 +6,7 @@ mod webhooks;
 use std::time::Instant;
 
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 pub use response::{Outcome, Response};
 pub(super) use webhooks::{failed, succeeded};
@@ -50,7 +51,13 @@ pub(super) async fn check(inner: &Inner, request: &PromptRequest) -> Result<(), 
 ///
 /// # Errors
 /// 502 when an upload fails after its retries.
-pub(super) async fn images(inner: &Inner, flight: &Flight, request: &PromptRequest, files: &[OutputFile]) -> Result<Images, Failure> {
+pub(super) async fn images(
+    inner: &Inner,
+    flight: &Flight,
+    request: &PromptRequest,
+    files: &[OutputFile],
+    cancel: &CancellationToken,
+) -> Result<Images, Failure> {
     let Some(upload) = &request.upload else { return Ok(Images::Inline) };
     flight.enter(Status::Uploading);
     let sources: Vec<UploadFile> =
@@ -60,7 +67,7 @@ pub(super) async fn images(inner: &Inner, flight: &Flight, request: &PromptReque
     let report: Progress = std::sync::Arc::new(move |so_far, total| {
         let _ = sender.send((so_far, total));
     });
-    let uploading = inner.storage.upload(&upload.target, &sources, request.signed_url, Some(report), &flight.cancel);
+    let uploading = inner.storage.upload(&upload.target, &sources, request.signed_url, Some(report), cancel);
     tokio::pin!(uploading);
     let uploaded = loop {
         tokio::select! {

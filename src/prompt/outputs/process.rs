@@ -81,7 +81,7 @@ pub async fn finish(
         leftovers.add(path.clone());
         let members = files.iter().map(|file| (file.path.clone(), file.filename.clone())).collect();
         let packed = tokio::select! {
-            packed = media::pack(members, path.clone(), format) => packed,
+            packed = media.pack(members, path.clone(), format) => packed,
             () = cancel.cancelled() => return Ok(Finished::default()),
         };
         packed.map_err(|error| Failure::new(Code::Internal, format!("cannot build the archive {filename}: {error}")).transient())?;
@@ -111,10 +111,8 @@ async fn convert(
             match outcome {
                 Converted::Unchanged(index) => all.extend(group.get(index).cloned()),
                 Converted::Failed(index, reason) => {
-                    if let Some(file) = group.get(index) {
-                        warnings.push(format!("\"{}\" could not be converted and is delivered as it is: {reason}", file.filename));
-                        all.push(file.clone());
-                    }
+                    warnings.push(reason);
+                    all.extend(group.get(index).cloned());
                 }
                 Converted::File { sources, path, filename } => {
                     leftovers.add(path.clone());

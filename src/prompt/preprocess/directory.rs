@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::stream::{self, StreamExt};
 use serde_json::Value;
 
-use super::media::{place_value, unwritable};
-use super::{Context, Done, Job, Work};
+use super::media::{Placed, place_value, unwritable};
+use super::{AT_ONCE, Context, Done, Job, Work};
 use crate::error::{Code, Failure};
 use crate::media;
 
@@ -53,24 +54,40 @@ pub(super) async fn place(context: &Context<'_>, job: &Job) -> Result<Done, Fail
 
 async fn place_list(context: &Context<'_>, list: &[Value], sub: &str) -> Result<Done, Failure> {
     let mut all = Done::default();
-    for (index, item) in list.iter().enumerate() {
-        // Numbered so that the files sort in the order of the list.
-        let placed = place_value(context, item.as_str().unwrap_or_default(), &format!("{index:05}_"), sub).await?;
-        let Some((_, done)) = placed else {
-            return Err(Failure::new(
-                Code::InvalidRequest,
-                format!("entry {index} of the list is a file that is there already: a list can hold URLs and base64 only"),
-            ));
-        };
-        all.fetched.extend(done.fetched);
+    let work: Vec<_> = list.iter().enumerate().map(|(index, item)| place_item(context, index, item.as_str().unwrap_or_default(), sub)).collect();
+    let mut placing = stream::iter(work).buffered(AT_ONCE);
+    while let Some(done) = placing.next().await {
+        all.fetched.extend(done?.fetched);
     }
     Ok(all)
+}
+
+/// Numbered so that the files sort in the order of the list.
+async fn place_item(context: &Context<'_>, index: usize, item: &str, sub: &str) -> Result<Done, Failure> {
+    let prefix = format!("{index:05}_");
+    match place_value(context, item, &prefix, sub).await? {
+        Placed::New(_, done) => Ok(done),
+        Placed::There(path) => bring(context, path, &prefix, sub).await.map(|()| Done::default()),
+    }
+}
+
+/// A file that is there is brought into the directory too: by another name for it, else by a copy.
+async fn bring(context: &Context<'_>, path: PathBuf, prefix: &str, sub: &str) -> Result<(), Failure> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let target = context.workspace.subdir(sub).await.map_err(unwritable)?.join(format!("{prefix}{name}"));
+    let work = tokio::task::spawn_blocking(move || {
+        // A link to a link would lead out of the input directory.
+        let real = path.canonicalize()?;
+        std::fs::hard_link(&real, &target).or_else(|_| std::fs::copy(&real, &target).map(drop))
+    });
+    let brought = context.workspace.holding(async move { work.await.map_err(std::io::Error::other)? }).await.map_err(unwritable)?;
+    brought.map_err(|error| Failure::new(Code::InvalidRequest, format!("\"{name}\" cannot be put into the directory: {error}")))
 }
 
 /// An archive by URL or base64 is unpacked; the name of a directory that is there is left alone (`None`).
 async fn place_archive(context: &Context<'_>, job: &Job, text: &str, sub: &str) -> Result<Option<Done>, Failure> {
     let holding = format!("archive-{}", job.index);
-    let Some((archive, done)) = place_value(context, text, "", &holding).await? else { return Ok(None) };
+    let Placed::New(archive, done) = place_value(context, text, "", &holding).await? else { return Ok(None) };
     let (max_files, max_bytes) = (context.around.prompt.max_archive_files, context.around.prompt.max_archive_bytes);
     // A name that nothing in the archive can have.
     let unpacked = context.workspace.dir().await.map_err(unwritable)?.join(format!("unpacked-{}", uuid::Uuid::new_v4().simple()));

@@ -31,23 +31,33 @@ pub fn takes_path(class: &str, input: &str) -> bool {
 /// Puts one media value in place.
 pub(super) async fn place(context: &Context<'_>, job: &Job) -> Result<Done, Failure> {
     let text = job.value.as_str().unwrap_or_default();
-    let Some((path, done)) = place_value(context, text, &format!("{}_", job.index), context.layout.media_dir()).await? else { return Ok(Done::default()) };
-    Ok(Done { value: Some(context.name_for(&job.class, &job.input, path)), ..done })
+    match place_value(context, text, &format!("{}_", job.index), context.layout.media_dir()).await? {
+        Placed::There(_) => Ok(Done::default()),
+        Placed::New(path, done) => Ok(Done { value: Some(context.name_for(&job.class, &job.input, path)), ..done }),
+    }
 }
 
-/// Brings one value into a directory of the workspace, under a name that begins with `prefix`. `None` when it is there already.
-pub(super) async fn place_value(context: &Context<'_>, text: &str, prefix: &str, dir: &str) -> Result<Option<(PathBuf, Done)>, Failure> {
+/// Where a value's file is.
+pub(super) enum Placed {
+    /// It was there already; the graph's own name for it stands.
+    There(PathBuf),
+    /// In the workspace.
+    New(PathBuf, Done),
+}
+
+/// Brings one value into a directory of the workspace, under a name that begins with `prefix`, unless it is there already.
+pub(super) async fn place_value(context: &Context<'_>, text: &str, prefix: &str, dir: &str) -> Result<Placed, Failure> {
     let (owned, places) = (text.to_owned(), context.around.places.clone());
     let value = tokio::task::spawn_blocking(move || classify(&owned, &places)).await;
     match value.map_err(|error| unwritable(error.into()))? {
-        MediaValue::Present => Ok(None),
+        MediaValue::Present(path) => Ok(Placed::There(path)),
         MediaValue::Unusable(reason) => Err(Failure::new(Code::InvalidRequest, reason)),
         MediaValue::Bytes(bytes, extension) => {
             let path = context.workspace.subdir(dir).await.map_err(unwritable)?.join(format!("{prefix}input.{extension}"));
             let file = path.clone();
             let writing = context.workspace.holding(async move { tokio::fs::write(file, bytes).await });
             writing.await.and_then(|written| written).map_err(unwritable)?;
-            Ok(Some((path, Done::default())))
+            Ok(Placed::New(path, Done::default()))
         }
         MediaValue::Url => {
             let fetched = context.fetch(text).await?;
@@ -55,7 +65,7 @@ pub(super) async fn place_value(context: &Context<'_>, text: &str, prefix: &str,
             let (storage, source, file) = (context.around.storage.clone(), fetched.clone(), path.clone());
             let placing = context.workspace.holding(async move { storage.place_input(&source, &file).await });
             placing.await.map_err(unwritable)?.map_err(|error| context.failure(error))?;
-            Ok(Some((path, Done { fetched: vec![(text.to_owned(), fetched)], ..Done::default() })))
+            Ok(Placed::New(path, Done { fetched: vec![(text.to_owned(), fetched)], ..Done::default() }))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::config::{ComfyConfig, PromptConfig};
+use crate::config::{ComfyConfig, PromptConfig, public_url};
 use crate::storage::Storage;
 
 /// Shortest base64 that can be a file; shorter words are names.
@@ -15,8 +15,8 @@ pub enum MediaValue {
     Url,
     /// Decoded bytes and the extension for them.
     Bytes(Vec<u8>, String),
-    /// There already; ComfyUI takes it as it is.
-    Present,
+    /// There already, at this path; ComfyUI takes it as it is.
+    Present(PathBuf),
     /// None of these, in a sentence.
     Unusable(String),
 }
@@ -45,10 +45,10 @@ pub fn classify(text: &str, places: &Places) -> MediaValue {
     if let Some(found) = from_text(text) {
         return found;
     }
-    if is_present(text, places) {
-        return MediaValue::Present;
+    if let Some(path) = present(text, places) {
+        return MediaValue::Present(path);
     }
-    let shown: String = text.chars().take(60).collect();
+    let shown: String = public_url(text).chars().take(60).collect();
     MediaValue::Unusable(format!(
         "\"{shown}\" is none of what a media input can be: a URL (http, https, s3), base64 or a data: URI, the name of a file in ComfyUI's input directory, or a path below COMFY_HOME, INPUT_DIR, OUTPUT_DIR or ALLOWED_INPUT_PATHS"
     ))
@@ -142,8 +142,8 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     Some(clean)
 }
 
-/// Whether ComfyUI finds a file by this name or path, and may be asked for it.
-fn is_present(text: &str, places: &Places) -> bool {
+/// Where ComfyUI finds a file by this name or path, if it may be asked for it.
+fn present(text: &str, places: &Places) -> Option<PathBuf> {
     let (name, base) = match text.rsplit_once(" [") {
         Some((name, "input]")) => (name, &places.input),
         Some((name, "output]")) => (name, &places.output),
@@ -154,10 +154,11 @@ fn is_present(text: &str, places: &Places) -> bool {
     if path.is_absolute() || name.starts_with("./") {
         let roots = [&places.home, &places.input, &places.output].into_iter().chain(&places.allowed);
         let full = places.home.join(path);
-        return roots.into_iter().any(|root| is_inside(&full, root));
+        return roots.into_iter().any(|root| is_inside(&full, root)).then_some(full);
     }
     let named = !name.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_)));
-    named && base.join(path).exists() && is_inside(&base.join(path), base)
+    let full = base.join(path);
+    (named && full.exists() && is_inside(&full, base)).then_some(full)
 }
 
 /// Whether a path lies below a root: by its text, and by where links lead if it exists.

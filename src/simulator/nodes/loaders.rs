@@ -71,7 +71,7 @@ pub fn classes(imitate: Imitate) -> Vec<Class> {
             }
             let extra = match *name {
                 "UNETLoader" => Some(choice("weight_dtype", &["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"], Shape::List)),
-                "CLIPLoader" => Some(choice("type", &["stable_diffusion", "stable_cascade", "sd3", "flux2", "wan", "qwen_image"], Shape::List)),
+                "CLIPLoader" => Some(choice("type", &["stable_diffusion", "stable_cascade", "sd3", "ltxv", "flux2", "wan", "qwen_image"], Shape::List)),
                 "DualCLIPLoader" => Some(choice("type", &["sdxl", "sd3", "flux", "hunyuan_video"], Shape::List)),
                 "HypernetworkLoader" => Some(float("strength", 1.0, -10.0, 10.0)),
                 _ => None,

@@ -80,7 +80,7 @@ async fn a_broker_that_comes_later_is_used_when_it_is_there() {
     let mut client = Client::connect(&broker.uri(), &name).await;
     client.submit(&json!({"id": "a"})).await;
     assert_eq!(client.next_result().await.0, "execution_success");
-    until("registered", async || lines.of("Instance registered: ") == 1).await;
+    until("registered", async || lines.of("Instance registered: ") >= 1).await;
     assert_eq!((lines.of("cannot be used"), lines.of("AMQP connected"), lines.of("Instance registered: ")), (1, 1, 1), "{}", lines.all());
 
     broker.stop().await;

@@ -37,12 +37,31 @@ async fn a_task_that_kills_comfyui_every_time_is_given_up() {
     let mut graph = slow_picture(0.0);
     graph["5"] = json!({"class_type": "SimCrash", "inputs": {"code": 7, "value": ["1", 0]}});
     client.submit(&json!({"id": "poison", "prompt": graph, "webhook_v2": peer.url("/hook")})).await;
-    client.submit(&json!({"id": "good", "prompt": picture()})).await;
     let (kind, data) = end_of(&mut client, "poison").await;
     assert_eq!((kind.as_str(), &data["type"]), ("execution_error", &json!("comfyui_unavailable")), "{data}");
+    client.submit(&json!({"id": "good", "prompt": picture()})).await;
     assert_eq!(end_of(&mut client, "good").await.0, "execution_success");
     let hooks = peer.wait("/hook", 1).await;
     assert_eq!(hooks.iter().map(|hook| hook.json()["type"].clone()).collect::<Vec<_>>(), ["prompt.failed"], "one word, when it is given up");
     assert_eq!(product.log.count("task is given up (AMQP_MAX_ATTEMPTS)"), 1);
+    until("the queue is empty", async || client.waiting().await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ends_with_its_comfyui_leaves_its_task_to_others() {
+    let broker = RabbitMq::shared().await;
+    let name = unique("fatal");
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    let settings = [("ALWAYS_RESTART_COMFYUI", "false"), ("AMQP_MAX_ATTEMPTS", "2")];
+    let mut mortal = member(&broker.uri(), &name).envs(&settings).start().await;
+    client.submit(&json!({"id": "tough", "prompt": slow_picture(3.0)})).await;
+    mortal.until_prompt("tough", "running").await;
+    mortal.faults(json!({"crash": 3})).await;
+    assert_eq!(mortal.ended().await.code(), Some(1));
+    let (_, gone, _) = client.next_of("service.instance.unregister").await;
+    assert_eq!(gone["data"]["reason"], "failure", "{gone}");
+    until("it waits for another", async || client.waiting().await == 1).await;
+    let _other = member(&broker.uri(), &name).start().await;
+    assert_eq!(end_of(&mut client, "tough").await.0, "execution_success");
     until("the queue is empty", async || client.waiting().await == 0).await;
 }

@@ -47,7 +47,7 @@ async fn an_instance_registers_beats_drains_and_leaves() {
         "{data}"
     );
     assert_eq!(data["capabilities"]["supported_models"], json!(["sd", "flux"]));
-    assert_eq!(product.log.count("Instance registered: gpu-7"), 1);
+    product.log.line("Instance registered: gpu-7").await;
     assert!(registered["metadata"]["container_id"].is_string() && registered["metadata"]["region"] == "eu");
 
     let beat = heartbeat(&mut client, "IDLE").await;

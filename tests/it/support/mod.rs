@@ -2,6 +2,7 @@
 
 pub mod azurite;
 pub mod chaos_proxy;
+pub mod graphs;
 pub mod hub;
 pub mod moto;
 pub mod origin;
@@ -9,4 +10,5 @@ pub mod peer_process;
 pub mod product;
 pub mod rabbitmq;
 pub mod receiver;
+pub mod sse;
 pub mod storage;

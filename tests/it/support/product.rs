@@ -96,6 +96,11 @@ impl Stage {
         variables.iter().fold(self, |stage, (name, value)| stage.env(name, value))
     }
 
+    /// The variables that are set, for another command with the same ones.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        self.env.clone().into_iter().collect()
+    }
+
     /// Adds flags of the simulator, as a shell would read them.
     pub fn flags(mut self, flags: &str) -> Self {
         self.flags = format!("{} {flags}", self.flags);
