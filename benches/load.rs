@@ -362,7 +362,10 @@ fn ratios(stage: &Stage) {
             cpu * 1000.0 / prompts as f64,
         );
     }
-    println!("resident after the load: {:.1} MiB", stage.api.memory("VmRSS"));
+    let loaded = stage.api.memory("VmRSS");
+    // Long enough for what is given back at rest (src/app/rest.rs).
+    thread::sleep(Duration::from_secs(16));
+    println!("resident after the load: {loaded:.1} MiB, and at rest: {:.1} MiB ({:.1} anonymous)", stage.api.memory("VmRSS"), stage.api.memory("RssAnon"));
 }
 
 fn idle(stage: &Stage) {
@@ -370,7 +373,8 @@ fn idle(stage: &Stage) {
     let before = stage.api.cpu();
     thread::sleep(Duration::from_secs(5));
     let used = stage.api.cpu() - before;
-    println!("idle: {:.1} MiB resident, {:.0} ms of CPU in 5 s", stage.api.memory("VmRSS"), used * 1000.0);
+    let (resident, anonymous) = (stage.api.memory("VmRSS"), stage.api.memory("RssAnon"));
+    println!("idle: {resident:.1} MiB resident ({anonymous:.1} anonymous, the rest is the program's file), {:.0} ms of CPU in 5 s", used * 1000.0);
 }
 
 /// How much resident memory an output of 300 MB adds when it is answered inline.

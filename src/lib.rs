@@ -28,6 +28,7 @@
 //! A result is a [`document::Document`]: JSON with holes for files, so that base64 of a 1 GiB video is never in memory, and files
 //! are deleted when the last user of the document is gone.
 
+pub mod allocator;
 pub mod amqp;
 pub mod app;
 pub mod comfy;

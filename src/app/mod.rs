@@ -3,6 +3,7 @@
 mod context;
 mod fleet;
 mod lifecycle;
+mod rest;
 mod shutdown;
 mod warmup;
 
@@ -141,6 +142,7 @@ impl App {
     }
 
     fn start_background(&self) {
+        tokio::spawn(rest::give_memory_back(self.service.clone()));
         self.webhooks.start();
         if let Some(system) = &self.system_webhook {
             system.start();

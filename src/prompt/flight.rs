@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -171,6 +172,7 @@ fn state_event(id: &str, status: Status, position: Option<usize>) -> String {
 #[derive(Debug, Default)]
 pub struct Flights {
     inner: Mutex<Inner>,
+    emptied: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -266,10 +268,19 @@ impl Flights {
         inner.active.remove(&flight.id);
         inner.finished.push_front(entry);
         inner.finished.truncate(FINISHED);
+        let empty = inner.active.is_empty();
         drop(inner);
         if waited {
             self.tell_positions();
         }
+        if empty {
+            self.emptied.notify_one();
+        }
+    }
+
+    /// Waits until the last prompt in flight has ended. For one waiter.
+    pub async fn emptied(&self) {
+        self.emptied.notified().await;
     }
 
     /// A prompt in flight.

@@ -211,6 +211,11 @@ impl Service {
         self.inner.flights.count()
     }
 
+    /// Waits until the last prompt in flight has ended. For one waiter.
+    pub async fn emptied(&self) {
+        self.inner.flights.emptied().await;
+    }
+
     /// Ends what has not come as far as ComfyUI: there will be no ComfyUI for it.
     pub fn stop_all(&self, reason: &Failure) {
         for flight in self.inner.flights.all().iter().filter(|flight| flight.status() == Status::Preprocessing) {
