@@ -1,0 +1,124 @@
+//! RabbitMQ, and what an instance says of itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::MIB;
+use crate::config::{Reader, Secret};
+
+/// What an instance says of itself when it registers (amqp.md).
+#[derive(Debug, Clone)]
+pub struct InstanceConfig {
+    /// `INSTANCE_ID`; unset means `comfyui-api-<hostname>-<start ms>`.
+    pub id: Option<String>,
+    /// `INSTANCE_DEDICATED_ID`.
+    pub dedicated_id: Option<String>,
+    /// `INSTANCE_WORKFLOW_ID`.
+    pub workflow_id: Option<String>,
+    /// `INSTANCE_IS_FREE`.
+    pub is_free: bool,
+    /// `INSTANCE_GPU_VRAM`.
+    pub gpu_vram: String,
+    /// `API_URL`, else `http://localhost:<PORT>`.
+    pub api_url: String,
+    /// `COMFY_PUBLIC_URL`.
+    pub public_url: Option<String>,
+    /// `COMFY_PUBLIC_WS_URL`.
+    pub public_ws_url: Option<String>,
+    /// `GPU_MEMORY`.
+    pub gpu_memory: Option<String>,
+    /// `SUPPORTED_MODELS`.
+    pub supported_models: Vec<String>,
+}
+
+/// RabbitMQ.
+#[derive(Debug, Clone)]
+pub struct AmqpConfig {
+    /// The whole URI, made from `AMQP_HOST` and its companions when `AMQP_URL` is unset. Holds the password.
+    pub uri: Secret,
+    /// `AMQP_CA_FILE`.
+    pub ca_file: Option<PathBuf>,
+    /// `AMQP_EXCHANGE_TOPIC`.
+    pub exchange: String,
+    /// The input queue after amqp.md's rules.
+    pub queue: String,
+    /// `AMQP_PREFETCH`.
+    pub prefetch: u16,
+    /// `AMQP_MAX_ATTEMPTS`.
+    pub max_attempts: u32,
+    /// `AMQP_MAX_RESULT_MB` in bytes.
+    pub max_result_bytes: u64,
+    /// `AMQP_PUBLISH_ALL`.
+    pub publish_all: bool,
+    /// `AMQP_PROGRESS_INTERVAL_MS`.
+    pub progress_interval: Duration,
+    /// `AMQP_PREVIEWS`.
+    pub previews: bool,
+    /// `AMQP_REQUIRED`.
+    pub required: bool,
+    /// `HEARTBEAT_INTERVAL`; `None` when `HEARTBEAT_ENABLED=false`.
+    pub heartbeat: Option<Duration>,
+    /// What the instance says of itself.
+    pub instance: InstanceConfig,
+}
+
+impl AmqpConfig {
+    /// `None` when neither `AMQP_URL` nor `AMQP_HOST` is set. The other variables are checked all the same.
+    pub(in crate::config) fn read(r: &mut Reader, port: u16) -> Option<Self> {
+        let url = r.url("AMQP_URL", &["amqp", "amqps"]).map(|_| r.secret("AMQP_URL").unwrap_or_default());
+        let host = r.text("AMQP_HOST");
+        let amqp_port: u16 = r.number("AMQP_PORT", 5672, 1, u16::MAX, "a TCP port");
+        let encode = |text: String| percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let from_parts = host.map(|host| {
+            let (user, pass, vhost) = (r.text_or("AMQP_USER", "guest"), r.text_or("AMQP_PASS", "guest"), r.text_or("AMQP_VHOST", "/"));
+            let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
+            Secret::new(format!("amqp://{}:{}@{host}:{amqp_port}/{}", encode(user), encode(pass), encode(vhost)))
+        });
+        let instance = InstanceConfig {
+            id: r.text("INSTANCE_ID"),
+            dedicated_id: r.text("INSTANCE_DEDICATED_ID"),
+            workflow_id: r.text("INSTANCE_WORKFLOW_ID"),
+            is_free: r.bool_or("INSTANCE_IS_FREE", false),
+            gpu_vram: r.text_or("INSTANCE_GPU_VRAM", "20G"),
+            api_url: r.text_or("API_URL", &format!("http://localhost:{port}")),
+            public_url: r.text("COMFY_PUBLIC_URL"),
+            public_ws_url: r.text("COMFY_PUBLIC_WS_URL"),
+            gpu_memory: r.text("GPU_MEMORY"),
+            supported_models: r.list("SUPPORTED_MODELS"),
+        };
+        let queue = r.text("AMQP_QUEUE_INPUT").unwrap_or_else(|| instance.input_queue());
+        let heartbeat_enabled = r.bool_or("HEARTBEAT_ENABLED", true);
+        let heartbeat_interval = Duration::from_millis(r.number("HEARTBEAT_INTERVAL", 5000, 10, 3_600_000, "milliseconds"));
+        let config = Self {
+            uri: url.or(from_parts).unwrap_or_default(),
+            ca_file: r.path("AMQP_CA_FILE"),
+            exchange: r.text_or("AMQP_EXCHANGE_TOPIC", "runnode.comfyui.topic"),
+            queue,
+            prefetch: r.number("AMQP_PREFETCH", 1, 1, u16::MAX, "tasks"),
+            max_attempts: r.number("AMQP_MAX_ATTEMPTS", 3, 1, 1000, "deliveries"),
+            max_result_bytes: r.number("AMQP_MAX_RESULT_MB", 64, 1, 4096, "MiB") * MIB,
+            publish_all: r.bool_or("AMQP_PUBLISH_ALL", false),
+            progress_interval: Duration::from_millis(r.number("AMQP_PROGRESS_INTERVAL_MS", 200, 0, 3_600_000, "milliseconds")),
+            previews: r.bool_or("AMQP_PREVIEWS", false),
+            required: r.bool_or("AMQP_REQUIRED", false),
+            heartbeat: heartbeat_enabled.then_some(heartbeat_interval),
+            instance,
+        };
+        (!config.uri.expose().is_empty()).then_some(config)
+    }
+}
+
+impl InstanceConfig {
+    /// amqp.md, "Topology": the first rule that applies.
+    fn input_queue(&self) -> String {
+        if let Some(id) = &self.dedicated_id {
+            format!("q.instance.{id}")
+        } else if let Some(id) = &self.workflow_id {
+            format!("q.workflow.{id}")
+        } else if self.is_free {
+            "q.gpu.free".to_owned()
+        } else {
+            format!("q.gpu.{}", self.gpu_vram.to_ascii_lowercase())
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The ComfyUI that is started or attached to.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use super::absolute;
+use crate::config::Reader;
+
+/// Where the warmup prompt comes from.
+#[derive(Debug, Clone)]
+pub enum WarmupSource {
+    /// `WARMUP_PROMPT_FILE`.
+    File(PathBuf),
+    /// `WARMUP_PROMPT_URL`.
+    Url(Url),
+}
+
+/// The ComfyUI that is started or attached to.
+#[derive(Debug, Clone)]
+pub struct ComfyConfig {
+    /// `COMFY_HOME`.
+    pub home: PathBuf,
+    /// `CMD` split into words; empty means: attach to the ComfyUI that is already there.
+    pub command: Vec<String>,
+    /// `BASE` is `ai-dock`: load that image's environment first.
+    pub ai_dock: bool,
+    /// `DIRECT_ADDRESS`.
+    pub address: String,
+    /// `COMFYUI_PORT_HOST`.
+    pub port: u16,
+    /// `INPUT_DIR`.
+    pub input_dir: PathBuf,
+    /// `OUTPUT_DIR`.
+    pub output_dir: PathBuf,
+    /// `MODEL_DIR`.
+    pub model_dir: PathBuf,
+    /// `ALWAYS_RESTART_COMFYUI`.
+    pub always_restart: bool,
+    /// `STARTUP_CHECK_INTERVAL_S`.
+    pub startup_check_interval: Duration,
+    /// `STARTUP_CHECK_MAX_TRIES`.
+    pub startup_check_max_tries: u32,
+    /// `COMFYUI_HANG_TIMEOUT_S`; zero means off.
+    pub hang_timeout: Duration,
+    /// `WS_IDLE_TIMEOUT_S`.
+    pub ws_idle_timeout: Duration,
+    /// The warmup prompt, if there is one.
+    pub warmup: Option<WarmupSource>,
+}
+
+impl ComfyConfig {
+    pub(in crate::config) fn read(r: &mut Reader) -> Self {
+        let home = absolute(r.path("COMFY_HOME").unwrap_or_else(|| PathBuf::from("/opt/ComfyUI")));
+        let command = if r.set_but_empty("CMD") {
+            Vec::new()
+        } else {
+            let text = r.text_or("CMD", "init.sh");
+            shell_words::split(&text).unwrap_or_else(|_| {
+                r.problem("CMD has an unclosed quote: write it as a shell would accept it".to_owned());
+                Vec::new()
+            })
+        };
+        let warmup_url = r.url("WARMUP_PROMPT_URL", &["http", "https"]);
+        let base = r.text_or("BASE", "");
+        Self {
+            ai_dock: base == "ai-dock",
+            command,
+            address: r.text_or("DIRECT_ADDRESS", "127.0.0.1"),
+            port: r.number("COMFYUI_PORT_HOST", 8188, 1, u16::MAX, "a TCP port"),
+            input_dir: r.path("INPUT_DIR").map_or_else(|| home.join("input"), absolute),
+            output_dir: r.path("OUTPUT_DIR").map_or_else(|| home.join("output"), absolute),
+            model_dir: r.path("MODEL_DIR").map_or_else(|| home.join("models"), absolute),
+            always_restart: r.bool_or("ALWAYS_RESTART_COMFYUI", false),
+            startup_check_interval: r.seconds("STARTUP_CHECK_INTERVAL_S", 1.0, 0.001),
+            startup_check_max_tries: r.number("STARTUP_CHECK_MAX_TRIES", 20, 1, 1_000_000, "tries"),
+            hang_timeout: r.seconds("COMFYUI_HANG_TIMEOUT_S", 0.0, 0.0),
+            ws_idle_timeout: r.seconds("WS_IDLE_TIMEOUT_S", 30.0, 0.1),
+            warmup: r.path("WARMUP_PROMPT_FILE").map(WarmupSource::File).or(warmup_url.map(WarmupSource::Url)),
+            home,
+        }
+    }
+
+    /// `host:port` of ComfyUI, an IPv6 address in brackets; `0.0.0.0` and `::` become the loopback address.
+    pub fn authority(&self) -> String {
+        let host = match self.address.parse::<IpAddr>() {
+            Ok(IpAddr::V4(v4)) if v4.is_unspecified() => "127.0.0.1".to_owned(),
+            Ok(IpAddr::V6(v6)) if v6.is_unspecified() => "[::1]".to_owned(),
+            Ok(IpAddr::V6(v6)) => format!("[{v6}]"),
+            _ => self.address.clone(),
+        };
+        format!("{host}:{}", self.port)
+    }
+}

@@ -1,0 +1,147 @@
+//! Downloads, uploads, cache, where requests may reach.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use super::MIB;
+use super::cloud::{AzureConfig, HfConfig, S3Config, read_azure, read_hf, read_s3};
+use crate::config::{Reader, Secret};
+
+/// `HTTP_AUTH_HEADER_NAME` and `HTTP_AUTH_HEADER_VALUE`, which only count together.
+#[derive(Debug, Clone)]
+pub struct HttpAuthHeader {
+    /// A valid header name, lower case.
+    pub name: String,
+    /// Its value.
+    pub value: Secret,
+}
+
+/// The download cache.
+#[derive(Debug, Clone)]
+pub struct CacheConfig {
+    /// `CACHE_DIR`.
+    pub dir: PathBuf,
+    /// `LRU_CACHE_SIZE_GB` in bytes; 0 means that nothing is evicted.
+    pub max_bytes: u64,
+}
+
+/// Where requests made for clients may reach.
+#[derive(Debug, Clone, Default)]
+pub struct GuardConfig {
+    /// `ALLOW_PRIVATE_NETWORKS`.
+    pub allow_private_networks: bool,
+    /// `HTTP_TRUSTED_ORIGINS`, each as `scheme://host[:port]`, default ports left out.
+    pub trusted_origins: Vec<String>,
+}
+
+/// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` (lower-case spellings too).
+#[derive(Debug, Clone, Default)]
+pub struct ProxyConfig {
+    /// For `http://` targets.
+    pub http: Option<Secret>,
+    /// For `https://` targets.
+    pub https: Option<Secret>,
+    /// Hosts that are reached directly.
+    pub no_proxy: Option<String>,
+}
+
+/// Downloads, uploads, cache, credentials.
+#[derive(Debug, Clone)]
+pub struct StorageConfig {
+    /// The download cache.
+    pub cache: CacheConfig,
+    /// Where requests made for clients may reach.
+    pub guard: GuardConfig,
+    /// Outbound proxies; never used for ComfyUI.
+    pub proxy: ProxyConfig,
+    /// A header added to storage HTTP requests that bring no credentials of their own.
+    pub http_auth: Option<HttpAuthHeader>,
+    /// `MAX_CONCURRENT_DOWNLOADS`.
+    pub max_concurrent_downloads: usize,
+    /// `MAX_CONCURRENT_UPLOADS`.
+    pub max_concurrent_uploads: usize,
+    /// `DOWNLOAD_CONNECTIONS` per large file.
+    pub download_connections: usize,
+    /// `SIGNED_URL_EXPIRY_S`.
+    pub signed_url_expiry: Duration,
+    /// S3.
+    pub s3: S3Config,
+    /// Azure Blob Storage.
+    pub azure: AzureConfig,
+    /// Hugging Face.
+    pub hf: HfConfig,
+}
+
+impl StorageConfig {
+    pub(in crate::config) fn read(r: &mut Reader) -> Self {
+        let cache_dir = r.path("CACHE_DIR").unwrap_or_else(|| r.path("HOME").unwrap_or_else(|| PathBuf::from("/root")).join(".cache/comfyui-api"));
+        let gigabytes: f64 = r.number("LRU_CACHE_SIZE_GB", 0.0, 0.0, 1e9, "GB, 0 for no limit");
+        Self {
+            cache: CacheConfig { dir: cache_dir, max_bytes: (gigabytes * 1024.0 * MIB as f64) as u64 },
+            guard: read_guard(r),
+            proxy: read_proxy(r),
+            http_auth: read_http_auth(r),
+            max_concurrent_downloads: r.number("MAX_CONCURRENT_DOWNLOADS", 10, 1, 10_000, "downloads"),
+            max_concurrent_uploads: r.number("MAX_CONCURRENT_UPLOADS", 10, 1, 10_000, "uploads"),
+            download_connections: r.number("DOWNLOAD_CONNECTIONS", 4, 1, 64, "connections per large file"),
+            signed_url_expiry: Duration::from_secs(r.number("SIGNED_URL_EXPIRY_S", 3600, 1, 604_800, "seconds, at most 7 days")),
+            s3: read_s3(r),
+            azure: read_azure(r),
+            hf: read_hf(r),
+        }
+    }
+}
+
+fn read_guard(r: &mut Reader) -> GuardConfig {
+    let mut trusted_origins = Vec::new();
+    for origin in r.list("HTTP_TRUSTED_ORIGINS") {
+        match Url::parse(&origin) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && matches!(url.path(), "" | "/") => {
+                trusted_origins.push(url.origin().ascii_serialization());
+            }
+            _ => r.problem(format!(
+                "HTTP_TRUSTED_ORIGINS: \"{}\" is not an origin: write it like http://minio:9000, without a path",
+                crate::config::public_url(&origin)
+            )),
+        }
+    }
+    GuardConfig { allow_private_networks: r.bool_or("ALLOW_PRIVATE_NETWORKS", false), trusted_origins }
+}
+
+fn read_proxy(r: &mut Reader) -> ProxyConfig {
+    let mut either = |upper: &str, lower: &str| -> Option<Secret> {
+        let name = if r.text(upper).is_some() { upper } else { lower };
+        let value = r.secret(name)?;
+        if Url::parse(value.expose()).is_ok_and(|url| url.has_host()) {
+            return Some(value);
+        }
+        r.problem(format!("{name} is not a URL: write it like http://proxy:3128"));
+        None
+    };
+    let http = either("HTTP_PROXY", "http_proxy");
+    let https = either("HTTPS_PROXY", "https_proxy");
+    ProxyConfig { http, https, no_proxy: r.text("NO_PROXY").or_else(|| r.text("no_proxy")) }
+}
+
+fn read_http_auth(r: &mut Reader) -> Option<HttpAuthHeader> {
+    let name = r.text("HTTP_AUTH_HEADER_NAME");
+    let value = r.secret("HTTP_AUTH_HEADER_VALUE");
+    match (name, value) {
+        (Some(name), Some(value)) => {
+            if axum::http::HeaderName::try_from(name.as_str()).is_err() {
+                r.problem(format!("HTTP_AUTH_HEADER_NAME=\"{name}\" is not a valid HTTP header name"));
+            }
+            if axum::http::HeaderValue::try_from(value.expose()).is_err() {
+                r.problem("HTTP_AUTH_HEADER_VALUE has characters that an HTTP header cannot carry");
+            }
+            Some(HttpAuthHeader { name: name.to_ascii_lowercase(), value })
+        }
+        (None, None) => None,
+        _ => {
+            r.problem("HTTP_AUTH_HEADER_NAME and HTTP_AUTH_HEADER_VALUE only work together: set both or neither");
+            None
+        }
+    }
+}
