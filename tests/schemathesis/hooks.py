@@ -1,0 +1,24 @@
+"""What counts as a server error of comfyui-api: any 5xx that is not the documented answer to what a client sent.
+
+A graph that fits the schema may still raise in a node (500 execution_error), a model may not be downloadable (POST /models
+answers 500 download_failed, as its clients know it), an upload target may refuse (502 upload_failed). Everything else, and
+`internal` above all, is a defect.
+"""
+
+import schemathesis
+
+EXPECTED = {(500, "execution_error"), (500, "download_failed"), (502, "upload_failed")}
+
+
+@schemathesis.check
+def only_expected_server_errors(ctx, response, case):
+    if response.status_code < 500:
+        return
+    try:
+        code = response.json().get("code")
+    except ValueError:
+        code = None
+    if (response.status_code, code) not in EXPECTED:
+        raise AssertionError(f"{case.method} {case.path} answered {response.status_code} with code {code!r}: {response.text[:300]}")
+    if code == "download_failed" and case.path != "/models":
+        raise AssertionError(f"only POST /models answers 500 download_failed, not {case.path}")
