@@ -1,5 +1,7 @@
 //! One run of a graph in ComfyUI: submitted, watched to its end whatever happens, cancelled on request (prompt.md, sections 2, 3, 6).
 
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -60,11 +62,18 @@ struct Submission<'a> {
     extra_data: Option<&'a Value>,
 }
 
-/// Hands a graph to ComfyUI. It is watched from before that on.
+/// Hands a graph to ComfyUI. It is watched from before that on. Where ComfyUI may have queued it although nobody follows it any more, it is
+/// taken out again in the background, and `sweep` is dropped only then.
 ///
 /// # Errors
 /// 400 when ComfyUI refuses it, 503 when it does not answer, the reason for stopping when the prompt was stopped meanwhile.
-pub async fn submit(comfy: &Comfy, flight: &Flight, graph: &Map<String, Value>, extra_data: Option<&Value>) -> Result<Queued, Failure> {
+pub async fn submit(
+    comfy: &Comfy,
+    flight: &Flight,
+    graph: &Map<String, Value>,
+    extra_data: Option<&Value>,
+    sweep: Arc<dyn Any + Send + Sync>,
+) -> Result<Queued, Failure> {
     if flight.cancel.is_cancelled() {
         return Err(flight.stop_reason());
     }
@@ -83,6 +92,7 @@ pub async fn submit(comfy: &Comfy, flight: &Flight, graph: &Map<String, Value>, 
                 if !matches!(sending.await, Ok(Ok(Submitted::Rejected { .. }))) {
                     take_out(&comfy, &watcher.id).await;
                 }
+                drop(sweep);
             });
             return Err(flight.stop_reason());
         }
@@ -96,7 +106,10 @@ pub async fn submit(comfy: &Comfy, flight: &Flight, graph: &Map<String, Value>, 
         Err(error) => {
             // It may have been queued although the answer was lost; nobody would collect what it makes.
             let comfy = comfy.clone();
-            tokio::spawn(async move { take_out(&comfy, &watcher.id).await });
+            tokio::spawn(async move {
+                take_out(&comfy, &watcher.id).await;
+                drop(sweep);
+            });
             Err(error.into())
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -39,8 +40,8 @@ pub(super) async fn run(
     let Prepared { graph, workspace, leases, downloads, warnings, .. } = prepared;
     let leftovers = Arc::new(Leftovers::new(inner.removal.clone()));
     let origin = origin(inner, flight, Arc::new(graph)).await;
-    let swept = Sweep { removal: &inner.removal, origin: &origin, armed: true };
-    let (collected, timeline, run_warnings) = execute(inner, flight, request, &origin, &leftovers, accepted).await?;
+    let sweep = Arc::new(Sweep { removal: inner.removal.clone(), origin: origin.clone(), armed: AtomicBool::new(true) });
+    let (collected, timeline, run_warnings) = execute(inner, flight, request, &sweep, &leftovers, accepted).await?;
     // Nothing reads the inputs any more.
     drop((workspace, leases));
     stages.over("comfy_round_trip");
@@ -57,7 +58,7 @@ pub(super) async fn run(
     stages.over("postprocess");
     let images = deliver::images(inner, flight, request, &finished.files, &cancel).await?;
     stages.over("upload");
-    swept.disarm();
+    sweep.disarm();
     let stats = stages.report(&timeline, &origin.graph, &downloads);
     let result = Outcome { images, files: finished.files, texts: collected.texts, warnings, stats };
     Ok(Response::new(request, origin.graph.clone(), result, leftovers))
@@ -109,10 +110,11 @@ async fn execute(
     inner: &Inner,
     flight: &Flight,
     request: &PromptRequest,
-    origin: &Origin,
+    sweep: &Arc<Sweep>,
     leftovers: &Arc<Leftovers>,
     accepted: oneshot::Sender<Graph>,
 ) -> Result<(Collected, Timeline, Vec<String>), Failure> {
+    let origin = &sweep.origin;
     let graph = &origin.graph;
     let mut unique = flight.repeated;
     let mut accepted = Some(accepted);
@@ -122,7 +124,7 @@ async fn execute(
             names::make_unique(&mut marked);
             marked
         });
-        let queued = execution::submit(&inner.comfy, flight, marked.as_ref().unwrap_or(graph), request.extra_data.as_ref()).await?;
+        let queued = execution::submit(&inner.comfy, flight, marked.as_ref().unwrap_or(graph), request.extra_data.as_ref(), sweep.clone()).await?;
         drop(marked);
         let comfy_id = queued.comfy_id().to_owned();
         let mut timeline = Timeline::accepted(graph.len());
@@ -158,21 +160,21 @@ async fn collect(outputs: Value, origin: &Origin, leftovers: &Arc<Leftovers>) ->
 
 /// Removes what the saving nodes of a prompt wrote when it did not get as far as being delivered: an interrupted or lost run
 /// leaves files that nobody reports.
-struct Sweep<'a> {
-    removal: &'a Removal,
-    origin: &'a Origin,
-    armed: bool,
+struct Sweep {
+    removal: Removal,
+    origin: Origin,
+    armed: AtomicBool,
 }
 
-impl Sweep<'_> {
-    fn disarm(mut self) {
-        self.armed = false;
+impl Sweep {
+    fn disarm(&self) {
+        self.armed.store(false, Ordering::Relaxed);
     }
 }
 
-impl Drop for Sweep<'_> {
+impl Drop for Sweep {
     fn drop(&mut self) {
-        if self.armed {
+        if self.armed.load(Ordering::Relaxed) {
             let origin = self.origin.clone();
             self.removal.later(move || {
                 for path in names::saved_by(&origin.graph, &origin.output_dir) {
