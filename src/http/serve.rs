@@ -5,10 +5,14 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::serve::ListenerExt;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ServerConfig;
+
+/// Connections that may wait to be accepted; the kernel cuts it to its own limit.
+const BACKLOG: i32 = 4096;
 
 /// A bound port.
 #[derive(Debug)]
@@ -32,12 +36,26 @@ pub async fn bind(config: &ServerConfig) -> io::Result<Listener> {
 async fn bind_first(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "HOST resolves to no address");
     for address in addresses {
-        match TcpListener::bind(address).await {
+        match listen(*address) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// `::` takes IPv4 too whatever the system's default is (`net.ipv6.bindv6only`); a particular address is just that address.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    // A server that was just stopped may be started again at once.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 impl Listener {

@@ -3,11 +3,16 @@
 //! The parts of the product record through the functions here, so that a name and its labels are written in one place.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Samples since the start, and how many of them are gathered before they are counted into their buckets.
+static RECORDED: AtomicU64 = AtomicU64::new(0);
+const UPKEEP_EVERY: u64 = 1024;
 
 /// Seconds, from a fast node to a long video.
 const DURATION_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
@@ -123,6 +128,12 @@ pub fn prompt_ended(status: &'static str, source: &'static str) {
 /// How long one stage of a prompt took.
 pub fn stage(stage: &'static str, took: Duration) {
     metrics::histogram!("comfyui_api_stage_duration_seconds", "stage" => stage).record(took.as_secs_f64());
+    // Samples pile up until somebody asks for metrics, and perhaps nobody ever does.
+    if RECORDED.fetch_add(1, Ordering::Relaxed) % UPKEEP_EVERY == UPKEEP_EVERY - 1
+        && let Some(handle) = HANDLE.get()
+    {
+        handle.run_upkeep();
+    }
 }
 
 /// Prompts in flight here, and the length of ComfyUI's own queue.
