@@ -52,15 +52,7 @@ pub struct Parts {
 }
 
 pub(super) struct Inner {
-    pub config: PromptConfig,
-    pub comfy_config: ComfyConfig,
-    pub comfy: Comfy,
-    pub storage: Storage,
-    pub media: Media,
-    pub webhooks: Webhooks,
-    pub outbound: Outbound,
-    pub events: Events,
-    pub health: Health,
+    parts: Parts,
     pub flights: Flights,
     pub places: Arc<Places>,
     pub tasks: TaskTracker,
@@ -79,6 +71,14 @@ pub struct End {
     pub source: Source,
     /// The response body, or why not.
     pub result: Result<Document, Failure>,
+}
+
+impl std::ops::Deref for Inner {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 impl Inner {
@@ -132,27 +132,10 @@ fn vanished() -> Failure {
 impl Service {
     /// Sets it up. Needs a runtime: the clean-up of ComfyUI's history runs in the background.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, comfy_config, comfy, storage, media, webhooks, outbound, events, health } = parts;
         let (forget, forgotten) = mpsc::unbounded_channel();
-        tokio::spawn(keep_forgetting(comfy.clone(), forgotten));
-        let places = Arc::new(Places::new(&comfy_config, &config));
-        let inner = Inner {
-            config,
-            comfy_config,
-            comfy,
-            storage,
-            media,
-            webhooks,
-            outbound,
-            events,
-            health,
-            flights: Flights::default(),
-            places,
-            tasks: TaskTracker::new(),
-            removal: Removal::default(),
-            forget,
-            ends: OnceLock::new(),
-        };
+        tokio::spawn(keep_forgetting(parts.comfy.clone(), forgotten));
+        let places = Arc::new(Places::new(&parts.comfy_config, &parts.config));
+        let inner = Inner { parts, flights: Flights::default(), places, tasks: TaskTracker::new(), removal: Removal::default(), forget, ends: OnceLock::new() };
         Self { inner: Arc::new(inner) }
     }
 
