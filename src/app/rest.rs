@@ -7,14 +7,14 @@ use tokio::time::sleep;
 use crate::allocator;
 use crate::prompt::Service;
 
-/// After the last prompt has ended: soon, and once more when the threads for blocking work, which end after 10 s, have let go of
+/// After the start, and after the last prompt has ended: soon, and once more when the threads for blocking work, which end after 10 s, have let go of
 /// what they kept for themselves.
 const PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(11)];
 
 /// Runs for ever; costs nothing while prompts are in flight, and nothing while there are none.
 pub(super) async fn give_memory_back(service: Service) {
+    // The start leaves as much behind as prompts do: certificates, the list of ComfyUI's nodes.
     loop {
-        service.emptied().await;
         for pause in PAUSES {
             sleep(pause).await;
             if service.in_flight() > 0 {
@@ -22,5 +22,6 @@ pub(super) async fn give_memory_back(service: Service) {
             }
             let _ = tokio::task::spawn_blocking(allocator::collect).await;
         }
+        service.emptied().await;
     }
 }
