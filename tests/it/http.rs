@@ -297,7 +297,7 @@ fn through_curl(product: &Product, path: &str, options: &[&str]) -> (Value, Stri
     (serde_json::from_str(body).unwrap(), version.to_owned())
 }
 
-/// HTTP/1.1, and HTTP/2 without TLS: at once or by an upgrade where the client knows how.
+/// HTTP/1.1, and HTTP/2 without TLS when the client begins with it.
 async fn versions(product: &Product) {
     let ready = json!({"version": env!("CARGO_PKG_VERSION"), "status": "ready"});
     assert_eq!(through_curl(product, "/ready", &["--http1.1"]), (ready.clone(), "1.1".to_owned()));
