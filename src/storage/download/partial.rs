@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::super::{ErrorKind, StorageError};
 
 /// Chunks between network and disk. A chunk is what one read of a socket gave, at most a few hundred kilobytes.
-const QUEUE: usize = 16;
+const QUEUE: usize = 4;
 /// So many bytes are handed to the disk at a time while the rest is still coming.
 const WRITE_BACK: u64 = 64 * 1024 * 1024;
 
