@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use guard::is_public;
-pub use resolver::{AwsResolver, NameError, resolve};
+pub use resolver::{NameError, resolve};
 use url::Url;
 
 use crate::config::{Secret, StorageConfig};
@@ -94,12 +94,6 @@ impl Outbound {
     /// The shared TLS configuration, for clients that are not reqwest's. For one more CA file see [`tls::client_config`].
     pub fn tls(&self) -> &rustls::ClientConfig {
         &self.inner.tls
-    }
-
-    /// The shared resolver for the AWS SDK; guarded for an endpoint that a request named. Literal addresses do not come by here:
-    /// [`Outbound::check`] the endpoint first.
-    pub fn aws_resolver(&self, guarded: bool) -> AwsResolver {
-        AwsResolver { guard: guarded.then(|| Arc::clone(&self.inner.guard)) }
     }
 
     /// Checks a URL from a client before anything runs: scheme, host, and the addresses it resolves to now.

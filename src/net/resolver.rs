@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -83,24 +82,6 @@ impl Resolve for GuardedResolver {
             }
             let addresses: Addrs = Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)));
             Ok(addresses)
-        })
-    }
-}
-
-/// The resolver for the AWS SDK's HTTP client; with a guard for endpoints that came with a request.
-#[derive(Debug, Clone, Default)]
-pub struct AwsResolver {
-    pub(super) guard: Option<Arc<Guard>>,
-}
-
-impl ResolveDns for AwsResolver {
-    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
-        DnsFuture::new(async move {
-            let addresses = resolve(name).await.map_err(ResolveDnsError::new)?;
-            match &self.guard {
-                Some(guard) => guard.admit(name, addresses).map_err(ResolveDnsError::new),
-                None => Ok(addresses),
-            }
         })
     }
 }
