@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -169,18 +169,31 @@ impl Document {
         stream::try_unfold(state, |mut state| async move { Ok(state.next_chunk().await?.map(|bytes| (bytes, state))) })
     }
 
-    /// The whole text in memory, for small documents and for peers that take nothing else.
+    /// The whole text in memory, for small documents and for peers that take nothing else. All files are read in one go: each change to a
+    /// blocking thread costs more than reading a picture.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub async fn collect(&self) -> io::Result<Bytes> {
-        use futures_util::TryStreamExt;
-        let capacity = usize::try_from(self.len).unwrap_or(0);
-        let bytes = self.stream().try_fold(Vec::with_capacity(capacity), |mut all, chunk| async move {
-            all.extend_from_slice(&chunk);
-            Ok(all)
-        });
-        bytes.await.map(Bytes::from)
+        if let [Part::Text(text)] = &*self.parts {
+            return Ok(text.clone());
+        }
+        let document = self.clone();
+        blocking(move || {
+            let mut all = Vec::with_capacity(usize::try_from(document.len).unwrap_or(0));
+            for part in &*document.parts {
+                match part {
+                    Part::Text(text) => all.extend_from_slice(text),
+                    Part::File { size: 0, .. } => all.extend_from_slice(b"\"\""),
+                    Part::File { path, size } => {
+                        let mut file = OpenFile::open(path, *size)?;
+                        while file.read(&mut all)? {}
+                    }
+                }
+            }
+            Ok(Bytes::from(all))
+        })
+        .await
     }
 }
 
@@ -205,7 +218,7 @@ fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
 struct OpenFile {
     file: File,
     left: u64,
-    opened: bool,
+    begun: bool,
 }
 
 struct Cursor {
@@ -218,9 +231,9 @@ impl Cursor {
     async fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             if let Some(open) = self.open.take() {
-                let chunk = open.next_chunk().await?;
-                self.open = chunk.1;
-                return Ok(Some(chunk.0));
+                let (chunk, open) = blocking(move || open.chunk()).await?;
+                self.open = open;
+                return Ok(Some(chunk));
             }
             let Some(part) = self.document.parts.get(self.next) else { return Ok(None) };
             self.next += 1;
@@ -229,7 +242,8 @@ impl Cursor {
                 Part::Text(text) => return Ok(Some(text.clone())),
                 Part::File { size: 0, .. } => return Ok(Some(Bytes::from_static(b"\"\""))),
                 Part::File { path, size } => {
-                    let (chunk, open) = OpenFile::open(path.clone(), *size).await?;
+                    let (path, size) = (path.clone(), *size);
+                    let (chunk, open) = blocking(move || OpenFile::open(&path, size)?.chunk()).await?;
                     self.open = open;
                     return Ok(Some(chunk));
                 }
@@ -238,47 +252,40 @@ impl Cursor {
     }
 }
 
-/// A chunk of text, and the file if there is more in it.
-type Chunk = (Bytes, Option<OpenFile>);
-
 impl OpenFile {
-    /// Opens a file and reads its first chunk: of most images that is all, and one change to a blocking thread is enough.
-    async fn open(path: PathBuf, size: u64) -> io::Result<Chunk> {
-        blocking(move || Self { file: File::open(path)?, left: size, opened: false }.read_chunk()).await
+    fn open(path: &Path, size: u64) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, left: size, begun: false })
     }
 
-    async fn next_chunk(self) -> io::Result<Chunk> {
-        blocking(move || self.read_chunk()).await
+    /// A chunk of text, and the file if there is more in it.
+    fn chunk(mut self) -> io::Result<(Bytes, Option<Self>)> {
+        let mut text = Vec::with_capacity(CHUNK.min(usize::try_from(self.left).unwrap_or(CHUNK)).div_ceil(3) * 4 + 2);
+        let more = self.read(&mut text)?;
+        Ok((Bytes::from(text), more.then_some(self)))
     }
 
-    fn read_chunk(mut self) -> io::Result<Chunk> {
+    /// Appends the next chunk of the quoted text; returns whether there is more.
+    fn read(&mut self, text: &mut Vec<u8>) -> io::Result<bool> {
         let want = CHUNK.min(usize::try_from(self.left).unwrap_or(CHUNK));
-        let mut raw = vec![0; want];
-        self.file.read_exact(&mut raw)?;
+        let mut raw = Vec::with_capacity(want);
+        (&mut self.file).take(want as u64).read_to_end(&mut raw)?;
+        if raw.len() < want {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         self.left -= want as u64;
-        let mut text = Vec::with_capacity(want.div_ceil(3) * 4 + 2);
-        if !self.opened {
-            self.opened = true;
+        if !std::mem::replace(&mut self.begun, true) {
             text.push(b'"');
         }
-        let start = text.len();
-        text.resize(start + want.div_ceil(3) * 4, 0);
-        encode(&raw, &mut text[start..]);
+        base64_simd::STANDARD.encode_append(&raw, text);
         if self.left == 0 {
             text.push(b'"');
         }
-        let more = (self.left > 0).then_some(self);
-        Ok((Bytes::from(text), more))
+        Ok(self.left > 0)
     }
 }
 
-async fn blocking(work: impl FnOnce() -> io::Result<Chunk> + Send + 'static) -> io::Result<Chunk> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-}
-
-fn encode(raw: &[u8], text: &mut [u8]) {
-    use base64_simd::AsOut;
-    let _ = base64_simd::STANDARD.encode(raw, text.as_out());
 }
 
 /// Base64 of a small value in memory.

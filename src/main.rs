@@ -42,11 +42,17 @@ fn main() -> ExitCode {
     comfy::supervisor::init::run_if_pid1();
     net::install_crypto();
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
     runtime.block_on(run(arguments.command))
+}
+
+/// Threads that wait for sockets. They never compute for long (files, pictures and JSON of megabytes have threads of their own), so a few are
+/// enough, and the fewer there are the less they wake each other. The other processors belong to ComfyUI.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get() / 2).clamp(1, 4)
 }
 
 async fn run(command: Option<Command>) -> ExitCode {

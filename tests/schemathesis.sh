@@ -1,7 +1,8 @@
 #!/bin/sh
 # Plays the OpenAPI document of a running demo with schemathesis (PyPI) and fails when an answer is not as documented.
 #   tests/schemathesis.sh [path of the comfyui-api binary]
-# TEST_PYTHON names the virtualenv's Python that has schemathesis; SCHEMATHESIS_EXAMPLES bounds the cases per operation.
+# TEST_PYTHON names the virtualenv's Python that has schemathesis; SCHEMATHESIS_EXAMPLES bounds the cases per operation,
+# SCHEMATHESIS_SECONDS the run; SCHEMATHESIS_SEED chooses other cases.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 binary=${1:-$here/../target/x86_64-unknown-linux-gnu/debug/comfyui-api}
@@ -40,9 +41,9 @@ done
 # schema is right, so `positive_data_acceptance` is no test of this server. The check for 5xx is the one in hooks.py.
 cd "$work"
 status=0
-SCHEMATHESIS_HOOKS=hooks PYTHONPATH="$here/schemathesis" timeout 240 "$schemathesis" run "$url/openapi.json" \
+SCHEMATHESIS_HOOKS=hooks PYTHONPATH="$here/schemathesis" timeout "$((${SCHEMATHESIS_SECONDS:-150} + 90))" "$schemathesis" run "$url/openapi.json" \
     --phases examples,coverage,fuzzing \
-    --max-examples "${SCHEMATHESIS_EXAMPLES:-30}" --seed 1 --workers 1 --request-timeout 30 --max-time "${SCHEMATHESIS_SECONDS:-150}" \
+    --max-examples "${SCHEMATHESIS_EXAMPLES:-30}" --seed "${SCHEMATHESIS_SEED:-1}" --workers 1 --request-timeout 30 --max-time "${SCHEMATHESIS_SECONDS:-150}" \
     --exclude-checks positive_data_acceptance,not_a_server_error \
     --no-color || status=$?
 if grep -qi 'panick\|defect' "$work/demo.log"; then

@@ -20,7 +20,8 @@ pub(super) async fn give_memory_back(service: Service) {
             if service.in_flight() > 0 {
                 break;
             }
-            let _ = tokio::task::spawn_blocking(allocator::collect).await;
+            // Here and not on a blocking thread: what this thread keeps for itself nobody else can give back.
+            allocator::collect();
         }
         service.emptied().await;
     }

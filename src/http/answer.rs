@@ -32,9 +32,21 @@ pub fn answer_with(failure: &Failure, body: Map<String, Value>) -> Response {
     response
 }
 
-/// Streams a document as JSON.
-pub fn document(document: &Document) -> Response {
-    let mut response = Response::new(Body::from_stream(document.stream()));
+/// Documents up to this length (bytes) are read before the answer begins: one write to the client, and an error is still a status.
+const WHOLE: u64 = 1 << 20;
+
+/// Answers with a document as JSON; a long one is streamed.
+///
+/// # Errors
+/// 500 when the files of a short document cannot be read.
+pub async fn document(document: &Document) -> Result<Response, Failure> {
+    let body = if document.len() <= WHOLE {
+        let whole = document.collect().await;
+        whole.map(Body::from).map_err(|error| Failure::new(Code::Internal, format!("the output files cannot be read: {error}; send the prompt again")))?
+    } else {
+        Body::from_stream(document.stream())
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -42,5 +54,5 @@ pub fn document(document: &Document) -> Response {
     if document.has_files() {
         response.extensions_mut().insert(Uncompressed);
     }
-    response
+    Ok(response)
 }

@@ -38,7 +38,7 @@ pub async fn run(door: &Door, headers: &HeaderMap, request: PromptRequest, sourc
     if let Some(guard) = guard {
         guard.disarm();
     }
-    Ok(answer::document(&result?))
+    answer::document(&result?).await
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {

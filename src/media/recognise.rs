@@ -111,6 +111,10 @@ fn is_safetensors(head: &[u8]) -> bool {
 
 /// XML whose first element is `svg`.
 fn is_svg(head: &[u8]) -> bool {
+    // Nearly all that comes here is something else; a byte tells.
+    if head.trim_ascii_start().strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head).trim_ascii_start().first() != Some(&b'<') {
+        return false;
+    }
     let text = String::from_utf8_lossy(head.get(..head.len().min(2048)).unwrap_or_default());
     let mut rest = text.trim_start_matches('\u{feff}').trim_start();
     while rest.starts_with("<?") || rest.starts_with("<!") {

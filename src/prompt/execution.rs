@@ -82,14 +82,14 @@ pub async fn submit(
     let submission = Submission { prompt: graph, client_id: &watcher.client_id, prompt_id: &watcher.id, extra_data };
     let body = serde_json::to_vec(&submission).map_err(|error| Failure::new(Code::Internal, format!("the graph cannot be written as JSON: {error}")))?;
     let client = comfy.client.clone();
-    let mut sending = tokio::spawn(async move { client.submit(body.into()).await });
+    let mut sending = Box::pin(async move { client.submit(body.into()).await });
     let sent = tokio::select! {
-        sent = &mut sending => sent.map_err(|error| Failure::new(Code::Internal, format!("the graph could not be sent: {error}")))?,
+        sent = &mut sending => sent,
         () = flight.cancel.cancelled() => {
             // ComfyUI may take minutes to check a graph. Nobody is kept waiting for that; what it queues after all is taken out again.
             let comfy = comfy.clone();
             tokio::spawn(async move {
-                if !matches!(sending.await, Ok(Ok(Submitted::Rejected { .. }))) {
+                if !matches!(sending.await, Ok(Submitted::Rejected { .. })) {
                     take_out(&comfy, &watcher.id).await;
                 }
                 drop(sweep);

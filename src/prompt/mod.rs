@@ -4,6 +4,7 @@
 mod deliver;
 mod execution;
 pub mod flight;
+mod forgetting;
 mod outputs;
 mod preprocess;
 mod rejection;

@@ -134,7 +134,7 @@ async fn execute(
             let _ = accepted.send(graph.clone());
         }
         let execution = execution::follow(&inner.comfy, &inner.flights, flight, queued, &mut timeline).await?;
-        inner.forget(comfy_id);
+        inner.forgetting.forget(comfy_id);
         let Execution { outputs, failure, warnings } = execution;
         let collected = collect(outputs, origin, leftovers).await;
         if let Some(failure) = failure {

@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::deliver;
 use super::flight::{Entry, Flight, Flights, Status};
+use super::forgetting::Forgetting;
 use super::preprocess::Places;
 use super::removal::Removal;
 use super::request::{Graph, PromptRequest, Source, WebhookRequest};
@@ -57,7 +58,7 @@ pub(super) struct Inner {
     pub places: Arc<Places>,
     pub tasks: TaskTracker,
     pub removal: Removal,
-    forget: mpsc::UnboundedSender<String>,
+    pub forgetting: Forgetting,
     /// Told of every end, if anybody asked for that.
     ends: OnceLock<mpsc::UnboundedSender<End>>,
 }
@@ -81,12 +82,8 @@ impl std::ops::Deref for Inner {
     }
 }
 
-impl Inner {
-    /// Has ComfyUI forget an entry of its history, so that its memory does not grow.
-    pub fn forget(&self, comfy_id: String) {
-        let _ = self.forget.send(comfy_id);
-    }
-}
+/// How long the end of the server waits until ComfyUI has deleted its last history entries.
+const FORGETTING: Duration = Duration::from_secs(1);
 
 /// The owner of all prompts. Cheap to clone.
 #[derive(Clone)]
@@ -132,10 +129,9 @@ fn vanished() -> Failure {
 impl Service {
     /// Sets it up. Needs a runtime: the clean-up of ComfyUI's history runs in the background.
     pub fn new(parts: Parts) -> Self {
-        let (forget, forgotten) = mpsc::unbounded_channel();
-        tokio::spawn(keep_forgetting(parts.comfy.clone(), forgotten));
+        let forgetting = Forgetting::start(parts.comfy.client.clone());
         let places = Arc::new(Places::new(&parts.comfy_config, &parts.config));
-        let inner = Inner { parts, flights: Flights::default(), places, tasks: TaskTracker::new(), removal: Removal::default(), forget, ends: OnceLock::new() };
+        let inner = Inner { parts, flights: Flights::default(), places, tasks: TaskTracker::new(), removal: Removal::default(), forgetting, ends: OnceLock::new() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -212,12 +208,16 @@ impl Service {
     }
 
     /// At shutdown: waits until the prompts in flight have ended, at most so long; then ends those that are left and waits until
-    /// they have let go.
+    /// they have let go. A ComfyUI that stays keeps nothing of them.
     pub async fn drain(&self, grace: Duration) {
         self.inner.tasks.close();
-        if tokio::time::timeout(grace, self.inner.tasks.wait()).await.is_ok() {
-            return;
+        if tokio::time::timeout(grace, self.inner.tasks.wait()).await.is_err() {
+            self.give_up().await;
         }
+        self.inner.forgetting.done(FORGETTING).await;
+    }
+
+    async fn give_up(&self) {
         for flight in self.inner.flights.all() {
             warn!(id = %flight.id, status = ?flight.status(), "prompt is given up: the server shuts down");
             flight.stop(Failure::new(Code::ShuttingDown, "the server shut down before the prompt had ended: send it again"));
@@ -302,17 +302,6 @@ fn end(inner: &Inner, flight: &Flight, request: &PromptRequest, queued: Option<&
                 deliver::failed(inner, webhook, &request.id, queued.unwrap_or(&request.graph), failure);
             }
         }
-    }
-}
-
-/// Deletes collected history entries, as many at a time as have gathered.
-async fn keep_forgetting(comfy: Comfy, mut forgotten: mpsc::UnboundedReceiver<String>) {
-    let mut ids = Vec::new();
-    while forgotten.recv_many(&mut ids, 1000).await > 0 {
-        if let Err(error) = comfy.client.forget(&ids).await {
-            tracing::debug!(%error, "ComfyUI keeps history entries");
-        }
-        ids.clear();
     }
 }
 

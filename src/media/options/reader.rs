@@ -22,11 +22,16 @@ impl<'a> OptionReader<'a> {
         Ok(Self { format, given, known: Vec::new() })
     }
 
-    /// The value under the first of these names that was given, with the name; the others are aliases.
-    fn take(&mut self, names: &[&'static str]) -> Option<(&'static str, &'a Value)> {
+    /// Reads an option that may be given under any of these names. Each one given must be right; the first counts. `wanted` completes "must be".
+    fn read<T>(&mut self, names: &[&'static str], wanted: impl Fn() -> String, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, Failure> {
         self.known.extend_from_slice(names);
-        let given = self.given?;
-        names.iter().find_map(|name| given.get(*name).map(|value| (*name, value)))
+        let mut meant = None;
+        for name in names {
+            let Some(value) = self.given.and_then(|given| given.get(*name)) else { continue };
+            let read = read(value).ok_or_else(|| self.refuse(name, value, &wanted()))?;
+            meant.get_or_insert(read);
+        }
+        Ok(meant)
     }
 
     /// A 400 about one option.
@@ -37,39 +42,36 @@ impl<'a> OptionReader<'a> {
 
     /// `true` or `false`.
     pub(super) fn boolean(&mut self, names: &[&'static str]) -> Result<Option<bool>, Failure> {
-        let Some((name, value)) = self.take(names) else { return Ok(None) };
-        value.as_bool().map(Some).ok_or_else(|| self.refuse(name, value, "true or false"))
+        self.read(names, || "true or false".to_owned(), Value::as_bool)
     }
 
     /// A whole number within the range; `80.0` is whole.
     pub(super) fn integer(&mut self, names: &[&'static str], low: i32, high: i32) -> Result<Option<i32>, Failure> {
-        let Some((name, value)) = self.take(names) else { return Ok(None) };
-        let number = value.as_f64().filter(|n| n.fract() == 0.0 && (f64::from(low)..=f64::from(high)).contains(n));
+        let whole = |value: &Value| value.as_f64().filter(|n| n.fract() == 0.0 && (f64::from(low)..=f64::from(high)).contains(n));
         #[expect(clippy::cast_possible_truncation, reason = "within an i32's range by the line above")]
-        number.map(|n| Some(n as i32)).ok_or_else(|| self.refuse(name, value, &format!("a whole number from {low} to {high}")))
+        self.read(names, || format!("a whole number from {low} to {high}"), |value| whole(value).map(|n| n as i32))
     }
 
     /// A number within the range.
     pub(super) fn number(&mut self, names: &[&'static str], low: f64, high: f64) -> Result<Option<f64>, Failure> {
-        let Some((name, value)) = self.take(names) else { return Ok(None) };
-        let number = value.as_f64().filter(|n| (low..=high).contains(n));
-        number.map(Some).ok_or_else(|| self.refuse(name, value, &format!("a number from {low} to {high}")))
+        self.read(names, || format!("a number from {low} to {high}"), |value| value.as_f64().filter(|n| (low..=high).contains(n)))
     }
 
     /// One of the given words, turned into what it stands for.
     pub(super) fn choice<T: Copy>(&mut self, names: &[&'static str], choices: &[(&'static str, T)]) -> Result<Option<T>, Failure> {
-        let Some((name, value)) = self.take(names) else { return Ok(None) };
-        let found = value.as_str().and_then(|word| choices.iter().find(|(known, _)| *known == word));
-        found.map(|(_, meaning)| Some(*meaning)).ok_or_else(|| {
+        let wanted = || {
             let words: Vec<String> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-            self.refuse(name, value, &format!("one of {}", words.join(", ")))
+            format!("one of {}", words.join(", "))
+        };
+        self.read(names, wanted, |value| {
+            let word = value.as_str()?;
+            choices.iter().find(|(known, _)| *known == word).map(|(_, meaning)| *meaning)
         })
     }
 
     /// Whatever `read` makes of the value; `wanted` completes "must be".
     pub(super) fn custom<T>(&mut self, name: &'static str, wanted: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, Failure> {
-        let Some((name, value)) = self.take(&[name]) else { return Ok(None) };
-        read(value).map(Some).ok_or_else(|| self.refuse(name, value, wanted))
+        self.read(&[name], || wanted.to_owned(), read)
     }
 
     /// Refuses every option that nobody has asked for.

@@ -1,34 +1,20 @@
 //! Finds the files and texts that a prompt has made (prompt.md, section 4; comfyui.md 4.2).
 
 use std::collections::HashSet;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::super::preprocess::names;
-use super::Leftovers;
-
-/// A file as ComfyUI reports it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReportedFile {
-    /// The node.
-    pub node_id: String,
-    /// ComfyUI's key: `images`, `gifs`, `audio`...
-    pub output: String,
-    /// Its name, without a folder.
-    pub filename: String,
-    /// Where it is.
-    pub path: PathBuf,
-    /// Bytes.
-    pub size: u64,
-}
+use super::{Leftovers, OutputFile};
 
 /// What a prompt has made.
 #[derive(Debug, Default)]
 pub struct Collected {
     /// Files that are there, in ComfyUI's order.
-    pub files: Vec<ReportedFile>,
+    pub files: Vec<OutputFile>,
     /// `{node_id: [string]}`
     pub texts: Map<String, Value>,
     /// Files that were reported but are not there, in sentences.
@@ -80,8 +66,8 @@ pub fn collect(outputs: &Value, origin: &Origin, leftovers: &Leftovers) -> Colle
                 continue;
             }
             leftovers.add(path.clone());
-            let (Some(filename), Ok(metadata)) = (path.file_name().map(|name| name.to_string_lossy().into_owned()), path.metadata()) else { continue };
-            collected.files.push(ReportedFile { node_id: node_id.clone(), output: "files".to_owned(), filename, path, size: metadata.len() });
+            let Some(filename) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { continue };
+            collected.files.extend(found(&node_id, "files", filename, path).ok());
         }
     }
     collected
@@ -100,19 +86,22 @@ fn take(collected: &mut Collected, node_id: &str, key: &str, subfolder: &str, fi
         collected.missing.push(format!("node {node_id} reported the file \"{shown}\", which lies outside of the output directory; it is not delivered"));
         return;
     };
-    match path.metadata() {
-        Ok(metadata) if metadata.is_file() => {
-            leftovers.add(path.clone());
-            collected.files.push(ReportedFile {
-                node_id: node_id.to_owned(),
-                output: key.to_owned(),
-                filename: filename.to_owned(),
-                path,
-                size: metadata.len(),
-            });
+    match found(node_id, key, filename.to_owned(), path.clone()) {
+        Ok(file) => {
+            leftovers.add(path);
+            collected.files.push(file);
         }
-        _ => collected.missing.push(format!("node {node_id} reported the file \"{shown}\", which is not in the output directory")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            collected.missing.push(format!("node {node_id} reported the file \"{shown}\", which is not in the output directory"));
+        }
+        Err(error) => collected.missing.push(format!("node {node_id} reported the file \"{shown}\", which cannot be read: {error}")),
     }
+}
+
+fn found(node_id: &str, output: &str, filename: String, path: PathBuf) -> io::Result<OutputFile> {
+    let mut file = OutputFile { node_id: Some(node_id.to_owned()), output: output.to_owned(), filename, content_type: String::new(), size: 0, path };
+    file.look()?;
+    Ok(file)
 }
 
 /// The file's path, if it lies inside the output directory: by its text and by where links lead. `subfolder` may be an absolute
@@ -187,7 +176,7 @@ mod tests {
             earlier: Arc::new([root.join("id_model_00001_.safetensors")].into()),
         };
         let collected = collect(&outputs, &origin, &leftovers);
-        let names: Vec<_> = collected.files.iter().map(|f| (f.node_id.as_str(), f.output.as_str(), f.filename.as_str())).collect();
+        let names: Vec<_> = collected.files.iter().map(|f| (f.node_id.as_deref().unwrap(), f.output.as_str(), f.filename.as_str())).collect();
         assert_eq!(names, [("9", "images", "a.png"), ("9", "images", "b.png"), ("7", "gifs", "v.mp4"), ("21", "files", "id_model_00002_.safetensors")]);
         assert_eq!(Value::Object(collected.texts), json!({"5": ["hello", "you"]}));
         assert_eq!(collected.missing.len(), 5, "{:?}", collected.missing);

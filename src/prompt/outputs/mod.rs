@@ -1,13 +1,15 @@
 //! From ComfyUI's history entry to files that are ready to be delivered.
 
 mod collect;
+mod file;
 mod process;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 pub use collect::{Collected, Origin, collect};
-pub use process::{OutputFile, Wishes, finish};
+pub use file::OutputFile;
+pub use process::{Wishes, finish};
 
 use super::removal::Removal;
 

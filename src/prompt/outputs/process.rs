@@ -1,38 +1,13 @@
 //! Conversion and packing of the collected files.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::Leftovers;
-use super::collect::ReportedFile;
+use super::{Leftovers, OutputFile};
 use crate::error::{Code, Failure};
-use crate::media::{self, ArchiveFormat, Conversion, Converted, Media, SourceFile};
-
-/// First bytes that tell the kind of a file.
-const HEAD: usize = 8192;
-
-/// A file to deliver; what `outputs[i]` says of `images[i]`.
-#[derive(Debug, Clone, Serialize)]
-pub struct OutputFile {
-    /// The node it comes from; null for an archive of all of them.
-    pub node_id: Option<String>,
-    /// ComfyUI's key.
-    pub output: String,
-    /// Its name towards the client.
-    pub filename: String,
-    /// By name and first bytes.
-    pub content_type: String,
-    /// Bytes.
-    pub size: u64,
-    /// Where it is.
-    #[serde(skip)]
-    pub path: PathBuf,
-}
+use crate::media::{ArchiveFormat, Conversion, Converted, Media, SourceFile};
 
 /// What there is to deliver.
 #[derive(Debug, Default)]
@@ -62,14 +37,16 @@ pub struct Wishes<'a> {
 /// When the archive cannot be written, or a file has vanished.
 pub async fn finish(
     media: &Media,
-    reported: Vec<ReportedFile>,
+    reported: Vec<OutputFile>,
     wishes: &Wishes<'_>,
     leftovers: &Leftovers,
     cancel: &CancellationToken,
 ) -> Result<Finished, Failure> {
     let mut warnings = Vec::new();
-    let converted = convert(media, reported, wishes.conversion, leftovers, cancel, &mut warnings).await;
-    let mut files = describe(converted).await?;
+    let mut files = match wishes.conversion {
+        Some(conversion) => describe(convert(media, reported, conversion, leftovers, cancel, &mut warnings).await).await?,
+        None => reported,
+    };
     make_names_differ(&mut files);
     if let Some(format) = wishes.archive
         && !files.is_empty()
@@ -85,22 +62,21 @@ pub async fn finish(
             () = cancel.cancelled() => return Ok(Finished::default()),
         };
         packed.map_err(|error| Failure::new(Code::Internal, format!("cannot build the archive {filename}: {error}")).transient())?;
-        files = describe(vec![ReportedFile { node_id: String::new(), output: "archive".to_owned(), filename, path, size: 0 }]).await?;
+        files = describe(vec![OutputFile { node_id: None, output: "archive".to_owned(), filename, content_type: String::new(), size: 0, path }]).await?;
     }
     Ok(Finished { files, warnings })
 }
 
 async fn convert(
     media: &Media,
-    reported: Vec<ReportedFile>,
-    conversion: Option<&Conversion>,
+    reported: Vec<OutputFile>,
+    conversion: &Conversion,
     leftovers: &Leftovers,
     cancel: &CancellationToken,
     warnings: &mut Vec<String>,
-) -> Vec<ReportedFile> {
-    let Some(conversion) = conversion else { return reported };
+) -> Vec<OutputFile> {
     // The files of one node belong together: several images become one video. Nodes are independent of each other.
-    let groups: Vec<&[ReportedFile]> = reported.chunk_by(|a, b| a.node_id == b.node_id).collect();
+    let groups: Vec<&[OutputFile]> = reported.chunk_by(|a, b| a.node_id == b.node_id).collect();
     let conversions = groups.iter().map(|group| async move {
         let sources: Vec<SourceFile> = group.iter().map(|file| SourceFile { path: file.path.clone(), filename: file.filename.clone() }).collect();
         media.convert(conversion, &sources, cancel).await
@@ -117,7 +93,7 @@ async fn convert(
                 Converted::File { sources, path, filename } => {
                     leftovers.add(path.clone());
                     if let Some(first) = sources.first().and_then(|index| group.get(*index)) {
-                        all.push(ReportedFile { filename, path, ..first.clone() });
+                        all.push(OutputFile { filename, path, ..first.clone() });
                     }
                 }
             }
@@ -126,21 +102,17 @@ async fn convert(
     all
 }
 
-/// Looks at sizes and first bytes; all files in one go, because each change to a blocking thread costs more than the look.
-async fn describe(files: Vec<ReportedFile>) -> Result<Vec<OutputFile>, Failure> {
-    let looking = tokio::task::spawn_blocking(move || files.into_iter().map(look).collect());
+/// Looks at sizes and first bytes again; all files in one go, because each change to a blocking thread costs more than the look.
+async fn describe(mut files: Vec<OutputFile>) -> Result<Vec<OutputFile>, Failure> {
+    let looking = tokio::task::spawn_blocking(move || {
+        for file in &mut files {
+            if let Err(error) = file.look() {
+                return Err(Failure::new(Code::Internal, format!("cannot read the output file \"{}\": {error}", file.filename)).transient());
+            }
+        }
+        Ok(files)
+    });
     looking.await.unwrap_or_else(|error| Err(Failure::new(Code::Internal, format!("cannot read the output files: {error}")).transient()))
-}
-
-fn look(file: ReportedFile) -> Result<OutputFile, Failure> {
-    let unreadable = |error: std::io::Error| Failure::new(Code::Internal, format!("cannot read the output file \"{}\": {error}", file.filename)).transient();
-    let mut opened = File::open(&file.path).map_err(unreadable)?;
-    let size = opened.metadata().map_err(unreadable)?.len();
-    let mut head = Vec::with_capacity(HEAD);
-    (&mut opened).take(HEAD as u64).read_to_end(&mut head).map_err(unreadable)?;
-    let content_type = media::content_type(&file.filename, &head);
-    let node_id = (!file.node_id.is_empty()).then_some(file.node_id);
-    Ok(OutputFile { node_id, output: file.output, filename: file.filename, content_type, size, path: file.path })
 }
 
 /// Two nodes may save files of one name in different folders; at the client and in a bucket they must not collide.

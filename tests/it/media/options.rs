@@ -97,6 +97,14 @@ fn options_of_other_formats_are_refused() {
     }
 }
 
+#[test]
+fn a_wrong_second_spelling_is_refused_too() {
+    let (location, _) = refused("jpg", json!({"trellisQuantisation": false, "trellisQuantization": 7.1e16}));
+    assert_eq!(location, "convert_output.options.trellisQuantization");
+    let (location, _) = refused("jpg", json!({"optimizeScans": 1, "optimiseScans": true}));
+    assert_eq!(location, "convert_output.options.optimizeScans");
+}
+
 #[tokio::test]
 async fn a_missing_ffmpeg_is_said_when_the_request_is_checked() {
     let mut config = config();

@@ -1,0 +1,49 @@
+//! One file to deliver.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::media;
+
+/// First bytes that tell the kind of a file.
+const HEAD: u64 = 8192;
+
+/// A file to deliver; what `outputs[i]` says of `images[i]`.
+#[derive(Debug, Clone, Serialize)]
+pub struct OutputFile {
+    /// The node it comes from; null for an archive of all of them.
+    pub node_id: Option<String>,
+    /// ComfyUI's key: `images`, `gifs`, `audio`...
+    pub output: String,
+    /// Its name towards the client, without a folder.
+    pub filename: String,
+    /// By name and first bytes.
+    pub content_type: String,
+    /// Bytes.
+    pub size: u64,
+    /// Where it is.
+    #[serde(skip)]
+    pub path: PathBuf,
+}
+
+impl OutputFile {
+    /// Learns size and content type from the file itself. Blocks.
+    ///
+    /// # Errors
+    /// When there is no such file, or it cannot be read.
+    pub(super) fn look(&mut self) -> io::Result<()> {
+        // Before it is opened: to open a pipe is to wait for its other end.
+        let metadata = self.path.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        let mut head = Vec::new();
+        File::open(&self.path)?.take(HEAD).read_to_end(&mut head)?;
+        self.size = metadata.len();
+        self.content_type = media::content_type(&self.filename, &head);
+        Ok(())
+    }
+}
