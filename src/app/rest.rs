@@ -20,8 +20,7 @@ pub(super) async fn give_memory_back(service: Service) {
             if service.in_flight() > 0 {
                 break;
             }
-            // Here and not on a blocking thread: what this thread keeps for itself nobody else can give back.
-            allocator::collect();
+            let _ = tokio::task::spawn_blocking(allocator::collect).await;
         }
         service.emptied().await;
     }

@@ -25,6 +25,8 @@ use crate::events::PromptRef;
 const CANCEL_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a prompt that must end with the server waits for its node to stop; less than the server waits for the prompt.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
+/// How long after an unanswered call the word of ComfyUI's death may come; it says more than that a connection broke.
+const DEATH_NOTICE: Duration = Duration::from_millis(300);
 /// How often the history entry of an ended prompt is asked for before the messages seen have to do.
 const HISTORY_TRIES: u32 = 8;
 
@@ -78,7 +80,7 @@ pub async fn submit(
         return Err(flight.stop_reason());
     }
     let prompt = PromptRef { id: flight.id.clone(), amqp: flight.source == Source::Amqp };
-    let watcher = comfy.watch.register(prompt, flight.streams.read.clone());
+    let mut watcher = comfy.watch.register(prompt, flight.streams.read.clone());
     let submission = Submission { prompt: graph, client_id: &watcher.client_id, prompt_id: &watcher.id, extra_data };
     let body = serde_json::to_vec(&submission).map_err(|error| Failure::new(Code::Internal, format!("the graph cannot be written as JSON: {error}")))?;
     let client = comfy.client.clone();
@@ -104,6 +106,9 @@ pub async fn submit(
         }
         Ok(Submitted::Rejected { error, node_errors }) => Err(rejection::rejected(&error, node_errors, graph)),
         Err(error) => {
+            if let Ok(dead) = timeout(DEATH_NOTICE, watcher.lost()).await {
+                return Err(dead);
+            }
             // It may have been queued although the answer was lost; nobody would collect what it makes.
             let comfy = comfy.clone();
             tokio::spawn(async move {

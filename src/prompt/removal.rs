@@ -1,14 +1,10 @@
 //! Removing the files of a request once it is over: never on the runtime's own threads, and waited for when the server ends.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
-
-/// How long work is gathered: to wake a thread costs as much as to remove a file.
-const GATHERING: Duration = Duration::from_millis(20);
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -16,25 +12,26 @@ type Work = Box<dyn FnOnce() + Send>;
 #[derive(Clone, Default)]
 pub struct Removal {
     tasks: TaskTracker,
-    gathered: Arc<Mutex<Vec<Work>>>,
+    queue: Arc<Mutex<Queue>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Work>,
+    /// A thread is at it, and will take what waits: to wake another one costs more than to remove a file.
+    busy: bool,
 }
 
 impl Removal {
     /// Does the work soon; at once where there is no runtime any more.
     pub fn later(&self, work: impl FnOnce() + Send + 'static) {
         let Ok(runtime) = Handle::try_current() else { return work() };
-        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
-        gathered.push(Box::new(work));
-        if gathered.len() > 1 {
-            return;
+        let mut queue = lock(&self.queue);
+        queue.waiting.push(Box::new(work));
+        if !std::mem::replace(&mut queue.busy, true) {
+            let queue = Arc::clone(&self.queue);
+            drop(self.tasks.spawn_blocking_on(move || work_off(&queue), &runtime));
         }
-        let all = Arc::clone(&self.gathered);
-        let removing = async move {
-            sleep(GATHERING).await;
-            let work = std::mem::take(&mut *all.lock().unwrap_or_else(PoisonError::into_inner));
-            let _ = tokio::task::spawn_blocking(move || work.into_iter().for_each(|work| work())).await;
-        };
-        drop(self.tasks.spawn_on(removing, &runtime));
     }
 
     /// At shutdown: waits until everything that was handed over is done, at most so long.
@@ -42,6 +39,25 @@ impl Removal {
         self.tasks.close();
         let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
     }
+}
+
+fn work_off(queue: &Mutex<Queue>) {
+    loop {
+        let work = {
+            let mut queue = lock(queue);
+            queue.busy = !queue.waiting.is_empty();
+            std::mem::take(&mut queue.waiting)
+        };
+        if work.is_empty() {
+            return;
+        }
+        work.into_iter().for_each(|work| work());
+    }
+}
+
+/// No work is done while the lock is held, so nothing panics with it.
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Removal {

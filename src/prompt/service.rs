@@ -131,7 +131,8 @@ impl Service {
     pub fn new(parts: Parts) -> Self {
         let forgetting = Forgetting::start(parts.comfy.client.clone());
         let places = Arc::new(Places::new(&parts.comfy_config, &parts.config));
-        let inner = Inner { parts, flights: Flights::default(), places, tasks: TaskTracker::new(), removal: Removal::default(), forgetting, ends: OnceLock::new() };
+        let inner =
+            Inner { parts, flights: Flights::default(), places, tasks: TaskTracker::new(), removal: Removal::default(), forgetting, ends: OnceLock::new() };
         Self { inner: Arc::new(inner) }
     }
 

@@ -187,6 +187,15 @@ impl Watcher {
             None => std::future::pending().await,
         }
     }
+
+    /// Why the prompt will never end, once that is known. Cancel-safe, but other happenings are skipped.
+    pub async fn lost(&mut self) -> Failure {
+        loop {
+            if let Happening::Lost(failure) = self.next().await {
+                return failure;
+            }
+        }
+    }
 }
 
 impl Drop for Watcher {
