@@ -43,6 +43,7 @@ pub mod http;
 pub mod manifest;
 pub mod media;
 pub mod net;
+pub mod paths;
 pub mod prompt;
 pub mod simulator;
 pub mod storage;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
 use super::args::{Args, Imitate};
+use crate::paths::normal;
 
 /// Which names a folder lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,24 +176,9 @@ impl Folders {
             .into_iter()
             .find_map(|(suffix, directory)| Some((value.strip_suffix(suffix)?, directory)))
             .unwrap_or((value, &self.input));
-        let path = normalised(&directory.join(name));
-        path.starts_with(normalised(directory)).then_some(path)
+        let path = normal(&directory.join(name));
+        path.starts_with(normal(directory)).then_some(path)
     }
-}
-
-/// The path without `.` and `..`, nothing being looked up.
-pub fn normalised(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                out.pop();
-            }
-            part => out.push(part),
-        }
-    }
-    out
 }
 
 fn accepted(accepts: Accepts, name: &str) -> bool {
@@ -245,7 +231,7 @@ fn add_extra_paths(folders: &mut Vec<Folder>, file: &Path) -> io::Result<()> {
                 name => name,
             };
             for path in paths.as_str().unwrap_or_default().split(['|', '\n']).map(str::trim).filter(|path| !path.is_empty()) {
-                let path = normalised(&base.join(path));
+                let path = normal(&base.join(path));
                 eprintln!("Adding extra search path {name} {}", path.display());
                 match folders.iter_mut().find(|folder| folder.name == name) {
                     Some(folder) if default => folder.directories.insert(0, path),

@@ -4,6 +4,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::paths::normal;
+
 const EXTENSIONS: [&str; 8] = ["ts", "mts", "js", "mjs", "cjs", "cts", "json", ""];
 
 /// Resolves names inside one directory.
@@ -158,21 +160,6 @@ fn built_in_neighbour(name: &str) -> Option<&'static str> {
         "types" => Some("builtin:types"),
         _ => None,
     }
-}
-
-/// The path without `.` and `..`, by its text alone.
-fn normal(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                out.pop();
-            }
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::config::{ComfyConfig, PromptConfig, public_url};
+use crate::paths::is_inside;
 use crate::storage::Storage;
 
 /// Shortest base64 that can be a file; shorter words are names.
@@ -159,28 +160,6 @@ fn present(text: &str, places: &Places) -> Option<PathBuf> {
     let named = !name.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_)));
     let full = base.join(path);
     (named && full.exists() && is_inside(&full, base)).then_some(full)
-}
-
-/// Whether a path lies below a root: by its text, and by where links lead if it exists.
-pub fn is_inside(path: &Path, root: &Path) -> bool {
-    let lexically = normal(path).starts_with(normal(root));
-    match (path.canonicalize(), root.canonicalize()) {
-        (Ok(path), Ok(root)) => path.starts_with(root),
-        _ => lexically,
-    }
-}
-
-/// A path without `.` and `..`.
-fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => drop(normal.pop()),
-            other => normal.push(other),
-        }
-    }
-    normal
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::call::{Call, Raised};
-use crate::simulator::folders::normalised;
+use crate::paths::normal;
 use crate::simulator::python;
 
 /// Where a node saves.
@@ -23,11 +23,11 @@ pub struct SavePath {
 impl SavePath {
     /// Works out the folder and the next number for a prefix, below the output or the temp directory.
     pub fn new(call: &Call<'_>, prefix: &str, kind: &'static str, (width, height): (u32, u32)) -> Result<Self, Raised> {
-        let root = normalised(if kind == "temp" { &call.instance.folders.temp } else { &call.instance.folders.output });
+        let root = normal(if kind == "temp" { &call.instance.folders.temp } else { &call.instance.folders.output });
         let prefix = filled(prefix, width, height);
-        let path = normalised(Path::new(&prefix));
+        let path = normal(Path::new(&prefix));
         // Leading `..` are swallowed by normalisation, so the check is on what they would reach.
-        let target = normalised(&root.join(&prefix));
+        let target = normal(&root.join(&prefix));
         let stem = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let directory = target.parent().map(Path::to_path_buf).unwrap_or_default();
         if !directory.starts_with(&root) {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
 use super::{Shared, json_response, ok_json, trouble};
-use crate::simulator::folders::normalised;
+use crate::paths::normal;
 use crate::simulator::picture::{Picture, animated_webp, jpeg};
 
 pub async fn view(State(instance): Shared, Query(query): Query<HashMap<String, String>>, headers: HeaderMap) -> Response {
@@ -25,8 +25,8 @@ pub async fn view(State(instance): Shared, Query(query): Query<HashMap<String, S
         return StatusCode::BAD_REQUEST.into_response();
     }
     let Some(root) = instance.folders.by_type(kind) else { return StatusCode::BAD_REQUEST.into_response() };
-    let directory = normalised(&root.join(query.get("subfolder").map_or("", String::as_str)));
-    if !directory.starts_with(normalised(root)) {
+    let directory = normal(&root.join(query.get("subfolder").map_or("", String::as_str)));
+    if !directory.starts_with(normal(root)) {
         return StatusCode::FORBIDDEN.into_response();
     }
     let base = FilePath::new(name).file_name().map(std::ffi::OsStr::to_os_string).unwrap_or_default();
@@ -149,10 +149,10 @@ pub async fn upload(State(instance): Shared, request: Request) -> Response {
     }
     let Some((name, content)) = file.filter(|(name, _)| !name.is_empty()) else { return StatusCode::BAD_REQUEST.into_response() };
     let kind = fields.get("type").map_or("input", String::as_str);
-    let Some(root) = instance.folders.by_type(kind).map(normalised) else { return trouble() };
+    let Some(root) = instance.folders.by_type(kind).map(normal) else { return trouble() };
     let subfolder = fields.get("subfolder").cloned().unwrap_or_default();
-    let directory = normalised(&root.join(&subfolder));
-    if !normalised(&directory.join(&name)).starts_with(&root) || FilePath::new(&name).components().any(|part| part == Component::ParentDir) {
+    let directory = normal(&root.join(&subfolder));
+    if !normal(&directory.join(&name)).starts_with(&root) || FilePath::new(&name).components().any(|part| part == Component::ParentDir) {
         return StatusCode::BAD_REQUEST.into_response();
     }
     let overwrite = matches!(fields.get("overwrite").map(String::as_str), Some("true" | "1"));
