@@ -1,4 +1,5 @@
-//! The standard chain of AWS credentials, as far as it can be played here: shared profile, container endpoint, web identity.
+//! The standard chain of AWS credentials, as far as it can be played here: shared profile, container endpoint,
+//! the instance's metadata, web identity (IRSA).
 //!
 //! The SDK reads the process's environment, so each case is this test binary started again with an environment of its own.
 
@@ -15,6 +16,7 @@ use comfyui_api::storage::s3::S3Backend;
 use super::{outbound, source, storage_config};
 
 const ENDPOINT: &str = "CHAIN_TEST_ENDPOINT";
+const METADATA: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 
 /// Not a test by itself: what [`run`] starts.
 #[tokio::test]
@@ -32,8 +34,8 @@ async fn run(directory: &Path, endpoint: &str, variables: &[(&str, &str)]) -> St
         .args(["--exact", "storage_cloud::chain::child", "--ignored", "--nocapture"])
         .env_clear()
         .env("HOME", directory)
-        .env("AWS_EC2_METADATA_DISABLED", "true")
         .env(ENDPOINT, endpoint)
+        .envs(if variables.iter().any(|(name, _)| *name == METADATA) { None } else { Some(("AWS_EC2_METADATA_DISABLED", "true")) })
         .envs(variables.iter().copied())
         .kill_on_drop(true)
         .output();
@@ -43,7 +45,7 @@ async fn run(directory: &Path, endpoint: &str, variables: &[(&str, &str)]) -> St
     said
 }
 
-/// S3 that has nothing, the container credentials endpoint and STS in one; keeps the `Authorization` headers that S3 got.
+/// S3 that has nothing, the container credentials endpoint, the instance's metadata service and STS in one; keeps the `Authorization` headers that S3 got.
 async fn peers() -> (String, Arc<Mutex<Vec<String>>>) {
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -64,6 +66,23 @@ fn answer(path: &str, headers: &HeaderMap, seen: &Mutex<Vec<String>>) -> axum::r
         assert_eq!(headers.get(header::AUTHORIZATION).unwrap(), "container-token");
         let body = r#"{"AccessKeyId":"AKIDCONTAINER","SecretAccessKey":"s","Token":"t","Expiration":"2099-01-01T00:00:00Z"}"#;
         return body.into_response();
+    }
+    if path == "/latest/api/token" {
+        return ([("x-aws-ec2-metadata-token-ttl-seconds", "21600")], "metadata-token").into_response();
+    }
+    if let Some(rest) = path.strip_prefix("/latest/meta-data/iam/security-credentials/") {
+        assert_eq!(headers.get("x-aws-ec2-metadata-token").unwrap(), "metadata-token");
+        let keys = r#"{"Code":"Success","Type":"AWS-HMAC","LastUpdated":"2026-01-01T00:00:00Z","AccessKeyId":"AKIDINSTANCE","SecretAccessKey":"s","Token":"t","Expiration":"2099-01-01T00:00:00Z"}"#;
+        return if rest.is_empty() { "role" } else { keys }.into_response();
+    }
+    if path.starts_with("/latest/") {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    if path == "/" {
+        let keys = "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleWithWebIdentityResult><Credentials>\
+            <AccessKeyId>AKIDWEB</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>\
+            </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>";
+        return ([(header::CONTENT_TYPE, "text/xml")], keys).into_response();
     }
     let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
     seen.lock().unwrap().push(authorization.unwrap_or_default());
@@ -90,6 +109,26 @@ async fn the_containers_endpoint_never_through_a_proxy() {
     run(directory.path(), &url, &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &full), ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token")]).await;
     let seen = seen.lock().unwrap();
     assert!(seen.len() == 1 && seen[0].contains("Credential=AKIDCONTAINER/"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn the_role_of_an_instance() {
+    let (directory, (url, seen)) = (tempfile::tempdir().unwrap(), peers().await);
+    run(directory.path(), &url, &[(METADATA, &url)]).await;
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() == 1 && seen[0].contains("Credential=AKIDINSTANCE/"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn the_role_of_a_kubernetes_service_account() {
+    let (directory, (url, seen)) = (tempfile::tempdir().unwrap(), peers().await);
+    let token = directory.path().join("token");
+    std::fs::write(&token, "a.b.c").unwrap();
+    let token = token.to_str().unwrap();
+    let role = "arn:aws:iam::123456789012:role/comfyui";
+    run(directory.path(), &url, &[("AWS_WEB_IDENTITY_TOKEN_FILE", token), ("AWS_ROLE_ARN", role), ("AWS_ENDPOINT_URL_STS", &url)]).await;
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() == 1 && seen[0].contains("Credential=AKIDWEB/"), "{seen:?}");
 }
 
 #[tokio::test]
