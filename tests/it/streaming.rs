@@ -113,6 +113,26 @@ async fn mistakes_known_at_once_are_plain_errors_and_later_ones_events() {
 }
 
 #[tokio::test]
+async fn a_comment_comes_while_there_is_nothing_to_tell() {
+    let product = Stage::new().start().await;
+    let running = product.prompt_later(json!({"id": "long", "prompt": slow(60.0, 600)}));
+    product.until_prompt("long", "running").await;
+    let mut response = send(&product, &json!({"id": "waits", "prompt": picture("p")})).await;
+    let mut text = Vec::new();
+    let comment = async {
+        while !text.windows(3).any(|three| three == b"\n: ") {
+            text.extend_from_slice(&response.chunk().await.unwrap().expect("the stream goes on"));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), comment).await.expect("a comment every 15 s");
+    for id in ["waits", "long"] {
+        assert_eq!(product.delete(&format!("/prompt/{id}")).await.0, 200);
+    }
+    assert_eq!(running.await.unwrap().0, 409);
+    product.until_clean().await;
+}
+
+#[tokio::test]
 async fn others_can_attach_and_come_again() {
     let product = Stage::new().start().await;
     let running = product.prompt_later(json!({"id": "a", "prompt": slow(2.0, 40)}));

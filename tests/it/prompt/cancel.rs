@@ -68,6 +68,19 @@ async fn pending_or_running_and_only_that_one_with_both_versions() {
 }
 
 #[tokio::test]
+async fn while_pictures_are_converted() {
+    let product = Product::start(&[]).await;
+    let pictures = json!({"1": {"class_type": "EmptyImage", "inputs": {"width": 4096, "height": 4096, "batch_size": 12, "color": 0}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "p"}}});
+    let conversion = json!({"format": "webp", "options": {"lossless": true, "effort": 6}});
+    let waiting = product.prompt_later(json!({"id": "slowly", "prompt": pictures, "convert_output": conversion}));
+    product.until_prompt("slowly", "postprocessing").await;
+    assert_eq!(product.delete("/prompt/slowly").await.0, 200);
+    is_cancelled(&waiting.await.unwrap(), "slowly");
+    product.until_clean().await;
+}
+
+#[tokio::test]
 async fn what_finished_anyway_is_reported_as_what_it_is() {
     let product = Product::start(&[]).await;
     // No steps: the node, the only one that is left, cannot be interrupted.
