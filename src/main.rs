@@ -82,7 +82,9 @@ async fn serve(config: Result<Config, comfyui_api::config::ConfigError>) -> Exit
         Ok(config) => {
             telemetry::logging::install(&config.log);
             telemetry::metrics::install();
-            app::serve(config).await
+            let code = app::serve(config).await;
+            telemetry::logging::finish();
+            code
         }
         Err(error) => refuse(&error.to_string()),
     }

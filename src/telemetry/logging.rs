@@ -1,12 +1,14 @@
 //! One line per event: a JSON object with `time`, `level`, `msg` and fields, or text for people.
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{BufWriter, IsTerminal};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -14,7 +16,14 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Installs the logger for the whole process. A second call changes nothing.
+/// Lines that may wait to be written. More are lost: a pipe that nobody reads must not stop the server, nor fill its memory.
+const WAITING_LINES: usize = 4096;
+
+/// The thread that writes. It is given up when the process ends.
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+
+/// Installs the logger for the whole process. A second call changes nothing. Lines are written by a thread of their own: whoever logs never
+/// waits for whoever reads. [`finish`] writes the last ones.
 pub fn install(config: &LogConfig) {
     let level = if config.level == "fatal" { "error" } else { &config.level };
     // Our own crate at the chosen level. Libraries only speak up when something is wrong, whatever is chosen: below that they
@@ -26,8 +35,18 @@ pub fn install(config: &LogConfig) {
         LogFormat::Pretty => true,
         LogFormat::Auto => std::io::stdout().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
-    let _ = if pretty { builder.with_target(false).with_ansi(std::io::stdout().is_terminal()).try_init() } else { builder.event_format(JsonLine).try_init() };
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).thread_name("log").finish(BufWriter::new(std::io::stdout()));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let installed =
+        if pretty { builder.with_target(false).with_ansi(std::io::stdout().is_terminal()).try_init() } else { builder.event_format(JsonLine).try_init() };
+    if installed.is_ok() {
+        *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+    }
+}
+
+/// Writes the lines that wait, unless that takes more than about a second. What is logged afterwards is lost: for the end of the process.
+pub fn finish() {
+    drop(WRITER.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 /// Epoch milliseconds now.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::graphs::{colour_of, coloured, picture};
-use crate::support::product::{Product, Stage};
+use crate::support::product::{Product, Stage, free_port};
 
 #[tokio::test]
 async fn two_hundred_prompts_of_32_clients_are_not_mixed_and_not_lost() {
@@ -47,4 +47,17 @@ async fn prompts_of_milliseconds_never_hang() {
         assert!(before.elapsed() < Duration::from_secs(10), "number {number} took {:?}", before.elapsed());
     }
     product.until_clean().await;
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_nothing() {
+    let port = free_port();
+    let mut product = Stage::new().env("PORT", port).env("LOG_LEVEL", "debug").unread().spawn();
+    product.url = format!("http://127.0.0.1:{port}");
+    product.until_ready().await;
+    for number in 0..40 {
+        product.run(&format!("n{number}"), &picture("p")).await;
+    }
+    product.until_clean().await;
+    assert_eq!(product.stop().await, Some(0));
 }

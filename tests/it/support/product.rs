@@ -1,6 +1,7 @@
 //! The whole product as a process: the real binary with the built-in ComfyUI as its child, in directories of its own.
 
 use std::collections::BTreeMap;
+use std::io::{PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use comfyui_api::simulator::{Args, Simulator};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -53,6 +55,8 @@ pub struct Stage {
     comfy_port: u16,
     flags: String,
     command: Option<String>,
+    unread: Option<PipeWriter>,
+    reader: Option<PipeReader>,
 }
 
 impl Default for Stage {
@@ -82,7 +86,7 @@ impl Stage {
         env.extend(
             [("HOME", ""), ("COMFY_HOME", ""), ("CACHE_DIR", "cache"), ("WORKFLOW_DIR", "workflows"), ("TMPDIR", "tmp")].map(|(k, v)| (k.to_owned(), at(v))),
         );
-        Self { home, env, comfy_port: free_port(), flags: String::new(), command: None }
+        Self { home, env, comfy_port: free_port(), flags: String::new(), command: None, unread: None, reader: None }
     }
 
     /// Sets a variable.
@@ -146,6 +150,14 @@ impl Stage {
         self.command("")
     }
 
+    /// Its standard output is a pipe of 4 KiB that nobody reads.
+    pub fn unread(mut self) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+        (self.reader, self.unread) = (Some(reader), Some(writer));
+        self
+    }
+
     /// Starts the process without waiting for anything.
     pub fn spawn(self) -> Product {
         let simulated = || format!("{BINARY} simulate-comfyui --port {} --base-directory '{}' {}", self.comfy_port, self.home.path().display(), self.flags);
@@ -157,17 +169,29 @@ impl Stage {
             .envs(&self.env)
             .current_dir(self.home.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(self.unread.map_or_else(Stdio::piped, Stdio::from))
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         let log = Log::default();
-        log.follow(child.stdout.take().unwrap());
+        if let Some(stdout) = child.stdout.take() {
+            log.follow(stdout);
+        }
         log.follow(child.stderr.take().unwrap());
         comfyui_api::net::install_crypto();
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE * 2).build().unwrap();
-        Product { url: String::new(), http, comfy_port: self.comfy_port, flags: self.flags, pid: child.id().unwrap(), log, child, home: self.home }
+        Product {
+            url: String::new(),
+            http,
+            comfy_port: self.comfy_port,
+            flags: self.flags,
+            pid: child.id().unwrap(),
+            log,
+            child,
+            home: self.home,
+            _reader: self.reader,
+        }
     }
 
     /// Starts the process and waits until it listens, not until it is ready.
@@ -259,6 +283,8 @@ pub struct Product {
     pid: u32,
     child: Child,
     home: TempDir,
+    /// Held open, but not read.
+    _reader: Option<PipeReader>,
 }
 
 impl Product {
