@@ -60,7 +60,7 @@ pub(super) async fn finish_prompts(app: &App) {
 }
 
 /// What is left once no prompt runs and ComfyUI is gone or going.
-pub(super) async fn wind_down(app: &App, closing: CancellationToken, server: JoinHandle<std::io::Result<()>>, failed: bool) {
+pub(super) async fn wind_down(app: &App, closing: CancellationToken, server: JoinHandle<()>, failed: bool) {
     finish_prompts(app).await;
     let left = deadline(app).saturating_duration_since(Instant::now());
     closing.cancel();

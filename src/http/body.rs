@@ -13,6 +13,8 @@ use crate::error::{Code, Failure};
 
 /// Bodies above this size are parsed on a blocking thread.
 const LARGE: usize = 1024 * 1024;
+/// A body that stops coming for so long is given up.
+const STALLED: Duration = Duration::from_secs(60);
 /// How much of a body that is too large is read before the answer, and for how long.
 const POURED_AWAY: usize = 1 << 30;
 const POURING: Duration = Duration::from_secs(30);
@@ -69,7 +71,10 @@ async fn read(request: Request, limit: usize) -> Result<Bytes, Failure> {
     }
     // What is declared is not there yet: memory is taken as it arrives.
     let mut text = Vec::with_capacity(declared.map_or(0, |length| usize::try_from(length).unwrap_or(0)).min(LARGE));
-    while let Some(chunk) = stream.next().await {
+    loop {
+        let next = tokio::time::timeout(STALLED, stream.next()).await;
+        let next = next.map_err(|_| Failure::invalid("body", format!("the body stopped coming: nothing for {} s", STALLED.as_secs())))?;
+        let Some(chunk) = next else { break };
         let chunk = chunk.map_err(|_| Failure::invalid("body", "the connection broke before the whole body had arrived"))?;
         if text.len() + chunk.len() > limit {
             drop(text);

@@ -2,17 +2,26 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ServerConfig;
 
 /// Connections that may wait to be accepted; the kernel cuts it to its own limit.
 const BACKLOG: i32 = 4096;
+
+/// A connection on which no request begins, or none gets beyond its headers, for so long is closed: whoever opens many and says nothing
+/// must not use up the descriptors.
+const QUIET: Duration = Duration::from_secs(75);
 
 /// A bound port.
 #[derive(Debug)]
@@ -68,13 +77,35 @@ impl Listener {
     }
 
     /// Serves until told to stop; then takes no new connections and lets the answers under way end.
-    ///
-    /// # Errors
-    /// When accepting fails for good.
-    pub async fn serve(self, router: Router, stop: CancellationToken) -> io::Result<()> {
-        let listener = self.listener.tap_io(|stream| {
+    pub async fn serve(mut self, router: Router, stop: CancellationToken) {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(QUIET);
+        let connections = GracefulShutdown::new();
+        loop {
+            let stream = tokio::select! {
+                // What goes wrong with one connection, or for a while, ends nothing: that is dealt with inside.
+                (stream, _) = axum::serve::Listener::accept(&mut self.listener) => stream,
+                () = stop.cancelled() => break,
+            };
             let _ = stream.set_nodelay(true);
-        });
-        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+            tokio::spawn(converse(stream, builder.clone(), router.clone(), connections.watcher(), stop.clone()));
+        }
+        drop(self.listener);
+        connections.shutdown().await;
+    }
+}
+
+/// One connection, from its first byte to its end.
+async fn converse(stream: TcpStream, builder: Builder<TokioExecutor>, router: Router, watcher: Watcher, stop: CancellationToken) {
+    let mut first = [0];
+    let spoken = tokio::select! {
+        // The builder itself waits for ever for the bytes that tell the version.
+        spoken = timeout(QUIET, stream.peek(&mut first)) => matches!(spoken, Ok(Ok(1))),
+        () = stop.cancelled() => false,
+    };
+    if spoken {
+        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned();
+        // A client that breaks off has nobody to complain to.
+        let _ = watcher.watch(connection).await;
     }
 }

@@ -2,11 +2,12 @@
 
 use std::io::Read as _;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response, Version};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::graphs::picture;
 use crate::support::product::{Product, Stage};
@@ -309,4 +310,29 @@ async fn versions(product: &Product) {
         assert_eq!((response.version(), response.status().as_u16()), (Version::HTTP_2, 200));
         assert!(response.json::<Value>().await.unwrap()["images"][0].is_string());
     }
+}
+
+/// What comes back until the connection is closed, and after how long.
+async fn until_closed(product: &Product, sent: &str) -> (String, Duration) {
+    let mut stream = tokio::net::TcpStream::connect(product.url.strip_prefix("http://").unwrap()).await.unwrap();
+    stream.write_all(sent.as_bytes()).await.unwrap();
+    let began = Instant::now();
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(100), stream.read_to_end(&mut answer)).await.expect("the connection stays open").unwrap();
+    (String::from_utf8(answer).unwrap(), began.elapsed())
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_shown_the_door() {
+    let product = Product::start(&[]).await;
+    let half = "POST /prompt HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{\"prompt";
+    let ((silent, _), (head, _), (idle, waited), (body, _)) = tokio::join!(
+        until_closed(&product, ""),
+        until_closed(&product, "GET /health HTTP/1.1\r\nHo"),
+        until_closed(&product, "GET /health HTTP/1.1\r\nhost: x\r\n\r\n"),
+        until_closed(&product, half),
+    );
+    assert_eq!((silent.as_str(), head.as_str()), ("", ""));
+    assert!(idle.starts_with("HTTP/1.1 200") && waited > Duration::from_secs(60), "a client with a pool may pause: {waited:?} {idle}");
+    assert!(body.starts_with("HTTP/1.1 400") && body.contains("stopped coming"), "{body}");
 }
