@@ -94,7 +94,12 @@ fn take(collected: &mut Collected, node_id: &str, key: &str, subfolder: &str, fi
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             collected.missing.push(format!("node {node_id} reported the file \"{shown}\", which is not in the output directory"));
         }
-        Err(error) => collected.missing.push(format!("node {node_id} reported the file \"{shown}\", which cannot be read: {error}")),
+        Err(error) => {
+            if path.is_file() {
+                leftovers.add(path);
+            }
+            collected.missing.push(format!("node {node_id} reported the file \"{shown}\", which cannot be read: {error}"));
+        }
     }
 }
 
