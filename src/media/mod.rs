@@ -19,4 +19,4 @@ pub use self::archive::{ArchiveFormat, is_archive, pack, unpack};
 pub use self::converter::{Converted, Media, SourceFile};
 pub use self::options::Conversion;
 use self::pending::PendingFile;
-pub use self::recognise::{content_type, extension_for};
+pub use self::recognise::{content_type, extension_for, head};

@@ -25,11 +25,11 @@ pub(super) enum Kind {
     Other,
 }
 
-/// The first bytes of a file.
+/// The first bytes of a file, as many as the functions here need. Blocks.
 ///
 /// # Errors
 /// When it cannot be read.
-pub(super) fn head(path: &Path) -> io::Result<Vec<u8>> {
+pub fn head(path: &Path) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     File::open(path)?.take(HEAD).read_to_end(&mut head)?;
     Ok(head)

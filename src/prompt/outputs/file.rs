@@ -1,15 +1,11 @@
 //! One file to deliver.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::media;
-
-/// First bytes that tell the kind of a file.
-const HEAD: u64 = 8192;
 
 /// A file to deliver; what `outputs[i]` says of `images[i]`.
 #[derive(Debug, Clone, Serialize)]
@@ -40,8 +36,7 @@ impl OutputFile {
         if !metadata.is_file() {
             return Err(io::Error::other("it is not a file"));
         }
-        let mut head = Vec::new();
-        File::open(&self.path)?.take(HEAD).read_to_end(&mut head)?;
+        let head = media::head(&self.path)?;
         self.size = metadata.len();
         self.content_type = media::content_type(&self.filename, &head);
         Ok(())
