@@ -122,11 +122,13 @@ impl Flight {
         reason.unwrap_or_else(|| Failure::new(Code::ExecutionInterrupted, format!("prompt {} was cancelled", self.id)))
     }
 
-    /// Moves on to another state and tells the streams.
-    pub fn enter(&self, status: Status) {
-        if self.change(status) {
+    /// Moves on to another state and tells the streams; `false` when it was in that state already.
+    pub fn enter(&self, status: Status) -> bool {
+        let changed = self.change(status);
+        if changed {
             self.streams.message(Weight::Always, || state_event(&self.id, status, None));
         }
+        changed
     }
 
     /// Whether the state is another one than before.
@@ -225,14 +227,13 @@ impl Flights {
         lock(&flight.state).accepted = Some(inner.accepted);
         drop(inner);
         if flight.change(Status::Pending) {
-            flight.streams.message(Weight::Always, || state_event(&flight.id, Status::Pending, position(flight, &self.waiting())));
+            flight.streams.message(Weight::Always, || state_event(&flight.id, Status::Pending, position(flight, &waiting(&self.all()))));
         }
     }
 
     /// ComfyUI has begun with it: those behind it have moved up.
     pub fn started(&self, flight: &Flight) {
-        if flight.change(Status::Running) {
-            flight.streams.message(Weight::Always, || state_event(&flight.id, Status::Running, None));
+        if flight.enter(Status::Running) {
             self.tell_positions();
         }
     }
@@ -242,7 +243,7 @@ impl Flights {
         if !all.iter().any(|flight| flight.waits_as().is_some() && flight.streams.has_readers()) {
             return;
         }
-        let waiting = self.waiting();
+        let waiting = waiting(&all);
         for flight in all {
             if let Some(position) = position(&flight, &waiting) {
                 flight.streams.message(Weight::Newest(10), || state_event(&flight.id, Status::Pending, Some(position)));
@@ -301,7 +302,7 @@ impl Flights {
     /// One prompt, in flight or remembered.
     pub fn entry(&self, id: &str) -> Option<Entry> {
         if let Some(flight) = self.get(id) {
-            return Some(flight.entry(&self.waiting()));
+            return Some(flight.entry(&waiting(&self.all())));
         }
         lock(&self.inner).finished.iter().find(|entry| &*entry.id == id).cloned()
     }
@@ -309,21 +310,22 @@ impl Flights {
     /// `(running, pending, finished)`: those that ComfyUI works on or that are on their way out, those before that in queue
     /// order, and the remembered ones, newest first.
     pub fn lists(&self) -> (Vec<Entry>, Vec<Entry>, Vec<Entry>) {
-        let waiting = self.waiting();
+        let all = self.all();
+        let waiting = waiting(&all);
         let (mut pending, mut running): (Vec<_>, Vec<_>) =
-            self.all().iter().map(|flight| flight.entry(&waiting)).partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
+            all.iter().map(|flight| flight.entry(&waiting)).partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
         pending.sort_by_key(|entry| (entry.position.unwrap_or(usize::MAX), entry.created_at));
         running.sort_by_key(|entry| entry.started_at);
         let finished = lock(&self.inner).finished.iter().cloned().collect();
         (running, pending, finished)
     }
+}
 
-    /// The numbers of those that wait in ComfyUI's queue, next first.
-    fn waiting(&self) -> Vec<u64> {
-        let mut waiting: Vec<u64> = self.all().iter().filter_map(|flight| flight.waits_as()).collect();
-        waiting.sort_unstable();
-        waiting
-    }
+/// The numbers of those that wait in ComfyUI's queue, next first.
+fn waiting(flights: &[Arc<Flight>]) -> Vec<u64> {
+    let mut waiting: Vec<u64> = flights.iter().filter_map(|flight| flight.waits_as()).collect();
+    waiting.sort_unstable();
+    waiting
 }
 
 /// The place of a prompt among those that wait, 1 = next.
