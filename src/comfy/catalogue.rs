@@ -148,12 +148,13 @@ impl Markers {
                 extensions.iter().map(|extension| dir.join(format!("{mark}--{folder}--zz.{extension}"))).collect::<Vec<_>>()
             })
             .collect();
-        let placed = tokio::task::spawn_blocking(move || {
-            wanted.into_iter().filter(|path| std::fs::File::options().write(true).create_new(true).open(path).is_ok()).collect::<Vec<_>>()
-        })
-        .await
-        .unwrap_or_default();
-        Self { placed, mark }
+        let given = mark.clone();
+        // They travel back through the task as what they are, so they are removed when nobody waits for them any more.
+        let placing = tokio::task::spawn_blocking(move || {
+            let placed = wanted.into_iter().filter(|path| std::fs::File::options().write(true).create_new(true).open(path).is_ok());
+            Self { placed: placed.collect(), mark: given }
+        });
+        placing.await.unwrap_or_else(|_| Self { placed: Vec::new(), mark })
     }
 
     async fn remove(&self) {

@@ -1,14 +1,13 @@
 //! The file that a download grows in. Written by one blocking thread behind a short queue, so that memory stays small and the
 //! network and the disk work at the same time. It removes itself unless it is kept.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -19,38 +18,48 @@ const QUEUE: usize = 4;
 /// So many bytes are handed to the disk at a time while the rest is still coming.
 const WRITE_BACK: u64 = 64 * 1024 * 1024;
 
-/// A file that is not complete.
+/// A file that is not complete. Nobody else writes into it, nor takes its name, as long as this lives.
 pub(super) struct Partial {
     path: PathBuf,
-    queue: Option<mpsc::Sender<(u64, Bytes)>>,
-    writer: Option<JoinHandle<io::Result<Flock<File>>>>,
+    /// Locked. Let go only after the file has its final name or is removed: whoever waited for the name must not get this file.
+    file: Arc<File>,
+    writing: Option<Writing>,
+}
+
+/// The blocking thread that writes, and the way to it.
+struct Writing {
+    queue: mpsc::Sender<(u64, Bytes)>,
+    thread: JoinHandle<io::Result<()>>,
 }
 
 impl Partial {
     /// Creates `<path>.partial`, empty. Where another process is writing that one, a name of our own is used.
     pub async fn create(path: PathBuf) -> Result<Self, StorageError> {
         let shown = path.clone();
+        // The file travels back through the task as what it is, so it is removed when nobody waits for it any more.
         let opened = tokio::task::spawn_blocking(move || open(&path)).await.map_err(io::Error::other).and_then(|opened| opened);
-        let (path, file) = opened.map_err(|error| StorageError::new(ErrorKind::Failed, format!("{} cannot be written: {error}", shown.display())))?;
+        let mut partial = opened.map_err(|error| StorageError::new(ErrorKind::Failed, format!("{} cannot be written: {error}", shown.display())))?;
         let (queue, arriving) = mpsc::channel(QUEUE);
-        let writer = tokio::task::spawn_blocking(move || write(file, arriving));
-        Ok(Self { path, queue: Some(queue), writer: Some(writer) })
+        let file = Arc::clone(&partial.file);
+        partial.writing = Some(Writing { queue, thread: tokio::task::spawn_blocking(move || write(&file, arriving)) });
+        Ok(partial)
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A way to write into the file, for one connection.
+    /// A way to write into the file, for one connection. `None` once it is finished.
     pub fn sink(&self) -> Option<mpsc::Sender<(u64, Bytes)>> {
-        self.queue.clone()
+        self.writing.as_ref().map(|writing| writing.queue.clone())
     }
 
     /// Waits until everything is on the disk.
     pub async fn finish(&mut self) -> io::Result<()> {
-        self.queue = None;
-        let Some(writer) = self.writer.take() else { return Ok(()) };
-        let file = writer.await.map_err(io::Error::other)??;
+        let Some(Writing { queue, thread }) = self.writing.take() else { return Ok(()) };
+        drop(queue);
+        thread.await.map_err(io::Error::other)??;
+        let file = Arc::clone(&self.file);
         tokio::task::spawn_blocking(move || file.sync_data()).await.map_err(io::Error::other)?
     }
 
@@ -68,38 +77,39 @@ impl Drop for Partial {
     }
 }
 
-fn open(path: &Path) -> io::Result<(PathBuf, Flock<File>)> {
+fn open(path: &Path) -> io::Result<Partial> {
     let mut name = path.as_os_str().to_owned();
     name.push(super::super::cache::naming::PARTIAL);
     let shared = PathBuf::from(name);
-    let options = || {
-        let mut options = File::options();
-        options.read(true).write(true).create(true);
-        options
-    };
-    match Flock::lock(options().truncate(false).open(&shared)?, FlockArg::LockExclusiveNonblock) {
-        Ok(file) => {
-            file.set_len(0)?;
-            Ok((shared, file))
+    let mut options = File::options();
+    options.read(true).write(true);
+    let partial = |path, file| Partial { path, file: Arc::new(file), writing: None };
+    loop {
+        let file = options.create(true).truncate(false).open(&shared)?;
+        match file.try_lock() {
+            Ok(()) if is_still_at(&file, &shared) => {
+                let partial = partial(shared, file);
+                partial.file.set_len(0)?;
+                return Ok(partial);
+            }
+            // Whoever had the lock removed the file or gave it its final name before letting go.
+            Ok(()) => {}
+            // In use; or a file system without locks, where nobody can tell whether it is.
+            Err(TryLockError::WouldBlock) | Err(TryLockError::Error(_)) => break,
         }
-        Err((_, Errno::EWOULDBLOCK)) => {
-            let own = PathBuf::from(format!("{}.{}.partial", path.display(), uuid::Uuid::new_v4().simple()));
-            let file = options().create_new(true).open(&own)?;
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map(|file| (own, file)).map_err(|(_, errno)| errno.into())
-        }
-        // A file system without locks: then nobody else locks either.
-        Err((_, Errno::ENOLCK | Errno::ENOSYS | Errno::EOPNOTSUPP)) => {
-            let own = PathBuf::from(format!("{}.{}.partial", path.display(), uuid::Uuid::new_v4().simple()));
-            let _ = std::fs::remove_file(&shared);
-            let file = options().create_new(true).open(&own)?;
-            Flock::lock(file, FlockArg::Unlock).map(|file| (own, file)).map_err(|(_, errno)| errno.into())
-        }
-        Err((_, errno)) => Err(errno.into()),
     }
+    let own = PathBuf::from(format!("{}.{}.partial", path.display(), uuid::Uuid::new_v4().simple()));
+    let file = options.create_new(true).open(&own)?;
+    Ok(partial(own, file))
+}
+
+fn is_still_at(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(named)) = (file.metadata(), path.symlink_metadata()) else { return false };
+    (ours.dev(), ours.ino()) == (named.dev(), named.ino())
 }
 
 /// Ends when all senders are gone, or at the first error; then the senders notice that nobody receives.
-fn write(file: Flock<File>, mut arriving: mpsc::Receiver<(u64, Bytes)>) -> io::Result<Flock<File>> {
+fn write(file: &File, mut arriving: mpsc::Receiver<(u64, Bytes)>) -> io::Result<()> {
     let mut dirty = 0;
     let mut early = None;
     while let Some((offset, bytes)) = arriving.blocking_recv() {
@@ -107,10 +117,10 @@ fn write(file: Flock<File>, mut arriving: mpsc::Receiver<(u64, Bytes)>) -> io::R
         dirty += bytes.len() as u64;
         if dirty >= WRITE_BACK {
             dirty = 0;
-            early.get_or_insert_with(|| EarlyFlush::start(&file)).ask();
+            early.get_or_insert_with(|| EarlyFlush::start(file)).ask();
         }
     }
-    Ok(file)
+    Ok(())
 }
 
 /// A thread that flushes while more is coming, so that the last flush, for which everybody waits, has little left to do.
@@ -134,5 +144,55 @@ impl EarlyFlush {
         if let Some(ask) = &self.0 {
             let _ = ask.try_send(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_that_nobody_waits_for_any_more_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        // One blocking thread: what is asked of it last is done last.
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let _ = futures_util::FutureExt::now_or_never(Partial::create(dir.path().join("left")));
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+        });
+        assert!(names(dir.path()).is_empty(), "left behind: {:?}", names(dir.path()));
+    }
+
+    #[tokio::test]
+    async fn a_finished_file_is_still_its_owners() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = Partial::create(dir.path().join("file")).await.unwrap();
+        first.sink().unwrap().send((0, Bytes::from_static(b"first"))).await.unwrap();
+        first.finish().await.unwrap();
+        let second = Partial::create(dir.path().join("file")).await.unwrap();
+        assert_ne!(first.path(), second.path());
+        assert_eq!(std::fs::read(first.path()).unwrap(), b"first");
+        let third = first.path().to_owned();
+        drop(first);
+        let third_file = Partial::create(dir.path().join("file")).await.unwrap();
+        assert_eq!(third_file.path(), third, "the name is free again");
+    }
+
+    #[test]
+    fn a_lock_on_a_file_that_lost_its_name_is_worth_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("name");
+        let file = File::create(&path).unwrap();
+        assert!(is_still_at(&file, &path));
+        std::fs::rename(&path, dir.path().join("final")).unwrap();
+        assert!(!is_still_at(&file, &path));
+        File::create(&path).unwrap();
+        assert!(!is_still_at(&file, &path));
     }
 }
