@@ -13,7 +13,8 @@ use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::product::Product;
 use crate::support::rabbitmq::RabbitMq;
 
-const TASKS: usize = 72;
+/// Tasks in the beginning. More are submitted where these are used up before everybody had one.
+const TASKS: usize = 60;
 
 /// How many tasks an instance holds, and how many have ended there.
 async fn held(product: &Product) -> (usize, usize) {
@@ -35,9 +36,14 @@ async fn every_task_gets_its_result_whatever_dies() {
         stage.start().await
     };
     let (mut killed, mut leaver, stayer) = tokio::join!(start(), start(), start());
-    for index in 0..TASKS {
-        client.submit(&json!({"id": format!("t{index}"), "prompt": slow_picture(0.25)})).await;
-    }
+    let mut submitted = 0;
+    let mut submit = async |client: &Client, more: usize| {
+        for index in submitted..submitted + more {
+            client.submit(&json!({"id": format!("t{index}"), "prompt": slow_picture(0.25)})).await;
+        }
+        submitted += more;
+    };
+    submit(&client, TASKS).await;
     drop(client);
 
     let mut most = 0;
@@ -46,12 +52,17 @@ async fn every_task_gets_its_result_whatever_dies() {
         for product in products {
             goals.push(held(product).await.1 + more);
         }
+        let client = Client::connect(&broker.uri(), &name).await;
         until("everybody works on", async || {
             let mut done = true;
             for (product, goal) in products.iter().zip(&goals) {
                 let (now, finished) = held(product).await;
                 most = most.max(now);
                 done &= finished >= *goal;
+            }
+            // One that is slow to come back finds something to do all the same.
+            if !done && client.waiting().await == 0 {
+                submit(&client, 6).await;
             }
             done
         })
@@ -77,8 +88,8 @@ async fn every_task_gets_its_result_whatever_dies() {
     let channel = connection.create_channel().await.unwrap();
     let mut results: BTreeMap<String, usize> = BTreeMap::new();
     let deadline = Instant::now() + 2 * PATIENCE;
-    while results.len() < TASKS {
-        assert!(Instant::now() < deadline, "only {} of {TASKS} tasks have a result", results.len());
+    while results.len() < submitted {
+        assert!(Instant::now() < deadline, "only {} of {submitted} tasks have a result", results.len());
         let Some(message) = channel.basic_get(format!("listener.{name}").into(), BasicGetOptions::default()).await.unwrap() else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
@@ -94,5 +105,5 @@ async fn every_task_gets_its_result_whatever_dies() {
     let client = Client::connect(&broker.uri(), &name).await;
     until("the queue is empty", async || client.waiting().await == 0).await;
     let twice = results.values().filter(|count| **count > 1).count();
-    assert!(twice <= 12, "{twice} of {TASKS} results came more than once: at least once does not mean always twice");
+    assert!(twice <= 12, "{twice} of {submitted} results came more than once: at least once does not mean always twice");
 }
