@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use comfyui_api::config::{Config, ProcessEnv};
@@ -38,6 +39,9 @@ enum Command {
     Openapi,
 }
 
+/// For blocking work that is left when everything has ended.
+const LAST_WORK: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     comfy::supervisor::init::run_if_pid1();
     net::install_crypto();
@@ -46,7 +50,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
-    runtime.block_on(run(arguments.command))
+    let code = runtime.block_on(run(arguments.command));
+    // A codec or a read from a dead disk cannot be interrupted: everything is said, so nothing waits for it.
+    runtime.shutdown_timeout(LAST_WORK);
+    code
 }
 
 /// Threads that wait for sockets. They never compute for long (files, pictures and JSON of megabytes have threads of their own), so a few are
@@ -67,7 +74,8 @@ async fn run(command: Option<Command>) -> ExitCode {
         Some(Command::Check) => command::check::run(&ProcessEnv, &mut out).await.map_or(ExitCode::FAILURE, ExitCode::from),
         Some(Command::Health { ready }) => match Config::from_env(&ProcessEnv) {
             Ok(config) => command::health::run(&config.server, ready, &mut out).await.map_or(ExitCode::FAILURE, ExitCode::from),
-            Err(error) => refuse(&error.to_string()),
+            // For whoever asks, it is not well.
+            Err(error) => fail(error.to_string().trim_end()),
         },
         Some(Command::Openapi) => {
             let keys = Config::from_env(&ProcessEnv).is_ok_and(|config| !config.server.api_keys.is_empty());

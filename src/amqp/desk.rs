@@ -16,9 +16,10 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use super::envelope::Envelopes;
-use super::memory::{Answer, Attempts, RecentResults};
+use super::memory::{Answer, Attempts, Fingerprint, GivenIds, RecentResults};
 use super::outbox::{Body, Class, Fate, Letter, Outbox};
 use super::sink::StreamSink;
 use super::task::{self, Task};
@@ -47,12 +48,19 @@ pub(super) struct Desk {
     /// As many as tasks may run here at a time. The broker's prefetch counts per connection; this counts over all.
     slots: Semaphore,
     /// The deliveries that wait for the end of each task that is here.
-    here: Mutex<HashMap<Arc<str>, Vec<Acker>>>,
+    here: Mutex<HashMap<Arc<str>, Waiting>>,
+    given_ids: Mutex<GivenIds>,
     recent: Mutex<RecentResults>,
     attempts: Mutex<Attempts>,
     tracker: TaskTracker,
     /// Cancelled at shutdown: everything that is not finished goes back.
     give_back: CancellationToken,
+}
+
+/// A task that is here, and those who wait for its end.
+struct Waiting {
+    task: Fingerprint,
+    ackers: Vec<Acker>,
 }
 
 /// What becomes of a task at its end.
@@ -73,6 +81,7 @@ impl Desk {
             max_result_bytes: config.max_result_bytes,
             slots: Semaphore::new(usize::from(config.prefetch)),
             here: Mutex::default(),
+            given_ids: Mutex::new(GivenIds::new(MAX_IDS)),
             recent: Mutex::new(RecentResults::new(MAX_IDS, recent_bytes)),
             attempts: Mutex::new(Attempts::new(MAX_IDS)),
             tracker: TaskTracker::new(),
@@ -93,18 +102,30 @@ impl Desk {
                 return;
             }
         };
-        let id: Arc<str> = task.id.as_str().into();
+        let id = self.id_of(&task, redelivered);
         match lock(&self.here).entry(Arc::clone(&id)) {
-            Entry::Occupied(mut waiting) => {
+            Entry::Occupied(mut waiting) if waiting.get().task == task.fingerprint => {
                 tracing::info!(id = %id, "task was delivered again while it is here; it is not started twice");
-                waiting.get_mut().push(acker);
+                waiting.get_mut().ackers.push(acker);
+                return;
+            }
+            Entry::Occupied(_) => {
+                tracing::warn!(id = %id, "another task with the id of one that is here was delivered; it goes back until that one has ended");
+                self.tracker.spawn(async move { desk.send_back(&acker).await });
                 return;
             }
             Entry::Vacant(place) => {
-                place.insert(vec![acker]);
+                place.insert(Waiting { task: task.fingerprint, ackers: vec![acker] });
             }
         }
-        let known = if redelivered { lock(&self.recent).get(&id) } else { None };
+        let known = if redelivered { lock(&self.recent).get(&id, task.fingerprint) } else { None };
+        if known.is_none() {
+            // What this id stood for before says nothing about this task.
+            lock(&self.recent).forget(&id);
+        }
+        if !redelivered {
+            lock(&self.attempts).forget(&id);
+        }
         let recall = recall.clone();
         self.tracker.spawn(async move {
             match known {
@@ -112,6 +133,20 @@ impl Desk {
                 None => desk.run(&id, task, &recall).await,
             }
         });
+    }
+
+    /// The task's id: its own, or the one it was given, now or when it was delivered before.
+    fn id_of(&self, task: &Task, redelivered: bool) -> Arc<str> {
+        if let Some(id) = &task.id {
+            return Arc::clone(id);
+        }
+        let mut given = lock(&self.given_ids);
+        let known = if redelivered { given.recall(task.fingerprint) } else { None };
+        known.unwrap_or_else(|| {
+            let id = Uuid::new_v4().to_string().into();
+            given.note(task.fingerprint, &id);
+            id
+        })
     }
 
     /// Begins to end: what runs is told to give back.
@@ -156,6 +191,7 @@ impl Desk {
             return;
         };
         let attempt = lock(&self.attempts).start(id);
+        let fingerprint = task.fingerprint;
         self.sink.started(id);
         let outcome = self.run_guarded(id, task.body, attempt >= self.max_attempts).await;
         self.sink.ended(id);
@@ -166,16 +202,13 @@ impl Desk {
                 drop(slot);
                 lock(&self.attempts).forget(id);
                 if let Some(answer) = self.deliver(id, answer).await {
-                    lock(&self.recent).insert(id, answer);
+                    lock(&self.recent).insert(id, fingerprint, answer);
                     self.acknowledge(id).await;
                 }
             }
             Verdict::Requeue => {
                 drop(slot);
-                tokio::select! {
-                    () = tokio::time::sleep(REQUEUE_DELAY) => {}
-                    () = self.give_back.cancelled() => {}
-                }
+                self.hesitate().await;
                 self.requeue(id).await;
             }
         }
@@ -275,20 +308,41 @@ impl Desk {
     async fn acknowledge(&self, id: &str) {
         metrics::amqp_task("ack");
         for acker in self.leave(id) {
-            note(acker.ack(BasicAckOptions::default()).await);
+            if note(acker.ack(BasicAckOptions::default()).await) {
+                lock(&self.given_ids).forget(id);
+            }
         }
     }
 
     async fn requeue(&self, id: &str) {
         metrics::amqp_task("requeue");
         for acker in self.leave(id) {
-            note(acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await);
+            give_back(&acker).await;
+        }
+    }
+
+    /// Requeues a delivery that was not taken.
+    async fn send_back(&self, acker: &Acker) {
+        metrics::amqp_task("requeue");
+        self.hesitate().await;
+        give_back(acker).await;
+    }
+
+    /// Before something goes back into the queue.
+    async fn hesitate(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(REQUEUE_DELAY) => {}
+            () = self.give_back.cancelled() => {}
         }
     }
 
     fn leave(&self, id: &str) -> Vec<Acker> {
-        lock(&self.here).remove(id).unwrap_or_default()
+        lock(&self.here).remove(id).map(|waiting| waiting.ackers).unwrap_or_default()
     }
+}
+
+async fn give_back(acker: &Acker) {
+    note(acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await);
 }
 
 /// `{id, type, message, details?, node_errors?, stack?}`
@@ -312,13 +366,14 @@ fn failure_data(id: &str, failure: &Failure) -> Value {
     Value::Object(data)
 }
 
-/// An answer that could not be given: the channel is gone, and the broker hands the task out again by itself.
-fn note(answered: lapin::Result<bool>) {
+/// Whether an answer could be given. If not, the channel is gone, and the broker hands the task out again by itself.
+fn note(answered: lapin::Result<bool>) -> bool {
     match answered {
-        Ok(true) => {}
+        Ok(true) => return true,
         Ok(false) => tracing::debug!("the channel of a task is gone; the broker delivers it again"),
         Err(error) => tracing::debug!(%error, "a task could not be answered; the broker delivers it again"),
     }
+    false
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

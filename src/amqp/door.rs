@@ -64,7 +64,7 @@ impl Amqp {
         let broker = dial::public_name(&uri);
         log_settings(&config, &broker, &instance_id);
 
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::new(Outbox::new(config.max_result_bytes));
         let envelopes = Envelopes::new(&metadata);
         let sink = Arc::new(StreamSink::new(Arc::clone(&outbox), config.publish_all, config.previews, config.progress_interval));
         let desk = Arc::new(Desk::new(&config, Arc::clone(&runner), Arc::clone(&outbox), Arc::clone(&sink), envelopes.clone()));

@@ -16,8 +16,11 @@ use super::vitals::Vitals;
 use super::{Load, TaskRunner};
 
 /// Beats for ever, from the first registration on. `started` is when the process did.
-pub(super) async fn run(shared: Arc<Shared>, interval: Duration, vitals: watch::Receiver<Vitals>, started: Instant) {
+pub(super) async fn run(shared: Arc<Shared>, interval: Duration, mut vitals: watch::Receiver<Vitals>, started: Instant) {
     if shared.registry.registered().wait_for(|registered| *registered).await.is_err() {
+        return;
+    }
+    if vitals.wait_for(|vitals| vitals.measured).await.is_err() {
         return;
     }
     tracing::info!("Heartbeat started (interval={}ms)", interval.as_millis());

@@ -5,17 +5,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Value;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::events::SystemEvent;
 use crate::telemetry::metrics;
 
 /// Messages that may wait before some are dropped.
 const MAX_WAITING: usize = 2_000;
-/// Bytes of droppable messages that may wait.
+/// Bytes of droppable messages that may wait, beside the largest result.
 const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// How long a message that the broker has refused waits before it is tried again; twice as long at every refusal.
+const SHORTEST_REFUSAL: Duration = Duration::from_millis(200);
+const LONGEST_REFUSAL: Duration = Duration::from_secs(30);
 
 /// What may happen to a message, the most expendable first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +48,11 @@ pub(super) struct Letter {
     pub(super) body: Body,
     pub(super) class: Class,
     waiter: Option<oneshot::Sender<Fate>>,
+    /// What counts for the bound on bytes.
+    bytes: usize,
+    /// How often the broker has refused it, and until when it waits for that.
+    refusals: u32,
+    not_before: Option<Instant>,
 }
 
 /// What became of a message somebody waits for.
@@ -55,15 +66,29 @@ pub(super) enum Fate {
 
 impl Letter {
     pub(super) fn new(routing_key: Arc<str>, body: Body, class: Class) -> Self {
-        Self { routing_key, body, class, waiter: None }
+        let bytes = match &body {
+            _ if class == Class::Result => 0,
+            Body::Ready(bytes) => bytes.len(),
+            Body::Event { event, .. } => weight(&event.data),
+        };
+        Self { routing_key, body, class, waiter: None, bytes, refusals: 0, not_before: None }
     }
 
-    fn bytes(&self) -> usize {
-        match &self.body {
-            Body::Ready(bytes) if self.class != Class::Result => bytes.len(),
-            // An event's value is shared with the other listeners; its size is not worth computing here.
-            _ => 0,
-        }
+    fn refused(&mut self) {
+        let wait = SHORTEST_REFUSAL.saturating_mul(2_u32.saturating_pow(self.refusals)).min(LONGEST_REFUSAL);
+        self.refusals += 1;
+        self.not_before = Some(Instant::now() + wait);
+    }
+}
+
+/// Roughly the bytes a value holds; much cheaper than writing it out.
+fn weight(value: &Value) -> usize {
+    const NODE: usize = 32;
+    match value {
+        Value::String(text) => NODE + text.len(),
+        Value::Array(items) => items.iter().map(weight).sum::<usize>() + NODE,
+        Value::Object(members) => members.iter().map(|(name, member)| NODE + name.len() + weight(member)).sum::<usize>() + NODE,
+        _ => NODE,
     }
 }
 
@@ -87,8 +112,9 @@ struct State {
 }
 
 /// The queue. Shared.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
+    max_waiting_bytes: usize,
     state: Mutex<State>,
     arrived: Notify,
     /// Persistent messages that are not confirmed.
@@ -96,13 +122,19 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// Results of prompts from other doors have room for one of the largest size.
+    pub(super) fn new(max_result_bytes: u64) -> Self {
+        let max_waiting_bytes = MAX_WAITING_BYTES.saturating_add(usize::try_from(max_result_bytes).unwrap_or(usize::MAX));
+        Self { max_waiting_bytes, state: Mutex::default(), arrived: Notify::new(), unconfirmed: watch::Sender::default() }
+    }
+
     /// Queues a message; never blocks.
     pub(super) fn post(&self, letter: Letter) {
         let mut state = self.lock();
         let number = state.next_number;
         state.next_number += 1;
         state.put(number, letter);
-        state.make_room();
+        state.make_room(self.max_waiting_bytes);
         self.count(&state);
         drop(state);
         self.arrived.notify_one();
@@ -111,39 +143,53 @@ impl Outbox {
     /// Queues a message and returns what resolves when the broker has confirmed it, over however many connections.
     pub(super) fn post_confirmed(&self, routing_key: Arc<str>, body: Bytes) -> oneshot::Receiver<Fate> {
         let (sender, receiver) = oneshot::channel();
-        self.post(Letter { routing_key, body: Body::Ready(body), class: Class::Result, waiter: Some(sender) });
+        self.post(Letter { waiter: Some(sender), ..Letter::new(routing_key, Body::Ready(body), Class::Result) });
         receiver
     }
 
     /// The next message. One caller at a time.
     pub(super) async fn next(&self) -> Taken {
         loop {
-            if let Some(taken) = self.take() {
-                return taken;
+            let later = match self.take() {
+                Ok(taken) => return taken,
+                Err(later) => later,
+            };
+            let held_over = async {
+                match later {
+                    Some(later) => tokio::time::sleep_until(later).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.arrived.notified() => {}
+                () = held_over => {}
             }
-            self.arrived.notified().await;
         }
     }
 
-    fn take(&self) -> Option<Taken> {
+    /// # Errors
+    /// When nothing may go now; then when to look again, if something waits.
+    fn take(&self) -> Result<Taken, Option<Instant>> {
         let mut state = self.lock();
-        let number = *state.waiting.first_key_value()?.0;
-        let letter = state.remove(number)?;
+        let number = state.first_due()?;
+        let letter = state.remove(number).ok_or(None)?;
         let taken = Taken { number, routing_key: Arc::clone(&letter.routing_key), body: letter.body.clone(), persistent: letter.class != Class::Stream };
         state.in_flight.insert(number, letter);
-        Some(taken)
+        Ok(taken)
     }
 
     /// Tells what became of a message: confirmed, or to be tried again.
     pub(super) fn settle(&self, number: u64, confirmed: bool) {
         let mut state = self.lock();
-        let Some(letter) = state.in_flight.remove(&number) else { return };
+        let Some(mut letter) = state.in_flight.remove(&number) else { return };
         metrics::amqp_published(confirmed);
         if confirmed {
             if let Some(waiter) = letter.waiter {
                 let _ = waiter.send(Fate::Confirmed);
             }
         } else if letter.class != Class::Stream {
+            // A listener's full queue refuses (`reject-publish`); other listeners have their copy, so it does not come at once again.
+            letter.refused();
             state.put(number, letter);
             self.arrived.notify_one();
         }
@@ -176,6 +222,9 @@ impl Outbox {
                 state.put(number, letter);
             }
         }
+        for letter in state.waiting.values_mut() {
+            letter.not_before = None;
+        }
         self.count(&state);
         drop(state);
         self.arrived.notify_one();
@@ -205,7 +254,7 @@ impl State {
             Class::Event => _ = self.waiting_events.insert(number),
             Class::Result => {}
         }
-        self.waiting_bytes += letter.bytes();
+        self.waiting_bytes += letter.bytes;
         self.waiting.insert(number, letter);
     }
 
@@ -213,14 +262,31 @@ impl State {
         let letter = self.waiting.remove(&number)?;
         self.waiting_streams.remove(&number);
         self.waiting_events.remove(&number);
-        self.waiting_bytes -= letter.bytes();
+        self.waiting_bytes -= letter.bytes;
         Some(letter)
     }
 
-    fn make_room(&mut self) {
-        while self.waiting.len() > MAX_WAITING || self.waiting_bytes > MAX_WAITING_BYTES {
+    /// # Errors
+    /// As [`Outbox::take`].
+    fn first_due(&self) -> Result<u64, Option<Instant>> {
+        let mut earliest = None;
+        let now = Instant::now();
+        for (number, letter) in &self.waiting {
+            match letter.not_before.filter(|moment| *moment > now) {
+                None => return Ok(*number),
+                Some(moment) => earliest = Some(earliest.map_or(moment, |known: Instant| known.min(moment))),
+            }
+        }
+        Err(earliest)
+    }
+
+    fn make_room(&mut self, max_bytes: usize) {
+        while self.waiting.len() > MAX_WAITING || self.waiting_bytes > max_bytes {
             let Some(number) = self.waiting_streams.first().or_else(|| self.waiting_events.first()).copied() else { return };
             if let Some(letter) = self.remove(number) {
+                if matches!(letter.body, Body::Ready(_)) {
+                    tracing::warn!(routing_key = %letter.routing_key, bytes = letter.bytes, "too much waits for the AMQP broker: the result of a prompt from another door is not published");
+                }
                 metrics::event_dropped("amqp", letter.routing_key.rsplit('.').next().unwrap_or_default());
             }
         }
@@ -236,12 +302,12 @@ mod tests {
     }
 
     fn keys(outbox: &Outbox) -> Vec<String> {
-        std::iter::from_fn(|| outbox.take()).map(|taken| taken.routing_key.to_string()).collect()
+        std::iter::from_fn(|| outbox.take().ok()).map(|taken| taken.routing_key.to_string()).collect()
     }
 
     #[tokio::test]
     async fn what_is_not_confirmed_comes_again_in_its_order() {
-        let outbox = Outbox::default();
+        let outbox = Outbox::new(0);
         outbox.post(letter("a", Class::Event));
         outbox.post(letter("s", Class::Stream));
         let mut confirmed = outbox.post_confirmed("r".into(), Bytes::new());
@@ -253,6 +319,7 @@ mod tests {
         let again = outbox.next().await;
         assert_eq!(&*again.routing_key, "r", "a stream event is not repeated");
         outbox.settle(again.number, false);
+        // After a short wait, because the broker refused it.
         let again = outbox.next().await;
         outbox.settle(again.number, true);
         confirmed.await.unwrap();
@@ -261,7 +328,7 @@ mod tests {
 
     #[test]
     fn stream_events_are_dropped_first_and_results_never() {
-        let outbox = Outbox::default();
+        let outbox = Outbox::new(0);
         for _ in 0..MAX_WAITING {
             outbox.post(letter("stream.progress", Class::Stream));
         }
@@ -275,5 +342,36 @@ mod tests {
         }
         outbox.post(letter("event", Class::Event));
         assert_eq!(keys(&outbox).len(), MAX_WAITING + 5);
+    }
+
+    #[test]
+    fn what_the_broker_refuses_waits_longer_each_time_and_holds_nobody_up() {
+        let outbox = Outbox::new(0);
+        outbox.post(letter("refused", Class::Event));
+        for wait in [200, 400, 800] {
+            let before = Instant::now();
+            outbox.settle(outbox.take().unwrap().number, false);
+            outbox.post(letter("other", Class::Event));
+            let other = outbox.take().unwrap();
+            assert_eq!(&*other.routing_key, "other");
+            outbox.settle(other.number, true);
+            let again = outbox.take().unwrap_err().unwrap() - before;
+            assert!((wait..wait + 190).contains(&again.as_millis()), "{again:?}");
+            // A new connection may do better at once.
+            outbox.rewind();
+        }
+    }
+
+    #[test]
+    fn events_count_with_what_they_hold_and_the_largest_result_has_room() {
+        let outbox = Outbox::new(8 << 20);
+        let data = Arc::new(serde_json::json!({"image_data": "x".repeat(1 << 20)}));
+        for _ in 0..100 {
+            let event = Arc::new(SystemEvent { source: crate::events::Source::Comfy, name: "binary_preview".into(), data: Arc::clone(&data), prompt: None });
+            outbox.post(Letter::new("preview".into(), Body::Event { task_id: None, event, at_ms: 0 }, Class::Stream));
+        }
+        outbox.post(Letter::new("result".into(), Body::Ready(Bytes::from(vec![0; 8 << 20])), Class::Event));
+        let kept = keys(&outbox);
+        assert!((50..72).contains(&kept.len()) && kept.last().unwrap() == "result", "{}", kept.len());
     }
 }

@@ -19,7 +19,7 @@ pub(super) async fn run(outbox: &Outbox, envelopes: &Envelopes, channel: &Channe
         tokio::select! {
             biased;
             Some((number, confirmation)) = confirms.next(), if !confirms.is_empty() => match confirmation {
-                // A negative answer means that the broker could not store it now; it is tried again in its turn.
+                // A negative answer means that the broker could not store it now; it is tried again after a while.
                 Ok(confirmation) => outbox.settle(number, is_ack(&confirmation)),
                 Err(error) => return error,
             },

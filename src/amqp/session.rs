@@ -27,6 +27,8 @@ use crate::telemetry::metrics;
 const SETUP_TIMEOUT: Duration = Duration::from_secs(15);
 /// For the polite end of a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// For a connection that is only made to say goodbye.
+const LAST_TRY: Duration = Duration::from_secs(2);
 /// A second look at the connection's state, should lapin not tell of its end.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest wait between two tries, in seconds.
@@ -89,6 +91,13 @@ struct Session {
     pulse: Channel,
 }
 
+impl Session {
+    fn closed_channel(&self) -> Option<&'static str> {
+        let channels = [(&self.publish, "events and results"), (&self.registry, "the registration"), (&self.pulse, "heartbeats")];
+        channels.into_iter().find(|(channel, _)| !channel.status().connected()).map(|(_, what)| what)
+    }
+}
+
 /// Keeps a session until the farewell.
 pub(super) async fn supervise(shared: &Shared) {
     let mut failures = 0;
@@ -96,7 +105,7 @@ pub(super) async fn supervise(shared: &Shared) {
     while !shared.farewell.is_cancelled() {
         let opened = tokio::select! {
             opened = open(shared) => opened,
-            () = shared.farewell.cancelled() => return,
+            () = shared.farewell.cancelled() => break,
         };
         match opened {
             Ok(session) => {
@@ -123,6 +132,12 @@ pub(super) async fn supervise(shared: &Shared) {
             () = shared.farewell.cancelled() => {}
         }
         failures += 1;
+    }
+    // The end came between two connections: the others shall know all the same, if the broker is there.
+    if *shared.registry.registered().borrow()
+        && let Ok(Ok(session)) = timeout(LAST_TRY, open(shared)).await
+    {
+        part(shared, &session).await;
     }
 }
 
@@ -219,8 +234,14 @@ async fn watch_connection(shared: &Shared, session: &Session) -> String {
                 Some(_) => {}
                 None => return "the connection has ended".to_owned(),
             },
-            _ = look.tick() => if !connection.status().connected() {
-                return "the connection is closed".to_owned();
+            _ = look.tick() => {
+                if !connection.status().connected() {
+                    return "the connection is closed".to_owned();
+                }
+                // Each has a job, and nothing else would notice: a heartbeat that goes nowhere looks like a dead instance.
+                if let Some(what) = session.closed_channel() {
+                    return format!("the broker has closed the channel for {what}");
+                }
             },
         }
     }

@@ -196,7 +196,7 @@ mod tests {
 
     #[tokio::test]
     async fn progress_is_limited_and_its_last_one_goes_out_before_what_follows() {
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::new(Outbox::new(0));
         let sink = StreamSink::new(Arc::clone(&outbox), false, false, Duration::from_secs(60));
         sink.emit(&event("progress", "a", true, 1));
         for value in 2..=50 {
@@ -217,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_held_progress_goes_out_when_its_time_has_come() {
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::new(Outbox::new(0));
         let sink = Arc::new(StreamSink::new(Arc::clone(&outbox), true, true, Duration::from_millis(30)));
         let pacing = tokio::spawn({
             let sink = Arc::clone(&sink);

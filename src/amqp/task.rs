@@ -1,7 +1,11 @@
 //! A message body as a task. Lenient (amqp.md, "Tasks"): old producers encode twice, or send the graph as a string.
 
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
-use uuid::Uuid;
+
+use super::memory::Fingerprint;
 
 /// Bodies above this many bytes are parsed off the runtime.
 const LARGE: usize = 256 * 1024;
@@ -9,9 +13,12 @@ const LARGE: usize = 256 * 1024;
 /// A task as the runner takes it.
 #[derive(Debug)]
 pub(super) struct Task {
-    pub(super) id: String,
-    /// A `POST /prompt` body whose `id` is the task's.
+    /// As the producer gave it, if at all.
+    pub(super) id: Option<Arc<str>>,
+    /// A `POST /prompt` body without the id.
     pub(super) body: Map<String, Value>,
+    /// Of the message's bytes.
+    pub(super) fingerprint: Fingerprint,
 }
 
 /// Parses a message body.
@@ -40,9 +47,10 @@ fn parse_now(bytes: &[u8]) -> Result<Task, String> {
         body.insert("prompt".to_owned(), graph);
     }
     let alias = body.shift_remove("task_id");
-    let id = body.get("id").and_then(id_text).or_else(|| alias.as_ref().and_then(id_text)).unwrap_or_else(|| Uuid::new_v4().to_string());
-    body.insert("id".to_owned(), id.clone().into());
-    Ok(Task { id, body })
+    let id = body.shift_remove("id").as_ref().and_then(id_text).or_else(|| alias.as_ref().and_then(id_text)).map(Arc::from);
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    Ok(Task { id, body, fingerprint: hasher.finish() })
 }
 
 fn id_text(value: &Value) -> Option<String> {
@@ -64,13 +72,15 @@ mod tests {
         let parse = |value: Value| parse_now(value.to_string().as_bytes()).unwrap();
         let graph = json!({"1": {"class_type": "X", "inputs": {}}});
         let plain = parse(json!({"id": "a", "prompt": graph}));
-        assert_eq!((plain.id.as_str(), &plain.body["prompt"]), ("a", &graph));
+        assert_eq!((plain.id.as_deref(), &plain.body["prompt"]), (Some("a"), &graph));
         let twice = parse(Value::String(json!({"task_id": "b", "prompt": graph.to_string()}).to_string()));
-        assert_eq!((twice.id.as_str(), &twice.body["prompt"], &twice.body["id"]), ("b", &graph, &json!("b")));
-        assert!(!twice.body.contains_key("task_id"));
-        assert_eq!(parse(json!({"id": 7, "task_id": "c"})).id, "7");
-        assert_eq!(parse(json!({"id": null, "task_id": "c"})).id, "c");
-        assert!(Uuid::parse_str(&parse(json!({"id": ""})).id).is_ok());
+        assert_eq!((twice.id.as_deref(), &twice.body["prompt"]), (Some("b"), &graph));
+        assert!(!twice.body.contains_key("task_id") && !twice.body.contains_key("id"));
+        assert_eq!(parse(json!({"id": 7, "task_id": "c"})).id.as_deref(), Some("7"));
+        assert_eq!(parse(json!({"id": null, "task_id": "c"})).id.as_deref(), Some("c"));
+        assert_eq!(parse(json!({"id": ""})).id, None);
+        assert_ne!(plain.fingerprint, twice.fingerprint);
+        assert_eq!(plain.fingerprint, parse(json!({"id": "a", "prompt": graph})).fingerprint);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(super) struct Vitals {
     pub(super) cpu_usage: f64,
     /// Percent of the machine's memory.
     pub(super) memory_usage: f64,
+    /// Both were measured at least once.
+    pub(super) measured: bool,
     pub(super) gpus: Vec<Gpu>,
     /// The GPUs were looked for at least once.
     pub(super) gpus_looked: bool,
@@ -20,22 +22,23 @@ pub(super) struct Vitals {
 
 /// The slowest pace at which figures are refreshed is the heartbeat's; this is the fastest.
 const FASTEST: Duration = Duration::from_millis(100);
+/// Before the first figure: long enough for the kernel's ticks of 10 ms.
+const FIRST: Duration = Duration::from_millis(250);
 /// `nvidia-smi` costs some 50 ms of processor; it is not asked more often than this.
 const GPU_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Measures processor and memory for ever.
 pub(super) async fn measure(vitals: watch::Sender<Vitals>, interval: Duration) {
+    let mut before = processor().await;
+    // The first figure is of this short while, since nothing has been measured before.
+    tokio::time::sleep(FIRST).await;
     let mut timer = tokio::time::interval(interval.max(FASTEST));
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut before = None;
     loop {
         timer.tick().await;
-        let (stat, meminfo) = tokio::join!(tokio::fs::read_to_string("/proc/stat"), tokio::fs::read_to_string("/proc/meminfo"));
-        let now = stat.ok().as_deref().and_then(processor_ticks);
+        let (now, meminfo) = tokio::join!(processor(), tokio::fs::read_to_string("/proc/meminfo"));
         let cpu = match (before, now) {
             (Some((busy_before, all_before)), Some((busy, all))) => percent(busy - busy_before, all - all_before),
-            // Nothing to compare with yet: since boot.
-            (None, Some((busy, all))) => percent(busy, all),
             _ => None,
         };
         before = now.or(before);
@@ -43,6 +46,7 @@ pub(super) async fn measure(vitals: watch::Sender<Vitals>, interval: Duration) {
         vitals.send_modify(|vitals| {
             vitals.cpu_usage = cpu.unwrap_or(vitals.cpu_usage);
             vitals.memory_usage = memory.unwrap_or(vitals.memory_usage);
+            vitals.measured = true;
         });
     }
 }
@@ -61,6 +65,10 @@ pub(super) async fn measure_gpus(vitals: watch::Sender<Vitals>, interval: Durati
         }
         tokio::time::sleep(interval.max(GPU_INTERVAL)).await;
     }
+}
+
+async fn processor() -> Option<(f64, f64)> {
+    processor_ticks(&tokio::fs::read_to_string("/proc/stat").await.ok()?)
 }
 
 /// Busy and all ticks of all processors together.

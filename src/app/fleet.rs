@@ -46,12 +46,16 @@ impl Runner {
     async fn outcome(&self, id: &str, mut body: Map<String, Value>, last: bool, give_back: CancellationToken) -> Result<TaskOutcome, Failure> {
         body.insert("id".into(), id.into());
         let webhook = WebhookRequest::find(&body).ok().flatten().map(|webhook| (webhook, body.get("prompt").cloned().unwrap_or_default()));
-        let parsed = PromptRequest::parse(body).inspect_err(|failure| {
-            if let Some((webhook, prompt)) = &webhook {
-                self.service.refused(id, webhook, prompt, failure);
+        let parsed = match PromptRequest::parse(body) {
+            Ok(parsed) => parsed,
+            Err(failure) => {
+                if let Some((webhook, prompt)) = webhook {
+                    self.service.refused(id, &webhook, prompt, &failure);
+                }
+                return Err(failure);
             }
-        });
-        let request = PromptRequest { last_attempt: last, ..parsed? };
+        };
+        let request = PromptRequest { last_attempt: last, ..parsed };
         let mut running = self.service.begin(request, Source::Amqp, false)?;
         let _over = stop_with(&running.flight, give_back);
         running.done().await.map(TaskOutcome::Success)

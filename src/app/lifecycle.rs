@@ -234,7 +234,13 @@ async fn warm_up(app: &App, prompt: Option<&Value>) -> Result<(), String> {
 
 /// Resolves when ComfyUI is dead, however that shows.
 async fn death(app: &App, child: Option<&Child>) -> Death {
-    let Some(child) = child else { return Death::new(gone(app).await) };
+    let Some(child) = child else {
+        // Somebody else's: it cannot be killed, but the prompts in flight are not kept waiting for it.
+        return Death::new(tokio::select! {
+            reason = gone(app) => reason,
+            reason = hang(app) => reason,
+        });
+    };
     let reason = tokio::select! {
         exit = child.exited() => format!("ComfyUI ended with {exit}"),
         () = child.worker_died() => {

@@ -30,6 +30,7 @@ pub(super) fn on_signal() -> CancellationToken {
             };
             if !first {
                 warn!(signal = name, "second signal: exiting now");
+                crate::comfy::supervisor::kill_running();
                 crate::telemetry::logging::finish();
                 std::process::exit(1);
             }

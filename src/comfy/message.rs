@@ -81,7 +81,8 @@ impl TextMessage {
     /// The whole message as valid JSON text on one line, every occurrence of ComfyUI's prompt id replaced by ours.
     pub fn text_with_id(&self, ours: &str) -> String {
         let valid = match serde_json::from_str::<serde::de::IgnoredAny>(&self.text) {
-            Ok(_) if !self.text.contains('\n') => self.text.as_str().to_owned(),
+            // Escapes of surrogates are skipped without a look at whether they have a partner.
+            Ok(_) if !self.text.contains('\n') && !has_surrogates(&self.text) => self.text.as_str().to_owned(),
             _ => self.value().to_string(),
         };
         match &self.prompt_id {
@@ -90,6 +91,10 @@ impl TextMessage {
             None => valid,
         }
     }
+}
+
+fn has_surrogates(text: &str) -> bool {
+    text.contains("\\ud") || text.contains("\\uD")
 }
 
 impl Preview {
@@ -127,6 +132,9 @@ mod tests {
         let message = TextMessage::parse(r#"{"type":"progress_state","data":{"prompt_id":"P-1","nodes":{"3":{"prompt_id":"P-1","value":1}}}}"#.into()).unwrap();
         assert_eq!((message.kind.as_str(), message.prompt_id.as_deref()), ("progress_state", Some("P-1")));
         assert_eq!(message.text_with_id("mine"), r#"{"type":"progress_state","data":{"prompt_id":"mine","nodes":{"3":{"prompt_id":"mine","value":1}}}}"#);
+        let lone = TextMessage::parse(r#"{"type":"executed","data":{"prompt_id":"P","output":{"x":["\udcff"]}}}"#.into()).unwrap();
+        let mended: Value = serde_json::from_str(&lone.text_with_id("mine")).unwrap();
+        assert_eq!(mended, serde_json::json!({"type": "executed", "data": {"prompt_id": "mine", "output": {"x": ["\u{fffd}"]}}}));
         let odd = TextMessage::parse(r#"{"type":"executed","data":{"prompt_id":"P","output":{"x":[NaN, "\ud800"]}}}"#.into()).unwrap();
         assert_eq!(odd.prompt_id.as_deref(), Some("P"));
         assert!(odd.text_with_id("q").contains("null"));

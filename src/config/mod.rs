@@ -9,7 +9,7 @@ mod secret;
 mod sections;
 pub mod variables;
 
-pub use public_text::public_text;
+pub use public_text::{public_text, public_value};
 pub use reader::{ConfigError, Env, ProcessEnv, Reader};
 pub use secret::{Secret, public, public_url};
 pub use sections::{

@@ -1,5 +1,7 @@
 //! Lines of text that may have URLs with secrets in them: output of commands, messages of ComfyUI, values of variables.
 
+use serde_json::Value;
+
 use super::public_url;
 
 /// Replaces every URL in a line that may carry a secret (userinfo or a query) by its public form.
@@ -19,6 +21,17 @@ pub fn public_text(line: &str) -> String {
     }
     shown.push_str(rest);
     shown
+}
+
+/// [`public_text`] of every string in a value.
+pub fn public_value(mut value: Value) -> Value {
+    match &mut value {
+        Value::String(text) if text.contains("://") => *text = public_text(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = public_value(item.take())),
+        Value::Object(members) => members.values_mut().for_each(|member| *member = public_value(member.take())),
+        _ => {}
+    }
+    value
 }
 
 /// [`public_url`], which normalises; only the userinfo, query and fragment are to go.

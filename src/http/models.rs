@@ -51,8 +51,7 @@ pub async fn download(State(door): State<Door>, JsonObject(body): JsonObject) ->
     let mut answer = json!({"url": public_url(&download.url), "model_type": download.folder, "filename": download.filename});
     if !download.wait {
         // What can be known to be wrong with the URL is said now, not in the log later.
-        let url = url::Url::parse(&download.url).map_err(|error| Failure::invalid("url", error.to_string()))?;
-        door.outbound.check(&url).await.map_err(|refused| Failure::invalid("url", refused.to_string()))?;
+        door.storage.check_url(&download.url).await.map_err(|error| Failure::invalid("url", error.message))?;
         let door = door.clone();
         tokio::spawn(async move {
             let url = public_url(&download.url);

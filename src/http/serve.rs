@@ -22,6 +22,8 @@ const BACKLOG: i32 = 4096;
 /// A connection on which no request begins, or none gets beyond its headers, for so long is closed: whoever opens many and says nothing
 /// must not use up the descriptors.
 const QUIET: Duration = Duration::from_secs(75);
+/// Between two looks at a beginning that tells nothing yet.
+const NEXT_LOOK: Duration = Duration::from_millis(20);
 
 /// A bound port.
 #[derive(Debug)]
@@ -95,12 +97,27 @@ impl Listener {
     }
 }
 
+/// Waits until the first bytes tell HTTP/1.1 from HTTP/2; `false` when they never will.
+async fn tells_version(stream: &TcpStream) -> bool {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut first = [0; PREFACE.len()];
+    let mut before = 0;
+    loop {
+        match stream.peek(&mut first).await {
+            Ok(count) if count == PREFACE.len() || count > 0 && !PREFACE.starts_with(&first[..count]) => return true,
+            Ok(0) | Err(_) => return false,
+            // Looking does not take the bytes away, so the next look would not wait.
+            Ok(count) if count == before => tokio::time::sleep(NEXT_LOOK).await,
+            Ok(count) => before = count,
+        }
+    }
+}
+
 /// One connection, from its first byte to its end.
 async fn converse(stream: TcpStream, builder: Builder<TokioExecutor>, router: Router, watcher: Watcher, stop: CancellationToken) {
-    let mut first = [0];
     let spoken = tokio::select! {
         // The builder itself waits for ever for the bytes that tell the version.
-        spoken = timeout(QUIET, stream.peek(&mut first)) => matches!(spoken, Ok(Ok(1))),
+        spoken = timeout(QUIET, tells_version(&stream)) => spoken.unwrap_or(false),
         () = stop.cancelled() => false,
     };
     if spoken {

@@ -21,9 +21,12 @@ use crate::prompt::{CancelOnDrop, Running};
 /// How often a comment is sent when nothing else is, so that proxies keep the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// After so long without a decision a stream begins all the same: proxies commonly close a connection that is silent for a minute.
+const UNDECIDED: Duration = Duration::from_secs(30);
+
 type Chunk = std::io::Result<Bytes>;
 
-/// Answers `POST /prompt` as a stream. What goes wrong before the first event is an ordinary HTTP error.
+/// Answers `POST /prompt` as a stream. What goes wrong before the first event, and soon, is an ordinary HTTP error.
 ///
 /// # Errors
 /// Whatever ended the prompt before there was anything to stream.
@@ -32,6 +35,7 @@ pub async fn follow(mut running: Running, guard: Option<CancelOnDrop>) -> Result
     let accepted = tokio::select! {
         accepted = running.accepted() => accepted.map(drop),
         () = reader.wait_for_more_than_state() => Ok(()),
+        () = tokio::time::sleep(UNDECIDED) => Ok(()),
     };
     if let Err(failure) = accepted {
         // The client has not gone away: it is about to get its answer.

@@ -48,7 +48,7 @@ impl Models {
                 ErrorKind::Cancelled => return,
                 ErrorKind::Invalid => true,
                 ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Failed => tries >= REFUSED_TRIES,
-                ErrorKind::Transient => false,
+                ErrorKind::Transient | ErrorKind::Local => false,
             };
             let url = public_url(&model.url);
             if hopeless {

@@ -15,7 +15,7 @@ mod options;
 mod pending;
 mod recognise;
 
-pub use self::archive::{ArchiveFormat, is_archive, pack, unpack};
+pub use self::archive::{ArchiveFormat, UnpackError, is_archive, pack, unpack};
 pub use self::converter::{Converted, Media, SourceFile};
 pub use self::options::Conversion;
 use self::pending::PendingFile;

@@ -17,6 +17,7 @@ use crate::comfy::Comfy;
 use crate::comfy::client::{CallError, Submitted};
 use crate::comfy::message::{Preview, TextMessage};
 use crate::comfy::watch::{Happening, Watcher};
+use crate::config::{public_text, public_value};
 use crate::document::base64;
 use crate::error::{Code, Failure};
 use crate::events::PromptRef;
@@ -243,7 +244,8 @@ impl Seen {
                     // A node that is blocked with a message does not end the run (comfyui.md 3.2).
                     "execution_error" if data.get("exception_type").and_then(Value::as_str) == Some("ExecutionBlocked") => {
                         let text = |name: &str| data.get(name).and_then(Value::as_str).unwrap_or_default().trim().to_owned();
-                        self.warnings.push(format!("node {} ({}) was blocked: {}", text("node_id"), text("node_type"), text("exception_message")));
+                        let sentence = format!("node {} ({}) was blocked: {}", text("node_id"), text("node_type"), text("exception_message"));
+                        self.warnings.push(public_text(&sentence));
                     }
                     "execution_success" | "execution_error" | "execution_interrupted" => self.last_word = Some((kind.to_owned(), data)),
                     _ => {}
@@ -305,10 +307,11 @@ fn node_error(data: &Value) -> Failure {
     let message = if text("exception_message").is_empty() { text("exception_type") } else { text("exception_message") };
     let mut details = Map::new();
     for name in ["node_id", "node_type", "exception_type", "exception_message", "traceback"] {
-        details.insert(name.to_owned(), data.get(name).cloned().unwrap_or_default());
+        // A node that fetches something itself may repeat a URL with its credentials.
+        details.insert(name.to_owned(), public_value(data.get(name).cloned().unwrap_or_default()));
     }
     let sentence = format!("node {} ({}) failed: {}", text("node_id"), text("node_type"), message.split_whitespace().collect::<Vec<_>>().join(" "));
-    Failure::new(Code::ExecutionError, sentence).with_details(details.into())
+    Failure::new(Code::ExecutionError, public_text(&sentence)).with_details(details.into())
 }
 
 fn show_preview(flight: &Flight, preview: &Preview) {

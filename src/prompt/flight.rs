@@ -98,6 +98,8 @@ pub struct Flight {
     pub streams: Streams,
     /// The id was used before: ComfyUI may answer from its cache with files that are gone.
     pub repeated: bool,
+    /// Counts up: a later flight has a greater one.
+    pub number: u64,
     state: Mutex<State>,
 }
 
@@ -107,13 +109,32 @@ struct State {
     /// Order of acceptance by ComfyUI, for positions.
     accepted: Option<u64>,
     reason: Option<Failure>,
+    /// Stops the stages after a run that `cancel` did not stop in time.
+    later: Option<CancellationToken>,
 }
 
 impl Flight {
     /// Asks it to end. The first reason counts.
     pub fn stop(&self, reason: Failure) {
-        lock(&self.state).reason.get_or_insert(reason);
+        let later = {
+            let mut state = lock(&self.state);
+            state.reason.get_or_insert(reason);
+            state.later.clone()
+        };
         self.cancel.cancel();
+        if let Some(later) = later {
+            later.cancel();
+        }
+    }
+
+    /// What stops the stages after the run. A prompt that was cancelled while it ran and finished all the same is reported as what it
+    /// is: a success, which that cancellation stops no more, but the next one does. When the server ends there is no time for that.
+    pub fn outlives_cancelling(&self) -> CancellationToken {
+        let mut state = lock(&self.state);
+        if state.reason.take_if(|reason| reason.code == Code::ExecutionInterrupted).is_none() {
+            return self.cancel.clone();
+        }
+        state.later.insert(CancellationToken::new()).clone()
     }
 
     /// Why it was asked to end.
@@ -181,8 +202,11 @@ pub struct Flights {
 struct Inner {
     active: HashMap<Arc<str>, Arc<Flight>>,
     accepted: u64,
+    begun: u64,
     finished: VecDeque<Entry>,
     recent: VecDeque<u64>,
+    /// The number of the last flight of each id in `recent`.
+    last_of: HashMap<u64, u64>,
 }
 
 impl Flights {
@@ -207,13 +231,15 @@ impl Flights {
         if inner.active.contains_key(id) {
             return Err(Failure::new(Code::Conflict, format!("a prompt with the id \"{id}\" is in flight already: wait for it, or use another id")).at("id"));
         }
+        inner.begun += 1;
         let flight = Flight {
             id: id.clone(),
             source,
             cancel: CancellationToken::new(),
             streams: Streams::default(),
             repeated: id_is_callers && inner.seen_before(id),
-            state: Mutex::new(State { entry, accepted: None, reason: None }),
+            number: inner.begun,
+            state: Mutex::new(State { entry, accepted: None, reason: None, later: None }),
         };
         let flight = Arc::new(flight);
         inner.active.insert(id.clone(), flight.clone());
@@ -289,6 +315,11 @@ impl Flights {
         lock(&self.inner).active.get(id).cloned()
     }
 
+    /// Whether another flight with that id has begun since.
+    pub fn is_superseded(&self, id: &str, number: u64) -> bool {
+        lock(&self.inner).last_of.get(&hash(id)).is_some_and(|last| *last > number)
+    }
+
     /// All prompts in flight.
     pub fn all(&self) -> Vec<Arc<Flight>> {
         lock(&self.inner).active.values().cloned().collect()
@@ -337,19 +368,25 @@ fn position(flight: &Flight, waiting: &[u64]) -> Option<usize> {
 impl Inner {
     /// Whether a caller's id was used lately; remembers it.
     fn seen_before(&mut self, id: &str) -> bool {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hasher = DefaultHasher::new();
-        id.hash(&mut hasher);
-        let hash = hasher.finish();
-        if self.recent.contains(&hash) {
+        let hash = hash(id);
+        if self.last_of.insert(hash, self.begun).is_some() {
             return true;
         }
-        if self.recent.len() >= RECENT_IDS {
-            self.recent.pop_front();
+        if self.recent.len() >= RECENT_IDS
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.last_of.remove(&oldest);
         }
         self.recent.push_back(hash);
         false
     }
+}
+
+fn hash(id: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -359,6 +396,20 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prompt_that_outlived_a_cancellation_is_stopped_by_the_next() {
+        let flights = Flights::default();
+        let flight = flights.begin(&"a".into(), true, Source::Http).unwrap();
+        assert!(!flight.outlives_cancelling().is_cancelled());
+        flight.stop(Failure::new(Code::ExecutionInterrupted, "first"));
+        let later = flight.outlives_cancelling();
+        assert!(!later.is_cancelled());
+        flight.stop(Failure::new(Code::ShuttingDown, "second"));
+        assert!(later.is_cancelled());
+        assert_eq!(flight.stop_reason().code, Code::ShuttingDown);
+        assert!(flight.outlives_cancelling().is_cancelled(), "a shutdown is not outlived");
+    }
 
     #[test]
     fn positions_follow_the_order_of_acceptance() {
@@ -379,6 +430,8 @@ mod tests {
         assert!(told[0].contains(r#""position":2"#), "{told:?}");
         flights.finish(&first, None);
         assert_eq!(flights.entry("b").map(|entry| entry.status), Some(Status::Succeeded));
+        assert!(!flights.is_superseded("b", first.number));
         assert!(!begin("z").repeated && begin("b").repeated, "an id that comes again is known");
+        assert!(flights.is_superseded("b", first.number) && !flights.is_superseded("c", second.number));
     }
 }

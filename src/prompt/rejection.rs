@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::public_text;
+use crate::config::{public_text, public_value};
 use crate::error::{Code, Failure};
 
 /// Names of models shown in a sentence at most.
@@ -18,20 +18,10 @@ pub fn rejected(error: &Value, node_errors: Value, graph: &Map<String, Value>) -
     };
     let reason = if nodes.is_empty() { own } else { nodes.join("; ") };
     let location = node_errors.as_object().and_then(first_location).or_else(|| node_in_details(error, graph)).unwrap_or_else(|| "prompt".to_owned());
-    let mut failure = Failure::new(Code::InvalidPrompt, format!("Failed to queue prompt: {reason}")).at(location).with_details(hide_secrets(error.clone()));
-    failure.node_errors = Some(if node_errors.is_null() { json!({}) } else { hide_secrets(node_errors) });
+    let mut failure = Failure::new(Code::InvalidPrompt, format!("Failed to queue prompt: {reason}")).at(location).with_details(public_value(error.clone()));
+    // ComfyUI repeats the values that it refuses. One that should have been a URL to download may have credentials in it.
+    failure.node_errors = Some(if node_errors.is_null() { json!({}) } else { public_value(node_errors) });
     failure
-}
-
-/// ComfyUI repeats the values that it refuses. One that should have been a URL to download may have credentials in it.
-fn hide_secrets(mut value: Value) -> Value {
-    match &mut value {
-        Value::String(text) if text.contains("://") => *text = public_text(text),
-        Value::Array(items) => items.iter_mut().for_each(|item| *item = hide_secrets(item.take())),
-        Value::Object(members) => members.values_mut().for_each(|member| *member = hide_secrets(member.take())),
-        _ => {}
-    }
-    value
 }
 
 /// One sentence for each output that was left out of a graph that ComfyUI accepted.

@@ -1,12 +1,11 @@
 //! The order of the stages: preprocess, run, collect, convert, deliver. The same for every door.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::deliver::{self, Outcome, Response};
@@ -14,7 +13,6 @@ use super::execution::{self, Execution};
 use super::flight::{Flight, Status};
 use super::outputs::{self, Collected, Leftovers, Origin, Wishes};
 use super::preprocess::{self, Prepared, Surroundings, names};
-use super::removal::Removal;
 use super::request::{Graph, PromptRequest};
 use super::service::Inner;
 use super::stats::{Stages, Timeline};
@@ -25,7 +23,7 @@ use crate::error::{Code, Failure};
 /// # Errors
 /// Whatever ended it, fit to be shown.
 pub(super) async fn run(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     flight: &Flight,
     request: &PromptRequest,
     graph: Map<String, Value>,
@@ -40,14 +38,14 @@ pub(super) async fn run(
     let Prepared { graph, workspace, leases, downloads, warnings, .. } = prepared;
     let leftovers = Arc::new(Leftovers::new(inner.removal.clone()));
     let origin = origin(inner, flight, Arc::new(graph)).await;
-    let sweep = Arc::new(Sweep { removal: inner.removal.clone(), origin: origin.clone(), armed: AtomicBool::new(true) });
+    let sweep = Arc::new(Sweep { inner: inner.clone(), origin: origin.clone(), number: flight.number, armed: AtomicBool::new(true) });
     let (collected, timeline, run_warnings) = execute(inner, flight, request, &sweep, &leftovers, accepted).await?;
     // Nothing reads the inputs any more.
     drop((workspace, leases));
     stages.over("comfy_round_trip");
     let mut warnings = [warnings, run_warnings, collected.missing].concat();
     flight.enter(Status::Postprocessing);
-    let cancel = from_now_on(flight);
+    let cancel = flight.outlives_cancelling();
     let wishes = Wishes { conversion: request.conversion.as_ref(), archive: request.archive, id: &request.id, output_dir: &origin.output_dir };
     let finished = outputs::finish(&inner.media, collected.files, &wishes, &leftovers, &cancel).await;
     if cancel.is_cancelled() {
@@ -62,13 +60,6 @@ pub(super) async fn run(
     let stats = stages.report(&timeline, &origin.graph, &downloads);
     let result = Outcome { images, files: finished.files, texts: collected.texts, warnings, stats };
     Ok(Response::new(request, origin.graph.clone(), result, leftovers))
-}
-
-/// What stops the stages after the run. A prompt that was cancelled while it ran and finished all the same is reported as what it is: a
-/// success, which that cancellation stops no more. When the server ends there is no time for that.
-fn from_now_on(flight: &Flight) -> CancellationToken {
-    let finished_anyway = flight.cancel.is_cancelled() && flight.stop_reason().code == Code::ExecutionInterrupted;
-    if finished_anyway { CancellationToken::new() } else { flight.cancel.clone() }
 }
 
 /// Checks what the request's fields ask for, then brings everything in place.
@@ -116,12 +107,13 @@ async fn execute(
 ) -> Result<(Collected, Timeline, Vec<String>), Failure> {
     let origin = &sweep.origin;
     let graph = &origin.graph;
-    let mut unique = flight.repeated;
+    // Nodes that must run anew, beside those that save by a prefix.
+    let mut unique = flight.repeated.then(BTreeSet::new);
     let mut accepted = Some(accepted);
     loop {
-        let marked = unique.then(|| {
+        let marked = unique.as_ref().map(|beside| {
             let mut marked = Map::clone(graph);
-            names::make_unique(&mut marked);
+            names::make_unique(&mut marked, beside);
             marked
         });
         let queued = execution::submit(&inner.comfy, flight, marked.as_ref().unwrap_or(graph), request.extra_data.as_ref(), sweep.clone()).await?;
@@ -141,12 +133,17 @@ async fn execute(
             return Err(failure);
         }
         let nothing = collected.files.is_empty() && collected.texts.is_empty();
-        if (nothing || !collected.missing.is_empty()) && timeline.any_cached() && !unique {
-            unique = true;
-            continue;
+        if (nothing || !collected.missing.is_empty()) && timeline.any_cached() {
+            let beside = names::not_saving(graph, collected.missing_of.iter());
+            let news = unique.as_ref().is_none_or(|known| !beside.is_subset(known));
+            if news {
+                unique.get_or_insert_default().extend(beside);
+                continue;
+            }
         }
         if nothing {
-            let why = if collected.missing.is_empty() { "no node has saved a file".to_owned() } else { collected.missing.join("; ") };
+            let reasons = [collected.missing, warnings].concat();
+            let why = if reasons.is_empty() { "no node has saved a file".to_owned() } else { reasons.join("; ") };
             return Err(Failure::new(Code::ExecutionError, format!("ComfyUI finished the prompt, but there is no output to deliver: {why}")));
         }
         return Ok((collected, timeline, warnings));
@@ -161,8 +158,10 @@ async fn collect(outputs: Value, origin: &Origin, leftovers: &Arc<Leftovers>) ->
 /// Removes what the saving nodes of a prompt wrote when it did not get as far as being delivered: an interrupted or lost run
 /// leaves files that nobody reports.
 struct Sweep {
-    removal: Removal,
+    inner: Arc<Inner>,
     origin: Origin,
+    /// Of the flight.
+    number: u64,
     armed: AtomicBool,
 }
 
@@ -175,8 +174,12 @@ impl Sweep {
 impl Drop for Sweep {
     fn drop(&mut self) {
         if self.armed.load(Ordering::Relaxed) {
-            let origin = self.origin.clone();
-            self.removal.later(move || {
+            let (inner, origin, number) = (self.inner.clone(), self.origin.clone(), self.number);
+            self.inner.removal.later(move || {
+                // A sweep may come late. What a later prompt with the same id has written is not told apart from ours, and not to be lost.
+                if inner.flights.is_superseded(&origin.id, number) {
+                    return;
+                }
                 for path in names::saved_by(&origin.graph, &origin.output_dir) {
                     if !origin.earlier.contains(&path) {
                         let _ = std::fs::remove_file(path);

@@ -19,7 +19,7 @@ use super::request::{Graph, PromptRequest, Source, WebhookRequest};
 use super::stream::Reader;
 use super::{deliver::Response, runner};
 use crate::comfy::Comfy;
-use crate::config::{ComfyConfig, PromptConfig};
+use crate::config::{ComfyConfig, PromptConfig, public_value};
 use crate::document::Document;
 use crate::error::{Code, Failure};
 use crate::events::Events;
@@ -159,8 +159,8 @@ impl Service {
     }
 
     /// Tells the receiver of a request that could not even be parsed, for a door that has no other answer.
-    pub fn refused(&self, id: &str, webhook: &WebhookRequest, prompt: &Value, failure: &Failure) {
-        deliver::failed(&self.inner, webhook, id, prompt, failure);
+    pub fn refused(&self, id: &str, webhook: &WebhookRequest, prompt: Value, failure: &Failure) {
+        deliver::failed(&self.inner, webhook, id, &public_value(prompt), failure);
     }
 
     /// Cancels a prompt wherever it is; `false` when no such prompt is in flight.
@@ -300,7 +300,11 @@ fn end(inner: &Inner, flight: &Flight, request: &PromptRequest, queued: Option<&
                 && !door_tells
                 && !comes_again
             {
-                deliver::failed(inner, webhook, &request.id, queued.unwrap_or(&request.graph), failure);
+                match queued {
+                    Some(graph) => deliver::failed(inner, webhook, &request.id, graph, failure),
+                    // The URLs of its inputs are still in it.
+                    None => deliver::failed(inner, webhook, &request.id, &public_value(Value::Object(request.graph.clone())), failure),
+                }
             }
         }
     }

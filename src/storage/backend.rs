@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_smithy_checksums::ChecksumAlgorithm;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,15 @@ pub struct Source {
     pub auth: Option<Auth>,
 }
 
+/// A checksum as an origin states it.
+#[derive(Debug, Clone)]
+pub struct Checksum {
+    /// CRC-32, CRC-32C, CRC-64/NVME or SHA-1.
+    pub algorithm: ChecksumAlgorithm,
+    /// Its bytes, most significant first.
+    pub digest: Vec<u8>,
+}
+
 /// What an origin says of a file.
 #[derive(Debug, Clone, Default)]
 pub struct ObjectInfo {
@@ -31,6 +41,8 @@ pub struct ObjectInfo {
     pub ranges: bool,
     /// SHA-256 of the whole file in lower-case hex, if the origin promises one.
     pub sha256: Option<String>,
+    /// Another checksum of the whole file, if the origin promises one.
+    pub checksum: Option<Checksum>,
     /// Content type without parameters.
     pub content_type: Option<String>,
     /// File name of `Content-Disposition`, if any.

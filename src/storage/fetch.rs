@@ -1,5 +1,6 @@
 //! The way of a fetch: credentials chosen, cache asked, permission checked, download joined or begun.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,18 +11,16 @@ use super::backend::{Backend, Source};
 use super::cache::Entry;
 use super::credentials::choose;
 use super::download::{Download, Flight, Joined, run};
-use super::{ErrorKind, Fetch, Fetched, Inner, StorageError};
-use crate::config::{public, public_url};
+use super::{Auth, ErrorKind, Fetch, Fetched, Inner, StorageError};
+use crate::config::public;
 use crate::telemetry::metrics;
 
 pub(super) async fn fetch(inner: &Arc<Inner>, fetch: Fetch) -> Result<Fetched, StorageError> {
     let started = Instant::now();
-    let url = parse(&fetch.url)?;
-    let backend = inner.backend_of(&url).ok_or_else(|| {
-        StorageError::new(ErrorKind::Invalid, format!("{} cannot be fetched: its URL must begin with http://, https:// or s3://", public(&url)))
-    })?;
+    let (url, backend) = inner.resolve(&fetch.url)?;
     let auth = fetch.auth.clone().or_else(|| choose(&fetch.credentials, &fetch.url));
-    let asked = Asked { inner, backend, url_text: &fetch.url, source: Source { url, auth }, fetch: &fetch };
+    let key = key(&fetch.url, auth.as_ref());
+    let asked = Asked { inner, backend, url_text: &key, source: Source { url, auth }, fetch: &fetch };
     let (entry, cached) = tokio::select! {
         biased;
         () = fetch.cancel.cancelled() => return Err(StorageError::new(ErrorKind::Cancelled, "the download was cancelled")),
@@ -37,12 +36,13 @@ pub(super) async fn fetch(inner: &Arc<Inner>, fetch: Fetch) -> Result<Fetched, S
     })
 }
 
-fn parse(text: &str) -> Result<Url, StorageError> {
-    let url = Url::parse(text.trim()).map_err(|error| StorageError::new(ErrorKind::Invalid, format!("{} is not a URL: {error}", public_url(text))))?;
-    if !url.has_host() {
-        return Err(StorageError::new(ErrorKind::Invalid, format!("{} has no host", public(&url))));
+/// What stands for the file in the cache: its URL as the client wrote it (as with the Node server), and the service that the request names,
+/// if it names one. The same bucket and key elsewhere is another file.
+fn key<'a>(url: &'a str, auth: Option<&Auth>) -> Cow<'a, str> {
+    match auth {
+        Some(Auth::S3 { endpoint: Some(endpoint), .. }) => format!("{url}#{}", endpoint.trim_end_matches('/')).into(),
+        _ => url.into(),
     }
-    Ok(url)
 }
 
 /// The file's own name: from `Content-Disposition`, else the URL's last segment, else `file`. Never a path, never hidden.
@@ -166,7 +166,7 @@ async fn unprotected(download: &Download) -> Option<Entry> {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StorageError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| StorageError::new(ErrorKind::Failed, format!("the cache failed: {error}")))
+    tokio::task::spawn_blocking(work).await.map_err(|error| StorageError::new(ErrorKind::Local, format!("the cache failed: {error}")))
 }
 
 struct Landing {

@@ -4,9 +4,11 @@
 //! checked, and follows no redirect: where the repository really is has been found out before. Credentials from the URL travel in the
 //! environment as a header for that host, and are neither in the arguments nor in the clone's own configuration.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use base64::Engine;
@@ -27,11 +29,32 @@ use crate::telemetry::metrics;
 
 /// For the first answer of a server; git has its own rule for slow ones.
 const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+/// In the `.git` of a clone that is being updated: a git that is killed in the middle leaves a mixture of two versions, and its locks.
+const UPDATING: &str = "comfyui-api-updating";
 /// What git says last is what matters.
 const STDERR_KEPT: usize = 2000;
 
-pub(super) async fn clone(outbound: &Outbound, url: &str, destination: &Path, cancel: &CancellationToken) -> Result<(), StorageError> {
+/// One git at a time in each clone: two would meet at its lock files.
+#[derive(Default)]
+pub(super) struct Clones(Mutex<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Clones {
+    fn of(&self, destination: &Path) -> Arc<tokio::sync::Mutex<()>> {
+        let mut clones = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        clones.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = clones.get(destination).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        clones.insert(destination.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+}
+
+pub(super) async fn clone(clones: &Clones, outbound: &Outbound, url: &str, destination: &Path, cancel: &CancellationToken) -> Result<(), StorageError> {
     let work = async {
+        let turn = clones.of(destination);
+        let _turn = turn.lock().await;
         let repository = Repository::locate(outbound, url).await?;
         if destination.join(".git").exists() { repository.update(destination).await } else { repository.clone_into(destination).await }
     };
@@ -101,7 +124,7 @@ impl Repository {
             let message = format!("{} exists and is not a git repository: it was left alone", destination.display());
             return Err(StorageError::new(ErrorKind::Failed, message));
         }
-        let failed = |error: std::io::Error| StorageError::new(ErrorKind::Failed, format!("{} cannot be written: {error}", destination.display()));
+        let failed = |error: std::io::Error| StorageError::new(ErrorKind::Local, format!("{} cannot be written: {error}", destination.display()));
         let parent = destination.parent().unwrap_or(Path::new("/"));
         tokio::fs::create_dir_all(parent).await.map_err(failed)?;
         let temporary = Temporary(parent.join(format!(".{}.partial", uuid::Uuid::new_v4().simple())));
@@ -114,7 +137,8 @@ impl Repository {
             self.git(&["clone", "--quiet"], &[self.url.as_str().into(), temporary.0.clone().into()], None).await?;
         }
         if let Some(reference) = &self.reference {
-            self.check_out(&temporary.0, reference).await?;
+            self.fetch(&temporary.0, reference).await?;
+            self.reset(&temporary.0).await?;
         }
         // A web server that is no git server can look like an empty repository.
         if self.git(&["rev-parse", "--quiet", "--verify", "HEAD"], &[], Some(&temporary.0)).await.is_err() {
@@ -136,14 +160,28 @@ impl Repository {
             let message = format!("{} is a clone of {known}, not of {}: it was left alone", destination.display(), public(&self.url));
             return Err(StorageError::new(ErrorKind::Failed, message));
         }
-        if !self.git(&["status", "--porcelain", "--untracked-files=no"], &[], Some(destination)).await?.trim().is_empty() {
+        let git_dir = destination.join(".git");
+        let mark = git_dir.join(UPDATING);
+        if mark.exists() {
+            tracing::info!(path = %destination.display(), "an update of the git clone did not end; it is done again");
+            for lock in ["index.lock", "shallow.lock", "HEAD.lock"] {
+                let _ = std::fs::remove_file(git_dir.join(lock));
+            }
+        } else if !self.git(&["status", "--porcelain", "--untracked-files=no"], &[], Some(destination)).await?.trim().is_empty() {
             tracing::warn!(path = %destination.display(), "the git clone has changes of its own and is used as it is");
             return Ok(());
         }
-        self.check_out(destination, self.reference.as_deref().unwrap_or("HEAD")).await
+        let failed = |error: std::io::Error| StorageError::new(ErrorKind::Local, format!("{} cannot be written: {error}", mark.display()));
+        std::fs::write(&mark, "").map_err(failed)?;
+        let fetched = self.fetch(destination, self.reference.as_deref().unwrap_or("HEAD")).await;
+        if fetched.is_ok() {
+            self.reset(destination).await?;
+        }
+        std::fs::remove_file(&mark).map_err(failed)?;
+        fetched
     }
 
-    async fn check_out(&self, clone: &Path, reference: &str) -> Result<(), StorageError> {
+    async fn fetch(&self, clone: &Path, reference: &str) -> Result<(), StorageError> {
         let fetched = self.git(&["fetch", "--quiet", "--depth", "1"], &[self.url.as_str().into(), reference.into()], Some(clone)).await;
         if let Err(error) = fetched {
             if !(error.message.contains("shallow") || error.message.contains("dumb http")) {
@@ -151,6 +189,11 @@ impl Repository {
             }
             self.git(&["fetch", "--quiet"], &[self.url.as_str().into(), reference.into()], Some(clone)).await?;
         }
+        Ok(())
+    }
+
+    /// To what was fetched.
+    async fn reset(&self, clone: &Path) -> Result<(), StorageError> {
         self.git(&["reset", "--quiet", "--hard", "FETCH_HEAD"], &[], Some(clone)).await.map(drop)
     }
 

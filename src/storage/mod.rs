@@ -36,7 +36,7 @@ use self::backend::Backend;
 use self::cache::Cache;
 use self::download::Flights;
 use self::upload::Uploads;
-use crate::config::StorageConfig;
+use crate::config::{StorageConfig, public, public_url};
 use crate::events::Events;
 use crate::net::Outbound;
 
@@ -61,8 +61,10 @@ pub enum ErrorKind {
     Unauthorized,
     /// The origin does not have it.
     NotFound,
-    /// The network, the origin or the disk failed after all retries; another try, here or elsewhere, may succeed.
+    /// The network or the origin failed after all retries; another try, here or elsewhere, may succeed.
     Transient,
+    /// Our own disk cannot take it: not tried again here, but another instance may do better.
+    Local,
     /// Failed for good for another reason.
     Failed,
     /// The caller's token was cancelled.
@@ -212,6 +214,7 @@ struct Inner {
     backends: Vec<Arc<dyn Backend>>,
     cache: Arc<Cache>,
     flights: Flights,
+    clones: git::Clones,
     /// `MAX_CONCURRENT_DOWNLOADS`.
     download_slots: Semaphore,
     uploads: Uploads,
@@ -229,6 +232,7 @@ impl Storage {
             backends: backends::all(config, &outbound),
             cache: Arc::new(Cache::new(&config.cache, events.clone())),
             flights: Flights::default(),
+            clones: git::Clones::default(),
             download_slots: Semaphore::new(config.max_concurrent_downloads),
             uploads: Uploads::new(config.max_concurrent_uploads),
             config: config.clone(),
@@ -257,6 +261,19 @@ impl Storage {
         ["http://", "https://", "s3://"].iter().any(|scheme| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme)))
     }
 
+    /// Says what is wrong with a URL before anything is fetched: that no backend takes it, or that it may not be reached.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] with that sentence.
+    pub async fn check_url(&self, text: &str) -> Result<(), StorageError> {
+        let (url, backend) = self.inner.resolve(text)?;
+        // The others' own endpoints are the operator's, and what a request brings is checked when it is used.
+        if backend.name() != "http" {
+            return Ok(());
+        }
+        self.inner.outbound.check(&url).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))
+    }
+
     /// Brings a file into the cache, or finds it there.
     ///
     /// # Errors
@@ -272,6 +289,18 @@ impl Storage {
     /// When the link cannot be made.
     pub async fn place_model(&self, fetched: &Fetched, folder: &Path, name: &str) -> Result<Option<String>, StorageError> {
         place::model(&self.inner.cache, fetched, folder, name).await
+    }
+
+    /// Whether cached files may be evicted at all.
+    pub fn evicts(&self) -> bool {
+        self.inner.config.cache.max_bytes > 0
+    }
+
+    /// Leases of the cached files that these paths are links to, as far as they are; that counts as a use of them.
+    pub async fn hold_linked(&self, paths: Vec<PathBuf>) -> Vec<Arc<dyn std::any::Any + Send + Sync>> {
+        let cache = Arc::clone(&self.inner.cache);
+        let holding = move || paths.iter().filter_map(|path| cache.hold_linked(path)).map(|lease| lease as Arc<dyn std::any::Any + Send + Sync>).collect();
+        tokio::task::spawn_blocking(holding).await.unwrap_or_default()
     }
 
     /// Looks through model folders, once at start: links into the cache that dangle are removed, the others (an older server's too) are
@@ -297,7 +326,7 @@ impl Storage {
     /// # Errors
     /// With git's last lines when it fails.
     pub async fn clone_repository(&self, url: &str, destination: &Path, cancel: &CancellationToken) -> Result<(), StorageError> {
-        git::clone(&self.inner.outbound, url, destination, cancel).await
+        git::clone(&self.inner.clones, &self.inner.outbound, url, destination, cancel).await
     }
 
     /// Checks, before anything runs, that a target is well-formed, configured, reachable by rule, and able to sign if asked.
@@ -325,6 +354,21 @@ impl Storage {
 }
 
 impl Inner {
+    /// What a text means as a URL to fetch, and who fetches it.
+    fn resolve(&self, text: &str) -> Result<(Url, &Arc<dyn Backend>), StorageError> {
+        let url = Url::parse(text.trim()).map_err(|error| StorageError::new(ErrorKind::Invalid, format!("{} is not a URL: {error}", public_url(text))))?;
+        if !url.has_host() {
+            return Err(StorageError::new(ErrorKind::Invalid, format!("{} has no host", public(&url))));
+        }
+        match self.backend_of(&url) {
+            Some(backend) => Ok((url, backend)),
+            None => {
+                let message = format!("{} cannot be fetched: its URL must begin with http://, https:// or s3://", public(&url));
+                Err(StorageError::new(ErrorKind::Invalid, message))
+            }
+        }
+    }
+
     /// The first backend in the list that claims a URL.
     fn backend_of(&self, url: &Url) -> Option<&Arc<dyn Backend>> {
         self.backends.iter().find(|backend| backend.claims(url))

@@ -60,7 +60,7 @@ pub(super) async fn model(cache: &Arc<Cache>, fetched: &Fetched, folder: &Path, 
         Ok(warning)
     })
     .await
-    .map_err(|error| StorageError::new(ErrorKind::Failed, format!("the model cannot be linked as {}: {error}", shown.display())))
+    .map_err(|error| StorageError::new(ErrorKind::Local, format!("the model cannot be linked as {}: {error}", shown.display())))
 }
 
 fn link_model(file: &Path, link: &Path) -> io::Result<Option<String>> {
@@ -124,7 +124,7 @@ pub(super) async fn input(fetched: &Fetched, destination: &Path) -> Result<(), S
     let shown = destination.clone();
     blocking(move || place_input(&file, &destination))
         .await
-        .map_err(|error| StorageError::new(ErrorKind::Failed, format!("the input file {} cannot be written: {error}", shown.display())))
+        .map_err(|error| StorageError::new(ErrorKind::Local, format!("the input file {} cannot be written: {error}", shown.display())))
 }
 
 /// Complete under its final name or not there at all, like a download.

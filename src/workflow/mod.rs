@@ -284,13 +284,18 @@ impl Inner {
     async fn run_script(&self, path: &str, workflow: Arc<Workflow>, (number, json): (u64, Arc<str>), input: Arc<Value>) -> Result<Generated, Failure> {
         let Some(script) = workflow.script() else { return Err(self.unknown(path)) };
         let turn = self.scheduler.admit(&script.share).await;
-        let cancel = CancelOnDrop(turn.cancellation());
+        let (cancel, places) = (CancelOnDrop(turn.cancellation()), turn.places());
         let (pool, running) = (Arc::clone(&self.pool), Arc::clone(&workflow));
         let ran = tokio::task::spawn_blocking(move || {
             let input = serde_json::to_string(&*input).unwrap_or_default();
             run_blocking(&running, &pool, number, &json, &input, turn)
         });
-        let outcome = ran.await.map_err(|error| Failure::new(Code::Internal, format!("the workflow \"{path}\" could not be run: {error}")))?;
+        let Ok(ran) = tokio::time::timeout(schedule::GIVE_UP, ran).await else {
+            places.release();
+            tracing::error!(workflow = path, "a call does not react to its limits and is given up; its thread goes on");
+            return Err(Failure::invalid("input", format!("Failed to generate workflow prompt: {}", schedule::Limit::Wall.sentence())));
+        };
+        let outcome = ran.map_err(|error| Failure::new(Code::Internal, format!("the workflow \"{path}\" could not be run: {error}")))?;
         drop(cancel);
         match outcome {
             Outcome::Done { input, prompt } => Ok(Generated { input: read_back(&input)?, prompt: read_back(&prompt)? }),

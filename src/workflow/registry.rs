@@ -13,7 +13,7 @@ use super::engine::{Isolate, Library, Opened};
 use super::files::WorkflowFile;
 use super::plain::{self, PlainWorkflow};
 use super::pool::Pool;
-use super::schedule::Scheduler;
+use super::schedule::{GIVE_UP, Limit, Scheduler};
 use super::source::Fault;
 use super::{Endpoint, table};
 
@@ -118,9 +118,14 @@ impl Opening<'_> {
         let id = file.path.display().to_string();
         let share = self.scheduler.share();
         let turn = self.scheduler.admit(&share).await;
+        let places = turn.places();
         let (library, context, opened_id) = (Arc::clone(&self.library), Arc::clone(&self.context.1), id.clone());
         let opening = tokio::task::spawn_blocking(move || Isolate::open(&library, &context, &opened_id, turn));
-        let (isolate, opened, _) = opening.await.map_err(|error| Fault::of_file(Path::new(&id), error.to_string()))??;
+        let Ok(opening) = tokio::time::timeout(GIVE_UP, opening).await else {
+            places.release();
+            return Err(Fault::of_file(&file.path, Limit::Wall.sentence()));
+        };
+        let (isolate, opened, _) = opening.map_err(|error| Fault::of_file(Path::new(&id), error.to_string()))??;
         let Opened::Workflow(description) = opened else {
             tracing::debug!(file = %id, "the file holds no workflow; other files may import it");
             return Ok(Loaded::Nothing);

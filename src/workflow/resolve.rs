@@ -73,7 +73,7 @@ impl Resolution {
     }
 
     /// The path as an id when it is a file and really (links followed) inside the root.
-    fn inside(&self, path: &Path) -> Option<String> {
+    pub fn inside(&self, path: &Path) -> Option<String> {
         let path = normal(path);
         let real = path.canonicalize().ok()?;
         (path.starts_with(&self.root) && real.starts_with(&self.root) && real.is_file()).then(|| path.to_str().map(str::to_owned)).flatten()

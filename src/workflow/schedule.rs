@@ -17,6 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub const CPU_LIMIT: Duration = Duration::from_secs(5);
 /// Time from start to end that one call may use, waiting for its turn and for timers included.
 pub const WALL_LIMIT: Duration = Duration::from_secs(10);
+/// A call that still runs after so long is in a function of the engine that does not ask for limits. Nobody waits for it any more.
+pub const GIVE_UP: Duration = Duration::from_secs(30);
 /// Processor time in the short lane.
 const SLICE: Duration = Duration::from_millis(25);
 /// A turn in the long lane when others wait there.
@@ -56,7 +58,7 @@ impl Scheduler {
         let own = Arc::clone(share).acquire_owned().await.ok();
         let place = Arc::clone(&self.short).acquire_owned().await.ok();
         Turn {
-            permits: [own, place],
+            places: Places(Arc::new(Mutex::new([own, place]))),
             lane: Arc::clone(&self.long),
             in_long_lane: false,
             slot_since: None,
@@ -90,10 +92,21 @@ impl Limit {
     }
 }
 
+/// The places that a call holds in the short lane: its workflow's and everybody's.
+#[derive(Debug, Clone)]
+pub struct Places(Arc<Mutex<[Option<OwnedSemaphorePermit>; 2]>>);
+
+impl Places {
+    /// Gives them back, whoever holds them.
+    pub fn release(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = [None, None];
+    }
+}
+
 /// The right of one call to run.
 #[derive(Debug)]
 pub struct Turn {
-    permits: [Option<OwnedSemaphorePermit>; 2],
+    places: Places,
     lane: Arc<LongLane>,
     in_long_lane: bool,
     /// Processor time when the slot of the long lane was taken.
@@ -108,6 +121,11 @@ impl Turn {
     /// Set it to end the call.
     pub fn cancellation(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.cancelled)
+    }
+
+    /// Its places, for whoever gives up waiting for a call that does not end.
+    pub fn places(&self) -> Places {
+        self.places.clone()
     }
 
     /// The limit it ran into.
@@ -152,7 +170,7 @@ impl Turn {
     fn move_to_long_lane(&mut self) {
         if self.lane.join() {
             self.in_long_lane = true;
-            self.permits = [None, None];
+            self.places.release();
         }
     }
 
@@ -184,6 +202,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        self.places.release();
         self.give_slot();
         if self.in_long_lane {
             self.lane.leave();

@@ -1,11 +1,13 @@
 //! ComfyUI as a child process.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -16,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::environment::{AI_DOCK_ROOT, ai_dock_environment};
 use super::output::{Tail, forward};
 use super::process_group::{ProcessGroup, spawn_in_group};
-use crate::config::ComfyConfig;
+use crate::config::{ComfyConfig, public_text};
 
 /// A descendant that left the process group may hold the pipes open; after the exit, output is awaited only this long.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
@@ -125,8 +127,10 @@ impl Child {
                 }
             };
             let _ = timeout(LAST_OUTPUT, output).await;
+            let _ = RUNNING.compare_exchange(pid, 0, Ordering::Relaxed, Ordering::Relaxed);
             let _ = exited.send(Some(status.map_or(Exit::Signal(0), Exit::from)));
         });
+        RUNNING.store(pid, Ordering::Relaxed);
         tracing::info!(pid, "ComfyUI started");
         Some(Self { group, exit, worker_died, patience, tail })
     }
@@ -202,14 +206,32 @@ impl Drop for Child {
 }
 
 /// What happens to each line: our log, the tail, and a look whether it tells of the worker's death.
+/// The process group of the ComfyUI that runs, for an end without goodbyes; 0 is none.
+static RUNNING: AtomicI32 = AtomicI32::new(0);
+
+/// Kills the ComfyUI that runs, if any, with everything it has started. For when the process is about to exit: the signal that a child
+/// gets at its parent's death does not reach what a start script has started.
+pub fn kill_running() {
+    let pid = RUNNING.swap(0, Ordering::Relaxed);
+    if pid > 0 {
+        ProcessGroup(Pid::from_raw(pid)).signal(Signal::SIGKILL);
+    }
+}
+
 fn line_sink(stream: &'static str, tail: Tail, worker_died: Arc<watch::Sender<bool>>) -> impl FnMut(&str) + Send {
     move |line| {
+        let line = &*public_line(line);
         tracing::info!(source = "comfyui", stream, "{line}");
         tail.push(line);
         if line.contains("Exception in thread") && line.contains("(prompt_worker)") {
             worker_died.send_replace(true);
         }
     }
+}
+
+/// Nodes that fetch something themselves may print URLs with their credentials.
+fn public_line(line: &str) -> Cow<'_, str> {
+    if line.contains("://") { public_text(line).into() } else { line.into() }
 }
 
 fn refused(program: &str, error: &io::Error) -> SpawnError {

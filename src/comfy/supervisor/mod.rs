@@ -16,7 +16,7 @@ mod process_group;
 mod readiness;
 
 pub use backoff::Backoff;
-pub use child::{Child, Exit, SpawnError};
+pub use child::{Child, Exit, SpawnError, kill_running};
 pub use environment::ai_dock_environment;
 pub use output::{Tail, forward};
 pub(crate) use process_group::{ProcessGroup, spawn_in_group};

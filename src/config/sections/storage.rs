@@ -79,7 +79,7 @@ impl StorageConfig {
         let cache_dir = r.path("CACHE_DIR").unwrap_or_else(|| r.path("HOME").unwrap_or_else(|| PathBuf::from("/root")).join(".cache/comfyui-api"));
         let gigabytes: f64 = r.number("LRU_CACHE_SIZE_GB", 0.0, 0.0, 1e9, "GB, 0 for no limit");
         Self {
-            cache: CacheConfig { dir: cache_dir, max_bytes: (gigabytes * 1024.0 * MIB as f64) as u64 },
+            cache: CacheConfig { dir: super::absolute(cache_dir), max_bytes: (gigabytes * 1024.0 * MIB as f64) as u64 },
             guard: read_guard(r),
             proxy: read_proxy(r),
             http_auth: read_http_auth(r),

@@ -8,4 +8,4 @@ mod writer;
 mod zipfile;
 
 pub use self::pack::{ArchiveFormat, pack};
-pub use self::unpack::{is_archive, unpack};
+pub use self::unpack::{UnpackError, is_archive, unpack};

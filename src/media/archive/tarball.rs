@@ -6,12 +6,13 @@ use std::io::Read;
 
 use tar::{Archive, EntryType};
 
+use super::unpack::UnpackError;
 use super::writer::Extraction;
 
 /// Most bytes of a long name or of a set of extended headers.
 const MAX_EXTENSION: u64 = 64 * 1024;
 
-pub(super) fn unpack(reader: impl Read, out: &mut Extraction<'_>) -> Result<(), String> {
+pub(super) fn unpack(reader: impl Read, out: &mut Extraction<'_>) -> Result<(), UnpackError> {
     let damaged = |e: std::io::Error| format!("The tar archive cannot be read ({e}).");
     let mut archive = Archive::new(reader);
     let mut long_name: Option<String> = None;
@@ -35,7 +36,7 @@ pub(super) fn unpack(reader: impl Read, out: &mut Extraction<'_>) -> Result<(), 
                         "path" => long_name = Some(value),
                         // Sizes that do not fit into the usual field, and sparse files, are beyond what inputs need.
                         key if key == "size" || key.starts_with("GNU.sparse") => {
-                            return Err("The tar archive holds a sparse file or one of more than 8 GiB, which is not supported.".to_owned());
+                            return Err("The tar archive holds a sparse file or one of more than 8 GiB, which is not supported.".to_owned().into());
                         }
                         _ => {}
                     }
@@ -54,7 +55,7 @@ pub(super) fn unpack(reader: impl Read, out: &mut Extraction<'_>) -> Result<(), 
             EntryType::Directory | EntryType::Regular => drop(super::names::safe_path(&name)?),
             _ => {
                 let shown: String = name.chars().take(80).collect();
-                return Err(format!("The archive holds \"{shown}\", which is not a regular file."));
+                return Err(format!("The archive holds \"{shown}\", which is not a regular file.").into());
             }
         }
     }

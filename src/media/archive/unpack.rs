@@ -1,5 +1,6 @@
 //! Unpacking: which kind of archive it is, into a new directory that disappears again when anything is wrong.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,32 @@ use super::{tarball, zipfile};
 const ZSTD_WINDOW_LOG: u32 = 27;
 /// Where a tar header says "ustar".
 const TAR_MAGIC: usize = 257;
+
+/// Why an archive was not unpacked.
+#[derive(Debug)]
+pub enum UnpackError {
+    /// Something is wrong with it; a sentence.
+    Archive(String),
+    /// The archive cannot be read, or its files not be written.
+    Disk(std::io::Error),
+}
+
+impl fmt::Display for UnpackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Archive(sentence) => f.write_str(sentence),
+            Self::Disk(error) => write!(f, "The disk failed: {error}."),
+        }
+    }
+}
+
+impl std::error::Error for UnpackError {}
+
+impl From<String> for UnpackError {
+    fn from(sentence: String) -> Self {
+        Self::Archive(sentence)
+    }
+}
 
 /// The kinds that can be unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,29 +83,29 @@ pub fn is_archive(head: &[u8]) -> bool {
 /// Unpacks zip, tar, tar.gz or tar.zst, recognised by content, into a new directory. Regular files only.
 ///
 /// # Errors
-/// A sentence that says what is wrong (unsafe name, link, too many files, too large); nothing is left behind then.
-pub async fn unpack(archive: &Path, destination: &Path, max_files: u64, max_bytes: u64) -> Result<(), String> {
+/// When something is wrong with the archive (unsafe name, link, too many files, too large) or with the disk; nothing is left behind then.
+pub async fn unpack(archive: &Path, destination: &Path, max_files: u64, max_bytes: u64) -> Result<(), UnpackError> {
     let (archive, destination) = (archive.to_owned(), destination.to_owned());
-    let work = move || -> Result<NewDirectory, String> {
-        let directory = NewDirectory::create(destination)?;
+    let work = move || -> Result<NewDirectory, UnpackError> {
+        let directory = NewDirectory::create(destination).map_err(UnpackError::Disk)?;
         fill(&archive, &directory.path, max_files, max_bytes)?;
         Ok(directory)
     };
     // The directory travels back through the task, so it is deleted when nobody waits for it any more.
-    let directory = tokio::task::spawn_blocking(work).await.map_err(|e| format!("Unpacking was aborted ({e})."))??;
+    let directory = tokio::task::spawn_blocking(work).await.map_err(|e| UnpackError::Disk(e.into()))??;
     directory.keep();
     Ok(())
 }
 
-fn fill(archive: &Path, destination: &Path, max_files: u64, max_bytes: u64) -> Result<(), String> {
-    let unreadable = |e: std::io::Error| format!("The archive could not be read ({e}).");
+fn fill(archive: &Path, destination: &Path, max_files: u64, max_bytes: u64) -> Result<(), UnpackError> {
+    let unreadable = UnpackError::Disk;
     let mut file = File::open(archive).map_err(unreadable)?;
     let mut head = Vec::new();
     (&mut file).take(8192).read_to_end(&mut head).map_err(unreadable)?;
     file.rewind().map_err(unreadable)?;
     let mut out = Extraction::new(destination, max_files, max_bytes);
     match kind(&head) {
-        Some(Kind::Zip) => zipfile::unpack(file, max_files, &mut out),
+        Some(Kind::Zip) => zipfile::unpack(file, &mut out),
         Some(Kind::Tar) => tarball::unpack(BufReader::new(file), &mut out),
         Some(Kind::Gzip) => tarball::unpack(MultiGzDecoder::new(BufReader::new(file)), &mut out),
         Some(Kind::Zstd) => {
@@ -86,7 +113,7 @@ fn fill(archive: &Path, destination: &Path, max_files: u64, max_bytes: u64) -> R
             decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(unreadable)?;
             tarball::unpack(decoder, &mut out)
         }
-        None => Err("The file is not an archive that can be unpacked (zip, tar, tar.gz, tar.zst).".to_owned()),
+        None => Err("The file is not an archive that can be unpacked (zip, tar, tar.gz, tar.zst).".to_owned().into()),
     }
 }
 
@@ -97,20 +124,19 @@ struct NewDirectory {
 }
 
 impl NewDirectory {
-    fn create(path: PathBuf) -> Result<Self, String> {
-        let broken = |e: std::io::Error| format!("The directory for the archive's files could not be created ({e}).");
+    fn create(path: PathBuf) -> std::io::Result<Self> {
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(broken)?;
+            fs::create_dir_all(parent)?;
         }
         match fs::create_dir(&path) {
             Ok(()) => {}
             // An empty one may have been made by the caller.
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                if fs::read_dir(&path).map_err(broken)?.next().is_some() {
-                    return Err("The directory for the archive's files is in use already.".to_owned());
+                if fs::read_dir(&path)?.next().is_some() {
+                    return Err(e);
                 }
             }
-            Err(e) => return Err(broken(e)),
+            Err(e) => return Err(e),
         }
         Ok(Self { path, kept: false })
     }

@@ -80,15 +80,15 @@ pub(super) async fn images(
             }
         }
     };
-    let uploaded = uploaded.map_err(|error| upload_failure(flight, error))?;
+    let uploaded = uploaded.map_err(|error| upload_failure(flight, cancel, error))?;
     let urls: Vec<String> = uploaded.into_iter().map(|file| file.signed_url.filter(|_| request.signed_url).unwrap_or(file.url)).collect();
     announce(inner, flight, &urls, began);
     Ok(Images::Urls(urls))
 }
 
-fn upload_failure(flight: &Flight, error: StorageError) -> Failure {
+fn upload_failure(flight: &Flight, cancel: &CancellationToken, error: StorageError) -> Failure {
     match error.kind {
-        ErrorKind::Cancelled if flight.cancel.is_cancelled() => flight.stop_reason(),
+        ErrorKind::Cancelled if cancel.is_cancelled() => flight.stop_reason(),
         ErrorKind::Transient => Failure::new(Code::UploadFailed, error.message).transient(),
         _ => Failure::new(Code::UploadFailed, error.message),
     }
@@ -100,7 +100,7 @@ fn announce(inner: &Inner, flight: &Flight, urls: &[String], began: Instant) {
         return;
     }
     let images: Vec<String> = urls.iter().map(|url| crate::config::public_url(url)).collect();
-    let data = json!({"type": "upload_complete", "data": {"prompt_id": &*flight.id, "images": images, "duration": began.elapsed().as_secs_f64()}});
+    let data = json!({"prompt_id": &*flight.id, "images": images, "duration": began.elapsed().as_secs_f64()});
     let prompt = PromptRef { id: flight.id.clone(), amqp: flight.source == super::request::Source::Amqp };
     inner.events.emit(SystemEvent { source: Source::Storage, name: "upload_complete".into(), data: std::sync::Arc::new(data), prompt: Some(prompt) });
 }

@@ -1,6 +1,6 @@
 //! Finds the files and texts that a prompt has made (prompt.md, section 4; comfyui.md 4.2).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,8 @@ pub struct Collected {
     pub texts: Map<String, Value>,
     /// Files that were reported but are not there, in sentences.
     pub missing: Vec<String>,
+    /// The nodes that reported them.
+    pub missing_of: BTreeSet<String>,
 }
 
 /// What `collect` needs to know of a prompt.
@@ -93,6 +95,7 @@ fn take(collected: &mut Collected, node_id: &str, key: &str, subfolder: &str, fi
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             collected.missing.push(format!("node {node_id} reported the file \"{shown}\", which is not in the output directory"));
+            collected.missing_of.insert(node_id.to_owned());
         }
         Err(error) => {
             if path.is_file() {

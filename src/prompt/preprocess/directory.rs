@@ -1,5 +1,6 @@
 //! Inputs that are a directory of images: a list of media, one archive, or a directory that is there.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use futures_util::stream::{self, StreamExt};
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::media::{Placed, place_value, unwritable};
 use super::{AT_ONCE, Context, Done, Job, Work};
 use crate::error::{Code, Failure};
-use crate::media;
+use crate::media::{self, UnpackError};
 
 /// Which part of the workspace a job's files go to. A directory node reads every file in its directory, so nothing else
 /// may lie there; with a single such node the directory is the workspace itself.
@@ -24,7 +25,8 @@ impl Layout {
 
     /// Where single media go.
     pub(super) fn media_dir(self) -> &'static str {
-        if self.directories == 0 { "" } else { "media" }
+        // A name that nothing in a user's archive has.
+        if self.directories == 0 { "" } else { "comfyui-api.media" }
     }
 
     fn directory(self, job: &Job) -> String {
@@ -81,7 +83,10 @@ async fn bring(context: &Context<'_>, path: PathBuf, prefix: &str, sub: &str) ->
         std::fs::hard_link(&real, &target).or_else(|_| std::fs::copy(&real, &target).map(drop))
     });
     let brought = context.workspace.holding(async move { work.await.map_err(std::io::Error::other)? }).await.map_err(unwritable)?;
-    brought.map_err(|error| Failure::new(Code::InvalidRequest, format!("\"{name}\" cannot be put into the directory: {error}")))
+    brought.map_err(|error| match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => unwritable(error),
+        _ => Failure::new(Code::InvalidRequest, format!("\"{name}\" cannot be put into the directory: {error}")),
+    })
 }
 
 /// An archive by URL or base64 is unpacked; the name of a directory that is there is left alone (`None`).
@@ -93,7 +98,10 @@ async fn place_archive(context: &Context<'_>, job: &Job, text: &str, sub: &str) 
     let unpacked = context.workspace.dir().await.map_err(unwritable)?.join(format!("unpacked-{}", uuid::Uuid::new_v4().simple()));
     let target = context.workspace.subdir(sub).await.map_err(unwritable)?;
     let work = async move {
-        media::unpack(&archive, &unpacked, max_files, max_bytes).await.map_err(|reason| Failure::new(Code::InvalidRequest, reason))?;
+        media::unpack(&archive, &unpacked, max_files, max_bytes).await.map_err(|error| match error {
+            UnpackError::Archive(reason) => Failure::new(Code::InvalidRequest, reason),
+            UnpackError::Disk(error) => unwritable(error),
+        })?;
         let moving = tokio::task::spawn_blocking(move || {
             // Out of the way first: a directory node would read the archive, and its name may be one of those inside.
             archive.parent().map_or(Ok(()), std::fs::remove_dir_all)?;

@@ -110,7 +110,8 @@ pub async fn run(around: &Surroundings<'_>, request: &PromptRequest, mut graph: 
     let jobs = find_jobs(&graph, around.catalogue);
     let workspace = Workspace::new(&around.comfy.input_dir, &request.id, around.removal.clone());
     let models_placed = jobs.iter().any(|job| matches!(job.work, Work::Model { .. } | Work::Repository));
-    let mut prepared = Prepared { graph, workspace, leases: Vec::new(), downloads: Vec::new(), models_placed, warnings: Vec::new() };
+    let leases = around.storage.hold_linked(models::named(&graph, around)).await;
+    let mut prepared = Prepared { graph, workspace, leases, downloads: Vec::new(), models_placed, warnings: Vec::new() };
     if jobs.is_empty() {
         return Ok(prepared);
     }
@@ -230,7 +231,7 @@ impl Context<'_> {
         match error.kind {
             ErrorKind::Cancelled => self.flight.stop_reason(),
             ErrorKind::Invalid => Failure::new(Code::InvalidRequest, error.message),
-            ErrorKind::Transient => Failure::new(Code::DownloadFailed, error.message).transient(),
+            ErrorKind::Transient | ErrorKind::Local => Failure::new(Code::DownloadFailed, error.message).transient(),
             ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Failed => Failure::new(Code::DownloadFailed, error.message),
         }
     }

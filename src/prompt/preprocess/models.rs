@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Context, Done, Job};
+use serde_json::{Map, Value};
+
+use super::{Context, Done, Job, Surroundings};
 use crate::error::{Code, Failure};
-use crate::storage::model_name;
+use crate::storage::{Storage, model_name};
 
 /// Extensions under which ComfyUI and the usual custom nodes list models (comfyui.md 6.2).
 const LISTED: &[&str] = &["ckpt", "pt", "pt2", "bin", "pth", "safetensors", "pkl", "sft", "yaml", "yml", "gguf", "onnx"];
@@ -17,6 +19,26 @@ pub(super) async fn place(context: &Context<'_>, job: &Job, folder: &str) -> Res
     let name = listed_name(model_name(&fetched, cached_name.as_deref()).await);
     let warning = context.around.storage.place_model(&fetched, &dir, &name).await.map_err(|error| context.failure(error))?;
     Ok(Done { value: Some(name.into()), fetched: vec![(url.to_owned(), fetched)], warnings: warning.into_iter().collect() })
+}
+
+/// Where the models may be that a graph names by file: cached ones are not to be evicted while it runs. None where nothing ever is.
+pub(super) fn named(graph: &Map<String, Value>, around: &Surroundings<'_>) -> Vec<PathBuf> {
+    if !around.storage.evicts() {
+        return Vec::new();
+    }
+    let mut paths = Vec::new();
+    for node in graph.values() {
+        let (Some(class), Some(inputs)) = (node.get("class_type").and_then(Value::as_str), node.get("inputs").and_then(Value::as_object)) else { continue };
+        for (input, value) in inputs {
+            let Some(name) = value.as_str().filter(|name| !Storage::is_url(name) && !name.is_empty()) else { continue };
+            let Some(folder) = around.catalogue.model_folder(class, input) else { continue };
+            match around.catalogue.folders.get(folder) {
+                Some(dirs) => paths.extend(dirs.iter().map(|dir| dir.join(name))),
+                None => paths.push(around.comfy.model_dir.join(folder).join(name)),
+            }
+        }
+    }
+    paths
 }
 
 pub(super) async fn clone(context: &Context<'_>, job: &Job) -> Result<Done, Failure> {

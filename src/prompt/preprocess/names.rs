@@ -1,5 +1,6 @@
 //! Output names: the id goes in front of the last path segment, so that two requests never collide (prompt.md, section 1).
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -36,16 +37,27 @@ fn prefixed(prefix: &str, id: &str, keep: bool) -> String {
 /// An input that no node knows: accepted by ComfyUI, not passed on, but part of its cache key (comfyui.md 5.2).
 const UNIQUE_INPUT: &str = "comfyui_api_run";
 
-/// Makes every saving node run although ComfyUI has its result in the cache: the file it would report may be gone.
-pub fn make_unique(graph: &mut Map<String, Value>) {
+/// Makes every saving node, and those named beside, run although ComfyUI has its result in the cache: the file it would report may be
+/// gone.
+pub fn make_unique(graph: &mut Map<String, Value>, beside: &BTreeSet<String>) {
     let mark = uuid::Uuid::new_v4().to_string();
-    for node in graph.values_mut() {
-        if let Some(inputs) = node.get_mut("inputs").and_then(Value::as_object_mut)
-            && inputs.get("filename_prefix").is_some_and(Value::is_string)
+    for (id, node) in graph {
+        if (is_saving(node) || beside.contains(id))
+            && let Some(inputs) = node.get_mut("inputs").and_then(Value::as_object_mut)
         {
             inputs.insert(UNIQUE_INPUT.to_owned(), mark.clone().into());
         }
     }
+}
+
+/// Its prefix may be a link to another node, too.
+fn is_saving(node: &Value) -> bool {
+    node.pointer("/inputs/filename_prefix").is_some()
+}
+
+/// Those of the named nodes that [`make_unique`] does not take for saving by itself.
+pub fn not_saving<'a>(graph: &Map<String, Value>, nodes: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
+    nodes.filter(|id| graph.get(*id).is_some_and(|node| !is_saving(node))).cloned().collect()
 }
 
 /// Files that saving nodes have written without reporting them, as CheckpointSave and its kin do (comfyui.md 4.3): per node,
@@ -93,7 +105,9 @@ fn saved_files(node: &Value, output_dir: &Path) -> Vec<PathBuf> {
     let ours = |file: &str| {
         let Some(rest) = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('_')) else { return false };
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        digits >= 5 && matches!(rest.as_bytes().get(digits), Some(b'_' | b'.' | b'-'))
+        // `_00001_.png`, `_00001_0.png`; but `_00001_00002_.png` is of a prompt whose id ends in `_00001`.
+        let batch = rest[digits..].strip_prefix('_').map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+        digits >= 5 && batch.unwrap_or(&rest[digits..]).starts_with(['.', '-'])
     };
     let mut files: Vec<PathBuf> = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(ours)).map(|entry| entry.path()).collect();
     files.sort();

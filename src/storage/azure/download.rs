@@ -41,6 +41,8 @@ pub async fn open(client: &BlobClient, location: &Location, range: Option<ByteRa
         Some(Ok(page)) => page,
         // Every range of an empty blob is out of range.
         Some(Err(error)) if start == 0 && status(&error) == Some(416) => return empty(client, location).await,
+        // The whole of it shows the engine that the blob has changed.
+        Some(Err(error)) if range.is_some() && matches!(status(&error), Some(412 | 416)) => return Box::pin(open(client, location, None, None)).await,
         Some(Err(error)) => return Err(from_sdk(&location.shown, &error)),
         None => return Err(StorageError::new(ErrorKind::Transient, format!("{}: Azure sent nothing", location.shown))),
     };
@@ -94,6 +96,7 @@ fn info(blob: &Blob, size: Option<u64>) -> ObjectInfo {
         etag: (!etag.starts_with("W/")).then_some(etag),
         ranges: true,
         sha256: None,
+        checksum: None,
         content_type: properties.content_type.split(';').next().map(|plain| plain.trim().to_ascii_lowercase()),
         disposition_name: properties.content_disposition.as_deref().and_then(cloud::disposition_name),
         final_url: None,

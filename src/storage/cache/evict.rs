@@ -16,9 +16,10 @@ impl Cache {
         self.remove_least_used(excess);
     }
 
-    /// Evicts at least so many bytes, if there is a limit at all: the disk is fuller than the limit foresaw.
+    /// Evicts at least so many bytes, if there is a limit at all and that is possible: the disk is fuller than the limit foresaw.
     pub fn make_room(&self, bytes: u64) {
-        if self.max_bytes > 0 {
+        // What would not be enough anyway is not given up for it.
+        if self.max_bytes > 0 && self.index().free() >= bytes {
             self.remove_least_used(bytes);
         }
     }

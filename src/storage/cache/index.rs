@@ -156,6 +156,11 @@ impl Index {
         self.bytes
     }
 
+    /// Bytes of the files that nobody holds.
+    pub fn free(&self) -> u64 {
+        self.files.iter().filter(|(base, _)| !self.leases.contains_key(*base)).map(|(_, file)| file.size).sum()
+    }
+
     /// The bases of files that nobody holds, least recently used first, until they make up `excess` bytes.
     pub fn least_used(&self, excess: u64) -> Vec<String> {
         let mut free: Vec<(&String, &File)> = self.files.iter().filter(|(base, _)| !self.leases.contains_key(*base)).collect();

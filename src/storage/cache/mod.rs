@@ -157,6 +157,19 @@ impl Cache {
         Ok(Entry { path, size, sidecar: Some(sidecar), lease })
     }
 
+    /// Holds the cached file that a path is a link to, and records its use.
+    pub fn hold_linked(self: &Arc<Self>, path: &Path) -> Option<Arc<Lease>> {
+        let target = std::fs::read_link(path).ok().filter(|target| target.parent() == Some(self.dir.as_path()))?;
+        let base = naming::base_of(target.file_name()?.to_str()?)?.to_owned();
+        let name = self.index().lease(&base)?;
+        let lease = Arc::new(Lease { cache: Arc::clone(self), base });
+        self.index().touch(&lease.base);
+        if let Err(error) = sidecar::touch(&self.dir.join(name)) {
+            tracing::debug!(%error, path = %target.display(), "the use of a cached file could not be recorded");
+        }
+        Some(lease)
+    }
+
     /// Notes that a link to a cached file was made, so that it can go with the file.
     pub fn linked(&self, file: &Path, link: &Path) {
         if let Some(base) = file.file_name().and_then(|name| naming::base_of(name.to_str()?)) {

@@ -81,10 +81,14 @@ impl Sidecar {
     }
 }
 
+/// Records that a file with a description is used now.
+pub(in crate::storage) fn touch(file: &Path) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().write(true).open(path_of(file))?.set_modified(SystemTime::now())
+}
+
 /// Records that a file is used now. A file without description gets one, dated by the file itself.
 pub(in crate::storage) fn mark_used(file: &Path, url: &str, size: u64) -> std::io::Result<()> {
-    let touched = std::fs::OpenOptions::new().write(true).open(path_of(file)).and_then(|meta| meta.set_modified(SystemTime::now()));
-    match touched {
+    match touch(file) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let modified = file.metadata()?.modified().unwrap_or_else(|_| SystemTime::now());
             let sidecar = Sidecar {

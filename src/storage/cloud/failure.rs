@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, header};
 use crate::net::Refused;
 use crate::storage::{ErrorKind, StorageError};
 
-/// What a status means for the engine. A failed precondition is transient: the file changed, so the next attempt starts afresh.
+/// What a status means for the engine. A failed precondition is transient: the file changed meanwhile.
 pub fn classify(status: u16) -> ErrorKind {
     match status {
         401 | 403 => ErrorKind::Unauthorized,

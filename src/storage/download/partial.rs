@@ -38,7 +38,7 @@ impl Partial {
         let shown = path.clone();
         // The file travels back through the task as what it is, so it is removed when nobody waits for it any more.
         let opened = tokio::task::spawn_blocking(move || open(&path)).await.map_err(io::Error::other).and_then(|opened| opened);
-        let mut partial = opened.map_err(|error| StorageError::new(ErrorKind::Failed, format!("{} cannot be written: {error}", shown.display())))?;
+        let mut partial = opened.map_err(|error| StorageError::new(ErrorKind::Local, format!("{} cannot be written: {error}", shown.display())))?;
         let (queue, arriving) = mpsc::channel(QUEUE);
         let file = Arc::clone(&partial.file);
         partial.writing = Some(Writing { queue, thread: tokio::task::spawn_blocking(move || write(&file, arriving)) });

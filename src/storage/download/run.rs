@@ -1,15 +1,18 @@
 //! One download from the first request to the file in the cache: opened, received, verified, flushed, renamed.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use aws_smithy_checksums::ChecksumAlgorithm;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::super::backend::{Backend, ObjectInfo, ObjectStream, Source};
+use super::super::backend::{Backend, Checksum, ObjectInfo, ObjectStream, Source};
 use super::super::cache::sidecar::{Sidecar, rfc3339};
 use super::super::cache::{Cache, Entry, naming};
+use super::super::cloud::hex;
 use super::super::{ErrorKind, StorageError, Tuning};
 use super::meter::Meter;
 use super::partial::Partial;
@@ -50,7 +53,7 @@ pub(in crate::storage) async fn run(download: Download) -> Result<Entry, Storage
                     tokio::time::sleep(delay).await;
                 }
                 Err(Broken::Final(error)) => return Err(error),
-                Err(Broken::Disk) => return Err(download.error(ErrorKind::Failed, "the cache cannot be written")),
+                Err(Broken::Disk) => return Err(download.error(ErrorKind::Local, "the cache cannot be written")),
                 Ok(entry) => return Ok(entry),
             }
         }
@@ -137,6 +140,14 @@ impl Download {
         if let Some(expected) = info.size.filter(|expected| *expected != size) {
             return Err(changed(format!("{size} bytes came instead of {expected}")));
         }
+        if let (Some(Checksum { algorithm, digest }), None) = (info.checksum.clone(), &info.sha256) {
+            let path = partial.path().to_owned();
+            let computed = tokio::task::spawn_blocking(move || checksum(&path, algorithm)).await.map_err(io::Error::other).and_then(|sum| sum);
+            let actual = computed.map_err(|error| Broken::Final(self.disk_error(info, &error)))?;
+            if actual != digest {
+                return Err(changed(format!("its {} checksum is {}, but the origin promised {}", algorithm.as_str(), hex(&actual), hex(&digest))));
+            }
+        }
         let Some(expected) = &info.sha256 else { return Ok(None) };
         let path = partial.path().to_owned();
         let actual = tokio::task::spawn_blocking(move || sha256(&path)).await.map_err(io::Error::other).and_then(|sum| sum);
@@ -166,30 +177,37 @@ impl Download {
 
     fn disk_full(&self, needed: u64, free: u64) -> StorageError {
         let dir = self.cache.dir.display();
-        self.error(
-            ErrorKind::Failed,
-            &format!("the disk is full: {needed} bytes needed, {free} bytes free in {dir}. Make room there, or set LRU_CACHE_SIZE_GB"),
-        )
+        self.error(ErrorKind::Local, &format!("the disk is full: {needed} bytes needed, {free} bytes free in {dir}. Make room there, or set LRU_CACHE_SIZE_GB"))
     }
 
     fn disk_error(&self, info: &ObjectInfo, error: &io::Error) -> StorageError {
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge) {
             return self.disk_full(info.size.unwrap_or(self.meter.read().0), self.cache.free_bytes().unwrap_or_default());
         }
-        self.error(ErrorKind::Failed, &format!("the cache {} cannot be written: {error}", self.cache.dir.display()))
+        self.error(ErrorKind::Local, &format!("the cache {} cannot be written: {error}", self.cache.dir.display()))
     }
 }
 
-fn sha256(path: &std::path::Path) -> io::Result<String> {
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    read_through(path, |bytes| hash.update(bytes))?;
+    Ok(hex(&hash.finalize()))
+}
+
+fn checksum(path: &Path, algorithm: ChecksumAlgorithm) -> io::Result<Vec<u8>> {
+    let mut sum = algorithm.into_impl();
+    read_through(path, |bytes| sum.update(bytes))?;
+    Ok(sum.finalize().to_vec())
+}
+
+fn read_through(path: &Path, mut taken: impl FnMut(&[u8])) -> io::Result<()> {
     use std::io::Read;
     let mut file = std::fs::File::open(path)?;
-    let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
-            0 => break,
-            count => hash.update(&buffer[..count]),
+            0 => return Ok(()),
+            count => taken(&buffer[..count]),
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -14,17 +14,32 @@ use crate::net::retry;
 pub(super) fn info(response: &Response, at: &Url, asked: &Url) -> ObjectInfo {
     let headers = response.headers();
     let partial = matches!(response.status(), StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
-    let size = if partial { total(headers) } else { text(headers, &header::CONTENT_LENGTH).and_then(|length| length.trim().parse().ok()) };
     let encoded = text(headers, &header::CONTENT_ENCODING).is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity"));
+    let size = if is_gzip(response) {
+        None
+    } else if partial {
+        total(headers)
+    } else {
+        text(headers, &header::CONTENT_LENGTH).and_then(|length| length.trim().parse().ok())
+    };
     ObjectInfo {
         size,
         etag: text(headers, &header::ETAG).map(str::trim).filter(|etag| etag.starts_with('"')).map(str::to_owned),
         ranges: !encoded && (response.status() == StatusCode::PARTIAL_CONTENT || text(headers, &header::ACCEPT_RANGES).is_some_and(accepts_bytes)),
-        sha256: promised_sha256(headers),
+        sha256: promised_sha256(headers).filter(|_| !encoded),
+        checksum: None,
         content_type: text(headers, &header::CONTENT_TYPE).and_then(|kind| kind.split(';').next()).map(|kind| kind.trim().to_ascii_lowercase()),
         disposition_name: text(headers, &header::CONTENT_DISPOSITION).and_then(disposition_name),
         final_url: (at.as_str() != asked.as_str()).then(|| at.clone()),
     }
+}
+
+/// Whether the body is compressed although nobody asked for that: object stores send what was stored so.
+pub(super) fn is_gzip(response: &Response) -> bool {
+    let whole = response.status() != StatusCode::PARTIAL_CONTENT;
+    whole
+        && text(response.headers(), &header::CONTENT_ENCODING)
+            .is_some_and(|encoding| matches!(encoding.trim().to_ascii_lowercase().as_str(), "gzip" | "x-gzip"))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -3,15 +3,19 @@
 mod answer;
 mod request;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_compression::tokio::bufread::GzipDecoder;
 use async_trait::async_trait;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use reqwest::Response;
-use tokio_util::io::ReaderStream;
+use tokio_util::io::{ReaderStream, StreamReader};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -23,6 +27,9 @@ use crate::net::{Outbound, retry};
 
 /// Bytes read from disk at a time for a PUT.
 const UPLOAD_BUFFER: usize = 256 * 1024;
+
+/// Bytes decompressed at a time.
+const DECODED: usize = 256 * 1024;
 
 /// An upload of which the server takes nothing for so long, and that it does not answer either, is tried again.
 const UPLOAD_STALL: Duration = Duration::from_secs(120);
@@ -63,6 +70,19 @@ impl HttpBackend {
 
 fn join(url_prefix: &str, filename: &str) -> String {
     format!("{}/{}", url_prefix.trim_end_matches('/'), request::encode_path(filename))
+}
+
+type Chunks = BoxStream<'static, Result<Bytes, StorageError>>;
+
+/// The file in a body that was sent compressed.
+fn decoded(body: Chunks, url: Url) -> Chunks {
+    let compressed = StreamReader::new(body.map_err(io::Error::other));
+    let file = ReaderStream::with_capacity(GzipDecoder::new(compressed), DECODED);
+    file.map_err(move |error| match error.downcast::<StorageError>() {
+        Ok(error) => error,
+        Err(error) => StorageError::new(ErrorKind::Transient, format!("{}: the compressed answer is damaged: {error}", public(&url))),
+    })
+    .boxed()
 }
 
 #[async_trait]
@@ -113,8 +133,9 @@ impl Backend for HttpBackend {
         }
         let info = answer::info(&response, &at, &source.url);
         let offset = if status == StatusCode::PARTIAL_CONTENT { answer::offset(&response, range, &source.url)? } else { 0 };
-        let url = source.url.clone();
+        let (url, gzip) = (source.url.clone(), answer::is_gzip(&response));
         let body = response.bytes_stream().map(move |chunk| chunk.map_err(|error| network_error(&error.without_url(), &url))).boxed();
+        let body = if gzip { decoded(body, source.url.clone()) } else { body };
         Ok(ObjectStream { info, offset, body })
     }
 

@@ -86,6 +86,7 @@ fn info(asked: &url::Url, followed: &Followed) -> ObjectInfo {
         etag: linked.etag.as_ref().map(|etag| format!("\"{etag}\"")).or(own_etag),
         ranges: linked.etag.is_some() || text(header::ACCEPT_RANGES) == Some("bytes") || followed.response.status() == StatusCode::PARTIAL_CONTENT,
         sha256: linked.etag.as_ref().filter(|etag| etag.len() == 64 && etag.chars().all(|c| c.is_ascii_hexdigit())).map(|etag| etag.to_ascii_lowercase()),
+        checksum: None,
         content_type: text(header::CONTENT_TYPE)
             .filter(|_| !redirected)
             .and_then(|value| value.split(';').next())

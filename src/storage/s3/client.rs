@@ -48,6 +48,9 @@ impl Clients {
         let Auth::S3 { access_key_id, secret_access_key, session_token, region, endpoint } = auth else {
             return Err(StorageError::new(ErrorKind::Invalid, "an s3:// URL takes credentials of type \"s3\" only"));
         };
+        if let Some(region) = region {
+            check_region(region)?;
+        }
         let endpoint = endpoint.as_deref().map(parse_endpoint).transpose()?;
         if let Some(endpoint) = &endpoint {
             // Each time, not only when the client is made: what a name resolves to changes.
@@ -132,7 +135,28 @@ fn keys(id: &Secret, secret: &Secret, session: Option<&Secret>) -> Credentials {
     Credentials::new(id.expose(), secret.expose(), session.map(|token| token.expose().to_owned()), None, "comfyui-api")
 }
 
+/// A region becomes part of a host name: it must not be able to make another host of it.
+fn check_region(region: &str) -> Result<(), StorageError> {
+    let usual = (1..=63).contains(&region.len()) && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    usual.then_some(()).ok_or_else(|| StorageError::new(ErrorKind::Invalid, "the region of the S3 credentials is none: write it like eu-central-1"))
+}
+
 fn parse_endpoint(text: &str) -> Result<Url, StorageError> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty());
     url.ok_or_else(|| StorageError::new(ErrorKind::Invalid, "the endpoint of the S3 credentials is not a URL: write it like https://s3.example.com"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_cannot_lead_elsewhere() {
+        for good in ["eu-central-1", "auto", "us-gov-west-1", "EU"] {
+            assert!(check_region(good).is_ok(), "{good}");
+        }
+        for bad in ["", "x@10.0.0.5:8443/", "127.0.0.1.nip.io:5432/", "a.b", "a/b", "a#", "ä"] {
+            assert!(check_region(bad).is_err(), "{bad}");
+        }
+    }
 }

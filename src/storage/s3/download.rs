@@ -1,14 +1,16 @@
 //! HeadObject and GetObject.
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
+use aws_smithy_checksums::ChecksumAlgorithm;
 use base64::Engine;
 use futures_util::StreamExt;
 
 use super::Location;
 use super::failure::from_sdk;
-use crate::storage::backend::{ByteRange, ObjectInfo, ObjectStream};
+use crate::storage::backend::{ByteRange, Checksum, ObjectInfo, ObjectStream};
 use crate::storage::cloud::{self, disposition_name};
 use crate::storage::{ErrorKind, StorageError};
 
@@ -21,13 +23,14 @@ pub async fn head(client: &Client, location: &Location) -> Result<ObjectInfo, St
         etag: head.e_tag().and_then(strong),
         ranges: true,
         sha256: whole_sha256(head.checksum_sha256(), head.checksum_type()),
+        checksum: None,
         content_type: head.content_type().and_then(plain_type),
         disposition_name: head.content_disposition().and_then(disposition_name),
         final_url: None,
     })
 }
 
-/// Begins to fetch an object. A whole object is verified by the SDK against whatever checksum the service keeps.
+/// Begins to fetch an object; a whole one with whatever checksum the service keeps, which the engine verifies.
 pub async fn open(client: &Client, location: &Location, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError> {
     let mut request =
         client.get_object().bucket(&location.bucket).key(&location.key).set_version_id(location.version.clone()).set_if_match(if_match.map(str::to_owned));
@@ -37,7 +40,14 @@ pub async fn open(client: &Client, location: &Location, range: Option<ByteRange>
         None => request = request.checksum_mode(ChecksumMode::Enabled),
     }
     let shown = location.shown();
-    let got = request.send().await.map_err(|error| from_sdk(&shown, error))?;
+    let got = match request.send().await {
+        Ok(got) => got,
+        // The whole of it shows the engine that the object has changed.
+        Err(error) if range.is_some() && error.raw_response().is_some_and(|raw| matches!(raw.status().as_u16(), 412 | 416)) => {
+            return Box::pin(open(client, location, None, None)).await;
+        }
+        Err(error) => return Err(from_sdk(&shown, error)),
+    };
     let length = got.content_length().and_then(|length| u64::try_from(length).ok());
     let (offset, size) = match got.content_range().map(cloud::content_range) {
         Some(Some((start, size))) => (start, size),
@@ -49,6 +59,7 @@ pub async fn open(client: &Client, location: &Location, range: Option<ByteRange>
         etag: got.e_tag().and_then(strong),
         ranges: true,
         sha256: whole_sha256(got.checksum_sha256(), got.checksum_type()),
+        checksum: whole_checksum(&got),
         content_type: got.content_type().and_then(plain_type),
         disposition_name: got.content_disposition().and_then(disposition_name),
         final_url: None,
@@ -75,6 +86,24 @@ fn strong(etag: &str) -> Option<String> {
 
 fn plain_type(value: &str) -> Option<String> {
     value.split(';').next().map(|plain| plain.trim().to_ascii_lowercase())
+}
+
+/// Another checksum of the whole object.
+fn whole_checksum(got: &GetObjectOutput) -> Option<Checksum> {
+    if got.checksum_type() == Some(&ChecksumType::Composite) {
+        return None;
+    }
+    let kept = [
+        (ChecksumAlgorithm::Crc64Nvme, got.checksum_crc64_nvme()),
+        (ChecksumAlgorithm::Crc32c, got.checksum_crc32_c()),
+        (ChecksumAlgorithm::Crc32, got.checksum_crc32()),
+        (ChecksumAlgorithm::Sha1, got.checksum_sha1()),
+    ];
+    kept.into_iter().find_map(|(algorithm, value)| {
+        // One of a multipart upload has `-<parts>` behind and does not decode.
+        let digest = base64::engine::general_purpose::STANDARD.decode(value?).ok()?;
+        (digest.len() as u64 == aws_smithy_checksums::Checksum::size(&*algorithm.into_impl())).then_some(Checksum { algorithm, digest })
+    })
 }
 
 /// The SHA-256 of the whole object in hex; a composite one (of the parts' checksums, with `-<parts>` behind) says nothing.

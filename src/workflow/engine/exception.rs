@@ -6,12 +6,14 @@ use super::library::Library;
 use crate::workflow::source::Fault;
 
 /// What was thrown.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Thrown {
     /// The message alone.
     pub message: String,
     /// The engine's stack, one frame a line; may be empty.
     pub stack: String,
+    /// The engine itself had no more memory.
+    pub memory: bool,
 }
 
 /// Takes the pending exception.
@@ -19,11 +21,12 @@ pub fn thrown(ctx: &Ctx<'_>, error: rquickjs::Error) -> Thrown {
     match CaughtError::from_error(ctx, error) {
         CaughtError::Exception(exception) => {
             let message = exception.message().unwrap_or_default();
+            let memory = message == "out of memory" && exception.get::<_, String>("name").is_ok_and(|name| name == "InternalError");
             let stack = exception.stack().unwrap_or_default();
             // Ours carry their place below the message.
             let (message, place) =
                 message.split_once("\n    at ").map(|(message, place)| (message.to_owned(), format!("    at {place}\n"))).unwrap_or((message, String::new()));
-            Thrown { message, stack: format!("{place}{stack}") }
+            Thrown { message, stack: format!("{place}{stack}"), memory }
         }
         CaughtError::Value(value) => {
             let message = value
@@ -31,13 +34,9 @@ pub fn thrown(ctx: &Ctx<'_>, error: rquickjs::Error) -> Thrown {
                 .and_then(|text| text.to_string().ok())
                 .or_else(|| ctx.json_stringify(value).ok().flatten().and_then(|text| text.to_string().ok()))
                 .unwrap_or_else(|| "something that is not an error was thrown".to_owned());
-            Thrown { message, stack: String::new() }
+            Thrown { message, ..Thrown::default() }
         }
-        CaughtError::Error(error) => {
-            let text = error.to_string();
-            let message = if matches!(error, rquickjs::Error::Allocation) { "out of memory".to_owned() } else { text };
-            Thrown { message, stack: String::new() }
-        }
+        CaughtError::Error(error) => Thrown { message: error.to_string(), memory: matches!(error, rquickjs::Error::Allocation), ..Thrown::default() },
     }
 }
 

@@ -12,12 +12,15 @@ use crate::workflow::source::{Fault, Kind, Script, prepare};
 /// The largest source file that is read, in bytes.
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 
+/// What imported names mean, remembered at most.
+const MAX_NAMES: usize = 10_000;
+
 /// Files by id (their path).
 #[derive(Debug)]
 pub struct Library {
     resolution: Resolution,
     scripts: Mutex<HashMap<String, Result<Arc<Script>, Fault>>>,
-    names: Mutex<HashMap<(String, String), Result<String, String>>>,
+    names: Mutex<HashMap<(String, String), String>>,
 }
 
 impl Library {
@@ -33,11 +36,16 @@ impl Library {
     pub fn resolve(&self, base: &str, name: &str) -> Result<String, String> {
         let key = (base.to_owned(), name.to_owned());
         if let Some(known) = lock(&self.names).get(&key) {
-            return known.clone();
+            return Ok(known.clone());
         }
-        let found = self.resolution.resolve(base, name);
-        lock(&self.names).insert(key, found.clone());
-        found
+        let found = self.resolution.resolve(base, name)?;
+        // A name may be made of what a client sent: what leads nowhere is not remembered, and the rest not without end.
+        let mut names = lock(&self.names);
+        if names.len() >= MAX_NAMES {
+            names.clear();
+        }
+        names.insert(key, found.clone());
+        Ok(found)
     }
 
     /// A file made ready.
@@ -47,6 +55,10 @@ impl Library {
     pub fn prepared(&self, id: &str) -> Result<Arc<Script>, Fault> {
         if let Some(known) = lock(&self.scripts).get(id) {
             return known.clone();
+        }
+        // Workflow files can ask for any id.
+        if self.resolution.inside(Path::new(id)).is_none() {
+            return Err(Fault::of_file(Path::new(id), "there is no such file in the workflow directory".to_owned()));
         }
         let made = read(Path::new(id)).map(Arc::new);
         lock(&self.scripts).insert(id.to_owned(), made.clone());

@@ -27,7 +27,7 @@ const INPUT_COPIES: usize = 8;
 const STACK: usize = 1024 * 1024;
 
 /// Everything that is evaluated before a workflow file, in order, in one scope.
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 11] = [
     include_str!("prelude.js"),
     include_str!("../zod/core.js"),
     include_str!("../zod/text.js"),
@@ -35,6 +35,7 @@ const PARTS: [&str; 10] = [
     include_str!("../zod/composite.js"),
     include_str!("../zod/wrap.js"),
     include_str!("../zod/index.js"),
+    include_str!("guards.js"),
     include_str!("modules.js"),
     include_str!("schema.js"),
     include_str!("entry.js"),
@@ -124,7 +125,7 @@ impl Isolate {
         match (answer.first().map(String::as_str), answer.get(1)) {
             (Some("ok"), Some(description)) => Ok(Opened::Workflow(description.clone())),
             (Some("none"), _) => Ok(Opened::NoWorkflow),
-            (_, reason) => Err(Thrown { message: reason.cloned().unwrap_or_default(), stack: String::new() }),
+            (_, reason) => Err(Thrown { message: reason.cloned().unwrap_or_default(), ..Thrown::default() }),
         }
     }
 
@@ -156,13 +157,12 @@ impl Isolate {
     }
 
     fn failed(&self, thrown: Thrown, limit: Option<Limit>) -> Outcome {
-        let memory = thrown.message.contains("out of memory");
         let message = match limit {
             Some(limit) => limit.sentence(),
-            None if memory => format!("it used more than {} MiB of memory", MEMORY_LIMIT / 1024 / 1024),
+            None if thrown.memory => format!("it used more than {} MiB of memory", MEMORY_LIMIT / 1024 / 1024),
             None => thrown.message.clone(),
         };
-        let discard = limit.is_some() || memory || thrown.message.contains("stack");
+        let discard = limit.is_some() || thrown.memory || thrown.message.contains("stack");
         Outcome::Failed { message, at: exception::place(&self.library, &thrown).map(|(file, line, column)| format!("{file}:{line}:{column}")), discard }
     }
 
@@ -189,7 +189,7 @@ impl Isolate {
         self.settle(ctx, &promise)?;
         match promise.result::<Vec<String>>() {
             Some(result) => result.map_err(|error| thrown(ctx, error)),
-            None => Err(Thrown { message: "it awaits a promise that never settles".to_owned(), stack: String::new() }),
+            None => Err(Thrown { message: "it awaits a promise that never settles".to_owned(), ..Thrown::default() }),
         }
     }
 
@@ -198,7 +198,7 @@ impl Isolate {
         loop {
             run_jobs(ctx);
             if let Some(limit) = self.meter.over() {
-                return Err(Thrown { message: limit.sentence(), stack: String::new() });
+                return Err(Thrown { message: limit.sentence(), ..Thrown::default() });
             }
             if promise.result::<rquickjs::Value>().is_some() {
                 return Ok(());

@@ -5,15 +5,23 @@ const kindOf = (schema) => schema?._def?.typeName;
 const escapeRegex = (text) => text.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&");
 const STRING_FORMATS = { email: "email", url: "uri", uuid: "uuid", datetime: "date-time", date: "date", time: "time", duration: "duration" };
 
+// JSON Schema knows no flags and no infinite numbers: a pattern that needs flags to mean the same is left out, and so
+// are limits that are none. These flags say how a match is searched or told, not what matches.
+const HARMLESS_FLAGS = /^[dguy]*$/;
+// Of several limits the tightest counts.
+function tighten(out, name, value, pick) {
+  if (Number.isFinite(value)) out[name] = name in out ? pick(out[name], value) : value;
+}
+
 function jsonString(schema) {
   const out = { type: "string" };
   const patterns = [];
   for (const check of schema._def.checks ?? []) {
     switch (check.kind) {
-      case "min": out.minLength = Math.max(out.minLength ?? 0, check.value); break;
-      case "max": out.maxLength = Math.min(out.maxLength ?? Infinity, check.value); break;
-      case "length": out.minLength = out.maxLength = check.value; break;
-      case "regex": patterns.push(check.regex.source); break;
+      case "min": tighten(out, "minLength", Math.max(0, check.value), Math.max); break;
+      case "max": tighten(out, "maxLength", check.value, Math.min); break;
+      case "length": tighten(out, "minLength", check.value, Math.max); tighten(out, "maxLength", check.value, Math.min); break;
+      case "regex": if (HARMLESS_FLAGS.test(check.regex.flags)) patterns.push(check.regex.source); break;
       case "startsWith": patterns.push(`^${escapeRegex(check.value)}`); break;
       case "endsWith": patterns.push(`${escapeRegex(check.value)}$`); break;
       case "includes": patterns.push(escapeRegex(check.value)); break;
@@ -32,10 +40,13 @@ function jsonNumber(schema, type) {
   for (const { kind, value, inclusive } of schema._def.checks ?? []) {
     const plain = typeof value === "bigint" ? Number(value) : value;
     if (kind === "int") out.type = "integer";
-    else if (kind === "min") out[inclusive ? "minimum" : "exclusiveMinimum"] = plain;
-    else if (kind === "max") out[inclusive ? "maximum" : "exclusiveMaximum"] = plain;
-    else if (kind === "multipleOf") out.multipleOf = plain;
+    else if (kind === "min") tighten(out, inclusive ? "minimum" : "exclusiveMinimum", plain, Math.max);
+    else if (kind === "max") tighten(out, inclusive ? "maximum" : "exclusiveMaximum", plain, Math.min);
+    else if (kind === "multipleOf" && plain !== 0 && Number.isFinite(plain)) out.multipleOf = Math.abs(plain);
   }
+  // Also of an inclusive and an exclusive limit; of equal ones the exclusive is the tighter.
+  if ("minimum" in out && "exclusiveMinimum" in out) delete out[out.minimum > out.exclusiveMinimum ? "exclusiveMinimum" : "minimum"];
+  if ("maximum" in out && "exclusiveMaximum" in out) delete out[out.maximum < out.exclusiveMaximum ? "exclusiveMaximum" : "maximum"];
   return out;
 }
 
@@ -96,11 +107,12 @@ function jsonLiteral(value) {
   return typeof value === "bigint" ? { type: "integer", const: Number(value) } : {};
 }
 
-const sizes = (def, low, high) => ({
-  ...(def.exactLength ? { [low]: def.exactLength.value, [high]: def.exactLength.value } : {}),
-  ...(def.minLength ?? def.minSize ? { [low]: (def.minLength ?? def.minSize).value } : {}),
-  ...(def.maxLength ?? def.maxSize ? { [high]: (def.maxLength ?? def.maxSize).value } : {}),
-});
+function sizes(def, low, high) {
+  const out = {};
+  for (const limit of [def.exactLength, def.minLength, def.minSize]) tighten(out, low, limit?.value, Math.max);
+  for (const limit of [def.exactLength, def.maxLength, def.maxSize]) tighten(out, high, limit?.value, Math.min);
+  return out;
+}
 
 function bare(schema, depth) {
   const def = schema._def;

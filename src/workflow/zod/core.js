@@ -109,7 +109,7 @@ const MESSAGES = {
   not_finite: () => "Number must be finite",
 };
 
-const defaultErrorMap = (issue, ctx) => ({ message: MESSAGES[issue.code]?.(issue) ?? ctx.defaultError });
+const defaultErrorMap = (issue) => ({ message: MESSAGES[issue.code]?.(issue) ?? "Invalid input" });
 let overrideErrorMap = null;
 const setErrorMap = (map) => { overrideErrorMap = map; };
 const getErrorMap = () => overrideErrorMap ?? defaultErrorMap;
@@ -168,17 +168,25 @@ class Place {
   apart() { return new Place(this.path, [], this); }
 }
 
-function addIssue(schema, place, data, issueData) {
+// What zod 4's `error` says about an issue: it is a text, or a function that gives a text, `{ message }` or nothing.
+function errorText(error, issue) {
+  const said = typeof error === "function" ? error(issue) : error;
+  return (typeof said === "object" ? said?.message : said) ?? undefined;
+}
+
+// `input` is what a function in place of a message gets to see; error maps see `data`.
+function addIssue(schema, place, data, issueData, input = data) {
   const path = issueData.path?.length ? [...place.path, ...issueData.path] : place.path;
-  let message = issueData.message;
+  const issue = { ...issueData, path };
+  if (typeof issue.message === "function") issue.message = errorText(issue.message, { ...issue, message: undefined, input });
+  let { message } = issue;
   if (message === undefined) {
     message = "";
-    const full = { ...issueData, path };
     for (const map of [defaultErrorMap, overrideErrorMap, schema?._def.errorMap, place.contextual]) {
-      if (map) message = map(full, { data, defaultError: message }).message;
+      if (map) message = map(issue, { data, defaultError: message }).message;
     }
   }
-  place.issues.push({ ...issueData, path, message });
+  place.issues.push({ ...issue, message });
 }
 
 function wrongType(schema, place, data, expected) {
@@ -199,28 +207,26 @@ function readParams(params) {
   }
   if (message === undefined && invalid_type_error === undefined && required_error === undefined && error === undefined) return { description };
   const custom = (issue, ctx) => {
-    if (error !== undefined) {
-      const text = typeof error === "function" ? error({ ...issue, input: ctx.data }) : error;
-      const said = typeof text === "object" && text !== null ? text.message : text;
-      return { message: said ?? ctx.defaultError };
-    }
+    if (error !== undefined) return { message: errorText(error, { ...issue, input: ctx.data }) ?? ctx.defaultError };
     if (issue.code === "invalid_enum_value") return { message: message ?? ctx.defaultError };
     if (ctx.data === undefined) return { message: message ?? required_error ?? ctx.defaultError };
     if (issue.code !== "invalid_type") return { message: ctx.defaultError };
     return { message: message ?? invalid_type_error ?? ctx.defaultError };
   };
+  custom.stays = error !== undefined;
   return { errorMap: custom, description };
 }
 
-// The message argument of a rule: a string, `{ message }`, or zod 4's `{ error }`.
+// The message argument of a rule: a string, `{ message }`, or zod 4's `{ error }`. `addIssue` calls a function.
 function rule(message) {
-  if (message === undefined || message === null) return {};
-  if (typeof message === "string") return { message };
-  if (typeof message === "function") return { message: message({}) };
-  if (message.message === undefined && message.error !== undefined) {
-    return { message: typeof message.error === "function" ? message.error({}) : message.error };
-  }
-  return { message: message.message };
+  if (typeof message === "object" && message !== null) return { message: message.message ?? message.error };
+  return ["string", "function"].includes(typeof message) ? { message } : {};
+}
+
+// The same for a refinement, whose issue takes on what else is given.
+function refusal(said) {
+  const { error, ...others } = Object(said) === said ? said : {};
+  return { ...others, ...rule(said) };
 }
 
 const SYNC_ERROR = "Async refinement encountered during synchronous parse operation. Use .parseAsync instead.";
@@ -284,10 +290,10 @@ class ZodType {
   }
 
   _with(changes) { return new this.constructor({ ...this._def, ...changes }); }
-  // What wrappers inherit from the schema inside: its description and its messages.
+  // What wrappers inherit from the schema inside: its description and its messages, except those of zod 4's `error`.
   _inherit() {
     const { description, errorMap, meta } = this._def;
-    return { description, errorMap, meta };
+    return { description, errorMap: errorMap?.stays ? undefined : errorMap, meta };
   }
   describe(description) { return this._with({ description }); }
   meta(meta) {
@@ -301,11 +307,11 @@ class ZodType {
   exactOptional() { return this.optional(); }
   nullable() { return new ZodNullable({ typeName: "ZodNullable", innerType: this, ...this._inherit() }); }
   nullish() { return this.nullable().optional(); }
-  nonoptional(params) { return this.refine((v) => v !== undefined, rule(params).message ?? "Required"); }
+  nonoptional(params) { return this.refine((v) => v !== undefined, { message: rule(params).message ?? "Required" }); }
   array() { return ZodArray.create(this); }
-  promise() { return ZodPromise.create(this); }
-  or(other) { return ZodUnion.create([this, other]); }
-  and(other) { return ZodIntersection.create(this, other); }
+  promise() { return ZodPromise.create(this, this._inherit()); }
+  or(other) { return ZodUnion.create([this, other], this._inherit()); }
+  and(other) { return ZodIntersection.create(this, other, this._inherit()); }
   default(value) {
     return new ZodDefault({ typeName: "ZodDefault", innerType: this, defaultValue: typeof value === "function" ? value : () => value, ...this._inherit() });
   }
@@ -325,14 +331,8 @@ class ZodType {
   }
   superRefine(refinement) { return this._refinement(refinement); }
   refine(check, message) {
-    const properties = (value) => {
-      const said = typeof message === "function" ? message(value) : message;
-      if (said === undefined || typeof said === "string") return { message: said };
-      if (said.message === undefined && said.error !== undefined) return { ...said, error: undefined, message: rule(said).message };
-      return said;
-    };
     return this._refinement((value, ctx) => {
-      const complain = () => ctx.addIssue({ code: "custom", ...properties(value) });
+      const complain = () => ctx.addIssue({ code: "custom", ...refusal(typeof message === "function" ? message(value) : message) });
       const result = check(value);
       if (isPromise(result)) return result.then((good) => { if (!good) complain(); return Boolean(good); });
       if (!result) complain();

@@ -17,7 +17,7 @@ function custom(check, params = {}, fatal) {
   if (!check) return ZodAny.create();
   return ZodAny.create().superRefine((data, ctx) => {
     const complain = () => {
-      const said = typeof params === "function" ? params(data) : typeof params === "string" ? { message: params } : params;
+      const said = refusal(typeof params === "function" ? params(data) : params);
       ctx.addIssue({ code: "custom", ...said, fatal: said.fatal ?? fatal ?? true });
     };
     const result = check(data);

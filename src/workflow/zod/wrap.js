@@ -67,30 +67,47 @@ class ZodEffects extends ZodType {
   *_run(data, place) {
     const { schema, effect } = this._def;
     let status = VALID;
+    let raised = 0;
+    const asIssue = (issue) => (typeof issue === "string" ? { code: "custom", message: issue } : issue);
+    const raise = (issue, fatal) => {
+      addIssue(this, place, data, issue, ctx.value);
+      status = Math.max(status, fatal ? 2 : DIRTY);
+    };
     const ctx = {
       path: place.path,
       value: data,
       issues: [],
       addIssue: (issue) => {
-        const given = typeof issue === "string" ? { code: "custom", message: issue } : issue;
-        addIssue(this, place, data, given);
-        status = Math.max(status, given.fatal ? 2 : DIRTY);
+        raisePushed();
+        const given = asIssue(issue);
+        raised = ctx.issues.push(given);
+        raise(given, given.fatal);
       },
+    };
+    // Callbacks written for zod 4 push to `ctx.issues` themselves. As there, no later rule runs unless the issue says `continue`.
+    const raisePushed = () => {
+      while (raised < ctx.issues.length) {
+        const { input, inst, continue: goesOn, ...issue } = asIssue(ctx.issues[raised++]);
+        raise(issue, !goesOn);
+      }
     };
     if (effect.type === "preprocess") {
       let processed = effect.transform(data, ctx);
       if (place.async && isPromise(processed)) processed = yield processed;
+      raisePushed();
       if (status === 2) return INVALID;
       const inner = yield* schema._run(processed, place);
       if (inner.status === 2) return INVALID;
       return { status: Math.max(status, inner.status), value: inner.value };
     }
     const inner = yield* schema._run(data, place);
+    ctx.value = inner.value;
     if (effect.type === "refinement") {
       if (inner.status === 2) return INVALID;
       status = inner.status;
       const outcome = effect.refinement(inner.value, ctx);
       if (isPromise(outcome)) yield outcome;
+      raisePushed();
       return status === 2 ? INVALID : { status, value: inner.value };
     }
     if (inner.status !== VALID) return INVALID;
@@ -99,7 +116,8 @@ class ZodEffects extends ZodType {
       if (!place.async) throw new Error("Asynchronous transform encountered during synchronous parse operation. Use .parseAsync instead.");
       value = yield value;
     }
-    return status === 2 ? { status, value } : { status, value };
+    raisePushed();
+    return { status, value };
   }
 }
 ZodEffects.create = (schema, effect, params) => new ZodEffects({ typeName: "ZodEffects", schema, effect, ...readParams(params) });

@@ -100,6 +100,7 @@ async fn hostile_archives_are_refused_without_a_trace() {
             ("add('fifo', b'', 'fifo')", "regular"),
             ("add('good.txt')", "twice"),
             ("[add(f'{i}') for i in range(20)]", "MAX_ARCHIVE_FILES"),
+            ("[add(f'__MACOSX/{i}') for i in range(1100)]", "MAX_ARCHIVE_FILES"),
             ("add('big', bytes(3 << 20))", "MAX_ARCHIVE_SIZE_MB"),
             ("[add(f'{i}', bytes(300000)) for i in range(8)]", "MAX_ARCHIVE_SIZE_MB"),
             ("add('n' * 300)", "too long"),
@@ -111,11 +112,29 @@ async fn hostile_archives_are_refused_without_a_trace() {
             let archive = hostile(folder.path(), kind, make);
             let out = folder.path().join("new/out");
             let error = unpack(&archive, &out, 10, 2 << 20).await.expect_err(make);
-            assert!(error.contains(word), "{kind} {make}: {error}");
+            assert!(error.to_string().contains(word), "{kind} {make}: {error}");
             assert!(!out.exists(), "{kind} {make} left something");
         }
         assert!(!folder.path().join("x").exists() && !folder.path().join("new/x").exists());
     }
+}
+
+#[tokio::test]
+async fn only_files_count_as_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let zip = folder.path().join("in.zip");
+    // Folder entries, and what macOS adds.
+    python(
+        "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1], 'w'); [z.writestr(n, b'x') for n in ('d/', 'd/a', '__MACOSX/d/._a', 'd/e/', 'd/e/b')]; z.close(); print(0)",
+        &[&zip],
+    );
+    unpack(&zip, &folder.path().join("zip"), 2, 1 << 20).await.unwrap();
+    // A header of its own for each file, because its time has a fraction.
+    let tar = folder.path().join("in.tar");
+    let script = "import sys, tarfile, io\nt = tarfile.open(sys.argv[1], 'w', format=tarfile.PAX_FORMAT)\nfor n in 'abc':\n  i = tarfile.TarInfo(n); i.mtime = 1.5; i.size = 1; t.addfile(i, io.BytesIO(b'x'))\nt.close(); print(0)";
+    python(script, &[&tar]);
+    unpack(&tar, &folder.path().join("tar"), 3, 1 << 20).await.unwrap();
+    assert!(unpack(&tar, &folder.path().join("less"), 2, 1 << 20).await.is_err());
 }
 
 #[tokio::test]

@@ -112,6 +112,10 @@ module.exports = (z) => {
   // unions
   add("union", z.union([z.string(), z.number()]), ["a", 1, true, null]);
   add("or", z.string().or(z.number().min(3)), ["a", 5, 1]);
+  const mine = { errorMap: (issue) => ({ message: `mine: ${issue.code}` }) };
+  add("or keeps messages", z.string(mine).or(z.number()), ["a", true]);
+  add("and keeps messages", z.any(mine).transform(() => 1).and(z.any().transform(() => 2)), ["x"], { not4: "zod 4 throws" });
+  add("promise keeps messages", typeof z.string().promise === "function" ? z.string(mine).promise() : z.string(), [1], { not4: "promise() is gone" });
   add("union objects", z.union([z.object({ a: z.string() }), z.object({ b: z.number() })]), [{ a: "x" }, { b: 1 }, { c: 1 }, {}]);
   const shapes = z.discriminatedUnion("kind", [z.object({ kind: z.literal("circle"), r: z.number() }), z.object({ kind: z.literal("square"), side: z.number().default(2) })]);
   add("discriminatedUnion", shapes, [{ kind: "circle", r: 1 }, { kind: "square" }, { kind: "circle", r: "1" }, "x"]);
@@ -160,6 +164,20 @@ module.exports = (z) => {
   add("coerce bigint", z.coerce.bigint(), ["5", 7, "x"]);
   add("coerce date", z.coerce.date(), ["2020-01-01T00:00:00Z", 0, "x"]);
   add("date min max", z.date().min(new Date(1000)).max(new Date(2000)), [new Date(1500), new Date(5), new Date(5000)], { not4: "dates in issues" });
+  // zod 3 has neither `ctx.issues` nor `error`; there the same is said in its words.
+  let is3 = false;
+  z.any().superRefine((_, ctx) => { is3 = !ctx.issues; }).safeParse(0);
+  const push = (ctx, issue) => { if (is3) ctx.addIssue(issue); else ctx.issues.push(issue); };
+  const says = (error, message) => (is3 ? { message } : { error });
+  add("superRefine pushes", z.object({ a: z.string().superRefine((s, ctx) => { if (s !== "ok") push(ctx, { code: "custom", message: "not ok", path: ["b"] }); }) }), [{ a: "ok" }, { a: "x" }, { a: 1 }]);
+  add("superRefine pushes and adds", z.string().superRefine((s, ctx) => { push(ctx, { code: "custom", message: "one" }); ctx.addIssue({ code: "custom", message: "two" }); push(ctx, { code: "custom" }); }), ["x"]);
+  add("superRefine pushes later", z.string().superRefine(async (s, ctx) => { await null; push(ctx, { code: "custom", message: "late" }); }), ["x"], { async: true });
+  add("transform pushes", z.object({ a: z.string().transform((s, ctx) => { push(ctx, { code: "custom", message: "never" }); return z.NEVER; }) }), [{ a: "x" }, { a: 1 }]);
+  add("rule error function", z.object({ a: z.string().trim().min(3, says((issue) => `${issue.code} ${issue.minimum} ${issue.input} ${issue.path}`, "too_small 3 ab a")) }), [{ a: " ab " }, { a: "abc" }]);
+  add("rule error object", z.array(z.number().max(3, says(() => ({ message: "big" }), "big"))).min(2, says("few", "few")), [[4], [1, 2]]);
+  add("rule error nothing", z.number().int(says(() => undefined)).max(3, says(() => null)), [4.5, 5]);
+  add("refine error function", z.object({ a: z.string() }).refine((o) => o.a === "x", { path: ["a"], ...says((issue) => `${issue.code} ${issue.input.a} ${issue.path}`, "custom y a") }), [{ a: "y" }, { a: "x" }]);
+  add("custom error function", z.custom((v) => v === 1, says((issue) => `${issue.input} is not 1`, "2 is not 1")), [1, 2]);
   add("custom", z.custom((v) => v === 1, "one only"), [1, 2]);
   add("set", z.set(z.number()).min(1), [new Set([1]), new Set(), new Set(["a"]), [1]], { not4: "sets have no path" });
   add("async refine", z.string().refine(async (s) => s.length > 2, "longer"), ["abc", "a"], { async: true });
