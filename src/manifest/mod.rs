@@ -7,7 +7,8 @@
 //! there is no `COMFY_HOME`), by content, together with a look at what the steps changed: dpkg's database and the installed
 //! Python packages. A new container on an old volume lacks those packages, which the look shows, and the steps run again; a new
 //! image that brings its own record with it skips them. No tool is asked at all when nothing has to be done. Clones are
-//! compared by the commit that is checked out; only a branch (or no ref at all) may have moved and is fetched again.
+//! compared by the commit that is checked out; only a branch (or no ref at all) may have moved and is fetched again. Of `apt`, of
+//! `pip` and of each clone's requirements only the last list counts as done: going back to an earlier one installs that again.
 
 mod document;
 mod git_url;

@@ -46,7 +46,7 @@ pub(super) enum Step {
     Node,
     /// A clone.
     Clone,
-    /// The Python packages of a clone.
+    /// The Python packages of a clone; its content begins with the folder.
     Requirements,
 }
 
@@ -84,8 +84,11 @@ impl Record {
         self.done.steps.get(&key(step, content)).and_then(|value| serde_json::from_value(value.clone()).ok())
     }
 
-    /// Remembers a step and writes the record. That it cannot be written costs time at the next start, no more.
+    /// Remembers a step in place of those that it may have undone, and writes the record. That it cannot be written costs time at the next start, no more.
     pub async fn put(&mut self, step: Step, content: &[&str], value: impl Serialize) {
+        if let Some(start) = replaced(step, content) {
+            self.done.steps.retain(|key, _| !key.starts_with(&start));
+        }
         self.done.steps.insert(key(step, content), serde_json::to_value(value).unwrap_or_default());
         self.save().await;
     }
@@ -114,12 +117,27 @@ async fn write(file: &Path, done: &Done) -> std::io::Result<()> {
 }
 
 fn key(step: Step, content: &[&str]) -> String {
+    let start = replaced(step, content).unwrap_or_else(|| format!("{}:", step.word()));
+    format!("{start}{}", digest(content))
+}
+
+/// How the keys begin of what a step may undo: a later list may have changed the versions that an earlier one asked for, so the
+/// earlier one is work again. Each folder's requirements stand for themselves, as they do beside the manifest's own list.
+fn replaced(step: Step, content: &[&str]) -> Option<String> {
+    match step {
+        Step::Apt | Step::Pip => Some(format!("{}:", step.word())),
+        Step::Requirements => content.first().map(|folder| format!("{}:{}:", step.word(), digest(&[folder]))),
+        Step::Node | Step::Clone => None,
+    }
+}
+
+fn digest(content: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in content {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
-    format!("{}:{}", step.word(), hex(&hash.finalize()))
+    hex(&hash.finalize())
 }
 
 /// Lower-case hexadecimal digits.
@@ -150,5 +168,32 @@ impl PythonPlaces {
             }
         }
         packages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_later_list_takes_the_place_of_an_earlier_one_of_its_own_kind_and_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut record = Record::open(folder.path().join("record.json"), PythonPlaces::default()).await;
+        let first: [(Step, &[&str]); 6] = [
+            (Step::Apt, &["a=1"]),
+            (Step::Pip, &["p==1"]),
+            (Step::Requirements, &["one", "1"]),
+            (Step::Requirements, &["two", "1"]),
+            (Step::Node, &["n"]),
+            (Step::Clone, &["url", "v1"]),
+        ];
+        let later: [(Step, &[&str]); 3] = [(Step::Apt, &["a=2"]), (Step::Pip, &["p==2"]), (Step::Requirements, &["one", "2"])];
+        for (step, content) in first.iter().chain(&later) {
+            record.put(*step, content, ()).await;
+        }
+        let record = Record::open(folder.path().join("record.json"), PythonPlaces::default()).await;
+        let known = |steps: &[(Step, &[&str])]| steps.iter().map(|(step, content)| record.of::<()>(*step, content).is_some()).collect::<Vec<_>>();
+        assert_eq!(known(&first), [false, false, false, true, true, true]);
+        assert_eq!(known(&later), [true, true, true]);
     }
 }

@@ -209,6 +209,28 @@ async fn everything_is_installed_in_order_and_a_second_start_does_nothing() {
 }
 
 #[tokio::test]
+async fn an_earlier_list_is_installed_again_after_a_later_one() {
+    let server = Server::start().await;
+    let (repository, other) = (Repository::new(&server, "node"), Repository::new(&server, "other"));
+    fs::write(other.work.join("requirements.txt"), "pillow\n").unwrap();
+    other.commit("with requirements");
+    let machine = Machine::new(&["apt-get", "uv"]);
+    for (start, release) in ["1", "2", "1"].into_iter().enumerate() {
+        fs::write(repository.work.join("requirements.txt"), format!("scipy=={release}\n")).unwrap();
+        repository.commit(release);
+        let yaml = format!("apt: ['ffmpeg={release}']\npip: ['numpy=={release}']\ncustom_nodes: ['{0}/other.git', '{0}/node.git']\n", server.origin);
+        machine.start(&yaml).await.unwrap();
+        let mut expected =
+            vec!["apt-get update".to_owned(), format!("apt-get install -y ffmpeg={release}"), format!("uv pip install --system numpy=={release}")];
+        // Those of the other node never change.
+        expected.extend(std::iter::repeat_n("uv pip install --system -r requirements.txt".to_owned(), if start == 0 { 2 } else { 1 }));
+        assert_eq!(machine.calls(), expected, "start {start}");
+        machine.start(&yaml).await.unwrap();
+        assert_eq!(machine.calls(), Vec::<String>::new(), "nothing is installed again");
+    }
+}
+
+#[tokio::test]
 async fn a_lost_package_a_lost_node_and_a_lost_clone_are_installed_again() {
     let server = Server::start().await;
     Repository::new(&server, "cloned");

@@ -1,5 +1,6 @@
 //! Plain JSON workflows: an API-format graph with a header that names its inputs. No JavaScript.
 
+mod known;
 mod schema;
 
 use std::path::Path;
@@ -36,7 +37,7 @@ struct Target {
 /// Reads the text of a `.json` file. `None` when it is JSON of another kind, such as a bare graph that a script imports.
 ///
 /// # Errors
-/// When it is not JSON, or its header does not fit its graph.
+/// When it is not JSON, or it has a header without a graph, or its header does not fit its graph.
 pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let document: Value = serde_json::from_str(text).map_err(|error| Fault {
@@ -45,11 +46,6 @@ pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
         line: u32::try_from(error.line()).unwrap_or(0),
         column: u32::try_from(error.column()).unwrap_or(0),
     })?;
-    // A graph has nodes at its top level, objects with a class_type; a node could even be called "prompt".
-    let Some(Value::Object(prompt)) = document.get("prompt") else { return Ok(None) };
-    if prompt.contains_key("class_type") {
-        return Ok(None);
-    }
     let at = |text_to_find: &str, message: String| {
         let offset = text.find(&format!("\"{text_to_find}\"")).unwrap_or(0);
         let before = text.get(..offset).unwrap_or_default();
@@ -57,6 +53,7 @@ pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
         let column = u32::try_from(before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1).unwrap_or(0);
         Fault { message, file: path.display().to_string(), line, column }
     };
+    let Some(prompt) = graph_of(&document).map_err(|(place, message)| at(place, message))? else { return Ok(None) };
     for (id, node) in prompt {
         if !node.get("class_type").is_some_and(Value::is_string) || !node.get("inputs").is_some_and(Value::is_object) {
             return Err(at(id, format!("node \"{id}\" of the prompt needs a class_type and inputs: export the graph in API format")));
@@ -85,6 +82,19 @@ pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
     Ok(Some(PlainWorkflow { summary: word("summary"), description: word("description"), input, bind, prompt: prompt.clone() }))
 }
 
+/// The graph under `prompt`. A header without one is a mistake: where to look, and a sentence.
+fn graph_of(document: &Value) -> Result<Option<&Map<String, Value>>, (&'static str, String)> {
+    // A bare graph has nodes at its top level, objects with a class_type; a node could even be called "prompt".
+    let is_node = |part: &Value| part.get("class_type").is_some();
+    let header = ["bind", "input"].into_iter().find(|name| document.get(*name).is_some_and(|part| !is_node(part)));
+    match (document.get("prompt"), header) {
+        (Some(part @ Value::Object(prompt)), _) if !is_node(part) => Ok(Some(prompt)),
+        (_, None) => Ok(None),
+        (Some(_), Some(_)) => Err(("prompt", "\"prompt\" must be an object of nodes: export the graph in API format".to_owned())),
+        (None, Some(name)) => Err((name, format!("there is \"{name}\" but no \"prompt\": put the graph there, exported in API format"))),
+    }
+}
+
 fn targets_of(targets: &Value, prompt: &Map<String, Value>) -> Result<Vec<Target>, (String, String)> {
     let texts: Vec<&Value> = targets.as_array().map_or_else(|| vec![targets], |list| list.iter().collect());
     texts
@@ -104,11 +114,11 @@ fn targets_of(targets: &Value, prompt: &Map<String, Value>) -> Result<Vec<Target
 
 /// A bound name that the schema does not describe gets the type of the value it replaces, which is also its default.
 fn declare(schema: &mut Value, name: &str, value: Option<&Value>) {
-    let Some(object) = schema.as_object_mut() else { return };
-    let Some(properties) = object.entry("properties").or_insert_with(|| json!({})).as_object_mut() else { return };
-    if properties.contains_key(name) {
+    if known::described(schema, name).is_some() {
         return;
     }
+    let Some(object) = schema.as_object_mut() else { return };
+    let Some(properties) = object.entry("properties").or_insert_with(|| json!({})).as_object_mut() else { return };
     let mut field = match value {
         Some(Value::String(_)) => json!({"type": "string"}),
         Some(Value::Bool(_)) => json!({"type": "boolean"}),
@@ -152,10 +162,58 @@ impl PlainWorkflow {
     fn choose_seed(&self, input: &mut Value) {
         let bound = self.bind.iter().any(|(name, _)| name == "seed");
         if let (true, Some(object)) = (bound && input.get("seed").is_none_or(Value::is_null), input.as_object_mut()) {
-            let limit = |name: &str| self.input.pointer(&format!("/properties/seed/{name}")).and_then(Value::as_u64);
+            let field = known::described(&self.input, "seed");
+            let limit = |name: &str| field.and_then(|field| field.get(name)).and_then(Value::as_u64);
             let low = limit("minimum").unwrap_or(0).min(LARGEST_SEED);
             let high = limit("maximum").unwrap_or(LARGEST_SEED).clamp(low, LARGEST_SEED);
             object.insert("seed".to_owned(), rand::rng().random_range(low..=high).into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(document: &Value) -> Result<Option<PlainWorkflow>, Fault> {
+        read(Path::new("w.json"), &document.to_string())
+    }
+
+    #[test]
+    fn a_header_without_a_graph_is_an_error_and_other_json_is_ignored() {
+        let node = json!({"class_type": "X", "inputs": {}});
+        for (document, expected) in [
+            (json!({"bind": {}}), "there is \"bind\" but no \"prompt\""),
+            (json!({"summary": "s", "input": {"type": "object"}}), "there is \"input\" but no \"prompt\""),
+            (json!({"input": {}, "prompt": "a cat"}), "\"prompt\" must be an object of nodes"),
+            (json!({"input": {}, "prompt": null}), "\"prompt\" must be an object of nodes"),
+            (json!({"bind": {}, "prompt": node}), "\"prompt\" must be an object of nodes"),
+        ] {
+            let fault = reading(&document).unwrap_err();
+            assert!(fault.message.contains(expected) && fault.line == 1, "{document}: {fault:?}");
+        }
+        for document in [json!({"name": "x"}), json!({"prompt": "a cat"}), json!([1]), json!({"prompt": node, "input": node, "bind": node})] {
+            assert!(reading(&document).unwrap().is_none(), "{document}");
+        }
+        assert!(reading(&json!({"prompt": {"1": node}})).unwrap().is_some());
+    }
+
+    #[test]
+    fn bound_names_that_an_alternative_describes_are_left_to_it() {
+        let workflow = reading(&json!({
+            "input": {"allOf": [
+                {"properties": {"text": {"type": "string"}}, "required": ["text"]},
+                {"properties": {"seed": {"type": "integer", "minimum": 5, "maximum": 6}}},
+            ]},
+            "bind": {"text": "1.inputs.text", "seed": "1.inputs.seed"},
+            "prompt": {"1": {"class_type": "X", "inputs": {"text": "old", "seed": 1}}},
+        }));
+        let workflow = workflow.unwrap().unwrap();
+        assert_eq!(workflow.generate(&json!({})).unwrap_err()[0].path, [json!("text")]);
+        let (input, prompt) = workflow.generate(&json!({"text": "new", "junk": 1})).unwrap();
+        let seed = input["seed"].as_u64().unwrap();
+        assert!((5..=6).contains(&seed));
+        assert_eq!(input, json!({"text": "new", "seed": seed}));
+        assert_eq!(prompt["1"]["inputs"], json!({"text": "new", "seed": seed}));
     }
 }

@@ -98,6 +98,51 @@ async fn a_task_that_fails_by_our_fault_is_given_up_after_the_configured_attempt
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_without_an_id_is_given_up_like_any_other() {
+    let broker = RabbitMq::shared().await;
+    let name = unique("nameless");
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    let runner = ScriptedRunner::new(true);
+    let door = open(config(&broker.uri(), &name, &[("AMQP_MAX_ATTEMPTS", "2")]), &runner);
+    // Two that are equal to the byte are two.
+    client.submit(&json!({"do": "fail"})).await;
+    client.submit(&json!({"do": "fail"})).await;
+    let mut ends = Vec::new();
+    for _ in 0..2 {
+        let (kind, envelope) = client.next_result().await;
+        assert_eq!(kind, "execution_error");
+        ends.push(envelope["task_id"].as_str().unwrap().to_owned());
+    }
+    ends.sort();
+    until("both are gone", async || door.tasks() == 0).await;
+    let mut runs = runner.runs();
+    runs.sort();
+    assert_ne!(ends[0], ends[1]);
+    assert_eq!(runs, [&ends[0], &ends[0], &ends[1], &ends[1]].map(String::as_str));
+    close(&door).await;
+    assert_eq!(client.waiting().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_is_used_again_is_another_task_when_it_comes_back_too() {
+    let broker = RabbitMq::shared().await;
+    let name = unique("reused");
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    let runner = ScriptedRunner::new(true);
+    let door = open(config(&broker.uri(), &name, &[("AMQP_MAX_ATTEMPTS", "2")]), &runner);
+    client.submit(&json!({"id": "x"})).await;
+    assert_eq!(client.next_result().await.0, "execution_success");
+    until("it is done with", async || door.tasks() == 0).await;
+    // Fails by our fault, goes back and comes again: not to be answered with the result of the first.
+    client.submit(&json!({"id": "x", "do": "fail"})).await;
+    assert_eq!(client.next_result().await.0, "execution_error");
+    until("it is done with", async || door.tasks() == 0).await;
+    assert_eq!(runner.runs(), ["x", "x", "x"]);
+    close(&door).await;
+    assert_eq!(client.waiting().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tasks_are_taken_only_while_ready_and_never_more_than_the_prefetch() {
     let broker = RabbitMq::shared().await;
     let name = unique("ready");

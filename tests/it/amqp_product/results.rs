@@ -72,6 +72,8 @@ async fn tasks_are_converted_uploaded_and_reported_like_prompts() {
     let events = events_of(&mut client, "up").await;
     let uploaded = events.iter().find(|event| event.key == "event.result.upload_complete").expect("upload_complete");
     assert!(uploaded.persistent && uploaded.envelope["task_id"] == "up", "{uploaded:?}");
+    let said = uploaded.data();
+    assert_eq!((&said["prompt_id"], &said["images"]), (&json!("up"), &json!([peer.url("/files/up_picture_00001_.jpeg").as_str()])), "{said}");
     let result = events.last().unwrap().data();
     assert_eq!(result["filenames"], json!(["up_picture_00001_.jpeg"]), "{result}");
     let url = result["images"][0].as_str().unwrap();

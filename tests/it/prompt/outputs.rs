@@ -122,7 +122,10 @@ async fn the_same_id_and_graph_give_files_again_with_both_versions() {
     for version in ["0.3.64", "current"] {
         let product = Stage::new().flags(&format!("--imitate {version}")).start().await;
         let silent = json!({"8": {"class_type": "SimSilentSave", "inputs": {"filename_prefix": "checkpoints/x"}}});
-        for graph in [with(picture("again"), silent.clone()), silent] {
+        // A prefix that comes from another node is only known when it runs.
+        let linked = json!({"5": {"class_type": "PrimitiveString", "inputs": {"value": "linked"}},
+            "8": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": ["5", 0]}}});
+        for graph in [with(picture("again"), silent.clone()), silent, with(picture("beside"), linked)] {
             let first = product.run("same", &graph).await;
             product.until_clean().await;
             for _ in 0..2 {

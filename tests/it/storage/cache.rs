@@ -215,6 +215,42 @@ async fn a_file_in_use_stays() {
 }
 
 #[tokio::test]
+async fn a_model_that_is_named_by_its_link_is_used_and_held() {
+    let origin = Origin::start(|_, _| Reply::ok(vec![1; 100 * 1024])).await;
+    let bench = Bench::new(&[("LRU_CACHE_SIZE_GB", &limit(250.0))]).await;
+    let models = bench.dir.path().join("models");
+    let named = bench.get(&origin.url("/named.bin")).await.unwrap();
+    bench.storage.place_model(&named, &models, "named.bin").await.unwrap();
+    let path = named.path.clone();
+    drop(named);
+    bench.get(&origin.url("/second.bin")).await.unwrap();
+    // The oldest by its download, but the newest by its use.
+    let paths = || vec![models.join("named.bin"), models.join("missing.bin"), models.clone()];
+    drop(bench.storage.hold_linked(paths()).await);
+    bench.get(&origin.url("/third.bin")).await.unwrap();
+    assert!(path.exists());
+    let held = bench.storage.hold_linked(paths()).await;
+    assert_eq!(held.len(), 1);
+    for n in 0..4 {
+        bench.get(&origin.url(&format!("/more{n}.bin"))).await.unwrap();
+    }
+    assert!(path.exists() && models.join("named.bin").exists());
+}
+
+#[tokio::test]
+async fn what_can_never_fit_empties_nothing() {
+    let huge = |request: &crate::support::origin::Request, _| match request.target.as_str() {
+        "/huge.bin" => Reply { claimed_length: Some(1 << 50), ..Reply::ok("x") },
+        _ => Reply::ok(vec![1; 1024]),
+    };
+    let origin = Origin::start(huge).await;
+    let bench = Bench::new(&[("LRU_CACHE_SIZE_GB", "1")]).await;
+    let path = bench.get(&origin.url("/kept.bin")).await.unwrap().path;
+    let error = bench.get(&origin.url("/huge.bin")).await.unwrap_err();
+    assert!(error.message.contains("the disk is full") && path.exists(), "{error}");
+}
+
+#[tokio::test]
 async fn old_partial_files_go_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("cache");

@@ -107,6 +107,32 @@ async fn a_clone_is_shallow_and_kept_up_to_date() {
 }
 
 #[tokio::test]
+async fn an_update_that_was_killed_is_done_again() {
+    let (repository, bench) = (repository(), Bench::new(&[]).await);
+    let origin = smart(repository.path().to_owned()).await;
+    let to = bench.dir.path().join("r");
+    clone(&bench, &origin.url("/r.git"), &to).await.unwrap();
+    // What a git leaves behind that was killed between two files.
+    std::fs::write(to.join(".git/comfyui-api-updating"), "").unwrap();
+    std::fs::write(to.join(".git/index.lock"), "").unwrap();
+    std::fs::write(to.join(".git/shallow.lock"), "").unwrap();
+    std::fs::write(to.join("file"), "half of").unwrap();
+    clone(&bench, &origin.url("/r.git"), &to).await.unwrap();
+    assert_eq!(std::fs::read_to_string(to.join("file")).unwrap(), "3");
+    assert!(!to.join(".git/comfyui-api-updating").exists());
+}
+
+#[tokio::test]
+async fn a_clone_is_updated_by_one_at_a_time() {
+    let (repository, bench) = (repository(), Bench::new(&[]).await);
+    let origin = smart(repository.path().to_owned()).await;
+    let (to, url) = (bench.dir.path().join("r"), origin.url("/r.git"));
+    clone(&bench, &url, &to).await.unwrap();
+    let outcomes = futures_util::future::join_all((0..6).map(|_| clone(&bench, &url, &to))).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+}
+
+#[tokio::test]
 async fn credentials_are_sent_but_not_kept_or_shown() {
     let (repository, bench) = (repository(), Bench::new(&[]).await);
     let root = repository.path().to_owned();

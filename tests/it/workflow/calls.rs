@@ -104,6 +104,22 @@ return Promise.all(["fs", "node:fs", "child_process", "/etc/passwd", "../../../.
 }
 
 #[tokio::test]
+async fn the_engines_own_doors_lead_nowhere_either() {
+    let body = r#"
+const tried: Record<string, string> = {};
+for (const id of ["/etc/hostname", "/proc/self/environ", "/dev/zero", "/etc/passwd", "../secret.json", input.outside]) {
+  try { (globalThis as any).__comfyui_api.load(id); tried[id] = "loaded"; } catch (error) { tried[id] = "refused"; }
+}
+return tried;"#;
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("secret.json"), "{\"token\": 1}").unwrap();
+    let (_dir, workflows) = loaded(&[("w.ts", &file("z.object({ outside: z.string() })", body))]).await;
+    let input = json!({"outside": outside.path().join("secret.json")});
+    let prompt = workflows.generate("w", input).await.unwrap().prompt;
+    assert!(prompt.as_object().unwrap().len() == 6 && prompt.as_object().unwrap().values().all(|outcome| outcome == "refused"), "{prompt}");
+}
+
+#[tokio::test]
 async fn large_inputs_pass_and_calls_do_not_share_their_input() {
     let text =
         file("z.object({ image: z.string(), list: z.array(z.number()).default([]) })", "input.list.push(1); return { image: input.image, list: input.list }");

@@ -46,6 +46,36 @@ async fn every_kind_of_loop_ends() {
 }
 
 #[tokio::test]
+async fn native_functions_do_not_work_on_what_only_claims_to_be_long() {
+    let calls = [
+        "[].sort.call({ length: 2 ** 53 - 1 })",
+        "new Array(2 ** 32 - 1).sort()",
+        "new Array(2 ** 32 - 1).reverse()",
+        "[].flat.call({ length: 2 ** 53 - 1 })",
+        "new Array(2 ** 32 - 1).flat()",
+    ];
+    for call in calls {
+        let (_dir, workflows) = loaded(&[("w.ts", &file("z.object({})", &format!("{call}; return {{}}")))]).await;
+        let began = Instant::now();
+        let failure = workflows.generate("w", json!({})).await.unwrap_err();
+        assert!(failure.message.starts_with("Failed to generate workflow prompt: "), "{failure}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{call}");
+    }
+    // Those of an honest size work as ever.
+    let body = "return { sorted: [3, 1, 2].sort(), back: [1, 2].reverse(), flat: [[1], [2, [3]]].flat(Infinity), by: [2, 1].sort((a, b) => a - b) }";
+    let (_dir, workflows) = loaded(&[("w.ts", &file("z.object({})", body))]).await;
+    let prompt = workflows.generate("w", json!({})).await.unwrap().prompt;
+    assert_eq!(prompt, json!({"sorted": [1, 2, 3], "back": [2, 1], "flat": [1, 2, 3], "by": [1, 2]}));
+}
+
+#[tokio::test]
+async fn a_message_about_memory_is_the_workflows_own() {
+    let (_dir, workflows) = loaded(&[("w.ts", &file("z.object({})", "throw new Error('50 frames would run out of memory')"))]).await;
+    let failure = workflows.generate("w", json!({})).await.unwrap_err();
+    assert_eq!(failure.message, "Failed to generate workflow prompt: 50 frames would run out of memory");
+}
+
+#[tokio::test]
 async fn a_loop_in_the_file_itself_stops_only_that_file() {
     let good = file("z.object({})", "return {}");
     let (_dir, workflows) = loaded(&[("bad.ts", "for (;;) {}\nexport {};"), ("good.ts", &good)]).await;
