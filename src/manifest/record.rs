@@ -126,7 +126,7 @@ fn key(step: Step, content: &[&str]) -> String {
 fn replaced(step: Step, content: &[&str]) -> Option<String> {
     match step {
         Step::Apt | Step::Pip => Some(format!("{}:", step.word())),
-        Step::Requirements => content.first().map(|folder| format!("{}:{}:", step.word(), digest(&[folder]))),
+        Step::Requirements => content.get(..1).map(|folder| format!("{}:{}:", step.word(), digest(folder))),
         Step::Node | Step::Clone => None,
     }
 }

@@ -85,8 +85,8 @@ pub trait Backend: Send + Sync {
     /// Asks about a file without fetching it; this is also how credentials for a protected cached file are checked.
     async fn head(&self, source: &Source) -> Result<ObjectInfo, StorageError>;
 
-    /// Begins to fetch a file, or a range of it; `if_match` is an etag that must still hold, else the whole file comes (offset 0)
-    /// or the error is [`super::ErrorKind::Transient`].
+    /// Begins to fetch a file, or a range of it; `if_match` is an etag that must still hold, else the whole file comes
+    /// (offset 0), as it is now.
     async fn open(&self, source: &Source, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError>;
 
     /// Checks a target before anything runs: configured, well-formed, reachable by rule, able to sign if `signed`.

@@ -298,6 +298,9 @@ impl Storage {
 
     /// Leases of the cached files that these paths are links to, as far as they are; that counts as a use of them.
     pub async fn hold_linked(&self, paths: Vec<PathBuf>) -> Vec<Arc<dyn std::any::Any + Send + Sync>> {
+        if paths.is_empty() {
+            return Vec::new();
+        }
         let cache = Arc::clone(&self.inner.cache);
         let holding = move || paths.iter().filter_map(|path| cache.hold_linked(path)).map(|lease| lease as Arc<dyn std::any::Any + Send + Sync>).collect();
         tokio::task::spawn_blocking(holding).await.unwrap_or_default()

@@ -11,6 +11,8 @@ use comfyui_api::comfy::supervisor::{Child, Exit, NotReady, ai_dock_environment,
 use comfyui_api::config::{ComfyConfig, Config};
 use tokio::time::{sleep, timeout};
 
+use crate::support::product::free_port;
+
 /// Everything here is a matter of milliseconds; this only ends a test that hangs.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -248,18 +250,21 @@ fn body_parent_to_be_killed() {
 
 #[tokio::test]
 async fn the_death_of_the_worker_is_seen_in_the_output() {
-    let child =
-        spawn("echo 'Exception in thread Thread-9 (other):' >&2; sleep 0.2; echo 'Exception in thread Thread-3 (prompt_worker):' >&2; sleep 1000").await;
+    let folder = tempfile::tempdir().unwrap();
+    let go = folder.path().join("go");
+    let child = spawn(&format!(
+        "echo 'Exception in thread Thread-9 (other):' >&2; while [ ! -e '{}' ]; do sleep 0.01; done; \
+         echo 'Exception in thread Thread-3 (prompt_worker):' >&2; sleep 1000",
+        go.display()
+    ))
+    .await;
     line_with(&child, "(other)").await;
     assert!(timeout(Duration::from_millis(50), child.worker_died()).await.is_err(), "another thread's death is none of our business");
+    fs::write(&go, "").unwrap();
     timeout(SOON, child.worker_died()).await.unwrap();
     timeout(SOON, child.worker_died()).await.expect("whoever asks later hears it too");
     assert_eq!(child.exit(), None);
     child.kill().await;
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn client() -> reqwest::Client {
@@ -388,9 +393,12 @@ fn server_as_pid_1(folder: &Path, script_text: &str) -> Command {
 
 #[test]
 fn as_pid_1_the_server_reaps_orphans_and_keeps_its_exit_code() {
+    // Two orphans that end; then the zombies that are children of PID 1 are counted, until there are none or ten seconds have passed.
+    const ORPHANS: &str = "(sleep 0.1 &); (sleep 0.1 &); sleep 1; n=0
+        while cat /proc/[0-9]*/stat | grep -c ') Z 1 ' > $MARK && [ $n -lt 90 ]; do n=$((n + 1)); sleep 0.1; done
+        exit 3";
     let folder = tempfile::tempdir().unwrap();
-    // Two orphans that end; then the zombies that are children of PID 1 are counted.
-    let cmd = server_as_pid_1(folder.path(), "(sleep 0.1 &); (sleep 0.1 &); sleep 1; cat /proc/[0-9]*/stat | grep -c ') Z 1 ' > $MARK; exit 3").output();
+    let cmd = server_as_pid_1(folder.path(), ORPHANS).output();
     let output = cmd.expect("unshare (util-linux) should be installed");
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{text}");

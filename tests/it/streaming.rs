@@ -135,7 +135,7 @@ async fn a_comment_comes_while_there_is_nothing_to_tell() {
 #[tokio::test]
 async fn others_can_attach_and_come_again() {
     let product = Stage::new().start().await;
-    let running = product.prompt_later(json!({"id": "a", "prompt": slow(2.0, 40)}));
+    let running = product.prompt_later(json!({"id": "a", "prompt": slow(4.0, 40)}));
     product.until_prompt("a", "running").await;
     let behind = product.prompt_later(json!({"id": "b", "prompt": picture("p")}));
     let behind_more = product.prompt_later(json!({"id": "c", "prompt": picture("q")}));

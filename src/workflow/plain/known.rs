@@ -68,8 +68,8 @@ fn collect<'a>(schema: &'a Value, applies: bool, value: &Value, parts: &mut Vec<
 impl<'a> Part<'a> {
     /// What it says of a member.
     fn field(&self, name: &str) -> Option<&'a Value> {
-        let rest = || self.schema.get("additionalProperties").filter(|rest| self.applies && **rest != Value::Bool(false));
-        own(self.schema, name).or_else(rest)
+        let rest = self.schema.get("additionalProperties").filter(|rest| self.applies && **rest != Value::Bool(false));
+        own(self.schema, name).or(rest)
     }
 }
 

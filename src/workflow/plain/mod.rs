@@ -85,10 +85,9 @@ pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
 /// The graph under `prompt`. A header without one is a mistake: where to look, and a sentence.
 fn graph_of(document: &Value) -> Result<Option<&Map<String, Value>>, (&'static str, String)> {
     // A bare graph has nodes at its top level, objects with a class_type; a node could even be called "prompt".
-    let is_node = |part: &Value| part.get("class_type").is_some();
-    let header = ["bind", "input"].into_iter().find(|name| document.get(*name).is_some_and(|part| !is_node(part)));
+    let header = ["bind", "input"].into_iter().find(|name| document.get(*name).is_some_and(|part| part.get("class_type").is_none()));
     match (document.get("prompt"), header) {
-        (Some(part @ Value::Object(prompt)), _) if !is_node(part) => Ok(Some(prompt)),
+        (Some(Value::Object(prompt)), _) if !prompt.contains_key("class_type") => Ok(Some(prompt)),
         (_, None) => Ok(None),
         (Some(_), Some(_)) => Err(("prompt", "\"prompt\" must be an object of nodes: export the graph in API format".to_owned())),
         (None, Some(name)) => Err((name, format!("there is \"{name}\" but no \"prompt\": put the graph there, exported in API format"))),

@@ -14,7 +14,7 @@ async fn a_task_survives_the_death_of_comfyui_and_only_its_success_is_told() {
     let mut client = Client::connect(&broker.uri(), &name).await;
     let product = member(&broker.uri(), &name).start().await;
     let peer = Receiver::start().await;
-    client.submit(&json!({"id": "tough", "prompt": slow_picture(2.0), "webhook_v2": peer.url("/hook")})).await;
+    client.submit(&json!({"id": "tough", "prompt": slow_picture(6.0), "webhook_v2": peer.url("/hook")})).await;
     product.until_prompt("tough", "running").await;
     product.faults(json!({"crash": 3})).await;
     let events = events_of(&mut client, "tough").await;
@@ -54,7 +54,7 @@ async fn a_server_that_ends_with_its_comfyui_leaves_its_task_to_others() {
     let mut client = Client::connect(&broker.uri(), &name).await;
     let settings = [("ALWAYS_RESTART_COMFYUI", "false"), ("AMQP_MAX_ATTEMPTS", "2")];
     let mut mortal = member(&broker.uri(), &name).envs(&settings).start().await;
-    client.submit(&json!({"id": "tough", "prompt": slow_picture(3.0)})).await;
+    client.submit(&json!({"id": "tough", "prompt": slow_picture(6.0)})).await;
     mortal.until_prompt("tough", "running").await;
     mortal.faults(json!({"crash": 3})).await;
     assert_eq!(mortal.ended().await.code(), Some(1));

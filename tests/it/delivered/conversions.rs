@@ -97,7 +97,7 @@ async fn cancelling_kills_ffmpeg_and_leaves_nothing() {
     let pid = until("ffmpeg runs", async || std::fs::read_to_string(&pid_file).ok().filter(|pid| pid.ends_with('\n'))).await;
     product.until_prompt("c", "postprocessing").await;
     assert_eq!(product.post("/interrupt", &json!({"id": "c"})).await.0, 200);
-    let (status, body) = tokio::time::timeout(Duration::from_secs(5), conversion).await.unwrap().unwrap();
+    let (status, body) = tokio::time::timeout(Duration::from_secs(30), conversion).await.unwrap().unwrap();
     assert_eq!((status, body["code"].as_str()), (409, Some("execution_interrupted")), "{body}");
     until("ffmpeg is dead", async || (!std::path::Path::new("/proc").join(pid.trim()).join("exe").exists()).then_some(())).await;
     product.until_clean().await;
@@ -118,6 +118,6 @@ async fn cancelling_removes_what_was_converted_already() {
         async || std::fs::read_dir(product.path("output")).unwrap().flatten().any(|entry| entry.metadata().is_ok_and(|file| file.len() == 5)).then_some(());
     until("the first is done", done).await;
     assert_eq!(product.delete("/prompt/c").await.0, 200);
-    assert_eq!(tokio::time::timeout(Duration::from_secs(5), conversion).await.unwrap().unwrap().0, 409);
+    assert_eq!(tokio::time::timeout(Duration::from_secs(30), conversion).await.unwrap().unwrap().0, 409);
     product.until_clean().await;
 }

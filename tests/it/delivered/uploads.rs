@@ -123,7 +123,7 @@ async fn an_upload_can_be_cancelled() {
     product.until_prompt("slow", "uploading").await;
     receiver.wait("/put/slow_pic_00001_.png", 1).await;
     assert_eq!(product.delete("/prompt/slow").await.0, 200);
-    let (status, body) = tokio::time::timeout(Duration::from_secs(5), upload).await.unwrap().unwrap();
+    let (status, body) = tokio::time::timeout(Duration::from_secs(30), upload).await.unwrap().unwrap();
     assert_eq!((status, body["code"].as_str()), (409, Some("execution_interrupted")), "{body}");
     until("the files are gone", async || product.leftovers().is_empty().then_some(())).await;
 }

@@ -30,7 +30,7 @@ async fn killed_in_mid_prompt_it_is_started_again() {
     product.until_clean().await;
 
     // By a node, and with a start that takes a while: not ready meanwhile, and prompts are told so.
-    let product = Stage::new().env("ALWAYS_RESTART_COMFYUI", "true").flags("--slow-start 1").start().await;
+    let product = Stage::new().env("ALWAYS_RESTART_COMFYUI", "true").flags("--slow-start 5").start().await;
     let crash = with(picture("x"), json!({"5": {"class_type": "SimCrash", "inputs": {"code": 3}}}));
     let answer = product.prompt(&json!({"id": "c", "prompt": crash})).await;
     unavailable(&answer);
@@ -92,6 +92,21 @@ async fn a_comfyui_that_does_not_answer_is_started_again() {
 }
 
 #[tokio::test]
+async fn an_attached_comfyui_that_hangs_keeps_nobody_waiting() {
+    let stage = Stage::new().attached().env("COMFYUI_HANG_TIMEOUT_S", "2");
+    let simulator = stage.simulator().await;
+    let product = stage.start().await;
+    let running = product.prompt_later(json!({"id": "r", "prompt": slow(60.0, 600)}));
+    product.until_prompt("r", "running").await;
+    product.faults(json!({"hang_http": true})).await;
+    let answer = running.await.unwrap();
+    unavailable(&answer);
+    assert!(answer.1["error"].as_str().unwrap().contains("did not answer"), "{}", answer.1);
+    product.until_status("/ready", 503).await;
+    drop(simulator);
+}
+
+#[tokio::test]
 async fn a_lost_prompt_is_a_503() {
     let product = Product::start(&[]).await;
     product.faults(json!({"lose_prompts": 1})).await;
@@ -102,7 +117,7 @@ async fn a_lost_prompt_is_a_503() {
     assert!(before.elapsed() < Duration::from_secs(10));
     product.run("after", &picture("p")).await;
     // Somebody clears the queue behind our back.
-    let running = product.prompt_later(json!({"id": "r", "prompt": slow(2.0, 20)}));
+    let running = product.prompt_later(json!({"id": "r", "prompt": slow(6.0, 20)}));
     product.until_prompt("r", "running").await;
     let cleared = product.prompt_later(json!({"id": "c", "prompt": picture("p")}));
     product.until_prompt("c", "pending").await;

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use crate::support::graphs::{picture, slow};
 use crate::support::origin::{Origin, Reply};
-use crate::support::product::{Product, Stage, until};
+use crate::support::product::{BINARY, Product, Stage, until};
 use crate::support::sse::Sse;
 
 #[tokio::test]
 async fn a_prompt_in_flight_may_finish() {
     let hook = Origin::start(|_, _| Reply { delay: Some(Duration::from_millis(500)), ..Reply::ok("") }).await;
     let mut product = Product::start(&[("ALLOW_PRIVATE_NETWORKS", "true")]).await;
-    let waiting = product.prompt_later(json!({"id": "w", "prompt": slow(2.0, 20)}));
+    let waiting = product.prompt_later(json!({"id": "w", "prompt": slow(6.0, 20)}));
     product.until_prompt("w", "running").await;
     assert_eq!(product.prompt(&json!({"id": "h", "prompt": picture("p"), "webhook_v2": hook.url("/")})).await.0, 202);
     let attached = product.http.get(format!("{}/prompt/w/events", product.url)).send().await.unwrap();
@@ -77,6 +77,23 @@ async fn a_second_signal_ends_it_now() {
     product.signal(Signal::SIGTERM);
     product.ended().await;
     assert!(before.elapsed() < Duration::from_secs(5), "{:?}", before.elapsed());
+    running.abort();
+    let port = product.comfy_port;
+    until("ComfyUI has died with it", async || std::net::TcpStream::connect(("127.0.0.1", port)).is_err().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_what_a_start_script_has_started_too() {
+    let stage = Stage::new();
+    let simulator = format!("{BINARY} simulate-comfyui --port {} --base-directory '{}'", stage.comfy_port(), stage.path("").display());
+    let script = stage.path("init.sh");
+    let mut product = stage.file("init.sh", format!("{simulator}\necho ended\n")).command(&format!("sh {}", script.display())).start().await;
+    let running = product.prompt_later(json!({"id": "r", "prompt": slow(60.0, 600)}));
+    product.until_prompt("r", "running").await;
+    product.signal(Signal::SIGTERM);
+    product.log.line("shutting down").await;
+    product.signal(Signal::SIGTERM);
+    product.ended().await;
     running.abort();
     let port = product.comfy_port;
     until("ComfyUI has died with it", async || std::net::TcpStream::connect(("127.0.0.1", port)).is_err().then_some(())).await;

@@ -84,7 +84,7 @@ async fn while_pictures_are_converted() {
 async fn what_finished_anyway_is_reported_as_what_it_is() {
     let product = Product::start(&[]).await;
     // No steps: the node, the only one that is left, cannot be interrupted.
-    let waiting = product.prompt_later(json!({"id": "late", "prompt": {"1": {"class_type": "SimSleep", "inputs": {"seconds": 2, "steps": 0}},
+    let waiting = product.prompt_later(json!({"id": "late", "prompt": {"1": {"class_type": "SimSleep", "inputs": {"seconds": 6, "steps": 0}},
         "9": {"class_type": "SimBlob", "inputs": {"bytes": 10, "filename_prefix": "b"}}}}));
     until("the long node runs", async || (product.get("/prompt/late").await.1["progress"]["node"] == "1").then_some(())).await;
     let blob_first = product.leftovers().iter().any(|name| name.contains("late_b"));
@@ -123,7 +123,7 @@ async fn while_it_uploads_and_by_webhook() {
 async fn by_going_away_if_that_is_wanted() {
     for (wanted, outcome) in [("true", "interrupted"), ("false", "succeeded")] {
         let product = Product::start(&[("CANCEL_ON_DISCONNECT", wanted)]).await;
-        let seconds = if wanted == "true" { 30.0 } else { 0.5 };
+        let seconds = if wanted == "true" { 30.0 } else { 3.0 };
         for accept in ["application/json", "text/event-stream"] {
             let id = format!("gone-{}", accept.len());
             let request = product.http.post(format!("{}/prompt", product.url)).header("Accept", accept).json(&json!({"id": id, "prompt": slow(seconds, 100)}));

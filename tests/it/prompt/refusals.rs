@@ -125,7 +125,7 @@ async fn a_node_that_raises_is_named_with_its_message() {
 #[tokio::test]
 async fn an_id_in_flight_is_a_conflict() {
     let product = Product::start(&[]).await;
-    let first = product.prompt_later(json!({"id": "one", "prompt": slow(1.0, 20)}));
+    let first = product.prompt_later(json!({"id": "one", "prompt": slow(6.0, 20)}));
     product.until_prompt("one", "running").await;
     let answer = product.prompt(&json!({"id": "one", "prompt": picture("x")})).await;
     check("same id", &answer, (409, "conflict"), "id", &["one"]);

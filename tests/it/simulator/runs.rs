@@ -310,7 +310,7 @@ async fn p_sampler_with_previews_of_both_kinds() {
 #[tokio::test]
 async fn q_r_interrupt_in_and_behind_the_last_step() {
     let stand = Stand::start(OLD).await;
-    let id = stand.submit(&sleeper(0.5, 0), "c").await;
+    let id = stand.submit(&sleeper(3.0, 0), "c").await;
     stand.until_running(&id).await;
     let mut ws = stand.listen("c").await;
     while ws.json().await["type"] != "executing" {}

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::origin::{Origin, Reply};
-use crate::support::storage::{Bench, content, fetch, until};
+use crate::support::storage::{Bench, content, fetch, impatient, until};
 
 #[tokio::test]
 async fn a_file_is_fetched_once_and_served_from_the_cache_afterwards() {
@@ -157,7 +157,7 @@ async fn a_stalled_download_is_tried_again() {
     let body = content(100_000);
     let served = Arc::clone(&body);
     let origin = Origin::start(move |request, before| Reply { stall_after: (before == 0).then_some(30_000), ..Reply::file(request, &served, "\"v\"") }).await;
-    let bench = Bench::new(&[]).await;
+    let bench = Bench::tuned(&[], impatient()).await;
     let fetched = bench.get(&origin.url("/stalling.bin")).await.unwrap();
     assert_eq!(std::fs::read(&fetched.path).unwrap(), *body);
     assert_eq!(origin.requests()[1].range().map(|range| range.0), Some(30_000));
@@ -324,7 +324,7 @@ async fn a_file_that_shrinks_on_the_way_is_fetched_anew() {
 #[tokio::test]
 async fn a_server_that_never_answers_is_given_up() {
     let origin = Origin::start(|_, _| Reply { delay: Some(Duration::from_secs(600)), ..Reply::status(200) }).await;
-    let bench = Bench::new(&[]).await;
+    let bench = Bench::tuned(&[], impatient()).await;
     let error = bench.get(&origin.url("/silent.bin")).await.unwrap_err();
     assert!(error.kind == ErrorKind::Transient && error.message.contains("does not answer"), "{error}");
 }

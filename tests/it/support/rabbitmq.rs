@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use super::product::free_port;
+
 /// The largest message these brokers take (`max_message_size`).
 pub const MAX_MESSAGE_BYTES: usize = 4_000_000;
 
@@ -49,7 +51,7 @@ impl RabbitMq {
     /// Starts a broker and waits until it speaks AMQP. Blocks.
     fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("rabbitmq-").tempdir().unwrap().keep();
-        let [port, tls_port, distribution_port, epmd_port] = free_ports();
+        let [port, tls_port, distribution_port, epmd_port] = [(); 4].map(|()| free_port());
         make_certificates(&dir);
         let cookie = dir.join(".erlang.cookie");
         std::fs::write(&cookie, "cookieofthistest").unwrap();
@@ -217,9 +219,4 @@ fn make_certificates(dir: &Path) {
     openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca"));
     openssl(&format!("req {key} -keyout server.key -out server.csr -subj /CN=127.0.0.1"));
     openssl("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile server.ext");
-}
-
-fn free_ports() -> [u16; 4] {
-    let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }

@@ -29,7 +29,7 @@ pub enum Behaviour {
     Hang,
     /// Reads nothing and never answers.
     HangUnread,
-    /// Pauses before each chunk of the body, answers 200.
+    /// Pauses for each MiB of the body, answers 200.
     ReadSlowly(Duration),
     /// Answers by these in turn, then 200.
     Sequence(Vec<StatusCode>),
@@ -188,7 +188,7 @@ fn behaviour_at(shared: &Shared, path: &str) -> Behaviour {
 
 async fn read(body: Body, pause: Duration, keep: bool) -> Option<(Bytes, u64, [u8; 32])> {
     let mut chunks = body.into_data_stream();
-    let (mut all, mut len, mut hash) = (Vec::new(), 0, Sha256::new());
+    let (mut all, mut len, mut hash) = (Vec::new(), 0_u64, Sha256::new());
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.ok()?;
         len += chunk.len() as u64;
@@ -196,8 +196,9 @@ async fn read(body: Body, pause: Duration, keep: bool) -> Option<(Bytes, u64, [u
         if keep {
             all.extend_from_slice(&chunk);
         }
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
+        let mebibytes = (len >> 20) - ((len - chunk.len() as u64) >> 20);
+        if !pause.is_zero() && mebibytes > 0 {
+            tokio::time::sleep(pause * u32::try_from(mebibytes).unwrap()).await;
         }
     }
     Some((all.into(), len, hash.finalize().into()))

@@ -33,12 +33,17 @@ pub fn hasty() -> Tuning {
     let tuning = Tuning::default();
     Tuning {
         retry: tuning.retry.hasty(),
-        stall: Duration::from_millis(400),
+        stall: Duration::from_secs(3),
         parallel_from: 1 << 20,
         log_interval: Duration::from_millis(50),
         progress_interval: Duration::from_millis(5),
         ..tuning
     }
+}
+
+/// The same for an origin that goes silent: less patience than a busy machine may need between two bytes.
+pub fn impatient() -> Tuning {
+    Tuning { stall: Duration::from_millis(400), ..hasty() }
 }
 
 /// A storage with a cache directory of its own.

@@ -27,10 +27,18 @@ async fn a_model_is_known_the_moment_it_is_there() {
     assert_eq!(status, 200, "downloaded a moment ago: {body}");
 
     // Somebody else's file, the way of a mounted volume: nobody tells us, and the first call after it gets it right all the same.
-    std::fs::write(product.path("models/checkpoints/third.safetensors"), "weights").unwrap();
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let (status, body) = call("third.safetensors").await;
-    assert_eq!(status, 200, "{body}");
+    // Only a failure within a second is looked into, which a busy machine may miss; then the next file has to prove it.
+    for number in 0.. {
+        let model = format!("third-{number}.safetensors");
+        std::fs::write(product.path(&format!("models/checkpoints/{model}")), "weights").unwrap();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let began = Instant::now();
+        let (status, body) = call(&model).await;
+        if status == 200 {
+            break;
+        }
+        assert!(number < 10 && began.elapsed() > Duration::from_secs(1), "{body}");
+    }
 
     let (status, body) = product.post("/workflow/draw", &input(&json!({"model": "first.safetensors", "sampler": "dowsing"}))).await;
     assert_eq!((status, &body["location"]), (400, &json!("input.sampler")), "{body}");
@@ -43,8 +51,8 @@ async fn calls_do_not_wait_for_comfyuis_lists() {
     let product = stage(&[("draw.ts", &script(WITH_MODEL, PICTURE))]).file("models/checkpoints/first.safetensors", "weights").start().await;
     let call = async |color: u32| product.post("/workflow/draw", &input(&json!({"model": "first.safetensors", "color": color}))).await;
     assert_eq!(call(1).await.0, 200);
-    // Some thirty lists, eight at a time, take 2.5 seconds now. What is known is older than a second, so they are asked for.
-    product.faults(json!({"http_delay_ms": 500})).await;
+    // Some thirty lists, eight at a time, take eight seconds now. What is known is older than a second, so they are asked for.
+    product.faults(json!({"http_delay_ms": 2000})).await;
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let began = Instant::now();
     let made = call(2).await.1;
@@ -52,7 +60,7 @@ async fn calls_do_not_wait_for_comfyuis_lists() {
     let began = Instant::now();
     product.run("plain", &made["prompt"]).await;
     let plain = began.elapsed();
-    assert!(through_workflow < plain + Duration::from_millis(1500), "{through_workflow:?} through the workflow, {plain:?} without");
+    assert!(through_workflow < plain + Duration::from_secs(5), "{through_workflow:?} through the workflow, {plain:?} without");
 }
 
 #[tokio::test(flavor = "multi_thread")]
