@@ -110,7 +110,7 @@ impl Desk {
                 return;
             }
             Entry::Occupied(_) => {
-                tracing::warn!(id = %id, "another task with the id of one that is here was delivered; it goes back until that one has ended");
+                tracing::debug!(id = %id, "another task with the id of one that is here was delivered; it goes back until that one has ended");
                 self.tracker.spawn(async move { desk.send_back(&acker).await });
                 return;
             }
@@ -140,8 +140,11 @@ impl Desk {
         if let Some(id) = &task.id {
             return Arc::clone(id);
         }
+        let here = lock(&self.here);
+        // One whose delivery is still outstanding is another task with the same bytes.
+        let taken = |id: &str| here.get(id).is_some_and(|waiting| waiting.ackers.iter().any(Acker::usable));
         let mut given = lock(&self.given_ids);
-        let known = if redelivered { given.recall(task.fingerprint) } else { None };
+        let known = if redelivered { given.recall(task.fingerprint, taken) } else { None };
         known.unwrap_or_else(|| {
             let id = Uuid::new_v4().to_string().into();
             given.note(task.fingerprint, &id);
@@ -307,10 +310,13 @@ impl Desk {
 
     async fn acknowledge(&self, id: &str) {
         metrics::amqp_task("ack");
-        for acker in self.leave(id) {
-            if note(acker.ack(BasicAckOptions::default()).await) {
-                lock(&self.given_ids).forget(id);
-            }
+        let waiting = self.leave(id);
+        // An answer that cannot be given will be asked for again, by the same id.
+        if waiting.iter().any(Acker::usable) {
+            lock(&self.given_ids).forget(id);
+        }
+        for acker in waiting {
+            note(acker.ack(BasicAckOptions::default()).await);
         }
     }
 
@@ -366,14 +372,13 @@ fn failure_data(id: &str, failure: &Failure) -> Value {
     Value::Object(data)
 }
 
-/// Whether an answer could be given. If not, the channel is gone, and the broker hands the task out again by itself.
-fn note(answered: lapin::Result<bool>) -> bool {
+/// An answer that could not be given: the channel is gone, and the broker hands the task out again by itself.
+fn note(answered: lapin::Result<bool>) {
     match answered {
-        Ok(true) => return true,
+        Ok(true) => {}
         Ok(false) => tracing::debug!("the channel of a task is gone; the broker delivers it again"),
         Err(error) => tracing::debug!(%error, "a task could not be answered; the broker delivers it again"),
     }
-    false
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

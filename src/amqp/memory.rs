@@ -126,9 +126,9 @@ impl GivenIds {
         }
     }
 
-    /// An id that these bytes were given before. Equal tasks get theirs in turn.
-    pub(super) fn recall(&mut self, task: Fingerprint) -> Option<Arc<str>> {
-        let known = self.given.remove(self.given.iter().position(|(known, _)| *known == task)?)?;
+    /// An id that these bytes were given before and that is not `taken`. Equal tasks get theirs in turn.
+    pub(super) fn recall(&mut self, task: Fingerprint, taken: impl Fn(&str) -> bool) -> Option<Arc<str>> {
+        let known = self.given.remove(self.given.iter().position(|(known, id)| *known == task && !taken(id))?)?;
         let id = Arc::clone(&known.1);
         self.given.push_back(known);
         Some(id)
@@ -183,13 +183,15 @@ mod tests {
         let ids: Vec<Arc<str>> = ["a", "b", "c", "d"].map(Arc::from).to_vec();
         given.note(1, &ids[0]);
         given.note(1, &ids[1]);
-        let recalled: Vec<_> = (0..3).map(|_| given.recall(1).unwrap()).collect();
+        let recalled: Vec<_> = (0..3).map(|_| given.recall(1, |_| false).unwrap()).collect();
         assert_eq!(recalled, [ids[0].clone(), ids[1].clone(), ids[0].clone()]);
+        assert_eq!(given.recall(1, |id| id == "a").as_deref(), Some("b"));
         given.forget("b");
-        assert_eq!((given.recall(1), given.recall(2)), (Some(ids[0].clone()), None));
+        assert_eq!((given.recall(1, |_| false), given.recall(2, |_| false)), (Some(ids[0].clone()), None));
+        assert_eq!(given.recall(1, |id| id == "a"), None);
         given.note(2, &ids[1]);
         given.note(2, &ids[2]);
         given.note(2, &ids[3]);
-        assert_eq!(given.recall(1), None, "the oldest is forgotten");
+        assert_eq!(given.recall(1, |_| false), None, "the oldest is forgotten");
     }
 }

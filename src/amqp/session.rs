@@ -92,8 +92,9 @@ struct Session {
 }
 
 impl Session {
+    /// What a channel was for that was closed while nobody was using it.
     fn closed_channel(&self) -> Option<&'static str> {
-        let channels = [(&self.publish, "events and results"), (&self.registry, "the registration"), (&self.pulse, "heartbeats")];
+        let channels = [(&self.registry, "the registration"), (&self.pulse, "heartbeats")];
         channels.into_iter().find(|(channel, _)| !channel.status().connected()).map(|(_, what)| what)
     }
 }
@@ -238,7 +239,7 @@ async fn watch_connection(shared: &Shared, session: &Session) -> String {
                 if !connection.status().connected() {
                     return "the connection is closed".to_owned();
                 }
-                // Each has a job, and nothing else would notice: a heartbeat that goes nowhere looks like a dead instance.
+                // Nothing else would notice these: a heartbeat that goes nowhere looks like a dead instance.
                 if let Some(what) = session.closed_channel() {
                     return format!("the broker has closed the channel for {what}");
                 }

@@ -238,7 +238,7 @@ async fn death(app: &App, child: Option<&Child>) -> Death {
         // Somebody else's: it cannot be killed, but the prompts in flight are not kept waiting for it.
         return Death::new(tokio::select! {
             reason = gone(app) => reason,
-            reason = hang(app) => reason,
+            reason = hang(app, false) => reason,
         });
     };
     let reason = tokio::select! {
@@ -247,7 +247,7 @@ async fn death(app: &App, child: Option<&Child>) -> Death {
             child.kill().await;
             "ComfyUI's worker thread died of an exception".to_owned()
         }
-        reason = hang(app) => {
+        reason = hang(app, true) => {
             child.kill().await;
             reason
         }
@@ -258,8 +258,9 @@ async fn death(app: &App, child: Option<&Child>) -> Death {
     Death { report, ..Death::new(reason) }
 }
 
-/// Resolves when a ComfyUI that is alive has not answered, or has had work and shown no sign of it, for `COMFYUI_HANG_TIMEOUT_S`.
-async fn hang(app: &App) -> String {
+/// Resolves when a ComfyUI that is alive has not answered for `COMFYUI_HANG_TIMEOUT_S`, or has had work and shown no sign of it for so long. An
+/// attached one may work for others without our seeing it, so its silence says nothing.
+async fn hang(app: &App, ours: bool) -> String {
     let limit = app.config.comfy.hang_timeout;
     if limit.is_zero() {
         return std::future::pending().await;
@@ -274,7 +275,7 @@ async fn hang(app: &App) -> String {
         if answered.elapsed() >= limit {
             return format!("ComfyUI did not answer for {} s", limit.as_secs_f64());
         }
-        if app.comfy.watch.silent_for().is_some_and(|silence| silence >= limit) {
+        if ours && app.comfy.watch.silent_for().is_some_and(|silence| silence >= limit) {
             return format!("ComfyUI has had a prompt for {} s without any sign of working on it", limit.as_secs_f64());
         }
     }

@@ -134,7 +134,7 @@ async fn execute(
         }
         let nothing = collected.files.is_empty() && collected.texts.is_empty();
         if (nothing || !collected.missing.is_empty()) && timeline.any_cached() {
-            let beside = names::not_saving(graph, collected.missing_of.iter());
+            let beside = names::not_saving(graph, collected.missing_of.iter().filter(|node| timeline.is_cached(node)));
             let news = unique.as_ref().is_none_or(|known| !beside.is_subset(known));
             if news {
                 unique.get_or_insert_default().extend(beside);

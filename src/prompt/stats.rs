@@ -96,9 +96,14 @@ impl Timeline {
         }
     }
 
-    /// Whether ComfyUI took a node's result from its cache.
+    /// Whether ComfyUI took any node's result from its cache.
     pub fn any_cached(&self) -> bool {
         self.nodes.iter().any(|(_, time)| time.cached)
+    }
+
+    /// Whether ComfyUI took this node's result from its cache.
+    pub fn is_cached(&self, node: &str) -> bool {
+        self.index.get(node).is_some_and(|index| self.nodes[*index].1.cached)
     }
 
     fn node(&mut self, node: &str, time: NodeTime) {

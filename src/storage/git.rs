@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -29,8 +31,11 @@ use crate::telemetry::metrics;
 
 /// For the first answer of a server; git has its own rule for slow ones.
 const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
-/// In the `.git` of a clone that is being updated: a git that is killed in the middle leaves a mixture of two versions, and its locks.
+/// In the `.git` of a clone, locked while it is updated, and not empty: a git that is killed in the middle leaves a mixture of two versions, and
+/// its locks.
 const UPDATING: &str = "comfyui-api-updating";
+/// How often it is looked whether another process has ended its update.
+const OTHERS_TURN: std::time::Duration = std::time::Duration::from_millis(100);
 /// What git says last is what matters.
 const STDERR_KEPT: usize = 2000;
 
@@ -162,7 +167,9 @@ impl Repository {
         }
         let git_dir = destination.join(".git");
         let mark = git_dir.join(UPDATING);
-        if mark.exists() {
+        let failed = |error: std::io::Error| StorageError::new(ErrorKind::Local, format!("{} cannot be written: {error}", mark.display()));
+        let updating = turn_of(&mark).await.map_err(failed)?;
+        if updating.metadata().is_ok_and(|mark| mark.len() > 0) {
             tracing::info!(path = %destination.display(), "an update of the git clone did not end; it is done again");
             for lock in ["index.lock", "shallow.lock", "HEAD.lock"] {
                 let _ = std::fs::remove_file(git_dir.join(lock));
@@ -171,13 +178,12 @@ impl Repository {
             tracing::warn!(path = %destination.display(), "the git clone has changes of its own and is used as it is");
             return Ok(());
         }
-        let failed = |error: std::io::Error| StorageError::new(ErrorKind::Local, format!("{} cannot be written: {error}", mark.display()));
-        std::fs::write(&mark, "").map_err(failed)?;
+        (&updating).write_all(b"x").map_err(failed)?;
         let fetched = self.fetch(destination, self.reference.as_deref().unwrap_or("HEAD")).await;
         if fetched.is_ok() {
             self.reset(destination).await?;
         }
-        std::fs::remove_file(&mark).map_err(failed)?;
+        updating.set_len(0).map_err(failed)?;
         fetched
     }
 
@@ -313,6 +319,15 @@ async fn follow(outbound: &Outbound, url: &Url, authorization: Option<&str>) -> 
         let delay = policy.delay(failures, error.retry_after).filter(|_| error.kind == ErrorKind::Transient);
         tokio::time::sleep(delay.ok_or(error)?).await;
     }
+}
+
+/// The mark of an update, locked: other processes may share the clone. On a file system without locks there is nothing to wait for.
+async fn turn_of(mark: &Path) -> std::io::Result<File> {
+    let file = File::options().create(true).truncate(false).read(true).append(true).open(mark)?;
+    while let Err(TryLockError::WouldBlock) = file.try_lock() {
+        tokio::time::sleep(OTHERS_TURN).await;
+    }
+    Ok(file)
 }
 
 /// The process group of a git that runs. Dropping it kills git and its children.

@@ -292,7 +292,7 @@ impl Inner {
         });
         let Ok(ran) = tokio::time::timeout(schedule::GIVE_UP, ran).await else {
             places.release();
-            tracing::error!(workflow = path, "a call does not react to its limits and is given up; its thread goes on");
+            tracing::error!(workflow = path, "a call has not ended within its limits and is given up");
             return Err(Failure::invalid("input", format!("Failed to generate workflow prompt: {}", schedule::Limit::Wall.sentence())));
         };
         let outcome = ran.map_err(|error| Failure::new(Code::Internal, format!("the workflow \"{path}\" could not be run: {error}")))?;

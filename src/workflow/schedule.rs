@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub const CPU_LIMIT: Duration = Duration::from_secs(5);
 /// Time from start to end that one call may use, waiting for its turn and for timers included.
 pub const WALL_LIMIT: Duration = Duration::from_secs(10);
-/// A call that still runs after so long is in a function of the engine that does not ask for limits. Nobody waits for it any more.
+/// Nobody waits longer than this for a call: one that still runs then is most likely in a function of the engine that asks for no limit.
 pub const GIVE_UP: Duration = Duration::from_secs(30);
 /// Processor time in the short lane.
 const SLICE: Duration = Duration::from_millis(25);
@@ -58,8 +58,7 @@ impl Scheduler {
         let own = Arc::clone(share).acquire_owned().await.ok();
         let place = Arc::clone(&self.short).acquire_owned().await.ok();
         Turn {
-            places: Places(Arc::new(Mutex::new([own, place]))),
-            lane: Arc::clone(&self.long),
+            places: Places { held: Arc::new(Mutex::new(Held { permits: [own, place], ..Held::default() })), lane: Arc::clone(&self.long) },
             in_long_lane: false,
             slot_since: None,
             started: Instant::now(),
@@ -92,14 +91,58 @@ impl Limit {
     }
 }
 
-/// The places that a call holds in the short lane: its workflow's and everybody's.
+/// What a call holds of the lanes. Shared with whoever waits for the call, who may take it all back.
 #[derive(Debug, Clone)]
-pub struct Places(Arc<Mutex<[Option<OwnedSemaphorePermit>; 2]>>);
+pub struct Places {
+    held: Arc<Mutex<Held>>,
+    lane: Arc<LongLane>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// Of its workflow and of everybody, in the short lane.
+    permits: [Option<OwnedSemaphorePermit>; 2],
+    /// It is one of the calls in the long lane.
+    member: bool,
+    /// It has its turn there.
+    slot: bool,
+}
 
 impl Places {
-    /// Gives them back, whoever holds them.
+    /// Gives everything back, whoever holds it.
     pub fn release(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = [None, None];
+        self.give_slot();
+        let held = std::mem::take(&mut *self.lock());
+        if held.member {
+            self.lane.leave();
+        }
+    }
+
+    /// From the short lane to the long one, if it is not full.
+    fn move_to_long_lane(&self) -> bool {
+        let joined = self.lane.join();
+        if joined {
+            let mut held = self.lock();
+            held.member = true;
+            held.permits = [None, None];
+        }
+        joined
+    }
+
+    fn take_slot(&self, deadline: Instant, cancelled: &AtomicBool) -> bool {
+        let taken = self.lane.take(deadline, cancelled);
+        self.lock().slot |= taken;
+        taken
+    }
+
+    fn give_slot(&self) {
+        if std::mem::take(&mut self.lock().slot) {
+            self.lane.give();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,7 +150,6 @@ impl Places {
 #[derive(Debug)]
 pub struct Turn {
     places: Places,
-    lane: Arc<LongLane>,
     in_long_lane: bool,
     /// Processor time when the slot of the long lane was taken.
     slot_since: Option<Duration>,
@@ -156,7 +198,7 @@ impl Turn {
             self.move_to_long_lane();
         }
         if self.in_long_lane {
-            let used_up = self.slot_since.is_some_and(|since| now.saturating_sub(since) > TURN && self.lane.someone_waits());
+            let used_up = self.slot_since.is_some_and(|since| now.saturating_sub(since) > TURN && self.places.lane.someone_waits());
             if used_up {
                 self.give_slot();
             }
@@ -168,22 +210,18 @@ impl Turn {
     }
 
     fn move_to_long_lane(&mut self) {
-        if self.lane.join() {
-            self.in_long_lane = true;
-            self.places.release();
-        }
+        self.in_long_lane |= self.places.move_to_long_lane();
     }
 
     fn take_slot(&mut self) {
-        if self.lane.take(self.started + WALL_LIMIT, &self.cancelled) {
+        if self.places.take_slot(self.started + WALL_LIMIT, &self.cancelled) {
             self.slot_since = Some(thread_cpu());
         }
     }
 
     fn give_slot(&mut self) {
-        if self.slot_since.take().is_some() {
-            self.lane.give();
-        }
+        self.slot_since = None;
+        self.places.give_slot();
     }
 
     /// Sleeps for a timer of the workflow without holding a place. True ends the call.
@@ -203,10 +241,6 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.places.release();
-        self.give_slot();
-        if self.in_long_lane {
-            self.lane.leave();
-        }
     }
 }
 

@@ -110,6 +110,7 @@ impl Child {
         let died = Arc::new(died);
         let stdout = child.stdout.take().map(|pipe| tokio::spawn(forward(pipe, line_sink("stdout", tail.clone(), died.clone()))));
         let stderr = child.stderr.take().map(|pipe| tokio::spawn(forward(pipe, line_sink("stderr", tail.clone(), died))));
+        RUNNING.store(pid, Ordering::Relaxed);
         let (exited, exit) = watch::channel(None);
         let patience = Arc::new(watch::channel(None).0);
         let until = patience.clone();
@@ -130,7 +131,6 @@ impl Child {
             let _ = RUNNING.compare_exchange(pid, 0, Ordering::Relaxed, Ordering::Relaxed);
             let _ = exited.send(Some(status.map_or(Exit::Signal(0), Exit::from)));
         });
-        RUNNING.store(pid, Ordering::Relaxed);
         tracing::info!(pid, "ComfyUI started");
         Some(Self { group, exit, worker_died, patience, tail })
     }
@@ -205,7 +205,6 @@ impl Drop for Child {
     }
 }
 
-/// What happens to each line: our log, the tail, and a look whether it tells of the worker's death.
 /// The process group of the ComfyUI that runs, for an end without goodbyes; 0 is none.
 static RUNNING: AtomicI32 = AtomicI32::new(0);
 
@@ -218,6 +217,7 @@ pub fn kill_running() {
     }
 }
 
+/// What happens to each line: our log, the tail, and a look whether it tells of the worker's death.
 fn line_sink(stream: &'static str, tail: Tail, worker_died: Arc<watch::Sender<bool>>) -> impl FnMut(&str) + Send {
     move |line| {
         let line = &*public_line(line);

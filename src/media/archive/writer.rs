@@ -44,9 +44,7 @@ impl<'a> Extraction<'a> {
     /// Writes a regular file.
     pub(super) fn file(&mut self, name: &str, content: &mut impl Read) -> Result<(), UnpackError> {
         let Some(relative) = safe_path(name)? else { return Ok(()) };
-        if !is_companion(&relative) {
-            self.files += 1;
-        }
+        self.files += 1;
         if self.files > self.max_files {
             return Err(self.too_many().into());
         }
@@ -75,11 +73,6 @@ impl<'a> Extraction<'a> {
             file.write_all(self.buffer.get(..count).unwrap_or_default()).map_err(|e| at_path(e, &relative))?;
         }
     }
-}
-
-/// What macOS puts beside each file; nobody means it.
-fn is_companion(relative: &Path) -> bool {
-    relative.starts_with("__MACOSX")
 }
 
 /// Writing failed. A name that is a file here and a folder there, or one that is too long, is the archive's fault; all else the disk's.

@@ -18,6 +18,9 @@ const QUEUE: usize = 4;
 /// So many bytes are handed to the disk at a time while the rest is still coming.
 const WRITE_BACK: u64 = 64 * 1024 * 1024;
 
+/// How often the common name is tried for.
+const TRIES: u32 = 10;
+
 /// A file that is not complete. Nobody else writes into it, nor takes its name, as long as this lives.
 pub(super) struct Partial {
     path: PathBuf,
@@ -84,7 +87,8 @@ fn open(path: &Path) -> io::Result<Partial> {
     let mut options = File::options();
     options.read(true).write(true);
     let partial = |path, file| Partial { path, file: Arc::new(file), writing: None };
-    loop {
+    // Whoever had the lock removed the file, or gave it its final name, before letting go: then the next try meets another file.
+    for _ in 0..TRIES {
         let file = options.create(true).truncate(false).open(&shared)?;
         match file.try_lock() {
             Ok(()) if is_still_at(&file, &shared) => {
@@ -92,10 +96,13 @@ fn open(path: &Path) -> io::Result<Partial> {
                 partial.file.set_len(0)?;
                 return Ok(partial);
             }
-            // Whoever had the lock removed the file or gave it its final name before letting go.
             Ok(()) => {}
-            // In use; or a file system without locks, where nobody can tell whether it is.
-            Err(TryLockError::WouldBlock) | Err(TryLockError::Error(_)) => break,
+            Err(TryLockError::WouldBlock) => break,
+            // A file system without locks: then nobody can tell whose it is, and nobody uses it.
+            Err(TryLockError::Error(_)) => {
+                let _ = std::fs::remove_file(&shared);
+                break;
+            }
         }
     }
     let own = PathBuf::from(format!("{}.{}.partial", path.display(), uuid::Uuid::new_v4().simple()));

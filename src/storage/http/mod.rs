@@ -77,7 +77,10 @@ type Chunks = BoxStream<'static, Result<Bytes, StorageError>>;
 /// The file in a body that was sent compressed.
 fn decoded(body: Chunks, url: Url) -> Chunks {
     let compressed = StreamReader::new(body.map_err(io::Error::other));
-    let file = ReaderStream::with_capacity(GzipDecoder::new(compressed), DECODED);
+    let mut decoder = GzipDecoder::new(compressed);
+    // As `gzip -d` does it: files that were put one behind the other are one.
+    decoder.multiple_members(true);
+    let file = ReaderStream::with_capacity(decoder, DECODED);
     file.map_err(move |error| match error.downcast::<StorageError>() {
         Ok(error) => error,
         Err(error) => StorageError::new(ErrorKind::Transient, format!("{}: the compressed answer is damaged: {error}", public(&url))),

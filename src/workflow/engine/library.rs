@@ -56,10 +56,6 @@ impl Library {
         if let Some(known) = lock(&self.scripts).get(id) {
             return known.clone();
         }
-        // Workflow files can ask for any id.
-        if self.resolution.inside(Path::new(id)).is_none() {
-            return Err(Fault::of_file(Path::new(id), "there is no such file in the workflow directory".to_owned()));
-        }
         let made = read(Path::new(id)).map(Arc::new);
         lock(&self.scripts).insert(id.to_owned(), made.clone());
         made
@@ -69,6 +65,11 @@ impl Library {
     pub fn script(&self, ctx: &Ctx<'_>, id: &str) -> rquickjs::Result<Arc<Script>> {
         if id.starts_with("builtin:") {
             return Ok(Arc::new(Script::verbatim(Kind::CommonJs, String::new())));
+        }
+        // Workflow files can ask for any id. What is known already was found by us, also where a link leads out of the directory.
+        let known = lock(&self.scripts).contains_key(id);
+        if !known && self.resolution.inside(Path::new(id)).is_none() {
+            return Err(Exception::throw_syntax(ctx, &format!("{id} is no file of the workflow directory")));
         }
         self.prepared(id).map_err(|fault| Exception::throw_syntax(ctx, &format!("{}\n    at {}:{}:{}", fault.message, fault.file, fault.line, fault.column)))
     }

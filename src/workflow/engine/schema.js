@@ -6,8 +6,8 @@ const escapeRegex = (text) => text.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&");
 const STRING_FORMATS = { email: "email", url: "uri", uuid: "uuid", datetime: "date-time", date: "date", time: "time", duration: "duration" };
 
 // JSON Schema knows no flags and no infinite numbers: a pattern that needs flags to mean the same is left out, and so
-// are limits that are none. These flags say how a match is searched or told, not what matches.
-const HARMLESS_FLAGS = /^[dguy]*$/;
+// are limits that are none. These flags change nothing here: JSON Schema reads patterns as Unicode anyway.
+const HARMLESS_FLAGS = /^[dgu]*$/;
 // Of several limits the tightest counts.
 function tighten(out, name, value, pick) {
   if (Number.isFinite(value)) out[name] = name in out ? pick(out[name], value) : value;

@@ -85,7 +85,7 @@ pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
 /// The graph under `prompt`. A header without one is a mistake: where to look, and a sentence.
 fn graph_of(document: &Value) -> Result<Option<&Map<String, Value>>, (&'static str, String)> {
     // A bare graph has nodes at its top level, objects with a class_type; a node could even be called "prompt".
-    let header = ["bind", "input"].into_iter().find(|name| document.get(*name).is_some_and(|part| part.get("class_type").is_none()));
+    let header = ["bind", "input"].into_iter().find(|name| document.get(*name).is_some_and(|part| part.is_object() && part.get("class_type").is_none()));
     match (document.get("prompt"), header) {
         (Some(Value::Object(prompt)), _) if !prompt.contains_key("class_type") => Ok(Some(prompt)),
         (_, None) => Ok(None),

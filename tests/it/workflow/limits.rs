@@ -53,6 +53,12 @@ async fn native_functions_do_not_work_on_what_only_claims_to_be_long() {
         "new Array(2 ** 32 - 1).reverse()",
         "[].flat.call({ length: 2 ** 53 - 1 })",
         "new Array(2 ** 32 - 1).flat()",
+        "[new Array(2 ** 32 - 1)].flat()",
+        "[].concat(new Array(2 ** 32 - 1))",
+        "new Array(2 ** 32 - 1).join('x')",
+        "String(new Array(2 ** 32 - 1))",
+        "new Array(2 ** 32 - 1).slice(1)",
+        "new Array(2 ** 32 - 1).shift()",
     ];
     for call in calls {
         let (_dir, workflows) = loaded(&[("w.ts", &file("z.object({})", &format!("{call}; return {{}}")))]).await;
@@ -62,10 +68,10 @@ async fn native_functions_do_not_work_on_what_only_claims_to_be_long() {
         assert!(began.elapsed() < Duration::from_secs(20), "{call}");
     }
     // Those of an honest size work as ever.
-    let body = "return { sorted: [3, 1, 2].sort(), back: [1, 2].reverse(), flat: [[1], [2, [3]]].flat(Infinity), by: [2, 1].sort((a, b) => a - b) }";
+    let body = "return { sorted: [3, 1, 2].sort(), back: [1, 2].reverse(), flat: [[1], [2, [3]]].flat(Infinity), by: [2, 1].sort((a, b) => a - b), text: `${[1, 2]}` }";
     let (_dir, workflows) = loaded(&[("w.ts", &file("z.object({})", body))]).await;
     let prompt = workflows.generate("w", json!({})).await.unwrap().prompt;
-    assert_eq!(prompt, json!({"sorted": [1, 2, 3], "back": [2, 1], "flat": [1, 2, 3], "by": [1, 2]}));
+    assert_eq!(prompt, json!({"sorted": [1, 2, 3], "back": [2, 1], "flat": [1, 2, 3], "by": [1, 2], "text": "1,2"}));
 }
 
 #[tokio::test]
