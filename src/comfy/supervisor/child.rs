@@ -1,6 +1,5 @@
 //! ComfyUI as a child process.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -220,18 +219,14 @@ pub fn kill_running() {
 /// What happens to each line: our log, the tail, and a look whether it tells of the worker's death.
 fn line_sink(stream: &'static str, tail: Tail, worker_died: Arc<watch::Sender<bool>>) -> impl FnMut(&str) + Send {
     move |line| {
-        let line = &*public_line(line);
+        // Nodes that fetch something themselves may print URLs with their credentials.
+        let line = &public_text(line);
         tracing::info!(source = "comfyui", stream, "{line}");
         tail.push(line);
         if line.contains("Exception in thread") && line.contains("(prompt_worker)") {
             worker_died.send_replace(true);
         }
     }
-}
-
-/// Nodes that fetch something themselves may print URLs with their credentials.
-fn public_line(line: &str) -> Cow<'_, str> {
-    if line.contains("://") { public_text(line).into() } else { line.into() }
 }
 
 fn refused(program: &str, error: &io::Error) -> SpawnError {

@@ -146,18 +146,30 @@ pub async fn run(around: &Surroundings<'_>, request: &PromptRequest, mut graph: 
 
 fn find_jobs(graph: &Map<String, Value>, catalogue: &Catalogue) -> Vec<Job> {
     let mut jobs = Vec::new();
-    for (node, description) in graph {
-        let (Some(class), Some(inputs)) = (description.get("class_type").and_then(Value::as_str), description.get("inputs").and_then(Value::as_object)) else {
-            continue;
-        };
-        for (input, value) in inputs {
-            if let Some(work) = work_for(class, input, value, catalogue) {
-                let index = jobs.len();
-                jobs.push(Job { node: node.clone(), input: input.clone(), class: class.to_owned(), value: value.clone(), work, index });
-            }
+    for Input { node, class, name, value } in inputs(graph) {
+        if let Some(work) = work_for(class, name, value, catalogue) {
+            let index = jobs.len();
+            jobs.push(Job { node: node.to_owned(), input: name.to_owned(), class: class.to_owned(), value: value.clone(), work, index });
         }
     }
     jobs
+}
+
+/// One input of a graph.
+struct Input<'a> {
+    node: &'a str,
+    class: &'a str,
+    name: &'a str,
+    value: &'a Value,
+}
+
+/// All inputs of a graph, in its order.
+fn inputs(graph: &Map<String, Value>) -> impl Iterator<Item = Input<'_>> {
+    let described = graph.iter().filter_map(|(node, description)| {
+        let class = description.get("class_type")?.as_str()?;
+        Some((node, class, description.get("inputs")?.as_object()?))
+    });
+    described.flat_map(|(node, class, inputs)| inputs.iter().map(move |(name, value)| Input { node, class, name, value }))
 }
 
 fn work_for(class: &str, input: &str, value: &Value, catalogue: &Catalogue) -> Option<Work> {

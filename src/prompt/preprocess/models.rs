@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Context, Done, Job, Surroundings};
+use super::{Context, Done, Job, Surroundings, inputs};
 use crate::error::{Code, Failure};
 use crate::storage::{Storage, model_name};
 
@@ -27,15 +27,12 @@ pub(super) fn named(graph: &Map<String, Value>, around: &Surroundings<'_>) -> Ve
         return Vec::new();
     }
     let mut paths = Vec::new();
-    for node in graph.values() {
-        let (Some(class), Some(inputs)) = (node.get("class_type").and_then(Value::as_str), node.get("inputs").and_then(Value::as_object)) else { continue };
-        for (input, value) in inputs {
-            let Some(name) = value.as_str().filter(|name| !Storage::is_url(name) && !name.is_empty()) else { continue };
-            let Some(folder) = around.catalogue.model_folder(class, input) else { continue };
-            match around.catalogue.folders.get(folder) {
-                Some(dirs) => paths.extend(dirs.iter().map(|dir| dir.join(name))),
-                None => paths.push(around.comfy.model_dir.join(folder).join(name)),
-            }
+    for input in inputs(graph) {
+        let Some(name) = input.value.as_str().filter(|name| !Storage::is_url(name) && !name.is_empty()) else { continue };
+        let Some(folder) = around.catalogue.model_folder(input.class, input.name) else { continue };
+        match around.catalogue.folders.get(folder) {
+            Some(dirs) => paths.extend(dirs.iter().map(|dir| dir.join(name))),
+            None => paths.push(around.comfy.model_dir.join(folder).join(name)),
         }
     }
     paths

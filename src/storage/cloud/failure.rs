@@ -103,16 +103,6 @@ pub fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
     Some((start, size.trim().parse().ok()))
 }
 
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        for digit in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(u32::from(digit), 16));
-        }
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,18 +1,16 @@
 //! One download from the first request to the file in the cache: opened, received, verified, flushed, renamed.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use aws_smithy_checksums::ChecksumAlgorithm;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::super::backend::{Backend, Checksum, ObjectInfo, ObjectStream, Source};
 use super::super::cache::sidecar::{Sidecar, rfc3339};
 use super::super::cache::{Cache, Entry, naming};
-use super::super::cloud::hex;
+use super::super::cloud::{digest_of, hex};
 use super::super::{ErrorKind, StorageError, Tuning};
 use super::meter::Meter;
 use super::partial::Partial;
@@ -140,22 +138,17 @@ impl Download {
         if let Some(expected) = info.size.filter(|expected| *expected != size) {
             return Err(changed(format!("{size} bytes came instead of {expected}")));
         }
-        if let (Some(Checksum { algorithm, digest }), None) = (info.checksum.clone(), &info.sha256) {
-            let path = partial.path().to_owned();
-            let computed = tokio::task::spawn_blocking(move || checksum(&path, algorithm)).await.map_err(io::Error::other).and_then(|sum| sum);
-            let actual = computed.map_err(|error| Broken::Final(self.disk_error(info, &error)))?;
-            if actual != digest {
-                return Err(changed(format!("its {} checksum is {}, but the origin promised {}", algorithm.as_str(), hex(&actual), hex(&digest))));
-            }
+        let (algorithm, name, expected) = match (&info.sha256, &info.checksum) {
+            (Some(sha256), _) => (ChecksumAlgorithm::Sha256, "SHA-256".to_owned(), sha256.clone()),
+            (None, Some(Checksum { algorithm, digest })) => (*algorithm, format!("{} checksum", algorithm.as_str()), hex(digest)),
+            (None, None) => return Ok(None),
+        };
+        let digest = digest_of(partial.path().to_owned(), algorithm).await.map_err(|error| Broken::Final(self.disk_error(info, &error)))?;
+        let actual = hex(&digest);
+        if actual != expected {
+            return Err(changed(format!("its {name} is {actual}, but the origin promised {expected}")));
         }
-        let Some(expected) = &info.sha256 else { return Ok(None) };
-        let path = partial.path().to_owned();
-        let actual = tokio::task::spawn_blocking(move || sha256(&path)).await.map_err(io::Error::other).and_then(|sum| sum);
-        match actual {
-            Ok(actual) if actual == *expected => Ok(Some(actual)),
-            Ok(actual) => Err(changed(format!("its SHA-256 is {actual}, but the origin promised {expected}"))),
-            Err(error) => Err(Broken::Final(self.disk_error(info, &error))),
-        }
+        Ok(info.sha256.clone())
     }
 
     /// Refuses what cannot fit, after evicting what may go.
@@ -185,29 +178,5 @@ impl Download {
             return self.disk_full(info.size.unwrap_or(self.meter.read().0), self.cache.free_bytes().unwrap_or_default());
         }
         self.error(ErrorKind::Local, &format!("the cache {} cannot be written: {error}", self.cache.dir.display()))
-    }
-}
-
-fn sha256(path: &Path) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    read_through(path, |bytes| hash.update(bytes))?;
-    Ok(hex(&hash.finalize()))
-}
-
-fn checksum(path: &Path, algorithm: ChecksumAlgorithm) -> io::Result<Vec<u8>> {
-    let mut sum = algorithm.into_impl();
-    read_through(path, |bytes| sum.update(bytes))?;
-    Ok(sum.finalize().to_vec())
-}
-
-fn read_through(path: &Path, mut taken: impl FnMut(&[u8])) -> io::Result<()> {
-    use std::io::Read;
-    let mut file = std::fs::File::open(path)?;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(()),
-            count => taken(&buffer[..count]),
-        }
     }
 }

@@ -6,6 +6,7 @@ use reqwest::Response;
 use url::Url;
 
 use super::super::backend::{ByteRange, ObjectInfo};
+use super::super::cloud::hex;
 use super::super::{ErrorKind, StorageError};
 use crate::config::public;
 use crate::net::retry;
@@ -14,7 +15,7 @@ use crate::net::retry;
 pub(super) fn info(response: &Response, at: &Url, asked: &Url) -> ObjectInfo {
     let headers = response.headers();
     let partial = matches!(response.status(), StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
-    let encoded = text(headers, &header::CONTENT_ENCODING).is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity"));
+    let encoded = encoding(headers).is_some();
     let size = if is_gzip(response) {
         None
     } else if partial {
@@ -36,10 +37,12 @@ pub(super) fn info(response: &Response, at: &Url, asked: &Url) -> ObjectInfo {
 
 /// Whether the body is compressed although nobody asked for that: object stores send what was stored so.
 pub(super) fn is_gzip(response: &Response) -> bool {
-    let whole = response.status() != StatusCode::PARTIAL_CONTENT;
-    whole
-        && text(response.headers(), &header::CONTENT_ENCODING)
-            .is_some_and(|encoding| matches!(encoding.trim().to_ascii_lowercase().as_str(), "gzip" | "x-gzip"))
+    response.status() != StatusCode::PARTIAL_CONTENT && matches!(encoding(response.headers()).as_deref(), Some("gzip" | "x-gzip"))
+}
+
+/// How the body differs from the file, in lower case.
+fn encoding(headers: &HeaderMap) -> Option<String> {
+    text(headers, &header::CONTENT_ENCODING).map(|encoding| encoding.trim().to_ascii_lowercase()).filter(|encoding| encoding != "identity")
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
@@ -81,7 +84,7 @@ fn promised_sha256(headers: &HeaderMap) -> Option<String> {
         name.eq_ignore_ascii_case("sha-256").then(|| value.trim_matches(':').to_owned())
     })?;
     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).ok().filter(|bytes| bytes.len() == 32)?;
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hex(&bytes))
 }
 
 /// The file name of a `Content-Disposition`: `filename*` before `filename`, the last segment of either.

@@ -1,9 +1,9 @@
 //! An upload of one prompt's files: ask how each should go, bring the large ones into LFS, and commit all at once.
 
+use aws_smithy_checksums::ChecksumAlgorithm;
 use axum::http::Method;
 use base64::Engine;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
@@ -142,20 +142,8 @@ async fn sample(part: &FilePart) -> Result<String, StorageError> {
 }
 
 async fn sha256(part: &FilePart) -> Result<String, StorageError> {
-    let path = part.path.clone();
-    let hashed = tokio::task::spawn_blocking(move || {
-        use std::io::Read;
-        let mut file = std::fs::File::open(path)?;
-        let mut hash = Sha256::new();
-        let mut buffer = vec![0; cloud::READ];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(cloud::hex(&hash.finalize())),
-                read => hash.update(buffer.get(..read).unwrap_or_default()),
-            }
-        }
-    });
-    hashed.await.map_err(std::io::Error::other).flatten().map_err(|error| unreadable(part, &error))
+    let digest = cloud::digest_of(part.path.clone(), ChecksumAlgorithm::Sha256).await;
+    digest.map(|digest| cloud::hex(&digest)).map_err(|error| unreadable(part, &error))
 }
 
 fn unreadable(part: &FilePart, error: &std::io::Error) -> StorageError {

@@ -90,27 +90,24 @@ fn plain_type(value: &str) -> Option<String> {
 
 /// Another checksum of the whole object.
 fn whole_checksum(got: &GetObjectOutput) -> Option<Checksum> {
-    if got.checksum_type() == Some(&ChecksumType::Composite) {
-        return None;
-    }
     let kept = [
         (ChecksumAlgorithm::Crc64Nvme, got.checksum_crc64_nvme()),
         (ChecksumAlgorithm::Crc32c, got.checksum_crc32_c()),
         (ChecksumAlgorithm::Crc32, got.checksum_crc32()),
         (ChecksumAlgorithm::Sha1, got.checksum_sha1()),
     ];
-    kept.into_iter().find_map(|(algorithm, value)| {
-        // One of a multipart upload has `-<parts>` behind and does not decode.
-        let digest = base64::engine::general_purpose::STANDARD.decode(value?).ok()?;
-        (digest.len() as u64 == aws_smithy_checksums::Checksum::size(&*algorithm.into_impl())).then_some(Checksum { algorithm, digest })
-    })
+    kept.into_iter().find_map(|(algorithm, value)| Some(Checksum { algorithm, digest: whole(algorithm, value, got.checksum_type())? }))
 }
 
-/// The SHA-256 of the whole object in hex; a composite one (of the parts' checksums, with `-<parts>` behind) says nothing.
+/// The SHA-256 of the whole object in hex.
 fn whole_sha256(value: Option<&str>, kind: Option<&ChecksumType>) -> Option<String> {
-    if kind == Some(&ChecksumType::Composite) {
-        return None;
-    }
-    let digest = base64::engine::general_purpose::STANDARD.decode(value?).ok().filter(|digest| digest.len() == 32)?;
-    Some(cloud::hex(&digest))
+    whole(ChecksumAlgorithm::Sha256, value, kind).map(|digest| cloud::hex(&digest))
+}
+
+/// A checksum as the service states it. A composite one (of the parts' checksums, with `-<parts>` behind, which does not decode) says
+/// nothing of the whole.
+fn whole(algorithm: ChecksumAlgorithm, value: Option<&str>, kind: Option<&ChecksumType>) -> Option<Vec<u8>> {
+    let value = value.filter(|_| kind != Some(&ChecksumType::Composite))?;
+    let digest = base64::engine::general_purpose::STANDARD.decode(value).ok()?;
+    (digest.len() as u64 == aws_smithy_checksums::Checksum::size(&*algorithm.into_impl())).then_some(digest)
 }

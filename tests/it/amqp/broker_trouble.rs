@@ -7,7 +7,7 @@ use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use super::stage::{Client, ScriptedRunner, close, config, connect, open, unique, until};
+use super::stage::{Client, ScriptedRunner, at_work, close, config, connect, open, unique, until};
 use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::rabbitmq::{MAX_MESSAGE_BYTES, RabbitMq};
 
@@ -99,11 +99,7 @@ async fn a_broker_that_comes_later_is_used_when_it_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_larger_than_the_broker_takes_becomes_an_error_that_says_what_to_do() {
-    let broker = RabbitMq::shared().await;
-    let name = unique("oversized");
-    let mut client = Client::connect(&broker.uri(), &name).await;
-    let runner = ScriptedRunner::new(true);
-    let door = open(config(&broker.uri(), &name, &[("AMQP_PREFETCH", "2")]), &runner);
+    let (mut client, _runner, door) = at_work("oversized", true, &[("AMQP_PREFETCH", "2")]).await;
     client.submit(&json!({"id": "large", "bytes": MAX_MESSAGE_BYTES + 1})).await;
     client.submit(&json!({"id": "small"})).await;
     let mut ends = std::collections::BTreeMap::new();

@@ -8,7 +8,7 @@ use comfyui_api::document::Document;
 use comfyui_api::events::{Events, PromptRef, Source, SystemEvent};
 use serde_json::{Value, json};
 
-use super::stage::{Client, ScriptedRunner, close, config, open, unique, until};
+use super::stage::{Client, ScriptedRunner, at_work, close, config, open, unique, until};
 use crate::support::rabbitmq::RabbitMq;
 
 fn event(name: &str, id: &str, amqp: bool, data: Value) -> SystemEvent {
@@ -62,11 +62,7 @@ async fn events_of_tasks_come_in_order_and_results_only_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_publish_all_prompts_from_other_doors_are_told_too() {
-    let broker = RabbitMq::shared().await;
-    let name = unique("all");
-    let mut client = Client::connect(&broker.uri(), &name).await;
-    let runner = ScriptedRunner::new(true);
-    let door = open(config(&broker.uri(), &name, &[("AMQP_PUBLISH_ALL", "true"), ("AMQP_PREVIEWS", "true")]), &runner);
+    let (mut client, _runner, door) = at_work("all", true, &[("AMQP_PUBLISH_ALL", "true"), ("AMQP_PREVIEWS", "true")]).await;
     door.sink().emit(&Arc::new(event("binary_preview", "http", false, json!({"image_type": "image/png"}))));
     assert_eq!(client.next_of("event.").await.0, "event.stream.binary_preview");
     door.publish_result("http", &TaskOutcome::Success(Document::from_value(&json!({"images": []})))).await;

@@ -17,6 +17,8 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::support::rabbitmq::RabbitMq;
+
 /// Long enough for a loaded machine; nothing waits for it when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -117,6 +119,16 @@ impl TaskRunner for ScriptedRunner {
 pub fn open(config: AmqpConfig, runner: &Arc<ScriptedRunner>) -> Amqp {
     let metadata = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
     Amqp::start(Setup { config, runner: Arc::clone(runner) as Arc<dyn TaskRunner>, version: "9.9.9".to_owned(), metadata }).unwrap()
+}
+
+/// A client, and a door with its runner, at a queue of their own on the shared broker.
+pub async fn at_work(name: &str, ready: bool, more: &[(&str, &str)]) -> (Client, Arc<ScriptedRunner>, Amqp) {
+    let uri = RabbitMq::shared().await.uri();
+    let name = unique(name);
+    let client = Client::connect(&uri, &name).await;
+    let runner = ScriptedRunner::new(ready);
+    let door = open(config(&uri, &name, more), &runner);
+    (client, runner, door)
 }
 
 /// Somebody who submits tasks and listens to the exchange.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::stage::{Client, ScriptedRunner, close, config, open, unique, until};
+use super::stage::{Client, ScriptedRunner, at_work, close, config, open, unique, until};
 use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::rabbitmq::RabbitMq;
 
@@ -75,11 +75,7 @@ async fn results_are_persistent_and_tasks_are_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_fails_by_our_fault_is_given_up_after_the_configured_attempts() {
-    let broker = RabbitMq::shared().await;
-    let name = unique("attempts");
-    let mut client = Client::connect(&broker.uri(), &name).await;
-    let runner = ScriptedRunner::new(true);
-    let door = open(config(&broker.uri(), &name, &[("AMQP_MAX_ATTEMPTS", "2")]), &runner);
+    let (mut client, runner, door) = at_work("attempts", true, &[("AMQP_MAX_ATTEMPTS", "2")]).await;
     client.submit(&json!({"id": "poison", "do": "fail"})).await;
     client.submit(&json!({"id": "crash", "do": "panic"})).await;
     let mut ends = Vec::new();
@@ -99,11 +95,7 @@ async fn a_task_that_fails_by_our_fault_is_given_up_after_the_configured_attempt
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_without_an_id_is_given_up_like_any_other() {
-    let broker = RabbitMq::shared().await;
-    let name = unique("nameless");
-    let mut client = Client::connect(&broker.uri(), &name).await;
-    let runner = ScriptedRunner::new(true);
-    let door = open(config(&broker.uri(), &name, &[("AMQP_MAX_ATTEMPTS", "2")]), &runner);
+    let (mut client, runner, door) = at_work("nameless", true, &[("AMQP_MAX_ATTEMPTS", "2")]).await;
     // Two that are equal to the byte are two.
     client.submit(&json!({"do": "fail"})).await;
     client.submit(&json!({"do": "fail"})).await;
@@ -125,11 +117,7 @@ async fn a_task_without_an_id_is_given_up_like_any_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_that_is_used_again_is_another_task_when_it_comes_back_too() {
-    let broker = RabbitMq::shared().await;
-    let name = unique("reused");
-    let mut client = Client::connect(&broker.uri(), &name).await;
-    let runner = ScriptedRunner::new(true);
-    let door = open(config(&broker.uri(), &name, &[("AMQP_MAX_ATTEMPTS", "2")]), &runner);
+    let (mut client, runner, door) = at_work("reused", true, &[("AMQP_MAX_ATTEMPTS", "2")]).await;
     client.submit(&json!({"id": "x"})).await;
     assert_eq!(client.next_result().await.0, "execution_success");
     until("it is done with", async || door.tasks() == 0).await;

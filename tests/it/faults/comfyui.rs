@@ -74,15 +74,20 @@ async fn a_dead_worker_is_recognised() {
     product.until_clean().await;
 }
 
-#[tokio::test]
-async fn a_comfyui_that_does_not_answer_is_started_again() {
-    let product = Stage::new().env("ALWAYS_RESTART_COMFYUI", "true").env("COMFYUI_HANG_TIMEOUT_S", "2").start().await;
+/// ComfyUI hangs under a running prompt, which ends with 503 and the reason.
+async fn a_prompt_ends_when_comfyui_hangs(product: &Product) {
     let running = product.prompt_later(json!({"id": "r", "prompt": slow(60.0, 600)}));
     product.until_prompt("r", "running").await;
     product.faults(json!({"hang_http": true})).await;
     let answer = running.await.unwrap();
     unavailable(&answer);
     assert!(answer.1["error"].as_str().unwrap().contains("did not answer"), "{}", answer.1);
+}
+
+#[tokio::test]
+async fn a_comfyui_that_does_not_answer_is_started_again() {
+    let product = Stage::new().env("ALWAYS_RESTART_COMFYUI", "true").env("COMFYUI_HANG_TIMEOUT_S", "2").start().await;
+    a_prompt_ends_when_comfyui_hangs(&product).await;
     product.until_ready().await;
     product.run("after", &picture("p")).await;
     // One that answers and works is left alone, however long a node takes without a word.
@@ -96,12 +101,7 @@ async fn an_attached_comfyui_that_hangs_keeps_nobody_waiting() {
     let stage = Stage::new().attached().env("COMFYUI_HANG_TIMEOUT_S", "2");
     let simulator = stage.simulator().await;
     let product = stage.start().await;
-    let running = product.prompt_later(json!({"id": "r", "prompt": slow(60.0, 600)}));
-    product.until_prompt("r", "running").await;
-    product.faults(json!({"hang_http": true})).await;
-    let answer = running.await.unwrap();
-    unavailable(&answer);
-    assert!(answer.1["error"].as_str().unwrap().contains("did not answer"), "{}", answer.1);
+    a_prompt_ends_when_comfyui_hangs(&product).await;
     product.until_status("/ready", 503).await;
     drop(simulator);
 }
