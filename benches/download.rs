@@ -1,7 +1,11 @@
 //! Downloads one URL through the storage engine and prints what it took: for `benches/download_vs_curl.sh`.
 //!
 //! Usage: `download <url> <cache directory>`. Prints seconds, bytes, and the growth of resident memory at its peak in KiB.
-#![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "a measuring tool may stop at the first problem")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::allow_attributes,
+    reason = "a measuring tool may stop at the first problem"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,13 +26,31 @@ fn status(name: &str) -> u64 {
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let (url, dir) = (arguments.next().unwrap(), arguments.next().unwrap());
-    let mut env = BTreeMap::from([("CACHE_DIR".to_owned(), dir), ("ALLOW_PRIVATE_NETWORKS".to_owned(), "true".to_owned())]);
-    env.extend(arguments.next().map(|connections| ("DOWNLOAD_CONNECTIONS".to_owned(), connections)));
+    let mut env = BTreeMap::from([
+        ("CACHE_DIR".to_owned(), dir),
+        ("ALLOW_PRIVATE_NETWORKS".to_owned(), "true".to_owned()),
+    ]);
+    env.extend(
+        arguments
+            .next()
+            .map(|connections| ("DOWNLOAD_CONNECTIONS".to_owned(), connections)),
+    );
     let config = Config::from_env(&env).unwrap().storage;
     let storage = Storage::new(&config, Outbound::new(&config).unwrap(), Events::default());
     storage.prepare().await.unwrap();
     let before = status("VmRSS");
-    let fetch = Fetch { url, auth: None, credentials: Arc::new([]), cancel: CancellationToken::new(), progress: None };
+    let fetch = Fetch {
+        url,
+        auth: None,
+        credentials: Arc::new([]),
+        cancel: CancellationToken::new(),
+        progress: None,
+    };
     let fetched = storage.fetch(fetch).await.unwrap();
-    println!("{:.3} {} {}", fetched.duration.as_secs_f64(), fetched.size, status("VmHWM").saturating_sub(before));
+    println!(
+        "{:.3} {} {}",
+        fetched.duration.as_secs_f64(),
+        fetched.size,
+        status("VmHWM").saturating_sub(before)
+    );
 }

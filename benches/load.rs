@@ -3,7 +3,13 @@
 //! `benches/load.sh`, or `cargo bench --bench load`. Only the standard library is used, so that it can also be compiled by
 //! itself in a second, and so that the measuring costs little. `BINARY` names the program to measure, `CLIENTS` the numbers
 //! of clients (1,8,32,128), `SECONDS_EACH` the length of a turn (4), `TURNS` how often each side is measured (3).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::allow_attributes, reason = "a measuring tool may stop at the first problem")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::allow_attributes,
+    reason = "a measuring tool may stop at the first problem"
+)]
 
 use std::collections::HashMap;
 use std::fs;
@@ -27,14 +33,20 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 fn main() {
     let stage = Stage::start();
     println!("binary {}", stage.binary.display());
-    println!("exec to first /health answer: {:.1} ms", stage.first_answer.as_secs_f64() * 1000.0);
+    println!(
+        "exec to first /health answer: {:.1} ms",
+        stage.first_answer.as_secs_f64() * 1000.0
+    );
     idle(&stage);
     ratios(&stage);
     large_output(&stage);
 }
 
 fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
 }
 
 // --- what runs ---------------------------------------------------------------------------------------------------------
@@ -54,16 +66,30 @@ struct Process {
 
 impl Stage {
     fn start() -> Self {
-        let binary = std::env::var("BINARY").ok().or_else(|| option_env!("CARGO_BIN_EXE_comfyui-api").map(str::to_owned));
-        let binary = fs::canonicalize(binary.expect("BINARY must name the program to measure")).expect("BINARY names no file");
+        let binary = std::env::var("BINARY")
+            .ok()
+            .or_else(|| option_env!("CARGO_BIN_EXE_comfyui-api").map(str::to_owned));
+        let binary = fs::canonicalize(binary.expect("BINARY must name the program to measure"))
+            .expect("BINARY names no file");
         let dir = std::env::temp_dir().join(format!("comfyui-api-load-{}", std::process::id()));
         for sub in ["models/checkpoints", "input", "output", "cache"] {
             fs::create_dir_all(dir.join(sub)).unwrap();
         }
-        fs::write(dir.join("models/checkpoints/demo.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
+        fs::write(
+            dir.join("models/checkpoints/demo.safetensors"),
+            b"\x02\0\0\0\0\0\0\0{}",
+        )
+        .unwrap();
         let (simulator_port, api_port) = (free_port(), free_port());
         let mut command = Command::new(&binary);
-        command.args(["simulate-comfyui", "--port", &simulator_port.to_string(), "--base-directory"]).arg(&dir);
+        command
+            .args([
+                "simulate-comfyui",
+                "--port",
+                &simulator_port.to_string(),
+                "--base-directory",
+            ])
+            .arg(&dir);
         let simulator = Process::start(&mut command, simulator_port, &dir);
         simulator.wait_for("/queue");
         let began = Instant::now();
@@ -79,7 +105,13 @@ impl Stage {
         api.first_answer("/health");
         let first_answer = began.elapsed();
         api.wait_for("/ready");
-        Self { binary, dir, simulator, api, first_answer }
+        Self {
+            binary,
+            dir,
+            simulator,
+            api,
+            first_answer,
+        }
     }
 }
 
@@ -96,7 +128,12 @@ impl Drop for Stage {
 impl Process {
     fn start(command: &mut Command, port: u16, dir: &Path) -> Self {
         let log = fs::File::create(dir.join(format!("{port}.log"))).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         Self { child, port }
     }
 
@@ -107,7 +144,11 @@ impl Process {
             if let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) {
                 return Http::over(stream).send("GET", path, "").0;
             }
-            assert!(Instant::now() < deadline, "nobody listens on port {}", self.port);
+            assert!(
+                Instant::now() < deadline,
+                "nobody listens on port {}",
+                self.port
+            );
             thread::sleep(Duration::from_micros(200));
         }
     }
@@ -115,7 +156,11 @@ impl Process {
     fn wait_for(&self, path: &str) {
         let deadline = Instant::now() + PATIENCE;
         while self.first_answer(path) != 200 {
-            assert!(Instant::now() < deadline, "{path} on port {} does not become 200", self.port);
+            assert!(
+                Instant::now() < deadline,
+                "{path} on port {} does not become 200",
+                self.port
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -123,7 +168,12 @@ impl Process {
     /// Processor time used so far, seconds.
     fn cpu(&self) -> f64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
         (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS
     }
 
@@ -131,12 +181,21 @@ impl Process {
     fn memory(&self, name: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<f64>()
+            .unwrap()
+            / 1024.0
     }
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 // --- just enough HTTP and websocket ------------------------------------------------------------------------------------
@@ -153,12 +212,17 @@ impl Http {
     fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { reader: BufReader::with_capacity(1 << 18, stream) }
+        Self {
+            reader: BufReader::with_capacity(1 << 18, stream),
+        }
     }
 
     /// Status, and number of bytes in the body, which is read and thrown away.
     fn send(&mut self, method: &str, path: &str, body: &str) -> (u16, u64) {
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         self.reader.get_mut().write_all(head.as_bytes()).unwrap();
         let status = self.line().split(' ').nth(1).unwrap().parse().unwrap();
         let (mut length, mut chunked) = (0, false);
@@ -188,13 +252,21 @@ impl Http {
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        assert!(self.reader.read_line(&mut line).unwrap() > 0, "the connection was closed");
+        assert!(
+            self.reader.read_line(&mut line).unwrap() > 0,
+            "the connection was closed"
+        );
         line.trim_end().to_owned()
     }
 
     fn discard(&mut self, mut left: u64) {
         while left > 0 {
-            let there = self.reader.fill_buf().unwrap().len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let there = self
+                .reader
+                .fill_buf()
+                .unwrap()
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
             assert!(there > 0, "the body was cut off");
             self.reader.consume(there);
             left -= there as u64;
@@ -217,12 +289,16 @@ impl Watcher {
         assert!(http.line().contains("101"), "no websocket");
         while !http.line().is_empty() {}
         http.reader.get_mut().set_read_timeout(None).unwrap();
-        let watcher = Self { waiting: Arc::default() };
+        let watcher = Self {
+            waiting: Arc::default(),
+        };
         let waiting = Arc::clone(&watcher.waiting);
         // It ends when the simulator does.
         thread::spawn(move || {
             while let Some(message) = frame(&mut http.reader) {
-                if !message.contains("\"executing\"") || !message.contains("\"node\": null") && !message.contains("\"node\":null") {
+                if !message.contains("\"executing\"")
+                    || !message.contains("\"node\": null") && !message.contains("\"node\":null")
+                {
                     continue;
                 }
                 let mut waiting = waiting.lock().unwrap();
@@ -278,9 +354,14 @@ fn direct(stage: &Stage, http: &mut Http, watcher: &Watcher) {
     let id = format!("00000000-0000-4000-8000-{number:012x}");
     let (sender, ended) = channel();
     watcher.waiting.lock().unwrap().insert(id.clone(), sender);
-    let body = format!(r#"{{"prompt":{},"client_id":"load","prompt_id":"{id}"}}"#, graph(&id, number));
+    let body = format!(
+        r#"{{"prompt":{},"client_id":"load","prompt_id":"{id}"}}"#,
+        graph(&id, number)
+    );
     assert_eq!(http.send("POST", "/prompt", &body).0, 200);
-    ended.recv_timeout(PATIENCE).expect("the prompt did not end");
+    ended
+        .recv_timeout(PATIENCE)
+        .expect("the prompt did not end");
     let file = stage.dir.join(format!("output/{id}_00001_.png"));
     assert!(!fs::read(&file).unwrap().is_empty());
     fs::remove_file(file).unwrap();
@@ -288,8 +369,15 @@ fn direct(stage: &Stage, http: &mut Http, watcher: &Watcher) {
 
 fn through_us(http: &mut Http) {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let (status, length) = http.send("POST", "/prompt", &format!(r#"{{"prompt":{}}}"#, graph("load", number)));
-    assert!(status == 200 && length > 2000, "status {status}, {length} bytes");
+    let (status, length) = http.send(
+        "POST",
+        "/prompt",
+        &format!(r#"{{"prompt":{}}}"#, graph("load", number)),
+    );
+    assert!(
+        status == 200 && length > 2000,
+        "status {status}, {length} bytes"
+    );
 }
 
 struct Turn {
@@ -324,23 +412,42 @@ fn turn(clients: usize, length: Duration, once: impl Fn(&mut Http) + Sync, port:
             latencies
         };
         let threads: Vec<_> = (0..clients).map(|_| scope.spawn(run)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
     });
     let per_second = latencies.len() as f64 / began.elapsed().as_secs_f64();
     latencies.sort_by(f64::total_cmp);
-    Turn { per_second, latencies }
+    Turn {
+        per_second,
+        latencies,
+    }
 }
 
 fn ratios(stage: &Stage) {
     let length = Duration::from_secs_f64(setting("SECONDS_EACH", 4.0));
     let turns: usize = setting("TURNS", 3);
     let watcher = Watcher::connect(stage.simulator.port);
-    println!("\n512x512 PNG, {turns} turns of {:.0} s each side; medians of the turns", length.as_secs_f64());
-    println!("clients | direct /s | through us /s | ratio | direct ms (p99) | through us ms (p99) | added ms | our CPU ms/prompt");
-    for clients in setting("CLIENTS", "1,8,32,128".to_owned()).split(',').map(|n| n.trim().parse::<usize>().unwrap()) {
+    println!(
+        "\n512x512 PNG, {turns} turns of {:.0} s each side; medians of the turns",
+        length.as_secs_f64()
+    );
+    println!(
+        "clients | direct /s | through us /s | ratio | direct ms (p99) | through us ms (p99) | added ms | our CPU ms/prompt"
+    );
+    for clients in setting("CLIENTS", "1,8,32,128".to_owned())
+        .split(',')
+        .map(|n| n.trim().parse::<usize>().unwrap())
+    {
         let (mut theirs, mut ours, mut cpu, mut prompts) = (Vec::new(), Vec::new(), 0.0, 0);
         for _ in 0..turns {
-            theirs.push(turn(clients, length, |http| direct(stage, http, &watcher), stage.simulator.port));
+            theirs.push(turn(
+                clients,
+                length,
+                |http| direct(stage, http, &watcher),
+                stage.simulator.port,
+            ));
             let before = stage.api.cpu();
             ours.push(turn(clients, length, through_us, stage.api.port));
             cpu += stage.api.cpu() - before;
@@ -351,7 +458,10 @@ fn ratios(stage: &Stage) {
             values.sort_by(f64::total_cmp);
             values[values.len() / 2]
         };
-        let (direct_rate, our_rate) = (middle(&theirs, |turn| turn.per_second), middle(&ours, |turn| turn.per_second));
+        let (direct_rate, our_rate) = (
+            middle(&theirs, |turn| turn.per_second),
+            middle(&ours, |turn| turn.per_second),
+        );
         let (direct_ms, our_ms) = (middle(&theirs, Turn::median), middle(&ours, Turn::median));
         println!(
             "{clients:7} | {direct_rate:9.1} | {our_rate:13.1} | {:5.2} | {direct_ms:7.2} ({:.1}) | {our_ms:7.2} ({:.1}) | {:8.2} | {:.2}",
@@ -365,7 +475,11 @@ fn ratios(stage: &Stage) {
     let loaded = stage.api.memory("VmRSS");
     // Long enough for what is given back at rest (src/app/rest.rs).
     thread::sleep(Duration::from_secs(16));
-    println!("resident after the load: {loaded:.1} MiB, and at rest: {:.1} MiB ({:.1} anonymous)", stage.api.memory("VmRSS"), stage.api.memory("RssAnon"));
+    println!(
+        "resident after the load: {loaded:.1} MiB, and at rest: {:.1} MiB ({:.1} anonymous)",
+        stage.api.memory("VmRSS"),
+        stage.api.memory("RssAnon")
+    );
 }
 
 fn idle(stage: &Stage) {
@@ -374,7 +488,10 @@ fn idle(stage: &Stage) {
     thread::sleep(Duration::from_secs(5));
     let used = stage.api.cpu() - before;
     let (resident, anonymous) = (stage.api.memory("VmRSS"), stage.api.memory("RssAnon"));
-    println!("idle: {resident:.1} MiB resident ({anonymous:.1} anonymous, the rest is the program's file), {:.0} ms of CPU in 5 s", used * 1000.0);
+    println!(
+        "idle: {resident:.1} MiB resident ({anonymous:.1} anonymous, the rest is the program's file), {:.0} ms of CPU in 5 s",
+        used * 1000.0
+    );
 }
 
 /// How much resident memory an output of 300 MB adds when it is answered inline.
@@ -386,10 +503,18 @@ fn large_output(stage: &Stage) {
     fs::write(format!("/proc/{}/clear_refs", stage.api.child.id()), "5").unwrap();
     let before = stage.api.memory("VmRSS");
     let began = Instant::now();
-    let body = format!(r#"{{"prompt":{{"1":{{"class_type":"SimBlob","inputs":{{"bytes":{bytes},"filename_prefix":"large"}}}}}}}}"#);
+    let body = format!(
+        r#"{{"prompt":{{"1":{{"class_type":"SimBlob","inputs":{{"bytes":{bytes},"filename_prefix":"large"}}}}}}}}"#
+    );
     let (status, length) = http.send("POST", "/prompt", &body);
-    assert!(status == 200 && length > bytes / 3 * 4, "status {status}, {length} bytes");
+    assert!(
+        status == 200 && length > bytes / 3 * 4,
+        "status {status}, {length} bytes"
+    );
     let took = began.elapsed().as_secs_f64();
     let after = stage.api.memory("VmHWM");
-    println!("300 MB output inline: {:.1} MiB more at the peak ({before:.1} -> {after:.1}), {took:.2} s", after - before);
+    println!(
+        "300 MB output inline: {:.1} MiB more at the peak ({before:.1} -> {after:.1}), {took:.2} s",
+        after - before
+    );
 }

@@ -1,5 +1,11 @@
 //! The cache: start-up scan of 100,000 entries (to take under 1 s), a hit among them (under 1 ms).
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::allow_attributes, reason = "a benchmark may stop at the first problem")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::allow_attributes,
+    reason = "a benchmark may stop at the first problem"
+)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -25,16 +31,29 @@ fn url(n: usize) -> String {
 /// As a long life leaves it: every file with its description.
 fn fill(dir: &Path) {
     for n in 0..ENTRIES {
-        let base: String = URL_SAFE_NO_PAD.encode(Sha256::digest(url(n))).chars().take(32).collect();
+        let base: String = URL_SAFE_NO_PAD
+            .encode(Sha256::digest(url(n)))
+            .chars()
+            .take(32)
+            .collect();
         File::create(dir.join(format!("{base}.safetensors"))).unwrap();
-        let meta = format!("{{\"authRequired\":false,\"url\":\"{}\",\"cachedAt\":\"2026-01-01T00:00:00Z\"}}", url(n));
+        let meta = format!(
+            "{{\"authRequired\":false,\"url\":\"{}\",\"cachedAt\":\"2026-01-01T00:00:00Z\"}}",
+            url(n)
+        );
         std::fs::write(dir.join(format!("{base}.safetensors.meta")), meta).unwrap();
     }
 }
 
 fn config(dir: &Path) -> StorageConfig {
-    let variables = [("CACHE_DIR", dir.to_str().unwrap()), ("LRU_CACHE_SIZE_GB", "100")];
-    let env: BTreeMap<String, String> = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let variables = [
+        ("CACHE_DIR", dir.to_str().unwrap()),
+        ("LRU_CACHE_SIZE_GB", "100"),
+    ];
+    let env: BTreeMap<String, String> = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     Config::from_env(&env).unwrap().storage
 }
 
@@ -47,7 +66,11 @@ fn cache(criterion: &mut Criterion) {
     let make = || Storage::new(&config, outbound.clone(), Events::default());
     let mut group = criterion.benchmark_group("cache");
     group.sample_size(10);
-    group.bench_function("scan of 100,000 entries", |bencher| bencher.to_async(&runtime).iter(|| async { make().prepare().await.unwrap() }));
+    group.bench_function("scan of 100,000 entries", |bencher| {
+        bencher
+            .to_async(&runtime)
+            .iter(|| async { make().prepare().await.unwrap() })
+    });
     group.sample_size(100);
     let storage = make();
     runtime.block_on(storage.prepare()).unwrap();
@@ -55,7 +78,13 @@ fn cache(criterion: &mut Criterion) {
     group.bench_function("hit", |bencher| {
         bencher.to_async(&runtime).iter(|| {
             n = (n + 7919) % ENTRIES;
-            let fetch = Fetch { url: url(n), auth: None, credentials: Arc::new([]), cancel: CancellationToken::new(), progress: None };
+            let fetch = Fetch {
+                url: url(n),
+                auth: None,
+                credentials: Arc::new([]),
+                cancel: CancellationToken::new(),
+                progress: None,
+            };
             let storage = storage.clone();
             async move { assert!(storage.fetch(fetch).await.unwrap().cached) }
         });

@@ -62,12 +62,21 @@ impl Document {
     pub fn from_text(text: impl Into<Bytes>) -> Self {
         let text = text.into();
         let len = text.len() as u64;
-        Self { parts: Arc::new([Part::Text(text)]), len, _keeper: None }
+        Self {
+            parts: Arc::new([Part::Text(text)]),
+            len,
+            _keeper: None,
+        }
     }
 
     /// A document whose `[i]`-th placeholder, the string made by [`placeholder`], is replaced by the base64 of `files[i]`.
     /// Placeholders that do not occur are not an error; each may occur any number of times.
-    pub fn with_files(value: &impl Serialize, mark: &str, files: &[EmbeddedFile], keeper: Option<Arc<dyn Any + Send + Sync>>) -> Self {
+    pub fn with_files(
+        value: &impl Serialize,
+        mark: &str,
+        files: &[EmbeddedFile],
+        keeper: Option<Arc<dyn Any + Send + Sync>>,
+    ) -> Self {
         // Bodies are maps with text keys, which cannot fail.
         let text = Bytes::from(serde_json::to_vec(value).unwrap_or_default());
         let needle = format!("\"{mark}:");
@@ -77,12 +86,20 @@ impl Document {
         while let Some(found) = find(&text[search..], needle.as_bytes()) {
             let start = search + found;
             let after = start + needle.len();
-            let digits = text[after..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-            let index = std::str::from_utf8(&text[after..after + digits]).ok().and_then(|digits| digits.parse::<usize>().ok());
+            let digits = text[after..]
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
+            let index = std::str::from_utf8(&text[after..after + digits])
+                .ok()
+                .and_then(|digits| digits.parse::<usize>().ok());
             match index.and_then(|index| files.get(index)) {
                 Some(file) if text.get(after + digits) == Some(&b'"') => {
                     parts.push(Part::Text(text.slice(rest..start)));
-                    parts.push(Part::File { path: file.path.clone(), size: file.size });
+                    parts.push(Part::File {
+                        path: file.path.clone(),
+                        size: file.size,
+                    });
                     rest = after + digits + 1;
                     search = rest;
                 }
@@ -101,7 +118,11 @@ impl Document {
                 Part::File { size, .. } => size.div_ceil(3) * 4 + 2,
             })
             .sum();
-        Self { parts: parts.into(), len, _keeper: keeper }
+        Self {
+            parts: parts.into(),
+            len,
+            _keeper: keeper,
+        }
     }
 
     /// The same document without its files, which must be the elements of one array: an empty array takes its place. Nothing is kept alive
@@ -109,10 +130,23 @@ impl Document {
     #[must_use]
     pub fn without_files(&self) -> Self {
         let is_file = |part: &Part| matches!(part, Part::File { .. });
-        let (Some(first), Some(last)) = (self.parts.iter().position(is_file), self.parts.iter().rposition(is_file)) else {
-            return Self { _keeper: None, ..self.clone() };
+        let (Some(first), Some(last)) = (
+            self.parts.iter().position(is_file),
+            self.parts.iter().rposition(is_file),
+        ) else {
+            return Self {
+                _keeper: None,
+                ..self.clone()
+            };
         };
-        Self::of(self.parts[..first].iter().chain(&self.parts[last + 1..]).cloned().collect(), None)
+        Self::of(
+            self.parts[..first]
+                .iter()
+                .chain(&self.parts[last + 1..])
+                .cloned()
+                .collect(),
+            None,
+        )
     }
 
     /// The same document between two texts: for envelopes.
@@ -120,8 +154,15 @@ impl Document {
     pub fn surrounded(&self, prefix: impl Into<Bytes>, suffix: impl Into<Bytes>) -> Self {
         let (prefix, suffix) = (prefix.into(), suffix.into());
         let len = self.len + (prefix.len() + suffix.len()) as u64;
-        let parts = std::iter::once(Part::Text(prefix)).chain(self.parts.iter().cloned()).chain([Part::Text(suffix)]).collect();
-        Self { parts, len, _keeper: self._keeper.clone() }
+        let parts = std::iter::once(Part::Text(prefix))
+            .chain(self.parts.iter().cloned())
+            .chain([Part::Text(suffix)])
+            .collect();
+        Self {
+            parts,
+            len,
+            _keeper: self._keeper.clone(),
+        }
     }
 
     /// The same object with more members in front: `head` is `{"name":value,` and takes the place of the first `{`.
@@ -139,7 +180,11 @@ impl Document {
                 other => other.clone(),
             });
         }
-        Self { parts: parts.into(), len, _keeper: self._keeper.clone() }
+        Self {
+            parts: parts.into(),
+            len,
+            _keeper: self._keeper.clone(),
+        }
     }
 
     /// Length of the whole text in bytes.
@@ -149,12 +194,23 @@ impl Document {
 
     /// Whether there are files in it.
     pub fn has_files(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::File { .. }))
+        self.parts
+            .iter()
+            .any(|part| matches!(part, Part::File { .. }))
     }
 
     /// How much of it is in memory, in bytes; the rest is in files.
     pub fn text_len(&self) -> u64 {
-        self.parts.iter().map(|part| if let Part::Text(text) = part { text.len() as u64 } else { 0 }).sum()
+        self.parts
+            .iter()
+            .map(|part| {
+                if let Part::Text(text) = part {
+                    text.len() as u64
+                } else {
+                    0
+                }
+            })
+            .sum()
     }
 
     /// Whether there is no text at all.
@@ -165,8 +221,14 @@ impl Document {
     /// The text from the beginning, file contents read as they are needed.
     /// A file that has vanished or changed its size ends the stream with an error.
     pub fn stream(&self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-        let state = Cursor { document: self.clone(), next: 0, open: None };
-        stream::try_unfold(state, |mut state| async move { Ok(state.next_chunk().await?.map(|bytes| (bytes, state))) })
+        let state = Cursor {
+            document: self.clone(),
+            next: 0,
+            open: None,
+        };
+        stream::try_unfold(state, |mut state| async move {
+            Ok(state.next_chunk().await?.map(|bytes| (bytes, state)))
+        })
     }
 
     /// The whole text in memory, for small documents and for peers that take nothing else. All files are read in one go: each change to a
@@ -235,7 +297,9 @@ impl Cursor {
                 self.open = open;
                 return Ok(Some(chunk));
             }
-            let Some(part) = self.document.parts.get(self.next) else { return Ok(None) };
+            let Some(part) = self.document.parts.get(self.next) else {
+                return Ok(None);
+            };
             self.next += 1;
             match part {
                 Part::Text(text) if text.is_empty() => {}
@@ -243,7 +307,8 @@ impl Cursor {
                 Part::File { size: 0, .. } => return Ok(Some(Bytes::from_static(b"\"\""))),
                 Part::File { path, size } => {
                     let (path, size) = (path.clone(), *size);
-                    let (chunk, open) = blocking(move || OpenFile::open(&path, size)?.chunk()).await?;
+                    let (chunk, open) =
+                        blocking(move || OpenFile::open(&path, size)?.chunk()).await?;
                     self.open = open;
                     return Ok(Some(chunk));
                 }
@@ -254,12 +319,22 @@ impl Cursor {
 
 impl OpenFile {
     fn open(path: &Path, size: u64) -> io::Result<Self> {
-        Ok(Self { file: File::open(path)?, left: size, begun: false })
+        Ok(Self {
+            file: File::open(path)?,
+            left: size,
+            begun: false,
+        })
     }
 
     /// A chunk of text, and the file if there is more in it.
     fn chunk(mut self) -> io::Result<(Bytes, Option<Self>)> {
-        let mut text = Vec::with_capacity(CHUNK.min(usize::try_from(self.left).unwrap_or(CHUNK)).div_ceil(3) * 4 + 2);
+        let mut text = Vec::with_capacity(
+            CHUNK
+                .min(usize::try_from(self.left).unwrap_or(CHUNK))
+                .div_ceil(3)
+                * 4
+                + 2,
+        );
         let more = self.read(&mut text)?;
         Ok((Bytes::from(text), more.then_some(self)))
     }
@@ -284,8 +359,12 @@ impl OpenFile {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }
 
 /// Base64 of a small value in memory.
@@ -306,28 +385,51 @@ mod tests {
         let mut files = Vec::new();
         let mut expected = Vec::new();
         for (index, size) in sizes.iter().enumerate() {
-            let bytes: Vec<u8> = (0..*size).map(|i| u8::try_from(i * 31 % 251).unwrap()).collect();
+            let bytes: Vec<u8> = (0..*size)
+                .map(|i| u8::try_from(i * 31 % 251).unwrap())
+                .collect();
             let path = dir.path().join(index.to_string());
             std::fs::write(&path, &bytes).unwrap();
-            files.push(EmbeddedFile { path, size: *size as u64 });
+            files.push(EmbeddedFile {
+                path,
+                size: *size as u64,
+            });
             expected.push(base64(&bytes));
         }
         let images: Vec<String> = (0..sizes.len()).map(|i| placeholder("mark", i)).collect();
-        let document = Document::with_files(&json!({"a": "mark:99 \"mark:", "images": images, "z": 1}), "mark", &files, None);
+        let document = Document::with_files(
+            &json!({"a": "mark:99 \"mark:", "images": images, "z": 1}),
+            "mark",
+            &files,
+            None,
+        );
         let text = document.collect().await.unwrap();
         assert_eq!(text.len() as u64, document.len());
         let value: Value = serde_json::from_slice(&text).unwrap();
-        assert_eq!(value, json!({"a": "mark:99 \"mark:", "images": expected, "z": 1}));
-        assert_eq!(document.collect().await.unwrap(), text, "it can be streamed again");
+        assert_eq!(
+            value,
+            json!({"a": "mark:99 \"mark:", "images": expected, "z": 1})
+        );
+        assert_eq!(
+            document.collect().await.unwrap(),
+            text,
+            "it can be streamed again"
+        );
         let brief = document.without_files();
         let text = brief.collect().await.unwrap();
         assert_eq!(text.len() as u64, brief.len());
-        assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), json!({"a": "mark:99 \"mark:", "images": [], "z": 1}));
+        assert_eq!(
+            serde_json::from_slice::<Value>(&text).unwrap(),
+            json!({"a": "mark:99 \"mark:", "images": [], "z": 1})
+        );
     }
 
     #[tokio::test]
     async fn a_vanished_file_is_an_error() {
-        let files = [EmbeddedFile { path: "/nonexistent/file".into(), size: 5 }];
+        let files = [EmbeddedFile {
+            path: "/nonexistent/file".into(),
+            size: 5,
+        }];
         let document = Document::with_files(&json!([placeholder("m", 0)]), "m", &files, None);
         assert!(document.collect().await.is_err());
     }

@@ -60,7 +60,9 @@ impl Code {
             Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
             Self::Conflict => ("conflict", StatusCode::CONFLICT),
             Self::PayloadTooLarge => ("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE),
-            Self::UnsupportedMediaType => ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Self::UnsupportedMediaType => {
+                ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE)
+            }
             Self::ExecutionError => ("execution_error", StatusCode::INTERNAL_SERVER_ERROR),
             Self::ExecutionInterrupted => ("execution_interrupted", StatusCode::CONFLICT),
             Self::UploadFailed => ("upload_failed", StatusCode::BAD_GATEWAY),
@@ -156,9 +158,11 @@ impl Failure {
         let mut body = Map::new();
         body.insert("error".into(), self.message.clone().into());
         body.insert("code".into(), self.code.as_str().into());
-        for (name, value) in
-            [("location", self.location.clone().map(Value::from)), ("details", self.details.clone()), ("node_errors", self.node_errors.clone())]
-        {
+        for (name, value) in [
+            ("location", self.location.clone().map(Value::from)),
+            ("details", self.details.clone()),
+            ("node_errors", self.node_errors.clone()),
+        ] {
             if let Some(value) = value {
                 body.insert(name.into(), value);
             }

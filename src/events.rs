@@ -59,12 +59,16 @@ impl Events {
 
     /// Whether anybody wants events of this name.
     pub fn wanted(&self, name: &str) -> bool {
-        self.sinks.get().is_some_and(|sinks| sinks.iter().any(|sink| sink.wants(name)))
+        self.sinks
+            .get()
+            .is_some_and(|sinks| sinks.iter().any(|sink| sink.wants(name)))
     }
 
     /// Hands an event to everybody who wants it.
     pub fn emit(&self, event: SystemEvent) {
-        let Some(sinks) = self.sinks.get() else { return };
+        let Some(sinks) = self.sinks.get() else {
+            return;
+        };
         let event = Arc::new(event);
         for sink in sinks.iter().filter(|sink| sink.wants(&event.name)) {
             sink.emit(&event);
@@ -74,7 +78,12 @@ impl Events {
     /// Emits a storage event: `file_downloaded`, `file_uploaded` or `file_deleted`. `data` must be free of secrets.
     pub fn storage(&self, name: &'static str, data: Value) {
         if self.wanted(name) {
-            self.emit(SystemEvent { source: Source::Storage, name: name.into(), data: Arc::new(data), prompt: None });
+            self.emit(SystemEvent {
+                source: Source::Storage,
+                name: name.into(),
+                data: Arc::new(data),
+                prompt: None,
+            });
         }
     }
 }

@@ -34,7 +34,13 @@ pub struct Health {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { state: watch::Sender::new(Snapshot { comfy: ComfyState::Down("starting".to_owned()), was_ready: false, draining: false }) }
+        Self {
+            state: watch::Sender::new(Snapshot {
+                comfy: ComfyState::Down("starting".to_owned()),
+                was_ready: false,
+                draining: false,
+            }),
+        }
     }
 }
 
@@ -70,11 +76,20 @@ impl Health {
     pub fn accepts(&self, warmup: bool) -> Result<(), Failure> {
         let state = self.state.borrow();
         match &state.comfy {
-            _ if state.draining => Err(Failure::new(Code::ShuttingDown, "the server is shutting down: send the prompt to another instance, or again later")),
+            _ if state.draining => Err(Failure::new(
+                Code::ShuttingDown,
+                "the server is shutting down: send the prompt to another instance, or again later",
+            )),
             ComfyState::Ready => Ok(()),
             ComfyState::Up if warmup => Ok(()),
-            ComfyState::Up => Err(Failure::new(Code::ComfyuiUnavailable, "ComfyUI is up but not warm yet: try again in a moment")),
-            ComfyState::Down(reason) => Err(Failure::new(Code::ComfyuiUnavailable, format!("ComfyUI is not available ({reason}): try again in a moment"))),
+            ComfyState::Up => Err(Failure::new(
+                Code::ComfyuiUnavailable,
+                "ComfyUI is up but not warm yet: try again in a moment",
+            )),
+            ComfyState::Down(reason) => Err(Failure::new(
+                Code::ComfyuiUnavailable,
+                format!("ComfyUI is not available ({reason}): try again in a moment"),
+            )),
         }
     }
 

@@ -46,7 +46,11 @@ fn main() -> ExitCode {
     comfy::supervisor::init::run_if_pid1();
     net::install_crypto();
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers())
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
@@ -59,7 +63,9 @@ fn main() -> ExitCode {
 /// Threads that wait for sockets. They never compute for long (files, pictures and JSON of megabytes have threads of their own), so a few are
 /// enough, and the fewer there are the less they wake each other. The other processors belong to ComfyUI.
 fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, |processors| processors.get() / 2).clamp(1, 4)
+    std::thread::available_parallelism()
+        .map_or(1, |processors| processors.get() / 2)
+        .clamp(1, 4)
 }
 
 async fn run(command: Option<Command>) -> ExitCode {
@@ -70,16 +76,26 @@ async fn run(command: Option<Command>) -> ExitCode {
             Ok(demo) => serve(demo.config()).await,
             Err(reason) => fail(&reason),
         },
-        Some(Command::SimulateComfyui(arguments)) => simulator::run(*arguments).await.map_or_else(|error| fail(&error.to_string()), |()| ExitCode::SUCCESS),
-        Some(Command::Check) => command::check::run(&ProcessEnv, &mut out).await.map_or(ExitCode::FAILURE, ExitCode::from),
+        Some(Command::SimulateComfyui(arguments)) => simulator::run(*arguments)
+            .await
+            .map_or_else(|error| fail(&error.to_string()), |()| ExitCode::SUCCESS),
+        Some(Command::Check) => command::check::run(&ProcessEnv, &mut out)
+            .await
+            .map_or(ExitCode::FAILURE, ExitCode::from),
         Some(Command::Health { ready }) => match Config::from_env(&ProcessEnv) {
-            Ok(config) => command::health::run(&config.server, ready, &mut out).await.map_or(ExitCode::FAILURE, ExitCode::from),
+            Ok(config) => command::health::run(&config.server, ready, &mut out)
+                .await
+                .map_or(ExitCode::FAILURE, ExitCode::from),
             // For whoever asks, it is not well.
             Err(error) => fail(error.to_string().trim_end()),
         },
         Some(Command::Openapi) => {
-            let keys = Config::from_env(&ProcessEnv).is_ok_and(|config| !config.server.api_keys.is_empty());
-            let document = http::docs::document(&http::docs::Surface { keys, ..Default::default() });
+            let keys = Config::from_env(&ProcessEnv)
+                .is_ok_and(|config| !config.server.api_keys.is_empty());
+            let document = http::docs::document(&http::docs::Surface {
+                keys,
+                ..Default::default()
+            });
             writeln!(out, "{document:#}").map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
         }
     }

@@ -46,11 +46,20 @@ pub(super) async fn run(shared: &Shared, connection: &Connection) -> lapin::Erro
 
 async fn serve(shared: &Shared, connection: &Connection) -> lapin::Result<Infallible> {
     let channel = connection.create_channel().await?;
-    channel.basic_qos(shared.config.prefetch, BasicQosOptions::default()).await?;
+    channel
+        .basic_qos(shared.config.prefetch, BasicQosOptions::default())
+        .await?;
     let tag = ShortString::try_new(shared.instance_id.as_str()).unwrap_or_default();
     loop {
         shared.may_take().await;
-        let mut consumer = channel.basic_consume(shared.queue.clone(), tag.clone(), BasicConsumeOptions::default(), FieldTable::default()).await?;
+        let mut consumer = channel
+            .basic_consume(
+                shared.queue.clone(),
+                tag.clone(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
         tracing::info!(queue = %shared.queue, prefetch = shared.config.prefetch, "AMQP tasks are taken");
         let recall = CancellationToken::new();
         // Also when this future is dropped: what was not started then goes back.
@@ -58,9 +67,17 @@ async fn serve(shared: &Shared, connection: &Connection) -> lapin::Result<Infall
         match take(shared, &shared.desk, &mut consumer, &recall).await? {
             Pause::Ours => {
                 recall.cancel();
-                channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
+                channel
+                    .basic_cancel(consumer.tag(), BasicCancelOptions::default())
+                    .await?;
                 while let Some(Ok(delivery)) = consumer.next().await {
-                    delivery.acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await?;
+                    delivery
+                        .acker
+                        .nack(BasicNackOptions {
+                            requeue: true,
+                            ..BasicNackOptions::default()
+                        })
+                        .await?;
                 }
                 tracing::info!(queue = %shared.queue, "AMQP tasks are not taken now");
             }
@@ -69,12 +86,21 @@ async fn serve(shared: &Shared, connection: &Connection) -> lapin::Result<Infall
                 tokio::time::sleep(REOPEN_DELAY).await;
                 topology::ensure(connection, &shared.exchange, &shared.queue).await?;
             }
-            Pause::Brokers => return Err(ErrorKind::InvalidChannelState(ChannelState::Closed, "consuming").into()),
+            Pause::Brokers => {
+                return Err(
+                    ErrorKind::InvalidChannelState(ChannelState::Closed, "consuming").into(),
+                );
+            }
         }
     }
 }
 
-async fn take(shared: &Shared, desk: &Arc<Desk>, consumer: &mut lapin::Consumer, recall: &CancellationToken) -> lapin::Result<Pause> {
+async fn take(
+    shared: &Shared,
+    desk: &Arc<Desk>,
+    consumer: &mut lapin::Consumer,
+    recall: &CancellationToken,
+) -> lapin::Result<Pause> {
     loop {
         tokio::select! {
             biased;

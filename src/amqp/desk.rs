@@ -70,8 +70,15 @@ enum Verdict {
 }
 
 impl Desk {
-    pub(super) fn new(config: &AmqpConfig, runner: Arc<dyn TaskRunner>, outbox: Arc<Outbox>, sink: Arc<StreamSink>, envelopes: Envelopes) -> Self {
-        let recent_bytes = usize::try_from(RECENT_BYTES.max(config.max_result_bytes + 64 * 1024)).unwrap_or(usize::MAX);
+    pub(super) fn new(
+        config: &AmqpConfig,
+        runner: Arc<dyn TaskRunner>,
+        outbox: Arc<Outbox>,
+        sink: Arc<StreamSink>,
+        envelopes: Envelopes,
+    ) -> Self {
+        let recent_bytes = usize::try_from(RECENT_BYTES.max(config.max_result_bytes + 64 * 1024))
+            .unwrap_or(usize::MAX);
         Self {
             runner,
             outbox,
@@ -90,7 +97,11 @@ impl Desk {
     }
 
     /// Takes a delivery. `recall` is cancelled when tasks that were not started shall go back: the consumer has stopped.
-    pub(super) async fn accept(self: &Arc<Self>, mut delivery: Delivery, recall: &CancellationToken) {
+    pub(super) async fn accept(
+        self: &Arc<Self>,
+        mut delivery: Delivery,
+        recall: &CancellationToken,
+    ) {
         let redelivered = delivery.redelivered;
         let body = std::mem::take(&mut delivery.data);
         let acker = delivery.acker;
@@ -98,7 +109,8 @@ impl Desk {
         let task = match task::parse(body).await {
             Ok(task) => task,
             Err(problem) => {
-                self.tracker.spawn(async move { desk.refuse(&acker, problem).await });
+                self.tracker
+                    .spawn(async move { desk.refuse(&acker, problem).await });
                 return;
             }
         };
@@ -111,14 +123,22 @@ impl Desk {
             }
             Entry::Occupied(_) => {
                 tracing::debug!(id = %id, "another task with the id of one that is here was delivered; it goes back until that one has ended");
-                self.tracker.spawn(async move { desk.send_back(&acker).await });
+                self.tracker
+                    .spawn(async move { desk.send_back(&acker).await });
                 return;
             }
             Entry::Vacant(place) => {
-                place.insert(Waiting { task: task.fingerprint, ackers: vec![acker] });
+                place.insert(Waiting {
+                    task: task.fingerprint,
+                    ackers: vec![acker],
+                });
             }
         }
-        let known = if redelivered { lock(&self.recent).get(&id, task.fingerprint) } else { None };
+        let known = if redelivered {
+            lock(&self.recent).get(&id, task.fingerprint)
+        } else {
+            None
+        };
         if known.is_none() {
             // What this id stood for before says nothing about this task.
             lock(&self.recent).forget(&id);
@@ -142,9 +162,16 @@ impl Desk {
         }
         let here = lock(&self.here);
         // One whose delivery is still outstanding is another task with the same bytes.
-        let taken = |id: &str| here.get(id).is_some_and(|waiting| waiting.ackers.iter().any(Acker::usable));
+        let taken = |id: &str| {
+            here.get(id)
+                .is_some_and(|waiting| waiting.ackers.iter().any(Acker::usable))
+        };
         let mut given = lock(&self.given_ids);
-        let known = if redelivered { given.recall(task.fingerprint, taken) } else { None };
+        let known = if redelivered {
+            given.recall(task.fingerprint, taken)
+        } else {
+            None
+        };
         known.unwrap_or_else(|| {
             let id = Uuid::new_v4().to_string().into();
             given.note(task.fingerprint, &id);
@@ -179,7 +206,11 @@ impl Desk {
             TaskOutcome::Failed(failure) => self.failure(id, failure),
         };
         self.sink.ended(id);
-        self.outbox.post(Letter::new(answer.routing_key, Body::Ready(answer.body), Class::Event));
+        self.outbox.post(Letter::new(
+            answer.routing_key,
+            Body::Ready(answer.body),
+            Class::Event,
+        ));
     }
 
     async fn run(&self, id: &Arc<str>, task: Task, recall: &CancellationToken) {
@@ -196,7 +227,9 @@ impl Desk {
         let attempt = lock(&self.attempts).start(id);
         let fingerprint = task.fingerprint;
         self.sink.started(id);
-        let outcome = self.run_guarded(id, task.body, attempt >= self.max_attempts).await;
+        let outcome = self
+            .run_guarded(id, task.body, attempt >= self.max_attempts)
+            .await;
         self.sink.ended(id);
         let verdict = self.judge(id, attempt, outcome).await;
         match verdict {
@@ -219,7 +252,12 @@ impl Desk {
 
     /// Publishes an answer until it is confirmed and returns it, or the error that had to take its place.
     async fn deliver(&self, id: &str, answer: Answer) -> Option<Answer> {
-        match self.outbox.post_confirmed(Arc::clone(&answer.routing_key), answer.body.clone()).await.ok()? {
+        match self
+            .outbox
+            .post_confirmed(Arc::clone(&answer.routing_key), answer.body.clone())
+            .await
+            .ok()?
+        {
             Fate::Confirmed => Some(answer),
             Fate::TooLarge => {
                 let mib = answer.body.len().div_ceil(1 << 20);
@@ -227,18 +265,37 @@ impl Desk {
                     "The result has {mib} MiB, more than the broker takes (max_message_size): upload it instead, with an upload target such as s3, azure_blob, hf or http in the task."
                 );
                 let error = self.failure(id, &Failure::new(Code::PayloadTooLarge, message));
-                let fate = self.outbox.post_confirmed(Arc::clone(&error.routing_key), error.body.clone()).await.ok()?;
+                let fate = self
+                    .outbox
+                    .post_confirmed(Arc::clone(&error.routing_key), error.body.clone())
+                    .await
+                    .ok()?;
                 (fate == Fate::Confirmed).then_some(error)
             }
         }
     }
 
     /// A run that panics is our fault like any other.
-    async fn run_guarded(&self, id: &Arc<str>, body: Map<String, Value>, last: bool) -> TaskOutcome {
-        let (runner, id, give_back) = (Arc::clone(&self.runner), Arc::clone(id), self.give_back.child_token());
+    async fn run_guarded(
+        &self,
+        id: &Arc<str>,
+        body: Map<String, Value>,
+        last: bool,
+    ) -> TaskOutcome {
+        let (runner, id, give_back) = (
+            Arc::clone(&self.runner),
+            Arc::clone(id),
+            self.give_back.child_token(),
+        );
         let run = tokio::spawn(async move { runner.run(&id, body, last, give_back).await });
         run.await.unwrap_or_else(|_| {
-            TaskOutcome::Failed(Failure::new(Code::Internal, "The task ended unexpectedly; the log of the instance says more.").transient())
+            TaskOutcome::Failed(
+                Failure::new(
+                    Code::Internal,
+                    "The task ended unexpectedly; the log of the instance says more.",
+                )
+                .transient(),
+            )
         })
     }
 
@@ -270,7 +327,10 @@ impl Desk {
     async fn success(&self, id: &str, document: &Document) -> Result<Answer, Failure> {
         let name = "execution_success";
         if document.len() > self.max_result_bytes {
-            let (have, max) = (document.len().div_ceil(1 << 20), self.max_result_bytes >> 20);
+            let (have, max) = (
+                document.len().div_ceil(1 << 20),
+                self.max_result_bytes >> 20,
+            );
             let message = format!(
                 "The result has {have} MiB, more than a message may carry ({max} MiB, AMQP_MAX_RESULT_MB): upload it instead, with an upload target such as s3, azure_blob, hf or http in the task."
             );
@@ -278,21 +338,44 @@ impl Desk {
         }
         let (prefix, suffix) = self.envelopes.around(Some(id), name, epoch_ms());
         let body = document.surrounded(prefix, suffix).collect().await;
-        let body = body.map_err(|error| Failure::new(Code::Internal, format!("The result could not be read for its event: {error}.")).transient())?;
-        Ok(Answer { routing_key: "event.result.execution_success".into(), body })
+        let body = body.map_err(|error| {
+            Failure::new(
+                Code::Internal,
+                format!("The result could not be read for its event: {error}."),
+            )
+            .transient()
+        })?;
+        Ok(Answer {
+            routing_key: "event.result.execution_success".into(),
+            body,
+        })
     }
 
     fn failure(&self, id: &str, failure: &Failure) -> Answer {
         let interrupted = failure.code == Code::ExecutionInterrupted;
-        let name = if interrupted { "execution_interrupted" } else { "execution_error" };
-        let body: Bytes = self.envelopes.of(Some(id), name, epoch_ms(), &failure_data(id, failure));
-        Answer { routing_key: format!("event.result.{name}").into(), body }
+        let name = if interrupted {
+            "execution_interrupted"
+        } else {
+            "execution_error"
+        };
+        let body: Bytes = self
+            .envelopes
+            .of(Some(id), name, epoch_ms(), &failure_data(id, failure));
+        Answer {
+            routing_key: format!("event.result.{name}").into(),
+            body,
+        }
     }
 
     async fn refuse(&self, acker: &Acker, problem: String) {
         tracing::warn!(reason = %problem, "task cannot be read; it is rejected");
         let answer = self.failure("unknown", &Failure::new(Code::InvalidRequest, problem));
-        if self.outbox.post_confirmed(answer.routing_key, answer.body).await.is_ok() {
+        if self
+            .outbox
+            .post_confirmed(answer.routing_key, answer.body)
+            .await
+            .is_ok()
+        {
             metrics::amqp_task("reject");
             note(acker.reject(BasicRejectOptions { requeue: false }).await);
         }
@@ -301,7 +384,11 @@ impl Desk {
     async fn answer_again(&self, id: &Arc<str>, answer: Option<Answer>) {
         tracing::info!(id = %id, "task was delivered again after its end; it is answered from memory");
         if let Some(answer) = answer
-            && self.outbox.post_confirmed(answer.routing_key, answer.body).await.is_err()
+            && self
+                .outbox
+                .post_confirmed(answer.routing_key, answer.body)
+                .await
+                .is_err()
         {
             return;
         }
@@ -343,12 +430,22 @@ impl Desk {
     }
 
     fn leave(&self, id: &str) -> Vec<Acker> {
-        lock(&self.here).remove(id).map(|waiting| waiting.ackers).unwrap_or_default()
+        lock(&self.here)
+            .remove(id)
+            .map(|waiting| waiting.ackers)
+            .unwrap_or_default()
     }
 }
 
 async fn give_back(acker: &Acker) {
-    note(acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await);
+    note(
+        acker
+            .nack(BasicNackOptions {
+                requeue: true,
+                ..BasicNackOptions::default()
+            })
+            .await,
+    );
 }
 
 /// `{id, type, message, details?, node_errors?, stack?}`
@@ -358,17 +455,29 @@ fn failure_data(id: &str, failure: &Failure) -> Value {
         ("type".to_owned(), failure.code.as_str().into()),
         ("message".to_owned(), failure.message.clone().into()),
     ]);
-    let traceback = failure.details.as_ref().and_then(|details| details.get("traceback")).map(|traceback| match traceback {
-        Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect::<String>().into(),
-        other => other.clone(),
-    });
+    let traceback = failure
+        .details
+        .as_ref()
+        .and_then(|details| details.get("traceback"))
+        .map(|traceback| match traceback {
+            Value::Array(lines) => lines
+                .iter()
+                .filter_map(Value::as_str)
+                .collect::<String>()
+                .into(),
+            other => other.clone(),
+        });
     let optional = [
         ("location", failure.location.clone().map(Value::from)),
         ("details", failure.details.clone()),
         ("node_errors", failure.node_errors.clone()),
         ("stack", traceback),
     ];
-    data.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    data.extend(
+        optional
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?))),
+    );
     Value::Object(data)
 }
 
@@ -377,7 +486,9 @@ fn note(answered: lapin::Result<bool>) {
     match answered {
         Ok(true) => {}
         Ok(false) => tracing::debug!("the channel of a task is gone; the broker delivers it again"),
-        Err(error) => tracing::debug!(%error, "a task could not be answered; the broker delivers it again"),
+        Err(error) => {
+            tracing::debug!(%error, "a task could not be answered; the broker delivers it again")
+        }
     }
 }
 

@@ -45,7 +45,10 @@ impl Drop for SocketGuard {
 /// # Errors
 /// A sentence without the URI, which holds the password.
 pub(super) fn parse_uri(uri: &str) -> Result<AMQPUri, String> {
-    let mut uri: AMQPUri = uri.parse().map_err(|_| "AMQP_URL cannot be understood: write it like amqp://user:password@host:5672/vhost".to_owned())?;
+    let mut uri: AMQPUri = uri.parse().map_err(|_| {
+        "AMQP_URL cannot be understood: write it like amqp://user:password@host:5672/vhost"
+            .to_owned()
+    })?;
     if uri.vhost.is_empty() {
         "/".clone_into(&mut uri.vhost);
     }
@@ -63,9 +66,19 @@ pub(super) fn public_name(uri: &AMQPUri) -> String {
 ///
 /// # Errors
 /// One sentence without secrets.
-pub(super) async fn dial(uri: &AMQPUri, ca_file: Option<&Path>, name: &str) -> Result<Link, String> {
-    let host = uri.authority.host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = net::resolve(host).await.map_err(|error| error.to_string())?;
+pub(super) async fn dial(
+    uri: &AMQPUri,
+    ca_file: Option<&Path>,
+    name: &str,
+) -> Result<Link, String> {
+    let host = uri
+        .authority
+        .host
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    let addresses = net::resolve(host)
+        .await
+        .map_err(|error| error.to_string())?;
     let runtime = Runtime::tokio_current();
     let mut stream = Err("its name has no address".to_owned());
     for address in addresses {
@@ -80,7 +93,11 @@ pub(super) async fn dial(uri: &AMQPUri, ca_file: Option<&Path>, name: &str) -> R
         }
     }
     let stream = stream?;
-    let socket = stream.get_ref().as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
+    let socket = stream
+        .get_ref()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| error.to_string())?;
     let socket = SocketGuard(socket.into());
     // A result, its acknowledgement and the next task are small messages that wait for each other: with Nagle's algorithm each
     // would wait for the other side's delayed acknowledgement too.
@@ -100,11 +117,17 @@ pub(super) async fn dial(uri: &AMQPUri, ca_file: Option<&Path>, name: &str) -> R
         taken.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
     };
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connection = timeout(HANDSHAKE_TIMEOUT, Connection::connector(uri.clone(), runtime, connect, properties))
-        .await
-        .map_err(|_| "the broker did not answer the handshake".to_owned())?
-        .map_err(|error| describe(&error))?;
-    Ok(Link { connection, _socket: socket })
+    let connection = timeout(
+        HANDSHAKE_TIMEOUT,
+        Connection::connector(uri.clone(), runtime, connect, properties),
+    )
+    .await
+    .map_err(|_| "the broker did not answer the handshake".to_owned())?
+    .map_err(|error| describe(&error))?;
+    Ok(Link {
+        connection,
+        _socket: socket,
+    })
 }
 
 /// What lapin says, in one line. Its texts hold what the broker said, never credentials.
@@ -116,7 +139,10 @@ pub(super) fn describe(error: &lapin::Error) -> String {
 async fn tls(ca_file: Option<&Path>) -> Result<RustlsConnector, String> {
     let ca_file = ca_file.map(Path::to_path_buf);
     let config = tokio::task::spawn_blocking(move || net::tls::client_config(ca_file.as_deref()));
-    config.await.map_err(|error| error.to_string())?.map(RustlsConnector::from)
+    config
+        .await
+        .map_err(|error| error.to_string())?
+        .map(RustlsConnector::from)
 }
 
 #[cfg(test)]
@@ -126,9 +152,22 @@ mod tests {
     #[test]
     fn names_of_brokers_hide_the_password() {
         let name = |uri: &str| public_name(&parse_uri(uri).unwrap());
-        assert_eq!(name("amqp://me:marked@broker.example"), "broker.example:5672/");
-        assert_eq!(name("amqps://me:marked@broker.example:9/"), "broker.example:9/");
-        assert_eq!(name("amqps://me:marked@broker.example/team%2fa"), "broker.example:5671/team/a");
-        assert!(!parse_uri("http://me:marked@h").unwrap_err().contains("marked"));
+        assert_eq!(
+            name("amqp://me:marked@broker.example"),
+            "broker.example:5672/"
+        );
+        assert_eq!(
+            name("amqps://me:marked@broker.example:9/"),
+            "broker.example:9/"
+        );
+        assert_eq!(
+            name("amqps://me:marked@broker.example/team%2fa"),
+            "broker.example:5671/team/a"
+        );
+        assert!(
+            !parse_uri("http://me:marked@h")
+                .unwrap_err()
+                .contains("marked")
+        );
     }
 }

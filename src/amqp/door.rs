@@ -53,23 +53,50 @@ impl Amqp {
     /// # Errors
     /// One sentence when the configuration cannot be used: the URI, or a name longer than AMQP allows.
     pub fn start(setup: Setup) -> Result<Self, String> {
-        let Setup { config, runner, version, metadata } = setup;
+        let Setup {
+            config,
+            runner,
+            version,
+            metadata,
+        } = setup;
         let started = Instant::now();
         let uri = dial::parse_uri(config.uri.expose())?;
         let exchange = short("AMQP_EXCHANGE_TOPIC", &config.exchange)?;
         let queue = short("AMQP_QUEUE_INPUT (or INSTANCE_*)", &config.queue)?;
         let hostname = hostname();
-        let instance_id = config.instance.id.clone().unwrap_or_else(|| format!("comfyui-api-{hostname}-{}", epoch_ms()));
+        let instance_id = config
+            .instance
+            .id
+            .clone()
+            .unwrap_or_else(|| format!("comfyui-api-{hostname}-{}", epoch_ms()));
         short("INSTANCE_ID", &instance_id)?;
         let broker = dial::public_name(&uri);
         log_settings(&config, &broker, &instance_id);
 
         let outbox = Arc::new(Outbox::new(config.max_result_bytes));
         let envelopes = Envelopes::new(&metadata);
-        let sink = Arc::new(StreamSink::new(Arc::clone(&outbox), config.publish_all, config.previews, config.progress_interval));
-        let desk = Arc::new(Desk::new(&config, Arc::clone(&runner), Arc::clone(&outbox), Arc::clone(&sink), envelopes.clone()));
+        let sink = Arc::new(StreamSink::new(
+            Arc::clone(&outbox),
+            config.publish_all,
+            config.previews,
+            config.progress_interval,
+        ));
+        let desk = Arc::new(Desk::new(
+            &config,
+            Arc::clone(&runner),
+            Arc::clone(&outbox),
+            Arc::clone(&sink),
+            envelopes.clone(),
+        ));
         let vitals = watch::Sender::new(Vitals::default());
-        let registry = Registry::new(&config, &instance_id, &version, &metadata, &hostname, vitals.subscribe());
+        let registry = Registry::new(
+            &config,
+            &instance_id,
+            &version,
+            &metadata,
+            &hostname,
+            vitals.subscribe(),
+        );
         let interval = config.heartbeat;
         let shared = Arc::new(Shared {
             config,
@@ -90,7 +117,11 @@ impl Amqp {
             pulse: watch::Sender::new(None),
         });
         let mut companions = vec![
-            tokio::spawn(vitals::measure_gpus(vitals.clone(), interval.unwrap_or(IDLE_MEASURING))).abort_handle(),
+            tokio::spawn(vitals::measure_gpus(
+                vitals.clone(),
+                interval.unwrap_or(IDLE_MEASURING),
+            ))
+            .abort_handle(),
             tokio::spawn({
                 let sink = Arc::clone(&sink);
                 async move { sink.pace().await }
@@ -98,14 +129,27 @@ impl Amqp {
             .abort_handle(),
         ];
         if let Some(interval) = interval {
-            companions.push(tokio::spawn(heartbeat::run(Arc::clone(&shared), interval, vitals.subscribe(), started)).abort_handle());
+            companions.push(
+                tokio::spawn(heartbeat::run(
+                    Arc::clone(&shared),
+                    interval,
+                    vitals.subscribe(),
+                    started,
+                ))
+                .abort_handle(),
+            );
             companions.push(tokio::spawn(vitals::measure(vitals, interval)).abort_handle());
         }
         let supervisor = tokio::spawn({
             let shared = Arc::clone(&shared);
             async move { session::supervise(&shared).await }
         });
-        Ok(Self { shared, sink, supervisor: Mutex::new(Some(supervisor)), companions })
+        Ok(Self {
+            shared,
+            sink,
+            supervisor: Mutex::new(Some(supervisor)),
+            companions,
+        })
     }
 
     /// The listener for events of prompts; give it to [`crate::events::Events::connect`].
@@ -165,12 +209,25 @@ impl Amqp {
             self.shared.outbox.flushed().await;
         });
         if in_time.await.is_err() {
-            tracing::warn!(tasks = self.tasks(), "AMQP shutdown is late: tasks without an answer are left to the broker, which delivers them again");
+            tracing::warn!(
+                tasks = self.tasks(),
+                "AMQP shutdown is late: tasks without an answer are left to the broker, which delivers them again"
+            );
         }
-        reason.clone_into(&mut self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner));
+        reason.clone_into(
+            &mut self
+                .shared
+                .reason
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         self.end_companions();
         self.shared.farewell.cancel();
-        let supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let supervisor = self
+            .supervisor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(mut supervisor) = supervisor
             && timeout_at(deadline.into(), &mut supervisor).await.is_err()
         {
@@ -189,7 +246,12 @@ impl Amqp {
 impl Drop for Amqp {
     fn drop(&mut self) {
         self.end_companions();
-        if let Some(supervisor) = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(supervisor) = self
+            .supervisor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             supervisor.abort();
         }
     }
@@ -212,7 +274,9 @@ fn log_settings(config: &AmqpConfig, broker: &str, instance_id: &str) {
 }
 
 fn short(variable: &str, text: &str) -> Result<ShortString, String> {
-    ShortString::try_new(text).map_err(|_| format!("{variable} is longer than the 255 bytes that AMQP allows for a name: shorten it"))
+    ShortString::try_new(text).map_err(|_| {
+        format!("{variable} is longer than the 255 bytes that AMQP allows for a name: shorten it")
+    })
 }
 
 fn hostname() -> String {

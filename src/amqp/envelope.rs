@@ -19,19 +19,38 @@ pub(super) struct Envelopes {
 
 impl Envelopes {
     pub(super) fn new(metadata: &BTreeMap<String, String>) -> Self {
-        Self { metadata: (!metadata.is_empty()).then(|| json!(metadata).to_string()) }
+        Self {
+            metadata: (!metadata.is_empty()).then(|| json!(metadata).to_string()),
+        }
     }
 
     /// The text before and after `data`. `task_id` is null for events that belong to no task.
-    pub(super) fn around(&self, task_id: Option<&str>, event_type: &str, at_ms: u64) -> (String, String) {
-        let (version, task_id, event_type) = (json!(PROTOCOL_VERSION), json!(task_id), json!(event_type));
-        let prefix = format!("{{\"protocol_version\":{version},\"task_id\":{task_id},\"event_type\":{event_type},\"timestamp\":{at_ms},\"data\":");
-        let suffix = self.metadata.as_ref().map_or_else(|| "}".to_owned(), |metadata| format!(",\"metadata\":{metadata}}}"));
+    pub(super) fn around(
+        &self,
+        task_id: Option<&str>,
+        event_type: &str,
+        at_ms: u64,
+    ) -> (String, String) {
+        let (version, task_id, event_type) =
+            (json!(PROTOCOL_VERSION), json!(task_id), json!(event_type));
+        let prefix = format!(
+            "{{\"protocol_version\":{version},\"task_id\":{task_id},\"event_type\":{event_type},\"timestamp\":{at_ms},\"data\":"
+        );
+        let suffix = self.metadata.as_ref().map_or_else(
+            || "}".to_owned(),
+            |metadata| format!(",\"metadata\":{metadata}}}"),
+        );
         (prefix, suffix)
     }
 
     /// A whole envelope around a small value.
-    pub(super) fn of(&self, task_id: Option<&str>, event_type: &str, at_ms: u64, data: &Value) -> Bytes {
+    pub(super) fn of(
+        &self,
+        task_id: Option<&str>,
+        event_type: &str,
+        at_ms: u64,
+        data: &Value,
+    ) -> Bytes {
         let (mut text, suffix) = self.around(task_id, event_type, at_ms);
         text.push_str(&data.to_string());
         text.push_str(&suffix);
@@ -47,7 +66,9 @@ impl Envelopes {
 /// ComfyUI's messages are `{type, data, sid}`; the envelope has the type already, so that only `data` goes into it.
 fn inner_data(event: &SystemEvent) -> &Value {
     match event.data.as_object() {
-        Some(message) if event.source == Source::Comfy && message.contains_key("type") => message.get("data").unwrap_or(&event.data),
+        Some(message) if event.source == Source::Comfy && message.contains_key("type") => {
+            message.get("data").unwrap_or(&event.data)
+        }
         _ => &event.data,
     }
 }
@@ -77,9 +98,15 @@ mod tests {
         };
         let parse = |bytes: Bytes| serde_json::from_slice::<Value>(&bytes).unwrap();
         let plain = parse(Envelopes::new(&BTreeMap::new()).of_event(Some("a\"b"), &event, 5));
-        assert_eq!(plain, json!({"protocol_version": "1.0", "task_id": "a\"b", "event_type": "progress", "timestamp": 5, "data": {"value": 1, "max": 4}}));
+        assert_eq!(
+            plain,
+            json!({"protocol_version": "1.0", "task_id": "a\"b", "event_type": "progress", "timestamp": 5, "data": {"value": 1, "max": 4}})
+        );
         let metadata = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
         let tagged = parse(Envelopes::new(&metadata).of_event(None, &event, 5));
-        assert_eq!((&tagged["metadata"], &tagged["task_id"]), (&json!({"region": "eu"}), &Value::Null));
+        assert_eq!(
+            (&tagged["metadata"], &tagged["task_id"]),
+            (&json!({"region": "eu"}), &Value::Null)
+        );
     }
 }

@@ -29,11 +29,24 @@ impl Gpu {
 /// The GPUs of now; nothing when `nvidia-smi` is not installed. A tool that fails or hangs shows no GPUs this time.
 pub(super) async fn query() -> Option<Vec<Gpu>> {
     let mut command = Command::new("nvidia-smi");
-    command.args(["--query-gpu=name,memory.used,memory.total,utilization.gpu", "--format=csv,noheader,nounits"]);
-    command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command.args([
+        "--query-gpu=name,memory.used,memory.total,utilization.gpu",
+        "--format=csv,noheader,nounits",
+    ]);
+    command
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
     match tokio::time::timeout(TIMEOUT, command.output()).await {
         Ok(Ok(output)) => Some(parse(&String::from_utf8_lossy(&output.stdout))),
-        Ok(Err(error)) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => None,
+        Ok(Err(error))
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::PermissionDenied
+            ) =>
+        {
+            None
+        }
         Ok(Err(_)) | Err(_) => Some(Vec::new()),
     }
 }
@@ -45,7 +58,12 @@ fn parse(csv: &str) -> Vec<Gpu> {
         let utilization = fields.next()?.parse().ok();
         let memory_total = fields.next()?.parse::<u64>().ok()? * MIB;
         let memory_used = fields.next()?.parse::<u64>().ok()? * MIB;
-        Some(Gpu { name: fields.next()?.to_owned(), memory_used, memory_total, utilization })
+        Some(Gpu {
+            name: fields.next()?.to_owned(),
+            memory_used,
+            memory_total,
+            utilization,
+        })
     };
     csv.lines().filter_map(gpu).collect()
 }
@@ -56,10 +74,22 @@ mod tests {
 
     #[test]
     fn lines_of_the_tool_are_understood() {
-        let gpus = parse("NVIDIA GeForce RTX 4090, 1024, 24564, 37\nNVIDIA H100, MIG, 1, 2, [N/A]\nNo devices were found\n");
+        let gpus = parse(
+            "NVIDIA GeForce RTX 4090, 1024, 24564, 37\nNVIDIA H100, MIG, 1, 2, [N/A]\nNo devices were found\n",
+        );
         let (first, second) = (&gpus[0], &gpus[1]);
-        assert_eq!((first.name.as_str(), first.memory_used, first.utilization), ("NVIDIA GeForce RTX 4090", 1024 * MIB, Some(37)));
-        assert_eq!((second.name.as_str(), second.memory_total, second.utilization), ("NVIDIA H100, MIG", 2 * MIB, None));
+        assert_eq!(
+            (first.name.as_str(), first.memory_used, first.utilization),
+            ("NVIDIA GeForce RTX 4090", 1024 * MIB, Some(37))
+        );
+        assert_eq!(
+            (
+                second.name.as_str(),
+                second.memory_total,
+                second.utilization
+            ),
+            ("NVIDIA H100, MIG", 2 * MIB, None)
+        );
         assert_eq!(gpus.len(), 2);
     }
 }

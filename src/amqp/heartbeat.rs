@@ -16,8 +16,19 @@ use super::vitals::Vitals;
 use super::{Load, TaskRunner};
 
 /// Beats for ever, from the first registration on. `started` is when the process did.
-pub(super) async fn run(shared: Arc<Shared>, interval: Duration, mut vitals: watch::Receiver<Vitals>, started: Instant) {
-    if shared.registry.registered().wait_for(|registered| *registered).await.is_err() {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    interval: Duration,
+    mut vitals: watch::Receiver<Vitals>,
+    started: Instant,
+) {
+    if shared
+        .registry
+        .registered()
+        .wait_for(|registered| *registered)
+        .await
+        .is_err()
+    {
         return;
     }
     if vitals.wait_for(|vitals| vitals.measured).await.is_err() {
@@ -29,7 +40,9 @@ pub(super) async fn run(shared: Arc<Shared>, interval: Duration, mut vitals: wat
     loop {
         timer.tick().await;
         // No connection, or a blocked one: a heartbeat that comes late says nothing.
-        let Some(channel) = shared.pulse.borrow().clone() else { continue };
+        let Some(channel) = shared.pulse.borrow().clone() else {
+            continue;
+        };
         let body = body(&shared, &*shared.runner, &vitals.borrow(), started);
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
@@ -42,16 +55,32 @@ pub(super) async fn run(shared: Arc<Shared>, interval: Duration, mut vitals: wat
 }
 
 async fn publish(shared: &Shared, channel: &Channel, body: &[u8]) -> lapin::Result<()> {
-    let sent = channel.basic_publish(shared.exchange.clone(), "service.instance.heartbeat".into(), BasicPublishOptions::default(), body, properties(false));
+    let sent = channel.basic_publish(
+        shared.exchange.clone(),
+        "service.instance.heartbeat".into(),
+        BasicPublishOptions::default(),
+        body,
+        properties(false),
+    );
     // This channel is not in confirm mode: sent is all there is to know.
     sent.await?.await.map(|_| ())
 }
 
-fn body(shared: &Shared, runner: &dyn TaskRunner, vitals: &Vitals, started: Instant) -> bytes::Bytes {
+fn body(
+    shared: &Shared,
+    runner: &dyn TaskRunner,
+    vitals: &Vitals,
+    started: Instant,
+) -> bytes::Bytes {
     let load = runner.load();
     let mut system_info = json!({ "cpu_usage": vitals.cpu_usage, "memory_usage": vitals.memory_usage, "uptime": started.elapsed().as_secs() });
     if !vitals.gpus.is_empty() {
-        system_info["gpu"] = vitals.gpus.iter().map(super::gpu::Gpu::to_json).collect::<Vec<Value>>().into();
+        system_info["gpu"] = vitals
+            .gpus
+            .iter()
+            .map(super::gpu::Gpu::to_json)
+            .collect::<Vec<Value>>()
+            .into();
     }
     let data = json!({
         "instance_id": shared.instance_id,
@@ -66,7 +95,9 @@ fn body(shared: &Shared, runner: &dyn TaskRunner, vitals: &Vitals, started: Inst
 fn status(load: &Load) -> &'static str {
     match load {
         Load { draining: true, .. } => "DRAINING",
-        Load { available: false, .. } => "UNAVAILABLE",
+        Load {
+            available: false, ..
+        } => "UNAVAILABLE",
         Load { in_flight: 0, .. } => "IDLE",
         _ => "BUSY",
     }

@@ -30,12 +30,22 @@ pub(super) struct RecentResults {
 
 impl RecentResults {
     pub(super) fn new(max_ids: usize, max_bytes: usize) -> Self {
-        Self { answers: HashMap::new(), ids: VecDeque::new(), bodies: VecDeque::new(), bytes: 0, max_ids, max_bytes }
+        Self {
+            answers: HashMap::new(),
+            ids: VecDeque::new(),
+            bodies: VecDeque::new(),
+            bytes: 0,
+            max_ids,
+            max_bytes,
+        }
     }
 
     /// `None`: unknown, or another task had that id. `Some(None)`: answered, the body is gone.
     pub(super) fn get(&self, id: &str, task: Fingerprint) -> Option<Option<Answer>> {
-        self.answers.get(id).filter(|(known, _)| *known == task).map(|(_, answer)| answer.clone())
+        self.answers
+            .get(id)
+            .filter(|(known, _)| *known == task)
+            .map(|(_, answer)| answer.clone())
     }
 
     pub(super) fn insert(&mut self, id: &Arc<str>, task: Fingerprint, answer: Answer) {
@@ -45,7 +55,9 @@ impl RecentResults {
         self.ids.push_back(Arc::clone(id));
         self.bodies.push_back(Arc::clone(id));
         while self.bytes > self.max_bytes {
-            let Some(oldest) = self.bodies.pop_front() else { break };
+            let Some(oldest) = self.bodies.pop_front() else {
+                break;
+            };
             if let Some((_, slot)) = self.answers.get_mut(&oldest)
                 && let Some(answer) = slot.take()
             {
@@ -53,14 +65,18 @@ impl RecentResults {
             }
         }
         while self.ids.len() > self.max_ids {
-            let Some(oldest) = self.ids.front().cloned() else { break };
+            let Some(oldest) = self.ids.front().cloned() else {
+                break;
+            };
             self.forget(&oldest);
         }
     }
 
     /// The id begins anew.
     pub(super) fn forget(&mut self, id: &str) {
-        let Some((_, slot)) = self.answers.remove(id) else { return };
+        let Some((_, slot)) = self.answers.remove(id) else {
+            return;
+        };
         self.ids.retain(|other| **other != *id);
         if let Some(answer) = slot {
             self.bytes -= answer.body.len();
@@ -79,7 +95,11 @@ pub(super) struct Attempts {
 
 impl Attempts {
     pub(super) fn new(max_ids: usize) -> Self {
-        Self { counts: HashMap::new(), order: VecDeque::new(), max_ids }
+        Self {
+            counts: HashMap::new(),
+            order: VecDeque::new(),
+            max_ids,
+        }
     }
 
     /// Counts a start and returns how many there were, this one included.
@@ -116,7 +136,10 @@ pub(super) struct GivenIds {
 
 impl GivenIds {
     pub(super) fn new(max_ids: usize) -> Self {
-        Self { given: VecDeque::new(), max_ids }
+        Self {
+            given: VecDeque::new(),
+            max_ids,
+        }
     }
 
     pub(super) fn note(&mut self, task: Fingerprint, id: &Arc<str>) {
@@ -127,8 +150,16 @@ impl GivenIds {
     }
 
     /// An id that these bytes were given before and that is not `taken`. Equal tasks get theirs in turn.
-    pub(super) fn recall(&mut self, task: Fingerprint, taken: impl Fn(&str) -> bool) -> Option<Arc<str>> {
-        let known = self.given.remove(self.given.iter().position(|(known, id)| *known == task && !taken(id))?)?;
+    pub(super) fn recall(
+        &mut self,
+        task: Fingerprint,
+        taken: impl Fn(&str) -> bool,
+    ) -> Option<Arc<str>> {
+        let known = self.given.remove(
+            self.given
+                .iter()
+                .position(|(known, id)| *known == task && !taken(id))?,
+        )?;
         let id = Arc::clone(&known.1);
         self.given.push_back(known);
         Some(id)
@@ -145,7 +176,10 @@ mod tests {
     use super::*;
 
     fn answer(size: usize) -> Answer {
-        Answer { routing_key: "k".into(), body: Bytes::from(vec![0; size]) }
+        Answer {
+            routing_key: "k".into(),
+            body: Bytes::from(vec![0; size]),
+        }
     }
 
     #[test]
@@ -154,12 +188,17 @@ mod tests {
         let ids: Vec<Arc<str>> = ["a", "b", "c", "d"].map(Arc::from).to_vec();
         recent.insert(&ids[0], 7, answer(60));
         recent.insert(&ids[1], 7, answer(60));
-        assert!(matches!(recent.get("a", 7), Some(None)) && matches!(recent.get("b", 7), Some(Some(_))));
+        assert!(
+            matches!(recent.get("a", 7), Some(None)) && matches!(recent.get("b", 7), Some(Some(_)))
+        );
         assert!(recent.get("b", 8).is_none(), "another task of the same id");
         recent.insert(&ids[1], 7, answer(10));
         assert_eq!(recent.bytes, 10);
         recent.insert(&ids[2], 7, answer(500));
-        assert!(matches!(recent.get("c", 7), Some(None)), "too large to be kept");
+        assert!(
+            matches!(recent.get("c", 7), Some(None)),
+            "too large to be kept"
+        );
         recent.insert(&ids[3], 7, answer(1));
         assert!(recent.get("a", 7).is_none() && recent.get("b", 7).is_some());
         assert_eq!((recent.bytes, recent.ids.len()), (1, 3));
@@ -183,11 +222,16 @@ mod tests {
         let ids: Vec<Arc<str>> = ["a", "b", "c", "d"].map(Arc::from).to_vec();
         given.note(1, &ids[0]);
         given.note(1, &ids[1]);
-        let recalled: Vec<_> = (0..3).map(|_| given.recall(1, |_| false).unwrap()).collect();
+        let recalled: Vec<_> = (0..3)
+            .map(|_| given.recall(1, |_| false).unwrap())
+            .collect();
         assert_eq!(recalled, [ids[0].clone(), ids[1].clone(), ids[0].clone()]);
         assert_eq!(given.recall(1, |id| id == "a").as_deref(), Some("b"));
         given.forget("b");
-        assert_eq!((given.recall(1, |_| false), given.recall(2, |_| false)), (Some(ids[0].clone()), None));
+        assert_eq!(
+            (given.recall(1, |_| false), given.recall(2, |_| false)),
+            (Some(ids[0].clone()), None)
+        );
         assert_eq!(given.recall(1, |id| id == "a"), None);
         given.note(2, &ids[1]);
         given.note(2, &ids[2]);

@@ -53,7 +53,13 @@ pub trait TaskRunner: Send + Sync {
     /// Runs a task to its end. `body` is a `POST /prompt` body, `id` the task's id. Cancelling `give_back` (shutdown,
     /// channel lost before the start) ends it as a transient failure as soon as possible. With `last` a failure is final though
     /// it is transient: nobody will try again (`AMQP_MAX_ATTEMPTS`).
-    async fn run(&self, id: &str, body: Map<String, Value>, last: bool, give_back: CancellationToken) -> TaskOutcome;
+    async fn run(
+        &self,
+        id: &str,
+        body: Map<String, Value>,
+        last: bool,
+        give_back: CancellationToken,
+    ) -> TaskOutcome;
     /// True while tasks may be taken: ComfyUI up and warm, not draining.
     fn ready(&self) -> watch::Receiver<bool>;
     /// Prompts in flight from any door, and the id of the one that runs.

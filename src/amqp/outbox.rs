@@ -38,7 +38,11 @@ pub(super) enum Class {
 #[derive(Debug, Clone)]
 pub(super) enum Body {
     Ready(Bytes),
-    Event { task_id: Option<Arc<str>>, event: Arc<SystemEvent>, at_ms: u64 },
+    Event {
+        task_id: Option<Arc<str>>,
+        event: Arc<SystemEvent>,
+        at_ms: u64,
+    },
 }
 
 /// One message.
@@ -71,11 +75,21 @@ impl Letter {
             Body::Ready(bytes) => bytes.len(),
             Body::Event { event, .. } => weight(&event.data),
         };
-        Self { routing_key, body, class, waiter: None, bytes, refusals: 0, not_before: None }
+        Self {
+            routing_key,
+            body,
+            class,
+            waiter: None,
+            bytes,
+            refusals: 0,
+            not_before: None,
+        }
     }
 
     fn refused(&mut self) {
-        let wait = SHORTEST_REFUSAL.saturating_mul(2_u32.saturating_pow(self.refusals)).min(LONGEST_REFUSAL);
+        let wait = SHORTEST_REFUSAL
+            .saturating_mul(2_u32.saturating_pow(self.refusals))
+            .min(LONGEST_REFUSAL);
         self.refusals += 1;
         self.not_before = Some(Instant::now() + wait);
     }
@@ -87,7 +101,13 @@ fn weight(value: &Value) -> usize {
     match value {
         Value::String(text) => NODE + text.len(),
         Value::Array(items) => items.iter().map(weight).sum::<usize>() + NODE,
-        Value::Object(members) => members.iter().map(|(name, member)| NODE + name.len() + weight(member)).sum::<usize>() + NODE,
+        Value::Object(members) => {
+            members
+                .iter()
+                .map(|(name, member)| NODE + name.len() + weight(member))
+                .sum::<usize>()
+                + NODE
+        }
         _ => NODE,
     }
 }
@@ -124,8 +144,14 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Results of prompts from other doors have room for one of the largest size.
     pub(super) fn new(max_result_bytes: u64) -> Self {
-        let max_waiting_bytes = MAX_WAITING_BYTES.saturating_add(usize::try_from(max_result_bytes).unwrap_or(usize::MAX));
-        Self { max_waiting_bytes, state: Mutex::default(), arrived: Notify::new(), unconfirmed: watch::Sender::default() }
+        let max_waiting_bytes = MAX_WAITING_BYTES
+            .saturating_add(usize::try_from(max_result_bytes).unwrap_or(usize::MAX));
+        Self {
+            max_waiting_bytes,
+            state: Mutex::default(),
+            arrived: Notify::new(),
+            unconfirmed: watch::Sender::default(),
+        }
     }
 
     /// Queues a message; never blocks.
@@ -141,9 +167,16 @@ impl Outbox {
     }
 
     /// Queues a message and returns what resolves when the broker has confirmed it, over however many connections.
-    pub(super) fn post_confirmed(&self, routing_key: Arc<str>, body: Bytes) -> oneshot::Receiver<Fate> {
+    pub(super) fn post_confirmed(
+        &self,
+        routing_key: Arc<str>,
+        body: Bytes,
+    ) -> oneshot::Receiver<Fate> {
         let (sender, receiver) = oneshot::channel();
-        self.post(Letter { waiter: Some(sender), ..Letter::new(routing_key, Body::Ready(body), Class::Result) });
+        self.post(Letter {
+            waiter: Some(sender),
+            ..Letter::new(routing_key, Body::Ready(body), Class::Result)
+        });
         receiver
     }
 
@@ -173,7 +206,12 @@ impl Outbox {
         let mut state = self.lock();
         let number = state.first_due()?;
         let letter = state.remove(number).ok_or(None)?;
-        let taken = Taken { number, routing_key: Arc::clone(&letter.routing_key), body: letter.body.clone(), persistent: letter.class != Class::Stream };
+        let taken = Taken {
+            number,
+            routing_key: Arc::clone(&letter.routing_key),
+            body: letter.body.clone(),
+            persistent: letter.class != Class::Stream,
+        };
         state.in_flight.insert(number, letter);
         Ok(taken)
     }
@@ -181,7 +219,9 @@ impl Outbox {
     /// Tells what became of a message: confirmed, or to be tried again.
     pub(super) fn settle(&self, number: u64, confirmed: bool) {
         let mut state = self.lock();
-        let Some(mut letter) = state.in_flight.remove(&number) else { return };
+        let Some(mut letter) = state.in_flight.remove(&number) else {
+            return;
+        };
         metrics::amqp_published(confirmed);
         if confirmed {
             if let Some(waiter) = letter.waiter {
@@ -203,7 +243,11 @@ impl Outbox {
             Body::Ready(bytes) => bytes.len(),
             Body::Event { event, .. } => event.data.to_string().len(),
         };
-        let largest = state.in_flight.iter().max_by_key(|(_, letter)| size(letter)).map(|(number, _)| *number);
+        let largest = state
+            .in_flight
+            .iter()
+            .max_by_key(|(_, letter)| size(letter))
+            .map(|(number, _)| *number);
         if let Some(letter) = largest.and_then(|number| state.in_flight.remove(&number)) {
             tracing::warn!(bytes = size(&letter), routing_key = %letter.routing_key, "AMQP message is larger than the broker's max_message_size");
             metrics::amqp_published(false);
@@ -233,13 +277,23 @@ impl Outbox {
     /// Resolves when every persistent message is confirmed.
     pub(super) async fn flushed(&self) {
         // Fails only when the sender is gone, and that is `self`.
-        let _ = self.unconfirmed.subscribe().wait_for(|count| *count == 0).await;
+        let _ = self
+            .unconfirmed
+            .subscribe()
+            .wait_for(|count| *count == 0)
+            .await;
     }
 
     fn count(&self, state: &State) {
         let waiting = state.waiting.len() - state.waiting_streams.len();
-        let in_flight = state.in_flight.values().filter(|letter| letter.class != Class::Stream).count();
-        self.unconfirmed.send_if_modified(|count| std::mem::replace(count, waiting + in_flight) != waiting + in_flight);
+        let in_flight = state
+            .in_flight
+            .values()
+            .filter(|letter| letter.class != Class::Stream)
+            .count();
+        self.unconfirmed.send_if_modified(|count| {
+            std::mem::replace(count, waiting + in_flight) != waiting + in_flight
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -274,7 +328,9 @@ impl State {
         for (number, letter) in &self.waiting {
             match letter.not_before.filter(|moment| *moment > now) {
                 None => return Ok(*number),
-                Some(moment) => earliest = Some(earliest.map_or(moment, |known: Instant| known.min(moment))),
+                Some(moment) => {
+                    earliest = Some(earliest.map_or(moment, |known: Instant| known.min(moment)))
+                }
             }
         }
         Err(earliest)
@@ -282,12 +338,22 @@ impl State {
 
     fn make_room(&mut self, max_bytes: usize) {
         while self.waiting.len() > MAX_WAITING || self.waiting_bytes > max_bytes {
-            let Some(number) = self.waiting_streams.first().or_else(|| self.waiting_events.first()).copied() else { return };
+            let Some(number) = self
+                .waiting_streams
+                .first()
+                .or_else(|| self.waiting_events.first())
+                .copied()
+            else {
+                return;
+            };
             if let Some(letter) = self.remove(number) {
                 if matches!(letter.body, Body::Ready(_)) {
                     tracing::warn!(routing_key = %letter.routing_key, bytes = letter.bytes, "too much waits for the AMQP broker: the result of a prompt from another door is not published");
                 }
-                metrics::event_dropped("amqp", letter.routing_key.rsplit('.').next().unwrap_or_default());
+                metrics::event_dropped(
+                    "amqp",
+                    letter.routing_key.rsplit('.').next().unwrap_or_default(),
+                );
             }
         }
     }
@@ -302,7 +368,9 @@ mod tests {
     }
 
     fn keys(outbox: &Outbox) -> Vec<String> {
-        std::iter::from_fn(|| outbox.take().ok()).map(|taken| taken.routing_key.to_string()).collect()
+        std::iter::from_fn(|| outbox.take().ok())
+            .map(|taken| taken.routing_key.to_string())
+            .collect()
     }
 
     #[tokio::test]
@@ -336,7 +404,13 @@ mod tests {
             outbox.post(letter("event", Class::Event));
         }
         let kept = keys(&outbox);
-        assert_eq!((kept.len(), kept.iter().filter(|key| *key == "event").count()), (MAX_WAITING, 10));
+        assert_eq!(
+            (
+                kept.len(),
+                kept.iter().filter(|key| *key == "event").count()
+            ),
+            (MAX_WAITING, 10)
+        );
         for _ in 0..MAX_WAITING + 5 {
             outbox.post(letter("result", Class::Result));
         }
@@ -367,11 +441,32 @@ mod tests {
         let outbox = Outbox::new(8 << 20);
         let data = Arc::new(serde_json::json!({"image_data": "x".repeat(1 << 20)}));
         for _ in 0..100 {
-            let event = Arc::new(SystemEvent { source: crate::events::Source::Comfy, name: "binary_preview".into(), data: Arc::clone(&data), prompt: None });
-            outbox.post(Letter::new("preview".into(), Body::Event { task_id: None, event, at_ms: 0 }, Class::Stream));
+            let event = Arc::new(SystemEvent {
+                source: crate::events::Source::Comfy,
+                name: "binary_preview".into(),
+                data: Arc::clone(&data),
+                prompt: None,
+            });
+            outbox.post(Letter::new(
+                "preview".into(),
+                Body::Event {
+                    task_id: None,
+                    event,
+                    at_ms: 0,
+                },
+                Class::Stream,
+            ));
         }
-        outbox.post(Letter::new("result".into(), Body::Ready(Bytes::from(vec![0; 8 << 20])), Class::Event));
+        outbox.post(Letter::new(
+            "result".into(),
+            Body::Ready(Bytes::from(vec![0; 8 << 20])),
+            Class::Event,
+        ));
         let kept = keys(&outbox);
-        assert!((50..72).contains(&kept.len()) && kept.last().unwrap() == "result", "{}", kept.len());
+        assert!(
+            (50..72).contains(&kept.len()) && kept.last().unwrap() == "result",
+            "{}",
+            kept.len()
+        );
     }
 }

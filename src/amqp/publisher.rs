@@ -13,7 +13,12 @@ use super::outbox::{Body, Outbox, Taken};
 const MAX_IN_FLIGHT: usize = 256;
 
 /// Runs until the channel fails. What is not confirmed then stays in the outbox (the caller rewinds it).
-pub(super) async fn run(outbox: &Outbox, envelopes: &Envelopes, channel: &Channel, exchange: &ShortString) -> lapin::Error {
+pub(super) async fn run(
+    outbox: &Outbox,
+    envelopes: &Envelopes,
+    channel: &Channel,
+    exchange: &ShortString,
+) -> lapin::Error {
     let mut confirms = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -38,18 +43,37 @@ fn is_ack(confirmation: &lapin::Confirmation) -> bool {
     confirmation.is_ack()
 }
 
-async fn publish(channel: &Channel, exchange: &ShortString, envelopes: &Envelopes, taken: Taken) -> lapin::Result<lapin::PublisherConfirm> {
+async fn publish(
+    channel: &Channel,
+    exchange: &ShortString,
+    envelopes: &Envelopes,
+    taken: Taken,
+) -> lapin::Result<lapin::PublisherConfirm> {
     let body = match &taken.body {
         Body::Ready(bytes) => bytes.clone(),
-        Body::Event { task_id, event, at_ms } => envelopes.of_event(task_id.as_deref(), event, *at_ms),
+        Body::Event {
+            task_id,
+            event,
+            at_ms,
+        } => envelopes.of_event(task_id.as_deref(), event, *at_ms),
     };
     // The outbox only gets keys made by `sink::routing_key`, which are short enough.
     let key = ShortString::try_new(&*taken.routing_key).unwrap_or_default();
     // Not mandatory: nobody needs to listen.
-    channel.basic_publish(exchange.clone(), key, BasicPublishOptions::default(), &body, properties(taken.persistent)).await
+    channel
+        .basic_publish(
+            exchange.clone(),
+            key,
+            BasicPublishOptions::default(),
+            &body,
+            properties(taken.persistent),
+        )
+        .await
 }
 
 /// JSON, persistent or not.
 pub(super) fn properties(persistent: bool) -> BasicProperties {
-    BasicProperties::default().with_content_type("application/json".into()).with_delivery_mode(if persistent { 2 } else { 1 })
+    BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_delivery_mode(if persistent { 2 } else { 1 })
 }

@@ -80,13 +80,20 @@ impl Registry {
     ///
     /// # Errors
     /// When the channel fails; the next connection registers again.
-    pub(super) async fn register(&self, channel: &Channel, exchange: &ShortString) -> lapin::Result<()> {
+    pub(super) async fn register(
+        &self,
+        channel: &Channel,
+        exchange: &ShortString,
+    ) -> lapin::Result<()> {
         let mut wait = FIRST_RETRY;
         loop {
             let mut data = self.data.clone();
             data["capabilities"]["gpu_memory"] = self.gpu_memory().await.into();
             let body = service("instance_register", data, Some(self.metadata.clone()));
-            if publish(channel, exchange, "service.instance.register", &body).await?.is_ack() {
+            if publish(channel, exchange, "service.instance.register", &body)
+                .await?
+                .is_ack()
+            {
                 self.registered.send_replace(true);
                 return Ok(());
             }
@@ -100,10 +107,20 @@ impl Registry {
     ///
     /// # Errors
     /// A sentence, when the broker did not confirm it in time.
-    pub(super) async fn unregister(&self, channel: &Channel, exchange: &ShortString, reason: &str) -> Result<(), String> {
+    pub(super) async fn unregister(
+        &self,
+        channel: &Channel,
+        exchange: &ShortString,
+        reason: &str,
+    ) -> Result<(), String> {
         let data = json!({ "instance_id": self.id, "api_url": self.api_url, "reason": reason });
         let body = service("instance_unregister", data, None);
-        match tokio::time::timeout(UNREGISTER_TIMEOUT, publish(channel, exchange, "service.instance.unregister", &body)).await {
+        match tokio::time::timeout(
+            UNREGISTER_TIMEOUT,
+            publish(channel, exchange, "service.instance.unregister", &body),
+        )
+        .await
+        {
             Ok(Ok(confirmation)) if confirmation.is_ack() => Ok(()),
             Ok(Ok(_)) => Err("the broker refused it".to_owned()),
             Ok(Err(error)) => Err(super::dial::describe(&error)),
@@ -122,12 +139,29 @@ impl Registry {
             Ok(vitals) => vitals.gpus.first().map(|gpu| gpu.memory_total),
             Err(_) => None,
         };
-        measured.map_or_else(|| self.gpu_vram.clone(), |bytes| format!("{}G", (bytes + (1 << 29)) >> 30))
+        measured.map_or_else(
+            || self.gpu_vram.clone(),
+            |bytes| format!("{}G", (bytes + (1 << 29)) >> 30),
+        )
     }
 }
 
-async fn publish(channel: &Channel, exchange: &ShortString, key: &str, body: &Bytes) -> lapin::Result<lapin::Confirmation> {
-    channel.basic_publish(exchange.clone(), key.into(), BasicPublishOptions::default(), body, properties(true)).await?.await
+async fn publish(
+    channel: &Channel,
+    exchange: &ShortString,
+    key: &str,
+    body: &Bytes,
+) -> lapin::Result<lapin::Confirmation> {
+    channel
+        .basic_publish(
+            exchange.clone(),
+            key.into(),
+            BasicPublishOptions::default(),
+            body,
+            properties(true),
+        )
+        .await?
+        .await
 }
 
 /// 3 for 70 GB, 2 for 40 or 35, else 1.
@@ -145,6 +179,9 @@ mod tests {
 
     #[test]
     fn types_follow_the_memory() {
-        assert_eq!(["70G", "40G", "35g", "20G", ""].map(instance_type), [3, 2, 2, 1, 1]);
+        assert_eq!(
+            ["70G", "40G", "35g", "20G", ""].map(instance_type),
+            [3, 2, 2, 1, 1]
+        );
     }
 }

@@ -77,7 +77,14 @@ impl Shared {
 
     /// Resolves when the runner's readiness is as asked for. A runner that is gone is not ready.
     pub(super) async fn ready_is(&self, wanted: bool) {
-        if self.runner.ready().wait_for(|ready| *ready == wanted).await.is_err() && wanted {
+        if self
+            .runner
+            .ready()
+            .wait_for(|ready| *ready == wanted)
+            .await
+            .is_err()
+            && wanted
+        {
             std::future::pending::<()>().await;
         }
     }
@@ -94,8 +101,14 @@ struct Session {
 impl Session {
     /// What a channel was for that was closed while nobody was using it.
     fn closed_channel(&self) -> Option<&'static str> {
-        let channels = [(&self.registry, "the registration"), (&self.pulse, "heartbeats")];
-        channels.into_iter().find(|(channel, _)| !channel.status().connected()).map(|(_, what)| what)
+        let channels = [
+            (&self.registry, "the registration"),
+            (&self.pulse, "heartbeats"),
+        ];
+        channels
+            .into_iter()
+            .find(|(channel, _)| !channel.status().connected())
+            .map(|(_, what)| what)
     }
 }
 
@@ -150,23 +163,46 @@ fn set_connected(shared: &Shared, connected: bool) {
 /// Between 1 s and twice as long at every failure, at most 30 s; random, so that a fleet does not come back in one instant.
 fn backoff(failures: i32) -> Duration {
     let longest = (2.0 * 2_f64.powi(failures.min(10))).min(MAX_BACKOFF_S);
-    Duration::from_secs_f64(rand::rng().random_range((longest / 2.0).min(1.0)..=longest).max(1.0))
+    Duration::from_secs_f64(
+        rand::rng()
+            .random_range((longest / 2.0).min(1.0)..=longest)
+            .max(1.0),
+    )
 }
 
 async fn open(shared: &Shared) -> Result<Session, String> {
-    let link = dial(&shared.uri, shared.config.ca_file.as_deref().map(Path::new), &shared.instance_id).await?;
+    let link = dial(
+        &shared.uri,
+        shared.config.ca_file.as_deref().map(Path::new),
+        &shared.instance_id,
+    )
+    .await?;
     let restored = timeout(SETUP_TIMEOUT, async {
         topology::ensure(&link.connection, &shared.exchange, &shared.queue).await?;
         let publish = link.connection.create_channel().await?;
-        publish.confirm_select(ConfirmSelectOptions::default()).await?;
+        publish
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
         let registry = link.connection.create_channel().await?;
-        registry.confirm_select(ConfirmSelectOptions::default()).await?;
+        registry
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
         let pulse = link.connection.create_channel().await?;
         lapin::Result::Ok((publish, registry, pulse))
     });
     match restored.await {
-        Ok(Ok((publish, registry, pulse))) => Ok(Session { link, publish, registry, pulse }),
-        Ok(Err(error)) => Err(format!("exchange {} or queue {} cannot be used: {}", shared.exchange, shared.queue, describe(&error))),
+        Ok(Ok((publish, registry, pulse))) => Ok(Session {
+            link,
+            publish,
+            registry,
+            pulse,
+        }),
+        Ok(Err(error)) => Err(format!(
+            "exchange {} or queue {} cannot be used: {}",
+            shared.exchange,
+            shared.queue,
+            describe(&error)
+        )),
         Err(_) => Err("the broker did not answer the declarations".to_owned()),
     }
 }
@@ -202,7 +238,11 @@ fn is_size_limit(error: &lapin::Error) -> bool {
 /// Registers once ready, then only waits.
 async fn register(shared: &Shared, session: &Session) -> lapin::Error {
     shared.ready_is(true).await;
-    match shared.registry.register(&session.registry, &shared.exchange).await {
+    match shared
+        .registry
+        .register(&session.registry, &shared.exchange)
+        .await
+    {
         Ok(()) => {
             tracing::info!("Instance registered: {}", shared.instance_id);
             std::future::pending().await
@@ -249,12 +289,28 @@ async fn watch_connection(shared: &Shared, session: &Session) -> String {
 }
 
 async fn part(shared: &Shared, session: &Session) {
-    let reason = shared.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    match shared.registry.unregister(&session.registry, &shared.exchange, &reason).await {
+    let reason = shared
+        .reason
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    match shared
+        .registry
+        .unregister(&session.registry, &shared.exchange, &reason)
+        .await
+    {
         Ok(()) => tracing::info!(reason, "Instance unregistered: {}", shared.instance_id),
-        Err(error) => tracing::warn!(reason = error, "Instance could not be unregistered: {}", shared.instance_id),
+        Err(error) => tracing::warn!(
+            reason = error,
+            "Instance could not be unregistered: {}",
+            shared.instance_id
+        ),
     }
-    let closed = timeout(CLOSE_TIMEOUT, session.link.connection.close(200, "OK".into())).await;
+    let closed = timeout(
+        CLOSE_TIMEOUT,
+        session.link.connection.close(200, "OK".into()),
+    )
+    .await;
     tracing::info!(broker = %shared.broker, politely = matches!(closed, Ok(Ok(()))), "AMQP connection closed");
 }
 

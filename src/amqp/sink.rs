@@ -34,9 +34,22 @@ struct Pace {
 }
 
 impl StreamSink {
-    pub(super) fn new(outbox: Arc<Outbox>, publish_all: bool, previews: bool, progress_interval: Duration) -> Self {
+    pub(super) fn new(
+        outbox: Arc<Outbox>,
+        publish_all: bool,
+        previews: bool,
+        progress_interval: Duration,
+    ) -> Self {
         let (paces, held, current) = Default::default();
-        Self { outbox, publish_all, previews, progress_interval, paces, held, current }
+        Self {
+            outbox,
+            publish_all,
+            previews,
+            progress_interval,
+            paces,
+            held,
+            current,
+        }
     }
 
     /// A task begins to run here.
@@ -61,7 +74,9 @@ impl StreamSink {
                 let ready: Vec<Arc<str>> = self
                     .lock_paces()
                     .iter()
-                    .filter(|(_, pace)| pace.waiting.is_some() && pace.sent + self.progress_interval <= now)
+                    .filter(|(_, pace)| {
+                        pace.waiting.is_some() && pace.sent + self.progress_interval <= now
+                    })
                     .map(|(id, _)| Arc::clone(id))
                     .collect();
                 for id in ready {
@@ -72,7 +87,11 @@ impl StreamSink {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        self.lock_paces().values().filter(|pace| pace.waiting.is_some()).map(|pace| pace.sent + self.progress_interval).min()
+        self.lock_paces()
+            .values()
+            .filter(|pace| pace.waiting.is_some())
+            .map(|pace| pace.sent + self.progress_interval)
+            .min()
     }
 
     /// Sends a task's waiting progress, if there is one.
@@ -103,7 +122,13 @@ impl StreamSink {
                 pace.waiting = None;
                 pace.sent = now;
             } else {
-                paces.insert(Arc::clone(id), Pace { sent: now, waiting: None });
+                paces.insert(
+                    Arc::clone(id),
+                    Pace {
+                        sent: now,
+                        waiting: None,
+                    },
+                );
             }
         }
         self.post(Some(Arc::clone(id)), Arc::clone(event), epoch_ms());
@@ -111,9 +136,19 @@ impl StreamSink {
 
     fn post(&self, task_id: Option<Arc<str>>, event: Arc<SystemEvent>, at_ms: u64) {
         let stream = is_stream(&event.name);
-        let Some(routing_key) = routing_key(stream, &event.name) else { return };
+        let Some(routing_key) = routing_key(stream, &event.name) else {
+            return;
+        };
         let class = if stream { Class::Stream } else { Class::Event };
-        self.outbox.post(Letter::new(routing_key, Body::Event { task_id, event, at_ms }, class));
+        self.outbox.post(Letter::new(
+            routing_key,
+            Body::Event {
+                task_id,
+                event,
+                at_ms,
+            },
+            class,
+        ));
     }
 
     fn lock_paces(&self) -> MutexGuard<'_, HashMap<Arc<str>, Pace>> {
@@ -142,7 +177,11 @@ impl EventSink for StreamSink {
             }
             // `status` belongs to ComfyUI as a whole: told to the task at hand. The rest belongs to prompts of others.
             None => {
-                let current = if *event.name == *"status" { self.lock_current().first().cloned() } else { None };
+                let current = if *event.name == *"status" {
+                    self.lock_current().first().cloned()
+                } else {
+                    None
+                };
                 if current.is_some() || self.publish_all {
                     self.post(current, Arc::clone(event), epoch_ms());
                 }
@@ -155,7 +194,9 @@ impl EventSink for StreamSink {
             // Published once per task by the desk, with the outputs.
             "execution_success" | "execution_error" | "execution_interrupted" => false,
             // Nothing that belongs to a task.
-            "logs" | "feature_flags" | "file_downloaded" | "file_uploaded" | "file_deleted" => false,
+            "logs" | "feature_flags" | "file_downloaded" | "file_uploaded" | "file_deleted" => {
+                false
+            }
             "binary_preview" => self.previews,
             _ => true,
         }
@@ -163,7 +204,10 @@ impl EventSink for StreamSink {
 }
 
 fn is_stream(name: &str) -> bool {
-    matches!(name, "progress" | "executing" | "progress_state" | "status" | "binary_preview")
+    matches!(
+        name,
+        "progress" | "executing" | "progress_state" | "status" | "binary_preview"
+    )
 }
 
 /// `event.stream.<type>` or `event.result.<type>`; none for a type (of a custom node) that cannot be a routing key.
@@ -181,15 +225,28 @@ mod tests {
 
     fn event(name: &str, id: &str, amqp: bool, value: u64) -> Arc<SystemEvent> {
         let data = Arc::new(json!({"type": name, "data": {"value": value}}));
-        Arc::new(SystemEvent { source: Source::Comfy, name: name.into(), data, prompt: Some(PromptRef { id: id.into(), amqp }) })
+        Arc::new(SystemEvent {
+            source: Source::Comfy,
+            name: name.into(),
+            data,
+            prompt: Some(PromptRef {
+                id: id.into(),
+                amqp,
+            }),
+        })
     }
 
     async fn drain(outbox: &Outbox) -> Vec<(String, Value)> {
         let mut all = Vec::new();
         while let Ok(taken) = tokio::time::timeout(Duration::from_millis(20), outbox.next()).await {
             outbox.settle(taken.number, true);
-            let Body::Event { event, .. } = taken.body else { unreachable!() };
-            all.push((taken.routing_key.to_string(), event.data["data"]["value"].clone()));
+            let Body::Event { event, .. } = taken.body else {
+                unreachable!()
+            };
+            all.push((
+                taken.routing_key.to_string(),
+                event.data["data"]["value"].clone(),
+            ));
         }
         all
     }
@@ -211,14 +268,27 @@ mod tests {
         sink.emit(&event("execution_success", "a", true, 1));
         sink.emit(&event("executed", "a", true, 7));
         let got = drain(&outbox).await;
-        let expected = [("event.stream.progress", 1), ("event.stream.progress_state", 9), ("event.stream.progress", 50), ("event.result.executed", 7)];
-        assert_eq!(got, expected.map(|(key, value)| (key.to_owned(), json!(value))));
+        let expected = [
+            ("event.stream.progress", 1),
+            ("event.stream.progress_state", 9),
+            ("event.stream.progress", 50),
+            ("event.result.executed", 7),
+        ];
+        assert_eq!(
+            got,
+            expected.map(|(key, value)| (key.to_owned(), json!(value)))
+        );
     }
 
     #[tokio::test]
     async fn a_held_progress_goes_out_when_its_time_has_come() {
         let outbox = Arc::new(Outbox::new(0));
-        let sink = Arc::new(StreamSink::new(Arc::clone(&outbox), true, true, Duration::from_millis(30)));
+        let sink = Arc::new(StreamSink::new(
+            Arc::clone(&outbox),
+            true,
+            true,
+            Duration::from_millis(30),
+        ));
         let pacing = tokio::spawn({
             let sink = Arc::clone(&sink);
             async move { sink.pace().await }
@@ -227,8 +297,12 @@ mod tests {
             sink.emit(&event("progress", "http", false, value));
         }
         assert_eq!(outbox.next().await.number, 0);
-        let second = tokio::time::timeout(Duration::from_secs(5), outbox.next()).await.unwrap();
-        assert!(matches!(second.body, Body::Event { event, .. } if event.data["data"]["value"] == 3));
+        let second = tokio::time::timeout(Duration::from_secs(5), outbox.next())
+            .await
+            .unwrap();
+        assert!(
+            matches!(second.body, Body::Event { event, .. } if event.data["data"]["value"] == 3)
+        );
         pacing.abort();
     }
 }

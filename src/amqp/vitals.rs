@@ -38,7 +38,9 @@ pub(super) async fn measure(vitals: watch::Sender<Vitals>, interval: Duration) {
         timer.tick().await;
         let (now, meminfo) = tokio::join!(processor(), tokio::fs::read_to_string("/proc/meminfo"));
         let cpu = match (before, now) {
-            (Some((busy_before, all_before)), Some((busy, all))) => percent(busy - busy_before, all - all_before),
+            (Some((busy_before, all_before)), Some((busy, all))) => {
+                percent(busy - busy_before, all - all_before)
+            }
             _ => None,
         };
         before = now.or(before);
@@ -74,7 +76,11 @@ async fn processor() -> Option<(f64, f64)> {
 /// Busy and all ticks of all processors together.
 fn processor_ticks(stat: &str) -> Option<(f64, f64)> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let ticks: Vec<f64> = line.split_ascii_whitespace().take(8).map_while(|word| word.parse().ok()).collect();
+    let ticks: Vec<f64> = line
+        .split_ascii_whitespace()
+        .take(8)
+        .map_while(|word| word.parse().ok())
+        .collect();
     // user nice system idle iowait irq softirq steal
     let idle = ticks.get(3)? + ticks.get(4).unwrap_or(&0.0);
     let all: f64 = ticks.iter().sum();
@@ -82,7 +88,15 @@ fn processor_ticks(stat: &str) -> Option<(f64, f64)> {
 }
 
 fn memory_usage(meminfo: &str) -> Option<f64> {
-    let field = |name: &str| meminfo.lines().find_map(|line| line.strip_prefix(name)?.split_ascii_whitespace().next()?.parse::<f64>().ok());
+    let field = |name: &str| {
+        meminfo.lines().find_map(|line| {
+            line.strip_prefix(name)?
+                .split_ascii_whitespace()
+                .next()?
+                .parse::<f64>()
+                .ok()
+        })
+    };
     let (total, available) = (field("MemTotal:")?, field("MemAvailable:")?);
     percent(total - available, total)
 }
@@ -98,9 +112,15 @@ mod tests {
 
     #[test]
     fn figures_come_from_procfs() {
-        assert_eq!(processor_ticks("cpu  10 0 10 70 10 0 0 0 5 5\ncpu0 1 1 1 1\n"), Some((20.0, 100.0)));
+        assert_eq!(
+            processor_ticks("cpu  10 0 10 70 10 0 0 0 5 5\ncpu0 1 1 1 1\n"),
+            Some((20.0, 100.0))
+        );
         assert_eq!(processor_ticks("nothing"), None);
-        assert_eq!(memory_usage("MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable:   250 kB\n"), Some(75.0));
+        assert_eq!(
+            memory_usage("MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable:   250 kB\n"),
+            Some(75.0)
+        );
         assert_eq!(percent(1.0, 0.0), None);
     }
 }

@@ -41,7 +41,13 @@ struct Known {
 
 impl LiveContext {
     pub fn new(config: &Config, comfy: Comfy, warmup_checkpoint: Arc<OnceLock<String>>) -> Self {
-        let inner = Inner { values: values(config), comfy, warmup_checkpoint, known: Mutex::default(), refreshing: tokio::sync::Mutex::default() };
+        let inner = Inner {
+            values: values(config),
+            comfy,
+            warmup_checkpoint,
+            known: Mutex::default(),
+            refreshing: tokio::sync::Mutex::default(),
+        };
         Self(Arc::new(inner))
     }
 }
@@ -49,7 +55,9 @@ impl LiveContext {
 #[async_trait]
 impl ContextSource for LiveContext {
     async fn context(&self) -> (u64, Arc<WorkflowContext>) {
-        let Some(known) = self.0.right() else { return self.0.refreshed().await };
+        let Some(known) = self.0.right() else {
+            return self.0.refreshed().await;
+        };
         if known.at.elapsed() >= FRESH && self.0.refreshing.try_lock().is_ok() {
             let inner = self.0.clone();
             tokio::spawn(async move { inner.refreshed().await });
@@ -65,7 +73,11 @@ impl ContextSource for LiveContext {
 impl Inner {
     /// What is known, unless it is known to be wrong.
     fn right(&self) -> Option<Known> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         known.filter(|known| known.models_version == self.comfy.models_version())
     }
 
@@ -80,13 +92,20 @@ impl Inner {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // The number only rises when something changed: each rise makes the engine evaluate files anew.
         let (number, context) = match (known.as_ref(), asked) {
-            (Some(known), Ok(context)) if *known.context != context => (known.number + 1, Arc::new(context)),
+            (Some(known), Ok(context)) if *known.context != context => {
+                (known.number + 1, Arc::new(context))
+            }
             // A ComfyUI that does not answer has not lost its models.
             (Some(known), _) => (known.number, known.context.clone()),
             (None, Ok(context)) => (1, Arc::new(context)),
             (None, Err(_)) => return (0, Arc::new(self.context_with(BTreeMap::default()))),
         };
-        *known = Some(Known { number, models_version, at, context: context.clone() });
+        *known = Some(Known {
+            number,
+            models_version,
+            at,
+            context: context.clone(),
+        });
         (number, context)
     }
 
@@ -99,7 +118,10 @@ impl Inner {
         let models = lists
             .into_iter()
             .map(|(folder, all)| {
-                let dir = catalogue.model_dir(&folder).map(std::path::Path::to_path_buf).unwrap_or_default();
+                let dir = catalogue
+                    .model_dir(&folder)
+                    .map(std::path::Path::to_path_buf)
+                    .unwrap_or_default();
                 (folder, ModelFolder { dir, all })
             })
             .collect();

@@ -40,12 +40,26 @@ impl Runner {
                 }
             }
         });
-        Self { service, comfy, health, ready }
+        Self {
+            service,
+            comfy,
+            health,
+            ready,
+        }
     }
 
-    async fn outcome(&self, id: &str, mut body: Map<String, Value>, last: bool, give_back: CancellationToken) -> Result<TaskOutcome, Failure> {
+    async fn outcome(
+        &self,
+        id: &str,
+        mut body: Map<String, Value>,
+        last: bool,
+        give_back: CancellationToken,
+    ) -> Result<TaskOutcome, Failure> {
         body.insert("id".into(), id.into());
-        let webhook = WebhookRequest::find(&body).ok().flatten().map(|webhook| (webhook, body.get("prompt").cloned().unwrap_or_default()));
+        let webhook = WebhookRequest::find(&body)
+            .ok()
+            .flatten()
+            .map(|webhook| (webhook, body.get("prompt").cloned().unwrap_or_default()));
         let parsed = match PromptRequest::parse(body) {
             Ok(parsed) => parsed,
             Err(failure) => {
@@ -55,7 +69,10 @@ impl Runner {
                 return Err(failure);
             }
         };
-        let request = PromptRequest { last_attempt: last, ..parsed };
+        let request = PromptRequest {
+            last_attempt: last,
+            ..parsed
+        };
         let mut running = self.service.begin(request, Source::Amqp, false)?;
         let _over = stop_with(&running.flight, give_back);
         running.done().await.map(TaskOutcome::Success)
@@ -64,8 +81,16 @@ impl Runner {
 
 #[async_trait]
 impl TaskRunner for Runner {
-    async fn run(&self, id: &str, body: Map<String, Value>, last: bool, give_back: CancellationToken) -> TaskOutcome {
-        self.outcome(id, body, last, give_back).await.unwrap_or_else(TaskOutcome::Failed)
+    async fn run(
+        &self,
+        id: &str,
+        body: Map<String, Value>,
+        last: bool,
+        give_back: CancellationToken,
+    ) -> TaskOutcome {
+        self.outcome(id, body, last, give_back)
+            .await
+            .unwrap_or_else(TaskOutcome::Failed)
     }
 
     fn ready(&self) -> watch::Receiver<bool> {
@@ -75,7 +100,12 @@ impl TaskRunner for Runner {
     fn load(&self) -> Load {
         let state = self.health.now();
         let (running, pending, _) = self.service.lists();
-        let current = running.iter().find(|entry| entry.status == Status::Running).or(running.first()).or(pending.first()).map(|entry| entry.id.clone());
+        let current = running
+            .iter()
+            .find(|entry| entry.status == Status::Running)
+            .or(running.first())
+            .or(pending.first())
+            .map(|entry| entry.id.clone());
         Load {
             in_flight: running.len() + pending.len(),
             queue_size: *self.comfy.watch.queue_remaining().borrow(),
@@ -93,7 +123,9 @@ pub(super) fn publish_results(service: &Service, amqp: &Arc<Amqp>) {
     tokio::spawn(async move {
         while let Some(end) = ends.recv().await {
             if end.source != Source::Amqp {
-                let outcome = end.result.map_or_else(TaskOutcome::Failed, TaskOutcome::Success);
+                let outcome = end
+                    .result
+                    .map_or_else(TaskOutcome::Failed, TaskOutcome::Success);
                 amqp.publish_result(&end.id, &outcome).await;
             }
         }

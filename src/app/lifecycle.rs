@@ -45,11 +45,21 @@ struct Death {
 impl Death {
     fn new(reason: impl Into<String>) -> Self {
         let reason = reason.into();
-        Self { report: reason.clone(), reason, up: Duration::ZERO }
+        Self {
+            report: reason.clone(),
+            reason,
+            up: Duration::ZERO,
+        }
     }
 
     fn failure(&self) -> Failure {
-        Failure::new(Code::ComfyuiUnavailable, format!("ComfyUI died while the prompt was in it ({}): send it again", self.reason))
+        Failure::new(
+            Code::ComfyuiUnavailable,
+            format!(
+                "ComfyUI died while the prompt was in it ({}): send it again",
+                self.reason
+            ),
+        )
     }
 }
 
@@ -72,14 +82,25 @@ pub(super) async fn keep(app: &App) -> Result<(), Fatal> {
         app.comfy.watch.fail_all(&death.failure());
         if !attached && !app.config.comfy.always_restart {
             app.service.stop_all(&death.failure());
-            return Err(Fatal(format!("{}. ALWAYS_RESTART_COMFYUI is false, so this server ends too", death.report)));
+            return Err(Fatal(format!(
+                "{}. ALWAYS_RESTART_COMFYUI is false, so this server ends too",
+                death.report
+            )));
         }
-        let wait = if attached { ATTACHED_PAUSE } else { backoff.next(death.up) };
+        let wait = if attached {
+            ATTACHED_PAUSE
+        } else {
+            backoff.next(death.up)
+        };
         warn!(
             wait_s = wait.as_secs(),
             reason = death.report,
             "ComfyUI is gone; {}",
-            if attached { "waiting for it to come back" } else { "starting it again" }
+            if attached {
+                "waiting for it to come back"
+            } else {
+                "starting it again"
+            }
         );
         tokio::select! {
             () = sleep(wait) => {}
@@ -97,12 +118,27 @@ struct Prepared {
 
 /// Steps 3 and 4 of process.md: everything that is done once, before ComfyUI is started.
 async fn prepare(app: &App) -> Result<Prepared, Fatal> {
-    app.storage.prepare().await.map_err(|error| Fatal(error.to_string()))?;
+    app.storage
+        .prepare()
+        .await
+        .map_err(|error| Fatal(error.to_string()))?;
     let warmup = warmup::load(app).await?;
-    if let Some(manifest) = Manifest::load(&app.config.manifest).await.map_err(|error| Fatal(error.to_string()))? {
-        app.health.comfy(ComfyState::Down("installing the manifest".to_owned()));
-        let installer = Installer::new(&app.config.manifest, &app.config.comfy.home, &app.config.storage.cache.dir, app.storage.clone());
-        installer.install_before_start(&manifest, &app.stop).await.map_err(|error| Fatal(error.to_string()))?;
+    if let Some(manifest) = Manifest::load(&app.config.manifest)
+        .await
+        .map_err(|error| Fatal(error.to_string()))?
+    {
+        app.health
+            .comfy(ComfyState::Down("installing the manifest".to_owned()));
+        let installer = Installer::new(
+            &app.config.manifest,
+            &app.config.comfy.home,
+            &app.config.storage.cache.dir,
+            app.storage.clone(),
+        );
+        installer
+            .install_before_start(&manifest, &app.stop)
+            .await
+            .map_err(|error| Fatal(error.to_string()))?;
         // It runs on by itself; shutting down cancels it.
         drop(installer.start_models_after(&manifest, &app.stop));
     }
@@ -111,7 +147,8 @@ async fn prepare(app: &App) -> Result<Prepared, Fatal> {
 
 /// One run of ComfyUI, from spawning to its end. What goes wrong before the server was ready once is fatal; later it only ends the run.
 async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<End, Fatal> {
-    app.health.comfy(ComfyState::Down("ComfyUI is starting".to_owned()));
+    app.health
+        .comfy(ComfyState::Down("ComfyUI is starting".to_owned()));
     let spawned = tokio::select! {
         spawned = spawn(app) => spawned,
         () = app.stop.cancelled() => return Ok(End::Stopped),
@@ -128,7 +165,10 @@ async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<En
     let end = match answers {
         Some(Ok(())) => live(app, child.as_ref(), warmup_prompt, first).await,
         Some(Err(error)) if first => Err(Fatal(error.to_string())),
-        Some(Err(error)) => Ok(End::Died(Death { report: error.to_string(), ..Death::new(error.reason()) })),
+        Some(Err(error)) => Ok(End::Died(Death {
+            report: error.to_string(),
+            ..Death::new(error.reason())
+        })),
         None => Ok(End::Stopped),
     };
     // However it came to this: an interrupt first, so that ComfyUI can remove its temporary files.
@@ -138,7 +178,10 @@ async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<En
     }
     if matches!(end, Ok(End::Stopped)) {
         // A node that does not look for interrupts holds its prompt to the last. Its client and its webhook are told now.
-        app.comfy.watch.fail_all(&Failure::new(Code::ShuttingDown, "the server shut down before the prompt had ended: send it again"));
+        app.comfy.watch.fail_all(&Failure::new(
+            Code::ShuttingDown,
+            "the server shut down before the prompt had ended: send it again",
+        ));
     }
     end
 }
@@ -147,7 +190,10 @@ async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<En
 async fn spawn(app: &App) -> Result<Option<Child>, Fatal> {
     let config = &app.config.comfy;
     if config.command.is_empty() {
-        info!(at = config.authority(), "CMD is empty: attaching to a running ComfyUI");
+        info!(
+            at = config.authority(),
+            "CMD is empty: attaching to a running ComfyUI"
+        );
         return Ok(None);
     }
     if port_in_use(&config.authority()).await {
@@ -156,11 +202,19 @@ async fn spawn(app: &App) -> Result<Option<Child>, Fatal> {
             config.authority()
         )));
     }
-    Child::spawn(config).await.map(Some).map_err(|error| Fatal(error.to_string()))
+    Child::spawn(config)
+        .await
+        .map(Some)
+        .map_err(|error| Fatal(error.to_string()))
 }
 
 /// The time in which ComfyUI answers, until its end or ours.
-async fn live(app: &App, child: Option<&Child>, warmup_prompt: Option<&Value>, first: bool) -> Result<End, Fatal> {
+async fn live(
+    app: &App,
+    child: Option<&Child>,
+    warmup_prompt: Option<&Value>,
+    first: bool,
+) -> Result<End, Fatal> {
     let up_since = Instant::now();
     let watching = CancellationToken::new();
     let _stop_watching = watching.clone().drop_guard();
@@ -198,16 +252,31 @@ async fn live(app: &App, child: Option<&Child>, warmup_prompt: Option<&Value>, f
             }
             Ok(End::Stopped)
         }
-        Ok(End::Died(death)) => Ok(End::Died(Death { up: up_since.elapsed(), ..death })),
+        Ok(End::Died(death)) => Ok(End::Died(Death {
+            up: up_since.elapsed(),
+            ..death
+        })),
         fatal => fatal,
     }
 }
 
 /// Asks what it offers, loads workflows, connects. Prompts may come when this has returned well, the warmup prompt first.
 async fn get_ready(app: &App) -> Result<(), String> {
-    let catalogue = Catalogue::ask(&app.comfy.client, &app.config.comfy).await.map_err(|error| error.to_string())?;
-    info!(version = catalogue.version, folders = catalogue.folders.len(), jobs_api = catalogue.has_jobs, "ComfyUI is up");
-    let folders = catalogue.folders.iter().filter(|(name, _)| *name != "custom_nodes").flat_map(|(_, dirs)| dirs.clone()).collect();
+    let catalogue = Catalogue::ask(&app.comfy.client, &app.config.comfy)
+        .await
+        .map_err(|error| error.to_string())?;
+    info!(
+        version = catalogue.version,
+        folders = catalogue.folders.len(),
+        jobs_api = catalogue.has_jobs,
+        "ComfyUI is up"
+    );
+    let folders = catalogue
+        .folders
+        .iter()
+        .filter(|(name, _)| *name != "custom_nodes")
+        .flat_map(|(_, dirs)| dirs.clone())
+        .collect();
     app.comfy.set_catalogue(catalogue);
     // Model folders may lie on a slow network file system; nothing waits for the clean-up of old links.
     tokio::spawn({
@@ -227,7 +296,9 @@ async fn get_ready(app: &App) -> Result<(), String> {
 
 async fn warm_up(app: &App, prompt: Option<&Value>) -> Result<(), String> {
     match prompt {
-        Some(prompt) => warmup::run(app, prompt.clone()).await.map_err(|reason| format!("the warmup prompt failed: {reason}")),
+        Some(prompt) => warmup::run(app, prompt.clone())
+            .await
+            .map_err(|reason| format!("the warmup prompt failed: {reason}")),
         None => Ok(()),
     }
 }
@@ -253,9 +324,18 @@ async fn death(app: &App, child: Option<&Child>) -> Death {
         }
     };
     let lines = child.last_lines();
-    let shown = lines.get(lines.len().saturating_sub(LINES_REPORTED)..).unwrap_or_default();
-    let report = if shown.is_empty() { reason.clone() } else { format!("{reason}; its last lines: {}", shown.join(" | ")) };
-    Death { report, ..Death::new(reason) }
+    let shown = lines
+        .get(lines.len().saturating_sub(LINES_REPORTED)..)
+        .unwrap_or_default();
+    let report = if shown.is_empty() {
+        reason.clone()
+    } else {
+        format!("{reason}; its last lines: {}", shown.join(" | "))
+    };
+    Death {
+        report,
+        ..Death::new(reason)
+    }
 }
 
 /// Resolves when a ComfyUI that is alive has not answered for `COMFYUI_HANG_TIMEOUT_S`, or has had work and shown no sign of it for so long. An
@@ -269,14 +349,29 @@ async fn hang(app: &App, ours: bool) -> String {
     let mut answered = Instant::now();
     loop {
         sleep(pause).await;
-        if app.comfy.client.ping(limit.min(Duration::from_secs(10))).await.is_ok() {
+        if app
+            .comfy
+            .client
+            .ping(limit.min(Duration::from_secs(10)))
+            .await
+            .is_ok()
+        {
             answered = Instant::now();
         }
         if answered.elapsed() >= limit {
             return format!("ComfyUI did not answer for {} s", limit.as_secs_f64());
         }
-        if ours && app.comfy.watch.silent_for().is_some_and(|silence| silence >= limit) {
-            return format!("ComfyUI has had a prompt for {} s without any sign of working on it", limit.as_secs_f64());
+        if ours
+            && app
+                .comfy
+                .watch
+                .silent_for()
+                .is_some_and(|silence| silence >= limit)
+        {
+            return format!(
+                "ComfyUI has had a prompt for {} s without any sign of working on it",
+                limit.as_secs_f64()
+            );
         }
     }
 }
@@ -294,10 +389,16 @@ async fn gone(app: &App) -> String {
             } else if answered.elapsed() >= ATTACHED_PATIENCE {
                 return "the attached ComfyUI does not answer any more".to_owned();
             }
-            let _ = timeout(Duration::from_millis(400), connected.wait_for(|connected| *connected)).await;
+            let _ = timeout(
+                Duration::from_millis(400),
+                connected.wait_for(|connected| *connected),
+            )
+            .await;
         }
         // It may be another one than before, with other nodes.
-        if was_connected && let Ok(catalogue) = Catalogue::ask(&app.comfy.client, &app.config.comfy).await {
+        if was_connected
+            && let Ok(catalogue) = Catalogue::ask(&app.comfy.client, &app.config.comfy).await
+        {
             app.comfy.set_catalogue(catalogue);
         }
     }

@@ -67,9 +67,12 @@ pub async fn serve(config: Config) -> ExitCode {
 async fn run(config: Config) -> Result<(), Fatal> {
     let stop = shutdown::on_signal();
     let app = Arc::new(App::build(config, stop)?);
-    let listener = http::bind(&app.config.server)
-        .await
-        .map_err(|error| Fatal(format!("cannot listen on HOST={} PORT={}: {error}", app.config.server.host, app.config.server.port)))?;
+    let listener = http::bind(&app.config.server).await.map_err(|error| {
+        Fatal(format!(
+            "cannot listen on HOST={} PORT={}: {error}",
+            app.config.server.host, app.config.server.port
+        ))
+    })?;
     if let Ok(address) = listener.address() {
         info!(version = crate::VERSION, address = %address, "listening");
     }
@@ -84,7 +87,8 @@ async fn run(config: Config) -> Result<(), Fatal> {
 impl App {
     fn build(config: Config, stop: CancellationToken) -> Result<Self, Fatal> {
         let config = Arc::new(config);
-        let outbound = Outbound::new(&config.storage).map_err(|reason| Fatal(format!("cannot set up outgoing connections: {reason}")))?;
+        let outbound = Outbound::new(&config.storage)
+            .map_err(|reason| Fatal(format!("cannot set up outgoing connections: {reason}")))?;
         let events = Events::default();
         let health = Health::default();
         let comfy = Comfy::new(&config.comfy, outbound.comfyui().clone(), events.clone());
@@ -92,7 +96,14 @@ impl App {
         let webhooks = Webhooks::new(&config.webhook, outbound.clone());
         let system_webhook = SystemWebhook::new(&config.events, &config.webhook, outbound.clone());
         let warmup_checkpoint = Arc::new(OnceLock::new());
-        let workflows = Workflows::new(&config.workflow, Arc::new(context::LiveContext::new(&config, comfy.clone(), warmup_checkpoint.clone())));
+        let workflows = Workflows::new(
+            &config.workflow,
+            Arc::new(context::LiveContext::new(
+                &config,
+                comfy.clone(),
+                warmup_checkpoint.clone(),
+            )),
+        );
         let service = Service::new(Parts {
             config: config.prompt.clone(),
             comfy_config: config.comfy.clone(),
@@ -121,7 +132,11 @@ impl App {
         };
         app.connect_broker()?;
         let mut sinks: Vec<Arc<dyn EventSink>> = Vec::new();
-        sinks.extend(app.system_webhook.clone().map(|sink| Arc::new(sink) as Arc<dyn EventSink>));
+        sinks.extend(
+            app.system_webhook
+                .clone()
+                .map(|sink| Arc::new(sink) as Arc<dyn EventSink>),
+        );
         sinks.extend(app.amqp.get().map(|amqp| amqp.sink()));
         events.connect(sinks);
         Ok(app)
@@ -129,10 +144,21 @@ impl App {
 
     /// Starts the queue door; it takes tasks only once the product is ready.
     fn connect_broker(&self) -> Result<(), Fatal> {
-        let Some(config) = self.config.amqp.clone() else { return Ok(()) };
+        let Some(config) = self.config.amqp.clone() else {
+            return Ok(());
+        };
         let publish_all = config.publish_all;
-        let runner = Arc::new(fleet::Runner::new(self.service.clone(), self.comfy.clone(), self.health.clone()));
-        let setup = Setup { config, runner, version: crate::VERSION.to_owned(), metadata: self.config.events.metadata.clone() };
+        let runner = Arc::new(fleet::Runner::new(
+            self.service.clone(),
+            self.comfy.clone(),
+            self.health.clone(),
+        ));
+        let setup = Setup {
+            config,
+            runner,
+            version: crate::VERSION.to_owned(),
+            metadata: self.config.events.metadata.clone(),
+        };
         let amqp = Arc::new(Amqp::start(setup).map_err(Fatal)?);
         if publish_all {
             fleet::publish_results(&self.service, &amqp);
@@ -150,7 +176,11 @@ impl App {
         if self.config.events.on_salad_cloud
             && let Ok(base) = url::Url::parse(salad::METADATA_SERVICE)
         {
-            tokio::spawn(salad::follow_queue(self.comfy.watch.queue_remaining(), self.outbound.clone(), base));
+            tokio::spawn(salad::follow_queue(
+                self.comfy.watch.queue_remaining(),
+                self.outbound.clone(),
+                base,
+            ));
         }
     }
 
@@ -165,8 +195,12 @@ impl App {
             outbound: self.outbound.clone(),
             workflows: self.workflows.clone(),
             broker: Arc::new(move || {
-                let missing = amqp.as_ref().is_some_and(|amqp| amqp.required() && !amqp.connected());
-                missing.then(|| "the AMQP broker is not connected, and AMQP_REQUIRED is true".to_owned())
+                let missing = amqp
+                    .as_ref()
+                    .is_some_and(|amqp| amqp.required() && !amqp.connected());
+                missing.then(|| {
+                    "the AMQP broker is not connected, and AMQP_REQUIRED is true".to_owned()
+                })
             }),
         }
     }

@@ -18,7 +18,10 @@ pub(super) fn on_signal() -> CancellationToken {
     let stop = CancellationToken::new();
     let token = stop.clone();
     // Registered before anything else is done: a signal in the first moment counts too.
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         warn!("signals cannot be handled: the server ends without saying goodbye");
         return stop;
     };
@@ -34,7 +37,10 @@ pub(super) fn on_signal() -> CancellationToken {
                 crate::telemetry::logging::finish();
                 std::process::exit(1);
             }
-            info!(signal = name, "shutting down; a second signal exits at once");
+            info!(
+                signal = name,
+                "shutting down; a second signal exits at once"
+            );
             token.cancel();
         }
     });
@@ -43,7 +49,8 @@ pub(super) fn on_signal() -> CancellationToken {
 
 /// When the grace period ends. It begins when this is asked for the first time.
 fn deadline(app: &App) -> Instant {
-    *app.grace_ends.get_or_init(|| Instant::now() + app.config.server.shutdown_grace)
+    *app.grace_ends
+        .get_or_init(|| Instant::now() + app.config.server.shutdown_grace)
 }
 
 /// Stops everything but ComfyUI, which `lifecycle` owns and which is needed until the prompts in flight have ended.
@@ -55,20 +62,33 @@ pub(super) async fn finish_prompts(app: &App) {
     }
     let in_flight = app.service.in_flight();
     if in_flight > 0 {
-        info!(in_flight, grace_s = left.as_secs_f64(), "waiting for prompts in flight");
+        info!(
+            in_flight,
+            grace_s = left.as_secs_f64(),
+            "waiting for prompts in flight"
+        );
     }
     app.service.drain(left).await;
 }
 
 /// What is left once no prompt runs and ComfyUI is gone or going.
-pub(super) async fn wind_down(app: &App, closing: CancellationToken, server: JoinHandle<()>, failed: bool) {
+pub(super) async fn wind_down(
+    app: &App,
+    closing: CancellationToken,
+    server: JoinHandle<()>,
+    failed: bool,
+) {
     finish_prompts(app).await;
     let left = deadline(app).saturating_duration_since(Instant::now());
     closing.cancel();
     let answers = tokio::time::timeout(left.max(FAREWELL), server);
     let broker = async {
         if let Some(amqp) = app.amqp.get() {
-            amqp.shutdown(Instant::now() + FAREWELL, if failed { "failure" } else { "shutdown" }).await;
+            amqp.shutdown(
+                Instant::now() + FAREWELL,
+                if failed { "failure" } else { "shutdown" },
+            )
+            .await;
         }
     };
     let events = async {
@@ -76,7 +96,12 @@ pub(super) async fn wind_down(app: &App, closing: CancellationToken, server: Joi
             system.drain(FAREWELL).await;
         }
     };
-    let (answers, (), (), ()) = tokio::join!(answers, broker, events, app.webhooks.drain(left.max(FAREWELL)));
+    let (answers, (), (), ()) = tokio::join!(
+        answers,
+        broker,
+        events,
+        app.webhooks.drain(left.max(FAREWELL))
+    );
     if answers.is_err() {
         warn!("some clients had not read their answers when the server shut down");
     }

@@ -14,20 +14,27 @@ const MAX_BYTES: usize = 32 * 1024 * 1024;
 
 /// Loads the warmup prompt, if there is one.
 pub(super) async fn load(app: &App) -> Result<Option<Value>, Fatal> {
-    let Some(source) = &app.config.comfy.warmup else { return Ok(None) };
+    let Some(source) = &app.config.comfy.warmup else {
+        return Ok(None);
+    };
     let (name, text) = match source {
         WarmupSource::File(path) => {
             let name = format!("WARMUP_PROMPT_FILE={}", path.display());
-            let text = tokio::fs::read(path).await.map_err(|error| Fatal(format!("cannot read {name}: {error}")))?;
+            let text = tokio::fs::read(path)
+                .await
+                .map_err(|error| Fatal(format!("cannot read {name}: {error}")))?;
             (name, text)
         }
         WarmupSource::Url(url) => {
             let name = format!("WARMUP_PROMPT_URL={}", public(url));
-            let text = download(app, url).await.map_err(|reason| Fatal(format!("cannot load {name}: {reason}")))?;
+            let text = download(app, url)
+                .await
+                .map_err(|reason| Fatal(format!("cannot load {name}: {reason}")))?;
             (name, text)
         }
     };
-    let mut prompt: Value = serde_json::from_slice(&text).map_err(|error| Fatal(format!("{name} is not JSON: {error}")))?;
+    let mut prompt: Value = serde_json::from_slice(&text)
+        .map_err(|error| Fatal(format!("{name} is not JSON: {error}")))?;
     // A whole request body is accepted as well as a bare graph.
     if prompt.get("prompt").is_some_and(Value::is_object) {
         prompt = prompt["prompt"].take();
@@ -41,17 +48,31 @@ pub(super) async fn load(app: &App) -> Result<Option<Value>, Fatal> {
 async fn download(app: &App, url: &url::Url) -> Result<Vec<u8>, String> {
     let mut private = HeaderMap::new();
     if let Some(auth) = &app.config.storage.http_auth
-        && let (Ok(name), Ok(value)) = (HeaderName::try_from(&auth.name), HeaderValue::try_from(auth.value.expose()))
+        && let (Ok(name), Ok(value)) = (
+            HeaderName::try_from(&auth.name),
+            HeaderValue::try_from(auth.value.expose()),
+        )
     {
         private.insert(name, value);
     }
-    let sent = redirect::send(app.outbound.operator(), Method::GET, url, &HeaderMap::new(), &private).await;
+    let sent = redirect::send(
+        app.outbound.operator(),
+        Method::GET,
+        url,
+        &HeaderMap::new(),
+        &private,
+    )
+    .await;
     let (mut response, _) = sent.map_err(|error| chain(&error))?;
     if !response.status().is_success() {
         return Err(format!("the server answered {}", response.status()));
     }
     let mut text = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error.without_url()))? {
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| chain(&error.without_url()))?
+    {
         if text.len() + chunk.len() > MAX_BYTES {
             return Err(format!("it is larger than {MAX_BYTES} bytes"));
         }
@@ -62,8 +83,13 @@ async fn download(app: &App, url: &url::Url) -> Result<Vec<u8>, String> {
 
 /// What workflow files know as `config.warmupCkpt`.
 fn checkpoint(prompt: &Value) -> Option<String> {
-    let loader = prompt.as_object()?.values().find(|node| node.get("class_type").and_then(Value::as_str) == Some("CheckpointLoaderSimple"))?;
-    loader.pointer("/inputs/ckpt_name")?.as_str().map(str::to_owned)
+    let loader = prompt.as_object()?.values().find(|node| {
+        node.get("class_type").and_then(Value::as_str) == Some("CheckpointLoaderSimple")
+    })?;
+    loader
+        .pointer("/inputs/ckpt_name")?
+        .as_str()
+        .map(str::to_owned)
 }
 
 /// Runs it to its end.
@@ -72,8 +98,17 @@ pub(super) async fn run(app: &App, prompt: Value) -> Result<(), String> {
     body.insert("prompt".into(), prompt);
     let began = std::time::Instant::now();
     let request = PromptRequest::parse(body).map_err(|failure| failure.to_string())?;
-    let mut running = app.service.begin(request, Source::Warmup, false).map_err(|failure| failure.to_string())?;
-    running.done().await.map_err(|failure| failure.to_string())?;
-    tracing::info!(duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), "warm");
+    let mut running = app
+        .service
+        .begin(request, Source::Warmup, false)
+        .map_err(|failure| failure.to_string())?;
+    running
+        .done()
+        .await
+        .map_err(|failure| failure.to_string())?;
+    tracing::info!(
+        duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "warm"
+    );
     Ok(())
 }

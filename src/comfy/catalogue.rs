@@ -14,7 +14,14 @@ use super::model_inputs::core_folder;
 use crate::config::ComfyConfig;
 
 /// The flags that mark an input as a file in the input directory (comfyui.md 7.1).
-const UPLOAD_FLAGS: &[&str] = &["image_upload", "video_upload", "audio_upload", "file_upload", "mask_upload", "animated_image_upload"];
+const UPLOAD_FLAGS: &[&str] = &[
+    "image_upload",
+    "video_upload",
+    "audio_upload",
+    "file_upload",
+    "mask_upload",
+    "animated_image_upload",
+];
 
 /// What one start of ComfyUI offers.
 #[derive(Debug, Default)]
@@ -41,12 +48,29 @@ impl Catalogue {
     /// # Errors
     /// When ComfyUI does not answer what every version can.
     pub async fn ask(client: &Client, config: &ComfyConfig) -> Result<Self, CallError> {
-        let mut catalogue = Self { has_jobs: client.has_jobs().await, ..Self::default() };
+        let mut catalogue = Self {
+            has_jobs: client.has_jobs().await,
+            ..Self::default()
+        };
         if let Ok(stats) = client.system_stats().await {
-            catalogue.version = stats.pointer("/system/comfyui_version").and_then(Value::as_str).map(str::to_owned);
-            let devices = stats.get("devices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            catalogue.devices =
-                devices.iter().filter_map(|device| Some((device.get("name")?.as_str()?.to_owned(), device.get("vram_total")?.as_u64()?))).collect();
+            catalogue.version = stats
+                .pointer("/system/comfyui_version")
+                .and_then(Value::as_str)
+                .map(str::to_owned);
+            let devices = stats
+                .get("devices")
+                .and_then(Value::as_array)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            catalogue.devices = devices
+                .iter()
+                .filter_map(|device| {
+                    Some((
+                        device.get("name")?.as_str()?.to_owned(),
+                        device.get("vram_total")?.as_u64()?,
+                    ))
+                })
+                .collect();
         }
         catalogue.folders = folders(client, config).await?;
         let markers = Markers::place(&catalogue.folders).await;
@@ -65,40 +89,66 @@ impl Catalogue {
     /// Whether an input names a file in the input directory, by ComfyUI's own word.
     pub fn is_media(&self, class: &str, input: &str) -> bool {
         // A lookup with borrowed keys would need a nested map; two short allocations per string input are cheaper to read.
-        self.media_inputs.contains(&(class.to_owned(), input.to_owned()))
+        self.media_inputs
+            .contains(&(class.to_owned(), input.to_owned()))
     }
 
     /// The model folder of an input: the table of core classes first, then what the probe found.
     pub fn model_folder(&self, class: &str, input: &str) -> Option<&str> {
-        let probed = |input: &str| self.model_inputs.get(&(class.to_owned(), input.to_owned())).map(String::as_str);
+        let probed = |input: &str| {
+            self.model_inputs
+                .get(&(class.to_owned(), input.to_owned()))
+                .map(String::as_str)
+        };
         // An input of a dynamic group, `rows.0.name`, is described under the group's own name.
-        core_folder(class, input).or_else(|| probed(input)).or_else(|| probed(input.split_once('.')?.0))
+        core_folder(class, input)
+            .or_else(|| probed(input))
+            .or_else(|| probed(input.split_once('.')?.0))
     }
 
     /// The directory new models of a folder go to: the one named like the folder if ComfyUI looks there, else the first.
     pub fn model_dir(&self, folder: &str) -> Option<&Path> {
         let dirs = self.folders.get(folder)?;
-        dirs.iter().find(|dir| dir.file_name().is_some_and(|name| name == folder)).or_else(|| dirs.first()).map(PathBuf::as_path)
+        dirs.iter()
+            .find(|dir| dir.file_name().is_some_and(|name| name == folder))
+            .or_else(|| dirs.first())
+            .map(PathBuf::as_path)
     }
 
     fn read_classes(&mut self, info: &Value, markers: &Markers) {
-        let Some(classes) = info.as_object() else { return };
+        let Some(classes) = info.as_object() else {
+            return;
+        };
         for (class, description) in classes {
             for group in ["required", "optional"] {
-                let Some(inputs) = description.pointer(&format!("/input/{group}")).and_then(Value::as_object) else { continue };
+                let Some(inputs) = description
+                    .pointer(&format!("/input/{group}"))
+                    .and_then(Value::as_object)
+                else {
+                    continue;
+                };
                 for (input, spec) in inputs {
                     self.read_input(class, input, spec, markers);
                 }
             }
         }
-        let choices = |input: &str| info.pointer(&format!("/KSampler/input/required/{input}")).map(options).unwrap_or_default();
+        let choices = |input: &str| {
+            info.pointer(&format!("/KSampler/input/required/{input}"))
+                .map(options)
+                .unwrap_or_default()
+        };
         self.samplers = choices("sampler_name");
         self.schedulers = choices("scheduler");
     }
 
     fn read_input(&mut self, class: &str, input: &str, spec: &Value, markers: &Markers) {
         let key = || (class.to_owned(), input.to_owned());
-        if UPLOAD_FLAGS.iter().any(|flag| spec.get(1).and_then(|about| about.get(flag)).and_then(Value::as_bool) == Some(true)) {
+        if UPLOAD_FLAGS.iter().any(|flag| {
+            spec.get(1)
+                .and_then(|about| about.get(flag))
+                .and_then(Value::as_bool)
+                == Some(true)
+        }) {
             self.media_inputs.insert(key());
         }
         if let Some(folder) = markers.folder_in(spec) {
@@ -109,21 +159,49 @@ impl Catalogue {
 
 /// The options of a combo in either shape: `[[options], {...}]` or `["COMBO", {"options": [...]}]`.
 fn options(spec: &Value) -> Vec<String> {
-    let list = spec.get(0).and_then(Value::as_array).or_else(|| spec.pointer("/1/options").and_then(Value::as_array));
-    list.map(|list| list.iter().filter_map(|option| option.as_str().map(str::to_owned)).collect()).unwrap_or_default()
+    let list = spec
+        .get(0)
+        .and_then(Value::as_array)
+        .or_else(|| spec.pointer("/1/options").and_then(Value::as_array));
+    list.map(|list| {
+        list.iter()
+            .filter_map(|option| option.as_str().map(str::to_owned))
+            .collect()
+    })
+    .unwrap_or_default()
 }
 
-async fn folders(client: &Client, config: &ComfyConfig) -> Result<BTreeMap<String, Vec<PathBuf>>, CallError> {
+async fn folders(
+    client: &Client,
+    config: &ComfyConfig,
+) -> Result<BTreeMap<String, Vec<PathBuf>>, CallError> {
     if let Ok(Value::Object(paths)) = client.folder_paths().await {
-        let dirs = |list: &Value| list.as_array().map(|list| list.iter().filter_map(Value::as_str).map(PathBuf::from).collect::<Vec<_>>()).unwrap_or_default();
-        return Ok(paths.iter().map(|(folder, list)| (folder.clone(), dirs(list))).filter(|(_, dirs)| !dirs.is_empty()).collect());
+        let dirs = |list: &Value| {
+            list.as_array()
+                .map(|list| {
+                    list.iter()
+                        .filter_map(Value::as_str)
+                        .map(PathBuf::from)
+                        .collect::<Vec<_>>()
+                })
+                .unwrap_or_default()
+        };
+        return Ok(paths
+            .iter()
+            .map(|(folder, list)| (folder.clone(), dirs(list)))
+            .filter(|(_, dirs)| !dirs.is_empty())
+            .collect());
     }
     // A version without that call, or a proxy in between: the names at least, and the usual places.
     let names = client.model_folders().await?;
     Ok(names
         .into_iter()
         .map(|folder| {
-            let dir = if folder == "custom_nodes" { config.home.join("custom_nodes") } else { config.model_dir.join(&folder) };
+            let dir = if folder == "custom_nodes" {
+                config.home.join("custom_nodes")
+            } else {
+                config.model_dir.join(&folder)
+            };
             (folder, vec![dir])
         })
         .collect())
@@ -140,21 +218,45 @@ impl Markers {
         let mark = format!("zz-probe-{}", uuid::Uuid::new_v4().simple());
         let wanted: Vec<PathBuf> = folders
             .iter()
-            .filter(|(folder, _)| !matches!(folder.as_str(), "custom_nodes" | "diffusers" | "classifiers" | "datasets" | "fonts"))
+            .filter(|(folder, _)| {
+                !matches!(
+                    folder.as_str(),
+                    "custom_nodes" | "diffusers" | "classifiers" | "datasets" | "fonts"
+                )
+            })
             .filter_map(|(folder, dirs)| Some((folder, dirs.iter().find(|dir| dir.is_dir())?)))
             .flat_map(|(folder, dir)| {
                 // Nodes of their own filter for their own extensions.
-                let extensions: &[&str] = if folder == "configs" { &["yaml"] } else { &["safetensors", "gguf", "onnx"] };
-                extensions.iter().map(|extension| dir.join(format!("{mark}--{folder}--zz.{extension}"))).collect::<Vec<_>>()
+                let extensions: &[&str] = if folder == "configs" {
+                    &["yaml"]
+                } else {
+                    &["safetensors", "gguf", "onnx"]
+                };
+                extensions
+                    .iter()
+                    .map(|extension| dir.join(format!("{mark}--{folder}--zz.{extension}")))
+                    .collect::<Vec<_>>()
             })
             .collect();
         let given = mark.clone();
         // They travel back through the task as what they are, so they are removed when nobody waits for them any more.
         let placing = tokio::task::spawn_blocking(move || {
-            let placed = wanted.into_iter().filter(|path| std::fs::File::options().write(true).create_new(true).open(path).is_ok());
-            Self { placed: placed.collect(), mark: given }
+            let placed = wanted.into_iter().filter(|path| {
+                std::fs::File::options()
+                    .write(true)
+                    .create_new(true)
+                    .open(path)
+                    .is_ok()
+            });
+            Self {
+                placed: placed.collect(),
+                mark: given,
+            }
         });
-        placing.await.unwrap_or_else(|_| Self { placed: Vec::new(), mark })
+        placing.await.unwrap_or_else(|_| Self {
+            placed: Vec::new(),
+            mark,
+        })
     }
 
     async fn remove(&self) {
@@ -168,7 +270,11 @@ impl Markers {
     /// The folder whose marker is among the options anywhere in a spec. Dynamic groups nest specs, hence the walk (comfyui.md 10.8).
     fn folder_in<'a>(&self, spec: &'a Value) -> Option<&'a str> {
         match spec {
-            Value::String(text) => text.strip_prefix(self.mark.as_str())?.strip_prefix("--")?.split("--zz.").next(),
+            Value::String(text) => text
+                .strip_prefix(self.mark.as_str())?
+                .strip_prefix("--")?
+                .split("--zz.")
+                .next(),
             Value::Array(list) => list.iter().find_map(|item| self.folder_in(item)),
             Value::Object(map) => map.values().find_map(|item| self.folder_in(item)),
             _ => None,
@@ -193,7 +299,10 @@ mod tests {
 
     #[test]
     fn both_combo_shapes_are_read() {
-        let markers = Markers { placed: Vec::new(), mark: "zz-probe-1".into() };
+        let markers = Markers {
+            placed: Vec::new(),
+            mark: "zz-probe-1".into(),
+        };
         let info = json!({
             "KSampler": {"input": {"required": {"sampler_name": [["euler", "dpm"], {}], "scheduler": ["COMBO", {"options": ["normal", 3]}]}}},
             "LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": true}]}}},
@@ -204,10 +313,20 @@ mod tests {
         catalogue.read_classes(&info, &markers);
         assert_eq!(catalogue.samplers, ["euler", "dpm"]);
         assert_eq!(catalogue.schedulers, ["normal"]);
-        assert!(catalogue.is_media("LoadImage", "image") && catalogue.is_media("LoadVideo", "file") && !catalogue.is_media("KSampler", "scheduler"));
-        assert_eq!(catalogue.model_folder("MyLoader", "thing"), Some("ultralytics"));
+        assert!(
+            catalogue.is_media("LoadImage", "image")
+                && catalogue.is_media("LoadVideo", "file")
+                && !catalogue.is_media("KSampler", "scheduler")
+        );
+        assert_eq!(
+            catalogue.model_folder("MyLoader", "thing"),
+            Some("ultralytics")
+        );
         assert_eq!(catalogue.model_folder("MyLoader", "rows"), Some("loras"));
-        assert_eq!(catalogue.model_folder("CLIPVisionLoader", "clip_name"), Some("clip_vision"));
+        assert_eq!(
+            catalogue.model_folder("CLIPVisionLoader", "clip_name"),
+            Some("clip_vision")
+        );
         assert_eq!(catalogue.model_folder("MyLoader", "other"), None);
     }
 }

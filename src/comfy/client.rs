@@ -71,7 +71,10 @@ pub struct Client {
 impl Client {
     /// A client of the ComfyUI at `authority` (`host:port`).
     pub fn new(http: reqwest::Client, authority: &str) -> Self {
-        Self { http, base: format!("http://{authority}") }
+        Self {
+            http,
+            base: format!("http://{authority}"),
+        }
     }
 
     /// `http://host:port`
@@ -79,23 +82,46 @@ impl Client {
         &self.base
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<Bytes>, limit: Duration) -> Result<(StatusCode, Bytes), CallError> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), CallError> {
         let call = || format!("{method} {path}");
-        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base)).timeout(limit);
+        let mut request = self
+            .http
+            .request(method.clone(), format!("{}{path}", self.base))
+            .timeout(limit);
         if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body);
+            request = request
+                .header("content-type", "application/json")
+                .body(body);
         }
-        let unreachable = |error: reqwest::Error| CallError::Unreachable { call: call(), reason: chain(&error.without_url()) };
+        let unreachable = |error: reqwest::Error| CallError::Unreachable {
+            call: call(),
+            reason: chain(&error.without_url()),
+        };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let body = response.bytes().await.map_err(unreachable)?;
         Ok((status, body))
     }
 
-    async fn expect(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, CallError> {
+    async fn expect(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, CallError> {
         let body = body.map(|value| Bytes::from(value.to_string()));
         let (status, text) = self.call(method.clone(), path, body, SHORT).await?;
-        let unexpected = || CallError::Unexpected { call: format!("{method} {path}"), status, text: beginning(&text) };
+        let unexpected = || CallError::Unexpected {
+            call: format!("{method} {path}"),
+            status,
+            text: beginning(&text),
+        };
         if !status.is_success() {
             return Err(unexpected());
         }
@@ -115,7 +141,15 @@ impl Client {
     /// When ComfyUI does not answer within `limit`.
     pub async fn ping(&self, limit: Duration) -> Result<(), CallError> {
         let (status, text) = self.call(Method::GET, "/prompt", None, limit).await?;
-        if status.is_success() { Ok(()) } else { Err(CallError::Unexpected { call: "GET /prompt".into(), status, text: beginning(&text) }) }
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(CallError::Unexpected {
+                call: "GET /prompt".into(),
+                status,
+                text: beginning(&text),
+            })
+        }
     }
 
     /// Queues a graph under an id of ours.
@@ -124,22 +158,47 @@ impl Client {
     /// When there is no usable answer. A refusal is [`Submitted::Rejected`].
     pub async fn submit(&self, body: Bytes) -> Result<Submitted, CallError> {
         // Validation runs on ComfyUI's event loop and may hash large input files, hence the longer limit.
-        let (status, text) = self.call(Method::POST, "/prompt", Some(body), Duration::from_secs(300)).await?;
+        let (status, text) = self
+            .call(
+                Method::POST,
+                "/prompt",
+                Some(body),
+                Duration::from_secs(300),
+            )
+            .await?;
         let reply = json::parse(&text).ok();
         match (status, reply) {
             (StatusCode::OK, Some(mut reply)) => {
-                let node_errors = reply.get_mut("node_errors").and_then(Value::as_object_mut).map(std::mem::take).unwrap_or_default();
+                let node_errors = reply
+                    .get_mut("node_errors")
+                    .and_then(Value::as_object_mut)
+                    .map(std::mem::take)
+                    .unwrap_or_default();
                 Ok(Submitted::Accepted { node_errors })
             }
             (StatusCode::BAD_REQUEST, Some(mut reply)) if reply.get("error").is_some() => {
-                Ok(Submitted::Rejected { error: reply["error"].take(), node_errors: reply.get_mut("node_errors").map(Value::take).unwrap_or_default() })
+                Ok(Submitted::Rejected {
+                    error: reply["error"].take(),
+                    node_errors: reply
+                        .get_mut("node_errors")
+                        .map(Value::take)
+                        .unwrap_or_default(),
+                })
             }
             // Malformed parts of a graph, such as a null node, are answered with text/plain 500 or 413.
-            (status, _) if status.is_client_error() || status == StatusCode::INTERNAL_SERVER_ERROR => Ok(Submitted::Rejected {
-                error: json!({"type": "rejected", "message": format!("ComfyUI answered {status}: {}", beginning(&text)), "details": "", "extra_info": {}}),
-                node_errors: json!({}),
+            (status, _)
+                if status.is_client_error() || status == StatusCode::INTERNAL_SERVER_ERROR =>
+            {
+                Ok(Submitted::Rejected {
+                    error: json!({"type": "rejected", "message": format!("ComfyUI answered {status}: {}", beginning(&text)), "details": "", "extra_info": {}}),
+                    node_errors: json!({}),
+                })
+            }
+            (status, _) => Err(CallError::Unexpected {
+                call: "POST /prompt".into(),
+                status,
+                text: beginning(&text),
             }),
-            (status, _) => Err(CallError::Unexpected { call: "POST /prompt".into(), status, text: beginning(&text) }),
         }
     }
 
@@ -157,7 +216,9 @@ impl Client {
     /// # Errors
     /// When ComfyUI does not answer.
     pub async fn forget(&self, ids: &[String]) -> Result<(), CallError> {
-        self.expect(Method::POST, "/history", Some(json!({"delete": ids}))).await.map(drop)
+        self.expect(Method::POST, "/history", Some(json!({"delete": ids})))
+            .await
+            .map(drop)
     }
 
     /// The ids in the queue. The reply holds whole graphs; only ids are kept.
@@ -167,13 +228,30 @@ impl Client {
     pub async fn queue(&self) -> Result<QueueIds, CallError> {
         let reply = self.get("/queue").await?;
         let items = |name: &str| -> Vec<(f64, String)> {
-            let list = reply.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            list.iter().filter_map(|item| Some((item.get(0)?.as_f64().unwrap_or(0.0), item.get(1)?.as_str()?.to_owned()))).collect()
+            let list = reply
+                .get(name)
+                .and_then(Value::as_array)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            list.iter()
+                .filter_map(|item| {
+                    Some((
+                        item.get(0)?.as_f64().unwrap_or(0.0),
+                        item.get(1)?.as_str()?.to_owned(),
+                    ))
+                })
+                .collect()
         };
         let mut pending = items("queue_pending");
         // Heap order is not queue order (comfyui.md, section 2).
         pending.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Ok(QueueIds { running: items("queue_running").into_iter().map(|(_, id)| id).collect(), pending: pending.into_iter().map(|(_, id)| id).collect() })
+        Ok(QueueIds {
+            running: items("queue_running")
+                .into_iter()
+                .map(|(_, id)| id)
+                .collect(),
+            pending: pending.into_iter().map(|(_, id)| id).collect(),
+        })
     }
 
     /// Removes a pending prompt; nothing happens when it is not pending.
@@ -181,7 +259,9 @@ impl Client {
     /// # Errors
     /// When ComfyUI does not answer.
     pub async fn delete_pending(&self, id: &str) -> Result<(), CallError> {
-        self.expect(Method::POST, "/queue", Some(json!({"delete": [id]}))).await.map(drop)
+        self.expect(Method::POST, "/queue", Some(json!({"delete": [id]})))
+            .await
+            .map(drop)
     }
 
     /// Interrupts a prompt if it is the one that runs.
@@ -189,7 +269,9 @@ impl Client {
     /// # Errors
     /// When ComfyUI does not answer.
     pub async fn interrupt(&self, id: &str) -> Result<(), CallError> {
-        self.expect(Method::POST, "/interrupt", Some(json!({"prompt_id": id}))).await.map(drop)
+        self.expect(Method::POST, "/interrupt", Some(json!({"prompt_id": id})))
+            .await
+            .map(drop)
     }
 
     /// The atomic cancel of newer versions. `None` when this version does not have it.
@@ -197,16 +279,29 @@ impl Client {
     /// # Errors
     /// When ComfyUI does not answer.
     pub async fn cancel_job(&self, id: &str) -> Result<Option<bool>, CallError> {
-        match self.expect(Method::POST, &format!("/api/jobs/{id}/cancel"), None).await {
-            Ok(reply) => Ok(Some(reply.get("cancelled").and_then(Value::as_bool).unwrap_or(false))),
-            Err(CallError::Unexpected { status: StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, .. }) => Ok(None),
+        match self
+            .expect(Method::POST, &format!("/api/jobs/{id}/cancel"), None)
+            .await
+        {
+            Ok(reply) => Ok(Some(
+                reply
+                    .get("cancelled")
+                    .and_then(Value::as_bool)
+                    .unwrap_or(false),
+            )),
+            Err(CallError::Unexpected {
+                status: StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED,
+                ..
+            }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// Whether the jobs API is there.
     pub async fn has_jobs(&self) -> bool {
-        self.get("/api/jobs?limit=1").await.is_ok_and(|reply| reply.get("jobs").is_some())
+        self.get("/api/jobs?limit=1")
+            .await
+            .is_ok_and(|reply| reply.get("jobs").is_some())
     }
 
     /// Every node class.
@@ -238,7 +333,8 @@ impl Client {
     /// # Errors
     /// When ComfyUI does not answer or does not know the folder.
     pub async fn models(&self, folder: &str) -> Result<Vec<String>, CallError> {
-        let folder = percent_encoding::utf8_percent_encode(folder, percent_encoding::NON_ALPHANUMERIC);
+        let folder =
+            percent_encoding::utf8_percent_encode(folder, percent_encoding::NON_ALPHANUMERIC);
         Ok(strings(&self.get(&format!("/models/{folder}")).await?))
     }
 
@@ -256,12 +352,20 @@ impl Client {
     /// When ComfyUI does not answer.
     pub async fn subscribe_logs(&self, client_id: &str) -> Result<(), CallError> {
         let body = json!({"clientId": client_id, "enabled": true});
-        self.expect(Method::PATCH, "/internal/logs/subscribe", Some(body)).await.map(drop)
+        self.expect(Method::PATCH, "/internal/logs/subscribe", Some(body))
+            .await
+            .map(drop)
     }
 }
 
 fn strings(list: &Value) -> Vec<String> {
-    list.as_array().map(|list| list.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()).unwrap_or_default()
+    list.as_array()
+        .map(|list| {
+            list.iter()
+                .filter_map(|name| name.as_str().map(str::to_owned))
+                .collect()
+        })
+        .unwrap_or_default()
 }
 
 fn beginning(text: &[u8]) -> String {

@@ -27,7 +27,9 @@ pub fn mend(text: &[u8]) -> Vec<u8> {
             at += mend_in_string(rest, &mut mended, &mut in_string);
             continue;
         }
-        let word = ["NaN", "Infinity", "-Infinity"].iter().find(|word| rest.starts_with(word.as_bytes()));
+        let word = ["NaN", "Infinity", "-Infinity"]
+            .iter()
+            .find(|word| rest.starts_with(word.as_bytes()));
         match word {
             Some(word) => {
                 mended.extend_from_slice(b"null");
@@ -85,10 +87,14 @@ mod tests {
     #[test]
     fn pythons_json_is_read() {
         assert_eq!(
-            parse(br#"{"a": NaN, "b": [Infinity, -Infinity, -1.5], "c": "NaN \" Infinity"}"#).unwrap(),
+            parse(br#"{"a": NaN, "b": [Infinity, -Infinity, -1.5], "c": "NaN \" Infinity"}"#)
+                .unwrap(),
             json!({"a": null, "b": [null, null, -1.5], "c": "NaN \" Infinity"})
         );
-        assert_eq!(parse(br#"["\ud800", "\ud83d\ude00", "x\udc00y", NaN]"#).unwrap(), json!(["\u{fffd}", "\u{1f600}", "x\u{fffd}y", null]));
+        assert_eq!(
+            parse(br#"["\ud800", "\ud83d\ude00", "x\udc00y", NaN]"#).unwrap(),
+            json!(["\u{fffd}", "\u{1f600}", "x\u{fffd}y", null])
+        );
         assert!(parse(b"500 Internal Server Error").is_err());
         assert!(parse(b"\"\\u12").is_err());
     }

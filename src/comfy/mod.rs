@@ -35,12 +35,20 @@ impl Comfy {
     /// Nothing is called yet.
     pub fn new(config: &ComfyConfig, http: reqwest::Client, events: Events) -> Self {
         let client = Client::new(http, &config.authority());
-        Self { watch: Watch::new(config, client.clone(), events), client, catalogue: Arc::default(), models_version: Arc::default() }
+        Self {
+            watch: Watch::new(config, client.clone(), events),
+            client,
+            catalogue: Arc::default(),
+            models_version: Arc::default(),
+        }
     }
 
     /// What it offered when it was last started.
     pub fn catalogue(&self) -> Arc<Catalogue> {
-        self.catalogue.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.catalogue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// A model was put in place: lists of models are out of date.
@@ -55,7 +63,10 @@ impl Comfy {
 
     /// It was started anew and asked.
     pub fn set_catalogue(&self, catalogue: Catalogue) {
-        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+        *self
+            .catalogue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
         self.models_changed();
     }
 }

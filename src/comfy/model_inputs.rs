@@ -38,14 +38,26 @@ const CORE: &[(&str, &str, &str)] = &[
     ("PhotoMakerLoader", "photomaker_model_name", "photomaker"),
     ("ModelPatchLoader", "name", "model_patches"),
     ("AudioEncoderLoader", "audio_encoder_name", "audio_encoders"),
-    ("LatentUpscaleModelLoader", "model_name", "latent_upscale_models"),
+    (
+        "LatentUpscaleModelLoader",
+        "model_name",
+        "latent_upscale_models",
+    ),
     ("LTXVAudioVAELoader", "ckpt_name", "vae"),
     ("LTXAVTextEncoderLoader", "text_encoder", "text_encoders"),
     ("LTXAVTextEncoderLoader", "ckpt_name", "checkpoints"),
     ("LoadLoraModel", "lora_name", "loras"),
     ("LoadLoraTextEncoder", "lora_name", "loras"),
-    ("LoadBackgroundRemovalModel", "bg_removal_name", "background_removal"),
-    ("FrameInterpolationModelLoader", "model_name", "frame_interpolation"),
+    (
+        "LoadBackgroundRemovalModel",
+        "bg_removal_name",
+        "background_removal",
+    ),
+    (
+        "FrameInterpolationModelLoader",
+        "model_name",
+        "frame_interpolation",
+    ),
     ("LoadMoGeModel", "model_name", "geometry_estimation"),
     ("LoadDA3Model", "model_name", "geometry_estimation"),
     ("OpticalFlowLoader", "model_name", "optical_flow"),
@@ -54,12 +66,18 @@ const CORE: &[(&str, &str, &str)] = &[
 /// The folder of an input of a core class. Inputs of dynamic groups have dotted names (`loras.0.lora_name`): the last part counts.
 pub fn core_folder(class: &str, input: &str) -> Option<&'static str> {
     let last = input.rsplit('.').next().unwrap_or(input);
-    CORE.iter().find(|(c, i, _)| *c == class && (*i == input || *i == last)).map(|(_, _, folder)| *folder)
+    CORE.iter()
+        .find(|(c, i, _)| *c == class && (*i == input || *i == last))
+        .map(|(_, _, folder)| *folder)
 }
 
 /// The folders that the table names, for a ComfyUI that cannot be asked.
 pub fn core_folders() -> Vec<&'static str> {
-    let mut folders: Vec<_> = CORE.iter().map(|(_, _, folder)| *folder).chain(["embeddings", "diffusers", "vae_approx"]).collect();
+    let mut folders: Vec<_> = CORE
+        .iter()
+        .map(|(_, _, folder)| *folder)
+        .chain(["embeddings", "diffusers", "vae_approx"])
+        .collect();
     folders.sort_unstable();
     folders.dedup();
     folders

@@ -19,7 +19,10 @@ pub async fn run(env: &dyn Env, out: &mut (dyn Write + Send)) -> io::Result<u8> 
         }
         writeln!(out)?;
     }
-    let mut problems = Config::from_env(env).err().map(|error| error.0).unwrap_or_default();
+    let mut problems = Config::from_env(env)
+        .err()
+        .map(|error| error.0)
+        .unwrap_or_default();
     // The manifest is looked at even if the rest of the configuration is wrong.
     match Manifest::load(&ManifestConfig::from_reader(&mut Reader::new(env))).await {
         Ok(None) => writeln!(out, "Manifest\n  none")?,
@@ -31,7 +34,16 @@ pub async fn run(env: &dyn Env, out: &mut (dyn Write + Send)) -> io::Result<u8> 
         writeln!(out, "No problems.")?;
         return Ok(0);
     }
-    writeln!(out, "{} {}:", problems.len(), if problems.len() == 1 { "problem" } else { "problems" })?;
+    writeln!(
+        out,
+        "{} {}:",
+        problems.len(),
+        if problems.len() == 1 {
+            "problem"
+        } else {
+            "problems"
+        }
+    )?;
     for problem in &problems {
         writeln!(out, "  - {problem}")?;
     }
@@ -40,14 +52,31 @@ pub async fn run(env: &dyn Env, out: &mut (dyn Write + Send)) -> io::Result<u8> 
 
 fn print_variable(env: &dyn Env, variable: &Variable, out: &mut dyn Write) -> io::Result<()> {
     if let Some(family) = variable.name.strip_suffix('*') {
-        let mut members: Vec<_> = env.all().into_iter().filter(|(name, _)| name.starts_with(family)).collect();
+        let mut members: Vec<_> = env
+            .all()
+            .into_iter()
+            .filter(|(name, _)| name.starts_with(family))
+            .collect();
         members.sort();
-        return members.iter().try_for_each(|(name, value)| writeln!(out, "  {name} = {}", shown(variable, value)));
+        return members
+            .iter()
+            .try_for_each(|(name, value)| writeln!(out, "  {name} = {}", shown(variable, value)));
     }
-    match env.get(variable.name).filter(|value| !value.trim().is_empty()) {
-        Some(value) => writeln!(out, "  {} = {}", variable.name, shown(variable, value.trim())),
+    match env
+        .get(variable.name)
+        .filter(|value| !value.trim().is_empty())
+    {
+        Some(value) => writeln!(
+            out,
+            "  {} = {}",
+            variable.name,
+            shown(variable, value.trim())
+        ),
         // Of all variables only this one means something when it is empty.
-        None if variable.name == "CMD" && env.get("CMD").is_some() => writeln!(out, "  CMD = (empty: attach to a ComfyUI that runs already)"),
+        None if variable.name == "CMD" && env.get("CMD").is_some() => writeln!(
+            out,
+            "  CMD = (empty: attach to a ComfyUI that runs already)"
+        ),
         None if variable.default.is_empty() => writeln!(out, "  {} is not set", variable.name),
         None => writeln!(out, "  {} = {} (default)", variable.name, variable.default),
     }
@@ -70,10 +99,19 @@ fn print_manifest(manifest: &Manifest, out: &mut dyn Write) -> io::Result<()> {
             return Ok(());
         }
         writeln!(out, "  {name}")?;
-        items.iter().try_for_each(|item| writeln!(out, "    - {item}"))
+        items
+            .iter()
+            .try_for_each(|item| writeln!(out, "    - {item}"))
     };
     list("apt", manifest.apt.clone())?;
-    list("pip", manifest.pip.iter().map(|package| public_text(package.expose())).collect())?;
+    list(
+        "pip",
+        manifest
+            .pip
+            .iter()
+            .map(|package| public_text(package.expose()))
+            .collect(),
+    )?;
     let node = |node: &CustomNode| match node {
         CustomNode::Registry(name) => name.clone(),
         CustomNode::Git(source) => match &source.reference {
@@ -81,9 +119,27 @@ fn print_manifest(manifest: &Manifest, out: &mut dyn Write) -> io::Result<()> {
             None => source.public(),
         },
     };
-    list("custom_nodes", manifest.custom_nodes.iter().map(node).collect())?;
-    for (name, models) in [("models.before_start", &manifest.before_start), ("models.after_start", &manifest.after_start)] {
-        list(name, models.iter().map(|model| format!("{} -> {}", public_text(&model.url), model.local_path.display())).collect())?;
+    list(
+        "custom_nodes",
+        manifest.custom_nodes.iter().map(node).collect(),
+    )?;
+    for (name, models) in [
+        ("models.before_start", &manifest.before_start),
+        ("models.after_start", &manifest.after_start),
+    ] {
+        list(
+            name,
+            models
+                .iter()
+                .map(|model| {
+                    format!(
+                        "{} -> {}",
+                        public_text(&model.url),
+                        model.local_path.display()
+                    )
+                })
+                .collect(),
+        )?;
     }
     Ok(())
 }
@@ -95,7 +151,10 @@ mod tests {
     use super::*;
 
     async fn check(pairs: &[(&str, &str)]) -> (u8, String) {
-        let env: BTreeMap<String, String> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let env: BTreeMap<String, String> = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let mut out = Vec::new();
         let code = run(&env, &mut out).await.unwrap();
         (code, String::from_utf8(out).unwrap())
@@ -132,9 +191,20 @@ mod tests {
 
     #[tokio::test]
     async fn problems_of_configuration_and_manifest_come_together() {
-        let (code, text) = check(&[("PORT", "x"), ("LOG_LEVEL", "loud"), ("MANIFEST_JSON", r#"{"models":{"before":1},"apts":[]}"#)]).await;
+        let (code, text) = check(&[
+            ("PORT", "x"),
+            ("LOG_LEVEL", "loud"),
+            ("MANIFEST_JSON", r#"{"models":{"before":1},"apts":[]}"#),
+        ])
+        .await;
         assert_eq!(code, 1);
-        for expected in ["3 problems", "PORT=\"x\"", "LOG_LEVEL", "models.before is not known", "apts is not known"] {
+        for expected in [
+            "3 problems",
+            "PORT=\"x\"",
+            "LOG_LEVEL",
+            "models.before is not known",
+            "apts is not known",
+        ] {
             assert!(text.contains(expected), "{expected} is missing in {text}");
         }
     }

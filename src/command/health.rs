@@ -15,10 +15,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When `out` cannot be written to.
-pub async fn run(config: &ServerConfig, ready: bool, out: &mut (dyn Write + Send)) -> io::Result<u8> {
+pub async fn run(
+    config: &ServerConfig,
+    ready: bool,
+    out: &mut (dyn Write + Send),
+) -> io::Result<u8> {
     install_crypto();
     let path = if ready { "ready" } else { "health" };
-    let client = match reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build() {
+    let client = match reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(PATIENCE)
+        .build()
+    {
         Ok(client) => client,
         Err(error) => {
             writeln!(out, "{path}: {}", chain(&error))?;
@@ -44,12 +53,18 @@ pub async fn run(config: &ServerConfig, ready: bool, out: &mut (dyn Write + Send
 
 /// Where a server that listens on `host` can be reached from this machine.
 fn hosts(host: &str) -> Vec<String> {
-    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+    match host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>()
+    {
         // `::` takes IPv4 too; where IPv6 is switched off only that is left.
         Ok(address) if address.is_unspecified() => vec!["127.0.0.1".to_owned(), "[::1]".to_owned()],
         Ok(IpAddr::V6(address)) => vec![format!("[{address}]")],
         Ok(IpAddr::V4(address)) => vec![address.to_string()],
-        Err(_) if host.eq_ignore_ascii_case("localhost") => vec!["127.0.0.1".to_owned(), "[::1]".to_owned()],
+        Err(_) if host.eq_ignore_ascii_case("localhost") => {
+            vec!["127.0.0.1".to_owned(), "[::1]".to_owned()]
+        }
         Err(_) => vec![host.to_owned()],
     }
 }
@@ -64,9 +79,14 @@ mod tests {
     use crate::config::Config;
 
     async fn ask(host: &str, port: u16, ready: bool) -> (u8, String) {
-        let env = std::collections::BTreeMap::from([("HOST".to_owned(), host.to_owned()), ("PORT".to_owned(), port.to_string())]);
+        let env = std::collections::BTreeMap::from([
+            ("HOST".to_owned(), host.to_owned()),
+            ("PORT".to_owned(), port.to_string()),
+        ]);
         let mut out = Vec::new();
-        let code = run(&Config::from_env(&env).unwrap().server, ready, &mut out).await.unwrap();
+        let code = run(&Config::from_env(&env).unwrap().server, ready, &mut out)
+            .await
+            .unwrap();
         (code, String::from_utf8(out).unwrap())
     }
 
@@ -74,13 +94,24 @@ mod tests {
     async fn the_exit_code_is_the_servers_answer() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let router =
-            Router::new().route("/health", get(|| async { "fine" })).route("/ready", get(|| async { (StatusCode::SERVICE_UNAVAILABLE, "warming up") }));
+        let router = Router::new()
+            .route("/health", get(|| async { "fine" }))
+            .route(
+                "/ready",
+                get(|| async { (StatusCode::SERVICE_UNAVAILABLE, "warming up") }),
+            );
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
         for host in ["::", "0.0.0.0", "127.0.0.1", "localhost"] {
-            assert_eq!(ask(host, port, false).await, (0, "health: 200 OK fine\n".to_owned()), "{host}");
+            assert_eq!(
+                ask(host, port, false).await,
+                (0, "health: 200 OK fine\n".to_owned()),
+                "{host}"
+            );
         }
-        assert_eq!(ask("::", port, true).await, (1, "ready: 503 Service Unavailable warming up\n".to_owned()));
+        assert_eq!(
+            ask("::", port, true).await,
+            (1, "ready: 503 Service Unavailable warming up\n".to_owned())
+        );
         server.abort();
         let _ = server.await;
         let (code, text) = ask("127.0.0.1", port, false).await;

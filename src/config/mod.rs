@@ -13,8 +13,10 @@ pub use public_text::{public_text, public_value};
 pub use reader::{ConfigError, Env, ProcessEnv, Reader};
 pub use secret::{Secret, public, public_url};
 pub use sections::{
-    AmqpConfig, AzureConfig, CacheConfig, ComfyConfig, EventsConfig, GuardConfig, HfConfig, HttpAuthHeader, InstanceConfig, LogConfig, LogFormat,
-    ManifestConfig, MediaConfig, PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StorageConfig, WarmupSource, WebhookConfig, WorkflowConfig,
+    AmqpConfig, AzureConfig, CacheConfig, ComfyConfig, EventsConfig, GuardConfig, HfConfig,
+    HttpAuthHeader, InstanceConfig, LogConfig, LogFormat, ManifestConfig, MediaConfig,
+    PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StorageConfig, WarmupSource,
+    WebhookConfig, WorkflowConfig,
 };
 
 /// The whole configuration.
@@ -67,7 +69,11 @@ impl Config {
             server,
         };
         let problems = reader.into_problems();
-        if problems.is_empty() { Ok(config) } else { Err(ConfigError(problems)) }
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError(problems))
+        }
     }
 }
 

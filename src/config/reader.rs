@@ -25,7 +25,14 @@ impl Env for ProcessEnv {
     }
 
     fn all(&self) -> Vec<(String, String)> {
-        std::env::vars_os().map(|(n, v)| (n.to_string_lossy().into_owned(), v.to_string_lossy().into_owned())).collect()
+        std::env::vars_os()
+            .map(|(n, v)| {
+                (
+                    n.to_string_lossy().into_owned(),
+                    v.to_string_lossy().into_owned(),
+                )
+            })
+            .collect()
     }
 }
 
@@ -45,7 +52,11 @@ pub struct ConfigError(pub Vec<String>);
 
 impl Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let plural = if self.0.len() == 1 { "problem" } else { "problems" };
+        let plural = if self.0.len() == 1 {
+            "problem"
+        } else {
+            "problems"
+        };
         writeln!(f, "configuration: {} {plural}:", self.0.len())?;
         for problem in &self.0 {
             writeln!(f, "  - {problem}")?;
@@ -65,7 +76,10 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader over `env` with no problems yet.
     pub fn new(env: &'a dyn Env) -> Self {
-        Self { env, problems: Vec::new() }
+        Self {
+            env,
+            problems: Vec::new(),
+        }
     }
 
     /// The problems found so far.
@@ -85,12 +99,17 @@ impl<'a> Reader<'a> {
 
     /// A text, surrounding white space removed.
     pub fn text(&self, name: &str) -> Option<String> {
-        self.env.get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+        self.env
+            .get(name)
+            .map(|value| value.trim().to_owned())
+            .filter(|value| !value.is_empty())
     }
 
     /// `true` where the variable is set to an empty text, which for `CMD` is not the same as unset.
     pub fn set_but_empty(&self, name: &str) -> bool {
-        self.env.get(name).is_some_and(|value| value.trim().is_empty())
+        self.env
+            .get(name)
+            .is_some_and(|value| value.trim().is_empty())
     }
 
     /// A text with a default.
@@ -110,7 +129,15 @@ impl<'a> Reader<'a> {
 
     /// A comma-separated list without empty members.
     pub fn list(&self, name: &str) -> Vec<String> {
-        self.text(name).map(|value| value.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()).unwrap_or_default()
+        self.text(name)
+            .map(|value| {
+                value
+                    .split(',')
+                    .map(|part| part.trim().to_owned())
+                    .filter(|part| !part.is_empty())
+                    .collect()
+            })
+            .unwrap_or_default()
     }
 
     /// true/false/1/0/yes/no in any case.
@@ -125,7 +152,9 @@ impl<'a> Reader<'a> {
             "true" | "1" | "yes" => Some(true),
             "false" | "0" | "no" => Some(false),
             _ => {
-                self.problem(format!("{name}=\"{value}\" is not a boolean: use true, false, 1, 0, yes or no"));
+                self.problem(format!(
+                    "{name}=\"{value}\" is not a boolean: use true, false, 1, 0, yes or no"
+                ));
                 None
             }
         }
@@ -136,11 +165,15 @@ impl<'a> Reader<'a> {
     where
         T: FromStr + PartialOrd + Display + Copy,
     {
-        let Some(value) = self.text(name) else { return default };
+        let Some(value) = self.text(name) else {
+            return default;
+        };
         match value.parse::<T>() {
             Ok(number) if number >= min && number <= max => number,
             _ => {
-                self.problem(format!("{name}=\"{value}\" is not valid: use a number from {min} to {max} ({what})"));
+                self.problem(format!(
+                    "{name}=\"{value}\" is not valid: use a number from {min} to {max} ({what})"
+                ));
                 default
             }
         }
@@ -158,7 +191,9 @@ impl<'a> Reader<'a> {
             Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Some(url),
             _ => {
                 let allowed = schemes.join(":// or ");
-                self.problem(format!("{name} is not a usable URL: it must begin with {allowed}:// and name a host"));
+                self.problem(format!(
+                    "{name} is not a usable URL: it must begin with {allowed}:// and name a host"
+                ));
                 None
             }
         }
@@ -170,7 +205,10 @@ impl<'a> Reader<'a> {
         if words.contains(&value.as_str()) {
             return value;
         }
-        self.problem(format!("{name}=\"{value}\" is not known: use one of {}", words.join(", ")));
+        self.problem(format!(
+            "{name}=\"{value}\" is not known: use one of {}",
+            words.join(", ")
+        ));
         default.to_owned()
     }
 }

@@ -70,8 +70,11 @@ pub fn public(url: &Url) -> String {
     let _ = shown.set_password(None);
     shown.set_fragment(None);
     if url.query().is_some() {
-        let kept: Vec<(String, String)> =
-            url.query_pairs().filter(|(name, _)| is_public_parameter(name)).map(|(n, v)| (n.into_owned(), v.into_owned())).collect();
+        let kept: Vec<(String, String)> = url
+            .query_pairs()
+            .filter(|(name, _)| is_public_parameter(name))
+            .map(|(n, v)| (n.into_owned(), v.into_owned()))
+            .collect();
         if kept.is_empty() {
             shown.set_query(None);
         } else {
@@ -83,8 +86,24 @@ pub fn public(url: &Url) -> String {
 
 /// Query parameters that are known to describe a file, not to open it. An allow-list: an unknown name may be a token.
 fn is_public_parameter(name: &str) -> bool {
-    const PUBLIC: &[&str] =
-        &["type", "format", "size", "fp", "download", "filename", "file", "name", "path", "ref", "revision", "version", "versionid", "subfolder", "id", "v"];
+    const PUBLIC: &[&str] = &[
+        "type",
+        "format",
+        "size",
+        "fp",
+        "download",
+        "filename",
+        "file",
+        "name",
+        "path",
+        "ref",
+        "revision",
+        "version",
+        "versionid",
+        "subfolder",
+        "id",
+        "v",
+    ];
     PUBLIC.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
@@ -94,11 +113,20 @@ mod tests {
 
     #[test]
     fn urls_lose_everything_that_may_open_them() {
-        assert_eq!(public_url("https://me:pw@h.example/a/b.bin?sig=abc&type=Model#frag"), "https://h.example/a/b.bin?type=Model");
-        assert_eq!(public_url("https://h.example/a?X-Amz-Signature=1&X-Amz-Credential=2"), "https://h.example/a");
+        assert_eq!(
+            public_url("https://me:pw@h.example/a/b.bin?sig=abc&type=Model#frag"),
+            "https://h.example/a/b.bin?type=Model"
+        );
+        assert_eq!(
+            public_url("https://h.example/a?X-Amz-Signature=1&X-Amz-Credential=2"),
+            "https://h.example/a"
+        );
         assert_eq!(public_url("s3://bucket/key"), "s3://bucket/key");
         assert_eq!(public_url("htps//me:pw@host/x?token=1"), "***@host/x");
-        assert_eq!((public_url("me:pw@host"), public_url("a@b.png")), ("***@host".to_owned(), "a@b.png".to_owned()));
+        assert_eq!(
+            (public_url("me:pw@host"), public_url("a@b.png")),
+            ("***@host".to_owned(), "a@b.png".to_owned())
+        );
     }
 
     #[test]

@@ -5,7 +5,10 @@ use super::variables::VARIABLES;
 use super::{Config, Env};
 
 fn config(pairs: &[(&str, &str)]) -> Result<Config, super::ConfigError> {
-    let env: BTreeMap<String, String> = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    let env: BTreeMap<String, String> = pairs
+        .iter()
+        .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+        .collect();
     Config::from_env(&env)
 }
 
@@ -17,9 +20,14 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.server.max_body_bytes, 100 * 1024 * 1024);
     assert_eq!(config.comfy.command, ["init.sh"]);
     assert_eq!(config.comfy.authority(), "127.0.0.1:8188");
-    assert_eq!(config.storage.cache.dir.to_str(), Some("/home/me/.cache/comfyui-api"));
+    assert_eq!(
+        config.storage.cache.dir.to_str(),
+        Some("/home/me/.cache/comfyui-api")
+    );
     assert_eq!(config.comfy.input_dir.to_str(), Some("/opt/ComfyUI/input"));
-    assert!(config.amqp.is_none() && config.webhook.keys.is_empty() && config.prompt.prepend_filenames);
+    assert!(
+        config.amqp.is_none() && config.webhook.keys.is_empty() && config.prompt.prepend_filenames
+    );
 }
 
 #[test]
@@ -34,7 +42,14 @@ fn all_problems_come_together_and_hide_secrets() {
     ])
     .unwrap_err();
     let text = error.to_string();
-    for name in ["PORT=\"99999\"", "ALWAYS_RESTART_COMFYUI=\"maybe\"", "nonsense", "AMQP_URL", "WEBHOOK_SECRET", "HTTP_AUTH_HEADER_VALUE"] {
+    for name in [
+        "PORT=\"99999\"",
+        "ALWAYS_RESTART_COMFYUI=\"maybe\"",
+        "nonsense",
+        "AMQP_URL",
+        "WEBHOOK_SECRET",
+        "HTTP_AUTH_HEADER_VALUE",
+    ] {
         assert!(text.contains(name), "{name} is missing in {text}");
     }
     assert_eq!(error.0.len(), 6, "{text}");
@@ -44,7 +59,10 @@ fn all_problems_come_together_and_hide_secrets() {
 #[test]
 fn an_empty_cmd_attaches_and_quotes_are_honoured() {
     assert!(config(&[("CMD", "")]).unwrap().comfy.command.is_empty());
-    let split = config(&[("CMD", "python main.py --x 'a b'")]).unwrap().comfy.command;
+    let split = config(&[("CMD", "python main.py --x 'a b'")])
+        .unwrap()
+        .comfy
+        .command;
     assert_eq!(split, ["python", "main.py", "--x", "a b"]);
 }
 
@@ -58,9 +76,21 @@ fn queue_names_follow_the_instance() {
     assert_eq!(queue(&[]), "q.gpu.20g");
     assert_eq!(queue(&[("INSTANCE_GPU_VRAM", "40G")]), "q.gpu.40g");
     assert_eq!(queue(&[("INSTANCE_IS_FREE", "yes")]), "q.gpu.free");
-    assert_eq!(queue(&[("INSTANCE_WORKFLOW_ID", "w"), ("INSTANCE_IS_FREE", "1")]), "q.workflow.w");
-    assert_eq!(queue(&[("INSTANCE_DEDICATED_ID", "d"), ("INSTANCE_WORKFLOW_ID", "w")]), "q.instance.d");
-    assert_eq!(queue(&[("AMQP_QUEUE_INPUT", "mine"), ("INSTANCE_DEDICATED_ID", "d")]), "mine");
+    assert_eq!(
+        queue(&[("INSTANCE_WORKFLOW_ID", "w"), ("INSTANCE_IS_FREE", "1")]),
+        "q.workflow.w"
+    );
+    assert_eq!(
+        queue(&[
+            ("INSTANCE_DEDICATED_ID", "d"),
+            ("INSTANCE_WORKFLOW_ID", "w")
+        ]),
+        "q.instance.d"
+    );
+    assert_eq!(
+        queue(&[("AMQP_QUEUE_INPUT", "mine"), ("INSTANCE_DEDICATED_ID", "d")]),
+        "mine"
+    );
 }
 
 #[test]
@@ -104,9 +134,22 @@ fn the_list_of_variables_and_the_code_agree() {
         asked.insert(name.to_owned());
     }
     asked.retain(|name| {
-        !matches!(name.as_str(), "HOME" | "PATH" | "VIRTUAL_ENV" | "CONDA_DEFAULT_ENV" | "http_proxy" | "https_proxy" | "no_proxy")
-            && !name.starts_with("SALAD_")
+        !matches!(
+            name.as_str(),
+            "HOME"
+                | "PATH"
+                | "VIRTUAL_ENV"
+                | "CONDA_DEFAULT_ENV"
+                | "http_proxy"
+                | "https_proxy"
+                | "no_proxy"
+        ) && !name.starts_with("SALAD_")
     });
-    let listed: BTreeSet<String> = VARIABLES.iter().flat_map(|(_, group)| *group).map(|v| v.name.to_owned()).filter(|name| !name.ends_with('*')).collect();
+    let listed: BTreeSet<String> = VARIABLES
+        .iter()
+        .flat_map(|(_, group)| *group)
+        .map(|v| v.name.to_owned())
+        .filter(|name| !name.ends_with('*'))
+        .collect();
     assert_eq!(asked, listed);
 }

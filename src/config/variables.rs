@@ -34,11 +34,21 @@ pub struct Variable {
 }
 
 const fn plain(name: &'static str, default: &'static str, about: &'static str) -> Variable {
-    Variable { name, default, about, secret: false }
+    Variable {
+        name,
+        default,
+        about,
+        secret: false,
+    }
 }
 
 const fn hidden(name: &'static str, about: &'static str) -> Variable {
-    Variable { name, default: "", about, secret: true }
+    Variable {
+        name,
+        default: "",
+        about,
+        secret: true,
+    }
 }
 
 /// All variables, grouped as the README shows them.
@@ -49,46 +59,133 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
             plain("HOST", "::", "address to listen on (`::` is IPv4 and IPv6)"),
             plain("PORT", "3000", "port to listen on"),
             plain("MAX_BODY_SIZE_MB", "100", "largest request body, MiB"),
-            plain("MAX_QUEUE_DEPTH", "0", "`/ready` answers 503 when ComfyUI's queue is this long; 0 = no limit"),
-            hidden("API_KEYS", "comma-separated keys that clients must present; unset = open"),
+            plain(
+                "MAX_QUEUE_DEPTH",
+                "0",
+                "`/ready` answers 503 when ComfyUI's queue is this long; 0 = no limit",
+            ),
+            hidden(
+                "API_KEYS",
+                "comma-separated keys that clients must present; unset = open",
+            ),
             plain("METRICS_REQUIRE_KEY", "false", "`/metrics` needs a key too"),
-            plain("CORS_ALLOWED_ORIGINS", "", "comma-separated browser origins that may call the API, or `*`"),
-            plain("SHUTDOWN_GRACE_S", "30", "seconds that prompts in flight get to finish after SIGTERM"),
-            plain("LOG_LEVEL", "info", "trace, debug, info, warn, error or fatal"),
-            plain("LOG_FORMAT", "auto", "json or pretty; auto = pretty on a terminal, JSON otherwise"),
+            plain(
+                "CORS_ALLOWED_ORIGINS",
+                "",
+                "comma-separated browser origins that may call the API, or `*`",
+            ),
+            plain(
+                "SHUTDOWN_GRACE_S",
+                "30",
+                "seconds that prompts in flight get to finish after SIGTERM",
+            ),
+            plain(
+                "LOG_LEVEL",
+                "info",
+                "trace, debug, info, warn, error or fatal",
+            ),
+            plain(
+                "LOG_FORMAT",
+                "auto",
+                "json or pretty; auto = pretty on a terminal, JSON otherwise",
+            ),
         ],
     ),
     (
         "ComfyUI",
         &[
-            plain("CMD", "init.sh", "command that starts ComfyUI; set but empty = attach to a running one"),
-            plain("BASE", "", "`ai-dock` loads that image's environment before CMD"),
+            plain(
+                "CMD",
+                "init.sh",
+                "command that starts ComfyUI; set but empty = attach to a running one",
+            ),
+            plain(
+                "BASE",
+                "",
+                "`ai-dock` loads that image's environment before CMD",
+            ),
             plain("COMFY_HOME", "/opt/ComfyUI", "ComfyUI's directory"),
             plain("DIRECT_ADDRESS", "127.0.0.1", "address ComfyUI listens on"),
             plain("COMFYUI_PORT_HOST", "8188", "port ComfyUI listens on"),
             plain("INPUT_DIR", "COMFY_HOME/input", "ComfyUI's input directory"),
-            plain("OUTPUT_DIR", "COMFY_HOME/output", "ComfyUI's output directory"),
-            plain("MODEL_DIR", "COMFY_HOME/models", "ComfyUI's model directory"),
-            plain("ALWAYS_RESTART_COMFYUI", "false", "restart ComfyUI when it exits, instead of exiting too"),
-            plain("STARTUP_CHECK_INTERVAL_S", "1", "seconds between two looks whether ComfyUI is up"),
+            plain(
+                "OUTPUT_DIR",
+                "COMFY_HOME/output",
+                "ComfyUI's output directory",
+            ),
+            plain(
+                "MODEL_DIR",
+                "COMFY_HOME/models",
+                "ComfyUI's model directory",
+            ),
+            plain(
+                "ALWAYS_RESTART_COMFYUI",
+                "false",
+                "restart ComfyUI when it exits, instead of exiting too",
+            ),
+            plain(
+                "STARTUP_CHECK_INTERVAL_S",
+                "1",
+                "seconds between two looks whether ComfyUI is up",
+            ),
             plain("STARTUP_CHECK_MAX_TRIES", "20", "looks before giving up"),
-            plain("COMFYUI_HANG_TIMEOUT_S", "0", "restart a ComfyUI that does not answer, or does not work, for so long; 0 = off"),
-            plain("WS_IDLE_TIMEOUT_S", "30", "silence on ComfyUI's websocket before it is replaced"),
-            plain("WARMUP_PROMPT_FILE", "", "prompt to run before the server is ready"),
+            plain(
+                "COMFYUI_HANG_TIMEOUT_S",
+                "0",
+                "restart a ComfyUI that does not answer, or does not work, for so long; 0 = off",
+            ),
+            plain(
+                "WS_IDLE_TIMEOUT_S",
+                "30",
+                "silence on ComfyUI's websocket before it is replaced",
+            ),
+            plain(
+                "WARMUP_PROMPT_FILE",
+                "",
+                "prompt to run before the server is ready",
+            ),
             plain("WARMUP_PROMPT_URL", "", "the same from a URL"),
-            plain("MANIFEST", "", "manifest file (.json, .yml, .yaml): packages, custom nodes, models"),
+            plain(
+                "MANIFEST",
+                "",
+                "manifest file (.json, .yml, .yaml): packages, custom nodes, models",
+            ),
             hidden("MANIFEST_JSON", "the manifest itself, as JSON"),
         ],
     ),
     (
         "Prompts",
         &[
-            plain("PREPEND_FILENAMES", "true", "keep the caller's filename_prefix behind the id; false = the id alone"),
-            plain("CANCEL_ON_DISCONNECT", "false", "cancel a sync or streaming prompt when its client goes away"),
-            plain("ALLOWED_INPUT_PATHS", "", "comma-separated directories whose files graphs may name by path"),
-            plain("MAX_ARCHIVE_FILES", "10000", "most files an input archive may hold"),
-            plain("MAX_ARCHIVE_SIZE_MB", "4096", "most MiB an input archive may unpack to"),
-            plain("FFMPEG_PATH", "ffmpeg", "the ffmpeg command for video and audio conversion"),
+            plain(
+                "PREPEND_FILENAMES",
+                "true",
+                "keep the caller's filename_prefix behind the id; false = the id alone",
+            ),
+            plain(
+                "CANCEL_ON_DISCONNECT",
+                "false",
+                "cancel a sync or streaming prompt when its client goes away",
+            ),
+            plain(
+                "ALLOWED_INPUT_PATHS",
+                "",
+                "comma-separated directories whose files graphs may name by path",
+            ),
+            plain(
+                "MAX_ARCHIVE_FILES",
+                "10000",
+                "most files an input archive may hold",
+            ),
+            plain(
+                "MAX_ARCHIVE_SIZE_MB",
+                "4096",
+                "most MiB an input archive may unpack to",
+            ),
+            plain(
+                "FFMPEG_PATH",
+                "ffmpeg",
+                "the ffmpeg command for video and audio conversion",
+            ),
             plain("FFMPEG_TIMEOUT_S", "600", "longest conversion, seconds"),
         ],
     ),
@@ -96,34 +193,86 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
         "Storage",
         &[
             plain("CACHE_DIR", "$HOME/.cache/comfyui-api", "downloaded files"),
-            plain("LRU_CACHE_SIZE_GB", "0", "size the cache is kept to (GiB, fractions allowed); 0 = no limit"),
+            plain(
+                "LRU_CACHE_SIZE_GB",
+                "0",
+                "size the cache is kept to (GiB, fractions allowed); 0 = no limit",
+            ),
             plain("MAX_CONCURRENT_DOWNLOADS", "10", "downloads at once"),
             plain("MAX_CONCURRENT_UPLOADS", "10", "uploads at once"),
             plain("DOWNLOAD_CONNECTIONS", "4", "connections per large file"),
-            plain("HTTP_AUTH_HEADER_NAME", "", "header added to storage requests over HTTP"),
+            plain(
+                "HTTP_AUTH_HEADER_NAME",
+                "",
+                "header added to storage requests over HTTP",
+            ),
             hidden("HTTP_AUTH_HEADER_VALUE", "its value"),
-            plain("HTTP_TRUSTED_ORIGINS", "", "comma-separated origins that may be reached although they are private"),
-            plain("ALLOW_PRIVATE_NETWORKS", "false", "let URLs from clients reach private addresses"),
-            hidden("HTTP_PROXY", "proxy for http:// targets; never used for ComfyUI"),
+            plain(
+                "HTTP_TRUSTED_ORIGINS",
+                "",
+                "comma-separated origins that may be reached although they are private",
+            ),
+            plain(
+                "ALLOW_PRIVATE_NETWORKS",
+                "false",
+                "let URLs from clients reach private addresses",
+            ),
+            hidden(
+                "HTTP_PROXY",
+                "proxy for http:// targets; never used for ComfyUI",
+            ),
             hidden("HTTPS_PROXY", "proxy for https:// targets"),
             plain("NO_PROXY", "", "hosts reached without a proxy"),
-            plain("SIGNED_URL_EXPIRY_S", "3600", "validity of signed URLs, seconds"),
+            plain(
+                "SIGNED_URL_EXPIRY_S",
+                "3600",
+                "validity of signed URLs, seconds",
+            ),
             plain("AWS_REGION", "", "S3 region (or AWS_DEFAULT_REGION)"),
-            plain("AWS_DEFAULT_REGION", "", "S3 region when AWS_REGION is unset"),
-            hidden("AWS_ACCESS_KEY_ID", "S3 key; profiles, IRSA and instance metadata work too"),
+            plain(
+                "AWS_DEFAULT_REGION",
+                "",
+                "S3 region when AWS_REGION is unset",
+            ),
+            hidden(
+                "AWS_ACCESS_KEY_ID",
+                "S3 key; profiles, IRSA and instance metadata work too",
+            ),
             hidden("AWS_SECRET_ACCESS_KEY", "S3 secret"),
             hidden("AWS_SESSION_TOKEN", "S3 session token"),
-            plain("AWS_ENDPOINT_URL", "", "another S3 service (or AWS_ENDPOINT, or S3_ENDPOINT)"),
+            plain(
+                "AWS_ENDPOINT_URL",
+                "",
+                "another S3 service (or AWS_ENDPOINT, or S3_ENDPOINT)",
+            ),
             plain("AWS_ENDPOINT", "", "see AWS_ENDPOINT_URL"),
             plain("S3_ENDPOINT", "", "see AWS_ENDPOINT_URL"),
-            plain("S3_FORCE_PATH_STYLE", "auto", "true or false; auto = when an endpoint is set"),
-            hidden("AZURE_STORAGE_CONNECTION_STRING", "Azure Blob Storage, all in one"),
+            plain(
+                "S3_FORCE_PATH_STYLE",
+                "auto",
+                "true or false; auto = when an endpoint is set",
+            ),
+            hidden(
+                "AZURE_STORAGE_CONNECTION_STRING",
+                "Azure Blob Storage, all in one",
+            ),
             plain("AZURE_STORAGE_ACCOUNT", "", "Azure account name"),
             hidden("AZURE_STORAGE_KEY", "Azure account key"),
-            hidden("AZURE_STORAGE_SAS_TOKEN", "Azure SAS token instead of a key"),
+            hidden(
+                "AZURE_STORAGE_SAS_TOKEN",
+                "Azure SAS token instead of a key",
+            ),
             plain("AZURE_TENANT_ID", "", "workload identity, set by AKS"),
-            plain("AZURE_CLIENT_ID", "", "workload identity, or the managed identity to use"),
-            plain("AZURE_FEDERATED_TOKEN_FILE", "", "workload identity, set by AKS"),
+            plain(
+                "AZURE_CLIENT_ID",
+                "",
+                "workload identity, or the managed identity to use",
+            ),
+            plain(
+                "AZURE_FEDERATED_TOKEN_FILE",
+                "",
+                "workload identity, set by AKS",
+            ),
             plain("AZURE_AUTHORITY_HOST", "", "workload identity, set by AKS"),
             hidden("HF_TOKEN", "Hugging Face token"),
             plain("HF_ENDPOINT", "https://huggingface.co", "another hub"),
@@ -132,55 +281,157 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
     (
         "Webhooks and events",
         &[
-            hidden("WEBHOOK_SECRET", "base64 key(s) that sign webhooks, `whsec_` optional, separated by spaces"),
-            plain("PROMPT_WEBHOOK_RETRIES", "3", "retries of a webhook after its first attempt"),
+            hidden(
+                "WEBHOOK_SECRET",
+                "base64 key(s) that sign webhooks, `whsec_` optional, separated by spaces",
+            ),
+            plain(
+                "PROMPT_WEBHOOK_RETRIES",
+                "3",
+                "retries of a webhook after its first attempt",
+            ),
             plain("WEBHOOK_TIMEOUT_S", "30", "longest attempt, seconds"),
-            plain("WEBHOOK_SPOOL_DIR", "", "keeps webhooks that could not be delivered, and retries them for 24 hours"),
+            plain(
+                "WEBHOOK_SPOOL_DIR",
+                "",
+                "keeps webhooks that could not be delivered, and retries them for 24 hours",
+            ),
             plain("SYSTEM_WEBHOOK_URL", "", "receiver of system events"),
-            plain("SYSTEM_WEBHOOK_EVENTS", "", "comma-separated event names, or all"),
-            plain("SYSTEM_META_*", "", "metadata of events: SYSTEM_META_region=eu becomes region"),
-            plain("SALAD_*", "", "set by SaladCloud: metadata of events, and the instance's deletion cost"),
+            plain(
+                "SYSTEM_WEBHOOK_EVENTS",
+                "",
+                "comma-separated event names, or all",
+            ),
+            plain(
+                "SYSTEM_META_*",
+                "",
+                "metadata of events: SYSTEM_META_region=eu becomes region",
+            ),
+            plain(
+                "SALAD_*",
+                "",
+                "set by SaladCloud: metadata of events, and the instance's deletion cost",
+            ),
         ],
     ),
     (
         "AMQP",
         &[
-            hidden("AMQP_URL", "amqp:// or amqps:// URL of RabbitMQ; unset (with AMQP_HOST) = off"),
+            hidden(
+                "AMQP_URL",
+                "amqp:// or amqps:// URL of RabbitMQ; unset (with AMQP_HOST) = off",
+            ),
             plain("AMQP_HOST", "", "host of RabbitMQ, instead of AMQP_URL"),
             plain("AMQP_PORT", "5672", "its port"),
             plain("AMQP_USER", "guest", "user"),
             hidden("AMQP_PASS", "password (guest)"),
             plain("AMQP_VHOST", "/", "virtual host"),
             plain("AMQP_CA_FILE", "", "PEM file of a private CA for amqps://"),
-            plain("AMQP_EXCHANGE_TOPIC", "runnode.comfyui.topic", "topic exchange for events"),
-            plain("AMQP_QUEUE_INPUT", "", "queue to take tasks from; unset = after INSTANCE_*"),
+            plain(
+                "AMQP_EXCHANGE_TOPIC",
+                "runnode.comfyui.topic",
+                "topic exchange for events",
+            ),
+            plain(
+                "AMQP_QUEUE_INPUT",
+                "",
+                "queue to take tasks from; unset = after INSTANCE_*",
+            ),
             plain("AMQP_PREFETCH", "1", "tasks an instance holds"),
-            plain("AMQP_MAX_ATTEMPTS", "3", "deliveries of a task that fails by our fault before it is given up"),
-            plain("AMQP_MAX_RESULT_MB", "64", "largest result carried in a message, MiB"),
-            plain("AMQP_PUBLISH_ALL", "false", "publish events of every prompt, not only of AMQP tasks"),
-            plain("AMQP_PROGRESS_INTERVAL_MS", "200", "least time between two progress events of a task"),
+            plain(
+                "AMQP_MAX_ATTEMPTS",
+                "3",
+                "deliveries of a task that fails by our fault before it is given up",
+            ),
+            plain(
+                "AMQP_MAX_RESULT_MB",
+                "64",
+                "largest result carried in a message, MiB",
+            ),
+            plain(
+                "AMQP_PUBLISH_ALL",
+                "false",
+                "publish events of every prompt, not only of AMQP tasks",
+            ),
+            plain(
+                "AMQP_PROGRESS_INTERVAL_MS",
+                "200",
+                "least time between two progress events of a task",
+            ),
             plain("AMQP_PREVIEWS", "false", "publish previews too"),
-            plain("AMQP_REQUIRED", "false", "`/ready` needs a broker connection"),
+            plain(
+                "AMQP_REQUIRED",
+                "false",
+                "`/ready` needs a broker connection",
+            ),
             plain("HEARTBEAT_ENABLED", "true", "publish heartbeats"),
-            plain("HEARTBEAT_INTERVAL", "5000", "milliseconds between heartbeats"),
-            plain("INSTANCE_ID", "", "name of this instance; unset = made from host name and time"),
-            plain("INSTANCE_GPU_VRAM", "20G", "20G, 40G or 70G: chooses the queue"),
-            plain("INSTANCE_DEDICATED_ID", "", "take tasks from q.instance.<id>"),
-            plain("INSTANCE_WORKFLOW_ID", "", "take tasks from q.workflow.<id>"),
+            plain(
+                "HEARTBEAT_INTERVAL",
+                "5000",
+                "milliseconds between heartbeats",
+            ),
+            plain(
+                "INSTANCE_ID",
+                "",
+                "name of this instance; unset = made from host name and time",
+            ),
+            plain(
+                "INSTANCE_GPU_VRAM",
+                "20G",
+                "20G, 40G or 70G: chooses the queue",
+            ),
+            plain(
+                "INSTANCE_DEDICATED_ID",
+                "",
+                "take tasks from q.instance.<id>",
+            ),
+            plain(
+                "INSTANCE_WORKFLOW_ID",
+                "",
+                "take tasks from q.workflow.<id>",
+            ),
             plain("INSTANCE_IS_FREE", "false", "take tasks from q.gpu.free"),
-            plain("API_URL", "http://localhost:PORT", "our address, for registration"),
-            plain("COMFY_PUBLIC_URL", "", "ComfyUI's address, for registration"),
-            plain("COMFY_PUBLIC_WS_URL", "", "ComfyUI's websocket address, for registration"),
-            plain("GPU_MEMORY", "", "GPU memory, for registration; unset = measured"),
-            plain("SUPPORTED_MODELS", "", "comma-separated models, for registration"),
+            plain(
+                "API_URL",
+                "http://localhost:PORT",
+                "our address, for registration",
+            ),
+            plain(
+                "COMFY_PUBLIC_URL",
+                "",
+                "ComfyUI's address, for registration",
+            ),
+            plain(
+                "COMFY_PUBLIC_WS_URL",
+                "",
+                "ComfyUI's websocket address, for registration",
+            ),
+            plain(
+                "GPU_MEMORY",
+                "",
+                "GPU memory, for registration; unset = measured",
+            ),
+            plain(
+                "SUPPORTED_MODELS",
+                "",
+                "comma-separated models, for registration",
+            ),
         ],
     ),
     (
         "Workflow endpoints",
         &[
-            plain("WORKFLOW_DIR", "/workflows", "files that become POST /workflow/... endpoints"),
+            plain(
+                "WORKFLOW_DIR",
+                "/workflows",
+                "files that become POST /workflow/... endpoints",
+            ),
             plain("WORKFLOW_WATCH", "false", "reload changed files"),
-            plain("MARKDOWN_SCHEMA_DESCRIPTIONS", "true", "describe inputs as a markdown table in /docs"),
+            plain(
+                "MARKDOWN_SCHEMA_DESCRIPTIONS",
+                "true",
+                "describe inputs as a markdown table in /docs",
+            ),
         ],
     ),
 ];

@@ -27,7 +27,10 @@ pub fn answer_with(failure: &Failure, body: Map<String, Value>) -> Response {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if let Some(wait) = failure.retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        headers.insert(
+            header::RETRY_AFTER,
+            HeaderValue::from(wait.as_secs().max(1)),
+        );
     }
     response
 }
@@ -42,14 +45,22 @@ const WHOLE: u64 = 1 << 20;
 pub async fn document(document: &Document) -> Result<Response, Failure> {
     let body = if document.len() <= WHOLE {
         let whole = document.collect().await;
-        whole.map(Body::from).map_err(|error| Failure::new(Code::Internal, format!("the output files cannot be read: {error}; send the prompt again")))?
+        whole.map(Body::from).map_err(|error| {
+            Failure::new(
+                Code::Internal,
+                format!("the output files cannot be read: {error}; send the prompt again"),
+            )
+        })?
     } else {
         Body::from_stream(document.stream())
     };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
     if document.has_files() {
         response.extensions_mut().insert(Uncompressed);

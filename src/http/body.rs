@@ -30,36 +30,67 @@ impl FromRequest<Door> for JsonObject {
         check_type(request.headers())?;
         let text = read(request, door.config.server.max_body_bytes).await?;
         let parsed = if text.len() > LARGE {
-            let parsing = tokio::task::spawn_blocking(move || serde_json::from_slice::<Value>(&text));
-            parsing.await.map_err(|error| Failure::new(Code::Internal, error.to_string()))?
+            let parsing =
+                tokio::task::spawn_blocking(move || serde_json::from_slice::<Value>(&text));
+            parsing
+                .await
+                .map_err(|error| Failure::new(Code::Internal, error.to_string()))?
         } else {
             serde_json::from_slice::<Value>(&text)
         };
         match parsed {
             Ok(Value::Object(members)) => Ok(Self(members)),
             Ok(_) => Err(Failure::invalid("body", "the body must be a JSON object")),
-            Err(error) => Err(Failure::invalid("body", format!("the body is not JSON: {error}"))),
+            Err(error) => Err(Failure::invalid(
+                "body",
+                format!("the body is not JSON: {error}"),
+            )),
         }
     }
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if essence == "application/json" || essence.starts_with("application/") && essence.ends_with("+json") {
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    if essence == "application/json"
+        || essence.starts_with("application/") && essence.ends_with("+json")
+    {
         return Ok(());
     }
-    let found = if essence.is_empty() { "missing".to_owned() } else { format!("\"{essence}\"") };
-    Err(Failure::new(Code::UnsupportedMediaType, format!("the Content-Type is {found}: send application/json")))
+    let found = if essence.is_empty() {
+        "missing".to_owned()
+    } else {
+        format!("\"{essence}\"")
+    };
+    Err(Failure::new(
+        Code::UnsupportedMediaType,
+        format!("the Content-Type is {found}: send application/json"),
+    ))
 }
 
 async fn read(request: Request, limit: usize) -> Result<Bytes, Failure> {
     let too_large = || {
         let shown = limit as f64 / (1024.0 * 1024.0);
-        Failure::new(Code::PayloadTooLarge, format!("the body is larger than {shown} MiB: send large inputs as URLs, or raise MAX_BODY_SIZE_MB"))
+        Failure::new(
+            Code::PayloadTooLarge,
+            format!(
+                "the body is larger than {shown} MiB: send large inputs as URLs, or raise MAX_BODY_SIZE_MB"
+            ),
+        )
     };
     let headers = request.headers();
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
     // A client that asks first has sent nothing yet, and will not after this answer.
     let asks_first = headers.contains_key(header::EXPECT);
     let mut stream = request.into_body().into_data_stream();
@@ -70,12 +101,29 @@ async fn read(request: Request, limit: usize) -> Result<Bytes, Failure> {
         return Err(too_large());
     }
     // What is declared is not there yet: memory is taken as it arrives.
-    let mut text = Vec::with_capacity(declared.map_or(0, |length| usize::try_from(length).unwrap_or(0)).min(LARGE));
+    let mut text = Vec::with_capacity(
+        declared
+            .map_or(0, |length| usize::try_from(length).unwrap_or(0))
+            .min(LARGE),
+    );
     loop {
         let next = tokio::time::timeout(STALLED, stream.next()).await;
-        let next = next.map_err(|_| Failure::invalid("body", format!("the body stopped coming: nothing for {} s", STALLED.as_secs())))?;
+        let next = next.map_err(|_| {
+            Failure::invalid(
+                "body",
+                format!(
+                    "the body stopped coming: nothing for {} s",
+                    STALLED.as_secs()
+                ),
+            )
+        })?;
         let Some(chunk) = next else { break };
-        let chunk = chunk.map_err(|_| Failure::invalid("body", "the connection broke before the whole body had arrived"))?;
+        let chunk = chunk.map_err(|_| {
+            Failure::invalid(
+                "body",
+                "the connection broke before the whole body had arrived",
+            )
+        })?;
         if text.len() + chunk.len() > limit {
             drop(text);
             pour_away(stream).await;

@@ -61,10 +61,18 @@ impl Door {
     /// Why `/ready` answers 503, if it does.
     pub fn not_ready(&self) -> Option<String> {
         let deep = || {
-            let (limit, queued) = (self.config.server.max_queue_depth, *self.comfy.watch.queue_remaining().borrow());
-            (limit > 0 && queued >= limit).then(|| format!("ComfyUI's queue holds {queued} prompts; MAX_QUEUE_DEPTH is {limit}"))
+            let (limit, queued) = (
+                self.config.server.max_queue_depth,
+                *self.comfy.watch.queue_remaining().borrow(),
+            );
+            (limit > 0 && queued >= limit).then(|| {
+                format!("ComfyUI's queue holds {queued} prompts; MAX_QUEUE_DEPTH is {limit}")
+            })
         };
-        self.health.not_ready().or_else(deep).or_else(|| (self.broker)())
+        self.health
+            .not_ready()
+            .or_else(deep)
+            .or_else(|| (self.broker)())
     }
 }
 
@@ -76,7 +84,10 @@ pub fn router(door: Door) -> Router {
         .route("/ready", get(probes::ready))
         .route("/metrics", get(probes::prometheus))
         .route("/prompt", post(prompt::submit))
-        .route("/prompt/{id}", get(prompt::show).merge(delete(prompt::cancel)))
+        .route(
+            "/prompt/{id}",
+            get(prompt::show).merge(delete(prompt::cancel)),
+        )
         .route("/prompt/{id}/events", get(sse::attach))
         .route("/queue", get(prompt::queue))
         .route("/interrupt", post(prompt::interrupt))
@@ -86,10 +97,17 @@ pub fn router(door: Door) -> Router {
         .merge(docs::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(door.clone(), auth::require_key))
+        .layer(middleware::from_fn_with_state(
+            door.clone(),
+            auth::require_key,
+        ))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(
-            CompressionLayer::new().gzip(true).br(true).quality(tower_http::CompressionLevel::Fastest).compress_when(DefaultPredicate::new().and(Compressible)),
+            CompressionLayer::new()
+                .gzip(true)
+                .br(true)
+                .quality(tower_http::CompressionLevel::Fastest)
+                .compress_when(DefaultPredicate::new().and(Compressible)),
         );
     match cors {
         Some(cors) => routes.layer(cors),
@@ -100,16 +118,30 @@ pub fn router(door: Door) -> Router {
 
 async fn not_found(request: Request) -> Failure {
     let path: String = request.uri().path().chars().take(200).collect();
-    Failure::new(Code::NotFound, format!("there is nothing at {path}: see /docs for what there is"))
+    Failure::new(
+        Code::NotFound,
+        format!("there is nothing at {path}: see /docs for what there is"),
+    )
 }
 
 async fn method_not_allowed(request: Request) -> Failure {
-    Failure::new(Code::MethodNotAllowed, format!("{} is not a method of {}: see /docs", request.method(), request.uri().path()))
+    Failure::new(
+        Code::MethodNotAllowed,
+        format!(
+            "{} is not a method of {}: see /docs",
+            request.method(),
+            request.uri().path()
+        ),
+    )
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     tracing::error!("a request handler panicked; this is a defect, please report it");
-    Failure::new(Code::Internal, "the server failed to answer this request; this is a defect, please report it").into_response()
+    Failure::new(
+        Code::Internal,
+        "the server failed to answer this request; this is a defect, please report it",
+    )
+    .into_response()
 }
 
 /// Only JSON and documentation are worth compressing; answers full of encoded media say so themselves.
@@ -121,7 +153,10 @@ impl Predicate for Compressible {
     where
         B: axum::body::HttpBody,
     {
-        response.extensions().get::<answer::Uncompressed>().is_none()
+        response
+            .extensions()
+            .get::<answer::Uncompressed>()
+            .is_none()
     }
 }
 
@@ -132,8 +167,23 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     let origin = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {
-        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+        AllowOrigin::list(
+            origins
+                .iter()
+                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
+        )
     };
-    let headers = [header::CONTENT_TYPE, header::AUTHORIZATION, header::ACCEPT, HeaderName::from_static("x-api-key"), HeaderName::from_static("last-event-id")];
-    Some(CorsLayer::new().allow_origin(origin).allow_methods([Method::GET, Method::POST, Method::DELETE]).allow_headers(headers))
+    let headers = [
+        header::CONTENT_TYPE,
+        header::AUTHORIZATION,
+        header::ACCEPT,
+        HeaderName::from_static("x-api-key"),
+        HeaderName::from_static("last-event-id"),
+    ];
+    Some(
+        CorsLayer::new()
+            .allow_origin(origin)
+            .allow_methods([Method::GET, Method::POST, Method::DELETE])
+            .allow_headers(headers),
+    )
 }

@@ -15,7 +15,12 @@ impl<S: Send + Sync> FromRequestParts<S> for PathText {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await
-            .map_err(|_| Failure::invalid("path", "the path does not decode to UTF-8: percent-encode its characters as UTF-8"))?;
+            .map_err(|_| {
+                Failure::invalid(
+                    "path",
+                    "the path does not decode to UTF-8: percent-encode its characters as UTF-8",
+                )
+            })?;
         Ok(Self(text))
     }
 }

@@ -12,21 +12,43 @@ use crate::telemetry::metrics;
 /// 200 from the first readiness on, 500 before.
 pub async fn health(State(door): State<Door>) -> Response {
     let healthy = door.health.now().was_ready;
-    let (status, word) = if healthy { (StatusCode::OK, "healthy") } else { (StatusCode::INTERNAL_SERVER_ERROR, "not healthy") };
-    (status, Json(json!({"version": crate::VERSION, "status": word}))).into_response()
+    let (status, word) = if healthy {
+        (StatusCode::OK, "healthy")
+    } else {
+        (StatusCode::INTERNAL_SERVER_ERROR, "not healthy")
+    };
+    (
+        status,
+        Json(json!({"version": crate::VERSION, "status": word})),
+    )
+        .into_response()
 }
 
 /// 200 while prompts are taken, 503 with the reason otherwise.
 pub async fn ready(State(door): State<Door>) -> Response {
     match door.not_ready() {
         None => Json(json!({"version": crate::VERSION, "status": "ready"})).into_response(),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"version": crate::VERSION, "status": "not ready", "reason": reason}))).into_response(),
+        Some(reason) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({"version": crate::VERSION, "status": "not ready", "reason": reason})),
+        )
+            .into_response(),
     }
 }
 
 /// Prometheus text.
 pub async fn prometheus(State(door): State<Door>) -> Response {
     metrics::process();
-    metrics::queue(door.service.in_flight(), *door.comfy.watch.queue_remaining().borrow());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::render()).into_response()
+    metrics::queue(
+        door.service.in_flight(),
+        *door.comfy.watch.queue_remaining().borrow(),
+    );
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        metrics::render(),
+    )
+        .into_response()
 }

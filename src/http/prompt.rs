@@ -13,17 +13,27 @@ use crate::error::{Code, Failure};
 use crate::prompt::{CancelOnDrop, PromptRequest, Source};
 
 /// Runs a graph.
-pub async fn submit(State(door): State<Door>, headers: HeaderMap, JsonObject(body): JsonObject) -> Result<Response, Failure> {
+pub async fn submit(
+    State(door): State<Door>,
+    headers: HeaderMap,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Failure> {
     run(&door, &headers, PromptRequest::parse(body)?, Source::Http).await
 }
 
 /// Runs a checked request and answers the way it asked for: at the end, at once (202), or as a stream.
-pub async fn run(door: &Door, headers: &HeaderMap, request: PromptRequest, source: Source) -> Result<Response, Failure> {
+pub async fn run(
+    door: &Door,
+    headers: &HeaderMap,
+    request: PromptRequest,
+    source: Source,
+) -> Result<Response, Failure> {
     let stream = wants_stream(headers);
     let background = request.is_async() && !stream;
     let mut echo = request.echo.clone();
     let mut running = door.service.begin(request, source, stream)?;
-    let guard = (door.config.prompt.cancel_on_disconnect && !background).then(|| CancelOnDrop::new(running.flight.clone()));
+    let guard = (door.config.prompt.cancel_on_disconnect && !background)
+        .then(|| CancelOnDrop::new(running.flight.clone()));
     if stream {
         return sse::follow(running, guard).await;
     }
@@ -42,12 +52,19 @@ pub async fn run(door: &Door, headers: &HeaderMap, request: PromptRequest, sourc
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {
-    headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).any(|value| value.to_ascii_lowercase().contains("text/event-stream"))
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.to_ascii_lowercase().contains("text/event-stream"))
 }
 
 /// One prompt, in flight or remembered.
 pub async fn show(State(door): State<Door>, PathText(id): PathText) -> Result<Response, Failure> {
-    door.service.entry(&id).map(|entry| Json(entry).into_response()).ok_or_else(|| unknown(&id))
+    door.service
+        .entry(&id)
+        .map(|entry| Json(entry).into_response())
+        .ok_or_else(|| unknown(&id))
 }
 
 /// Cancels a prompt.
@@ -56,11 +73,20 @@ pub async fn cancel(State(door): State<Door>, PathText(id): PathText) -> Respons
 }
 
 /// `POST /interrupt`: the older form of cancelling.
-pub async fn interrupt(State(door): State<Door>, JsonObject(body): JsonObject) -> Result<Response, Failure> {
+pub async fn interrupt(
+    State(door): State<Door>,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Failure> {
     match body.get("id") {
         Some(Value::String(id)) => Ok(interrupt_answer(&door, id)),
-        Some(_) => Err(Failure::invalid("id", "\"id\" must be a string: the id of the prompt to interrupt")),
-        None => Err(Failure::invalid("id", "the field \"id\" is missing: the id of the prompt to interrupt")),
+        Some(_) => Err(Failure::invalid(
+            "id",
+            "\"id\" must be a string: the id of the prompt to interrupt",
+        )),
+        None => Err(Failure::invalid(
+            "id",
+            "the field \"id\" is missing: the id of the prompt to interrupt",
+        )),
     }
 }
 
@@ -78,7 +104,12 @@ fn interrupt_answer(door: &Door, id: &str) -> Response {
 /// A 404 for an id that is not known here.
 pub fn unknown(id: &str) -> Failure {
     let shown: String = id.chars().take(128).collect();
-    Failure::new(Code::NotFound, format!("no prompt with the id \"{shown}\" is in flight here, nor among the last 100 that ended"))
+    Failure::new(
+        Code::NotFound,
+        format!(
+            "no prompt with the id \"{shown}\" is in flight here, nor among the last 100 that ended"
+        ),
+    )
 }
 
 /// `GET /queue`

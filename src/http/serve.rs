@@ -45,7 +45,10 @@ pub async fn bind(config: &ServerConfig) -> io::Result<Listener> {
 }
 
 async fn bind_first(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
-    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "HOST resolves to no address");
+    let mut last = io::Error::new(
+        io::ErrorKind::AddrNotAvailable,
+        "HOST resolves to no address",
+    );
     for address in addresses {
         match listen(*address) {
             Ok(listener) => return Ok(listener),
@@ -81,7 +84,10 @@ impl Listener {
     /// Serves until told to stop; then takes no new connections and lets the answers under way end.
     pub async fn serve(mut self, router: Router, stop: CancellationToken) {
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(QUIET);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(QUIET);
         let connections = GracefulShutdown::new();
         loop {
             let stream = tokio::select! {
@@ -90,7 +96,13 @@ impl Listener {
                 () = stop.cancelled() => break,
             };
             let _ = stream.set_nodelay(true);
-            tokio::spawn(converse(stream, builder.clone(), router.clone(), connections.watcher(), stop.clone()));
+            tokio::spawn(converse(
+                stream,
+                builder.clone(),
+                router.clone(),
+                connections.watcher(),
+                stop.clone(),
+            ));
         }
         drop(self.listener);
         connections.shutdown().await;
@@ -104,7 +116,11 @@ async fn tells_version(stream: &TcpStream) -> bool {
     let mut before = 0;
     loop {
         match stream.peek(&mut first).await {
-            Ok(count) if count == PREFACE.len() || count > 0 && !PREFACE.starts_with(&first[..count]) => return true,
+            Ok(count)
+                if count == PREFACE.len() || count > 0 && !PREFACE.starts_with(&first[..count]) =>
+            {
+                return true;
+            }
             Ok(0) | Err(_) => return false,
             // Looking does not take the bytes away, so the next look would not wait.
             Ok(count) if count == before => tokio::time::sleep(NEXT_LOOK).await,
@@ -114,14 +130,22 @@ async fn tells_version(stream: &TcpStream) -> bool {
 }
 
 /// One connection, from its first byte to its end.
-async fn converse(stream: TcpStream, builder: Builder<TokioExecutor>, router: Router, watcher: Watcher, stop: CancellationToken) {
+async fn converse(
+    stream: TcpStream,
+    builder: Builder<TokioExecutor>,
+    router: Router,
+    watcher: Watcher,
+    stop: CancellationToken,
+) {
     let spoken = tokio::select! {
         // The builder itself waits for ever for the bytes that tell the version.
         spoken = timeout(QUIET, tells_version(&stream)) => spoken.unwrap_or(false),
         () = stop.cancelled() => false,
     };
     if spoken {
-        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned();
+        let connection = builder
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .into_owned();
         // A client that breaks off has nobody to complain to.
         let _ = watcher.watch(connection).await;
     }

@@ -30,8 +30,13 @@ type Chunk = std::io::Result<Bytes>;
 ///
 /// # Errors
 /// Whatever ended the prompt before there was anything to stream.
-pub async fn follow(mut running: Running, guard: Option<CancelOnDrop>) -> Result<Response, Failure> {
-    let Some(reader) = running.reader.take() else { return Err(prompt::unknown(&running.flight.id)) };
+pub async fn follow(
+    mut running: Running,
+    guard: Option<CancelOnDrop>,
+) -> Result<Response, Failure> {
+    let Some(reader) = running.reader.take() else {
+        return Err(prompt::unknown(&running.flight.id));
+    };
     let accepted = tokio::select! {
         accepted = running.accepted() => accepted.map(drop),
         () = reader.wait_for_more_than_state() => Ok(()),
@@ -50,10 +55,18 @@ pub async fn follow(mut running: Running, guard: Option<CancelOnDrop>) -> Result
 /// `GET /prompt/{id}/events`: the state now, then everything that follows.
 pub async fn attach(State(door): State<Door>, PathText(id): PathText) -> Result<Response, Failure> {
     // Attached before the state is read, so that no change is missed in between.
-    let reader = door.service.flight(&id).map(|flight| flight.streams.attach(false));
-    let entry = door.service.entry(&id).ok_or_else(|| prompt::unknown(&id))?;
+    let reader = door
+        .service
+        .flight(&id)
+        .map(|flight| flight.streams.attach(false));
+    let entry = door
+        .service
+        .entry(&id)
+        .ok_or_else(|| prompt::unknown(&id))?;
     let state = json!({"type": "state", "data": {"prompt_id": entry.id, "status": entry.status, "position": entry.position, "progress": entry.progress}});
-    let first = stream::iter([Ok(Bytes::from(format!("event: message\nid: 0\ndata: {state}\n\n")))]);
+    let first = stream::iter([Ok(Bytes::from(format!(
+        "event: message\nid: 0\ndata: {state}\n\n"
+    )))]);
     Ok(match reader {
         Some(reader) => response(first.chain(events(reader, None)).boxed()),
         None => response(first.chain(stream::iter([Ok(ended(&entry))])).boxed()),
@@ -78,7 +91,10 @@ fn events(reader: Reader, guard: Option<CancelOnDrop>) -> BoxStream<'static, Chu
         }
         let (chunk, over) = match tokio::time::timeout(KEEP_ALIVE, reader.next()).await {
             Ok(event) => (written(&event), event.weight == Weight::Final),
-            Err(_) => (stream::iter([Ok(Bytes::from_static(b": still here\n\n"))]).boxed(), false),
+            Err(_) => (
+                stream::iter([Ok(Bytes::from_static(b": still here\n\n"))]).boxed(),
+                false,
+            ),
         };
         if over && let Some(guard) = guard.take() {
             guard.disarm();
@@ -107,7 +123,10 @@ fn written(event: &StreamEvent) -> BoxStream<'static, Chunk> {
 fn response(events: BoxStream<'static, Chunk>) -> Response {
     let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response.extensions_mut().insert(Uncompressed);

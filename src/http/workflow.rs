@@ -12,8 +12,16 @@ use crate::error::Failure;
 use crate::prompt::{PromptRequest, Source};
 
 /// Runs a workflow.
-pub async fn run(State(door): State<Door>, PathText(path): PathText, headers: HeaderMap, JsonObject(mut body): JsonObject) -> Result<Response, Failure> {
-    let input = body.remove("input").filter(|input| !input.is_null()).unwrap_or_else(|| json!({}));
+pub async fn run(
+    State(door): State<Door>,
+    PathText(path): PathText,
+    headers: HeaderMap,
+    JsonObject(mut body): JsonObject,
+) -> Result<Response, Failure> {
+    let input = body
+        .remove("input")
+        .filter(|input| !input.is_null())
+        .unwrap_or_else(|| json!({}));
     door.health.accepts(false)?;
     let generated = door.workflows.generate(&path, input).await?;
     body.insert("input".into(), generated.input);
@@ -24,9 +32,18 @@ pub async fn run(State(door): State<Door>, PathText(path): PathText, headers: He
 
 /// A graph that the file made wrongly is the file's fault: say so.
 fn from_file(mut failure: Failure) -> Failure {
-    if failure.location.as_deref().is_some_and(|location| location.starts_with("prompt")) {
+    if failure
+        .location
+        .as_deref()
+        .is_some_and(|location| location.starts_with("prompt"))
+    {
         failure.message = format!("Failed to generate workflow prompt: {}", failure.message);
-        failure.details = failure.details.take().or_else(|| failure.location.take().map(|location| json!({"generated": location})));
+        failure.details = failure.details.take().or_else(|| {
+            failure
+                .location
+                .take()
+                .map(|location| json!({"generated": location}))
+        });
         failure.location = Some("input".to_owned());
     }
     failure

@@ -45,7 +45,12 @@ pub struct Model {
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Model({} -> {})", public_url(&self.url), self.local_path.display())
+        write!(
+            f,
+            "Model({} -> {})",
+            public_url(&self.url),
+            self.local_path.display()
+        )
     }
 }
 
@@ -58,18 +63,31 @@ impl Manifest {
         if let Some(json) = &config.json {
             return Self::from_json("MANIFEST_JSON", json.expose()).map(Some);
         }
-        let Some(file) = &config.file else { return Ok(None) };
-        let text =
-            tokio::fs::read_to_string(file).await.map_err(|error| ManifestError::new(format!("MANIFEST: {} cannot be read ({error})", file.display())))?;
+        let Some(file) = &config.file else {
+            return Ok(None);
+        };
+        let text = tokio::fs::read_to_string(file).await.map_err(|error| {
+            ManifestError::new(format!(
+                "MANIFEST: {} cannot be read ({error})",
+                file.display()
+            ))
+        })?;
         Self::from_file(file, &text).map(Some)
     }
 
     fn from_file(file: &Path, text: &str) -> Result<Self, ManifestError> {
         let name = format!("MANIFEST ({})", file.display());
-        match file.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
+        match file
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .map(str::to_ascii_lowercase)
+            .as_deref()
+        {
             Some("json") => Self::from_json(&name, text),
             Some("yml" | "yaml") => Self::from_yaml(&name, text),
-            _ => Err(ManifestError::new(format!("{name}: the file's name must end in .json, .yml or .yaml"))),
+            _ => Err(ManifestError::new(format!(
+                "{name}: the file's name must end in .json, .yml or .yaml"
+            ))),
         }
     }
 
@@ -78,7 +96,8 @@ impl Manifest {
     /// # Errors
     /// Every problem, with its place.
     pub fn from_json(name: &str, text: &str) -> Result<Self, ManifestError> {
-        let value = serde_json::from_str(text).map_err(|error| ManifestError::new(format!("{name} is not JSON: {error}")))?;
+        let value = serde_json::from_str(text)
+            .map_err(|error| ManifestError::new(format!("{name} is not JSON: {error}")))?;
         Self::from_value(name, &value)
     }
 
@@ -87,21 +106,32 @@ impl Manifest {
     /// # Errors
     /// Every problem, with its place.
     pub fn from_yaml(name: &str, text: &str) -> Result<Self, ManifestError> {
-        if text.lines().all(|line| matches!(line.trim(), "" | "---" | "...") || line.trim_start().starts_with('#')) {
+        if text.lines().all(|line| {
+            matches!(line.trim(), "" | "---" | "...") || line.trim_start().starts_with('#')
+        }) {
             return Ok(Self::default());
         }
         let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-        let value = serde_saphyr::from_str_with_options(text, options)
-            .map_err(|error| ManifestError::new(format!("{name} is not YAML: {}", public_text(&error.without_snippet().to_string()))))?;
+        let value = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            ManifestError::new(format!(
+                "{name} is not YAML: {}",
+                public_text(&error.without_snippet().to_string())
+            ))
+        })?;
         Self::from_value(name, &value)
     }
 
     fn from_value(name: &str, value: &Value) -> Result<Self, ManifestError> {
-        let mut walk = Walk { problems: Vec::new() };
+        let mut walk = Walk {
+            problems: Vec::new(),
+        };
         let manifest = walk.manifest(value);
         match walk.problems.as_slice() {
             [] => Ok(manifest),
-            problems => Err(ManifestError::new(format!("{name}: {}", problems.join("; ")))),
+            problems => Err(ManifestError::new(format!(
+                "{name}: {}",
+                problems.join("; ")
+            ))),
         }
     }
 }
@@ -114,10 +144,20 @@ struct Walk {
 impl Walk {
     fn manifest(&mut self, value: &Value) -> Manifest {
         let mut manifest = Manifest::default();
-        let Some(top) = self.object("", value, &["apt", "pip", "custom_nodes", "models"]) else { return manifest };
+        let Some(top) = self.object("", value, &["apt", "pip", "custom_nodes", "models"]) else {
+            return manifest;
+        };
         manifest.apt = self.texts("apt", top.get("apt"));
-        manifest.pip = self.texts("pip", top.get("pip")).into_iter().map(Secret::new).collect();
-        for (index, text) in self.texts("custom_nodes", top.get("custom_nodes")).iter().enumerate() {
+        manifest.pip = self
+            .texts("pip", top.get("pip"))
+            .into_iter()
+            .map(Secret::new)
+            .collect();
+        for (index, text) in self
+            .texts("custom_nodes", top.get("custom_nodes"))
+            .iter()
+            .enumerate()
+        {
             if let Some(node) = self.node(index, text) {
                 manifest.custom_nodes.push(node);
             }
@@ -132,15 +172,31 @@ impl Walk {
         manifest
     }
 
-    fn object<'a>(&mut self, place: &str, value: &'a Value, known: &[&str]) -> Option<&'a Map<String, Value>> {
+    fn object<'a>(
+        &mut self,
+        place: &str,
+        value: &'a Value,
+        known: &[&str],
+    ) -> Option<&'a Map<String, Value>> {
         let Value::Object(map) = value else {
-            let place = if place.is_empty() { "the manifest" } else { place };
-            self.problems.push(format!("{place} must be an object with {}", known.join(", ")));
+            let place = if place.is_empty() {
+                "the manifest"
+            } else {
+                place
+            };
+            self.problems.push(format!(
+                "{place} must be an object with {}",
+                known.join(", ")
+            ));
             return None;
         };
         for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
             let dot = if place.is_empty() { "" } else { "." };
-            self.problems.push(format!("{place}{dot}{} is not known: use {}", public_text(key), known.join(", ")));
+            self.problems.push(format!(
+                "{place}{dot}{} is not known: use {}",
+                public_text(key),
+                known.join(", ")
+            ));
         }
         Some(map)
     }
@@ -151,7 +207,8 @@ impl Walk {
             None | Some(Value::Null) => &[],
             Some(Value::Array(items)) => items,
             Some(_) => {
-                self.problems.push(format!("{place} must be a list of {of}"));
+                self.problems
+                    .push(format!("{place} must be a list of {of}"));
                 &[]
             }
         }
@@ -168,10 +225,14 @@ impl Walk {
 
     fn text(&mut self, place: &str, value: Option<&Value>) -> Option<String> {
         match value {
-            Some(Value::String(text)) if !text.trim().is_empty() => return Some(text.trim().to_owned()),
+            Some(Value::String(text)) if !text.trim().is_empty() => {
+                return Some(text.trim().to_owned());
+            }
             None => self.problems.push(format!("{place} is missing")),
             Some(Value::String(_)) => self.problems.push(format!("{place} is empty")),
-            Some(_) => self.problems.push(format!("{place} must be a text: put it in quotes")),
+            Some(_) => self
+                .problems
+                .push(format!("{place} must be a text: put it in quotes")),
         }
         None
     }
@@ -197,7 +258,10 @@ impl Walk {
                 && let Some(other) = seen.insert(&source.folder, source)
                 && other != source
             {
-                self.problems.push(format!("custom_nodes: {} is asked for twice, in different ways", source.folder));
+                self.problems.push(format!(
+                    "custom_nodes: {} is asked for twice, in different ways",
+                    source.folder
+                ));
             }
         }
     }
@@ -207,16 +271,27 @@ impl Walk {
         let mut models = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             let place = format!("{place}[{index}]");
-            let Some(fields) = self.object(&place, item, &["url", "local_path"]) else { continue };
+            let Some(fields) = self.object(&place, item, &["url", "local_path"]) else {
+                continue;
+            };
             let url = self.text(&format!("{place}.url"), fields.get("url"));
             let path = self.text(&format!("{place}.local_path"), fields.get("local_path"));
             if url.as_ref().is_some_and(|url| !Storage::is_url(url)) {
-                self.problems.push(format!("{place}.url must begin with http://, https:// or s3://"));
+                self.problems.push(format!(
+                    "{place}.url must begin with http://, https:// or s3://"
+                ));
             }
-            if path.as_ref().is_some_and(|path| path.ends_with('/') || Path::new(path).file_name().is_none()) {
-                self.problems.push(format!("{place}.local_path must name a file, not a folder"));
+            if path
+                .as_ref()
+                .is_some_and(|path| path.ends_with('/') || Path::new(path).file_name().is_none())
+            {
+                self.problems
+                    .push(format!("{place}.local_path must name a file, not a folder"));
             }
-            models.extend(url.zip(path).map(|(url, path)| Model { url, local_path: path.into() }));
+            models.extend(url.zip(path).map(|(url, path)| Model {
+                url,
+                local_path: path.into(),
+            }));
         }
         models
     }
@@ -236,10 +311,19 @@ mod tests {
         let json = r#"{"apt":["git"],"pip":["numpy==1.0"],"custom_nodes":["some-node","https://h.example/u/r@v1"],"models":{"before_start":[{"url":"https://h.example/a","local_path":"models/a.bin"}],"after_start":null}}"#;
         let manifest = Manifest::from_yaml("M", yaml).unwrap();
         assert_eq!(manifest, Manifest::from_json("M", json).unwrap());
-        assert_eq!(manifest.before_start[0].local_path, Path::new("models/a.bin"));
+        assert_eq!(
+            manifest.before_start[0].local_path,
+            Path::new("models/a.bin")
+        );
         assert!(manifest.after_start.is_empty() && manifest.custom_nodes.len() == 2);
-        assert_eq!(Manifest::from_yaml("M", "# nothing\n").unwrap(), Manifest::default());
-        assert_eq!(Manifest::from_yaml("M", "apt:\n# - git\n").unwrap(), Manifest::default());
+        assert_eq!(
+            Manifest::from_yaml("M", "# nothing\n").unwrap(),
+            Manifest::default()
+        );
+        assert_eq!(
+            Manifest::from_yaml("M", "apt:\n# - git\n").unwrap(),
+            Manifest::default()
+        );
     }
 
     #[test]
@@ -267,9 +351,25 @@ mod tests {
         assert!(problems("pip: ['https://u:marked@h/x\n  bad: [").contains("M is not YAML"));
         assert!(!problems("pip: ['https://u:marked@h/x\n  bad: [").contains("marked"));
         assert!(problems("- a\n- b").contains("must be an object"));
-        assert!(problems("custom_nodes: [https://h.example/a/r, https://h.example/b/r]").contains("asked for twice"));
-        assert!(problems("pip: [a]\npip: [b]").contains("not YAML"), "a key twice is a mistake");
-        assert!(Manifest::from_json("M", "{").unwrap_err().to_string().contains("M is not JSON"));
-        assert!(Manifest::from_file(Path::new("a.txt"), "").unwrap_err().to_string().contains(".yaml"));
+        assert!(
+            problems("custom_nodes: [https://h.example/a/r, https://h.example/b/r]")
+                .contains("asked for twice")
+        );
+        assert!(
+            problems("pip: [a]\npip: [b]").contains("not YAML"),
+            "a key twice is a mistake"
+        );
+        assert!(
+            Manifest::from_json("M", "{")
+                .unwrap_err()
+                .to_string()
+                .contains("M is not JSON")
+        );
+        assert!(
+            Manifest::from_file(Path::new("a.txt"), "")
+                .unwrap_err()
+                .to_string()
+                .contains(".yaml")
+        );
     }
 }

@@ -29,8 +29,16 @@ pub struct Installer {
 impl Installer {
     /// `home` is `COMFY_HOME`, `cache` is `CACHE_DIR`.
     pub fn new(config: &ManifestConfig, home: &Path, cache: &Path, storage: Storage) -> Self {
-        let models = Models { storage, home: home.to_owned() };
-        Self { config: config.clone(), home: home.to_owned(), cache: cache.to_owned(), models }
+        let models = Models {
+            storage,
+            home: home.to_owned(),
+        };
+        Self {
+            config: config.clone(),
+            home: home.to_owned(),
+            cache: cache.to_owned(),
+            models,
+        }
     }
 
     /// Installs everything that ComfyUI needs from the start. A second time it does nothing (see the module's page).
@@ -38,12 +46,22 @@ impl Installer {
     /// # Errors
     /// The first step that fails, with the last lines that its command printed. When `cancel` is cancelled, the running
     /// command is killed and that is the error.
-    pub async fn install_before_start(&self, manifest: &Manifest, cancel: &CancellationToken) -> Result<(), ManifestError> {
+    pub async fn install_before_start(
+        &self,
+        manifest: &Manifest,
+        cancel: &CancellationToken,
+    ) -> Result<(), ManifestError> {
         let began = Instant::now();
         let tools = Tools::new(&self.config.search_path, cancel);
-        if !(manifest.apt.is_empty() && manifest.pip.is_empty() && manifest.custom_nodes.is_empty()) {
-            let folder = if self.home.is_dir() { &self.home } else { &self.cache };
-            let mut record = Record::open(folder.join(RECORD_NAME), python::places(&self.config)).await;
+        if !(manifest.apt.is_empty() && manifest.pip.is_empty() && manifest.custom_nodes.is_empty())
+        {
+            let folder = if self.home.is_dir() {
+                &self.home
+            } else {
+                &self.cache
+            };
+            let mut record =
+                Record::open(folder.join(RECORD_NAME), python::places(&self.config)).await;
             apt(&manifest.apt, &tools, &mut record).await?;
             self.pip(&manifest.pip, &tools, &mut record).await?;
             for node in &manifest.custom_nodes {
@@ -52,45 +70,84 @@ impl Installer {
             // A node's own installer may have changed what the earlier steps are measured by.
             record.save().await;
         }
-        self.models.bring_all(&manifest.before_start, cancel).await?;
-        tracing::info!(duration_ms = began.elapsed().as_millis(), "manifest processed");
+        self.models
+            .bring_all(&manifest.before_start, cancel)
+            .await?;
+        tracing::info!(
+            duration_ms = began.elapsed().as_millis(),
+            "manifest processed"
+        );
         Ok(())
     }
 
     /// Starts to download the models that may come later. Failures are logged and tried again; the task ends when all are
     /// there or given up, or when `cancel` is cancelled.
-    pub fn start_models_after(&self, manifest: &Manifest, cancel: &CancellationToken) -> JoinHandle<()> {
-        let (models, wanted, cancel) = (self.models.clone(), manifest.after_start.clone(), cancel.clone());
+    pub fn start_models_after(
+        &self,
+        manifest: &Manifest,
+        cancel: &CancellationToken,
+    ) -> JoinHandle<()> {
+        let (models, wanted, cancel) = (
+            self.models.clone(),
+            manifest.after_start.clone(),
+            cancel.clone(),
+        );
         tokio::spawn(async move {
-            futures_util::future::join_all(wanted.iter().map(|model| models.bring_stubbornly(model, &cancel))).await;
+            futures_util::future::join_all(
+                wanted
+                    .iter()
+                    .map(|model| models.bring_stubbornly(model, &cancel)),
+            )
+            .await;
         })
     }
 
-    async fn pip(&self, packages: &[Secret], tools: &Tools, record: &mut Record) -> Result<(), ManifestError> {
+    async fn pip(
+        &self,
+        packages: &[Secret],
+        tools: &Tools,
+        record: &mut Record,
+    ) -> Result<(), ManifestError> {
         let packages: Vec<&str> = packages.iter().map(Secret::expose).collect();
         if packages.is_empty() || record.of::<()>(Step::Pip, &packages).is_some() {
             return Ok(());
         }
-        tracing::info!(packages = packages.len(), "installing Python packages of the manifest");
-        Python::find(tools, &self.config, "pip")?.install(tools, "pip: install", &packages, None).await?;
+        tracing::info!(
+            packages = packages.len(),
+            "installing Python packages of the manifest"
+        );
+        Python::find(tools, &self.config, "pip")?
+            .install(tools, "pip: install", &packages, None)
+            .await?;
         record.put(Step::Pip, &packages, ()).await;
         Ok(())
     }
 
-    async fn node(&self, node: &CustomNode, tools: &Tools, record: &mut Record) -> Result<(), ManifestError> {
+    async fn node(
+        &self,
+        node: &CustomNode,
+        tools: &Tools,
+        record: &mut Record,
+    ) -> Result<(), ManifestError> {
         let nodes = self.home.join("custom_nodes");
         match node {
-            CustomNode::Registry(name) => nodes::install_from_registry(name, &nodes, tools, record).await,
+            CustomNode::Registry(name) => {
+                nodes::install_from_registry(name, &nodes, tools, record).await
+            }
             CustomNode::Git(source) => {
                 let clone = nodes::Clone::new(source, &nodes, tools)?;
                 let folder = clone.bring(record).await?;
-                let Some(hash) = nodes::requirements(folder).await else { return Ok(()) };
+                let Some(hash) = nodes::requirements(folder).await else {
+                    return Ok(());
+                };
                 let content = [source.folder.as_str(), hash.as_str()];
                 if record.of::<()>(Step::Requirements, &content).is_some() {
                     return Ok(());
                 }
                 let step = format!("custom_nodes: {}: requirements.txt", source.folder);
-                Python::find(tools, &self.config, &step)?.install(tools, &step, &["-r", "requirements.txt"], Some(folder)).await?;
+                Python::find(tools, &self.config, &step)?
+                    .install(tools, &step, &["-r", "requirements.txt"], Some(folder))
+                    .await?;
                 record.put(Step::Requirements, &content, ()).await;
                 Ok(())
             }
@@ -103,11 +160,21 @@ async fn apt(packages: &[String], tools: &Tools, record: &mut Record) -> Result<
     if packages.is_empty() || record.of::<()>(Step::Apt, &packages).is_some() {
         return Ok(());
     }
-    tracing::info!(packages = packages.len(), "installing Debian packages of the manifest");
+    tracing::info!(
+        packages = packages.len(),
+        "installing Debian packages of the manifest"
+    );
     let apt_get = tools.require("apt-get", "apt")?;
-    tools.run("apt: apt-get update", &apt_get, &["update"], None).await?;
-    let arguments: Vec<&str> = ["install", "-y"].into_iter().chain(packages.iter().copied()).collect();
-    tools.run("apt: apt-get install", &apt_get, &arguments, None).await?;
+    tools
+        .run("apt: apt-get update", &apt_get, &["update"], None)
+        .await?;
+    let arguments: Vec<&str> = ["install", "-y"]
+        .into_iter()
+        .chain(packages.iter().copied())
+        .collect();
+    tools
+        .run("apt: apt-get install", &apt_get, &arguments, None)
+        .await?;
     record.put(Step::Apt, &packages, ()).await;
     Ok(())
 }

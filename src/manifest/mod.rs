@@ -36,6 +36,9 @@ pub struct ManifestError {
 
 impl ManifestError {
     fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), last_lines: Vec::new() }
+        Self {
+            message: message.into(),
+            last_lines: Vec::new(),
+        }
     }
 }

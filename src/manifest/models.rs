@@ -27,27 +27,45 @@ pub(super) struct Models {
 
 impl Models {
     /// Brings all models, in parallel, and reports every one that failed.
-    pub async fn bring_all(&self, models: &[Model], cancel: &CancellationToken) -> Result<(), ManifestError> {
-        let mut running: FuturesUnordered<_> = models.iter().map(|model| async move { (model, self.bring(model, cancel).await) }).collect();
+    pub async fn bring_all(
+        &self,
+        models: &[Model],
+        cancel: &CancellationToken,
+    ) -> Result<(), ManifestError> {
+        let mut running: FuturesUnordered<_> = models
+            .iter()
+            .map(|model| async move { (model, self.bring(model, cancel).await) })
+            .collect();
         let mut failed = Vec::new();
         while let Some((model, result)) = running.next().await {
             if let Err(error) = result {
                 failed.push(format!("{} ({error})", public_url(&model.url)));
             }
         }
-        if failed.is_empty() { Ok(()) } else { Err(ManifestError::new(format!("manifest: models.before_start: cannot be had: {}", failed.join("; ")))) }
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(ManifestError::new(format!(
+                "manifest: models.before_start: cannot be had: {}",
+                failed.join("; ")
+            )))
+        }
     }
 
     /// Brings one model, again and again, until it is there or there is no hope.
     pub async fn bring_stubbornly(&self, model: &Model, cancel: &CancellationToken) {
         let (mut pause, mut tries) = (FIRST_PAUSE, 0);
         loop {
-            let Err(error) = self.bring(model, cancel).await else { return };
+            let Err(error) = self.bring(model, cancel).await else {
+                return;
+            };
             tries += 1;
             let hopeless = match error.kind {
                 ErrorKind::Cancelled => return,
                 ErrorKind::Invalid => true,
-                ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Failed => tries >= REFUSED_TRIES,
+                ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Failed => {
+                    tries >= REFUSED_TRIES
+                }
                 ErrorKind::Transient | ErrorKind::Local => false,
             };
             let url = public_url(&model.url);
@@ -68,18 +86,34 @@ impl Models {
     async fn bring(&self, model: &Model, cancel: &CancellationToken) -> Result<(), StorageError> {
         let destination = self.home.join(&model.local_path);
         let (Some(folder), Some(name)) = (destination.parent(), destination.file_name()) else {
-            return Err(StorageError::new(ErrorKind::Invalid, format!("{} names no file", model.local_path.display())));
+            return Err(StorageError::new(
+                ErrorKind::Invalid,
+                format!("{} names no file", model.local_path.display()),
+            ));
         };
         if is_own_file(&destination).await {
             tracing::info!(path = %destination.display(), "a model of the manifest is there already as a file of yours, which stays");
             return Ok(());
         }
-        let fetch = Fetch { url: model.url.clone(), auth: None, credentials: Arc::from([]), cancel: cancel.clone(), progress: None };
+        let fetch = Fetch {
+            url: model.url.clone(),
+            auth: None,
+            credentials: Arc::from([]),
+            cancel: cancel.clone(),
+            progress: None,
+        };
         let fetched = self.storage.fetch(fetch).await?;
-        tokio::fs::create_dir_all(folder)
-            .await
-            .map_err(|error| StorageError::new(ErrorKind::Failed, format!("{} cannot be made ({error})", folder.display())))?;
-        if let Some(note) = self.storage.place_model(&fetched, folder, &name.to_string_lossy()).await? {
+        tokio::fs::create_dir_all(folder).await.map_err(|error| {
+            StorageError::new(
+                ErrorKind::Failed,
+                format!("{} cannot be made ({error})", folder.display()),
+            )
+        })?;
+        if let Some(note) = self
+            .storage
+            .place_model(&fetched, folder, &name.to_string_lossy())
+            .await?
+        {
             tracing::warn!(path = %destination.display(), "{note}");
         }
         let (url, duration_ms) = (public_url(&model.url), fetched.duration.as_millis());
@@ -90,5 +124,7 @@ impl Models {
 
 /// A regular file that is no link of ours: the user's, with the content they want.
 async fn is_own_file(path: &Path) -> bool {
-    tokio::fs::symlink_metadata(path).await.is_ok_and(|metadata| metadata.is_file())
+    tokio::fs::symlink_metadata(path)
+        .await
+        .is_ok_and(|metadata| metadata.is_file())
 }

@@ -74,14 +74,18 @@ impl Record {
         let debian_is_there = done.dpkg == dpkg;
         done.steps.retain(|key, _| {
             let is = |step: Step| key.split(':').next() == Some(step.word());
-            (debian_is_there || !is(Step::Apt)) && (python_is_there || !(is(Step::Pip) || is(Step::Node) || is(Step::Requirements)))
+            (debian_is_there || !is(Step::Apt))
+                && (python_is_there || !(is(Step::Pip) || is(Step::Node) || is(Step::Requirements)))
         });
         Self { file, python, done }
     }
 
     /// What is remembered of a step that was done with exactly this content.
     pub fn of<T: for<'de> Deserialize<'de>>(&self, step: Step, content: &[&str]) -> Option<T> {
-        self.done.steps.get(&key(step, content)).and_then(|value| serde_json::from_value(value.clone()).ok())
+        self.done
+            .steps
+            .get(&key(step, content))
+            .and_then(|value| serde_json::from_value(value.clone()).ok())
     }
 
     /// Remembers a step in place of those that it may have undone, and writes the record. That it cannot be written costs time at the next start, no more.
@@ -89,7 +93,10 @@ impl Record {
         if let Some(start) = replaced(step, content) {
             self.done.steps.retain(|key, _| !key.starts_with(&start));
         }
-        self.done.steps.insert(key(step, content), serde_json::to_value(value).unwrap_or_default());
+        self.done.steps.insert(
+            key(step, content),
+            serde_json::to_value(value).unwrap_or_default(),
+        );
         self.save().await;
     }
 
@@ -126,7 +133,9 @@ fn key(step: Step, content: &[&str]) -> String {
 fn replaced(step: Step, content: &[&str]) -> Option<String> {
     match step {
         Step::Apt | Step::Pip => Some(format!("{}:", step.word())),
-        Step::Requirements => content.get(..1).map(|folder| format!("{}:{}:", step.word(), digest(folder))),
+        Step::Requirements => content
+            .get(..1)
+            .map(|folder| format!("{}:{}:", step.word(), digest(folder))),
         Step::Node | Step::Clone => None,
     }
 }
@@ -148,7 +157,9 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 /// dpkg's database as a hash, and the installed Python packages by the names of their metadata folders (name and version).
 async fn look(python: PythonPlaces) -> (String, BTreeSet<String>) {
     tokio::task::spawn_blocking(move || {
-        let dpkg = std::fs::read(DPKG_STATUS).map(|status| hex(&Sha256::digest(&status))).unwrap_or_default();
+        let dpkg = std::fs::read(DPKG_STATUS)
+            .map(|status| hex(&Sha256::digest(&status)))
+            .unwrap_or_default();
         (dpkg, python.packages())
     })
     .await
@@ -157,13 +168,29 @@ async fn look(python: PythonPlaces) -> (String, BTreeSet<String>) {
 
 impl PythonPlaces {
     fn packages(&self) -> BTreeSet<String> {
-        let folders = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let folders = |folder: PathBuf| {
+            std::fs::read_dir(folder)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+        };
+        let name = |path: &Path| {
+            path.file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default()
+        };
         let mut packages = BTreeSet::new();
         for prefix in &self.prefixes {
-            for library in folders(prefix.join("lib")).filter(|path| name(path).starts_with("python3")) {
+            for library in
+                folders(prefix.join("lib")).filter(|path| name(path).starts_with("python3"))
+            {
                 for kind in ["site-packages", "dist-packages"] {
-                    packages.extend(folders(library.join(kind)).filter(|path| path.extension().is_some_and(|e| e == "dist-info")).map(|path| name(&path)));
+                    packages.extend(
+                        folders(library.join(kind))
+                            .filter(|path| path.extension().is_some_and(|e| e == "dist-info"))
+                            .map(|path| name(&path)),
+                    );
                 }
             }
         }
@@ -178,7 +205,8 @@ mod tests {
     #[tokio::test]
     async fn a_later_list_takes_the_place_of_an_earlier_one_of_its_own_kind_and_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let mut record = Record::open(folder.path().join("record.json"), PythonPlaces::default()).await;
+        let mut record =
+            Record::open(folder.path().join("record.json"), PythonPlaces::default()).await;
         let first: [(Step, &[&str]); 6] = [
             (Step::Apt, &["a=1"]),
             (Step::Pip, &["p==1"]),
@@ -187,12 +215,21 @@ mod tests {
             (Step::Node, &["n"]),
             (Step::Clone, &["url", "v1"]),
         ];
-        let later: [(Step, &[&str]); 3] = [(Step::Apt, &["a=2"]), (Step::Pip, &["p==2"]), (Step::Requirements, &["one", "2"])];
+        let later: [(Step, &[&str]); 3] = [
+            (Step::Apt, &["a=2"]),
+            (Step::Pip, &["p==2"]),
+            (Step::Requirements, &["one", "2"]),
+        ];
         for (step, content) in first.iter().chain(&later) {
             record.put(*step, content, ()).await;
         }
         let record = Record::open(folder.path().join("record.json"), PythonPlaces::default()).await;
-        let known = |steps: &[(Step, &[&str])]| steps.iter().map(|(step, content)| record.of::<()>(*step, content).is_some()).collect::<Vec<_>>();
+        let known = |steps: &[(Step, &[&str])]| {
+            steps
+                .iter()
+                .map(|(step, content)| record.of::<()>(*step, content).is_some())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(known(&first), [false, false, false, true, true, true]);
         assert_eq!(known(&later), [true, true, true]);
     }

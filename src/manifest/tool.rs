@@ -31,7 +31,10 @@ pub(super) struct Tools {
 
 impl Tools {
     pub fn new(path: &[PathBuf], cancel: &CancellationToken) -> Self {
-        Self { path: path.to_vec(), cancel: cancel.clone() }
+        Self {
+            path: path.to_vec(),
+            cancel: cancel.clone(),
+        }
     }
 
     /// Where a tool is.
@@ -39,39 +42,85 @@ impl Tools {
         self.path
             .iter()
             .map(|folder| folder.join(name))
-            .find(|file| std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0))
+            .find(|file| {
+                std::fs::metadata(file).is_ok_and(|metadata| {
+                    metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
+                })
+            })
     }
 
     /// Where a tool is that a step cannot do without.
     pub fn require(&self, name: &str, step: &str) -> Result<PathBuf, ManifestError> {
-        self.find(name).ok_or_else(|| ManifestError::new(format!("manifest: {step} needs the command {name}, which is not on PATH")))
+        self.find(name).ok_or_else(|| {
+            ManifestError::new(format!(
+                "manifest: {step} needs the command {name}, which is not on PATH"
+            ))
+        })
     }
 
     /// Runs a command to its end. `step` says what for, as in "apt: apt-get update".
-    pub async fn run<S: AsRef<OsStr>>(&self, step: &str, program: &Path, arguments: &[S], folder: Option<&Path>) -> Result<(), ManifestError> {
-        self.execute(step, program, arguments, folder, true).await.map(drop)
+    pub async fn run<S: AsRef<OsStr>>(
+        &self,
+        step: &str,
+        program: &Path,
+        arguments: &[S],
+        folder: Option<&Path>,
+    ) -> Result<(), ManifestError> {
+        self.execute(step, program, arguments, folder, true)
+            .await
+            .map(drop)
     }
 
     /// Runs a command for what it prints on stdout, or `None` when it fails. For questions with short answers.
-    pub async fn ask<S: AsRef<OsStr>>(&self, program: &Path, arguments: &[S], folder: &Path) -> Option<String> {
-        let answer = self.execute("question", program, arguments, Some(folder), false).await.ok()?;
+    pub async fn ask<S: AsRef<OsStr>>(
+        &self,
+        program: &Path,
+        arguments: &[S],
+        folder: &Path,
+    ) -> Option<String> {
+        let answer = self
+            .execute("question", program, arguments, Some(folder), false)
+            .await
+            .ok()?;
         Some(answer.trim().to_owned())
     }
 
-    async fn execute<S: AsRef<OsStr>>(&self, step: &str, program: &Path, arguments: &[S], folder: Option<&Path>, log: bool) -> Result<String, ManifestError> {
+    async fn execute<S: AsRef<OsStr>>(
+        &self,
+        step: &str,
+        program: &Path,
+        arguments: &[S],
+        folder: Option<&Path>,
+        log: bool,
+    ) -> Result<String, ManifestError> {
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         // Questions to a human would wait for ever.
-        command.env("DEBIAN_FRONTEND", "noninteractive").env("GIT_TERMINAL_PROMPT", "0").env("PIP_NO_INPUT", "1");
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("PIP_NO_INPUT", "1");
         if let Ok(path) = std::env::join_paths(&self.path) {
             command.env("PATH", path);
         }
         if let Some(folder) = folder {
             command.current_dir(folder);
         }
-        let cannot = |error: io::Error| ManifestError::new(format!("manifest: {step}: {} cannot be run ({error})", program.display()));
+        let cannot = |error: io::Error| {
+            ManifestError::new(format!(
+                "manifest: {step}: {} cannot be run ({error})",
+                program.display()
+            ))
+        };
         let mut child = spawn_in_group(command).await.map_err(cannot)?;
-        let unfinished = child.id().and_then(|id| i32::try_from(id).ok()).map(|id| Unfinished(ProcessGroup(Pid::from_raw(id))));
+        let unfinished = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .map(|id| Unfinished(ProcessGroup(Pid::from_raw(id))));
         let tail = Tail::default();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let said = async {
@@ -80,7 +129,9 @@ impl Tools {
             let output = async {
                 match stdout {
                     // Answers are a line or two; more would not be one.
-                    Some(pipe) if !log => drop(pipe.take(64 * 1024).read_to_string(&mut answer).await),
+                    Some(pipe) if !log => {
+                        drop(pipe.take(64 * 1024).read_to_string(&mut answer).await)
+                    }
                     pipe => forward_if(pipe, sink(step, &tail, log)).await,
                 }
             };
@@ -109,12 +160,20 @@ impl Tools {
         };
         let exit = match status {
             Ok(status) => Exit::from(status.map_err(cannot)?),
-            Err(_) => return Err(ManifestError { message: format!("manifest: {step} did not end within 2 hours"), last_lines: tail.lines() }),
+            Err(_) => {
+                return Err(ManifestError {
+                    message: format!("manifest: {step} did not end within 2 hours"),
+                    last_lines: tail.lines(),
+                });
+            }
         };
         if exit == Exit::Code(0) {
             Ok(answer)
         } else {
-            Err(ManifestError { message: format!("manifest: {step} failed with {exit}"), last_lines: tail.lines() })
+            Err(ManifestError {
+                message: format!("manifest: {step} failed with {exit}"),
+                last_lines: tail.lines(),
+            })
         }
     }
 }

@@ -76,7 +76,11 @@ impl Media {
     /// A converter that allows one image codec, and one ffmpeg, per core at a time.
     pub fn new(config: &MediaConfig) -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
-        Self { ffmpeg: Ffmpeg::new(config), cores: Arc::new(Semaphore::new(cores)), videos: Arc::new(Semaphore::new(cores)) }
+        Self {
+            ffmpeg: Ffmpeg::new(config),
+            cores: Arc::new(Semaphore::new(cores)),
+            videos: Arc::new(Semaphore::new(cores)),
+        }
     }
 
     /// Whether this conversion can be done here (ffmpeg, or the encoder in it, may be missing).
@@ -84,13 +88,22 @@ impl Media {
     /// # Errors
     /// A 400 that says what is missing.
     pub async fn check(&self, conversion: &Conversion) -> Result<(), Failure> {
-        if conversion.needs_ffmpeg() { self.ffmpeg.check(conversion).await } else { Ok(()) }
+        if conversion.needs_ffmpeg() {
+            self.ffmpeg.check(conversion).await
+        } else {
+            Ok(())
+        }
     }
 
     /// Converts the files of one node. Every source occurs in exactly one entry of the answer. Sources stay.
     ///
     /// When the returned future is dropped, ffmpeg is killed and unfinished files are removed.
-    pub async fn convert(&self, conversion: &Conversion, sources: &[SourceFile], cancel: &CancellationToken) -> Vec<Converted> {
+    pub async fn convert(
+        &self,
+        conversion: &Conversion,
+        sources: &[SourceFile],
+        cancel: &CancellationToken,
+    ) -> Vec<Converted> {
         let kinds = join_all(sources.iter().map(|source| work_for(conversion, source))).await;
         let jobs = group(&kinds);
         let done = join_all(jobs.into_iter().map(|(work, members)| async move {
@@ -122,30 +135,56 @@ impl Media {
     ///
     /// # Errors
     /// When a file cannot be read or the archive not be written; nothing is left behind then.
-    pub async fn pack(&self, files: Vec<(PathBuf, String)>, destination: PathBuf, format: ArchiveFormat) -> io::Result<()> {
+    pub async fn pack(
+        &self,
+        files: Vec<(PathBuf, String)>,
+        destination: PathBuf,
+        format: ArchiveFormat,
+    ) -> io::Result<()> {
         let _turn = self.cores.acquire().await.map_err(io::Error::other)?;
         archive::pack(files, destination, format).await
     }
 
-    async fn run(&self, work: Work, conversion: &Conversion, paths: Vec<PathBuf>, cancel: &CancellationToken) -> Result<PathBuf, String> {
+    async fn run(
+        &self,
+        work: Work,
+        conversion: &Conversion,
+        paths: Vec<PathBuf>,
+        cancel: &CancellationToken,
+    ) -> Result<PathBuf, String> {
         let cancelled = || "it was cancelled".to_owned();
-        let turns = if conversion.needs_ffmpeg() { &self.videos } else { &self.cores };
+        let turns = if conversion.needs_ffmpeg() {
+            &self.videos
+        } else {
+            &self.cores
+        };
         let permit = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(cancelled()),
             permit = Arc::clone(turns).acquire_owned() => permit.map_err(|_| cancelled())?,
         };
-        let Some(first) = paths.first().cloned() else { return Err("there is no file".to_owned()) };
+        let Some(first) = paths.first().cloned() else {
+            return Err("there is no file".to_owned());
+        };
         let pending = PendingFile::beside(&first, &conversion.format);
         let pending = match &conversion.target {
-            Target::Video(options) if work != Work::File => self.video_from_frames(options, conversion.keep_metadata, paths, pending, cancel).await?,
+            Target::Video(options) if work != Work::File => {
+                self.video_from_frames(options, conversion.keep_metadata, paths, pending, cancel)
+                    .await?
+            }
             Target::Video(options) => {
-                let arguments = arguments::video(&arguments::Input::File(&first), options, conversion.keep_metadata, pending.path());
+                let arguments = arguments::video(
+                    &arguments::Input::File(&first),
+                    options,
+                    conversion.keep_metadata,
+                    pending.path(),
+                );
                 ffmpeg::run(&self.ffmpeg, arguments, None, folder(&first), cancel).await?;
                 pending
             }
             Target::Audio(options) => {
-                let arguments = arguments::audio(&first, options, conversion.keep_metadata, pending.path());
+                let arguments =
+                    arguments::audio(&first, options, conversion.keep_metadata, pending.path());
                 ffmpeg::run(&self.ffmpeg, arguments, None, folder(&first), cancel).await?;
                 pending
             }
@@ -178,10 +217,16 @@ impl Media {
         let wanted = options.clone();
         let prepare = blocking(move || {
             let first = paths.first().cloned().unwrap_or_default();
-            let embedded = if keep_metadata { image::read_metadata(&first)? } else { Embedded::default() };
-            let texts = (!embedded.entries().is_empty()).then(|| PendingFile::beside(&first, "txt"));
+            let embedded = if keep_metadata {
+                image::read_metadata(&first)?
+            } else {
+                Embedded::default()
+            };
+            let texts =
+                (!embedded.entries().is_empty()).then(|| PendingFile::beside(&first, "txt"));
             if let Some(texts) = &texts {
-                std::fs::write(texts.path(), ffmetadata(&embedded)).map_err(|e| format!("the metadata could not be written ({e})"))?;
+                std::fs::write(texts.path(), ffmetadata(&embedded))
+                    .map_err(|e| format!("the metadata could not be written ({e})"))?;
             }
             Ok((ffmpeg::plan(paths, &wanted)?, texts))
         });
@@ -190,18 +235,34 @@ impl Media {
             () = cancel.cancelled() => return Err("it was cancelled".to_owned()),
             prepared = prepare => prepared?,
         };
-        let input = arguments::Input::Frames { size: plan.size, fps: plan.fps, alpha: plan.alpha, texts: texts.as_ref().map(PendingFile::path) };
+        let input = arguments::Input::Frames {
+            size: plan.size,
+            fps: plan.fps,
+            alpha: plan.alpha,
+            texts: texts.as_ref().map(PendingFile::path),
+        };
         let arguments = arguments::video(&input, options, keep_metadata, pending.path());
         let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
         // Ends by itself when ffmpeg is gone, because then nobody receives.
         tokio::task::spawn_blocking(move || ffmpeg::feed(&plan, &sender));
-        ffmpeg::run(&self.ffmpeg, arguments, Some(receiver), folder(&first), cancel).await?;
+        ffmpeg::run(
+            &self.ffmpeg,
+            arguments,
+            Some(receiver),
+            folder(&first),
+            cancel,
+        )
+        .await?;
         Ok(pending)
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| "the codec crashed".to_owned())?
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| "the codec crashed".to_owned())?
 }
 
 /// What this conversion does with a file. One that cannot be read passes; whoever delivers it will say why.
@@ -229,7 +290,10 @@ async fn work_for(conversion: &Conversion, source: &SourceFile) -> Work {
 fn group(works: &[Work]) -> Vec<(Work, Vec<usize>)> {
     let mut jobs: Vec<(Work, Vec<usize>)> = Vec::new();
     for (index, work) in works.iter().enumerate() {
-        match jobs.iter_mut().find(|(known, _)| *known == Work::Stills && *work == Work::Stills) {
+        match jobs
+            .iter_mut()
+            .find(|(known, _)| *known == Work::Stills && *work == Work::Stills)
+        {
             Some((_, members)) => members.push(index),
             None => jobs.push((*work, vec![index])),
         }
@@ -244,7 +308,10 @@ fn folder(path: &Path) -> &Path {
 /// The name with another extension.
 fn renamed(filename: &str, extension: &str) -> String {
     let start = filename.rfind('/').map_or(0, |at| at + 1);
-    let end = filename.rfind('.').filter(|at| *at > start).unwrap_or(filename.len());
+    let end = filename
+        .rfind('.')
+        .filter(|at| *at > start)
+        .unwrap_or(filename.len());
     format!("{}.{extension}", filename.get(..end).unwrap_or(filename))
 }
 

@@ -15,7 +15,10 @@ impl PendingFile {
     /// A new name in the directory of `neighbour`; nothing is created yet.
     pub(super) fn beside(neighbour: &Path, extension: &str) -> Self {
         let name = format!("{}.{extension}", uuid::Uuid::new_v4());
-        Self { path: neighbour.with_file_name(name), kept: false }
+        Self {
+            path: neighbour.with_file_name(name),
+            kept: false,
+        }
     }
 
     /// Where the file is to be made.

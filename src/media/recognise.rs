@@ -39,8 +39,13 @@ pub fn head(path: &Path) -> io::Result<Vec<u8>> {
 pub(super) fn kind(head: &[u8]) -> Kind {
     match extension_for(head) {
         Some("png" | "jpg" | "webp" | "gif" | "bmp" | "tif") => Kind::Image,
-        Some("mp4" | "m4v" | "mkv" | "webm" | "mov" | "avi" | "wmv" | "mpg" | "flv" | "ts" | "3gp") => Kind::Video,
-        Some("mp3" | "m4a" | "opus" | "ogg" | "flac" | "wav" | "amr" | "aac" | "aiff" | "dsf" | "ape") => Kind::Audio,
+        Some(
+            "mp4" | "m4v" | "mkv" | "webm" | "mov" | "avi" | "wmv" | "mpg" | "flv" | "ts" | "3gp",
+        ) => Kind::Video,
+        Some(
+            "mp3" | "m4a" | "opus" | "ogg" | "flac" | "wav" | "amr" | "aac" | "aiff" | "dsf"
+            | "ape",
+        ) => Kind::Audio,
         _ => Kind::Other,
     }
 }
@@ -48,7 +53,22 @@ pub(super) fn kind(head: &[u8]) -> Kind {
 /// Whether deflating would be a waste of time.
 pub(super) fn is_compressed(head: &[u8]) -> bool {
     extension_for(head).is_some_and(|extension| {
-        !matches!(extension, "bmp" | "tif" | "wav" | "aiff" | "svg" | "tar" | "safetensors" | "gguf" | "glb" | "midi" | "exr" | "hdr" | "psd")
+        !matches!(
+            extension,
+            "bmp"
+                | "tif"
+                | "wav"
+                | "aiff"
+                | "svg"
+                | "tar"
+                | "safetensors"
+                | "gguf"
+                | "glb"
+                | "midi"
+                | "exr"
+                | "hdr"
+                | "psd"
+        )
     })
 }
 
@@ -58,8 +78,13 @@ pub fn extension_for(head: &[u8]) -> Option<&'static str> {
     own(head).or_else(|| {
         let kind = infer::get(head)?;
         let kept = match kind.matcher_type() {
-            infer::MatcherType::Image | infer::MatcherType::Video | infer::MatcherType::Audio => true,
-            infer::MatcherType::Archive => matches!(kind.extension(), "zip" | "tar" | "gz" | "bz2" | "xz" | "7z" | "rar" | "zst"),
+            infer::MatcherType::Image | infer::MatcherType::Video | infer::MatcherType::Audio => {
+                true
+            }
+            infer::MatcherType::Archive => matches!(
+                kind.extension(),
+                "zip" | "tar" | "gz" | "bz2" | "xz" | "7z" | "rar" | "zst"
+            ),
             _ => false,
         };
         kept.then(|| kind.extension())
@@ -84,7 +109,10 @@ fn own(head: &[u8]) -> Option<&'static str> {
     } else if begins(b"PK\x03\x04") {
         let first_name = head.get(30..).unwrap_or_default();
         // torch.save writes a zip file whose first member is data.pkl in a folder.
-        first_name.get(..256.min(first_name.len())).is_some_and(|name| name.windows(9).any(|w| w == b"/data.pkl")).then_some("pt")
+        first_name
+            .get(..256.min(first_name.len()))
+            .is_some_and(|name| name.windows(9).any(|w| w == b"/data.pkl"))
+            .then_some("pt")
     } else if begins(&[0x1F, 0x8B]) {
         is_archive(head).then_some("tar.gz")
     } else if begins(&[0x28, 0xB5, 0x2F, 0xFD]) {
@@ -92,7 +120,11 @@ fn own(head: &[u8]) -> Option<&'static str> {
     } else if begins(&[0x1A, 0x45, 0xDF, 0xA3]) {
         // EBML says in its DocType which of the two it is.
         let start = head.get(..64.min(head.len())).unwrap_or_default();
-        Some(if start.windows(4).any(|window| window == b"webm") { "webm" } else { "mkv" })
+        Some(if start.windows(4).any(|window| window == b"webm") {
+            "webm"
+        } else {
+            "mkv"
+        })
     } else if is_mpeg_ts(head) {
         Some("ts")
     } else if is_mp3_frame(head) {
@@ -104,27 +136,43 @@ fn own(head: &[u8]) -> Option<&'static str> {
 
 /// Eight bytes of length, then JSON.
 fn is_safetensors(head: &[u8]) -> bool {
-    let Some((length, json)) = head.split_first_chunk::<8>() else { return false };
+    let Some((length, json)) = head.split_first_chunk::<8>() else {
+        return false;
+    };
     let length = u64::from_le_bytes(*length);
-    (2..100 << 20).contains(&length) && json.first() == Some(&b'{') && matches!(json.get(1), Some(b'"' | b'}' | b' '))
+    (2..100 << 20).contains(&length)
+        && json.first() == Some(&b'{')
+        && matches!(json.get(1), Some(b'"' | b'}' | b' '))
 }
 
 /// XML whose first element is `svg`.
 fn is_svg(head: &[u8]) -> bool {
     // Nearly all that comes here is something else; a byte tells.
-    if head.trim_ascii_start().strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head).trim_ascii_start().first() != Some(&b'<') {
+    if head
+        .trim_ascii_start()
+        .strip_prefix(b"\xEF\xBB\xBF")
+        .unwrap_or(head)
+        .trim_ascii_start()
+        .first()
+        != Some(&b'<')
+    {
         return false;
     }
     let text = String::from_utf8_lossy(head.get(..head.len().min(2048)).unwrap_or_default());
     let mut rest = text.trim_start_matches('\u{feff}').trim_start();
     while rest.starts_with("<?") || rest.starts_with("<!") {
-        let end = if rest.starts_with("<!--") { rest.find("-->").map(|at| at + 3) } else { rest.find('>').map(|at| at + 1) };
+        let end = if rest.starts_with("<!--") {
+            rest.find("-->").map(|at| at + 3)
+        } else {
+            rest.find('>').map(|at| at + 1)
+        };
         rest = match end.and_then(|end| rest.get(end..)) {
             Some(rest) => rest.trim_start(),
             None => return false,
         };
     }
-    rest.strip_prefix("<svg").is_some_and(|rest| rest.starts_with([' ', '>', '\n', '\r', '\t', '/']))
+    rest.strip_prefix("<svg")
+        .is_some_and(|rest| rest.starts_with([' ', '>', '\n', '\r', '\t', '/']))
 }
 
 /// Packets of 188 bytes.
@@ -134,7 +182,9 @@ fn is_mpeg_ts(head: &[u8]) -> bool {
 
 /// A frame of MPEG layer 3 without a tag before it, with valid bit rate and frequency.
 fn is_mp3_frame(head: &[u8]) -> bool {
-    let [0xFF, second, third, ..] = head else { return false };
+    let [0xFF, second, third, ..] = head else {
+        return false;
+    };
     let (layer3, version) = (second & 0b1110_0110 == 0b1110_0010, second >> 3 & 0b11);
     layer3 && version != 1 && third >> 4 != 0b1111 && third >> 4 != 0 && third >> 2 & 0b11 != 0b11
 }
@@ -158,13 +208,22 @@ fn iso_brand(head: &[u8]) -> Option<&'static str> {
 
 /// The content type of a file from its name and its first bytes; `application/octet-stream` when unknown.
 pub fn content_type(filename: &str, head: &[u8]) -> String {
-    let by_name = filename.rsplit_once('.').and_then(|(_, extension)| mime(&extension.to_ascii_lowercase()));
-    let by_content = extension_for(head).and_then(mime).or_else(|| infer::get(head).map(|kind| kind.mime_type()));
+    let by_name = filename
+        .rsplit_once('.')
+        .and_then(|(_, extension)| mime(&extension.to_ascii_lowercase()));
+    let by_content = extension_for(head)
+        .and_then(mime)
+        .or_else(|| infer::get(head).map(|kind| kind.mime_type()));
     match (by_content, by_name) {
         // These containers say little; a name may know better (epub, model, compressed anything).
-        (Some("application/zip" | "application/gzip" | "application/zstd" | "text/xml"), Some(name)) => name,
+        (
+            Some("application/zip" | "application/gzip" | "application/zstd" | "text/xml"),
+            Some(name),
+        ) => name,
         // Both ends of a container's usual ambiguity: sound alone in a video container.
-        (Some("video/mp4"), Some(name @ "audio/mp4")) | (Some("video/webm"), Some(name @ "audio/webm")) | (Some("audio/ogg"), Some(name @ "video/ogg")) => name,
+        (Some("video/mp4"), Some(name @ "audio/mp4"))
+        | (Some("video/webm"), Some(name @ "audio/webm"))
+        | (Some("audio/ogg"), Some(name @ "video/ogg")) => name,
         (Some(content), _) => content,
         (None, Some(name)) => name,
         (None, None) => "application/octet-stream",
@@ -231,7 +290,8 @@ fn mime(extension: &str) -> Option<&'static str> {
         "html" | "htm" => "text/html; charset=utf-8",
         "xml" => "application/xml",
         "yaml" | "yml" => "application/yaml",
-        "ply" | "fbx" | "usdz" | "npy" | "npz" | "latent" | "safetensors" | "gguf" | "pt" | "pth" | "ckpt" | "bin" => "application/octet-stream",
+        "ply" | "fbx" | "usdz" | "npy" | "npz" | "latent" | "safetensors" | "gguf" | "pt"
+        | "pth" | "ckpt" | "bin" => "application/octet-stream",
         _ => return None,
     })
 }
@@ -242,11 +302,23 @@ mod tests {
 
     #[test]
     fn content_counts_before_the_name() {
-        assert_eq!(content_type("x.png", b"\xFF\xD8\xFF\xE0rest of a jpeg"), "image/jpeg");
+        assert_eq!(
+            content_type("x.png", b"\xFF\xD8\xFF\xE0rest of a jpeg"),
+            "image/jpeg"
+        );
         assert_eq!(content_type("x.json", b"{}"), "application/json");
-        assert_eq!(content_type("a.weird", b"hello"), "application/octet-stream");
-        assert_eq!(content_type("a.m4a", b"\0\0\0\x20ftypisom\0\0\0\0"), "audio/mp4");
-        assert_eq!(content_type("noname", b"glTF\x02\0\0\0"), "model/gltf-binary");
+        assert_eq!(
+            content_type("a.weird", b"hello"),
+            "application/octet-stream"
+        );
+        assert_eq!(
+            content_type("a.m4a", b"\0\0\0\x20ftypisom\0\0\0\0"),
+            "audio/mp4"
+        );
+        assert_eq!(
+            content_type("noname", b"glTF\x02\0\0\0"),
+            "model/gltf-binary"
+        );
     }
 
     #[test]
@@ -260,13 +332,21 @@ mod tests {
             (b"\xFF\xF1\x50\x80\0\0\0", Some("aac")),
             (b"\0\0\0\x18ftypiso6\0\0\0\0", Some("mp4")),
             (b"\0\0\0\x18ftypM4A \0\0\0\0", Some("m4a")),
-            (b"OggS\0\x02\0\0\0\0\0\0\0\0aaaabbbbcccc\x01\x13OpusHead", Some("opus")),
+            (
+                b"OggS\0\x02\0\0\0\0\0\0\0\0aaaabbbbcccc\x01\x13OpusHead",
+                Some("opus"),
+            ),
             (b"fLaC\0\0\0\x22", Some("flac")),
             (b"\x7FELF\x02\x01\x01", None),
             (b"just text", None),
             (b"", None),
         ] {
-            assert_eq!(extension_for(head), wanted, "{}", String::from_utf8_lossy(head));
+            assert_eq!(
+                extension_for(head),
+                wanted,
+                "{}",
+                String::from_utf8_lossy(head)
+            );
         }
     }
 }

@@ -34,24 +34,36 @@ impl Guard {
             .filter_map(|origin| Url::parse(origin).ok()?.host_str().map(normal))
             .chain(proxy_hosts.into_iter().map(|h| normal(&h)))
             .collect();
-        Self { open: config.allow_private_networks, trusted_origins, excepted_hosts }
+        Self {
+            open: config.allow_private_networks,
+            trusted_origins,
+            excepted_hosts,
+        }
     }
 
     pub fn trusts(&self, url: &Url) -> bool {
-        self.open || self.trusted_origins.contains(&url.origin().ascii_serialization())
+        self.open
+            || self
+                .trusted_origins
+                .contains(&url.origin().ascii_serialization())
     }
 
     /// What a URL alone tells, without asking a resolver.
     pub fn check_literal(&self, url: &Url) -> Result<(), Refused> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(Refused(format!("{}:// URLs are not fetched: use http or https", url.scheme())));
+            return Err(Refused(format!(
+                "{}:// URLs are not fetched: use http or https",
+                url.scheme()
+            )));
         }
         if self.trusts(url) {
             return Ok(());
         }
         match literal(url) {
             Some(ip) if !is_public(ip) => Err(refusal(&ip.to_string())),
-            _ if url.host().is_none() => Err(Refused("a URL without a host cannot be fetched".to_owned())),
+            _ if url.host().is_none() => {
+                Err(Refused("a URL without a host cannot be fetched".to_owned()))
+            }
             _ => Ok(()),
         }
     }
@@ -59,7 +71,10 @@ impl Guard {
     /// The addresses of a name that may be connected to. One forbidden address among them refuses the name: a name that points both
     /// inwards and outwards is an attack or a mistake.
     pub fn admit(&self, host: &str, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Refused> {
-        if self.open || self.excepted_hosts.contains(&normal(host)) || addresses.iter().all(|ip| is_public(*ip)) {
+        if self.open
+            || self.excepted_hosts.contains(&normal(host))
+            || addresses.iter().all(|ip| is_public(*ip))
+        {
             return Ok(addresses);
         }
         Err(refusal(host))
@@ -97,7 +112,8 @@ fn encode(host: &str) -> String {
 
 /// The sentence for a name made by [`Guard::detour`].
 pub(super) fn refusal_in_name(name: &str) -> Option<Refused> {
-    name.strip_suffix(REFUSED_SUFFIX).map(|host| refusal(&host.replace('_', ":")))
+    name.strip_suffix(REFUSED_SUFFIX)
+        .map(|host| refusal(&host.replace('_', ":")))
 }
 
 /// The address that a URL names directly. The URL parser has read every spelling of IPv4 already (decimal, octal, hexadecimal, short).
@@ -136,7 +152,9 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         ([203, 0, 113, 0], 24),   // documentation
         ([224, 0, 0, 0], 3),      // multicast, reserved, broadcast
     ];
-    !FORBIDDEN.iter().any(|(network, length)| (u32::from(ip) ^ u32::from_be_bytes(*network)) >> (32 - length) == 0)
+    !FORBIDDEN.iter().any(|(network, length)| {
+        (u32::from(ip) ^ u32::from_be_bytes(*network)) >> (32 - length) == 0
+    })
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {

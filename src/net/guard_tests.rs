@@ -3,7 +3,10 @@
 use super::*;
 
 fn guard(trusted: &[&str], open: bool) -> Guard {
-    let config = GuardConfig { allow_private_networks: open, trusted_origins: trusted.iter().map(|origin| (*origin).to_owned()).collect() };
+    let config = GuardConfig {
+        allow_private_networks: open,
+        trusted_origins: trusted.iter().map(|origin| (*origin).to_owned()).collect(),
+    };
     Guard::new(&config, ["proxy.internal".to_owned()])
 }
 
@@ -168,21 +171,31 @@ fn addresses_and_spellings() {
             // What is no URL for us cannot be fetched either.
             if let Ok(url) = Url::parse(&format!("{scheme}://{host}/x")) {
                 let refused = guard.check_literal(&url).expect_err(host);
-                assert!(refused.0.contains("HTTP_TRUSTED_ORIGINS") && refused.0.contains("ALLOW_PRIVATE_NETWORKS"), "{refused}");
+                assert!(
+                    refused.0.contains("HTTP_TRUSTED_ORIGINS")
+                        && refused.0.contains("ALLOW_PRIVATE_NETWORKS"),
+                    "{refused}"
+                );
                 let detour = guard.detour(&url).expect(host);
                 assert!(refusal_in_name(&detour).is_some(), "{detour}");
             }
         }
         for host in ALLOWED {
             let url = Url::parse(&format!("{scheme}://{host}/x")).unwrap();
-            assert!(guard.check_literal(&url).is_ok() && guard.detour(&url).is_none(), "{host}");
+            assert!(
+                guard.check_literal(&url).is_ok() && guard.detour(&url).is_none(),
+                "{host}"
+            );
         }
     }
 }
 
 #[test]
 fn only_the_zone_spellings_are_no_urls() {
-    let unparsable: Vec<_> = FORBIDDEN.iter().filter(|host| Url::parse(&format!("http://{host}/")).is_err()).collect();
+    let unparsable: Vec<_> = FORBIDDEN
+        .iter()
+        .filter(|host| Url::parse(&format!("http://{host}/")).is_err())
+        .collect();
     assert_eq!(unparsable, [&"[fe80::1%25eth0]", &"[fe80::1%eth0]"]);
 }
 
@@ -190,14 +203,25 @@ fn only_the_zone_spellings_are_no_urls() {
 fn one_private_address_spoils_a_name() {
     let guard = guard(&[], false);
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-    assert!(guard.admit("h", vec![ip("8.8.8.8"), ip("2606:4700::1")]).is_ok());
-    assert!(guard.admit("h", vec![ip("8.8.8.8"), ip("127.0.0.1")]).is_err());
+    assert!(
+        guard
+            .admit("h", vec![ip("8.8.8.8"), ip("2606:4700::1")])
+            .is_ok()
+    );
+    assert!(
+        guard
+            .admit("h", vec![ip("8.8.8.8"), ip("127.0.0.1")])
+            .is_err()
+    );
     assert!(guard.admit("h", vec![ip("::ffff:10.0.0.1")]).is_err());
 }
 
 #[test]
 fn trust_is_for_exact_origins() {
-    let guard = guard(&["http://minio:9000", "http://127.0.0.1:7000", "http://plain"], false);
+    let guard = guard(
+        &["http://minio:9000", "http://127.0.0.1:7000", "http://plain"],
+        false,
+    );
     let url = |text: &str| Url::parse(text).unwrap();
     for (text, trusted) in [
         ("http://minio:9000/bucket", true),
@@ -216,10 +240,22 @@ fn trust_is_for_exact_origins() {
         assert_eq!(guard.detour(&url(text)).is_none(), trusted, "{text}");
     }
     // The resolver lets the name through; the detour keeps other ports of it away.
-    assert!(guard.admit("minio", vec!["10.0.0.9".parse().unwrap()]).is_ok());
-    assert!(guard.admit("other", vec!["10.0.0.9".parse().unwrap()]).is_err());
+    assert!(
+        guard
+            .admit("minio", vec!["10.0.0.9".parse().unwrap()])
+            .is_ok()
+    );
+    assert!(
+        guard
+            .admit("other", vec!["10.0.0.9".parse().unwrap()])
+            .is_err()
+    );
     // A proxy may be private, but is no target.
-    assert!(guard.admit("proxy.internal", vec!["10.0.0.9".parse().unwrap()]).is_ok());
+    assert!(
+        guard
+            .admit("proxy.internal", vec!["10.0.0.9".parse().unwrap()])
+            .is_ok()
+    );
     assert!(guard.detour(&url("http://proxy.internal/")).is_some());
 }
 
@@ -229,5 +265,9 @@ fn an_open_guard_lets_everything_through() {
     let url = Url::parse("http://169.254.169.254/").unwrap();
     assert!(guard.check_literal(&url).is_ok() && guard.detour(&url).is_none());
     assert!(guard.admit("h", vec!["127.0.0.1".parse().unwrap()]).is_ok());
-    assert!(guard.check_literal(&Url::parse("file:///etc/passwd").unwrap()).is_err());
+    assert!(
+        guard
+            .check_literal(&Url::parse("file:///etc/passwd").unwrap())
+            .is_err()
+    );
 }

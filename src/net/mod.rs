@@ -63,12 +63,27 @@ impl Outbound {
         let tls = tls::client_config(None)?;
         let proxies = Arc::new(Proxies::new(&config.proxy));
         let guard = Arc::new(Guard::new(&config.guard, proxies.hosts()));
-        let build = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| crate::error::chain(&error));
+        let build = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|error| crate::error::chain(&error))
+        };
         let guarded = build(outward(&tls, Some(&guard), &proxies))?;
         let operator = build(outward(&tls, None, &proxies))?;
         // ComfyUI closes idle connections after 75 s; one that it closes at this moment would fail a request that cannot be repeated.
-        let comfyui = build(base(&tls).pool_idle_timeout(COMFYUI_IDLE).dns_resolver(Arc::new(GuardedResolver(None))))?;
-        Ok(Self { inner: Arc::new(Clients { guard, proxies, tls, guarded, operator, comfyui }) })
+        let comfyui = build(
+            base(&tls)
+                .pool_idle_timeout(COMFYUI_IDLE)
+                .dns_resolver(Arc::new(GuardedResolver(None))),
+        )?;
+        Ok(Self {
+            inner: Arc::new(Clients {
+                guard,
+                proxies,
+                tls,
+                guarded,
+                operator,
+                comfyui,
+            }),
+        })
     }
 
     /// For URLs that came from a client: private addresses are refused at connection time. Never follows redirects by itself.
@@ -83,7 +98,11 @@ impl Outbound {
 
     /// [`Outbound::guarded`] or [`Outbound::operator`], for code that serves both.
     pub fn client(&self, guarded: bool) -> &reqwest::Client {
-        if guarded { self.guarded() } else { self.operator() }
+        if guarded {
+            self.guarded()
+        } else {
+            self.operator()
+        }
     }
 
     /// For ComfyUI: no proxy, no guard, no TLS.
@@ -110,7 +129,9 @@ impl Outbound {
         if let Some(name) = guard.detour(url) {
             return Err(guard::refusal_in_name(&name).unwrap_or(Refused(name)));
         }
-        let Some(host) = url.host_str() else { return Ok(()) };
+        let Some(host) = url.host_str() else {
+            return Ok(());
+        };
         match resolve(host).await {
             Ok(addresses) => guard.admit(host, addresses).map(drop),
             Err(_) => Ok(()),
@@ -128,7 +149,9 @@ impl Outbound {
     /// When it may not be reached. A name that does not resolve has no addresses.
     pub async fn addresses(&self, url: &Url) -> Result<Vec<IpAddr>, Refused> {
         self.check(url).await?;
-        let Some(host) = url.host_str() else { return Ok(Vec::new()) };
+        let Some(host) = url.host_str() else {
+            return Ok(Vec::new());
+        };
         match resolve(host).await {
             Ok(addresses) if self.inner.guard.trusts(url) => Ok(addresses),
             Ok(addresses) => self.inner.guard.admit(host, addresses),
@@ -138,7 +161,11 @@ impl Outbound {
 
     /// Checks what the connection itself cannot: behind a proxy it is the proxy that resolves and connects.
     async fn check_hop(&self, url: &Url) -> Result<(), Refused> {
-        if self.inner.proxies.of(url).is_some() { self.check(url).await } else { self.inner.guard.check_literal(url) }
+        if self.inner.proxies.of(url).is_some() {
+            self.check(url).await
+        } else {
+            self.inner.guard.check_literal(url)
+        }
     }
 }
 
@@ -155,7 +182,11 @@ fn base(tls: &rustls::ClientConfig) -> reqwest::ClientBuilder {
         .connect_timeout(CONNECT_TIMEOUT)
 }
 
-fn outward(tls: &rustls::ClientConfig, guard: Option<&Arc<Guard>>, proxies: &Arc<Proxies>) -> reqwest::ClientBuilder {
+fn outward(
+    tls: &rustls::ClientConfig,
+    guard: Option<&Arc<Guard>>,
+    proxies: &Arc<Proxies>,
+) -> reqwest::ClientBuilder {
     let (of_route, proxies) = (guard.cloned(), Arc::clone(proxies));
     let route = move |url: &Url| {
         if let Some(name) = of_route.as_ref().and_then(|guard| guard.detour(url)) {
@@ -170,8 +201,11 @@ fn outward(tls: &rustls::ClientConfig, guard: Option<&Arc<Guard>>, proxies: &Arc
 }
 
 /// The first cause of a kind in the chain of an error.
-pub(crate) fn cause<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+pub(crate) fn cause<'a, E: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a E> {
+    std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref())
 }
 
 /// Whether a request failed because the guard refused its address.
@@ -184,11 +218,25 @@ pub fn refusal_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'
 /// # Errors
 /// When the name does not resolve or nothing answers.
 pub async fn dial(authority: &str) -> std::io::Result<tokio::net::TcpStream> {
-    let unusable = |reason: &str| std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("{authority}: {reason}"));
-    let (host, port) = authority.rsplit_once(':').ok_or_else(|| unusable("no port"))?;
-    let port: u16 = port.parse().map_err(|_| unusable("the port is not a number"))?;
-    let addresses = resolve(host.trim_matches(['[', ']'])).await.map_err(std::io::Error::other)?;
-    let addresses: Vec<_> = addresses.into_iter().map(|address| std::net::SocketAddr::new(address, port)).collect();
+    let unusable = |reason: &str| {
+        std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            format!("{authority}: {reason}"),
+        )
+    };
+    let (host, port) = authority
+        .rsplit_once(':')
+        .ok_or_else(|| unusable("no port"))?;
+    let port: u16 = port
+        .parse()
+        .map_err(|_| unusable("the port is not a number"))?;
+    let addresses = resolve(host.trim_matches(['[', ']']))
+        .await
+        .map_err(std::io::Error::other)?;
+    let addresses: Vec<_> = addresses
+        .into_iter()
+        .map(|address| std::net::SocketAddr::new(address, port))
+        .collect();
     tokio::net::TcpStream::connect(addresses.as_slice()).await
 }
 
@@ -199,11 +247,19 @@ pub async fn dial(authority: &str) -> std::io::Result<tokio::net::TcpStream> {
 pub async fn bind_addresses(host: &str, port: u16) -> Result<Vec<std::net::SocketAddr>, String> {
     use std::net::{IpAddr, Ipv4Addr, SocketAddr};
     match host.parse::<IpAddr>() {
-        Ok(IpAddr::V6(v6)) if v6.is_unspecified() => Ok(vec![SocketAddr::new(v6.into(), port), SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)]),
+        Ok(IpAddr::V6(v6)) if v6.is_unspecified() => Ok(vec![
+            SocketAddr::new(v6.into(), port),
+            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+        ]),
         Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
         Err(_) => {
-            let addresses = resolve(host).await.map_err(|error| format!("HOST=\"{host}\": {error}"))?;
-            Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+            let addresses = resolve(host)
+                .await
+                .map_err(|error| format!("HOST=\"{host}\": {error}"))?;
+            Ok(addresses
+                .into_iter()
+                .map(|address| SocketAddr::new(address, port))
+                .collect())
         }
     }
 }

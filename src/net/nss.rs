@@ -4,7 +4,10 @@
 //! ends in SIGSEGV or SIGFPE (measured: dependencies.md, section 2). Defining the symbols here keeps glibc's out of the link: a
 //! dependency that calls them after all gets a clean error. Names are resolved by [`super::resolver`], which needs none of this.
 
-#![expect(unsafe_code, reason = "symbols of the C library can only be replaced by unmangled ones")]
+#![expect(
+    unsafe_code,
+    reason = "symbols of the C library can only be replaced by unmangled ones"
+)]
 
 use std::ffi::{c_char, c_int, c_void};
 
@@ -21,7 +24,12 @@ pub(super) fn keep() {
 /// Refuses; resolve through [`super::resolve`] instead.
 // SAFETY: writes nothing through its pointers and returns an error, after which callers may not read `result`.
 #[unsafe(no_mangle)]
-pub extern "C" fn getaddrinfo(_node: *const c_char, _service: *const c_char, _hints: *const c_void, _result: *mut *mut c_void) -> c_int {
+pub extern "C" fn getaddrinfo(
+    _node: *const c_char,
+    _service: *const c_char,
+    _hints: *const c_void,
+    _result: *mut *mut c_void,
+) -> c_int {
     EAI_FAIL
 }
 
@@ -40,7 +48,13 @@ pub extern "C" fn gai_strerror(_code: c_int) -> *const c_char {
 /// No user is known; `HOME` decides, or its default.
 // SAFETY: writes a null pointer to `result`, which POSIX requires callers to provide; checked all the same.
 #[unsafe(no_mangle)]
-pub extern "C" fn getpwuid_r(_uid: u32, _entry: *mut c_void, _buffer: *mut c_char, _length: usize, result: *mut *mut c_void) -> c_int {
+pub extern "C" fn getpwuid_r(
+    _uid: u32,
+    _entry: *mut c_void,
+    _buffer: *mut c_char,
+    _length: usize,
+    result: *mut *mut c_void,
+) -> c_int {
     if !result.is_null() {
         // SAFETY: not null, and the caller's to be written by contract.
         unsafe { *result = std::ptr::null_mut() };

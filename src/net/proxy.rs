@@ -25,20 +25,45 @@ enum Direct {
 
 impl Proxies {
     pub fn new(config: &ProxyConfig) -> Self {
-        let words = config.no_proxy.as_deref().unwrap_or_default().split([',', ' ']).map(str::trim).filter(|word| !word.is_empty());
-        Self { http: config.http.clone(), https: config.https.clone(), direct: words.map(Direct::parse).collect() }
+        let words = config
+            .no_proxy
+            .as_deref()
+            .unwrap_or_default()
+            .split([',', ' '])
+            .map(str::trim)
+            .filter(|word| !word.is_empty());
+        Self {
+            http: config.http.clone(),
+            https: config.https.clone(),
+            direct: words.map(Direct::parse).collect(),
+        }
     }
 
     /// Host names of the proxies, which may be private.
     pub fn hosts(&self) -> Vec<String> {
-        [&self.http, &self.https].into_iter().flatten().filter_map(|proxy| Some(Url::parse(proxy.expose()).ok()?.host_str()?.to_owned())).collect()
+        [&self.http, &self.https]
+            .into_iter()
+            .flatten()
+            .filter_map(|proxy| Some(Url::parse(proxy.expose()).ok()?.host_str()?.to_owned()))
+            .collect()
     }
 
     /// The proxy that a URL goes through.
     pub fn of(&self, url: &Url) -> Option<&Secret> {
-        let proxy = if url.scheme() == "https" { self.https.as_ref() } else { self.http.as_ref() }?;
-        let host = url.host_str()?.trim_end_matches('.').trim_matches(['[', ']']).to_ascii_lowercase();
-        let direct = self.direct.iter().any(|direct| direct.covers(&host, url.port_or_known_default()));
+        let proxy = if url.scheme() == "https" {
+            self.https.as_ref()
+        } else {
+            self.http.as_ref()
+        }?;
+        let host = url
+            .host_str()?
+            .trim_end_matches('.')
+            .trim_matches(['[', ']'])
+            .to_ascii_lowercase();
+        let direct = self
+            .direct
+            .iter()
+            .any(|direct| direct.covers(&host, url.port_or_known_default()));
         (!direct).then_some(proxy)
     }
 }
@@ -60,21 +85,36 @@ impl Direct {
             Some((name, port)) if port.parse::<u16>().is_ok() => (name, port.parse().ok()),
             _ => (word, None),
         };
-        Self::Domain(name.trim_start_matches("*.").trim_matches('.').to_ascii_lowercase(), port)
+        Self::Domain(
+            name.trim_start_matches("*.")
+                .trim_matches('.')
+                .to_ascii_lowercase(),
+            port,
+        )
     }
 
     fn covers(&self, host: &str, port: Option<u16>) -> bool {
         match self {
             Self::Everything => true,
             Self::Domain(domain, only) => {
-                (host == domain || host.strip_suffix(domain.as_str()).is_some_and(|head| head.ends_with('.'))) && (only.is_none() || *only == port)
+                (host == domain
+                    || host
+                        .strip_suffix(domain.as_str())
+                        .is_some_and(|head| head.ends_with('.')))
+                    && (only.is_none() || *only == port)
             }
             Self::Network(network, length) => match (network, host.parse()) {
                 (IpAddr::V4(network), Ok(IpAddr::V4(ip))) => {
-                    (u32::from(*network) ^ u32::from(ip)).checked_shr(32 - u32::from(*length).min(32)).unwrap_or(0) == 0
+                    (u32::from(*network) ^ u32::from(ip))
+                        .checked_shr(32 - u32::from(*length).min(32))
+                        .unwrap_or(0)
+                        == 0
                 }
                 (IpAddr::V6(network), Ok(IpAddr::V6(ip))) => {
-                    (u128::from(*network) ^ u128::from(ip)).checked_shr(128 - u32::from(*length).min(128)).unwrap_or(0) == 0
+                    (u128::from(*network) ^ u128::from(ip))
+                        .checked_shr(128 - u32::from(*length).min(128))
+                        .unwrap_or(0)
+                        == 0
                 }
                 _ => false,
             },
@@ -87,8 +127,14 @@ mod tests {
     use super::*;
 
     fn proxied(no_proxy: &str, url: &str) -> bool {
-        let config = ProxyConfig { http: Some(Secret::new("http://proxy:1")), https: Some(Secret::new("http://proxy:2")), no_proxy: Some(no_proxy.into()) };
-        Proxies::new(&config).of(&Url::parse(url).unwrap()).is_some()
+        let config = ProxyConfig {
+            http: Some(Secret::new("http://proxy:1")),
+            https: Some(Secret::new("http://proxy:2")),
+            no_proxy: Some(no_proxy.into()),
+        };
+        Proxies::new(&config)
+            .of(&Url::parse(url).unwrap())
+            .is_some()
     }
 
     #[test]

@@ -34,7 +34,10 @@ fn resolver() -> Result<&'static TokioResolver, String> {
             let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
                 tracing::debug!(%error, "no usable /etc/resolv.conf: the name server is 127.0.0.1");
                 let local = NameServerConfig::udp_and_tcp(IpAddr::V4(Ipv4Addr::LOCALHOST));
-                TokioResolver::builder_with_config(ResolverConfig::from_name_servers(vec![local]), TokioRuntimeProvider::default())
+                TokioResolver::builder_with_config(
+                    ResolverConfig::from_name_servers(vec![local]),
+                    TokioRuntimeProvider::default(),
+                )
             });
             builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
             builder.build().map_err(|error| error.to_string())
@@ -48,18 +51,35 @@ fn resolver() -> Result<&'static TokioResolver, String> {
 /// # Errors
 /// When the name cannot be resolved within 20 s, or has no address.
 pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, NameError> {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
     if let Ok(ip) = bare.parse() {
         return Ok(vec![ip]);
     }
-    let failed = |reason: String, unknown: bool| NameError { host: host.to_owned(), reason, unknown };
+    let failed = |reason: String, unknown: bool| NameError {
+        host: host.to_owned(),
+        reason,
+        unknown,
+    };
     let resolver = resolver().map_err(|reason| failed(reason, false))?;
     match tokio::time::timeout(LOOKUP_TIMEOUT, resolver.lookup_ip(host)).await {
-        Err(_) => Err(failed("the name servers did not answer in time".to_owned(), false)),
-        Ok(Err(error)) => Err(failed(error.to_string(), error.is_nx_domain() || error.is_no_records_found())),
+        Err(_) => Err(failed(
+            "the name servers did not answer in time".to_owned(),
+            false,
+        )),
+        Ok(Err(error)) => Err(failed(
+            error.to_string(),
+            error.is_nx_domain() || error.is_no_records_found(),
+        )),
         Ok(Ok(lookup)) => {
             let addresses: Vec<IpAddr> = lookup.iter().collect();
-            if addresses.is_empty() { Err(failed("it has no address".to_owned(), true)) } else { Ok(addresses) }
+            if addresses.is_empty() {
+                Err(failed("it has no address".to_owned(), true))
+            } else {
+                Ok(addresses)
+            }
         }
     }
 }

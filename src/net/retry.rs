@@ -20,7 +20,12 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { attempts: 5, first: Duration::from_millis(500), longest: Duration::from_secs(10), longest_asked: Duration::from_secs(60) }
+        Self {
+            attempts: 5,
+            first: Duration::from_millis(500),
+            longest: Duration::from_secs(10),
+            longest_asked: Duration::from_secs(60),
+        }
     }
 }
 
@@ -28,7 +33,11 @@ impl RetryPolicy {
     /// The same number of attempts with delays of milliseconds: for tests.
     #[must_use]
     pub fn hasty(self) -> Self {
-        Self { first: Duration::from_millis(2), longest: Duration::from_millis(20), ..self }
+        Self {
+            first: Duration::from_millis(2),
+            longest: Duration::from_millis(20),
+            ..self
+        }
     }
 
     /// How long to wait after failure number `failures` (1 for the first), or `None` when it was the last. What the peer asked for is
@@ -37,22 +46,39 @@ impl RetryPolicy {
         if failures >= self.attempts {
             return None;
         }
-        let full = self.first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX)).min(self.longest);
+        let full = self
+            .first
+            .saturating_mul(
+                1_u32
+                    .checked_shl(failures.saturating_sub(1))
+                    .unwrap_or(u32::MAX),
+            )
+            .min(self.longest);
         let jittered = full.mul_f64(rand::rng().random_range(0.5..=1.0));
-        Some(asked.map_or(jittered, |asked| asked.min(self.longest_asked).max(jittered)))
+        Some(asked.map_or(jittered, |asked| {
+            asked.min(self.longest_asked).max(jittered)
+        }))
     }
 }
 
 /// Whether an answer says "not now" rather than "no": 408, 425, 429, 5xx except those that will not change.
 pub fn is_transient_status(status: StatusCode) -> bool {
-    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS)
-        || status.is_server_error() && !matches!(status, StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED)
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+    ) || status.is_server_error()
+        && !matches!(
+            status,
+            StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED
+        )
 }
 
 /// Whether a request that got no answer, or lost it midway, may fare better next time. A refused address, a name that does not
 /// exist, or a request that cannot be built will not.
 pub fn is_transient_error(error: &reqwest::Error) -> bool {
-    !(super::refusal_of(error).is_some() || super::cause::<super::NameError>(error).is_some_and(|name| name.unknown) || error.is_builder())
+    !(super::refusal_of(error).is_some()
+        || super::cause::<super::NameError>(error).is_some_and(|name| name.unknown)
+        || error.is_builder())
 }
 
 /// The wait that an answer asks for: `Retry-After` in seconds or as a date.
@@ -74,17 +100,39 @@ mod tests {
         let policy = RetryPolicy::default();
         for (failures, full) in [(1, 500), (2, 1000), (3, 2000), (4, 4000)] {
             let delay = policy.delay(failures, None).unwrap();
-            assert!(delay >= Duration::from_millis(full / 2) && delay <= Duration::from_millis(full), "{failures}: {delay:?}");
+            assert!(
+                delay >= Duration::from_millis(full / 2) && delay <= Duration::from_millis(full),
+                "{failures}: {delay:?}"
+            );
         }
         assert_eq!(policy.delay(5, None), None);
-        assert_eq!(policy.delay(1, Some(Duration::from_secs(7))), Some(Duration::from_secs(7)));
-        assert_eq!(policy.delay(1, Some(Duration::from_secs(7000))), Some(Duration::from_secs(60)));
+        assert_eq!(
+            policy.delay(1, Some(Duration::from_secs(7))),
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(
+            policy.delay(1, Some(Duration::from_secs(7000))),
+            Some(Duration::from_secs(60))
+        );
     }
 
     #[test]
     fn statuses_are_told_apart() {
-        for (status, transient) in [(408, true), (429, true), (500, true), (503, true), (501, false), (404, false), (401, false), (200, false)] {
-            assert_eq!(is_transient_status(StatusCode::from_u16(status).unwrap()), transient, "{status}");
+        for (status, transient) in [
+            (408, true),
+            (429, true),
+            (500, true),
+            (503, true),
+            (501, false),
+            (404, false),
+            (401, false),
+            (200, false),
+        ] {
+            assert_eq!(
+                is_transient_status(StatusCode::from_u16(status).unwrap()),
+                transient,
+                "{status}"
+            );
         }
     }
 
@@ -95,6 +143,10 @@ mod tests {
         assert_eq!(retry_after(&headers), Some(Duration::from_secs(3)));
         let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
         headers.insert(header::RETRY_AFTER, date.parse().unwrap());
-        assert!(retry_after(&headers).is_some_and(|wait| wait > Duration::from_secs(90) && wait <= Duration::from_secs(100)));
+        assert!(
+            retry_after(&headers).is_some_and(
+                |wait| wait > Duration::from_secs(90) && wait <= Duration::from_secs(100)
+            )
+        );
     }
 }

@@ -17,17 +17,29 @@ pub fn client_config(extra_ca: Option<&Path>) -> Result<ClientConfig, String> {
     let mut roots = system_roots();
     if let Some(path) = extra_ca {
         let mut added = 0;
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| format!("cannot read the CA file {}: {error}", path.display()))?;
+        let certificates = CertificateDer::pem_file_iter(path)
+            .map_err(|error| format!("cannot read the CA file {}: {error}", path.display()))?;
         for certificate in certificates {
-            let certificate = certificate.map_err(|error| format!("the CA file {} is not PEM: {error}", path.display()))?;
-            roots.add(certificate).map_err(|error| format!("the CA file {} holds a certificate that cannot be used: {error}", path.display()))?;
+            let certificate = certificate
+                .map_err(|error| format!("the CA file {} is not PEM: {error}", path.display()))?;
+            roots.add(certificate).map_err(|error| {
+                format!(
+                    "the CA file {} holds a certificate that cannot be used: {error}",
+                    path.display()
+                )
+            })?;
             added += 1;
         }
         if added == 0 {
-            return Err(format!("the CA file {} holds no certificate", path.display()));
+            return Err(format!(
+                "the CA file {} holds no certificate",
+                path.display()
+            ));
         }
     }
-    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    Ok(ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 /// The system's roots in the order found; Mozilla's where there are none.

@@ -80,10 +80,23 @@ pub async fn submit(
     if flight.cancel.is_cancelled() {
         return Err(flight.stop_reason());
     }
-    let prompt = PromptRef { id: flight.id.clone(), amqp: flight.source == Source::Amqp };
+    let prompt = PromptRef {
+        id: flight.id.clone(),
+        amqp: flight.source == Source::Amqp,
+    };
     let mut watcher = comfy.watch.register(prompt, flight.streams.read.clone());
-    let submission = Submission { prompt: graph, client_id: &watcher.client_id, prompt_id: &watcher.id, extra_data };
-    let body = serde_json::to_vec(&submission).map_err(|error| Failure::new(Code::Internal, format!("the graph cannot be written as JSON: {error}")))?;
+    let submission = Submission {
+        prompt: graph,
+        client_id: &watcher.client_id,
+        prompt_id: &watcher.id,
+        extra_data,
+    };
+    let body = serde_json::to_vec(&submission).map_err(|error| {
+        Failure::new(
+            Code::Internal,
+            format!("the graph cannot be written as JSON: {error}"),
+        )
+    })?;
     let client = comfy.client.clone();
     let mut sending = Box::pin(async move { client.submit(body.into()).await });
     let sent = tokio::select! {
@@ -103,9 +116,14 @@ pub async fn submit(
     match sent {
         Ok(Submitted::Accepted { node_errors }) => {
             watcher.submitted();
-            Ok(Queued { watcher, warnings: rejection::skipped(&node_errors) })
+            Ok(Queued {
+                watcher,
+                warnings: rejection::skipped(&node_errors),
+            })
         }
-        Ok(Submitted::Rejected { error, node_errors }) => Err(rejection::rejected(&error, node_errors, graph)),
+        Ok(Submitted::Rejected { error, node_errors }) => {
+            Err(rejection::rejected(&error, node_errors, graph))
+        }
         Err(error) => {
             if let Ok(dead) = timeout(DEATH_NOTICE, watcher.lost()).await {
                 return Err(dead);
@@ -132,8 +150,17 @@ async fn take_out(comfy: &Comfy, id: &str) {
 ///
 /// # Errors
 /// 503 when ComfyUI died or lost it. A failed or interrupted run is an [`Execution`] with a failure.
-pub async fn follow(comfy: &Comfy, flights: &Flights, flight: &Flight, mut queued: Queued, timeline: &mut Timeline) -> Result<Execution, Failure> {
-    let mut seen = Seen { warnings: std::mem::take(&mut queued.warnings), ..Seen::default() };
+pub async fn follow(
+    comfy: &Comfy,
+    flights: &Flights,
+    flight: &Flight,
+    mut queued: Queued,
+    timeline: &mut Timeline,
+) -> Result<Execution, Failure> {
+    let mut seen = Seen {
+        warnings: std::mem::take(&mut queued.warnings),
+        ..Seen::default()
+    };
     let id = queued.watcher.id.clone();
     let cancelling = async {
         flight.cancel.cancelled().await;
@@ -207,14 +234,23 @@ async fn cancel(comfy: &Comfy, id: &str) -> Option<Value> {
 
 /// One try: `Some` when the prompt is gone, with its history entry if it has one.
 async fn try_cancel(comfy: &Comfy, id: &str) -> Result<Option<Option<Value>>, CallError> {
-    let atomic = if comfy.catalogue().has_jobs { comfy.client.cancel_job(id).await? } else { None };
+    let atomic = if comfy.catalogue().has_jobs {
+        comfy.client.cancel_job(id).await?
+    } else {
+        None
+    };
     if atomic.is_none() {
         comfy.client.delete_pending(id).await?;
         comfy.client.interrupt(id).await?;
     }
     // Queue before history: what is in neither then is gone for good.
     let queue = comfy.client.queue().await?;
-    if queue.running.iter().chain(&queue.pending).any(|queued| queued == id) {
+    if queue
+        .running
+        .iter()
+        .chain(&queue.pending)
+        .any(|queued| queued == id)
+    {
         return Ok(None);
     }
     comfy.client.history(id).await.map(Some)
@@ -229,25 +265,59 @@ struct Seen {
 }
 
 impl Seen {
-    fn message(&mut self, flights: &Flights, flight: &Flight, timeline: &mut Timeline, message: TextMessage) {
+    fn message(
+        &mut self,
+        flights: &Flights,
+        flight: &Flight,
+        timeline: &mut Timeline,
+        message: TextMessage,
+    ) {
         let kind = message.kind.as_str();
-        flight.streams.message(weight(kind), || message.text_with_id(&flight.id));
+        flight
+            .streams
+            .message(weight(kind), || message.text_with_id(&flight.id));
         match kind {
             "executed" => self.executed.push(message),
-            "execution_start" | "execution_cached" | "executing" | "progress" | "execution_success" | "execution_error" | "execution_interrupted" => {
-                let data = message.value().get_mut("data").map(Value::take).unwrap_or_default();
+            "execution_start"
+            | "execution_cached"
+            | "executing"
+            | "progress"
+            | "execution_success"
+            | "execution_error"
+            | "execution_interrupted" => {
+                let data = message
+                    .value()
+                    .get_mut("data")
+                    .map(Value::take)
+                    .unwrap_or_default();
                 if let Some(progress) = timeline.message(kind, &data) {
                     flight.progress(progress);
                 }
                 match kind {
                     "execution_start" | "executing" => flights.started(flight),
                     // A node that is blocked with a message does not end the run (comfyui.md 3.2).
-                    "execution_error" if data.get("exception_type").and_then(Value::as_str) == Some("ExecutionBlocked") => {
-                        let text = |name: &str| data.get(name).and_then(Value::as_str).unwrap_or_default().trim().to_owned();
-                        let sentence = format!("node {} ({}) was blocked: {}", text("node_id"), text("node_type"), text("exception_message"));
+                    "execution_error"
+                        if data.get("exception_type").and_then(Value::as_str)
+                            == Some("ExecutionBlocked") =>
+                    {
+                        let text = |name: &str| {
+                            data.get(name)
+                                .and_then(Value::as_str)
+                                .unwrap_or_default()
+                                .trim()
+                                .to_owned()
+                        };
+                        let sentence = format!(
+                            "node {} ({}) was blocked: {}",
+                            text("node_id"),
+                            text("node_type"),
+                            text("exception_message")
+                        );
                         self.warnings.push(public_text(&sentence));
                     }
-                    "execution_success" | "execution_error" | "execution_interrupted" => self.last_word = Some((kind.to_owned(), data)),
+                    "execution_success" | "execution_error" | "execution_interrupted" => {
+                        self.last_word = Some((kind.to_owned(), data))
+                    }
                     _ => {}
                 }
             }
@@ -258,15 +328,22 @@ impl Seen {
     fn execution(self, flight: &Flight, entry: Option<Value>) -> Execution {
         let (outputs, last_word) = match entry {
             Some(mut entry) => {
-                let outputs = entry.get_mut("outputs").map(Value::take).unwrap_or_default();
+                let outputs = entry
+                    .get_mut("outputs")
+                    .map(Value::take)
+                    .unwrap_or_default();
                 (outputs, last_word(&entry))
             }
             None => {
                 let mut outputs = Map::new();
                 for mut message in self.executed.iter().map(TextMessage::value) {
-                    if let (Some(node), Some(output)) =
-                        (message.pointer("/data/node").and_then(Value::as_str).map(str::to_owned), message.pointer_mut("/data/output"))
-                    {
+                    if let (Some(node), Some(output)) = (
+                        message
+                            .pointer("/data/node")
+                            .and_then(Value::as_str)
+                            .map(str::to_owned),
+                        message.pointer_mut("/data/output"),
+                    ) {
                         outputs.insert(node, output.take());
                     }
                 }
@@ -277,21 +354,35 @@ impl Seen {
             Some((kind, _)) if kind == "execution_success" => None,
             Some((kind, data)) if kind == "execution_error" => Some(node_error(&data)),
             Some((kind, _)) if kind == "execution_interrupted" => Some(interrupted(flight)),
-            _ => Some(Failure::new(Code::ComfyuiUnavailable, "ComfyUI ended the prompt without saying how; send it again")),
+            _ => Some(Failure::new(
+                Code::ComfyuiUnavailable,
+                "ComfyUI ended the prompt without saying how; send it again",
+            )),
         };
-        Execution { outputs, failure, warnings: self.warnings }
+        Execution {
+            outputs,
+            failure,
+            warnings: self.warnings,
+        }
     }
 }
 
 /// The kind of end and its data, from a history entry. An entry without a status is that of an older version, and a success.
 fn last_word(entry: &Value) -> Option<(String, Value)> {
     let success = || Some(("execution_success".to_owned(), Value::Null));
-    let Some(status) = entry.get("status").filter(|status| !status.is_null()) else { return success() };
+    let Some(status) = entry.get("status").filter(|status| !status.is_null()) else {
+        return success();
+    };
     if status.get("status_str").and_then(Value::as_str) == Some("success") {
         return success();
     }
     let messages = status.get("messages").and_then(Value::as_array)?;
-    let last = messages.iter().rfind(|message| matches!(message.get(0).and_then(Value::as_str), Some("execution_error" | "execution_interrupted")))?;
+    let last = messages.iter().rfind(|message| {
+        matches!(
+            message.get(0).and_then(Value::as_str),
+            Some("execution_error" | "execution_interrupted")
+        )
+    })?;
     Some((last.get(0)?.as_str()?.to_owned(), last.get(1)?.clone()))
 }
 
@@ -299,18 +390,44 @@ fn interrupted(flight: &Flight) -> Failure {
     if flight.cancel.is_cancelled() {
         return flight.stop_reason();
     }
-    Failure::new(Code::ExecutionInterrupted, format!("prompt {} was interrupted in ComfyUI", flight.id))
+    Failure::new(
+        Code::ExecutionInterrupted,
+        format!("prompt {} was interrupted in ComfyUI", flight.id),
+    )
 }
 
 fn node_error(data: &Value) -> Failure {
-    let text = |name: &str| data.get(name).and_then(Value::as_str).unwrap_or_default().trim();
-    let message = if text("exception_message").is_empty() { text("exception_type") } else { text("exception_message") };
+    let text = |name: &str| {
+        data.get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .trim()
+    };
+    let message = if text("exception_message").is_empty() {
+        text("exception_type")
+    } else {
+        text("exception_message")
+    };
     let mut details = Map::new();
-    for name in ["node_id", "node_type", "exception_type", "exception_message", "traceback"] {
+    for name in [
+        "node_id",
+        "node_type",
+        "exception_type",
+        "exception_message",
+        "traceback",
+    ] {
         // A node that fetches something itself may repeat a URL with its credentials.
-        details.insert(name.to_owned(), public_value(data.get(name).cloned().unwrap_or_default()));
+        details.insert(
+            name.to_owned(),
+            public_value(data.get(name).cloned().unwrap_or_default()),
+        );
     }
-    let sentence = format!("node {} ({}) failed: {}", text("node_id"), text("node_type"), message.split_whitespace().collect::<Vec<_>>().join(" "));
+    let sentence = format!(
+        "node {} ({}) failed: {}",
+        text("node_id"),
+        text("node_type"),
+        message.split_whitespace().collect::<Vec<_>>().join(" ")
+    );
     Failure::new(Code::ExecutionError, public_text(&sentence)).with_details(details.into())
 }
 
@@ -327,7 +444,13 @@ fn weight(kind: &str) -> Weight {
         "progress" => Weight::Newest(0),
         "progress_state" => Weight::Newest(1),
         "status" => Weight::Newest(3),
-        "execution_start" | "execution_cached" | "executing" | "executed" | "execution_success" | "execution_error" | "execution_interrupted" => Weight::Always,
+        "execution_start"
+        | "execution_cached"
+        | "executing"
+        | "executed"
+        | "execution_success"
+        | "execution_error"
+        | "execution_interrupted" => Weight::Always,
         // Custom nodes may send anything, any number of times.
         _ => Weight::Newest(4),
     }
@@ -335,6 +458,9 @@ fn weight(kind: &str) -> Weight {
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
-        Self::new(Code::ComfyuiUnavailable, format!("{error}; try again in a moment"))
+        Self::new(
+            Code::ComfyuiUnavailable,
+            format!("{error}; try again in a moment"),
+        )
     }
 }

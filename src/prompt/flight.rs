@@ -131,7 +131,11 @@ impl Flight {
     /// is: a success, which that cancellation stops no more, but the next one does. When the server ends there is no time for that.
     pub fn outlives_cancelling(&self) -> CancellationToken {
         let mut state = lock(&self.state);
-        if state.reason.take_if(|reason| reason.code == Code::ExecutionInterrupted).is_none() {
+        if state
+            .reason
+            .take_if(|reason| reason.code == Code::ExecutionInterrupted)
+            .is_none()
+        {
             return self.cancel.clone();
         }
         state.later.insert(CancellationToken::new()).clone()
@@ -140,14 +144,20 @@ impl Flight {
     /// Why it was asked to end.
     pub fn stop_reason(&self) -> Failure {
         let reason = lock(&self.state).reason.clone();
-        reason.unwrap_or_else(|| Failure::new(Code::ExecutionInterrupted, format!("prompt {} was cancelled", self.id)))
+        reason.unwrap_or_else(|| {
+            Failure::new(
+                Code::ExecutionInterrupted,
+                format!("prompt {} was cancelled", self.id),
+            )
+        })
     }
 
     /// Moves on to another state and tells the streams; `false` when it was in that state already.
     pub fn enter(&self, status: Status) -> bool {
         let changed = self.change(status);
         if changed {
-            self.streams.message(Weight::Always, || state_event(&self.id, status, None));
+            self.streams
+                .message(Weight::Always, || state_event(&self.id, status, None));
         }
         changed
     }
@@ -164,7 +174,9 @@ impl Flight {
     /// Its number in ComfyUI's queue, while it waits there.
     fn waits_as(&self) -> Option<u64> {
         let state = lock(&self.state);
-        state.accepted.filter(|_| state.entry.status == Status::Pending)
+        state
+            .accepted
+            .filter(|_| state.entry.status == Status::Pending)
     }
 
     /// Where it is.
@@ -174,7 +186,10 @@ impl Flight {
 
     fn entry(&self, waiting: &[u64]) -> Entry {
         let position = position(self, waiting);
-        Entry { position, ..lock(&self.state).entry.clone() }
+        Entry {
+            position,
+            ..lock(&self.state).entry.clone()
+        }
     }
 
     /// Notes how far it is.
@@ -214,7 +229,12 @@ impl Flights {
     ///
     /// # Errors
     /// 409 when the id is in flight already.
-    pub fn begin(&self, id: &Arc<str>, id_is_callers: bool, source: Source) -> Result<Arc<Flight>, Failure> {
+    pub fn begin(
+        &self,
+        id: &Arc<str>,
+        id_is_callers: bool,
+        source: Source,
+    ) -> Result<Arc<Flight>, Failure> {
         let entry = Entry {
             id: id.clone(),
             status: Status::Preprocessing,
@@ -239,7 +259,12 @@ impl Flights {
             streams: Streams::default(),
             repeated: id_is_callers && inner.seen_before(id),
             number: inner.begun,
-            state: Mutex::new(State { entry, accepted: None, reason: None, later: None }),
+            state: Mutex::new(State {
+                entry,
+                accepted: None,
+                reason: None,
+                later: None,
+            }),
         };
         let flight = Arc::new(flight);
         inner.active.insert(id.clone(), flight.clone());
@@ -253,7 +278,13 @@ impl Flights {
         lock(&flight.state).accepted = Some(inner.accepted);
         drop(inner);
         if flight.change(Status::Pending) {
-            flight.streams.message(Weight::Always, || state_event(&flight.id, Status::Pending, position(flight, &waiting(&self.all()))));
+            flight.streams.message(Weight::Always, || {
+                state_event(
+                    &flight.id,
+                    Status::Pending,
+                    position(flight, &waiting(&self.all())),
+                )
+            });
         }
     }
 
@@ -266,13 +297,18 @@ impl Flights {
 
     fn tell_positions(&self) {
         let all = self.all();
-        if !all.iter().any(|flight| flight.waits_as().is_some() && flight.streams.has_readers()) {
+        if !all
+            .iter()
+            .any(|flight| flight.waits_as().is_some() && flight.streams.has_readers())
+        {
             return;
         }
         let waiting = waiting(&all);
         for flight in all {
             if let Some(position) = position(&flight, &waiting) {
-                flight.streams.message(Weight::Newest(10), || state_event(&flight.id, Status::Pending, Some(position)));
+                flight.streams.message(Weight::Newest(10), || {
+                    state_event(&flight.id, Status::Pending, Some(position))
+                });
             }
         }
     }
@@ -317,7 +353,10 @@ impl Flights {
 
     /// Whether another flight with that id has begun since.
     pub fn is_superseded(&self, id: &str, number: u64) -> bool {
-        lock(&self.inner).last_of.get(&hash(id)).is_some_and(|last| *last > number)
+        lock(&self.inner)
+            .last_of
+            .get(&hash(id))
+            .is_some_and(|last| *last > number)
     }
 
     /// All prompts in flight.
@@ -335,7 +374,11 @@ impl Flights {
         if let Some(flight) = self.get(id) {
             return Some(flight.entry(&waiting(&self.all())));
         }
-        lock(&self.inner).finished.iter().find(|entry| &*entry.id == id).cloned()
+        lock(&self.inner)
+            .finished
+            .iter()
+            .find(|entry| &*entry.id == id)
+            .cloned()
     }
 
     /// `(running, pending, finished)`: those that ComfyUI works on or that are on their way out, those before that in queue
@@ -343,8 +386,10 @@ impl Flights {
     pub fn lists(&self) -> (Vec<Entry>, Vec<Entry>, Vec<Entry>) {
         let all = self.all();
         let waiting = waiting(&all);
-        let (mut pending, mut running): (Vec<_>, Vec<_>) =
-            all.iter().map(|flight| flight.entry(&waiting)).partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
+        let (mut pending, mut running): (Vec<_>, Vec<_>) = all
+            .iter()
+            .map(|flight| flight.entry(&waiting))
+            .partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
         pending.sort_by_key(|entry| (entry.position.unwrap_or(usize::MAX), entry.created_at));
         running.sort_by_key(|entry| entry.started_at);
         let finished = lock(&self.inner).finished.iter().cloned().collect();
@@ -354,7 +399,10 @@ impl Flights {
 
 /// The numbers of those that wait in ComfyUI's queue, next first.
 fn waiting(flights: &[Arc<Flight>]) -> Vec<u64> {
-    let mut waiting: Vec<u64> = flights.iter().filter_map(|flight| flight.waits_as()).collect();
+    let mut waiting: Vec<u64> = flights
+        .iter()
+        .filter_map(|flight| flight.waits_as())
+        .collect();
     waiting.sort_unstable();
     waiting
 }
@@ -408,7 +456,10 @@ mod tests {
         flight.stop(Failure::new(Code::ShuttingDown, "second"));
         assert!(later.is_cancelled());
         assert_eq!(flight.stop_reason().code, Code::ShuttingDown);
-        assert!(flight.outlives_cancelling().is_cancelled(), "a shutdown is not outlived");
+        assert!(
+            flight.outlives_cancelling().is_cancelled(),
+            "a shutdown is not outlived"
+        );
     }
 
     #[test]
@@ -416,22 +467,44 @@ mod tests {
         let flights = Flights::default();
         let begin = |id: &str| flights.begin(&id.into(), true, Source::Http).unwrap();
         let [first, second, third] = ["b", "c", "a"].map(begin);
-        assert!(flights.begin(&"a".into(), true, Source::Http).is_err_and(|failure| failure.code == Code::Conflict));
-        [&first, &second, &third].into_iter().for_each(|flight| flights.accepted(flight));
+        assert!(
+            flights
+                .begin(&"a".into(), true, Source::Http)
+                .is_err_and(|failure| failure.code == Code::Conflict)
+        );
+        [&first, &second, &third]
+            .into_iter()
+            .for_each(|flight| flights.accepted(flight));
         let reader = third.streams.attach(false);
         flights.started(&first);
         flights.started(&first);
         let (running, pending, _) = flights.lists();
-        let ids = |entries: &[Entry]| entries.iter().map(|entry| (entry.id.to_string(), entry.position)).collect::<Vec<_>>();
+        let ids = |entries: &[Entry]| {
+            entries
+                .iter()
+                .map(|entry| (entry.id.to_string(), entry.position))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(ids(&running), [("b".to_owned(), None)]);
-        assert_eq!(ids(&pending), [("c".to_owned(), Some(1)), ("a".to_owned(), Some(2))]);
+        assert_eq!(
+            ids(&pending),
+            [("c".to_owned(), Some(1)), ("a".to_owned(), Some(2))]
+        );
         let told = reader.waiting();
         assert_eq!(told.len(), 1, "told once that it has moved up: {told:?}");
         assert!(told[0].contains(r#""position":2"#), "{told:?}");
         flights.finish(&first, None);
-        assert_eq!(flights.entry("b").map(|entry| entry.status), Some(Status::Succeeded));
+        assert_eq!(
+            flights.entry("b").map(|entry| entry.status),
+            Some(Status::Succeeded)
+        );
         assert!(!flights.is_superseded("b", first.number));
-        assert!(!begin("z").repeated && begin("b").repeated, "an id that comes again is known");
-        assert!(flights.is_superseded("b", first.number) && !flights.is_superseded("c", second.number));
+        assert!(
+            !begin("z").repeated && begin("b").repeated,
+            "an id that comes again is known"
+        );
+        assert!(
+            flights.is_superseded("b", first.number) && !flights.is_superseded("c", second.number)
+        );
     }
 }

@@ -12,39 +12,97 @@ const NAMES_SHOWN: usize = 20;
 pub fn rejected(error: &Value, node_errors: Value, graph: &Map<String, Value>) -> Failure {
     let nodes = node_errors.as_object().map(sentences).unwrap_or_default();
     let own = {
-        let text = |name: &str| error.get(name).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
-        let parts: Vec<&str> = [text("message"), text("details")].into_iter().flatten().collect();
-        if parts.is_empty() { "ComfyUI did not say why".to_owned() } else { parts.iter().map(|part| part.trim_end_matches('.')).collect::<Vec<_>>().join(": ") }
+        let text = |name: &str| {
+            error
+                .get(name)
+                .and_then(Value::as_str)
+                .map(str::trim)
+                .filter(|text| !text.is_empty())
+        };
+        let parts: Vec<&str> = [text("message"), text("details")]
+            .into_iter()
+            .flatten()
+            .collect();
+        if parts.is_empty() {
+            "ComfyUI did not say why".to_owned()
+        } else {
+            parts
+                .iter()
+                .map(|part| part.trim_end_matches('.'))
+                .collect::<Vec<_>>()
+                .join(": ")
+        }
     };
-    let reason = if nodes.is_empty() { own } else { nodes.join("; ") };
-    let location = node_errors.as_object().and_then(first_location).or_else(|| node_in_details(error, graph)).unwrap_or_else(|| "prompt".to_owned());
-    let mut failure = Failure::new(Code::InvalidPrompt, format!("Failed to queue prompt: {reason}")).at(location).with_details(public_value(error.clone()));
+    let reason = if nodes.is_empty() {
+        own
+    } else {
+        nodes.join("; ")
+    };
+    let location = node_errors
+        .as_object()
+        .and_then(first_location)
+        .or_else(|| node_in_details(error, graph))
+        .unwrap_or_else(|| "prompt".to_owned());
+    let mut failure = Failure::new(
+        Code::InvalidPrompt,
+        format!("Failed to queue prompt: {reason}"),
+    )
+    .at(location)
+    .with_details(public_value(error.clone()));
     // ComfyUI repeats the values that it refuses. One that should have been a URL to download may have credentials in it.
-    failure.node_errors = Some(if node_errors.is_null() { json!({}) } else { public_value(node_errors) });
+    failure.node_errors = Some(if node_errors.is_null() {
+        json!({})
+    } else {
+        public_value(node_errors)
+    });
     failure
 }
 
 /// One sentence for each output that was left out of a graph that ComfyUI accepted.
 pub fn skipped(node_errors: &Map<String, Value>) -> Vec<String> {
-    sentences(node_errors).into_iter().map(|sentence| format!("an output was skipped: {sentence}")).collect()
+    sentences(node_errors)
+        .into_iter()
+        .map(|sentence| format!("an output was skipped: {sentence}"))
+        .collect()
 }
 
 fn sentences(node_errors: &Map<String, Value>) -> Vec<String> {
     let mut sentences = Vec::new();
     for (id, node) in node_errors {
-        let class = node.get("class_type").and_then(Value::as_str).unwrap_or("unknown class");
-        for error in node.get("errors").and_then(Value::as_array).into_iter().flatten() {
-            sentences.push(public_text(&format!("node {id} ({class}){}", reason(error))));
+        let class = node
+            .get("class_type")
+            .and_then(Value::as_str)
+            .unwrap_or("unknown class");
+        for error in node
+            .get("errors")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            sentences.push(public_text(&format!(
+                "node {id} ({class}){}",
+                reason(error)
+            )));
         }
     }
     sentences
 }
 
 fn reason(error: &Value) -> String {
-    let text = |pointer: &str| error.pointer(pointer).and_then(Value::as_str).map(str::trim).unwrap_or_default();
+    let text = |pointer: &str| {
+        error
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .map(str::trim)
+            .unwrap_or_default()
+    };
     let input = text("/extra_info/input_name");
     let (message, details) = (text("/message"), text("/details"));
-    let place = if input.is_empty() { String::new() } else { format!(", input \"{input}\"") };
+    let place = if input.is_empty() {
+        String::new()
+    } else {
+        format!(", input \"{input}\"")
+    };
     let why = match text("/type") {
         "value_not_in_list" => not_in_list(error, details),
         "required_input_missing" => "is required but missing".to_owned(),
@@ -62,29 +120,69 @@ fn not_in_list(error: &Value, details: &str) -> String {
         None => return details.to_owned(),
     };
     let config = error.pointer("/extra_info/input_config");
-    let options = config.and_then(|config| config.get(0).and_then(Value::as_array).or_else(|| config.pointer("/1/options").and_then(Value::as_array)));
+    let options = config.and_then(|config| {
+        config
+            .get(0)
+            .and_then(Value::as_array)
+            .or_else(|| config.pointer("/1/options").and_then(Value::as_array))
+    });
     match options {
-        Some(options) if options.is_empty() => format!("{received} does not exist; there are none yet"),
-        Some(options) => {
-            let names: Vec<String> = options.iter().take(NAMES_SHOWN).map(|option| option.as_str().map_or_else(|| option.to_string(), str::to_owned)).collect();
-            let more = options.len().saturating_sub(NAMES_SHOWN);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("{received} does not exist; there are: {}{more}", names.join(", "))
+        Some(options) if options.is_empty() => {
+            format!("{received} does not exist; there are none yet")
         }
-        None => format!("{received} does not exist{}", if details.is_empty() { String::new() } else { format!(" ({details})") }),
+        Some(options) => {
+            let names: Vec<String> = options
+                .iter()
+                .take(NAMES_SHOWN)
+                .map(|option| {
+                    option
+                        .as_str()
+                        .map_or_else(|| option.to_string(), str::to_owned)
+                })
+                .collect();
+            let more = options.len().saturating_sub(NAMES_SHOWN);
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            format!(
+                "{received} does not exist; there are: {}{more}",
+                names.join(", ")
+            )
+        }
+        None => format!(
+            "{received} does not exist{}",
+            if details.is_empty() {
+                String::new()
+            } else {
+                format!(" ({details})")
+            }
+        ),
     }
 }
 
 fn first_location(node_errors: &Map<String, Value>) -> Option<String> {
     let (id, node) = node_errors.iter().next()?;
-    let input = node.pointer("/errors/0/extra_info/input_name").and_then(Value::as_str);
-    Some(input.map_or_else(|| format!("prompt.{id}"), |input| format!("prompt.{id}.inputs.{input}")))
+    let input = node
+        .pointer("/errors/0/extra_info/input_name")
+        .and_then(Value::as_str);
+    Some(input.map_or_else(
+        || format!("prompt.{id}"),
+        |input| format!("prompt.{id}.inputs.{input}"),
+    ))
 }
 
 /// A missing class is only named as `Node ID '#12'`.
 fn node_in_details(error: &Value, graph: &Map<String, Value>) -> Option<String> {
-    let id = error.get("details")?.as_str()?.strip_prefix("Node ID '#")?.strip_suffix('\'')?;
-    graph.contains_key(id).then(|| format!("prompt.{id}.class_type"))
+    let id = error
+        .get("details")?
+        .as_str()?
+        .strip_prefix("Node ID '#")?
+        .strip_suffix('\'')?;
+    graph
+        .contains_key(id)
+        .then(|| format!("prompt.{id}.class_type"))
 }
 
 #[cfg(test)]
@@ -95,20 +193,33 @@ mod tests {
     fn sentences_name_node_input_and_what_exists() {
         let node_errors = json!({"1": {"errors": [{"type": "value_not_in_list", "message": "Value not in list", "details": "ckpt_name: 'nope' not in []",
             "extra_info": {"input_name": "ckpt_name", "input_config": [["a.safetensors", "b.ckpt"], {}], "received_value": "nope"}}], "class_type": "CheckpointLoaderSimple"}});
-        let failure = rejected(&json!({"message": "Prompt outputs failed validation", "details": ""}), node_errors, &Map::new());
+        let failure = rejected(
+            &json!({"message": "Prompt outputs failed validation", "details": ""}),
+            node_errors,
+            &Map::new(),
+        );
         assert_eq!(
             failure.message,
             "Failed to queue prompt: node 1 (CheckpointLoaderSimple), input \"ckpt_name\": \"nope\" does not exist; there are: a.safetensors, b.ckpt"
         );
-        assert_eq!(failure.location.as_deref(), Some("prompt.1.inputs.ckpt_name"));
+        assert_eq!(
+            failure.location.as_deref(),
+            Some("prompt.1.inputs.ckpt_name")
+        );
     }
 
     #[test]
     fn a_missing_class_is_located() {
         let graph = json!({"1": {}});
-        let failure =
-            rejected(&json!({"message": "Cannot execute because node X does not exist.", "details": "Node ID '#1'"}), json!({}), graph.as_object().unwrap());
-        assert_eq!(failure.message, "Failed to queue prompt: Cannot execute because node X does not exist: Node ID '#1'");
+        let failure = rejected(
+            &json!({"message": "Cannot execute because node X does not exist.", "details": "Node ID '#1'"}),
+            json!({}),
+            graph.as_object().unwrap(),
+        );
+        assert_eq!(
+            failure.message,
+            "Failed to queue prompt: Cannot execute because node X does not exist: Node ID '#1'"
+        );
         assert_eq!(failure.location.as_deref(), Some("prompt.1.class_type"));
     }
 }

@@ -25,12 +25,17 @@ struct Queue {
 impl Removal {
     /// Does the work soon; at once where there is no runtime any more.
     pub fn later(&self, work: impl FnOnce() + Send + 'static) {
-        let Ok(runtime) = Handle::try_current() else { return work() };
+        let Ok(runtime) = Handle::try_current() else {
+            return work();
+        };
         let mut queue = lock(&self.queue);
         queue.waiting.push(Box::new(work));
         if !std::mem::replace(&mut queue.busy, true) {
             let queue = Arc::clone(&self.queue);
-            drop(self.tasks.spawn_blocking_on(move || work_off(&queue), &runtime));
+            drop(
+                self.tasks
+                    .spawn_blocking_on(move || work_off(&queue), &runtime),
+            );
         }
     }
 
@@ -62,6 +67,8 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
 
 impl std::fmt::Debug for Removal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Removal").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+        f.debug_struct("Removal")
+            .field("tasks", &self.tasks.len())
+            .finish_non_exhaustive()
     }
 }

@@ -35,19 +35,38 @@ pub(super) async fn run(
     if prepared.models_placed {
         inner.comfy.models_changed();
     }
-    let Prepared { graph, workspace, leases, downloads, warnings, .. } = prepared;
+    let Prepared {
+        graph,
+        workspace,
+        leases,
+        downloads,
+        warnings,
+        ..
+    } = prepared;
     let leftovers = Arc::new(Leftovers::new(inner.removal.clone()));
     let origin = origin(inner, flight, Arc::new(graph)).await;
-    let sweep = Arc::new(Sweep { inner: inner.clone(), origin: origin.clone(), number: flight.number, armed: AtomicBool::new(true) });
-    let (collected, timeline, run_warnings) = execute(inner, flight, request, &sweep, &leftovers, accepted).await?;
+    let sweep = Arc::new(Sweep {
+        inner: inner.clone(),
+        origin: origin.clone(),
+        number: flight.number,
+        armed: AtomicBool::new(true),
+    });
+    let (collected, timeline, run_warnings) =
+        execute(inner, flight, request, &sweep, &leftovers, accepted).await?;
     // Nothing reads the inputs any more.
     drop((workspace, leases));
     stages.over("comfy_round_trip");
     let mut warnings = [warnings, run_warnings, collected.missing].concat();
     flight.enter(Status::Postprocessing);
     let cancel = flight.outlives_cancelling();
-    let wishes = Wishes { conversion: request.conversion.as_ref(), archive: request.archive, id: &request.id, output_dir: &origin.output_dir };
-    let finished = outputs::finish(&inner.media, collected.files, &wishes, &leftovers, &cancel).await;
+    let wishes = Wishes {
+        conversion: request.conversion.as_ref(),
+        archive: request.archive,
+        id: &request.id,
+        output_dir: &origin.output_dir,
+    };
+    let finished =
+        outputs::finish(&inner.media, collected.files, &wishes, &leftovers, &cancel).await;
     if cancel.is_cancelled() {
         return Err(flight.stop_reason());
     }
@@ -58,12 +77,28 @@ pub(super) async fn run(
     stages.over("upload");
     sweep.disarm();
     let stats = stages.report(&timeline, &origin.graph, &downloads);
-    let result = Outcome { images, files: finished.files, texts: collected.texts, warnings, stats };
-    Ok(Response::new(request, origin.graph.clone(), result, leftovers))
+    let result = Outcome {
+        images,
+        files: finished.files,
+        texts: collected.texts,
+        warnings,
+        stats,
+    };
+    Ok(Response::new(
+        request,
+        origin.graph.clone(),
+        result,
+        leftovers,
+    ))
 }
 
 /// Checks what the request's fields ask for, then brings everything in place.
-async fn prepare(inner: &Inner, flight: &Flight, request: &PromptRequest, graph: Map<String, Value>) -> Result<Prepared, Failure> {
+async fn prepare(
+    inner: &Inner,
+    flight: &Flight,
+    request: &PromptRequest,
+    graph: Map<String, Value>,
+) -> Result<Prepared, Failure> {
     let work = async {
         deliver::check(inner, request).await?;
         let catalogue = inner.comfy.catalogue();
@@ -93,7 +128,12 @@ async fn origin(inner: &Inner, flight: &Flight, graph: Graph) -> Origin {
         let looking = tokio::task::spawn_blocking(move || names::saved_by(&graph, &output_dir));
         earlier.extend(looking.await.unwrap_or_default());
     }
-    Origin { id: flight.id.clone(), graph, output_dir, earlier: Arc::new(earlier) }
+    Origin {
+        id: flight.id.clone(),
+        graph,
+        output_dir,
+        earlier: Arc::new(earlier),
+    }
 }
 
 /// Runs the graph and finds its files; once more when ComfyUI answered from its cache with files that are gone (comfyui.md 5.2).
@@ -116,7 +156,14 @@ async fn execute(
             names::make_unique(&mut marked, beside);
             marked
         });
-        let queued = execution::submit(&inner.comfy, flight, marked.as_ref().unwrap_or(graph), request.extra_data.as_ref(), sweep.clone()).await?;
+        let queued = execution::submit(
+            &inner.comfy,
+            flight,
+            marked.as_ref().unwrap_or(graph),
+            request.extra_data.as_ref(),
+            sweep.clone(),
+        )
+        .await?;
         drop(marked);
         let comfy_id = queued.comfy_id().to_owned();
         let mut timeline = Timeline::accepted(graph.len());
@@ -125,16 +172,27 @@ async fn execute(
             info!(id = %flight.id, comfyui_id = %comfy_id, source = flight.source.as_str(), nodes = graph.len(), "prompt queued");
             let _ = accepted.send(graph.clone());
         }
-        let execution = execution::follow(&inner.comfy, &inner.flights, flight, queued, &mut timeline).await?;
+        let execution =
+            execution::follow(&inner.comfy, &inner.flights, flight, queued, &mut timeline).await?;
         inner.forgetting.forget(comfy_id);
-        let Execution { outputs, failure, warnings } = execution;
+        let Execution {
+            outputs,
+            failure,
+            warnings,
+        } = execution;
         let collected = collect(outputs, origin, leftovers).await;
         if let Some(failure) = failure {
             return Err(failure);
         }
         let nothing = collected.files.is_empty() && collected.texts.is_empty();
         if (nothing || !collected.missing.is_empty()) && timeline.any_cached() {
-            let beside = names::not_saving(graph, collected.missing_of.iter().filter(|node| timeline.is_cached(node)));
+            let beside = names::not_saving(
+                graph,
+                collected
+                    .missing_of
+                    .iter()
+                    .filter(|node| timeline.is_cached(node)),
+            );
             let news = unique.as_ref().is_none_or(|known| !beside.is_subset(known));
             if news {
                 unique.get_or_insert_default().extend(beside);
@@ -143,8 +201,15 @@ async fn execute(
         }
         if nothing {
             let reasons = [collected.missing, warnings].concat();
-            let why = if reasons.is_empty() { "no node has saved a file".to_owned() } else { reasons.join("; ") };
-            return Err(Failure::new(Code::ExecutionError, format!("ComfyUI finished the prompt, but there is no output to deliver: {why}")));
+            let why = if reasons.is_empty() {
+                "no node has saved a file".to_owned()
+            } else {
+                reasons.join("; ")
+            };
+            return Err(Failure::new(
+                Code::ExecutionError,
+                format!("ComfyUI finished the prompt, but there is no output to deliver: {why}"),
+            ));
         }
         return Ok((collected, timeline, warnings));
     }
@@ -152,7 +217,9 @@ async fn execute(
 
 async fn collect(outputs: Value, origin: &Origin, leftovers: &Arc<Leftovers>) -> Collected {
     let (origin, leftovers) = (origin.clone(), leftovers.clone());
-    tokio::task::spawn_blocking(move || outputs::collect(&outputs, &origin, &leftovers)).await.unwrap_or_default()
+    tokio::task::spawn_blocking(move || outputs::collect(&outputs, &origin, &leftovers))
+        .await
+        .unwrap_or_default()
 }
 
 /// Removes what the saving nodes of a prompt wrote when it did not get as far as being delivered: an interrupted or lost run

@@ -123,7 +123,11 @@ impl Running {
 }
 
 fn vanished() -> Failure {
-    Failure::new(Code::Internal, "the prompt ended without a result; this is a defect of the server, please report it").transient()
+    Failure::new(
+        Code::Internal,
+        "the prompt ended without a result; this is a defect of the server, please report it",
+    )
+    .transient()
 }
 
 impl Service {
@@ -131,9 +135,18 @@ impl Service {
     pub fn new(parts: Parts) -> Self {
         let forgetting = Forgetting::start(parts.comfy.client.clone());
         let places = Arc::new(Places::new(&parts.comfy_config, &parts.config));
-        let inner =
-            Inner { parts, flights: Flights::default(), places, tasks: TaskTracker::new(), removal: Removal::default(), forgetting, ends: OnceLock::new() };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner {
+            parts,
+            flights: Flights::default(),
+            places,
+            tasks: TaskTracker::new(),
+            removal: Removal::default(),
+            forgetting,
+            ends: OnceLock::new(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// The ends of all prompts from now on. There can be one listener.
@@ -147,15 +160,34 @@ impl Service {
     ///
     /// # Errors
     /// 503 when none is taken, 409 when its id is in flight.
-    pub fn begin(&self, request: PromptRequest, source: Source, stream: bool) -> Result<Running, Failure> {
+    pub fn begin(
+        &self,
+        request: PromptRequest,
+        source: Source,
+        stream: bool,
+    ) -> Result<Running, Failure> {
         self.inner.health.accepts(source == Source::Warmup)?;
-        let flight = self.inner.flights.begin(&request.id, request.id_is_callers, source)?;
+        let flight = self
+            .inner
+            .flights
+            .begin(&request.id, request.id_is_callers, source)?;
         let reader = stream.then(|| flight.streams.attach(true));
         let (tell_accepted, accepted) = oneshot::channel();
         let (tell_done, done) = oneshot::channel();
-        let task = drive(self.inner.clone(), flight.clone(), request, tell_accepted, tell_done);
+        let task = drive(
+            self.inner.clone(),
+            flight.clone(),
+            request,
+            tell_accepted,
+            tell_done,
+        );
         self.inner.tasks.spawn(task);
-        Ok(Running { flight, reader, accepted, done })
+        Ok(Running {
+            flight,
+            reader,
+            accepted,
+            done,
+        })
     }
 
     /// Tells the receiver of a request that could not even be parsed, for a door that has no other answer.
@@ -165,9 +197,14 @@ impl Service {
 
     /// Cancels a prompt wherever it is; `false` when no such prompt is in flight.
     pub fn interrupt(&self, id: &str) -> bool {
-        let Some(flight) = self.inner.flights.get(id) else { return false };
+        let Some(flight) = self.inner.flights.get(id) else {
+            return false;
+        };
         info!(id, "prompt is cancelled on request");
-        flight.stop(Failure::new(Code::ExecutionInterrupted, format!("prompt {id} was cancelled")));
+        flight.stop(Failure::new(
+            Code::ExecutionInterrupted,
+            format!("prompt {id} was cancelled"),
+        ));
         true
     }
 
@@ -198,7 +235,13 @@ impl Service {
 
     /// Ends what has not come as far as ComfyUI: there will be no ComfyUI for it.
     pub fn stop_all(&self, reason: &Failure) {
-        for flight in self.inner.flights.all().iter().filter(|flight| flight.status() == Status::Preprocessing) {
+        for flight in self
+            .inner
+            .flights
+            .all()
+            .iter()
+            .filter(|flight| flight.status() == Status::Preprocessing)
+        {
             flight.stop(reason.clone());
         }
     }
@@ -212,7 +255,10 @@ impl Service {
     /// they have let go. A ComfyUI that stays keeps nothing of them.
     pub async fn drain(&self, grace: Duration) {
         self.inner.tasks.close();
-        if tokio::time::timeout(grace, self.inner.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(grace, self.inner.tasks.wait())
+            .await
+            .is_err()
+        {
             self.give_up().await;
         }
         self.inner.forgetting.done(FORGETTING).await;
@@ -221,7 +267,10 @@ impl Service {
     async fn give_up(&self) {
         for flight in self.inner.flights.all() {
             warn!(id = %flight.id, status = ?flight.status(), "prompt is given up: the server shuts down");
-            flight.stop(Failure::new(Code::ShuttingDown, "the server shut down before the prompt had ended: send it again"));
+            flight.stop(Failure::new(
+                Code::ShuttingDown,
+                "the server shut down before the prompt had ended: send it again",
+            ));
         }
         // Enough to take it out of ComfyUI's queue; the rest of a running node is not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(3), self.inner.tasks.wait()).await;
@@ -238,12 +287,18 @@ async fn drive(
 ) {
     let began = std::time::Instant::now();
     // A request may carry its inputs in base64: nobody but a task's last word needs them once they are in place.
-    let graph = if flight.source == Source::Amqp { request.graph.clone() } else { std::mem::take(&mut request.graph) };
+    let graph = if flight.source == Source::Amqp {
+        request.graph.clone()
+    } else {
+        std::mem::take(&mut request.graph)
+    };
     let (tell, mut heard) = oneshot::channel::<Graph>();
     // The graph as queued is needed for failure webhooks too.
     let mut queued = None;
     let result = {
-        let running = std::panic::AssertUnwindSafe(runner::run(&inner, &flight, &request, graph, tell)).catch_unwind();
+        let running =
+            std::panic::AssertUnwindSafe(runner::run(&inner, &flight, &request, graph, tell))
+                .catch_unwind();
         tokio::pin!(running);
         let mut accepted = Some(accepted);
         loop {
@@ -266,22 +321,43 @@ async fn drive(
         error!(id = %flight.id, "the pipeline panicked; this is a defect, please report it");
         Err(vanished())
     });
-    end(&inner, &flight, &request, queued.as_deref(), &result, began.elapsed());
+    end(
+        &inner,
+        &flight,
+        &request,
+        queued.as_deref(),
+        &result,
+        began.elapsed(),
+    );
     let result = result.map(|response| response.document);
     if let Some(ends) = inner.ends.get() {
-        let _ = ends.send(End { id: flight.id.clone(), source: flight.source, result: result.clone() });
+        let _ = ends.send(End {
+            id: flight.id.clone(),
+            source: flight.source,
+            result: result.clone(),
+        });
     }
     let _ = done.send(result);
 }
 
-fn end(inner: &Inner, flight: &Flight, request: &PromptRequest, queued: Option<&Map<String, Value>>, result: &Result<Response, Failure>, took: Duration) {
+fn end(
+    inner: &Inner,
+    flight: &Flight,
+    request: &PromptRequest,
+    queued: Option<&Map<String, Value>>,
+    result: &Result<Response, Failure>,
+    took: Duration,
+) {
     let source = flight.source.as_str();
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     inner.flights.finish(flight, result.as_ref().err());
     match result {
         Ok(response) => {
             metrics::prompt_ended("succeeded", source);
-            let delivered = request.upload.as_ref().map_or("inline", |upload| upload.field);
+            let delivered = request
+                .upload
+                .as_ref()
+                .map_or("inline", |upload| upload.field);
             info!(id = %flight.id, duration_ms, files = response.files.len(), delivered, webhook = request.webhook.is_some(), "prompt succeeded");
             flight.streams.end("complete", &response.document);
             deliver::succeeded(inner, request, response);
@@ -295,7 +371,9 @@ fn end(inner: &Inner, flight: &Flight, request: &PromptRequest, queued: Option<&
             // Before ComfyUI had it an HTTP client learns of the failure from its own answer; a task from the queue has none. One
             // that will be tried again has not failed yet.
             let door_tells = queued.is_none() && flight.source != Source::Amqp;
-            let comes_again = flight.source == Source::Amqp && failure.transient && (!request.last_attempt || failure.code == Code::ShuttingDown);
+            let comes_again = flight.source == Source::Amqp
+                && failure.transient
+                && (!request.last_attempt || failure.code == Code::ShuttingDown);
             if let Some(webhook) = &request.webhook
                 && !door_tells
                 && !comes_again
@@ -303,7 +381,13 @@ fn end(inner: &Inner, flight: &Flight, request: &PromptRequest, queued: Option<&
                 match queued {
                     Some(graph) => deliver::failed(inner, webhook, &request.id, graph, failure),
                     // The URLs of its inputs are still in it.
-                    None => deliver::failed(inner, webhook, &request.id, &public_value(Value::Object(request.graph.clone())), failure),
+                    None => deliver::failed(
+                        inner,
+                        webhook,
+                        &request.id,
+                        &public_value(Value::Object(request.graph.clone())),
+                        failure,
+                    ),
                 }
             }
         }
@@ -318,7 +402,9 @@ pub struct CancelOnDrop {
 impl CancelOnDrop {
     /// Armed.
     pub fn new(flight: Arc<Flight>) -> Self {
-        Self { flight: Some(flight) }
+        Self {
+            flight: Some(flight),
+        }
     }
 
     /// The caller got its answer.
@@ -331,13 +417,22 @@ impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         if let Some(flight) = &self.flight {
             info!(id = %flight.id, "prompt is cancelled: its client has gone away");
-            flight.stop(Failure::new(Code::ExecutionInterrupted, format!("prompt {} was cancelled: its client has gone away", flight.id)));
+            flight.stop(Failure::new(
+                Code::ExecutionInterrupted,
+                format!(
+                    "prompt {} was cancelled: its client has gone away",
+                    flight.id
+                ),
+            ));
         }
     }
 }
 
 /// Ends a prompt as given back when `give_back` is cancelled: for tasks that another instance shall run.
-pub fn stop_with(flight: &Arc<Flight>, give_back: CancellationToken) -> tokio_util::sync::DropGuard {
+pub fn stop_with(
+    flight: &Arc<Flight>,
+    give_back: CancellationToken,
+) -> tokio_util::sync::DropGuard {
     let over = CancellationToken::new();
     let (guard, flight) = (over.clone().drop_guard(), flight.clone());
     tokio::spawn(async move {

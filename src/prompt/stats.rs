@@ -33,18 +33,39 @@ pub struct Timeline {
 impl Timeline {
     /// ComfyUI has queued a graph of so many nodes.
     pub fn accepted(total: usize) -> Self {
-        Self { accepted: epoch_ms(), total, ..Self::default() }
+        Self {
+            accepted: epoch_ms(),
+            total,
+            ..Self::default()
+        }
     }
 
     /// Takes in one message; returns the progress when it has changed.
     pub fn message(&mut self, kind: &str, data: &Value) -> Option<Progress> {
-        let timestamp = || data.get("timestamp").and_then(Value::as_u64).unwrap_or_else(epoch_ms);
+        let timestamp = || {
+            data.get("timestamp")
+                .and_then(Value::as_u64)
+                .unwrap_or_else(epoch_ms)
+        };
         match kind {
             "execution_start" => self.start = Some(timestamp()),
             "execution_cached" => {
                 let at = timestamp();
-                for node in data.get("nodes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-                    self.node(node, NodeTime { start: at, end: Some(at), cached: true });
+                for node in data
+                    .get("nodes")
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                {
+                    self.node(
+                        node,
+                        NodeTime {
+                            start: at,
+                            end: Some(at),
+                            cached: true,
+                        },
+                    );
                 }
             }
             "executing" => {
@@ -52,8 +73,17 @@ impl Timeline {
                 self.start.get_or_insert(now);
                 self.end_running(now);
                 let node = data.get("node").and_then(Value::as_str)?;
-                self.node(node, NodeTime { start: now, ..NodeTime::default() });
-                self.progress = Progress { node: Some(node.to_owned()), ..Progress::default() };
+                self.node(
+                    node,
+                    NodeTime {
+                        start: now,
+                        ..NodeTime::default()
+                    },
+                );
+                self.progress = Progress {
+                    node: Some(node.to_owned()),
+                    ..Progress::default()
+                };
             }
             "progress" => {
                 let number = |name: &str| data.get(name).and_then(Value::as_f64).unwrap_or(0.0);
@@ -82,9 +112,16 @@ impl Timeline {
 
     /// Start and end from a history entry, for what the socket missed.
     pub fn fill_from_history(&mut self, entry: &Value) {
-        let messages = entry.pointer("/status/messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let messages = entry
+            .pointer("/status/messages")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         for message in messages {
-            let (Some(kind), Some(data)) = (message.get(0).and_then(Value::as_str), message.get(1)) else { continue };
+            let (Some(kind), Some(data)) = (message.get(0).and_then(Value::as_str), message.get(1))
+            else {
+                continue;
+            };
             let missed = match kind {
                 "execution_start" => self.start.is_none(),
                 "execution_cached" => !self.nodes.iter().any(|(_, time)| time.cached),
@@ -103,7 +140,9 @@ impl Timeline {
 
     /// Whether ComfyUI took this node's result from its cache.
     pub fn is_cached(&self, node: &str) -> bool {
-        self.index.get(node).is_some_and(|index| self.nodes[*index].1.cached)
+        self.index
+            .get(node)
+            .is_some_and(|index| self.nodes[*index].1.cached)
     }
 
     fn node(&mut self, node: &str, time: NodeTime) {
@@ -123,9 +162,20 @@ impl Timeline {
     }
 
     fn percent(&self) -> f64 {
-        let done = self.nodes.iter().filter(|(_, time)| time.end.is_some()).count() as f64;
-        let part = if self.progress.max > 0.0 { (self.progress.value / self.progress.max).clamp(0.0, 1.0) } else { 0.0 };
-        ((done + part) / self.total.max(1) as f64 * 1000.0).round().min(1000.0) / 10.0
+        let done = self
+            .nodes
+            .iter()
+            .filter(|(_, time)| time.end.is_some())
+            .count() as f64;
+        let part = if self.progress.max > 0.0 {
+            (self.progress.value / self.progress.max).clamp(0.0, 1.0)
+        } else {
+            0.0
+        };
+        ((done + part) / self.total.max(1) as f64 * 1000.0)
+            .round()
+            .min(1000.0)
+            / 10.0
     }
 
     fn report(&self, graph: &Map<String, Value>) -> Value {
@@ -134,7 +184,11 @@ impl Timeline {
         let mut nodes = Map::new();
         for (id, time) in &self.nodes {
             let node_end = time.end.unwrap_or(end).max(time.start);
-            let class = graph.get(id).and_then(|node| node.get("class_type")).cloned().unwrap_or_default();
+            let class = graph
+                .get(id)
+                .and_then(|node| node.get("class_type"))
+                .cloned()
+                .unwrap_or_default();
             nodes.insert(
                 id.clone(),
                 json!({"start": time.start, "end": node_end, "duration": node_end - time.start, "cached": time.cached, "class_type": class}),
@@ -155,7 +209,11 @@ pub struct Stages {
 impl Default for Stages {
     fn default() -> Self {
         let now = Instant::now();
-        Self { began: now, last: now, times: Vec::new() }
+        Self {
+            began: now,
+            last: now,
+            times: Vec::new(),
+        }
     }
 }
 
@@ -165,7 +223,8 @@ impl Stages {
         let now = Instant::now();
         let took = now - self.last;
         crate::telemetry::metrics::stage(name, took);
-        self.times.push((name, u64::try_from(took.as_millis()).unwrap_or(u64::MAX)));
+        self.times
+            .push((name, u64::try_from(took.as_millis()).unwrap_or(u64::MAX)));
         self.last = now;
     }
 
@@ -175,8 +234,18 @@ impl Stages {
     }
 
     /// The whole `stats` object.
-    pub fn report(&self, timeline: &Timeline, graph: &Map<String, Value>, downloads: &[DownloadReport]) -> Value {
-        let time = |name: &str| self.times.iter().find(|(stage, _)| *stage == name).map_or(0, |(_, took)| *took);
+    pub fn report(
+        &self,
+        timeline: &Timeline,
+        graph: &Map<String, Value>,
+        downloads: &[DownloadReport],
+    ) -> Value {
+        let time = |name: &str| {
+            self.times
+                .iter()
+                .find(|(stage, _)| *stage == name)
+                .map_or(0, |(_, took)| *took)
+        };
         json!({
             "comfy_execution": timeline.report(graph),
             "preprocess_time": time("preprocess"),
@@ -197,18 +266,43 @@ mod tests {
     fn nodes_are_timed_and_counted() {
         let mut timeline = Timeline::accepted(4);
         timeline.message("execution_start", &json!({"timestamp": 1000}));
-        assert_eq!(timeline.message("execution_cached", &json!({"nodes": ["1"], "timestamp": 1001})).unwrap().percent, 25.0);
+        assert_eq!(
+            timeline
+                .message(
+                    "execution_cached",
+                    &json!({"nodes": ["1"], "timestamp": 1001})
+                )
+                .unwrap()
+                .percent,
+            25.0
+        );
         timeline.message("executing", &json!({"node": "2"}));
-        assert_eq!(timeline.message("progress", &json!({"node": "2", "value": 1, "max": 2})).unwrap().percent, 37.5);
+        assert_eq!(
+            timeline
+                .message("progress", &json!({"node": "2", "value": 1, "max": 2}))
+                .unwrap()
+                .percent,
+            37.5
+        );
         timeline.message("executing", &json!({"node": "3"}));
-        timeline.message("execution_success", &json!({"timestamp": 99_999_999_999_999_u64}));
+        timeline.message(
+            "execution_success",
+            &json!({"timestamp": 99_999_999_999_999_u64}),
+        );
         timeline.ended();
         let graph = json!({"2": {"class_type": "KSampler"}});
         let report = timeline.report(graph.as_object().unwrap());
         assert_eq!(report["start"], 1000);
         assert_eq!(report["nodes"]["1"]["cached"], true);
         assert_eq!(report["nodes"]["2"]["class_type"], "KSampler");
-        assert_eq!(report["nodes"].as_object().unwrap().keys().collect::<Vec<_>>(), ["1", "2", "3"]);
+        assert_eq!(
+            report["nodes"]
+                .as_object()
+                .unwrap()
+                .keys()
+                .collect::<Vec<_>>(),
+            ["1", "2", "3"]
+        );
         assert!(report["nodes"]["3"]["end"].is_u64());
     }
 }

@@ -78,7 +78,10 @@ pub struct Reader {
 impl Streams {
     /// A new reader of everything from now on. `with_files` asks for the whole response body in `complete`.
     pub fn attach(&self, with_files: bool) -> Reader {
-        let queue = Arc::new(Queue { with_files, ..Queue::default() });
+        let queue = Arc::new(Queue {
+            with_files,
+            ..Queue::default()
+        });
         self.read.store(true, Ordering::Relaxed);
         let mut inner = lock(&self.inner);
         if let Some(end) = &inner.ended {
@@ -91,7 +94,11 @@ impl Streams {
 
     /// Whether anybody reads; events need not be made otherwise.
     pub fn has_readers(&self) -> bool {
-        self.read.load(Ordering::Relaxed) && lock(&self.inner).readers.iter().any(|reader| reader.strong_count() > 0)
+        self.read.load(Ordering::Relaxed)
+            && lock(&self.inner)
+                .readers
+                .iter()
+                .any(|reader| reader.strong_count() > 0)
     }
 
     /// Sends a `message` event to all readers.
@@ -104,7 +111,13 @@ impl Streams {
 
     /// Sends the end. Readers that came with the request get all of it, others get it without the files.
     pub fn end(&self, name: &'static str, body: &Document) {
-        self.send(name, Weight::Final, |with_files| Data::Document(if with_files { body.clone() } else { body.without_files() }));
+        self.send(name, Weight::Final, |with_files| {
+            Data::Document(if with_files {
+                body.clone()
+            } else {
+                body.without_files()
+            })
+        });
     }
 
     fn send(&self, name: &'static str, weight: Weight, data: impl Fn(bool) -> Data) {
@@ -113,7 +126,12 @@ impl Streams {
             return;
         }
         inner.sequence += 1;
-        let event = |with_files| StreamEvent { sequence: inner.sequence, name, weight, data: data(with_files) };
+        let event = |with_files| StreamEvent {
+            sequence: inner.sequence,
+            name,
+            weight,
+            data: data(with_files),
+        };
         for queue in inner.readers.iter().filter_map(Weak::upgrade) {
             queue.push(event(queue.with_files));
         }
@@ -140,7 +158,13 @@ impl Reader {
     /// The texts that wait, without taking them.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> Vec<String> {
-        let text = |event: &StreamEvent| if let Data::Text(text) = &event.data { String::from_utf8_lossy(text).into_owned() } else { String::new() };
+        let text = |event: &StreamEvent| {
+            if let Data::Text(text) = &event.data {
+                String::from_utf8_lossy(text).into_owned()
+            } else {
+                String::new()
+            }
+        };
         lock(&self.queue.events).iter().map(text).collect()
     }
 
@@ -158,10 +182,12 @@ impl Reader {
     /// when it is the first thing to tell, it is better told without a stream.
     pub async fn wait_for_more_than_state(&self) {
         loop {
-            let waiting = lock(&self.queue.events).iter().any(|event| match &event.data {
-                Data::Text(text) => !text.starts_with(br#"{"type":"state""#),
-                Data::Document(_) => false,
-            });
+            let waiting = lock(&self.queue.events)
+                .iter()
+                .any(|event| match &event.data {
+                    Data::Text(text) => !text.starts_with(br#"{"type":"state""#),
+                    Data::Document(_) => false,
+                });
             if waiting {
                 // The permit belongs to `next`, which looks before it waits, so nothing is lost.
                 return;
@@ -203,11 +229,29 @@ mod tests {
                 break;
             }
         }
-        assert!(seen.len() < 100 && seen.windows(2).all(|pair| pair[0].0 < pair[1].0), "{seen:?}");
-        assert_eq!(seen.iter().filter(|(_, text)| text.starts_with('l')).count(), 10);
-        assert_eq!(seen.iter().rfind(|(_, text)| text.starts_with('p')).unwrap().1, "p999");
+        assert!(
+            seen.len() < 100 && seen.windows(2).all(|pair| pair[0].0 < pair[1].0),
+            "{seen:?}"
+        );
+        assert_eq!(
+            seen.iter()
+                .filter(|(_, text)| text.starts_with('l'))
+                .count(),
+            10
+        );
+        assert_eq!(
+            seen.iter()
+                .rfind(|(_, text)| text.starts_with('p'))
+                .unwrap()
+                .1,
+            "p999"
+        );
         assert_eq!(seen.last().unwrap().1, "full");
         let late = streams.attach(true).next().await;
-        assert_eq!(late.weight, Weight::Final, "a reader that comes too late is told the end");
+        assert_eq!(
+            late.weight,
+            Weight::Final,
+            "a reader that comes too late is told the end"
+        );
     }
 }

@@ -107,15 +107,29 @@ impl Args {
     /// The same arguments with those behind an unknown flag read too, and the unknown ones dropped.
     pub fn settled(mut self) -> Result<Self, String> {
         while !self.other.is_empty() {
-            let rest: Vec<String> = self.other.drain(..).skip(1).skip_while(|word| !word.starts_with("--")).collect();
+            let rest: Vec<String> = self
+                .other
+                .drain(..)
+                .skip(1)
+                .skip_while(|word| !word.starts_with("--"))
+                .collect();
             if rest.is_empty() {
                 break;
             }
-            let (files, fail, crash) = (self.extra_model_paths_config.clone(), self.fail_class.clone(), self.crash_class.clone());
-            let matches = Self::augment_args(Command::new("simulate-comfyui").no_binary_name(true)).try_get_matches_from(rest).map_err(|e| e.to_string())?;
+            let (files, fail, crash) = (
+                self.extra_model_paths_config.clone(),
+                self.fail_class.clone(),
+                self.crash_class.clone(),
+            );
+            let matches = Self::augment_args(Command::new("simulate-comfyui").no_binary_name(true))
+                .try_get_matches_from(rest)
+                .map_err(|e| e.to_string())?;
             let mut later = Self::default();
-            later.update_from_arg_matches(&matches).map_err(|e| e.to_string())?;
-            self.update_from_arg_matches(&matches).map_err(|e| e.to_string())?;
+            later
+                .update_from_arg_matches(&matches)
+                .map_err(|e| e.to_string())?;
+            self.update_from_arg_matches(&matches)
+                .map_err(|e| e.to_string())?;
             self.other = later.other;
             self.extra_model_paths_config = [files, later.extra_model_paths_config].concat();
             self.fail_class = [fail, later.fail_class].concat();
@@ -127,21 +141,32 @@ impl Args {
     /// Arguments from words, as a command line would give them.
     pub fn from_words<S: Into<String>>(words: impl IntoIterator<Item = S>) -> Result<Self, String> {
         let words: Vec<String> = words.into_iter().map(Into::into).collect();
-        let matches = Self::augment_args(Command::new("simulate-comfyui").no_binary_name(true)).try_get_matches_from(words).map_err(|e| e.to_string())?;
-        Self::from_arg_matches(&matches).map_err(|e| e.to_string())?.settled()
+        let matches = Self::augment_args(Command::new("simulate-comfyui").no_binary_name(true))
+            .try_get_matches_from(words)
+            .map_err(|e| e.to_string())?;
+        Self::from_arg_matches(&matches)
+            .map_err(|e| e.to_string())?
+            .settled()
     }
 
     /// The faults asked for by flags.
     pub fn initial_faults(&self) -> Result<Faults, String> {
         let mut faults: Faults = match &self.faults {
-            Some(text) => serde_json::from_str(text).map_err(|e| format!("--faults is not a JSON object of known faults: {e}"))?,
+            Some(text) => serde_json::from_str(text)
+                .map_err(|e| format!("--faults is not a JSON object of known faults: {e}"))?,
             None => Faults::default(),
         };
         faults.step_ms = self.step_ms.unwrap_or(faults.step_ms);
         faults.node_ms = self.node_ms.unwrap_or(faults.node_ms);
         faults.slow_start_s = self.slow_start.unwrap_or(faults.slow_start_s);
-        faults.fail_class.extend(self.fail_class.iter().map(|class| (class.clone(), "The simulator was told to fail".to_owned())));
-        faults.crash_class.extend(self.crash_class.iter().map(|class| (class.clone(), 1)));
+        faults.fail_class.extend(
+            self.fail_class
+                .iter()
+                .map(|class| (class.clone(), "The simulator was told to fail".to_owned())),
+        );
+        faults
+            .crash_class
+            .extend(self.crash_class.iter().map(|class| (class.clone(), 1)));
         Ok(faults)
     }
 
@@ -152,14 +177,20 @@ impl Args {
 
     /// Largest request body in bytes.
     pub fn body_limit(&self) -> usize {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size in megabytes given by the person who starts it")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a size in megabytes given by the person who starts it"
+        )]
         let bytes = (self.max_upload_size.unwrap_or(100.0) * 1024.0 * 1024.0) as usize;
         bytes
     }
 
     /// Whether sampling sends pictures.
     pub fn previews(&self) -> bool {
-        self.preview_method.as_deref().is_some_and(|method| method != "none")
+        self.preview_method
+            .as_deref()
+            .is_some_and(|method| method != "none")
     }
 }
 
@@ -169,7 +200,20 @@ mod tests {
 
     #[test]
     fn unknown_flags_are_tolerated_wherever_they_stand() {
-        let args = Args::from_words(["--cpu", "--port", "81", "--fast", "fp16", "x", "--imitate", "0.3.64", "--fail-class", "A", "--what"]).unwrap();
+        let args = Args::from_words([
+            "--cpu",
+            "--port",
+            "81",
+            "--fast",
+            "fp16",
+            "x",
+            "--imitate",
+            "0.3.64",
+            "--fail-class",
+            "A",
+            "--what",
+        ])
+        .unwrap();
         assert_eq!((args.port, args.imitated()), (Some(81), Imitate::V0_3_64));
         assert_eq!(args.fail_class, ["A"]);
         assert!(args.other.is_empty());

@@ -58,7 +58,11 @@ impl Cache {
             _ if args.imitated() == Imitate::Current => Policy::Memory,
             _ => Policy::Classic,
         };
-        Self { policy, entries: HashMap::new(), clock: 0 }
+        Self {
+            policy,
+            entries: HashMap::new(),
+            clock: 0,
+        }
     }
 
     /// Forgets what the policy does not keep once a prompt with these keys starts.
@@ -90,7 +94,11 @@ impl Cache {
         if kept <= MEMORY {
             return;
         }
-        let mut ages: Vec<(u64, Key, usize)> = self.entries.iter().map(|(key, entry)| (entry.used, *key, entry.size)).collect();
+        let mut ages: Vec<(u64, Key, usize)> = self
+            .entries
+            .iter()
+            .map(|(key, entry)| (entry.used, *key, entry.size))
+            .collect();
         ages.sort_unstable();
         for (_, key, size) in ages.into_iter().take_while(|(used, ..)| *used < self.clock) {
             if kept <= MEMORY / 2 {
@@ -110,7 +118,15 @@ impl Cache {
     pub fn put(&mut self, key: Key, outputs: Vec<Datum>, ui: Option<Value>) {
         // A result without pixels still has its texts and its place in the table.
         let size = 1024 + outputs.iter().map(Datum::size).sum::<usize>();
-        self.entries.insert(key, Entry { outputs, ui, used: self.clock, size });
+        self.entries.insert(
+            key,
+            Entry {
+                outputs,
+                ui,
+                used: self.clock,
+                size,
+            },
+        );
     }
 
     /// Forgets everything.
@@ -120,7 +136,10 @@ impl Cache {
 }
 
 /// The keys of all nodes of a graph, and the change tokens of those that load files.
-pub fn keys(instance: &Instance, graph: &Map<String, Value>) -> (HashMap<String, Key>, HashMap<String, String>) {
+pub fn keys(
+    instance: &Instance,
+    graph: &Map<String, Value>,
+) -> (HashMap<String, Key>, HashMap<String, String>) {
     let (mut keys, mut tokens) = (HashMap::new(), HashMap::new());
     for id in graph.keys() {
         // Ancestors first, without recursion: graphs may be deep.
@@ -129,7 +148,9 @@ pub fn keys(instance: &Instance, graph: &Map<String, Value>) -> (HashMap<String,
         while let Some(id) = pending.last().cloned() {
             steps += 1;
             let node = graph.get(&id);
-            let inputs = node.and_then(|node| node.get("inputs")).and_then(Value::as_object);
+            let inputs = node
+                .and_then(|node| node.get("inputs"))
+                .and_then(Value::as_object);
             let missing: Vec<String> = inputs
                 .into_iter()
                 .flat_map(Map::values)
@@ -140,8 +161,14 @@ pub fn keys(instance: &Instance, graph: &Map<String, Value>) -> (HashMap<String,
             if keys.contains_key(&id) || missing.is_empty() || steps > 4 * graph.len() + 16 {
                 pending.pop();
                 if !keys.contains_key(&id) {
-                    let class = node.and_then(|node| node.get("class_type")).and_then(Value::as_str).unwrap_or_default();
-                    let token = instance.classes.get(class).and_then(|class| token(instance, class, inputs));
+                    let class = node
+                        .and_then(|node| node.get("class_type"))
+                        .and_then(Value::as_str)
+                        .unwrap_or_default();
+                    let token = instance
+                        .classes
+                        .get(class)
+                        .and_then(|class| token(instance, class, inputs));
                     keys.insert(id.clone(), key(class, inputs, token.as_deref(), &keys));
                     tokens.extend(token.map(|token| (id, token)));
                 }
@@ -156,12 +183,20 @@ pub fn keys(instance: &Instance, graph: &Map<String, Value>) -> (HashMap<String,
 /// A link's node and output.
 pub fn link(value: &Value) -> Option<(String, usize)> {
     match value.as_array()?.as_slice() {
-        [id, output] => Some((id.as_str()?.to_owned(), usize::try_from(output.as_u64()?).ok()?)),
+        [id, output] => Some((
+            id.as_str()?.to_owned(),
+            usize::try_from(output.as_u64()?).ok()?,
+        )),
         _ => None,
     }
 }
 
-fn key(class: &str, inputs: Option<&Map<String, Value>>, token: Option<&str>, keys: &HashMap<String, Key>) -> Key {
+fn key(
+    class: &str,
+    inputs: Option<&Map<String, Value>>,
+    token: Option<&str>,
+    keys: &HashMap<String, Key>,
+) -> Key {
     let mut hash = Sha256::new();
     hash.update(class.as_bytes());
     let mut names: Vec<&String> = inputs.into_iter().flat_map(Map::keys).collect();
@@ -169,7 +204,9 @@ fn key(class: &str, inputs: Option<&Map<String, Value>>, token: Option<&str>, ke
     for name in names {
         hash.update(b"\0");
         hash.update(name.as_bytes());
-        let value = inputs.and_then(|inputs| inputs.get(name)).unwrap_or(&Value::Null);
+        let value = inputs
+            .and_then(|inputs| inputs.get(name))
+            .unwrap_or(&Value::Null);
         match link(value).and_then(|(id, output)| Some((keys.get(&id)?, output))) {
             Some((ancestor, output)) => {
                 hash.update(b"\x01");
@@ -187,14 +224,23 @@ fn key(class: &str, inputs: Option<&Map<String, Value>>, token: Option<&str>, ke
 }
 
 /// What tells that a node would do something else this time although its inputs are the same.
-fn token(instance: &Instance, class: &Class, inputs: Option<&Map<String, Value>>) -> Option<String> {
+fn token(
+    instance: &Instance,
+    class: &Class,
+    inputs: Option<&Map<String, Value>>,
+) -> Option<String> {
     if class.always_changes {
         return Some(uuid::Uuid::new_v4().to_string());
     }
     let input = class.inputs.iter().find(|input| input.file.is_some())?;
-    let path = instance.folders.annotated(inputs?.get(input.name)?.as_str()?)?;
+    let path = instance
+        .folders
+        .annotated(inputs?.get(input.name)?.as_str()?)?;
     if input.file == Some("video") {
-        return Some(format!("{:?}", std::fs::metadata(path).ok()?.modified().ok()?));
+        return Some(format!(
+            "{:?}",
+            std::fs::metadata(path).ok()?.modified().ok()?
+        ));
     }
     let digest = Sha256::digest(std::fs::read(path).ok()?);
     Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())

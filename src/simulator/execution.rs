@@ -57,7 +57,9 @@ impl Current<'_> {
         let mut progress = lock(&self.progress);
         progress["nodes"][node] = json!({"value": value, "max": max, "state": state, "node_id": node, "prompt_id": self.prompt_id,
             "display_node_id": node, "parent_node_id": null, "real_node_id": node});
-        instance.hub.send("progress_state", &progress, self.client_id.as_deref());
+        instance
+            .hub
+            .send("progress_state", &progress, self.client_id.as_deref());
     }
 
     fn finish(&self, instance: &Instance, node: &str) {
@@ -114,14 +116,25 @@ pub fn work(instance: &Arc<Instance>) {
         if delay > 0 {
             std::thread::sleep(Duration::from_millis(delay));
         }
-        let counter = if finished.status["completed"] == json!(true) { &instance.succeeded } else { &instance.failed };
+        let counter = if finished.status["completed"] == json!(true) {
+            &instance.succeeded
+        } else {
+            &instance.failed
+        };
         counter.fetch_add(1, Ordering::Relaxed);
         instance.queue.done(Some(finished));
         instance.announce_queue();
         if let Some(client) = client_id {
-            instance.hub.send("executing", &json!({"node": null, "prompt_id": item.prompt_id}), Some(&client));
+            instance.hub.send(
+                "executing",
+                &json!({"node": null, "prompt_id": item.prompt_id}),
+                Some(&client),
+            );
         }
-        instance.log(&format!("Prompt executed in {:.2} seconds", started.elapsed().as_secs_f64()));
+        instance.log(&format!(
+            "Prompt executed in {:.2} seconds",
+            started.elapsed().as_secs_f64()
+        ));
     }
 }
 
@@ -140,7 +153,12 @@ enum End {
     Failed,
 }
 
-fn run(instance: &Instance, cache: &mut Cache, item: &Arc<Item>, client_id: Option<String>) -> Finished {
+fn run(
+    instance: &Instance,
+    cache: &mut Cache,
+    item: &Arc<Item>,
+    client_id: Option<String>,
+) -> Finished {
     let empty = Map::new();
     let graph = item.graph.as_object().unwrap_or(&empty);
     let mut messages = Vec::new();
@@ -162,14 +180,33 @@ fn run(instance: &Instance, cache: &mut Cache, item: &Arc<Item>, client_id: Opti
         }
         messages.push(json!([kind, data]));
     };
-    report("execution_start", json!({"prompt_id": item.prompt_id}), false);
+    report(
+        "execution_start",
+        json!({"prompt_id": item.prompt_id}),
+        false,
+    );
     cache.begin(&keys);
-    let cached: HashSet<&str> = graph.keys().filter(|id| keys.get(*id).is_some_and(|key| cache.get(key).is_some())).map(String::as_str).collect();
-    let cached_in_order: Vec<&String> = graph.keys().filter(|id| cached.contains(id.as_str())).collect();
-    report("execution_cached", json!({"nodes": cached_in_order, "prompt_id": item.prompt_id}), false);
+    let cached: HashSet<&str> = graph
+        .keys()
+        .filter(|id| keys.get(*id).is_some_and(|key| cache.get(key).is_some()))
+        .map(String::as_str)
+        .collect();
+    let cached_in_order: Vec<&String> = graph
+        .keys()
+        .filter(|id| cached.contains(id.as_str()))
+        .collect();
+    report(
+        "execution_cached",
+        json!({"nodes": cached_in_order, "prompt_id": item.prompt_id}),
+        false,
+    );
 
     let is_output = |id: &str| {
-        graph.get(id).and_then(|node| node["class_type"].as_str()).and_then(|name| instance.classes.get(name)).is_some_and(|class| class.output_node)
+        graph
+            .get(id)
+            .and_then(|node| node["class_type"].as_str())
+            .and_then(|name| instance.classes.get(name))
+            .is_some_and(|class| class.output_node)
     };
     let mut schedule = Schedule::new(graph, &item.outputs, &cached);
     let mut emitted: HashSet<String> = HashSet::new();
@@ -188,16 +225,28 @@ fn run(instance: &Instance, cache: &mut Cache, item: &Arc<Item>, client_id: Opti
                 emitted.insert(id);
             }
             Err((Raised::Interrupted, class, _)) => {
-                report("execution_interrupted", json!({"prompt_id": item.prompt_id, "node_id": id, "node_type": class, "executed": current.executed()}), true);
+                report(
+                    "execution_interrupted",
+                    json!({"prompt_id": item.prompt_id, "node_id": id, "node_type": class, "executed": current.executed()}),
+                    true,
+                );
                 end = End::Failed;
                 break;
             }
             Err((Raised::Error { kind, message }, class, inputs)) => {
                 instance.log(&format!("!!! Exception during processing !!! {message}"));
-                let traceback: Vec<String> = ["execute", "get_output_data", "_async_map_node_over_list", "process_inputs", &class]
-                    .iter()
-                    .map(|function| format!("  File \"/ComfyUI/execution.py\", line 1, in {function}\n    ...\n"))
-                    .collect();
+                let traceback: Vec<String> = [
+                    "execute",
+                    "get_output_data",
+                    "_async_map_node_over_list",
+                    "process_inputs",
+                    &class,
+                ]
+                .iter()
+                .map(|function| {
+                    format!("  File \"/ComfyUI/execution.py\", line 1, in {function}\n    ...\n")
+                })
+                .collect();
                 let error = json!({"prompt_id": item.prompt_id, "node_id": id, "node_type": class, "executed": current.executed(),
                     "exception_message": format!("{message}\n"), "exception_type": kind, "traceback": traceback,
                     "current_inputs": inputs, "current_outputs": graph.keys().collect::<Vec<_>>()});
@@ -208,50 +257,92 @@ fn run(instance: &Instance, cache: &mut Cache, item: &Arc<Item>, client_id: Opti
         }
     }
     if matches!(end, End::Success) {
-        report("execution_success", json!({"prompt_id": item.prompt_id}), false);
+        report(
+            "execution_success",
+            json!({"prompt_id": item.prompt_id}),
+            false,
+        );
     }
     instance.hub.set_node(None);
     let (mut outputs, mut meta) = (Map::new(), Map::new());
     for id in graph.keys() {
-        let shown = keys.get(id).and_then(|key| cache.get(key)).and_then(|entry| entry.ui.as_ref());
+        let shown = keys
+            .get(id)
+            .and_then(|key| cache.get(key))
+            .and_then(|entry| entry.ui.as_ref());
         if let Some(ui) = shown
             && (instance.imitate == Imitate::V0_3_64 || emitted.contains(id))
         {
             outputs.insert(id.clone(), ui.clone());
-            meta.insert(id.clone(), json!({"node_id": id, "display_node": id, "parent_node": null, "real_node_id": id}));
+            meta.insert(
+                id.clone(),
+                json!({"node_id": id, "display_node": id, "parent_node": null, "real_node_id": id}),
+            );
         }
     }
     let success = matches!(end, End::Success);
     let status = json!({"status_str": if success { "success" } else { "error" }, "completed": success, "messages": messages});
-    Finished { item: Arc::clone(item), outputs, status, meta }
+    Finished {
+        item: Arc::clone(item),
+        outputs,
+        status,
+        meta,
+    }
 }
 
 type Failed = (Raised, String, Value);
 
 /// Runs one node: its start, its function, its end.
-fn run_node(instance: &Instance, cache: &mut Cache, current: &Current<'_>, keys: &HashMap<String, Key>, id: &str) -> Result<(), Failed> {
+fn run_node(
+    instance: &Instance,
+    cache: &mut Cache,
+    current: &Current<'_>,
+    keys: &HashMap<String, Key>,
+    id: &str,
+) -> Result<(), Failed> {
     let node = current.graph.get(id).unwrap_or(&Value::Null);
     let class_name = node["class_type"].as_str().unwrap_or_default();
     current.progress(instance, id, json!(0.0), json!(1.0), "running");
     if current.client_id.is_some() {
         instance.hub.set_node(Some(id.to_owned()));
     }
-    current.tell(instance, "executing", &json!({"node": id, "display_node": id, "prompt_id": current.prompt_id}));
+    current.tell(
+        instance,
+        "executing",
+        &json!({"node": id, "display_node": id, "prompt_id": current.prompt_id}),
+    );
     let Some(class) = instance.classes.get(class_name) else {
-        return Err((Raised::new("KeyError", format!("'{class_name}'")), class_name.to_owned(), json!({})));
+        return Err((
+            Raised::new("KeyError", format!("'{class_name}'")),
+            class_name.to_owned(),
+            json!({}),
+        ));
     };
     let mut inputs = HashMap::new();
     for input in &class.inputs {
         let value = match node["inputs"].get(input.name) {
             None => continue,
             Some(value) => match link(value) {
-                Some((from, output)) => keys.get(&from).and_then(|key| cache.get(key)).and_then(|entry| entry.outputs.get(output)).cloned(),
+                Some((from, output)) => keys
+                    .get(&from)
+                    .and_then(|key| cache.get(key))
+                    .and_then(|entry| entry.outputs.get(output))
+                    .cloned(),
                 None => Some(Datum::Json(value.clone())),
             },
         };
-        inputs.insert(input.name.to_owned(), value.unwrap_or(Datum::Json(Value::Null)));
+        inputs.insert(
+            input.name.to_owned(),
+            value.unwrap_or(Datum::Json(Value::Null)),
+        );
     }
-    let mut call = Call { instance, current, node: id, class: class_name, inputs };
+    let mut call = Call {
+        instance,
+        current,
+        node: id,
+        class: class_name,
+        inputs,
+    };
     let result = faulty(&call).and_then(|()| (class.run)(&mut call));
     match result {
         Ok(produced) => {
@@ -267,7 +358,11 @@ fn run_node(instance: &Instance, cache: &mut Cache, current: &Current<'_>, keys:
             Ok(())
         }
         Err(raised) => {
-            let inputs: Map<String, Value> = call.inputs.iter().map(|(name, datum)| (name.clone(), json!([datum.shown()]))).collect();
+            let inputs: Map<String, Value> = call
+                .inputs
+                .iter()
+                .map(|(name, datum)| (name.clone(), json!([datum.shown()])))
+                .collect();
             Err((raised, class_name.to_owned(), Value::Object(inputs)))
         }
     }
@@ -276,8 +371,13 @@ fn run_node(instance: &Instance, cache: &mut Cache, current: &Current<'_>, keys:
 /// The interrupt check before each call, and what was asked to be broken in this class.
 fn faulty(call: &Call<'_>) -> Result<(), Raised> {
     call.checkpoint()?;
-    let (pause, crash, fail) =
-        call.instance.faults.read(|faults| (faults.node_ms, faults.crash_class.get(call.class).copied(), faults.fail_class.get(call.class).cloned()));
+    let (pause, crash, fail) = call.instance.faults.read(|faults| {
+        (
+            faults.node_ms,
+            faults.crash_class.get(call.class).copied(),
+            faults.fail_class.get(call.class).cloned(),
+        )
+    });
     if pause > 0 {
         std::thread::sleep(Duration::from_millis(pause));
     }

@@ -70,17 +70,32 @@ impl Switchboard {
     /// Starts with these faults.
     pub fn new(faults: Faults) -> Self {
         let refuse_until = until(faults.refuse_websockets_ms);
-        Self { state: watch::Sender::new(InForce { faults, cuts: 0, refuse_until }) }
+        Self {
+            state: watch::Sender::new(InForce {
+                faults,
+                cuts: 0,
+                refuse_until,
+            }),
+        }
     }
 
     /// Replaces the fields that a JSON object names. Says what is wrong with it otherwise.
     pub fn change(&self, change: &serde_json::Value) -> Result<Faults, String> {
         let fields = change.as_object().ok_or("the body must be a JSON object")?;
         let asked: Faults = serde_json::from_value(change.clone()).map_err(|e| e.to_string())?;
-        let base = if asked.reset { Faults::default() } else { self.state.borrow().faults.clone() };
+        let base = if asked.reset {
+            Faults::default()
+        } else {
+            self.state.borrow().faults.clone()
+        };
         let mut merged = serde_json::to_value(base).map_err(|e| e.to_string())?;
         if let Some(merged) = merged.as_object_mut() {
-            merged.extend(fields.iter().filter(|(name, _)| *name != "reset").map(|(name, value)| (name.clone(), value.clone())));
+            merged.extend(
+                fields
+                    .iter()
+                    .filter(|(name, _)| *name != "reset")
+                    .map(|(name, value)| (name.clone(), value.clone())),
+            );
         }
         let mut merged: Faults = serde_json::from_value(merged).map_err(|e| e.to_string())?;
         let cut = std::mem::take(&mut merged.drop_websockets);
@@ -107,7 +122,10 @@ impl Switchboard {
 
     /// Whether a new websocket is to be refused.
     pub fn refuses_websockets(&self) -> bool {
-        self.state.borrow().refuse_until.is_some_and(|until| Instant::now() < until)
+        self.state
+            .borrow()
+            .refuse_until
+            .is_some_and(|until| Instant::now() < until)
     }
 
     /// Counts a message sent; the last one allowed cuts all sockets.
@@ -115,14 +133,15 @@ impl Switchboard {
         if self.state.borrow().faults.drop_websockets_after.is_none() {
             return;
         }
-        self.state.send_modify(|state| match state.faults.drop_websockets_after {
-            Some(0 | 1) => {
-                state.faults.drop_websockets_after = None;
-                state.cuts += 1;
-            }
-            Some(n) => state.faults.drop_websockets_after = Some(n - 1),
-            None => {}
-        });
+        self.state
+            .send_modify(|state| match state.faults.drop_websockets_after {
+                Some(0 | 1) => {
+                    state.faults.drop_websockets_after = None;
+                    state.cuts += 1;
+                }
+                Some(n) => state.faults.drop_websockets_after = Some(n - 1),
+                None => {}
+            });
     }
 
     /// Takes one of the prompts that are to be lost.

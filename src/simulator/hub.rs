@@ -62,19 +62,34 @@ pub fn text(kind: &str, data: &Value) -> Message {
 impl Hub {
     /// Registers a socket, and queues its first messages.
     pub fn join(&self, client_id: Option<String>, queue_remaining: usize) -> Membership {
-        let sid = client_id.filter(|id| !id.is_empty()).unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
+        let sid = client_id
+            .filter(|id| !id.is_empty())
+            .unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
         let (out, inbox) = mpsc::unbounded_channel();
         let preview_metadata = Arc::new(AtomicBool::new(false));
-        let _ = out.send(text("status", &json!({"status": {"exec_info": {"queue_remaining": queue_remaining}}, "sid": sid})));
+        let _ = out.send(text(
+            "status",
+            &json!({"status": {"exec_info": {"queue_remaining": queue_remaining}}, "sid": sid}),
+        ));
         let current = lock(&self.current).clone();
         if let (Some(owner), Some(node)) = current
             && owner == sid
         {
             let _ = out.send(text("executing", &json!({"node": node})));
         }
-        lock(&self.peers).insert(sid.clone(), Peer { out, preview_metadata: Arc::clone(&preview_metadata) });
+        lock(&self.peers).insert(
+            sid.clone(),
+            Peer {
+                out,
+                preview_metadata: Arc::clone(&preview_metadata),
+            },
+        );
         self.open.fetch_add(1, Ordering::Relaxed);
-        Membership { sid, inbox, preview_metadata }
+        Membership {
+            sid,
+            inbox,
+            preview_metadata,
+        }
     }
 
     /// Forgets an id, whoever holds it now.
@@ -115,7 +130,11 @@ impl Hub {
 
     /// The count of prompts, to everybody.
     pub fn status(&self, queue_remaining: usize) {
-        self.send("status", &json!({"status": {"exec_info": {"queue_remaining": queue_remaining}}}), None);
+        self.send(
+            "status",
+            &json!({"status": {"exec_info": {"queue_remaining": queue_remaining}}}),
+            None,
+        );
     }
 
     /// A text of a node (binary type 3), to everybody.
@@ -136,7 +155,11 @@ impl Hub {
 
     /// Whether previews for this client carry their metadata.
     pub fn wants_preview_metadata(&self, client_id: Option<&str>) -> bool {
-        client_id.is_some_and(|sid| lock(&self.peers).get(sid).is_some_and(|peer| peer.preview_metadata.load(Ordering::Relaxed)))
+        client_id.is_some_and(|sid| {
+            lock(&self.peers)
+                .get(sid)
+                .is_some_and(|peer| peer.preview_metadata.load(Ordering::Relaxed))
+        })
     }
 
     /// Whether a preview would reach anybody.
@@ -163,7 +186,13 @@ impl Hub {
     pub fn preview_with_metadata(&self, metadata: &Value, picture: &[u8], sid: &str) {
         let metadata = python::dumps(metadata);
         let length = u32::try_from(metadata.len()).unwrap_or(0);
-        let payload = [&4u32.to_be_bytes()[..], &length.to_be_bytes(), metadata.as_bytes(), picture].concat();
+        let payload = [
+            &4u32.to_be_bytes()[..],
+            &length.to_be_bytes(),
+            metadata.as_bytes(),
+            picture,
+        ]
+        .concat();
         if let Some(peer) = lock(&self.peers).get(sid) {
             let _ = peer.out.send(Message::Binary(payload.into()));
         }
@@ -183,7 +212,11 @@ impl Hub {
     pub fn log(&self, entry: &Value) {
         let readers: Vec<String> = lock(&self.log_readers).iter().cloned().collect();
         for sid in readers {
-            self.send("logs", &json!({"entries": [entry], "size": null}), Some(&sid));
+            self.send(
+                "logs",
+                &json!({"entries": [entry], "size": null}),
+                Some(&sid),
+            );
         }
     }
 }

@@ -52,7 +52,9 @@ pub struct Instance {
 
 impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Instance").field("imitate", &self.imitate).finish_non_exhaustive()
+        f.debug_struct("Instance")
+            .field("imitate", &self.imitate)
+            .finish_non_exhaustive()
     }
 }
 
@@ -60,7 +62,8 @@ impl Instance {
     /// Puts the parts together; `exit` ends the process or what stands for it.
     pub fn new(args: Args, exit: Box<dyn Fn(i32) + Send + Sync>) -> Result<Self, String> {
         let faults = Switchboard::new(args.initial_faults()?);
-        let folders = Folders::prepare(&args).map_err(|e| format!("cannot prepare the simulator's directories: {e}"))?;
+        let folders = Folders::prepare(&args)
+            .map_err(|e| format!("cannot prepare the simulator's directories: {e}"))?;
         let imitate = args.imitated();
         Ok(Self {
             imitate,
@@ -131,10 +134,16 @@ impl Instance {
 
 /// The time as Python's `isoformat()` writes it.
 fn local_time() -> String {
-    OffsetDateTime::now_utc().format(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]")).unwrap_or_default()
+    OffsetDateTime::now_utc()
+        .format(format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]"
+        ))
+        .unwrap_or_default()
 }
 
 /// Milliseconds since 1970.
 pub fn now_ms() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
 }

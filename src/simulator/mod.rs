@@ -42,10 +42,12 @@ pub struct StartError(String);
 /// its default effect: the process dies at once.
 pub async fn run(args: Args) -> Result<(), StartError> {
     let args = args.settled().map_err(StartError)?;
-    let instance = Instance::new(args, Box::new(|code| std::process::exit(code))).map_err(StartError)?;
+    let instance =
+        Instance::new(args, Box::new(|code| std::process::exit(code))).map_err(StartError)?;
     let instance = Arc::new(instance);
     // Before the ready lines, so that nobody can be too early with it.
-    let mut interrupted = signal(SignalKind::interrupt()).map_err(|e| StartError(format!("cannot wait for SIGINT: {e}")))?;
+    let mut interrupted = signal(SignalKind::interrupt())
+        .map_err(|e| StartError(format!("cannot wait for SIGINT: {e}")))?;
     let (listener, _) = tokio::select! {
         bound = bind(&instance) => bound?,
         _ = interrupted.recv() => return Ok(()),
@@ -64,23 +66,47 @@ pub async fn run(args: Args) -> Result<(), StartError> {
 }
 
 async fn bind(instance: &Instance) -> Result<(TcpListener, SocketAddr), StartError> {
-    tokio::time::sleep(Duration::from_secs_f64(instance.faults.read(|faults| faults.slow_start_s.clamp(0.0, 3600.0)))).await;
-    let host = instance.args.listen.clone().unwrap_or_else(|| "127.0.0.1".into());
-    let host = host.split(',').next().unwrap_or_default().trim().replace("localhost", "127.0.0.1");
-    let ip = host.parse().map_err(|_| StartError(format!("--listen {host} is not an IP address")))?;
+    tokio::time::sleep(Duration::from_secs_f64(
+        instance
+            .faults
+            .read(|faults| faults.slow_start_s.clamp(0.0, 3600.0)),
+    ))
+    .await;
+    let host = instance
+        .args
+        .listen
+        .clone()
+        .unwrap_or_else(|| "127.0.0.1".into());
+    let host = host
+        .split(',')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .replace("localhost", "127.0.0.1");
+    let ip = host
+        .parse()
+        .map_err(|_| StartError(format!("--listen {host} is not an IP address")))?;
     let address = SocketAddr::new(ip, instance.args.port.unwrap_or(8188));
     instance.log("Starting server\n");
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|e| StartError(format!("[Errno {}] error while attempting to bind on address {address}: {e}", e.raw_os_error().unwrap_or(0))))?;
-    let bound = listener.local_addr().map_err(|e| StartError(e.to_string()))?;
+    let listener = TcpListener::bind(address).await.map_err(|e| {
+        StartError(format!(
+            "[Errno {}] error while attempting to bind on address {address}: {e}",
+            e.raw_os_error().unwrap_or(0)
+        ))
+    })?;
+    let bound = listener
+        .local_addr()
+        .map_err(|e| StartError(e.to_string()))?;
     instance.log(&format!("To see the GUI go to: http://{bound}"));
     Ok((listener, bound))
 }
 
 fn start_worker(instance: &Arc<Instance>) -> Result<(), StartError> {
     let instance = Arc::clone(instance);
-    std::thread::Builder::new().name("prompt_worker".into()).spawn(move || execution::work(&instance)).map_err(|e| StartError(e.to_string()))?;
+    std::thread::Builder::new()
+        .name("prompt_worker".into())
+        .spawn(move || execution::work(&instance))
+        .map_err(|e| StartError(e.to_string()))?;
     Ok(())
 }
 
@@ -108,7 +134,10 @@ impl Simulator {
         std::thread::Builder::new()
             .name("simulator".into())
             .spawn(move || {
-                let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                let runtime = match tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                {
                     Ok(runtime) => runtime,
                     Err(error) => {
                         let _ = ready.send(Err(StartError(error.to_string())));
@@ -116,7 +145,10 @@ impl Simulator {
                     }
                 };
                 runtime.block_on(async move {
-                    match bind(&served).await.and_then(|bound| start_worker(&served).map(|()| bound)) {
+                    match bind(&served)
+                        .await
+                        .and_then(|bound| start_worker(&served).map(|()| bound))
+                    {
                         Err(error) => {
                             let _ = ready.send(Err(error));
                         }
@@ -132,8 +164,14 @@ impl Simulator {
                 runtime.shutdown_background();
             })
             .map_err(|e| StartError(e.to_string()))?;
-        let address = listening.await.map_err(|_| StartError("the simulator's thread ended before it listened".into()))??;
-        Ok(Self { address, instance, stop })
+        let address = listening
+            .await
+            .map_err(|_| StartError("the simulator's thread ended before it listened".into()))??;
+        Ok(Self {
+            address,
+            instance,
+            stop,
+        })
     }
 
     /// Where it listens.

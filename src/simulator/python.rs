@@ -22,7 +22,8 @@ pub fn non_finite(value: &Value) -> Option<&str> {
 
 /// Reads what Python's `json.loads` reads.
 pub fn parse(body: &[u8]) -> Result<Value, serde_json::Error> {
-    serde_json::from_slice(body).or_else(|error| serde_json::from_str(&made_strict(body).ok_or(error)?))
+    serde_json::from_slice(body)
+        .or_else(|error| serde_json::from_str(&made_strict(body).ok_or(error)?))
 }
 
 /// The same document in strict JSON, or `None` if it is not text.
@@ -33,7 +34,9 @@ fn made_strict(body: &[u8]) -> Option<String> {
     while let Some(first) = rest.chars().next() {
         let taken = match first {
             '"' => string_end(rest),
-            '-' | '0'..='9' | 'N' | 'I' => rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.'))).unwrap_or(rest.len()),
+            '-' | '0'..='9' | 'N' | 'I' => rest
+                .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.')))
+                .unwrap_or(rest.len()),
             _ => first.len_utf8(),
         };
         let (token, tail) = rest.split_at(taken);
@@ -189,9 +192,15 @@ pub fn write_string(text: &str, out: &mut String) {
 /// A value as Python's `str()` shows it.
 pub fn display(value: &Value) -> String {
     match value {
-        Value::String(text) => {
-            text.strip_prefix(MARK).map_or_else(|| text.clone(), |token| token.trim_start_matches('+').to_lowercase().replace("infinity", "inf"))
-        }
+        Value::String(text) => text.strip_prefix(MARK).map_or_else(
+            || text.clone(),
+            |token| {
+                token
+                    .trim_start_matches('+')
+                    .to_lowercase()
+                    .replace("infinity", "inf")
+            },
+        ),
         _ => repr(value),
     }
 }
@@ -204,10 +213,29 @@ pub fn repr(value: &Value) -> String {
         Value::Bool(false) => "False".into(),
         Value::Number(number) => number.to_string(),
         Value::String(text) if text.contains('\'') && !text.contains('"') => format!("\"{text}\""),
-        Value::String(text) => format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n")),
-        Value::Array(items) => format!("[{}]", items.iter().map(repr).collect::<Vec<_>>().join(", ")),
+        Value::String(text) => format!(
+            "'{}'",
+            text.replace('\\', "\\\\")
+                .replace('\'', "\\'")
+                .replace('\n', "\\n")
+        ),
+        Value::Array(items) => format!(
+            "[{}]",
+            items.iter().map(repr).collect::<Vec<_>>().join(", ")
+        ),
         Value::Object(fields) => {
-            format!("{{{}}}", fields.iter().map(|(name, item)| format!("{}: {}", repr(&Value::from(name.as_str())), repr(item))).collect::<Vec<_>>().join(", "))
+            format!(
+                "{{{}}}",
+                fields
+                    .iter()
+                    .map(|(name, item)| format!(
+                        "{}: {}",
+                        repr(&Value::from(name.as_str())),
+                        repr(item)
+                    ))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
         }
     }
 }
@@ -230,8 +258,13 @@ mod tests {
 
     #[test]
     fn bare_tokens_and_lone_surrogates_survive() {
-        let value = parse(br#"{"a": NaN, "b": [1e999, -Infinity], "c": "x\ud800y \ud83d\ude00 \\ud800"}"#).unwrap();
-        assert_eq!(dumps(&value), r#"{"a": NaN, "b": [Infinity, -Infinity], "c": "x\ud800y \ud83d\ude00 \\ud800"}"#);
+        let value =
+            parse(br#"{"a": NaN, "b": [1e999, -Infinity], "c": "x\ud800y \ud83d\ude00 \\ud800"}"#)
+                .unwrap();
+        assert_eq!(
+            dumps(&value),
+            r#"{"a": NaN, "b": [Infinity, -Infinity], "c": "x\ud800y \ud83d\ude00 \\ud800"}"#
+        );
         assert!(parse(b"{").is_err());
     }
 

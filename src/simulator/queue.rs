@@ -36,14 +36,27 @@ impl Item {
 
     /// `[number, prompt_id, graph, extra_data, [outputs]]`.
     pub fn json(&self) -> Value {
-        json!([self.number_json(), self.prompt_id, self.graph, self.extra, self.outputs])
+        json!([
+            self.number_json(),
+            self.prompt_id,
+            self.graph,
+            self.extra,
+            self.outputs
+        ])
     }
 }
 
 /// A queue number, an integer unless the client gave a float.
 pub fn number_json(number: f64, float: bool) -> Value {
-    #[expect(clippy::cast_possible_truncation, reason = "automatic numbers are small integers")]
-    if float { json!(number) } else { json!(number as i64) }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "automatic numbers are small integers"
+    )]
+    if float {
+        json!(number)
+    } else {
+        json!(number as i64)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -62,7 +75,11 @@ impl PartialOrd for Pending {
 }
 impl Ord for Pending {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.0.number.total_cmp(&other.0.number).then_with(|| self.0.prompt_id.cmp(&other.0.prompt_id)).then_with(|| self.1.cmp(&other.1))
+        self.0
+            .number
+            .total_cmp(&other.0.number)
+            .then_with(|| self.0.prompt_id.cmp(&other.0.prompt_id))
+            .then_with(|| self.1.cmp(&other.1))
     }
 }
 
@@ -123,10 +140,15 @@ impl Queue {
     /// graphs, where Python raises after adding.
     pub fn put_announced(&self, item: Item, announce: impl FnOnce(usize)) -> bool {
         let mut inner = lock(&self.inner);
-        let comparable = item.float_number && inner.pending.iter().any(|Reverse(other)| other.0.number == item.number && other.0.prompt_id == item.prompt_id);
+        let comparable = item.float_number
+            && inner.pending.iter().any(|Reverse(other)| {
+                other.0.number == item.number && other.0.prompt_id == item.prompt_id
+            });
         inner.sequence += 1;
         let sequence = inner.sequence;
-        inner.pending.push(Reverse(Pending(Arc::new(item), sequence)));
+        inner
+            .pending
+            .push(Reverse(Pending(Arc::new(item), sequence)));
         if !comparable {
             announce(inner.pending.len() + usize::from(inner.running.is_some()));
         }
@@ -149,7 +171,10 @@ impl Queue {
                 inner.running = Some(Arc::clone(&item));
                 return Work::Prompt(item);
             }
-            inner = self.wake.wait(inner).unwrap_or_else(std::sync::PoisonError::into_inner);
+            inner = self
+                .wake
+                .wait(inner)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
         }
     }
 
@@ -181,19 +206,31 @@ impl Queue {
     /// The running prompt, and the pending ones in heap order.
     pub fn snapshot(&self) -> (Option<Arc<Item>>, Vec<Arc<Item>>) {
         let inner = lock(&self.inner);
-        (inner.running.clone(), inner.pending.iter().map(|Reverse(pending)| Arc::clone(&pending.0)).collect())
+        (
+            inner.running.clone(),
+            inner
+                .pending
+                .iter()
+                .map(|Reverse(pending)| Arc::clone(&pending.0))
+                .collect(),
+        )
     }
 
     /// The id of the running prompt.
     pub fn running_id(&self) -> Option<String> {
-        lock(&self.inner).running.as_ref().map(|item| item.prompt_id.clone())
+        lock(&self.inner)
+            .running
+            .as_ref()
+            .map(|item| item.prompt_id.clone())
     }
 
     /// Removes one pending prompt of that id.
     pub fn delete(&self, id: &str) -> bool {
         let mut inner = lock(&self.inner);
         let mut items = std::mem::take(&mut inner.pending).into_vec();
-        let found = items.iter().position(|Reverse(pending)| pending.0.prompt_id == id);
+        let found = items
+            .iter()
+            .position(|Reverse(pending)| pending.0.prompt_id == id);
         if let Some(at) = found {
             items.remove(at);
         }
@@ -220,7 +257,13 @@ impl Queue {
             (Some(limit), None) => inner.history.len().saturating_sub(limit),
             (None, None) => 0,
         };
-        inner.history.values().skip(skip).take(limit.unwrap_or(usize::MAX)).cloned().collect()
+        inner
+            .history
+            .values()
+            .skip(skip)
+            .take(limit.unwrap_or(usize::MAX))
+            .cloned()
+            .collect()
     }
 
     /// Forgets a finished prompt.

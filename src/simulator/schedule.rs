@@ -18,7 +18,11 @@ pub struct Schedule {
 impl Schedule {
     /// All that the outputs need; a cached ancestor is not visited.
     pub fn new(graph: &Map<String, Value>, outputs: &[String], cached: &HashSet<&str>) -> Self {
-        let mut schedule = Self { order: Vec::new(), waiting: HashMap::new(), blocking: HashMap::new() };
+        let mut schedule = Self {
+            order: Vec::new(),
+            waiting: HashMap::new(),
+            blocking: HashMap::new(),
+        };
         for output in outputs {
             let mut pending = vec![output.clone()];
             while let Some(id) = pending.pop() {
@@ -27,7 +31,12 @@ impl Schedule {
                 }
                 schedule.order.push(id.clone());
                 let mut links: Vec<String> = Vec::new();
-                for value in graph.get(&id).and_then(|node| node["inputs"].as_object()).into_iter().flat_map(Map::values) {
+                for value in graph
+                    .get(&id)
+                    .and_then(|node| node["inputs"].as_object())
+                    .into_iter()
+                    .flat_map(Map::values)
+                {
                     if let Some((from, _)) = link(value)
                         && !links.contains(&from)
                         && !cached.contains(from.as_str())
@@ -36,7 +45,11 @@ impl Schedule {
                     }
                 }
                 for from in &links {
-                    schedule.blocking.entry(from.clone()).or_default().push(id.clone());
+                    schedule
+                        .blocking
+                        .entry(from.clone())
+                        .or_default()
+                        .push(id.clone());
                 }
                 schedule.waiting.insert(id, links.len());
                 pending.extend(links);
@@ -48,13 +61,27 @@ impl Schedule {
     /// Takes the node that runs next: an output node if one can run, else one that leads to an output soonest. The caller
     /// runs it before asking again.
     pub fn next(&mut self, is_output: impl Fn(&str) -> bool) -> Option<String> {
-        let ready: Vec<&String> = self.order.iter().filter(|id| self.waiting.get(*id) == Some(&0)).collect();
+        let ready: Vec<&String> = self
+            .order
+            .iter()
+            .filter(|id| self.waiting.get(*id) == Some(&0))
+            .collect();
         let leads = |id: &str| self.blocking.get(id).map_or(&[][..], Vec::as_slice);
         let chosen = ready
             .iter()
             .find(|id| is_output(id))
-            .or_else(|| ready.iter().find(|id| leads(id).iter().any(|next| is_output(next))))
-            .or_else(|| ready.iter().find(|id| leads(id).iter().any(|next| leads(next).iter().any(|after| is_output(after)))))
+            .or_else(|| {
+                ready
+                    .iter()
+                    .find(|id| leads(id).iter().any(|next| is_output(next)))
+            })
+            .or_else(|| {
+                ready.iter().find(|id| {
+                    leads(id)
+                        .iter()
+                        .any(|next| leads(next).iter().any(|after| is_output(after)))
+                })
+            })
             .or(ready.first())
             .map(|id| (*id).clone())?;
         self.order.retain(|id| *id != chosen);

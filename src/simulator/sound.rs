@@ -14,11 +14,23 @@ pub struct Sound {
 impl Sound {
     /// A soft tone (`pitch` in hertz, 0 for silence) of so many seconds.
     pub fn tone(seconds: f64, rate: u32, pitch: f64) -> Self {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded to ten minutes")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "bounded to ten minutes"
+        )]
         let count = (seconds.clamp(0.0, 600.0) * f64::from(rate)) as u32;
-        #[expect(clippy::cast_possible_truncation, reason = "within an eighth of full scale")]
-        let sample = |n: u32| ((f64::from(n) * pitch * std::f64::consts::TAU / f64::from(rate)).sin() * 4096.0) as i16;
-        Self { rate, samples: Arc::new((0..count).map(sample).collect()) }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "within an eighth of full scale"
+        )]
+        let sample = |n: u32| {
+            ((f64::from(n) * pitch * std::f64::consts::TAU / f64::from(rate)).sin() * 4096.0) as i16
+        };
+        Self {
+            rate,
+            samples: Arc::new((0..count).map(sample).collect()),
+        }
     }
 
     /// Reads a 16-bit WAV file; `None` if it is none.
@@ -31,14 +43,34 @@ impl Sound {
             let length = u32::from_le_bytes(length.try_into().ok()?) as usize;
             let data = bytes.get(at + 8..bytes.len().min(at + 8 + length))?;
             if name == b"fmt " {
-                let field = |from: usize| Some(u16::from_le_bytes(data.get(from..from + 2)?.try_into().ok()?));
-                format = Some((field(2)?, u32::from_le_bytes(data.get(4..8)?.try_into().ok()?), field(14)?));
+                let field = |from: usize| {
+                    Some(u16::from_le_bytes(
+                        data.get(from..from + 2)?.try_into().ok()?,
+                    ))
+                };
+                format = Some((
+                    field(2)?,
+                    u32::from_le_bytes(data.get(4..8)?.try_into().ok()?),
+                    field(14)?,
+                ));
             }
             if name == b"data" {
                 let (channels, rate, bits) = format?;
                 let frame = usize::from(channels.max(1)) * usize::from(bits / 8).max(1);
-                let samples = data.chunks_exact(frame).map(|f| if bits == 16 { i16::from_le_bytes([f[0], f[1]]) } else { 0 }).collect();
-                return Some(Self { rate, samples: Arc::new(samples) });
+                let samples = data
+                    .chunks_exact(frame)
+                    .map(|f| {
+                        if bits == 16 {
+                            i16::from_le_bytes([f[0], f[1]])
+                        } else {
+                            0
+                        }
+                    })
+                    .collect();
+                return Some(Self {
+                    rate,
+                    samples: Arc::new(samples),
+                });
             }
             at += 8 + length + length % 2;
         }
@@ -79,7 +111,12 @@ impl Sound {
             let start = out.len();
             // Fixed block size; its length is given in 16 bits, the rate is STREAMINFO's; one channel of 16 bits.
             out.extend([0xFF, 0xF8, 0x70, 0x08]);
-            out.extend(char::from_u32(index).map(|c| c.to_string()).unwrap_or_default().as_bytes());
+            out.extend(
+                char::from_u32(index)
+                    .map(|c| c.to_string())
+                    .unwrap_or_default()
+                    .as_bytes(),
+            );
             out.extend((u16::try_from(block.len() - 1).unwrap_or(0)).to_be_bytes());
             out.push(crc8(&out[start..]));
             out.push(0b10);
@@ -92,11 +129,27 @@ impl Sound {
 }
 
 fn crc8(bytes: &[u8]) -> u8 {
-    bytes.iter().fold(0, |crc, byte| (0..8).fold(crc ^ byte, |crc: u8, _| if crc & 0x80 == 0 { crc << 1 } else { (crc << 1) ^ 0x07 }))
+    bytes.iter().fold(0, |crc, byte| {
+        (0..8).fold(crc ^ byte, |crc: u8, _| {
+            if crc & 0x80 == 0 {
+                crc << 1
+            } else {
+                (crc << 1) ^ 0x07
+            }
+        })
+    })
 }
 
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc: u16, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x8005 }))
+    bytes.iter().fold(0, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc: u16, _| {
+            if crc & 0x8000 == 0 {
+                crc << 1
+            } else {
+                (crc << 1) ^ 0x8005
+            }
+        })
+    })
 }
 
 #[cfg(test)]

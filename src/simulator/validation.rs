@@ -25,7 +25,11 @@ pub struct Verdict {
 
 impl Verdict {
     fn refused(error: Value) -> Self {
-        Self { error: Some(error), outputs: Vec::new(), node_errors: Map::new() }
+        Self {
+            error: Some(error),
+            outputs: Vec::new(),
+            node_errors: Map::new(),
+        }
     }
 }
 
@@ -35,35 +39,64 @@ fn error(kind: &str, message: &str, details: &str, extra: Value) -> Value {
 }
 
 /// Checks a graph. `Err` stands for an exception that ends in a 500.
-pub fn validate(instance: &Instance, graph: &mut Map<String, Value>, targets: Option<&[Value]>) -> Result<Verdict, ()> {
+pub fn validate(
+    instance: &Instance,
+    graph: &mut Map<String, Value>,
+    targets: Option<&[Value]>,
+) -> Result<Verdict, ()> {
     let mut outputs = Vec::new();
     for (id, node) in graph.iter() {
         let node = node.as_object().ok_or(())?;
         let unknown = |message: String, class: &str| {
-            let title = node.get("_meta").and_then(|meta| meta.get("title")).cloned().unwrap_or_else(|| class.into());
+            let title = node
+                .get("_meta")
+                .and_then(|meta| meta.get("title"))
+                .cloned()
+                .unwrap_or_else(|| class.into());
             let (kind, extra) = match instance.imitate {
-                Imitate::Current => {
-                    ("missing_node_type", json!({"node_id": id, "class_type": if class.is_empty() { Value::Null } else { class.into() }, "node_title": title}))
-                }
+                Imitate::Current => (
+                    "missing_node_type",
+                    json!({"node_id": id, "class_type": if class.is_empty() { Value::Null } else { class.into() }, "node_title": title}),
+                ),
                 Imitate::V0_3_64 => ("invalid_prompt", Value::Null),
             };
             Verdict::refused(error(kind, &message, &format!("Node ID '#{id}'"), extra))
         };
         let Some(class) = node.get("class_type") else {
-            return Ok(unknown("Cannot execute because a node is missing the class_type property.".into(), ""));
+            return Ok(unknown(
+                "Cannot execute because a node is missing the class_type property.".into(),
+                "",
+            ));
         };
         let name = python::display(class);
         let Some(class) = instance.classes.get(&name) else {
-            return Ok(unknown(format!("Cannot execute because node {name} does not exist."), &name));
+            return Ok(unknown(
+                format!("Cannot execute because node {name} does not exist."),
+                &name,
+            ));
         };
-        if class.output_node && targets.is_none_or(|targets| targets.iter().any(|target| target.as_str() == Some(id))) {
+        if class.output_node
+            && targets
+                .is_none_or(|targets| targets.iter().any(|target| target.as_str() == Some(id)))
+        {
             outputs.push(id.clone());
         }
     }
     if outputs.is_empty() {
-        return Ok(Verdict::refused(error("prompt_no_outputs", "Prompt has no outputs", "", Value::Null)));
+        return Ok(Verdict::refused(error(
+            "prompt_no_outputs",
+            "Prompt has no outputs",
+            "",
+            Value::Null,
+        )));
     }
-    let mut validator = Validator { instance, graph, results: HashMap::new(), order: Vec::new(), path: HashSet::new() };
+    let mut validator = Validator {
+        instance,
+        graph,
+        results: HashMap::new(),
+        order: Vec::new(),
+        path: HashSet::new(),
+    };
     let (mut good, mut node_errors, mut details) = (Vec::new(), Map::new(), Vec::new());
     for output in outputs {
         let valid = match validator.node(&output, 0) {
@@ -84,23 +117,51 @@ pub fn validate(instance: &Instance, graph: &mut Map<String, Value>, targets: Op
             continue;
         }
         instance.log(&format!("Failed to validate prompt for output {output}:"));
-        for reason in validator.results.get(&output).map(|(_, reasons)| reasons.as_slice()).unwrap_or_default() {
-            details.push(format!("{}: {}", python::display(&reason["message"]), python::display(&reason["details"])));
+        for reason in validator
+            .results
+            .get(&output)
+            .map(|(_, reasons)| reasons.as_slice())
+            .unwrap_or_default()
+        {
+            details.push(format!(
+                "{}: {}",
+                python::display(&reason["message"]),
+                python::display(&reason["details"])
+            ));
         }
         for id in &validator.order {
-            let Some((false, reasons)) = validator.results.get(id) else { continue };
+            let Some((false, reasons)) = validator.results.get(id) else {
+                continue;
+            };
             if reasons.is_empty() {
                 continue;
             }
-            let class = validator.graph.get(id).map(|node| node["class_type"].clone()).unwrap_or_default();
-            let entry = node_errors.entry(id.clone()).or_insert_with(|| json!({"errors": reasons, "dependent_outputs": [], "class_type": class}));
+            let class = validator
+                .graph
+                .get(id)
+                .map(|node| node["class_type"].clone())
+                .unwrap_or_default();
+            let entry = node_errors.entry(id.clone()).or_insert_with(
+                || json!({"errors": reasons, "dependent_outputs": [], "class_type": class}),
+            );
             if let Some(dependent) = entry["dependent_outputs"].as_array_mut() {
                 dependent.push(output.clone().into());
             }
         }
     }
-    let error = good.is_empty().then(|| error("prompt_outputs_failed_validation", "Prompt outputs failed validation", &details.join("\n"), Value::Null));
-    Ok(Verdict { error, outputs: good, node_errors })
+    let error = good.is_empty().then(|| {
+        error(
+            "prompt_outputs_failed_validation",
+            "Prompt outputs failed validation",
+            &details.join("\n"),
+            Value::Null,
+        )
+    });
+    Ok(Verdict {
+        error,
+        outputs: good,
+        node_errors,
+    })
 }
 
 /// A Python exception while validating.
@@ -119,7 +180,11 @@ struct Validator<'a> {
 
 impl Validator<'_> {
     fn note(&mut self, id: &str, valid: bool, reasons: Vec<Value>) {
-        if self.results.insert(id.to_owned(), (valid, reasons)).is_none() {
+        if self
+            .results
+            .insert(id.to_owned(), (valid, reasons))
+            .is_none()
+        {
             self.order.push(id.to_owned());
         }
     }
@@ -130,7 +195,16 @@ impl Validator<'_> {
         }
         if depth > DEPTH || !self.path.insert(id.to_owned()) {
             if self.instance.imitate == Imitate::Current && depth <= DEPTH {
-                self.note(id, false, vec![error("dependency_cycle", "Dependency cycle detected", id, json!({"node_id": id}))]);
+                self.note(
+                    id,
+                    false,
+                    vec![error(
+                        "dependency_cycle",
+                        "Dependency cycle detected",
+                        id,
+                        json!({"node_id": id}),
+                    )],
+                );
             }
             return Ok(false);
         }
@@ -145,18 +219,35 @@ impl Validator<'_> {
     }
 
     fn inputs(&mut self, id: &str, depth: usize) -> Result<(bool, Vec<Value>), Exception> {
-        let node = self.graph.get(id).ok_or_else(|| Exception { kind: "KeyError", text: format!("'{id}'") })?;
+        let node = self.graph.get(id).ok_or_else(|| Exception {
+            kind: "KeyError",
+            text: format!("'{id}'"),
+        })?;
         let class = node["class_type"]
             .as_str()
             .and_then(|name| self.instance.classes.get(name))
-            .ok_or_else(|| Exception { kind: "KeyError", text: "'class_type'".into() })?;
-        let given = node.get("inputs").ok_or_else(|| Exception { kind: "KeyError", text: "'inputs'".into() })?;
-        let given = given.as_object().cloned().ok_or_else(|| Exception { kind: "TypeError", text: "argument of type 'NoneType' is not iterable".into() })?;
+            .ok_or_else(|| Exception {
+                kind: "KeyError",
+                text: "'class_type'".into(),
+            })?;
+        let given = node.get("inputs").ok_or_else(|| Exception {
+            kind: "KeyError",
+            text: "'inputs'".into(),
+        })?;
+        let given = given.as_object().cloned().ok_or_else(|| Exception {
+            kind: "TypeError",
+            text: "argument of type 'NoneType' is not iterable".into(),
+        })?;
         let (mut valid, mut reasons) = (true, Vec::new());
         for input in &class.inputs {
             let Some(value) = given.get(input.name) else {
                 if input.required {
-                    reasons.push(error("required_input_missing", "Required input is missing", input.name, json!({"input_name": input.name})));
+                    reasons.push(error(
+                        "required_input_missing",
+                        "Required input is missing",
+                        input.name,
+                        json!({"input_name": input.name}),
+                    ));
                 }
                 continue;
             };
@@ -190,7 +281,13 @@ impl Validator<'_> {
     }
 
     /// A link; `Err(Ok(..))` is an error of this node, `Err(Err(..))` an exception.
-    fn link(&mut self, input: &Input, value: &Value, link: &[Value], depth: usize) -> Result<bool, Result<Value, Exception>> {
+    fn link(
+        &mut self,
+        input: &Input,
+        value: &Value,
+        link: &[Value],
+        depth: usize,
+    ) -> Result<bool, Result<Value, Exception>> {
         let config = self.config(input);
         let [from, output] = link else {
             return Err(Ok(error(
@@ -201,21 +298,38 @@ impl Validator<'_> {
             )));
         };
         let from_id = from.as_str().unwrap_or_default().to_owned();
-        let key_error = || Exception { kind: "KeyError", text: python::repr(from) };
+        let key_error = || Exception {
+            kind: "KeyError",
+            text: python::repr(from),
+        };
         let source = self.graph.get(&from_id).ok_or_else(|| Err(key_error()))?;
-        let source = source["class_type"].as_str().and_then(|name| self.instance.classes.get(name)).ok_or_else(|| Err(key_error()))?;
-        let output = output.as_u64().and_then(|output| usize::try_from(output).ok());
+        let source = source["class_type"]
+            .as_str()
+            .and_then(|name| self.instance.classes.get(name))
+            .ok_or_else(|| Err(key_error()))?;
+        let output = output
+            .as_u64()
+            .and_then(|output| usize::try_from(output).ok());
         let Some((received, _)) = output.and_then(|output| source.outputs.get(output)) else {
-            return Err(Err(Exception { kind: "IndexError", text: "tuple index out of range".into() }));
+            return Err(Err(Exception {
+                kind: "IndexError",
+                text: "tuple index out of range".into(),
+            }));
         };
         let wanted = input.type_name();
         // A combo takes any text.
-        let fits = *received == "*" || wanted == "*" || *received == wanted || (wanted == "COMBO" && *received == "STRING");
+        let fits = *received == "*"
+            || wanted == "*"
+            || *received == wanted
+            || (wanted == "COMBO" && *received == "STRING");
         if !fits {
             return Err(Ok(error(
                 "return_type_mismatch",
                 "Return type mismatch between linked nodes",
-                &format!("{}, received_type({received}) mismatch input_type({wanted})", input.name),
+                &format!(
+                    "{}, received_type({received}) mismatch input_type({wanted})",
+                    input.name
+                ),
                 json!({"input_name": input.name, "input_config": config, "received_type": received, "linked_node": value}),
             )));
         }
@@ -237,13 +351,19 @@ impl Validator<'_> {
 
     /// A constant, coerced to the type of the input.
     fn constant(&self, class: &Class, input: &Input, given: &Value) -> Result<Value, Value> {
-        let given = given.get("__value__").filter(|_| given.is_object()).unwrap_or(given);
+        let given = given
+            .get("__value__")
+            .filter(|_| given.is_object())
+            .unwrap_or(given);
         let value = match coerced(input, given) {
             Ok(value) => value,
             Err(exception) => {
                 return Err(error(
                     "invalid_input_type",
-                    &format!("Failed to convert an input value to a {} value", input.type_name()),
+                    &format!(
+                        "Failed to convert an input value to a {} value",
+                        input.type_name()
+                    ),
                     &format!("{}, {}, {exception}", input.name, python::display(given)),
                     json!({"input_name": input.name, "input_config": self.config(input), "received_value": given, "exception_message": exception}),
                 ));
@@ -252,29 +372,57 @@ impl Validator<'_> {
         if let Some(what) = input.file {
             return self.file_exists(input, what, value);
         }
-        for (bound, kind, word) in [("min", "value_smaller_than_min", "smaller than min"), ("max", "value_bigger_than_max", "bigger than max")] {
-            let (Some(limit), Some(number)) = (input.options.get(bound).filter(|_| matches!(input.kind, Kind::Plain(_))), number(&value)) else { continue };
+        for (bound, kind, word) in [
+            ("min", "value_smaller_than_min", "smaller than min"),
+            ("max", "value_bigger_than_max", "bigger than max"),
+        ] {
+            let (Some(limit), Some(number)) = (
+                input
+                    .options
+                    .get(bound)
+                    .filter(|_| matches!(input.kind, Kind::Plain(_))),
+                number(&value),
+            ) else {
+                continue;
+            };
             let limit_number = limit.as_f64().unwrap_or_default();
-            if if bound == "min" { number < limit_number } else { number > limit_number } {
+            if if bound == "min" {
+                number < limit_number
+            } else {
+                number > limit_number
+            } {
                 return Err(error(
                     kind,
-                    &format!("Value {} {word} of {}", python::display(&value), python::display(limit)),
+                    &format!(
+                        "Value {} {word} of {}",
+                        python::display(&value),
+                        python::display(limit)
+                    ),
                     input.name,
                     json!({"input_name": input.name, "input_config": self.config(input), "received_value": value}),
                 ));
             }
         }
-        let unchecked = self.instance.imitate == Imitate::V0_3_64 && (class.v3 || matches!(input.kind, Kind::Combo(_, Shape::Combo)));
+        let unchecked = self.instance.imitate == Imitate::V0_3_64
+            && (class.v3 || matches!(input.kind, Kind::Combo(_, Shape::Combo)));
         if let Some(choices) = input.choices(&self.instance.folders)
             && !unchecked
             && !choices.iter().any(|choice| value.as_str() == Some(choice))
         {
             let long = choices.len() > 20;
-            let list = if long { format!("(list of length {})", choices.len()) } else { python::repr(&json!(choices)) };
+            let list = if long {
+                format!("(list of length {})", choices.len())
+            } else {
+                python::repr(&json!(choices))
+            };
             return Err(error(
                 "value_not_in_list",
                 "Value not in list",
-                &format!("{}: '{}' not in {list}", input.name, python::display(&value)),
+                &format!(
+                    "{}: '{}' not in {list}",
+                    input.name,
+                    python::display(&value)
+                ),
                 json!({"input_name": input.name, "input_config": if long { Value::Null } else { self.config(input) }, "received_value": value}),
             ));
         }
@@ -283,7 +431,11 @@ impl Validator<'_> {
 
     fn file_exists(&self, input: &Input, what: &str, value: Value) -> Result<Value, Value> {
         let name = python::display(&value);
-        let path = self.instance.folders.annotated(&name).filter(|path| path.is_file());
+        let path = self
+            .instance
+            .folders
+            .annotated(&name)
+            .filter(|path| path.is_file());
         let inside = path.is_some_and(|path| {
             // Newer versions look through links: what leads out of the directory is not there.
             let real = path.canonicalize().unwrap_or_default();
@@ -297,7 +449,12 @@ impl Validator<'_> {
             return Ok(value);
         }
         let details = format!("{} - Invalid {what} file: {name}", input.name);
-        Err(error("custom_validation_failed", "Custom validation failed for node", &details, json!({"input_name": input.name})))
+        Err(error(
+            "custom_validation_failed",
+            "Custom validation failed for node",
+            &details,
+            json!({"input_name": input.name}),
+        ))
     }
 }
 
@@ -311,33 +468,48 @@ fn number(value: &Value) -> Option<f64> {
 
 /// `int(v)`, `float(v)`, `str(v)`, `bool(v)`; the text of Python's exception otherwise.
 fn coerced(input: &Input, value: &Value) -> Result<Value, String> {
-    let Kind::Plain(kind) = input.kind else { return Ok(value.clone()) };
+    let Kind::Plain(kind) = input.kind else {
+        return Ok(value.clone());
+    };
     let wrong = |function: &str| {
         let name = match value {
             Value::Null => "NoneType",
             Value::Object(_) => "dict",
             _ => "list",
         };
-        Err(format!("{function} argument must be a string or a real number, not '{name}'"))
+        Err(format!(
+            "{function} argument must be a string or a real number, not '{name}'"
+        ))
     };
     match (kind, value) {
         ("INT", Value::Number(number)) if number.is_f64() => {
-            #[expect(clippy::cast_possible_truncation, reason = "what Python's int() does to a float within range")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "what Python's int() does to a float within range"
+            )]
             let whole = number.as_f64().unwrap_or_default().trunc() as i64;
             Ok(whole.into())
         }
         ("INT" | "FLOAT", Value::Bool(flag)) => Ok(u8::from(*flag).into()),
         ("INT", Value::Number(_)) => Ok(value.clone()),
-        ("INT", Value::String(_)) if python::non_finite(value).is_some() => Err("cannot convert float infinity to integer".into()),
+        ("INT", Value::String(_)) if python::non_finite(value).is_some() => {
+            Err("cannot convert float infinity to integer".into())
+        }
         ("INT", Value::String(text)) => match text.trim().parse::<i64>() {
             Ok(whole) => Ok(whole.into()),
-            Err(_) => Err(format!("invalid literal for int() with base 10: {}", python::repr(value))),
+            Err(_) => Err(format!(
+                "invalid literal for int() with base 10: {}",
+                python::repr(value)
+            )),
         },
         ("FLOAT", Value::Number(number)) => Ok(json!(number.as_f64().unwrap_or_default())),
         ("FLOAT", Value::String(_)) if python::non_finite(value).is_some() => Ok(value.clone()),
         ("FLOAT", Value::String(text)) => match text.trim().parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(json!(number)),
-            _ => Err(format!("could not convert string to float: {}", python::repr(value))),
+            _ => Err(format!(
+                "could not convert string to float: {}",
+                python::repr(value)
+            )),
         },
         ("INT", _) => wrong("int()"),
         ("FLOAT", _) => wrong("float()"),

@@ -87,7 +87,12 @@ pub trait Backend: Send + Sync {
 
     /// Begins to fetch a file, or a range of it; `if_match` is an etag that must still hold, else the whole file comes
     /// (offset 0), as it is now.
-    async fn open(&self, source: &Source, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError>;
+    async fn open(
+        &self,
+        source: &Source,
+        range: Option<ByteRange>,
+        if_match: Option<&str>,
+    ) -> Result<ObjectStream, StorageError>;
 
     /// Checks a target before anything runs: configured, well-formed, reachable by rule, able to sign if `signed`.
     async fn check(&self, target: &Target, signed: bool) -> Result<(), StorageError>;
@@ -96,14 +101,30 @@ pub trait Backend: Send + Sync {
     fn url_of(&self, target: &Target, filename: &str) -> String;
 
     /// Uploads one file, streaming from disk.
-    async fn upload(&self, target: &Target, file: &UploadFile, progress: Option<&Progress>, cancel: &CancellationToken) -> Result<(), StorageError>;
+    async fn upload(
+        &self,
+        target: &Target,
+        file: &UploadFile,
+        progress: Option<&Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<(), StorageError>;
 
     /// Uploads the files of one prompt together, for backends where that is one act (a commit). `None` means: file by file.
-    async fn upload_together(&self, target: &Target, files: &[UploadFile], cancel: &CancellationToken) -> Option<Result<(), StorageError>> {
+    async fn upload_together(
+        &self,
+        target: &Target,
+        files: &[UploadFile],
+        cancel: &CancellationToken,
+    ) -> Option<Result<(), StorageError>> {
         let _ = (target, files, cancel);
         None
     }
 
     /// A GET URL that carries its own permission.
-    async fn sign(&self, target: &Target, filename: &str, expiry: Duration) -> Result<String, StorageError>;
+    async fn sign(
+        &self,
+        target: &Target,
+        filename: &str,
+        expiry: Duration,
+    ) -> Result<String, StorageError>;
 }

@@ -72,7 +72,10 @@ pub struct Credential {
 
 /// The credentials for a URL: those of the first pattern that matches.
 pub(super) fn choose(credentials: &[Credential], url: &str) -> Option<Auth> {
-    credentials.iter().find(|credential| matches_pattern(&credential.url_pattern, url)).map(|credential| credential.auth.clone())
+    credentials
+        .iter()
+        .find(|credential| matches_pattern(&credential.url_pattern, url))
+        .map(|credential| credential.auth.clone())
 }
 
 /// Whether the whole URL matches. Takes time in proportion to the lengths multiplied, whatever the pattern: it comes from a client.

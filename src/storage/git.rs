@@ -56,12 +56,22 @@ impl Clones {
     }
 }
 
-pub(super) async fn clone(clones: &Clones, outbound: &Outbound, url: &str, destination: &Path, cancel: &CancellationToken) -> Result<(), StorageError> {
+pub(super) async fn clone(
+    clones: &Clones,
+    outbound: &Outbound,
+    url: &str,
+    destination: &Path,
+    cancel: &CancellationToken,
+) -> Result<(), StorageError> {
     let work = async {
         let turn = clones.of(destination);
         let _turn = turn.lock().await;
         let repository = Repository::locate(outbound, url).await?;
-        if destination.join(".git").exists() { repository.update(destination).await } else { repository.clone_into(destination).await }
+        if destination.join(".git").exists() {
+            repository.update(destination).await
+        } else {
+            repository.clone_into(destination).await
+        }
     };
     let result = tokio::select! {
         biased;
@@ -85,12 +95,30 @@ struct Repository {
 impl Repository {
     /// Follows redirects under the guard and notes the addresses that it let through.
     async fn locate(outbound: &Outbound, text: &str) -> Result<Self, StorageError> {
-        let mut url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host()).ok_or_else(|| {
-            StorageError::new(ErrorKind::Invalid, format!("{} is not an http or https URL of a git repository", crate::config::public_url(text)))
-        })?;
-        let reference = url.fragment().filter(|fragment| !fragment.is_empty()).map(str::to_owned);
-        if reference.as_deref().is_some_and(|reference| reference.starts_with('-')) {
-            return Err(StorageError::new(ErrorKind::Invalid, format!("{}: a git reference does not begin with -", public(&url))));
+        let mut url = Url::parse(text)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .ok_or_else(|| {
+                StorageError::new(
+                    ErrorKind::Invalid,
+                    format!(
+                        "{} is not an http or https URL of a git repository",
+                        crate::config::public_url(text)
+                    ),
+                )
+            })?;
+        let reference = url
+            .fragment()
+            .filter(|fragment| !fragment.is_empty())
+            .map(str::to_owned);
+        if reference
+            .as_deref()
+            .is_some_and(|reference| reference.starts_with('-'))
+        {
+            return Err(StorageError::new(
+                ErrorKind::Invalid,
+                format!("{}: a git reference does not begin with -", public(&url)),
+            ));
         }
         let authorization = authorization(&url);
         // Neither fails on web URLs.
@@ -102,7 +130,13 @@ impl Repository {
             ("http.followRedirects".to_owned(), "false".to_owned()),
             ("http.lowSpeedLimit".to_owned(), "1000".to_owned()),
             ("http.lowSpeedTime".to_owned(), "60".to_owned()),
-            ("http.proxy".to_owned(), outbound.proxy_of(&found).map(|proxy| proxy.expose().to_owned()).unwrap_or_default()),
+            (
+                "http.proxy".to_owned(),
+                outbound
+                    .proxy_of(&found)
+                    .map(|proxy| proxy.expose().to_owned())
+                    .unwrap_or_default(),
+            ),
             ("credential.helper".to_owned(), String::new()),
             ("protocol.allow".to_owned(), "never".to_owned()),
             ("protocol.http.allow".to_owned(), "always".to_owned()),
@@ -112,42 +146,107 @@ impl Repository {
         ];
         if let Some(authorization) = authorization.filter(|_| found.origin() == url.origin()) {
             let origin = found.origin().ascii_serialization();
-            settings.push((format!("http.{origin}/.extraHeader"), format!("Authorization: {authorization}")));
+            settings.push((
+                format!("http.{origin}/.extraHeader"),
+                format!("Authorization: {authorization}"),
+            ));
         }
-        if let (Some(host), Some(port), None) = (found.host_str(), found.port_or_known_default(), outbound.proxy_of(&found)) {
-            let addresses = outbound.addresses(&found).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))?;
+        if let (Some(host), Some(port), None) = (
+            found.host_str(),
+            found.port_or_known_default(),
+            outbound.proxy_of(&found),
+        ) {
+            let addresses = outbound
+                .addresses(&found)
+                .await
+                .map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))?;
             if !addresses.is_empty() {
-                let list: Vec<String> = addresses.iter().map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }).collect();
-                settings.push(("http.curloptResolve".to_owned(), format!("{host}:{port}:{}", list.join(","))));
+                let list: Vec<String> = addresses
+                    .iter()
+                    .map(|ip| {
+                        if ip.is_ipv6() {
+                            format!("[{ip}]")
+                        } else {
+                            ip.to_string()
+                        }
+                    })
+                    .collect();
+                settings.push((
+                    "http.curloptResolve".to_owned(),
+                    format!("{host}:{port}:{}", list.join(",")),
+                ));
             }
         }
-        Ok(Self { url: found, reference, settings })
+        Ok(Self {
+            url: found,
+            reference,
+            settings,
+        })
     }
 
     async fn clone_into(&self, destination: &Path) -> Result<(), StorageError> {
         if std::fs::read_dir(destination).is_ok_and(|mut entries| entries.next().is_some()) {
-            let message = format!("{} exists and is not a git repository: it was left alone", destination.display());
+            let message = format!(
+                "{} exists and is not a git repository: it was left alone",
+                destination.display()
+            );
             return Err(StorageError::new(ErrorKind::Failed, message));
         }
-        let failed = |error: std::io::Error| StorageError::new(ErrorKind::Local, format!("{} cannot be written: {error}", destination.display()));
+        let failed = |error: std::io::Error| {
+            StorageError::new(
+                ErrorKind::Local,
+                format!("{} cannot be written: {error}", destination.display()),
+            )
+        };
         let parent = destination.parent().unwrap_or(Path::new("/"));
         tokio::fs::create_dir_all(parent).await.map_err(failed)?;
-        let temporary = Temporary(parent.join(format!(".{}.partial", uuid::Uuid::new_v4().simple())));
-        let shallow = ["clone", "--quiet", "--depth", "1", "--single-branch", "--no-tags"];
-        if let Err(error) = self.git(&shallow, &[self.url.as_str().into(), temporary.0.clone().into()], None).await {
+        let temporary =
+            Temporary(parent.join(format!(".{}.partial", uuid::Uuid::new_v4().simple())));
+        let shallow = [
+            "clone",
+            "--quiet",
+            "--depth",
+            "1",
+            "--single-branch",
+            "--no-tags",
+        ];
+        if let Err(error) = self
+            .git(
+                &shallow,
+                &[self.url.as_str().into(), temporary.0.clone().into()],
+                None,
+            )
+            .await
+        {
             // A plain web server with a repository on it cannot cut history short.
             if !(error.message.contains("shallow") || error.message.contains("dumb http")) {
                 return Err(error);
             }
-            self.git(&["clone", "--quiet"], &[self.url.as_str().into(), temporary.0.clone().into()], None).await?;
+            self.git(
+                &["clone", "--quiet"],
+                &[self.url.as_str().into(), temporary.0.clone().into()],
+                None,
+            )
+            .await?;
         }
         if let Some(reference) = &self.reference {
             self.fetch(&temporary.0, reference).await?;
             self.reset(&temporary.0).await?;
         }
         // A web server that is no git server can look like an empty repository.
-        if self.git(&["rev-parse", "--quiet", "--verify", "HEAD"], &[], Some(&temporary.0)).await.is_err() {
-            return Err(StorageError::new(ErrorKind::Failed, format!("{} is an empty git repository, or none", public(&self.url))));
+        if self
+            .git(
+                &["rev-parse", "--quiet", "--verify", "HEAD"],
+                &[],
+                Some(&temporary.0),
+            )
+            .await
+            .is_err()
+        {
+            return Err(StorageError::new(
+                ErrorKind::Failed,
+                format!("{} is an empty git repository, or none", public(&self.url)),
+            ));
         }
         match tokio::fs::rename(&temporary.0, destination).await {
             // Somebody else was faster; theirs is as good.
@@ -158,28 +257,61 @@ impl Repository {
 
     /// Brings a clone of ours up to date. One that somebody has worked in, or that is of another repository, is left alone.
     async fn update(&self, destination: &Path) -> Result<(), StorageError> {
-        let origin = self.git(&["config", "--get", "remote.origin.url"], &[], Some(destination)).await.unwrap_or_default();
-        let same = |text: &str| text.trim().trim_end_matches('/').trim_end_matches(".git").to_owned();
-        let known = Url::parse(origin.trim()).map_or_else(|_| origin.trim().to_owned(), |url| public(&url));
+        let origin = self
+            .git(
+                &["config", "--get", "remote.origin.url"],
+                &[],
+                Some(destination),
+            )
+            .await
+            .unwrap_or_default();
+        let same = |text: &str| {
+            text.trim()
+                .trim_end_matches('/')
+                .trim_end_matches(".git")
+                .to_owned()
+        };
+        let known =
+            Url::parse(origin.trim()).map_or_else(|_| origin.trim().to_owned(), |url| public(&url));
         if same(&known) != same(&public(&self.url)) {
-            let message = format!("{} is a clone of {known}, not of {}: it was left alone", destination.display(), public(&self.url));
+            let message = format!(
+                "{} is a clone of {known}, not of {}: it was left alone",
+                destination.display(),
+                public(&self.url)
+            );
             return Err(StorageError::new(ErrorKind::Failed, message));
         }
         let git_dir = destination.join(".git");
         let mark = git_dir.join(UPDATING);
-        let failed = |error: std::io::Error| StorageError::new(ErrorKind::Local, format!("{} cannot be written: {error}", mark.display()));
+        let failed = |error: std::io::Error| {
+            StorageError::new(
+                ErrorKind::Local,
+                format!("{} cannot be written: {error}", mark.display()),
+            )
+        };
         let updating = turn_of(&mark).await.map_err(failed)?;
         if updating.metadata().is_ok_and(|mark| mark.len() > 0) {
             tracing::info!(path = %destination.display(), "an update of the git clone did not end; it is done again");
             for lock in ["index.lock", "shallow.lock", "HEAD.lock"] {
                 let _ = std::fs::remove_file(git_dir.join(lock));
             }
-        } else if !self.git(&["status", "--porcelain", "--untracked-files=no"], &[], Some(destination)).await?.trim().is_empty() {
+        } else if !self
+            .git(
+                &["status", "--porcelain", "--untracked-files=no"],
+                &[],
+                Some(destination),
+            )
+            .await?
+            .trim()
+            .is_empty()
+        {
             tracing::warn!(path = %destination.display(), "the git clone has changes of its own and is used as it is");
             return Ok(());
         }
         (&updating).write_all(b"x").map_err(failed)?;
-        let fetched = self.fetch(destination, self.reference.as_deref().unwrap_or("HEAD")).await;
+        let fetched = self
+            .fetch(destination, self.reference.as_deref().unwrap_or("HEAD"))
+            .await;
         if fetched.is_ok() {
             self.reset(destination).await?;
         }
@@ -188,44 +320,95 @@ impl Repository {
     }
 
     async fn fetch(&self, clone: &Path, reference: &str) -> Result<(), StorageError> {
-        let fetched = self.git(&["fetch", "--quiet", "--depth", "1"], &[self.url.as_str().into(), reference.into()], Some(clone)).await;
+        let fetched = self
+            .git(
+                &["fetch", "--quiet", "--depth", "1"],
+                &[self.url.as_str().into(), reference.into()],
+                Some(clone),
+            )
+            .await;
         if let Err(error) = fetched {
             if !(error.message.contains("shallow") || error.message.contains("dumb http")) {
                 return Err(error);
             }
-            self.git(&["fetch", "--quiet"], &[self.url.as_str().into(), reference.into()], Some(clone)).await?;
+            self.git(
+                &["fetch", "--quiet"],
+                &[self.url.as_str().into(), reference.into()],
+                Some(clone),
+            )
+            .await?;
         }
         Ok(())
     }
 
     /// To what was fetched.
     async fn reset(&self, clone: &Path) -> Result<(), StorageError> {
-        self.git(&["reset", "--quiet", "--hard", "FETCH_HEAD"], &[], Some(clone)).await.map(drop)
+        self.git(
+            &["reset", "--quiet", "--hard", "FETCH_HEAD"],
+            &[],
+            Some(clone),
+        )
+        .await
+        .map(drop)
     }
 
     /// Runs git and returns what it printed.
-    async fn git(&self, arguments: &[&str], more: &[OsString], dir: Option<&Path>) -> Result<String, StorageError> {
+    async fn git(
+        &self,
+        arguments: &[&str],
+        more: &[OsString],
+        dir: Option<&Path>,
+    ) -> Result<String, StorageError> {
         let mut command = Command::new("git");
         if let Some(dir) = dir {
             // A clone made by another user is still ours to update.
-            command.arg("-c").arg(format!("safe.directory={}", dir.display())).arg("-C").arg(dir);
+            command
+                .arg("-c")
+                .arg(format!("safe.directory={}", dir.display()))
+                .arg("-C")
+                .arg(dir);
         }
         // Options end before what came from outside.
         command.args(arguments);
         if !more.is_empty() {
             command.arg("--").args(more);
         }
-        command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "true").env("LC_ALL", "C").env("GIT_CONFIG_COUNT", self.settings.len().to_string());
+        command
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ASKPASS", "true")
+            .env("LC_ALL", "C")
+            .env("GIT_CONFIG_COUNT", self.settings.len().to_string());
         for (n, (key, value)) in self.settings.iter().enumerate() {
-            command.env(format!("GIT_CONFIG_KEY_{n}"), key).env(format!("GIT_CONFIG_VALUE_{n}"), value);
+            command
+                .env(format!("GIT_CONFIG_KEY_{n}"), key)
+                .env(format!("GIT_CONFIG_VALUE_{n}"), value);
         }
-        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_TRACE", "GIT_TRACE_CURL", "GIT_CURL_VERBOSE"] {
+        for name in [
+            "GIT_DIR",
+            "GIT_WORK_TREE",
+            "GIT_INDEX_FILE",
+            "GIT_OBJECT_DIRECTORY",
+            "GIT_TRACE",
+            "GIT_TRACE_CURL",
+            "GIT_CURL_VERBOSE",
+        ] {
             command.env_remove(name);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-        let spawned = command
-            .spawn()
-            .map_err(|error| StorageError::new(ErrorKind::Failed, format!("git cannot be run for {}: {error}. Install git in the image", public(&self.url))))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        let spawned = command.spawn().map_err(|error| {
+            StorageError::new(
+                ErrorKind::Failed,
+                format!(
+                    "git cannot be run for {}: {error}. Install git in the image",
+                    public(&self.url)
+                ),
+            )
+        })?;
         self.finish(spawned).await
     }
 
@@ -233,24 +416,42 @@ impl Repository {
         let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
         let (mut out, mut errors) = (String::new(), String::new());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (_, _, status) = tokio::join!(read(stdout, &mut out), read(stderr, &mut errors), child.wait());
+        let (_, _, status) = tokio::join!(
+            read(stdout, &mut out),
+            read(stderr, &mut errors),
+            child.wait()
+        );
         group.0 = None;
         if status.is_ok_and(|status| status.success()) {
             return Ok(out);
         }
-        let tail: String = errors.chars().rev().take(STDERR_KEPT).collect::<Vec<_>>().into_iter().rev().collect();
+        let tail: String = errors
+            .chars()
+            .rev()
+            .take(STDERR_KEPT)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect();
         let tail = tail.split_whitespace().collect::<Vec<_>>().join(" ");
         let lower = tail.to_lowercase();
-        let kind = if lower.contains("authentication") || lower.contains("could not read username") {
+        let kind = if lower.contains("authentication") || lower.contains("could not read username")
+        {
             ErrorKind::Unauthorized
         } else if lower.contains("not found") {
             ErrorKind::NotFound
-        } else if ["timed out", "connect", "early eof", "rpc failed", "hung up"].iter().any(|sign| lower.contains(sign)) {
+        } else if ["timed out", "connect", "early eof", "rpc failed", "hung up"]
+            .iter()
+            .any(|sign| lower.contains(sign))
+        {
             ErrorKind::Transient
         } else {
             ErrorKind::Failed
         };
-        Err(StorageError::new(kind, format!("git could not fetch {}: {tail}", public(&self.url))))
+        Err(StorageError::new(
+            kind,
+            format!("git could not fetch {}: {tail}", public(&self.url)),
+        ))
     }
 }
 
@@ -265,7 +466,14 @@ async fn read(pipe: Option<impl tokio::io::AsyncRead + Unpin>, into: &mut String
         into.push_str(&String::from_utf8_lossy(&buffer[..count]));
         // Only the end is of interest, and git may talk for long.
         if into.len() > 64 * 1024 {
-            let keep: String = into.chars().rev().take(4 * STDERR_KEPT).collect::<Vec<_>>().into_iter().rev().collect();
+            let keep: String = into
+                .chars()
+                .rev()
+                .take(4 * STDERR_KEPT)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .collect();
             *into = keep;
         }
     }
@@ -274,25 +482,53 @@ async fn read(pipe: Option<impl tokio::io::AsyncRead + Unpin>, into: &mut String
 fn authorization(url: &Url) -> Option<String> {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let given = !url.username().is_empty() || url.password().is_some();
-    given.then(|| format!("Basic {}", STANDARD.encode(format!("{}:{}", decoded(url.username()), decoded(url.password().unwrap_or_default())))))
+    given.then(|| {
+        format!(
+            "Basic {}",
+            STANDARD.encode(format!(
+                "{}:{}",
+                decoded(url.username()),
+                decoded(url.password().unwrap_or_default())
+            ))
+        )
+    })
 }
 
 /// Asks as git will ask, to learn where redirects lead.
-async fn follow(outbound: &Outbound, url: &Url, authorization: Option<&str>) -> Result<Url, StorageError> {
+async fn follow(
+    outbound: &Outbound,
+    url: &Url,
+    authorization: Option<&str>,
+) -> Result<Url, StorageError> {
     const QUESTION: &str = "/info/refs";
     let mut asked = url.clone();
     asked.set_path(&format!("{}{QUESTION}", url.path().trim_end_matches('/')));
     asked.set_query(Some("service=git-upload-pack"));
     let mut private = HeaderMap::new();
-    private.extend(authorization.and_then(|value| HeaderValue::from_str(value).ok()).map(|value| (header::AUTHORIZATION, value)));
+    private.extend(
+        authorization
+            .and_then(|value| HeaderValue::from_str(value).ok())
+            .map(|value| (header::AUTHORIZATION, value)),
+    );
     let mut open = HeaderMap::new();
     // GitLab and others answer browsers otherwise than git.
-    open.insert(header::USER_AGENT, HeaderValue::from_static("git/2.0 (comfyui-api)"));
+    open.insert(
+        header::USER_AGENT,
+        HeaderValue::from_static("git/2.0 (comfyui-api)"),
+    );
     let policy = retry::RetryPolicy::default();
     let mut failures = 0;
     loop {
-        let error = match tokio::time::timeout(ANSWER_TIMEOUT, send_guarded(outbound, Method::GET, &asked, &open, &private)).await {
-            Err(_) => StorageError::new(ErrorKind::Transient, format!("the git repository {} does not answer", public(url))),
+        let error = match tokio::time::timeout(
+            ANSWER_TIMEOUT,
+            send_guarded(outbound, Method::GET, &asked, &open, &private),
+        )
+        .await
+        {
+            Err(_) => StorageError::new(
+                ErrorKind::Transient,
+                format!("the git repository {} does not answer", public(url)),
+            ),
             Ok(Ok((response, mut at))) => {
                 let status = response.status();
                 let kind = match status.as_u16() {
@@ -301,29 +537,53 @@ async fn follow(outbound: &Outbound, url: &Url, authorization: Option<&str>) -> 
                     _ if retry::is_transient_status(status) => ErrorKind::Transient,
                     _ if !status.is_success() => ErrorKind::Failed,
                     _ => {
-                        let path = at.path().strip_suffix(QUESTION).unwrap_or(url.path()).to_owned();
+                        let path = at
+                            .path()
+                            .strip_suffix(QUESTION)
+                            .unwrap_or(url.path())
+                            .to_owned();
                         at.set_path(&path);
                         at.set_query(None);
                         return Ok(at);
                     }
                 };
                 let message = format!("the git repository {} answered {status}", public(url));
-                StorageError { kind, message, retry_after: retry::retry_after(response.headers()) }
+                StorageError {
+                    kind,
+                    message,
+                    retry_after: retry::retry_after(response.headers()),
+                }
             }
             Ok(Err(error)) => match refusal_of(&error) {
-                Some(refused) => StorageError::new(ErrorKind::Invalid, format!("{}: {refused}", public(url))),
-                None => StorageError::new(ErrorKind::Transient, format!("the git repository {}: {}", public(url), crate::error::chain(&error))),
+                Some(refused) => {
+                    StorageError::new(ErrorKind::Invalid, format!("{}: {refused}", public(url)))
+                }
+                None => StorageError::new(
+                    ErrorKind::Transient,
+                    format!(
+                        "the git repository {}: {}",
+                        public(url),
+                        crate::error::chain(&error)
+                    ),
+                ),
             },
         };
         failures += 1;
-        let delay = policy.delay(failures, error.retry_after).filter(|_| error.kind == ErrorKind::Transient);
+        let delay = policy
+            .delay(failures, error.retry_after)
+            .filter(|_| error.kind == ErrorKind::Transient);
         tokio::time::sleep(delay.ok_or(error)?).await;
     }
 }
 
 /// The mark of an update, locked: other processes may share the clone. On a file system without locks there is nothing to wait for.
 async fn turn_of(mark: &Path) -> std::io::Result<File> {
-    let file = File::options().create(true).truncate(false).read(true).append(true).open(mark)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .append(true)
+        .open(mark)?;
     while let Err(TryLockError::WouldBlock) = file.try_lock() {
         tokio::time::sleep(OTHERS_TURN).await;
     }

@@ -74,7 +74,11 @@ pub enum ErrorKind {
 impl StorageError {
     /// An error of a kind.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None }
+        Self {
+            kind,
+            message: message.into(),
+            retry_after: None,
+        }
     }
 }
 
@@ -227,7 +231,12 @@ impl Storage {
     }
 
     /// [`Storage::new`] with other sizes and times: for tests and benchmarks.
-    pub fn with_tuning(config: &StorageConfig, outbound: Outbound, events: Events, tuning: Tuning) -> Self {
+    pub fn with_tuning(
+        config: &StorageConfig,
+        outbound: Outbound,
+        events: Events,
+        tuning: Tuning,
+    ) -> Self {
         let inner = Inner {
             backends: backends::all(config, &outbound),
             cache: Arc::new(Cache::new(&config.cache, events.clone())),
@@ -240,7 +249,9 @@ impl Storage {
             outbound,
             events,
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Makes the cache directory, removes old partial files, reads what is there, evicts down to the limit.
@@ -249,7 +260,10 @@ impl Storage {
     /// When the directory cannot be used.
     pub async fn prepare(&self) -> Result<(), StorageError> {
         let cache = Arc::clone(&self.inner.cache);
-        let prepared = tokio::task::spawn_blocking(move || cache.prepare()).await.map_err(std::io::Error::other).and_then(|prepared| prepared);
+        let prepared = tokio::task::spawn_blocking(move || cache.prepare())
+            .await
+            .map_err(std::io::Error::other)
+            .and_then(|prepared| prepared);
         prepared.map_err(|error| {
             let dir = self.inner.config.cache.dir.display();
             StorageError::new(ErrorKind::Failed, format!("the cache directory {dir} cannot be used: {error}. Set CACHE_DIR to a directory that can be written"))
@@ -258,7 +272,10 @@ impl Storage {
 
     /// Whether a text is a URL that [`Storage::fetch`] takes.
     pub fn is_url(text: &str) -> bool {
-        ["http://", "https://", "s3://"].iter().any(|scheme| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme)))
+        ["http://", "https://", "s3://"].iter().any(|scheme| {
+            text.get(..scheme.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(scheme))
+        })
     }
 
     /// Says what is wrong with a URL before anything is fetched: that no backend takes it, or that it may not be reached.
@@ -271,7 +288,11 @@ impl Storage {
         if backend.name() != "http" {
             return Ok(());
         }
-        self.inner.outbound.check(&url).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))
+        self.inner
+            .outbound
+            .check(&url)
+            .await
+            .map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))
     }
 
     /// Brings a file into the cache, or finds it there.
@@ -287,7 +308,12 @@ impl Storage {
     ///
     /// # Errors
     /// When the link cannot be made.
-    pub async fn place_model(&self, fetched: &Fetched, folder: &Path, name: &str) -> Result<Option<String>, StorageError> {
+    pub async fn place_model(
+        &self,
+        fetched: &Fetched,
+        folder: &Path,
+        name: &str,
+    ) -> Result<Option<String>, StorageError> {
         place::model(&self.inner.cache, fetched, folder, name).await
     }
 
@@ -297,20 +323,35 @@ impl Storage {
     }
 
     /// Leases of the cached files that these paths are links to, as far as they are; that counts as a use of them.
-    pub async fn hold_linked(&self, paths: Vec<PathBuf>) -> Vec<Arc<dyn std::any::Any + Send + Sync>> {
+    pub async fn hold_linked(
+        &self,
+        paths: Vec<PathBuf>,
+    ) -> Vec<Arc<dyn std::any::Any + Send + Sync>> {
         if paths.is_empty() {
             return Vec::new();
         }
         let cache = Arc::clone(&self.inner.cache);
-        let holding = move || paths.iter().filter_map(|path| cache.hold_linked(path)).map(|lease| lease as Arc<dyn std::any::Any + Send + Sync>).collect();
-        tokio::task::spawn_blocking(holding).await.unwrap_or_default()
+        let holding = move || {
+            paths
+                .iter()
+                .filter_map(|path| cache.hold_linked(path))
+                .map(|lease| lease as Arc<dyn std::any::Any + Send + Sync>)
+                .collect()
+        };
+        tokio::task::spawn_blocking(holding)
+            .await
+            .unwrap_or_default()
     }
 
     /// Looks through model folders, once at start: links into the cache that dangle are removed, the others (an older server's too) are
     /// known from then on and go when their file goes.
     pub async fn adopt_links(&self, folders: Vec<PathBuf>) {
         let cache = Arc::clone(&self.inner.cache);
-        let work = move || folders.iter().for_each(|folder| place::adopt_links(&cache, folder, 0));
+        let work = move || {
+            folders
+                .iter()
+                .for_each(|folder| place::adopt_links(&cache, folder, 0))
+        };
         if let Err(error) = tokio::task::spawn_blocking(work).await {
             tracing::warn!(%error, "the model folders could not be looked through");
         }
@@ -320,7 +361,11 @@ impl Storage {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn place_input(&self, fetched: &Fetched, destination: &Path) -> Result<(), StorageError> {
+    pub async fn place_input(
+        &self,
+        fetched: &Fetched,
+        destination: &Path,
+    ) -> Result<(), StorageError> {
         place::input(fetched, destination).await
     }
 
@@ -328,8 +373,20 @@ impl Storage {
     ///
     /// # Errors
     /// With git's last lines when it fails.
-    pub async fn clone_repository(&self, url: &str, destination: &Path, cancel: &CancellationToken) -> Result<(), StorageError> {
-        git::clone(&self.inner.clones, &self.inner.outbound, url, destination, cancel).await
+    pub async fn clone_repository(
+        &self,
+        url: &str,
+        destination: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<(), StorageError> {
+        git::clone(
+            &self.inner.clones,
+            &self.inner.outbound,
+            url,
+            destination,
+            cancel,
+        )
+        .await
     }
 
     /// Checks, before anything runs, that a target is well-formed, configured, reachable by rule, and able to sign if asked.
@@ -359,14 +416,25 @@ impl Storage {
 impl Inner {
     /// What a text means as a URL to fetch, and who fetches it.
     fn resolve(&self, text: &str) -> Result<(Url, &Arc<dyn Backend>), StorageError> {
-        let url = Url::parse(text.trim()).map_err(|error| StorageError::new(ErrorKind::Invalid, format!("{} is not a URL: {error}", public_url(text))))?;
+        let url = Url::parse(text.trim()).map_err(|error| {
+            StorageError::new(
+                ErrorKind::Invalid,
+                format!("{} is not a URL: {error}", public_url(text)),
+            )
+        })?;
         if !url.has_host() {
-            return Err(StorageError::new(ErrorKind::Invalid, format!("{} has no host", public(&url))));
+            return Err(StorageError::new(
+                ErrorKind::Invalid,
+                format!("{} has no host", public(&url)),
+            ));
         }
         match self.backend_of(&url) {
             Some(backend) => Ok((url, backend)),
             None => {
-                let message = format!("{} cannot be fetched: its URL must begin with http://, https:// or s3://", public(&url));
+                let message = format!(
+                    "{} cannot be fetched: its URL must begin with http://, https:// or s3://",
+                    public(&url)
+                );
                 Err(StorageError::new(ErrorKind::Invalid, message))
             }
         }
@@ -379,6 +447,11 @@ impl Inner {
 
     fn backend_for(&self, target: &Target) -> Result<&Arc<dyn Backend>, StorageError> {
         let found = self.backends.iter().find(|backend| backend.takes(target));
-        found.ok_or_else(|| StorageError::new(ErrorKind::Invalid, "there is no backend for this upload target"))
+        found.ok_or_else(|| {
+            StorageError::new(
+                ErrorKind::Invalid,
+                "there is no backend for this upload target",
+            )
+        })
     }
 }

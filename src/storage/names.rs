@@ -13,8 +13,17 @@ const LONGEST_NAME: usize = 1024;
 /// A sentence that says what is wrong with it.
 pub fn check_file_name(name: &str) -> Result<String, StorageError> {
     let wrong = |what: &str| {
-        let shown: String = name.chars().take(80).map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect();
-        StorageError::new(ErrorKind::Invalid, format!("the file name \"{shown}\" {what}: give a plain name, or a relative path inside the folder"))
+        let shown: String = name
+            .chars()
+            .take(80)
+            .map(|char| if char.is_control() { '\u{fffd}' } else { char })
+            .collect();
+        StorageError::new(
+            ErrorKind::Invalid,
+            format!(
+                "the file name \"{shown}\" {what}: give a plain name, or a relative path inside the folder"
+            ),
+        )
     };
     if name.is_empty() {
         return Err(wrong("is empty"));
@@ -40,7 +49,9 @@ pub fn check_file_name(name: &str) -> Result<String, StorageError> {
             "." | ".." => Some("leaves its folder"),
             _ if segment.starts_with('.') => Some("is hidden"),
             _ if segment.starts_with('~') => Some("begins with ~"),
-            _ if segment.starts_with(' ') || segment.ends_with([' ', '.']) => Some("has a part with spaces around it or a dot behind it"),
+            _ if segment.starts_with(' ') || segment.ends_with([' ', '.']) => {
+                Some("has a part with spaces around it or a dot behind it")
+            }
             _ if segment.len() > LONGEST_SEGMENT => Some("has a part that is too long"),
             _ if is_device(segment) => Some("is the name of a device"),
             _ => None,
@@ -54,16 +65,31 @@ pub fn check_file_name(name: &str) -> Result<String, StorageError> {
 
 /// Control characters, and those that reorder or hide what is shown.
 fn is_invisible(char: char) -> bool {
-    char.is_control() || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+    char.is_control()
+        || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 /// Windows' reserved names, with any extension: model folders are often shares.
 fn is_device(segment: &str) -> bool {
-    let stem = segment.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    let stem = segment
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .trim_end()
+        .to_ascii_uppercase();
     let numbered = |prefix: &str| {
-        stem.strip_prefix(prefix).is_some_and(|rest| matches!(rest, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"))
+        stem.strip_prefix(prefix).is_some_and(|rest| {
+            matches!(
+                rest,
+                "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"
+            )
+        })
     };
-    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CLOCK$" | "CONIN$" | "CONOUT$") || numbered("COM") || numbered("LPT")
+    matches!(
+        stem.as_str(),
+        "CON" | "PRN" | "AUX" | "NUL" | "CLOCK$" | "CONIN$" | "CONOUT$"
+    ) || numbered("COM")
+        || numbered("LPT")
 }
 
 #[cfg(test)]
@@ -76,7 +102,16 @@ mod tests {
 
     #[test]
     fn names_that_are_fine() {
-        for name in ["model.safetensors", "sub/dir/m.ckpt", "Juggernaut XL (v9).pt", "模型.bin", "a..b", "console.pt", "com10.pt", "v1.5"] {
+        for name in [
+            "model.safetensors",
+            "sub/dir/m.ckpt",
+            "Juggernaut XL (v9).pt",
+            "模型.bin",
+            "a..b",
+            "console.pt",
+            "com10.pt",
+            "v1.5",
+        ] {
             assert_eq!(check_file_name(name).unwrap(), name);
         }
     }
@@ -132,10 +167,16 @@ mod tests {
     fn stays_inside(name: &str) -> Result<(), TestCaseError> {
         if let Ok(name) = check_file_name(name) {
             let path = Path::new(&name);
-            prop_assert!(path.components().all(|part| matches!(part, Component::Normal(_))));
+            prop_assert!(
+                path.components()
+                    .all(|part| matches!(part, Component::Normal(_)))
+            );
             prop_assert!(Path::new("/folder").join(path).starts_with("/folder/"));
             prop_assert!(!name.chars().any(char::is_control));
-            prop_assert!(name.split('/').all(|part| !part.starts_with('.') && !part.is_empty()));
+            prop_assert!(
+                name.split('/')
+                    .all(|part| !part.starts_with('.') && !part.is_empty())
+            );
             prop_assert_eq!(check_file_name(&name).unwrap(), name);
         }
         Ok(())

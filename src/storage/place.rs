@@ -10,7 +10,17 @@ use super::cache::Cache;
 use super::{ErrorKind, Fetched, StorageError};
 
 /// Extensions that ComfyUI lists in its model folders.
-const MODEL_EXTENSIONS: [&str; 9] = ["ckpt", "pt", "pt2", "bin", "pth", "safetensors", "pkl", "sft", "gguf"];
+const MODEL_EXTENSIONS: [&str; 9] = [
+    "ckpt",
+    "pt",
+    "pt2",
+    "bin",
+    "pth",
+    "safetensors",
+    "pkl",
+    "sft",
+    "gguf",
+];
 
 /// A name for a model under which ComfyUI lists it: the wished one, else the file's own; with an extension that ComfyUI knows, taken from
 /// the cached file or its first bytes where the name has none. Reads a few bytes of the file.
@@ -20,7 +30,10 @@ pub async fn model_name(fetched: &Fetched, wished: Option<&str>) -> String {
         return name;
     }
     let path = fetched.path.clone();
-    let extension = tokio::task::spawn_blocking(move || model_extension(&path)).await.ok().flatten();
+    let extension = tokio::task::spawn_blocking(move || model_extension(&path))
+        .await
+        .ok()
+        .flatten();
     match extension {
         Some(extension) => format!("{name}.{extension}"),
         None => name,
@@ -28,7 +41,11 @@ pub async fn model_name(fetched: &Fetched, wished: Option<&str>) -> String {
 }
 
 fn is_listed(path: &Path) -> bool {
-    path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| MODEL_EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| {
+            MODEL_EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str())
+        })
 }
 
 fn model_extension(path: &Path) -> Option<String> {
@@ -36,7 +53,9 @@ fn model_extension(path: &Path) -> Option<String> {
         return path.extension()?.to_str().map(str::to_owned);
     }
     let mut head = [0; 10];
-    File::open(path).and_then(|mut file| file.read_exact(&mut head)).ok()?;
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut head))
+        .ok()?;
     let length = u64::from_le_bytes(head[..8].try_into().ok()?);
     match &head {
         [b'G', b'G', b'U', b'F', ..] => Some("gguf".to_owned()),
@@ -48,7 +67,12 @@ fn model_extension(path: &Path) -> Option<String> {
     }
 }
 
-pub(super) async fn model(cache: &Arc<Cache>, fetched: &Fetched, folder: &Path, name: &str) -> Result<Option<String>, StorageError> {
+pub(super) async fn model(
+    cache: &Arc<Cache>,
+    fetched: &Fetched,
+    folder: &Path,
+    name: &str,
+) -> Result<Option<String>, StorageError> {
     let name = super::check_file_name(name)?;
     let (cache, file, link) = (Arc::clone(cache), fetched.path.clone(), folder.join(name));
     let shown = link.clone();
@@ -60,7 +84,12 @@ pub(super) async fn model(cache: &Arc<Cache>, fetched: &Fetched, folder: &Path, 
         Ok(warning)
     })
     .await
-    .map_err(|error| StorageError::new(ErrorKind::Local, format!("the model cannot be linked as {}: {error}", shown.display())))
+    .map_err(|error| {
+        StorageError::new(
+            ErrorKind::Local,
+            format!("the model cannot be linked as {}: {error}", shown.display()),
+        )
+    })
 }
 
 fn link_model(file: &Path, link: &Path) -> io::Result<Option<String>> {
@@ -72,10 +101,17 @@ fn link_model(file: &Path, link: &Path) -> io::Result<Option<String>> {
                 return Ok(None);
             }
         }
-        Ok(there) if there.is_dir() => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a directory of that name")),
+        Ok(there) if there.is_dir() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "there is a directory of that name",
+            ));
+        }
         Ok(_) => {
-            let sentence =
-                format!("{} exists and is not a link of ours: it was used as it is, and the downloaded file was not put in its place", link.display());
+            let sentence = format!(
+                "{} exists and is not a link of ours: it was used as it is, and the downloaded file was not put in its place",
+                link.display()
+            );
             return Ok(Some(sentence));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -87,7 +123,9 @@ fn link_model(file: &Path, link: &Path) -> io::Result<Option<String>> {
     symlink(file, &temporary)?;
     // A regular file that appeared since we looked is the user's: linking cannot replace it, unlike renaming.
     let placed = match std::fs::symlink_metadata(link) {
-        Err(_) => std::fs::hard_link(&temporary, link).and_then(|()| std::fs::remove_file(&temporary)).or_else(|_| std::fs::rename(&temporary, link)),
+        Err(_) => std::fs::hard_link(&temporary, link)
+            .and_then(|()| std::fs::remove_file(&temporary))
+            .or_else(|_| std::fs::rename(&temporary, link)),
         Ok(_) => std::fs::rename(&temporary, link),
     };
     if placed.is_err() {
@@ -101,9 +139,13 @@ const DEEPEST: usize = 8;
 
 /// See [`super::Storage::adopt_links`].
 pub(super) fn adopt_links(cache: &Cache, folder: &Path, depth: usize) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.flatten() {
-        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else {
+            continue;
+        };
         if kind.is_dir() && depth < DEEPEST {
             adopt_links(cache, &path, depth + 1);
         } else if kind.is_symlink()
@@ -124,7 +166,15 @@ pub(super) async fn input(fetched: &Fetched, destination: &Path) -> Result<(), S
     let shown = destination.clone();
     blocking(move || place_input(&file, &destination))
         .await
-        .map_err(|error| StorageError::new(ErrorKind::Local, format!("the input file {} cannot be written: {error}", shown.display())))
+        .map_err(|error| {
+            StorageError::new(
+                ErrorKind::Local,
+                format!(
+                    "the input file {} cannot be written: {error}",
+                    shown.display()
+                ),
+            )
+        })
 }
 
 /// Complete under its final name or not there at all, like a download.
@@ -132,12 +182,14 @@ fn place_input(file: &Path, destination: &Path) -> io::Result<()> {
     let parent = destination.parent().ok_or(io::ErrorKind::InvalidInput)?;
     std::fs::create_dir_all(parent)?;
     let temporary = parent.join(format!(".{}.partial", uuid::Uuid::new_v4().simple()));
-    let placed = std::fs::hard_link(file, &temporary).or_else(|_| clone_file(file, &temporary)).and_then(|()| {
-        std::fs::rename(&temporary, destination)?;
-        // Renaming one of two links to the same file over the other does nothing, and leaves the first.
-        let _ = std::fs::remove_file(&temporary);
-        Ok(())
-    });
+    let placed = std::fs::hard_link(file, &temporary)
+        .or_else(|_| clone_file(file, &temporary))
+        .and_then(|()| {
+            std::fs::rename(&temporary, destination)?;
+            // Renaming one of two links to the same file over the other does nothing, and leaves the first.
+            let _ = std::fs::remove_file(&temporary);
+            Ok(())
+        });
     if placed.is_err() {
         let _ = std::fs::remove_file(&temporary);
     }
@@ -149,6 +201,10 @@ fn clone_file(file: &Path, copy: &PathBuf) -> io::Result<()> {
     std::fs::copy(file, copy).map(drop)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }

@@ -26,7 +26,11 @@ pub(super) struct Uploads {
 
 impl Uploads {
     pub fn new(slots: usize) -> Self {
-        Self { slots: Semaphore::new(slots), current: Mutex::default(), next: AtomicU64::new(0) }
+        Self {
+            slots: Semaphore::new(slots),
+            current: Mutex::default(),
+            next: AtomicU64::new(0),
+        }
     }
 
     /// Takes over a URL: whoever is uploading to it is aborted.
@@ -37,7 +41,12 @@ impl Uploads {
         if let Some((_, older)) = current.insert(url.to_owned(), (number, aborted.clone())) {
             older.cancel();
         }
-        Turn { uploads: self, url: url.to_owned(), number, aborted }
+        Turn {
+            uploads: self,
+            url: url.to_owned(),
+            number,
+            aborted,
+        }
     }
 }
 
@@ -51,8 +60,15 @@ struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut current = self.uploads.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.get(&self.url).is_some_and(|(number, _)| *number == self.number) {
+        let mut current = self
+            .uploads
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if current
+            .get(&self.url)
+            .is_some_and(|(number, _)| *number == self.number)
+        {
             current.remove(&self.url);
         }
     }
@@ -67,7 +83,14 @@ pub(super) async fn upload(
     cancel: &CancellationToken,
 ) -> Result<Vec<Uploaded>, StorageError> {
     let backend = inner.backend_for(target)?;
-    let batch = Batch { inner, backend, target, signed, meter: Arc::new(BatchMeter::new(files, progress).await?), cancel };
+    let batch = Batch {
+        inner,
+        backend,
+        target,
+        signed,
+        meter: Arc::new(BatchMeter::new(files, progress).await?),
+        cancel,
+    };
     let work = async {
         if let Some(together) = batch.together(files).await {
             return together;
@@ -99,7 +122,11 @@ impl Batch<'_> {
         let uploading = async {
             let _slot = self.inner.uploads.slots.acquire().await;
             let progress = self.meter.for_file(n);
-            self.retried(|| self.backend.upload(self.target, file, progress.as_ref(), &turn.aborted)).await
+            self.retried(|| {
+                self.backend
+                    .upload(self.target, file, progress.as_ref(), &turn.aborted)
+            })
+            .await
         };
         let result = tokio::select! {
             biased;
@@ -109,7 +136,11 @@ impl Batch<'_> {
             }
             result = uploading => result,
         };
-        metrics::upload(self.backend.name(), result.is_ok(), if result.is_ok() { size } else { 0 });
+        metrics::upload(
+            self.backend.name(),
+            result.is_ok(),
+            if result.is_ok() { size } else { 0 },
+        );
         result?;
         self.done(file, &url, size, started).await
     }
@@ -120,21 +151,42 @@ impl Batch<'_> {
         let _slot = self.inner.uploads.slots.acquire().await;
         let mut failures = 0;
         let result = loop {
-            let error = match self.backend.upload_together(self.target, files, self.cancel).await? {
+            let error = match self
+                .backend
+                .upload_together(self.target, files, self.cancel)
+                .await?
+            {
                 Ok(()) => break Ok(()),
                 Err(error) => error,
             };
             failures += 1;
-            let delay = self.inner.tuning.retry.delay(failures, error.retry_after).filter(|_| error.kind == ErrorKind::Transient);
+            let delay = self
+                .inner
+                .tuning
+                .retry
+                .delay(failures, error.retry_after)
+                .filter(|_| error.kind == ErrorKind::Transient);
             let Some(delay) = delay else { break Err(error) };
             tokio::time::sleep(delay).await;
         };
         let mut uploaded = Vec::with_capacity(files.len());
         for (n, file) in files.iter().enumerate() {
             let size = self.meter.size(n);
-            metrics::upload(self.backend.name(), result.is_ok(), if result.is_ok() { size } else { 0 });
+            metrics::upload(
+                self.backend.name(),
+                result.is_ok(),
+                if result.is_ok() { size } else { 0 },
+            );
             if result.is_ok() {
-                match self.done(file, &self.backend.url_of(self.target, &file.filename), size, started).await {
+                match self
+                    .done(
+                        file,
+                        &self.backend.url_of(self.target, &file.filename),
+                        size,
+                        started,
+                    )
+                    .await
+                {
                     Ok(done) => uploaded.push(done),
                     Err(error) => return Some(Err(error)),
                 }
@@ -143,27 +195,58 @@ impl Batch<'_> {
         Some(result.map(|()| uploaded))
     }
 
-    async fn retried<F: Future<Output = Result<(), StorageError>>>(&self, attempt: impl Fn() -> F) -> Result<(), StorageError> {
+    async fn retried<F: Future<Output = Result<(), StorageError>>>(
+        &self,
+        attempt: impl Fn() -> F,
+    ) -> Result<(), StorageError> {
         let mut failures = 0;
         loop {
-            let Err(error) = attempt().await else { return Ok(()) };
+            let Err(error) = attempt().await else {
+                return Ok(());
+            };
             failures += 1;
-            let delay = self.inner.tuning.retry.delay(failures, error.retry_after).filter(|_| error.kind == ErrorKind::Transient);
-            let Some(delay) = delay else { return Err(error) };
+            let delay = self
+                .inner
+                .tuning
+                .retry
+                .delay(failures, error.retry_after)
+                .filter(|_| error.kind == ErrorKind::Transient);
+            let Some(delay) = delay else {
+                return Err(error);
+            };
             tracing::debug!(%error, delay_ms = delay.as_millis() as u64, "an upload is tried again");
             tokio::time::sleep(delay).await;
         }
     }
 
-    async fn done(&self, file: &UploadFile, url: &str, size: u64, started: Instant) -> Result<Uploaded, StorageError> {
+    async fn done(
+        &self,
+        file: &UploadFile,
+        url: &str,
+        size: u64,
+        started: Instant,
+    ) -> Result<Uploaded, StorageError> {
         let signed_url = match self.signed {
-            true => Some(self.backend.sign(self.target, &file.filename, self.inner.config.signed_url_expiry).await?),
+            true => Some(
+                self.backend
+                    .sign(
+                        self.target,
+                        &file.filename,
+                        self.inner.config.signed_url_expiry,
+                    )
+                    .await?,
+            ),
             false => None,
         };
         let (url, duration) = (public_url(url), started.elapsed());
         let data = json!({"local_path": file.path, "url": url, "size": size, "duration": duration.as_secs_f64()});
         self.inner.events.storage("file_uploaded", data);
-        Ok(Uploaded { url, signed_url, size, duration })
+        Ok(Uploaded {
+            url,
+            signed_url,
+            size,
+            duration,
+        })
     }
 }
 
@@ -179,11 +262,22 @@ impl BatchMeter {
         let mut sizes = Vec::with_capacity(files.len());
         for file in files {
             let metadata = tokio::fs::metadata(&file.path).await;
-            let metadata =
-                metadata.map_err(|error| StorageError::new(ErrorKind::Failed, format!("{} cannot be read for its upload: {error}", file.path.display())))?;
+            let metadata = metadata.map_err(|error| {
+                StorageError::new(
+                    ErrorKind::Failed,
+                    format!(
+                        "{} cannot be read for its upload: {error}",
+                        file.path.display()
+                    ),
+                )
+            })?;
             sizes.push(metadata.len());
         }
-        Ok(Self { sent: files.iter().map(|_| AtomicU64::new(0)).collect(), sizes, progress })
+        Ok(Self {
+            sent: files.iter().map(|_| AtomicU64::new(0)).collect(),
+            sizes,
+            progress,
+        })
     }
 
     fn size(&self, n: usize) -> u64 {
@@ -197,7 +291,14 @@ impl BatchMeter {
             if let Some(sent) = meter.sent.get(n) {
                 sent.store(done, Ordering::Relaxed);
             }
-            tell(meter.sent.iter().map(|sent| sent.load(Ordering::Relaxed)).sum(), Some(meter.sizes.iter().sum()));
+            tell(
+                meter
+                    .sent
+                    .iter()
+                    .map(|sent| sent.load(Ordering::Relaxed))
+                    .sum(),
+                Some(meter.sizes.iter().sum()),
+            );
         }))
     }
 }

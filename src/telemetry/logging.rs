@@ -25,7 +25,11 @@ static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 /// Installs the logger for the whole process. A second call changes nothing. Lines are written by a thread of their own: whoever logs never
 /// waits for whoever reads. [`finish`] writes the last ones.
 pub fn install(config: &LogConfig) {
-    let level = if config.level == "fatal" { "error" } else { &config.level };
+    let level = if config.level == "fatal" {
+        "error"
+    } else {
+        &config.level
+    };
     // Our own crate at the chosen level. Libraries only speak up when something is wrong, whatever is chosen: below that they
     // print whole requests, with signatures and tokens in them.
     let libraries = if level == "error" { "error" } else { "warn" };
@@ -35,10 +39,21 @@ pub fn install(config: &LogConfig) {
         LogFormat::Pretty => true,
         LogFormat::Auto => std::io::stdout().is_terminal(),
     };
-    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).thread_name("log").finish(BufWriter::new(std::io::stdout()));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    let installed =
-        if pretty { builder.with_target(false).with_ansi(std::io::stdout().is_terminal()).try_init() } else { builder.event_format(JsonLine).try_init() };
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(BufWriter::new(std::io::stdout()));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer);
+    let installed = if pretty {
+        builder
+            .with_target(false)
+            .with_ansi(std::io::stdout().is_terminal())
+            .try_init()
+    } else {
+        builder.event_format(JsonLine).try_init()
+    };
     if installed.is_ok() {
         *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
     }
@@ -51,7 +66,10 @@ pub fn finish() {
 
 /// Epoch milliseconds now.
 pub fn epoch_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).unwrap_or(0)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        .unwrap_or(0)
 }
 
 struct JsonLine;
@@ -61,10 +79,23 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut fields = Fields(Map::new());
         fields.0.insert("time".into(), epoch_ms().into());
-        fields.0.insert("level".into(), event.metadata().level().as_str().to_ascii_lowercase().into());
+        fields.0.insert(
+            "level".into(),
+            event
+                .metadata()
+                .level()
+                .as_str()
+                .to_ascii_lowercase()
+                .into(),
+        );
         fields.0.insert("msg".into(), Value::Null);
         event.record(&mut fields);
         writeln!(writer, "{}", Value::Object(fields.0))
@@ -75,7 +106,11 @@ struct Fields(Map<String, Value>);
 
 impl Fields {
     fn put(&mut self, field: &Field, value: Value) {
-        let name = if field.name() == "message" { "msg" } else { field.name() };
+        let name = if field.name() == "message" {
+            "msg"
+        } else {
+            field.name()
+        };
         self.0.insert(name.to_owned(), value);
     }
 }

@@ -15,13 +15,19 @@ static RECORDED: AtomicU64 = AtomicU64::new(0);
 const UPKEEP_EVERY: u64 = 1024;
 
 /// Seconds, from a fast node to a long video.
-const DURATION_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
+const DURATION_BUCKETS: &[f64] = &[
+    0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+    1800.0,
+];
 
 /// Installs the recorder for the whole process. A second call changes nothing.
 pub fn install() {
     HANDLE.get_or_init(|| {
-        let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), DURATION_BUCKETS);
-        let recorder = builder.map(PrometheusBuilder::build_recorder).unwrap_or_else(|_| PrometheusBuilder::new().build_recorder());
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), DURATION_BUCKETS);
+        let recorder = builder
+            .map(PrometheusBuilder::build_recorder)
+            .unwrap_or_else(|_| PrometheusBuilder::new().build_recorder());
         let handle = recorder.handle();
         // Fails only when another recorder is there already, which can only be ours.
         let _ = metrics::set_global_recorder(recorder);
@@ -35,7 +41,8 @@ fn register() {
     describe();
     for status in ["succeeded", "failed", "interrupted"] {
         for source in ["http", "amqp", "workflow", "warmup"] {
-            metrics::counter!("comfyui_api_prompts_total", "status" => status, "source" => source).increment(0);
+            metrics::counter!("comfyui_api_prompts_total", "status" => status, "source" => source)
+                .increment(0);
         }
     }
     for stage in ["preprocess", "comfy_round_trip", "postprocess", "upload"] {
@@ -45,7 +52,8 @@ fn register() {
     for outcome in ["success", "failure"] {
         for backend in ["http", "s3", "azure", "huggingface", "git"] {
             metrics::counter!("comfyui_api_downloads_total", "backend" => backend, "outcome" => outcome).increment(0);
-            metrics::counter!("comfyui_api_download_bytes_total", "backend" => backend).increment(0);
+            metrics::counter!("comfyui_api_download_bytes_total", "backend" => backend)
+                .increment(0);
         }
         for backend in ["http", "s3", "azure", "huggingface"] {
             metrics::counter!("comfyui_api_uploads_total", "backend" => backend, "outcome" => outcome).increment(0);
@@ -58,7 +66,8 @@ fn register() {
     }
     for kind in WEBHOOK_KINDS {
         for fate in ["delivered", "failed", "gone", "spooled"] {
-            metrics::counter!("comfyui_api_webhooks_total", "kind" => *kind, "outcome" => fate).increment(0);
+            metrics::counter!("comfyui_api_webhooks_total", "kind" => *kind, "outcome" => fate)
+                .increment(0);
         }
     }
     cache_size(0);
@@ -82,29 +91,89 @@ fn register() {
 
 /// The help texts.
 fn describe() {
-    metrics::describe_counter!("comfyui_api_prompts_total", "Prompts that ended, by status and by the door they came through");
-    metrics::describe_histogram!("comfyui_api_stage_duration_seconds", "How long each stage of a prompt took");
-    metrics::describe_gauge!("comfyui_api_prompts_in_flight", "Prompts in flight in this process");
-    metrics::describe_gauge!("comfyui_api_comfyui_queue_depth", "Length of ComfyUI's own queue, the running prompt included");
-    metrics::describe_counter!("comfyui_api_downloads_total", "Downloads that ended, by backend and outcome");
-    metrics::describe_counter!("comfyui_api_download_bytes_total", "Bytes downloaded, by backend");
-    metrics::describe_counter!("comfyui_api_uploads_total", "Uploads that ended, by backend and outcome");
-    metrics::describe_counter!("comfyui_api_upload_bytes_total", "Bytes uploaded, by backend");
+    metrics::describe_counter!(
+        "comfyui_api_prompts_total",
+        "Prompts that ended, by status and by the door they came through"
+    );
+    metrics::describe_histogram!(
+        "comfyui_api_stage_duration_seconds",
+        "How long each stage of a prompt took"
+    );
+    metrics::describe_gauge!(
+        "comfyui_api_prompts_in_flight",
+        "Prompts in flight in this process"
+    );
+    metrics::describe_gauge!(
+        "comfyui_api_comfyui_queue_depth",
+        "Length of ComfyUI's own queue, the running prompt included"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_downloads_total",
+        "Downloads that ended, by backend and outcome"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_download_bytes_total",
+        "Bytes downloaded, by backend"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_uploads_total",
+        "Uploads that ended, by backend and outcome"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_upload_bytes_total",
+        "Bytes uploaded, by backend"
+    );
     metrics::describe_gauge!("comfyui_api_cache_size_bytes", "Size of the download cache");
-    metrics::describe_counter!("comfyui_api_cache_lookups_total", "Looks into the download cache");
-    metrics::describe_counter!("comfyui_api_cache_evictions_total", "Files that left the cache to make room");
-    metrics::describe_counter!("comfyui_api_cache_evicted_bytes_total", "Bytes that left the cache to make room");
-    metrics::describe_counter!("comfyui_api_webhook_attempts_total", "Attempts to deliver webhooks");
+    metrics::describe_counter!(
+        "comfyui_api_cache_lookups_total",
+        "Looks into the download cache"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_cache_evictions_total",
+        "Files that left the cache to make room"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_cache_evicted_bytes_total",
+        "Bytes that left the cache to make room"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_webhook_attempts_total",
+        "Attempts to deliver webhooks"
+    );
     metrics::describe_counter!("comfyui_api_webhooks_total", "Fates of webhooks");
-    metrics::describe_counter!("comfyui_api_events_dropped_total", "System events dropped because their receiver is slow");
-    metrics::describe_gauge!("comfyui_api_amqp_connected", "1 while the broker connection stands");
-    metrics::describe_counter!("comfyui_api_amqp_tasks_total", "Tasks from the queue, by how they were answered");
-    metrics::describe_counter!("comfyui_api_amqp_published_total", "Messages published to the broker");
-    metrics::describe_counter!("comfyui_api_websocket_reconnects_total", "Times the websocket to ComfyUI was made anew");
-    metrics::describe_counter!("comfyui_api_comfyui_restarts_total", "Times ComfyUI was started again");
+    metrics::describe_counter!(
+        "comfyui_api_events_dropped_total",
+        "System events dropped because their receiver is slow"
+    );
+    metrics::describe_gauge!(
+        "comfyui_api_amqp_connected",
+        "1 while the broker connection stands"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_amqp_tasks_total",
+        "Tasks from the queue, by how they were answered"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_amqp_published_total",
+        "Messages published to the broker"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_websocket_reconnects_total",
+        "Times the websocket to ComfyUI was made anew"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_comfyui_restarts_total",
+        "Times ComfyUI was started again"
+    );
     metrics::describe_gauge!("comfyui_api_comfyui_up", "1 while ComfyUI answers");
-    metrics::describe_gauge!("comfyui_api_process_resident_memory_bytes", "Resident memory of this process");
-    metrics::describe_gauge!("comfyui_api_process_open_fds", "Open file descriptors of this process");
+    metrics::describe_gauge!(
+        "comfyui_api_process_resident_memory_bytes",
+        "Resident memory of this process"
+    );
+    metrics::describe_gauge!(
+        "comfyui_api_process_open_fds",
+        "Open file descriptors of this process"
+    );
 }
 
 const WEBHOOK_KINDS: &[&str] = &["v2", "legacy", "system"];
@@ -122,12 +191,14 @@ pub fn render() -> String {
 
 /// A prompt reached its end. `status` is `succeeded`, `failed` or `interrupted`; `source` is `http`, `amqp`, `workflow` or `warmup`.
 pub fn prompt_ended(status: &'static str, source: &'static str) {
-    metrics::counter!("comfyui_api_prompts_total", "status" => status, "source" => source).increment(1);
+    metrics::counter!("comfyui_api_prompts_total", "status" => status, "source" => source)
+        .increment(1);
 }
 
 /// How long one stage of a prompt took.
 pub fn stage(stage: &'static str, took: Duration) {
-    metrics::histogram!("comfyui_api_stage_duration_seconds", "stage" => stage).record(took.as_secs_f64());
+    metrics::histogram!("comfyui_api_stage_duration_seconds", "stage" => stage)
+        .record(took.as_secs_f64());
     // Samples pile up until somebody asks for metrics, and perhaps nobody ever does.
     if RECORDED.fetch_add(1, Ordering::Relaxed) % UPKEEP_EVERY == UPKEEP_EVERY - 1
         && let Some(handle) = HANDLE.get()
@@ -150,7 +221,8 @@ pub fn download(backend: &'static str, ok: bool, bytes: u64) {
 
 /// An upload ended.
 pub fn upload(backend: &'static str, ok: bool, bytes: u64) {
-    metrics::counter!("comfyui_api_uploads_total", "backend" => backend, "outcome" => outcome(ok)).increment(1);
+    metrics::counter!("comfyui_api_uploads_total", "backend" => backend, "outcome" => outcome(ok))
+        .increment(1);
     metrics::counter!("comfyui_api_upload_bytes_total", "backend" => backend).increment(bytes);
 }
 
@@ -218,7 +290,10 @@ pub fn comfyui_up(up: bool) {
 /// Resident memory of this process in bytes, and its open file descriptors; read when metrics are asked for.
 pub fn process() {
     if let Ok(statm) = std::fs::read_to_string("/proc/self/statm")
-        && let Some(pages) = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok())
+        && let Some(pages) = statm
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse::<u64>().ok())
     {
         metrics::gauge!("comfyui_api_process_resident_memory_bytes").set((pages * 4096) as f64);
     }

@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
@@ -49,7 +51,11 @@ pub enum Outcome {
 
 impl Outcome {
     fn failed(reason: impl Into<String>) -> Self {
-        Self::Failed { reason: reason.into(), status: None, asked: None }
+        Self::Failed {
+            reason: reason.into(),
+            status: None,
+            asked: None,
+        }
     }
 }
 
@@ -111,7 +117,12 @@ impl Attempt<'_> {
         };
         let broken = Arc::new(OnceLock::new());
         let body = self.moving_body(progress, Arc::clone(&broken));
-        let request = self.route.client().post(self.url.clone()).headers(headers).body(body);
+        let request = self
+            .route
+            .client()
+            .post(self.url.clone())
+            .headers(headers)
+            .body(body);
         match request.send().await {
             Ok(response) => judge(response).await,
             Err(_) if broken.get().is_some() => broken.get().cloned().unwrap_or(Outcome::Gone),
@@ -123,17 +134,36 @@ impl Attempt<'_> {
     async fn headers(&self, progress: &Progress) -> io::Result<HeaderMap> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("comfyui-api/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("comfyui-api/", env!("CARGO_PKG_VERSION"))),
+        );
         // The stream has no length of its own; with this header it is sent as it is instead of chunked.
         headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
-        let Some(id) = self.id else { return Ok(headers) };
-        let unusable = |_| io::Error::new(io::ErrorKind::InvalidInput, "its id cannot be sent in a header");
-        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        headers.insert(WEBHOOK_ID, HeaderValue::from_bytes(id.as_bytes()).map_err(unusable)?);
+        let Some(id) = self.id else {
+            return Ok(headers);
+        };
+        let unusable = |_| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "its id cannot be sent in a header",
+            )
+        };
+        let timestamp = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        headers.insert(
+            WEBHOOK_ID,
+            HeaderValue::from_bytes(id.as_bytes()).map_err(unusable)?,
+        );
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
         let body = self.body.stream().inspect(|_| progress.mark());
         if let Some(signature) = sign(self.keys, id, timestamp, body).await? {
-            headers.insert(WEBHOOK_SIGNATURE, HeaderValue::try_from(signature).map_err(io::Error::other)?);
+            headers.insert(
+                WEBHOOK_SIGNATURE,
+                HeaderValue::try_from(signature).map_err(io::Error::other)?,
+            );
         }
         Ok(headers)
     }
@@ -154,7 +184,9 @@ impl Attempt<'_> {
 fn unreadable(error: &io::Error) -> Outcome {
     let reason = format!("its body cannot be read: {error}");
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => Outcome::Hopeless(reason),
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => {
+            Outcome::Hopeless(reason)
+        }
         _ => Outcome::failed(reason),
     }
 }
@@ -179,8 +211,16 @@ async fn judge(response: Response) -> Outcome {
     } else if status == StatusCode::GONE {
         Outcome::Gone
     } else {
-        let redirected = if status.is_redirection() { " (redirects are not followed)" } else { "" };
-        Outcome::Failed { reason: format!("it answered {status}{redirected}"), status: Some(status), asked: retry_after(response.headers()) }
+        let redirected = if status.is_redirection() {
+            " (redirects are not followed)"
+        } else {
+            ""
+        };
+        Outcome::Failed {
+            reason: format!("it answered {status}{redirected}"),
+            status: Some(status),
+            asked: retry_after(response.headers()),
+        }
     };
     // Neither the length nor the end of this matters to the outcome.
     let _ = tokio::time::timeout(ANSWER_PATIENCE, read_rest(response)).await;
@@ -217,11 +257,28 @@ mod tests {
     #[tokio::test]
     async fn a_refused_address_is_hopeless_and_an_unreachable_one_is_not() {
         crate::net::install_crypto();
-        let client = reqwest::Client::builder().no_proxy().dns_resolver(Arc::new(Refuser)).build().unwrap();
-        let error = client.post("http://name.example/?token=secret").send().await.unwrap_err();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .dns_resolver(Arc::new(Refuser))
+            .build()
+            .unwrap();
+        let error = client
+            .post("http://name.example/?token=secret")
+            .send()
+            .await
+            .unwrap_err();
         assert_eq!(network(error), Outcome::Hopeless("not there".to_owned()));
-        let error = client.post("http://127.0.0.1:1/?token=secret").send().await.unwrap_err();
-        let Outcome::Failed { reason, .. } = network(error) else { panic!("unreachable is not hopeless") };
-        assert!(!reason.contains("secret") && !reason.contains("http://"), "{reason}");
+        let error = client
+            .post("http://127.0.0.1:1/?token=secret")
+            .send()
+            .await
+            .unwrap_err();
+        let Outcome::Failed { reason, .. } = network(error) else {
+            panic!("unreachable is not hopeless")
+        };
+        assert!(
+            !reason.contains("secret") && !reason.contains("http://"),
+            "{reason}"
+        );
     }
 }

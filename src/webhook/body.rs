@@ -68,7 +68,11 @@ fn pieces(chunk: io::Result<Bytes>) -> impl Iterator<Item = io::Result<Bytes>> {
     })
 }
 
-fn spooled(path: PathBuf, offset: u64, len: u64) -> impl stream::Stream<Item = io::Result<Bytes>> + Send + 'static {
+fn spooled(
+    path: PathBuf,
+    offset: u64,
+    len: u64,
+) -> impl stream::Stream<Item = io::Result<Bytes>> + Send + 'static {
     stream::try_unfold((None, len), move |(open, left): (Option<File>, u64)| {
         let path = path.clone();
         async move {
@@ -101,7 +105,10 @@ pub struct Progress {
 impl Progress {
     /// Starts now.
     pub fn new() -> Self {
-        Self { start: Instant::now(), moved_ms: Arc::new(AtomicU64::new(0)) }
+        Self {
+            start: Instant::now(),
+            moved_ms: Arc::new(AtomicU64::new(0)),
+        }
     }
 
     /// Something moved.
@@ -113,7 +120,9 @@ impl Progress {
     /// Ends when nothing has moved for so long.
     pub async fn stalled(&self, patience: Duration) {
         loop {
-            let deadline = self.start + Duration::from_millis(self.moved_ms.load(Ordering::Relaxed)) + patience;
+            let deadline = self.start
+                + Duration::from_millis(self.moved_ms.load(Ordering::Relaxed))
+                + patience;
             if Instant::now() >= deadline {
                 return;
             }
@@ -132,9 +141,15 @@ mod tests {
     async fn a_spool_file_is_read_from_its_offset_in_small_pieces() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
-        let bytes: Vec<u8> = (0..READ * 2 + 77).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        let bytes: Vec<u8> = (0..READ * 2 + 77)
+            .map(|i| u8::try_from(i % 251).unwrap())
+            .collect();
         std::fs::write(&path, &bytes).unwrap();
-        let body = Body::Spooled { path, offset: 10, len: bytes.len() as u64 - 10 };
+        let body = Body::Spooled {
+            path,
+            offset: 10,
+            len: bytes.len() as u64 - 10,
+        };
         let chunks: Vec<Bytes> = body.stream().try_collect().await.unwrap();
         assert!(chunks.iter().all(|chunk| chunk.len() <= PIECE));
         assert_eq!(chunks.concat(), bytes[10..]);
@@ -149,7 +164,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         std::fs::write(&path, b"short").unwrap();
-        let body = Body::Spooled { path, offset: 0, len: 6 };
+        let body = Body::Spooled {
+            path,
+            offset: 0,
+            len: 6,
+        };
         assert!(body.stream().try_collect::<Vec<Bytes>>().await.is_err());
     }
 }

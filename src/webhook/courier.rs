@@ -77,12 +77,28 @@ impl Courier {
     }
 
     pub(super) fn accept(self: Arc<Self>, delivery: Delivery) {
-        let Delivery { kind, url, id, body } = delivery;
+        let Delivery {
+            kind,
+            url,
+            id,
+            body,
+        } = delivery;
         let place = self.lanes.place(&url, body.text_len());
-        let load = Load { parcel: Parcel { kind, url, id }, body: Body::Document(body), claim: None, place, again: false };
+        let load = Load {
+            parcel: Parcel { kind, url, id },
+            body: Body::Document(body),
+            claim: None,
+            place,
+            again: false,
+        };
         let crowded = self.is_crowded(&load.place, self.options.waiting_per_endpoint);
-        if self.spool.is_none() && (crowded || load.place.waiting().text > self.options.waiting_text) {
-            lost(&load.parcel, "too many deliveries wait already, and WEBHOOK_SPOOL_DIR is not set");
+        if self.spool.is_none()
+            && (crowded || load.place.waiting().text > self.options.waiting_text)
+        {
+            lost(
+                &load.parcel,
+                "too many deliveries wait already, and WEBHOOK_SPOOL_DIR is not set",
+            );
             return;
         }
         let tasks = self.tasks.clone();
@@ -103,7 +119,9 @@ impl Courier {
 
     /// Writes the delivery to the spool and lets go of its document.
     async fn spool_early(&self, mut load: Load) -> Load {
-        let Some(spool) = &self.spool else { return load };
+        let Some(spool) = &self.spool else {
+            return load;
+        };
         match spool.keep(&load.parcel, &load.body).await {
             Ok((claim, body)) => {
                 load.claim = Some(claim);
@@ -128,8 +146,15 @@ impl Courier {
     }
 
     async fn attempts(&self, load: &Load) -> End {
-        let attempts = if load.again { 1 } else { self.retries.saturating_add(1) };
-        let policy = RetryPolicy { attempts, ..self.options.schedule };
+        let attempts = if load.again {
+            1
+        } else {
+            self.retries.saturating_add(1)
+        };
+        let policy = RetryPolicy {
+            attempts,
+            ..self.options.schedule
+        };
         let mut failures = 0;
         loop {
             // What is safe in the spool and has had its attempt is not begun again while the process ends.
@@ -153,8 +178,16 @@ impl Courier {
                 Outcome::Failed { reason, asked, .. } => (reason, asked),
             };
             failures += 1;
-            tracing::debug!(id = load.parcel.id, url = load.parcel.receiver(), failures, reason, "webhook attempt failed");
-            let Some(delay) = policy.delay(failures, asked) else { return End::UsedUp(reason, asked) };
+            tracing::debug!(
+                id = load.parcel.id,
+                url = load.parcel.receiver(),
+                failures,
+                reason,
+                "webhook attempt failed"
+            );
+            let Some(delay) = policy.delay(failures, asked) else {
+                return End::UsedUp(reason, asked);
+            };
             if !self.pause(delay, load.claim.is_some()).await {
                 return End::Interrupted;
             }
@@ -184,13 +217,22 @@ impl Courier {
         };
         let outcome = attempt.make().await;
         let delivered = outcome == Outcome::Delivered;
-        load.place.note(delivered, !matches!(outcome, Outcome::Failed { status: None, .. }));
+        load.place.note(
+            delivered,
+            !matches!(outcome, Outcome::Failed { status: None, .. }),
+        );
         metrics::webhook_attempt(parcel.kind.as_str(), delivered);
         outcome
     }
 
     async fn conclude(&self, load: Load, end: End) {
-        let Load { parcel, claim, again, place, .. } = load;
+        let Load {
+            parcel,
+            claim,
+            again,
+            place,
+            ..
+        } = load;
         let (kind, id, url) = (parcel.kind.as_str(), parcel.id.as_str(), parcel.receiver());
         let spooled = claim.is_some();
         match end {
@@ -200,7 +242,12 @@ impl Courier {
                 finish(claim).await;
             }
             End::Gone => {
-                tracing::warn!(id, url, kind, "webhook dropped: the receiver answered 410 Gone");
+                tracing::warn!(
+                    id,
+                    url,
+                    kind,
+                    "webhook dropped: the receiver answered 410 Gone"
+                );
                 metrics::webhook_outcome(kind, "gone");
                 finish(claim).await;
             }
@@ -211,29 +258,45 @@ impl Courier {
             }
             End::UsedUp(reason, asked) if spooled => {
                 if !again {
-                    tracing::warn!(id, url, kind, "webhook not delivered yet, it stays in the spool: {reason}");
+                    tracing::warn!(
+                        id,
+                        url,
+                        kind,
+                        "webhook not delivered yet, it stays in the spool: {reason}"
+                    );
                     metrics::webhook_outcome(kind, "spooled");
                 }
                 drop(place);
                 // The file stays claimed for as long as the receiver wants to be left alone.
                 if let Some(asked) = asked {
-                    self.pause(asked.min(self.options.schedule.longest_asked), true).await;
+                    self.pause(asked.min(self.options.schedule.longest_asked), true)
+                        .await;
                 }
                 drop(claim);
             }
             End::Interrupted if spooled => {
-                tracing::info!(id, url, kind, "webhook stays in the spool for the next start");
+                tracing::info!(
+                    id,
+                    url,
+                    kind,
+                    "webhook stays in the spool for the next start"
+                );
                 if !again {
                     metrics::webhook_outcome(kind, "spooled");
                 }
             }
             End::UsedUp(reason, _) => lost(&parcel, &reason),
-            End::Interrupted => lost(&parcel, "the process is ending, and WEBHOOK_SPOOL_DIR is not set or cannot be written"),
+            End::Interrupted => lost(
+                &parcel,
+                "the process is ending, and WEBHOOK_SPOOL_DIR is not set or cannot be written",
+            ),
         }
     }
 
     pub(super) fn start_sweeping(self: Arc<Self>) {
-        let Some(spool) = self.spool.clone() else { return };
+        let Some(spool) = self.spool.clone() else {
+            return;
+        };
         tokio::spawn(async move {
             if let Err(error) = spool.prepare().await {
                 tracing::error!(%error, "the spool {} (WEBHOOK_SPOOL_DIR) cannot be created: webhooks do not survive this process", spool.dir().display());
@@ -278,10 +341,20 @@ impl Courier {
     }
 
     async fn resume(self: &Arc<Self>, claim: Claim, kept: Kept) {
-        let Kept { parcel, created, body } = kept;
-        if SystemTime::now().duration_since(created).is_ok_and(|age| age > self.options.keep_for) {
+        let Kept {
+            parcel,
+            created,
+            body,
+        } = kept;
+        if SystemTime::now()
+            .duration_since(created)
+            .is_ok_and(|age| age > self.options.keep_for)
+        {
             let hours = self.options.keep_for.as_secs() / 3600;
-            lost(&parcel, &format!("it could not be delivered for {hours} hours"));
+            lost(
+                &parcel,
+                &format!("it could not be delivered for {hours} hours"),
+            );
             finish(Some(claim)).await;
             return;
         }
@@ -289,7 +362,13 @@ impl Courier {
         if self.is_crowded(&place, PER_ROUND) {
             return;
         }
-        let load = Load { parcel, body, claim: Some(claim), place, again: true };
+        let load = Load {
+            parcel,
+            body,
+            claim: Some(claim),
+            place,
+            again: true,
+        };
         let courier = Arc::clone(self);
         self.tasks.spawn(async move { courier.carry(load).await });
     }
@@ -302,15 +381,26 @@ impl Courier {
             return;
         }
         self.over.cancel();
-        if tokio::time::timeout(LAST_WRITES, self.tasks.wait()).await.is_err() {
-            tracing::error!("{} webhooks were still being written to the spool when the process ended", self.tasks.len());
+        if tokio::time::timeout(LAST_WRITES, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::error!(
+                "{} webhooks were still being written to the spool when the process ended",
+                self.tasks.len()
+            );
         }
     }
 }
 
 fn lost(parcel: &Parcel, reason: &str) {
     let kind = parcel.kind.as_str();
-    tracing::error!(id = parcel.id, url = parcel.receiver(), kind, "webhook lost: {reason}");
+    tracing::error!(
+        id = parcel.id,
+        url = parcel.receiver(),
+        kind,
+        "webhook lost: {reason}"
+    );
     metrics::webhook_outcome(kind, "failed");
 }
 
@@ -324,7 +414,12 @@ async fn finish(claim: Option<Claim>) {
 
 fn set_aside(claim: &Claim, reason: &str) {
     match claim.set_aside() {
-        Ok(path) => tracing::error!("the spool file {} is damaged ({reason}): kept, but not delivered", path.display()),
-        Err(error) => tracing::error!(%error, "the spool file {} is damaged ({reason})", claim.path().display()),
+        Ok(path) => tracing::error!(
+            "the spool file {} is damaged ({reason}): kept, but not delivered",
+            path.display()
+        ),
+        Err(error) => {
+            tracing::error!(%error, "the spool file {} is damaged ({reason})", claim.path().display())
+        }
     }
 }

@@ -66,21 +66,43 @@ impl Lanes {
     /// No receivers yet.
     pub fn new() -> Self {
         let pool = || Arc::new(Semaphore::new(PER_POOL));
-        Self { known: Mutex::default(), healthy: pool(), suspect: pool(), waiting: Arc::default(), text: Arc::default() }
+        Self {
+            known: Mutex::default(),
+            healthy: pool(),
+            suspect: pool(),
+            waiting: Arc::default(),
+            text: Arc::default(),
+        }
     }
 
     /// A place for a delivery to this receiver that keeps so many bytes in memory.
     pub fn place(&self, url: &Url, own_text: u64) -> Place {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let endpoint = lane(&mut known, url[..Position::AfterPath].to_owned(), PER_ENDPOINT);
+        let endpoint = lane(
+            &mut known,
+            url[..Position::AfterPath].to_owned(),
+            PER_ENDPOINT,
+        );
         // Prefixed, because the origin of `http://h/` could be mistaken for an endpoint.
-        let origin = lane(&mut known, format!("origin {}", url.origin().ascii_serialization()), PER_ORIGIN);
+        let origin = lane(
+            &mut known,
+            format!("origin {}", url.origin().ascii_serialization()),
+            PER_ORIGIN,
+        );
         drop(known);
         endpoint.waiting.fetch_add(1, Ordering::Relaxed);
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.text.fetch_add(own_text, Ordering::Relaxed);
         let (healthy, suspect) = (Arc::clone(&self.healthy), Arc::clone(&self.suspect));
-        Place { endpoint, origin, healthy, suspect, waiting: Arc::clone(&self.waiting), text: Arc::clone(&self.text), own_text }
+        Place {
+            endpoint,
+            origin,
+            healthy,
+            suspect,
+            waiting: Arc::clone(&self.waiting),
+            text: Arc::clone(&self.text),
+            own_text,
+        }
     }
 }
 
@@ -92,7 +114,11 @@ fn lane(known: &mut HashMap<String, Weak<Lane>>, key: String, slots: usize) -> A
     if known.len() == known.capacity() {
         known.retain(|_, lane| lane.strong_count() > 0);
     }
-    let lane = Arc::new(Lane { slots: Arc::new(Semaphore::new(slots)), failing: AtomicBool::new(false), waiting: AtomicUsize::new(0) });
+    let lane = Arc::new(Lane {
+        slots: Arc::new(Semaphore::new(slots)),
+        failing: AtomicBool::new(false),
+        waiting: AtomicUsize::new(0),
+    });
     known.insert(key, Arc::downgrade(&lane));
     lane
 }
@@ -109,23 +135,37 @@ impl Place {
 
     /// The delivery's text is on disk now.
     pub fn text_is_stored(&mut self) {
-        self.text.fetch_sub(std::mem::take(&mut self.own_text), Ordering::Relaxed);
+        self.text
+            .fetch_sub(std::mem::take(&mut self.own_text), Ordering::Relaxed);
     }
 
     /// Waits until an attempt may be made.
     pub async fn turn(&self) -> Turn {
         let endpoint = Arc::clone(&self.endpoint.slots).acquire_owned().await.ok();
         let origin = Arc::clone(&self.origin.slots).acquire_owned().await.ok();
-        let failing = self.endpoint.failing.load(Ordering::Relaxed) || self.origin.failing.load(Ordering::Relaxed);
-        let pool = if failing { &self.suspect } else { &self.healthy };
+        let failing = self.endpoint.failing.load(Ordering::Relaxed)
+            || self.origin.failing.load(Ordering::Relaxed);
+        let pool = if failing {
+            &self.suspect
+        } else {
+            &self.healthy
+        };
         // The semaphores are never closed, so each of these is a permit.
-        Turn { _permits: [endpoint, origin, Arc::clone(pool).acquire_owned().await.ok()] }
+        Turn {
+            _permits: [
+                endpoint,
+                origin,
+                Arc::clone(pool).acquire_owned().await.ok(),
+            ],
+        }
     }
 
     /// Remembers how the last attempt went. `answered` tells a receiver that refuses quickly from one that does not answer.
     pub fn note(&self, delivered: bool, answered: bool) {
         self.endpoint.failing.store(!delivered, Ordering::Relaxed);
-        self.origin.failing.store(!delivered && !answered, Ordering::Relaxed);
+        self.origin
+            .failing
+            .store(!delivered && !answered, Ordering::Relaxed);
     }
 }
 
@@ -148,14 +188,36 @@ mod tests {
         let lanes = Lanes::new();
         let dead: Url = "http://h.example/dead?x=1".parse().unwrap();
         let live: Url = "http://h.example/live".parse().unwrap();
-        let places: Vec<Place> = (0..PER_ENDPOINT + 1).map(|_| lanes.place(&dead, 10)).collect();
-        let turns: Vec<Option<Turn>> = places.iter().map(|place| place.turn().now_or_never()).collect();
-        assert_eq!(turns.iter().filter(|turn| turn.is_some()).count(), PER_ENDPOINT);
+        let places: Vec<Place> = (0..PER_ENDPOINT + 1)
+            .map(|_| lanes.place(&dead, 10))
+            .collect();
+        let turns: Vec<Option<Turn>> = places
+            .iter()
+            .map(|place| place.turn().now_or_never())
+            .collect();
+        assert_eq!(
+            turns.iter().filter(|turn| turn.is_some()).count(),
+            PER_ENDPOINT
+        );
         let place = lanes.place(&live, 5);
         assert!(place.turn().now_or_never().is_some());
-        assert_eq!(place.waiting(), Waiting { here: 1, everywhere: PER_ENDPOINT + 2, text: 10 * (PER_ENDPOINT as u64 + 1) + 5 });
+        assert_eq!(
+            place.waiting(),
+            Waiting {
+                here: 1,
+                everywhere: PER_ENDPOINT + 2,
+                text: 10 * (PER_ENDPOINT as u64 + 1) + 5
+            }
+        );
         drop((turns, places));
-        assert_eq!(place.waiting(), Waiting { here: 1, everywhere: 1, text: 5 });
+        assert_eq!(
+            place.waiting(),
+            Waiting {
+                here: 1,
+                everywhere: 1,
+                text: 5
+            }
+        );
     }
 
     #[test]
@@ -164,13 +226,19 @@ mod tests {
         let place = |n: usize| lanes.place(&format!("http://h{n}.example/").parse().unwrap(), 0);
         let dead: Vec<Place> = (0..PER_POOL + 50).map(place).collect();
         dead.iter().for_each(|place| place.note(false, false));
-        let turns: Vec<Option<Turn>> = dead.iter().map(|place| place.turn().now_or_never()).collect();
+        let turns: Vec<Option<Turn>> = dead
+            .iter()
+            .map(|place| place.turn().now_or_never())
+            .collect();
         assert_eq!(turns.iter().filter(|turn| turn.is_some()).count(), PER_POOL);
         assert!(place(9999).turn().now_or_never().is_some());
         drop((turns, dead));
         for n in 0..20_000 {
             drop(place(n));
         }
-        assert!(lanes.known.lock().unwrap().capacity() < 5_000, "receivers that are done are forgotten");
+        assert!(
+            lanes.known.lock().unwrap().capacity() < 5_000,
+            "receivers that are done are forgotten"
+        );
     }
 }

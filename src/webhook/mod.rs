@@ -76,8 +76,12 @@ impl Parcel {
 }
 
 /// About 1, 2, 4 ... seconds. A receiver may ask for more, but must not park results for a year.
-const SCHEDULE: RetryPolicy =
-    RetryPolicy { attempts: u32::MAX, first: Duration::from_secs(1), longest: Duration::from_secs(120), longest_asked: Duration::from_secs(15 * 60) };
+const SCHEDULE: RetryPolicy = RetryPolicy {
+    attempts: u32::MAX,
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(120),
+    longest_asked: Duration::from_secs(15 * 60),
+};
 
 /// Delays and bounds that the specification leaves open.
 #[derive(Debug, Clone, Copy)]
@@ -124,7 +128,9 @@ impl Webhooks {
 
     /// The same with other delays and bounds.
     pub fn with_options(config: &WebhookConfig, outbound: Outbound, options: Options) -> Self {
-        Self { courier: Arc::new(Courier::new(config, outbound, options)) }
+        Self {
+            courier: Arc::new(Courier::new(config, outbound, options)),
+        }
     }
 
     /// Begins to retry what the spool holds, if there is one. Must be called inside the runtime.
@@ -136,7 +142,9 @@ impl Webhooks {
     pub fn deliver(&self, delivery: Delivery) {
         static WARNED: AtomicBool = AtomicBool::new(false);
         if delivery.kind == Kind::Legacy && !WARNED.swap(true, Ordering::Relaxed) {
-            tracing::warn!("`webhook` is deprecated: use `webhook_v2`, whose bodies are signed (this is said once)");
+            tracing::warn!(
+                "`webhook` is deprecated: use `webhook_v2`, whose bodies are signed (this is said once)"
+            );
         }
         Arc::clone(&self.courier).accept(delivery);
     }

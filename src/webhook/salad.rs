@@ -19,7 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// While one report is under way, changes are coalesced to the newest. A report that failed is not repeated, the next
 /// change brings a new one; a row of failures is logged once.
 pub async fn follow_queue(mut queue: watch::Receiver<u64>, outbound: Outbound, base: Url) {
-    let Ok(url) = base.join("v1/deletion-cost") else { return };
+    let Ok(url) = base.join("v1/deletion-cost") else {
+        return;
+    };
     let mut reported = None;
     let mut complained = false;
     loop {
@@ -30,7 +32,9 @@ pub async fn follow_queue(mut queue: watch::Receiver<u64>, outbound: Outbound, b
                 Ok(()) => complained = false,
                 Err(reason) if !complained => {
                     complained = true;
-                    tracing::warn!("SaladCloud's deletion cost cannot be set: {reason} (said once)");
+                    tracing::warn!(
+                        "SaladCloud's deletion cost cannot be set: {reason} (said once)"
+                    );
                 }
                 Err(_) => {}
             }
@@ -43,7 +47,15 @@ pub async fn follow_queue(mut queue: watch::Receiver<u64>, outbound: Outbound, b
 }
 
 async fn report(client: &Client, url: &Url, length: u64) -> Result<(), String> {
-    let request = client.put(url.clone()).header("Metadata", "true").json(&json!({"deletion_cost": length})).timeout(PATIENCE);
+    let request = client
+        .put(url.clone())
+        .header("Metadata", "true")
+        .json(&json!({"deletion_cost": length}))
+        .timeout(PATIENCE);
     let response = request.send().await.map_err(|error| chain(&error))?;
-    if response.status().is_success() { Ok(()) } else { Err(format!("it answered {}", response.status())) }
+    if response.status().is_success() {
+        Ok(())
+    } else {
+        Err(format!("it answered {}", response.status()))
+    }
 }

@@ -15,7 +15,12 @@ use crate::document;
 ///
 /// # Errors
 /// When the body cannot be read.
-pub async fn sign<S>(keys: &[SigningKey], id: &str, timestamp: u64, body: S) -> io::Result<Option<String>>
+pub async fn sign<S>(
+    keys: &[SigningKey],
+    id: &str,
+    timestamp: u64,
+    body: S,
+) -> io::Result<Option<String>>
 where
     S: Stream<Item = io::Result<bytes::Bytes>>,
 {
@@ -39,7 +44,10 @@ where
         // Text parts are ready at once: without this a long one would keep the thread.
         tokio::task::consume_budget().await;
     }
-    let signatures: Vec<String> = states.into_iter().map(|state| format!("v1,{}", document::base64(&state.finalize().into_bytes()))).collect();
+    let signatures: Vec<String> = states
+        .into_iter()
+        .map(|state| format!("v1,{}", document::base64(&state.finalize().into_bytes())))
+        .collect();
     Ok(Some(signatures.join(" ")))
 }
 
@@ -54,12 +62,41 @@ mod tests {
     #[tokio::test]
     async fn agrees_with_the_published_example() {
         use base64::Engine;
-        let key = SigningKey(base64::engine::general_purpose::STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
-        let body = || stream::iter([Ok(Bytes::from_static(b"{\"test\"")), Ok(Bytes::from_static(b": 2432232314}"))]);
-        let one = sign(std::slice::from_ref(&key), "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body()).await.unwrap();
-        assert_eq!(one.as_deref(), Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
-        let two = sign(&[key, SigningKey(b"other".to_vec())], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body()).await.unwrap();
-        assert!(two.unwrap().starts_with("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE= v1,"));
+        let key = SigningKey(
+            base64::engine::general_purpose::STANDARD
+                .decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+                .unwrap(),
+        );
+        let body = || {
+            stream::iter([
+                Ok(Bytes::from_static(b"{\"test\"")),
+                Ok(Bytes::from_static(b": 2432232314}")),
+            ])
+        };
+        let one = sign(
+            std::slice::from_ref(&key),
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            1_614_265_330,
+            body(),
+        )
+        .await
+        .unwrap();
+        assert_eq!(
+            one.as_deref(),
+            Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=")
+        );
+        let two = sign(
+            &[key, SigningKey(b"other".to_vec())],
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            1_614_265_330,
+            body(),
+        )
+        .await
+        .unwrap();
+        assert!(
+            two.unwrap()
+                .starts_with("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE= v1,")
+        );
         assert_eq!(sign(&[], "id", 1, body()).await.unwrap(), None);
     }
 }

@@ -75,7 +75,11 @@ pub struct Kept {
 impl Spool {
     /// A spool in this directory, which is created when it is needed.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir: dir.into(), claimed: Arc::default(), writers: Arc::new(Semaphore::new(WRITERS)) }
+        Self {
+            dir: dir.into(),
+            claimed: Arc::default(),
+            writers: Arc::new(Semaphore::new(WRITERS)),
+        }
     }
 
     /// The directory.
@@ -101,15 +105,35 @@ impl Spool {
         // Never closed.
         let _writer = self.writers.acquire().await.map_err(io::Error::other)?;
         self.prepare().await?;
-        let created = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
-        let header = Header { version: 1, kind: parcel.kind, id: parcel.id.clone(), url: parcel.url.clone(), created, length: body.len() };
+        let created = u64::try_from(
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_millis(),
+        )
+        .unwrap_or(u64::MAX);
+        let header = Header {
+            version: 1,
+            kind: parcel.kind,
+            id: parcel.id.clone(),
+            url: parcel.url.clone(),
+            created,
+            length: body.len(),
+        };
         let mut line = serde_json::to_vec(&header).map_err(io::Error::other)?;
         line.push(b'\n');
         let unique = Uuid::new_v4();
         let temporary = Temporary(self.dir.join(format!("{unique}.{TEMPORARY}")));
         let name = OsString::from(format!("{created:013}-{unique}.{SUFFIX}"));
-        let claim = self.claim(name).ok_or_else(|| io::Error::other("the name is taken"))?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary.0).await?;
+        let claim = self
+            .claim(name)
+            .ok_or_else(|| io::Error::other("the name is taken"))?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary.0)
+            .await?;
         file.write_all(&line).await?;
         let mut chunks = body.stream();
         while let Some(chunk) = chunks.try_next().await? {
@@ -122,7 +146,11 @@ impl Spool {
         if let Ok(dir) = tokio::fs::File::open(&self.dir).await {
             let _ = dir.sync_all().await;
         }
-        let body = Body::Spooled { path: claim.path.clone(), offset: line.len() as u64, len: header.length };
+        let body = Body::Spooled {
+            path: claim.path.clone(),
+            offset: line.len() as u64,
+            len: header.length,
+        };
         Ok((claim, body))
     }
 
@@ -135,7 +163,10 @@ impl Spool {
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
             let name = entry.file_name();
-            match Path::new(&name).extension().and_then(|extension| extension.to_str()) {
+            match Path::new(&name)
+                .extension()
+                .and_then(|extension| extension.to_str())
+            {
                 Some(SUFFIX) => names.push(name),
                 Some(TEMPORARY) if is_stale(&entry) => {
                     let _ = std::fs::remove_file(entry.path());
@@ -144,18 +175,28 @@ impl Spool {
             }
         }
         names.sort();
-        Ok(names.into_iter().filter_map(|name| self.claim(name)).collect())
+        Ok(names
+            .into_iter()
+            .filter_map(|name| self.claim(name))
+            .collect())
     }
 
     fn claim(&self, name: OsString) -> Option<Claim> {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-        claimed.insert(name.clone()).then(|| Claim { path: self.dir.join(&name), name, claimed: Arc::clone(&self.claimed) })
+        claimed.insert(name.clone()).then(|| Claim {
+            path: self.dir.join(&name),
+            name,
+            claimed: Arc::clone(&self.claimed),
+        })
     }
 }
 
 fn is_stale(entry: &std::fs::DirEntry) -> bool {
     let modified = entry.metadata().and_then(|metadata| metadata.modified());
-    modified.ok().and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > STALE)
+    modified
+        .ok()
+        .and_then(|modified| modified.elapsed().ok())
+        .is_some_and(|age| age > STALE)
 }
 
 impl Claim {
@@ -174,20 +215,36 @@ impl Claim {
         let file = std::fs::File::open(&self.path).map_err(later)?;
         let size = file.metadata().map_err(later)?.len();
         let mut line = Vec::new();
-        io::BufReader::new(file).take(MAX_HEADER).read_until(b'\n', &mut line).map_err(later)?;
+        io::BufReader::new(file)
+            .take(MAX_HEADER)
+            .read_until(b'\n', &mut line)
+            .map_err(later)?;
         if line.pop() != Some(b'\n') {
             return Err(Some("it has no header line".to_owned()));
         }
         // The parser's own text could quote the URL.
-        let header: Header = serde_json::from_slice(&line).map_err(|_| Some("its header cannot be read".to_owned()))?;
+        let header: Header = serde_json::from_slice(&line)
+            .map_err(|_| Some("its header cannot be read".to_owned()))?;
         let offset = line.len() as u64 + 1;
         if header.version != 1 || size != offset.saturating_add(header.length) {
-            return Err(Some(format!("it has {} bytes where its header promises {}", size.saturating_sub(offset), header.length)));
+            return Err(Some(format!(
+                "it has {} bytes where its header promises {}",
+                size.saturating_sub(offset),
+                header.length
+            )));
         }
         Ok(Kept {
-            parcel: Parcel { kind: header.kind, url: header.url, id: header.id },
+            parcel: Parcel {
+                kind: header.kind,
+                url: header.url,
+                id: header.id,
+            },
             created: UNIX_EPOCH + Duration::from_millis(header.created),
-            body: Body::Spooled { path: self.path.clone(), offset, len: header.length },
+            body: Body::Spooled {
+                path: self.path.clone(),
+                offset,
+                len: header.length,
+            },
         })
     }
 
@@ -218,7 +275,10 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.claimed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        self.claimed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.name);
     }
 }
 
@@ -241,22 +301,60 @@ mod tests {
     use crate::document::Document;
 
     fn parcel() -> Parcel {
-        Parcel { kind: Kind::V2, url: "https://u:p@h.example/x?token=1".parse().unwrap(), id: "an id".into() }
+        Parcel {
+            kind: Kind::V2,
+            url: "https://u:p@h.example/x?token=1".parse().unwrap(),
+            id: "an id".into(),
+        }
     }
 
     #[tokio::test]
     async fn what_is_kept_is_found_again_whole_and_private() {
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::new(dir.path().join("deep/spool"));
-        let (claim, body) = spool.keep(&parcel(), &Body::Document(Document::from_text("{\"a\":\"\\n\"}"))).await.unwrap();
-        assert_eq!(body.stream().try_collect::<Vec<_>>().await.unwrap().concat(), b"{\"a\":\"\\n\"}");
-        assert_eq!(std::fs::metadata(claim.path()).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(spool.waiting().unwrap().is_empty(), "a claimed file is nobody else's");
+        let (claim, body) = spool
+            .keep(
+                &parcel(),
+                &Body::Document(Document::from_text("{\"a\":\"\\n\"}")),
+            )
+            .await
+            .unwrap();
+        assert_eq!(
+            body.stream()
+                .try_collect::<Vec<_>>()
+                .await
+                .unwrap()
+                .concat(),
+            b"{\"a\":\"\\n\"}"
+        );
+        assert_eq!(
+            std::fs::metadata(claim.path())
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777,
+            0o600
+        );
+        assert!(
+            spool.waiting().unwrap().is_empty(),
+            "a claimed file is nobody else's"
+        );
         drop(claim);
         let found = spool.waiting().unwrap().pop().unwrap();
         let kept = found.open().unwrap();
-        assert_eq!((kept.parcel.id.as_str(), kept.parcel.url.as_str()), ("an id", "https://u:p@h.example/x?token=1"));
-        assert_eq!(kept.body.stream().try_collect::<Vec<_>>().await.unwrap().concat(), b"{\"a\":\"\\n\"}");
+        assert_eq!(
+            (kept.parcel.id.as_str(), kept.parcel.url.as_str()),
+            ("an id", "https://u:p@h.example/x?token=1")
+        );
+        assert_eq!(
+            kept.body
+                .stream()
+                .try_collect::<Vec<_>>()
+                .await
+                .unwrap()
+                .concat(),
+            b"{\"a\":\"\\n\"}"
+        );
         found.finish().await.unwrap();
         assert_eq!(std::fs::read_dir(spool.dir()).unwrap().count(), 0);
     }
@@ -265,9 +363,18 @@ mod tests {
     async fn damage_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::new(dir.path().to_owned());
-        let (claim, _) = spool.keep(&parcel(), &Body::Document(Document::from_text("{\"a\":1}"))).await.unwrap();
+        let (claim, _) = spool
+            .keep(&parcel(), &Body::Document(Document::from_text("{\"a\":1}")))
+            .await
+            .unwrap();
         let whole = std::fs::read(claim.path()).unwrap();
-        for damaged in [&whole[..whole.len() - 1], &whole[..10], b"", b"no header\n{}", &[&whole[..], b"x"].concat()] {
+        for damaged in [
+            &whole[..whole.len() - 1],
+            &whole[..10],
+            b"",
+            b"no header\n{}",
+            &[&whole[..], b"x"].concat(),
+        ] {
             std::fs::write(claim.path(), damaged).unwrap();
             let reason = claim.open().unwrap_err().expect("damaged, not gone");
             assert!(!reason.contains("token"), "{reason}");
@@ -280,7 +387,11 @@ mod tests {
     async fn an_unreadable_body_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::new(dir.path().to_owned());
-        let body = Body::Spooled { path: "/nonexistent".into(), offset: 0, len: 3 };
+        let body = Body::Spooled {
+            path: "/nonexistent".into(),
+            offset: 0,
+            len: 3,
+        };
         assert!(spool.keep(&parcel(), &body).await.is_err());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(spool.claimed.lock().unwrap().is_empty());

@@ -25,7 +25,9 @@ pub struct WorkflowFile {
 impl WorkflowFile {
     /// Whether it is plain data.
     pub fn is_json(&self) -> bool {
-        self.path.extension().is_some_and(|extension| extension == "json")
+        self.path
+            .extension()
+            .is_some_and(|extension| extension == "json")
     }
 }
 
@@ -49,15 +51,24 @@ pub fn scan(root: &Path) -> Vec<WorkflowFile> {
 pub fn signature(root: &Path) -> Signature {
     let mut signature = Signature::new();
     walk(root, 0, &mut |path, metadata| {
-        signature.insert(path.to_path_buf(), (metadata.modified().ok(), metadata.len()));
+        signature.insert(
+            path.to_path_buf(),
+            (metadata.modified().ok(), metadata.len()),
+        );
         signature.len() < MOST_FILES
     });
     signature
 }
 
 /// Visits all files until a visit says that it is enough; false then.
-fn walk(folder: &Path, depth: usize, visit: &mut dyn FnMut(&Path, &std::fs::Metadata) -> bool) -> bool {
-    let Ok(entries) = std::fs::read_dir(folder) else { return true };
+fn walk(
+    folder: &Path,
+    depth: usize,
+    visit: &mut dyn FnMut(&Path, &std::fs::Metadata) -> bool,
+) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return true;
+    };
     for entry in entries.flatten() {
         let name = entry.file_name();
         // Kubernetes mounts a ConfigMap through hidden directories, which are not routes.
@@ -65,7 +76,9 @@ fn walk(folder: &Path, depth: usize, visit: &mut dyn FnMut(&Path, &std::fs::Meta
             continue;
         }
         let path = entry.path();
-        let Ok(metadata) = std::fs::metadata(&path) else { continue };
+        let Ok(metadata) = std::fs::metadata(&path) else {
+            continue;
+        };
         if metadata.is_dir() {
             if depth < DEEPEST && !walk(&path, depth + 1, visit) {
                 return false;
@@ -80,12 +93,21 @@ fn walk(folder: &Path, depth: usize, visit: &mut dyn FnMut(&Path, &std::fs::Meta
 fn candidate(root: &Path, path: &Path) -> Option<WorkflowFile> {
     let extension = path.extension()?.to_str()?;
     let rank = EXTENSIONS.iter().position(|known| *known == extension)?;
-    let name = path.strip_prefix(root).ok()?.with_extension("").to_str()?.to_owned();
+    let name = path
+        .strip_prefix(root)
+        .ok()?
+        .with_extension("")
+        .to_str()?
+        .to_owned();
     // `x.d.ts` describes types, and packages may lie here for the user's editor.
     if name.ends_with(".d") || matches!(name.as_str(), "package" | "package-lock" | "tsconfig") {
         return None;
     }
-    Some(WorkflowFile { name, path: path.to_path_buf(), rank })
+    Some(WorkflowFile {
+        name,
+        path: path.to_path_buf(),
+        rank,
+    })
 }
 
 #[cfg(test)]
@@ -96,15 +118,35 @@ mod tests {
     fn nested_files_get_their_path_and_only_the_last_extension_goes() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        for file in ["sd1.5/txt2img.ts", "sd1.5/txt2img.js", "flat.json", "types.d.ts", "readme.md", ".git/x.ts", "node_modules/zod/index.js", "a/b/c.mjs"] {
+        for file in [
+            "sd1.5/txt2img.ts",
+            "sd1.5/txt2img.js",
+            "flat.json",
+            "types.d.ts",
+            "readme.md",
+            ".git/x.ts",
+            "node_modules/zod/index.js",
+            "a/b/c.mjs",
+        ] {
             let path = root.join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
         }
-        let found: Vec<(String, bool)> = scan(root).into_iter().map(|file| (file.name.clone(), file.is_json())).collect();
-        let expected = [("a/b/c", false), ("flat", true), ("sd1.5/txt2img", false), ("sd1.5/txt2img", false)];
+        let found: Vec<(String, bool)> = scan(root)
+            .into_iter()
+            .map(|file| (file.name.clone(), file.is_json()))
+            .collect();
+        let expected = [
+            ("a/b/c", false),
+            ("flat", true),
+            ("sd1.5/txt2img", false),
+            ("sd1.5/txt2img", false),
+        ];
         assert_eq!(found, expected.map(|(name, json)| (name.to_owned(), json)));
-        assert!(scan(root)[2].path.ends_with("txt2img.ts"), "TypeScript comes first");
+        assert!(
+            scan(root)[2].path.ends_with("txt2img.ts"),
+            "TypeScript comes first"
+        );
         assert!(scan(&root.join("missing")).is_empty());
     }
 }

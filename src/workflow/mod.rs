@@ -152,7 +152,11 @@ impl Workflows {
         if self.0.config.watch && !self.0.watching.swap(true, Ordering::SeqCst) {
             // Seen before the files are read: a change in between is found at the next look.
             let seen = directory_state(&self.0.config.dir).await;
-            tokio::spawn(watch(Arc::downgrade(&self.0), self.0.config.dir.clone(), seen));
+            tokio::spawn(watch(
+                Arc::downgrade(&self.0),
+                self.0.config.dir.clone(),
+                seen,
+            ));
         }
         self.0.load(true).await;
     }
@@ -165,8 +169,19 @@ impl Workflows {
     /// The files that the last load left out, sorted by name. Does not block.
     pub fn broken(&self) -> Vec<BrokenFile> {
         let describe = |(name, fault): (&String, &source::Fault)| {
-            let source::Fault { message, file, line, column } = fault.clone();
-            BrokenFile { name: name.clone(), file, line, column, message }
+            let source::Fault {
+                message,
+                file,
+                line,
+                column,
+            } = fault.clone();
+            BrokenFile {
+                name: name.clone(),
+                file,
+                line,
+                column,
+                message,
+            }
         };
         self.0.registry().failed.iter().map(describe).collect()
     }
@@ -184,23 +199,38 @@ impl Workflows {
         match self.generate_under(context, path, &input).await {
             Err(failure) if began.elapsed() < WORTH_REPEATING => {
                 let context = self.0.fresh_json().await;
-                if context.0 == tried { Err(failure) } else { self.generate_under(context, path, &input).await }
+                if context.0 == tried {
+                    Err(failure)
+                } else {
+                    self.generate_under(context, path, &input).await
+                }
             }
             ended => ended,
         }
     }
 
-    async fn generate_under(&self, context: (u64, Arc<str>), path: &str, input: &Arc<Value>) -> Result<Generated, Failure> {
+    async fn generate_under(
+        &self,
+        context: (u64, Arc<str>),
+        path: &str,
+        input: &Arc<Value>,
+    ) -> Result<Generated, Failure> {
         let workflow = match self.0.find(path, context.0) {
             Some(workflow) => workflow,
             None if self.0.may_load_now(path, context.0) => {
                 self.0.load(false).await;
-                self.0.find(path, context.0).ok_or_else(|| self.0.unknown(path))?
+                self.0
+                    .find(path, context.0)
+                    .ok_or_else(|| self.0.unknown(path))?
             }
             None => return Err(self.0.unknown(path)),
         };
         match &*workflow {
-            Workflow::Script(_) => self.0.run_script(path, workflow, context, input.clone()).await,
+            Workflow::Script(_) => {
+                self.0
+                    .run_script(path, workflow, context, input.clone())
+                    .await
+            }
             Workflow::Plain(_) => run_plain(workflow, input.clone()).await,
         }
     }
@@ -214,7 +244,10 @@ impl Inner {
     /// The workflow of a path; when the context has changed since loading, documentation is renewed in the background.
     fn find(self: &Arc<Self>, path: &str, context: u64) -> Option<Arc<Workflow>> {
         let registry = self.registry();
-        if registry.context != context && !registry.workflows.is_empty() && !self.refreshing.swap(true, Ordering::SeqCst) {
+        if registry.context != context
+            && !registry.workflows.is_empty()
+            && !self.refreshing.swap(true, Ordering::SeqCst)
+        {
             let inner = Arc::clone(self);
             tokio::spawn(async move {
                 inner.load(false).await;
@@ -232,8 +265,15 @@ impl Inner {
 
     fn unknown(&self, path: &str) -> Failure {
         let broken = self.registry().failed.contains_key(path);
-        let reason = if broken { "its file cannot be loaded, the log says why" } else { "see /docs for those that exist" };
-        Failure::new(Code::NotFound, format!("there is no workflow \"{path}\": {reason}"))
+        let reason = if broken {
+            "its file cannot be loaded, the log says why"
+        } else {
+            "see /docs for those that exist"
+        };
+        Failure::new(
+            Code::NotFound,
+            format!("there is no workflow \"{path}\": {reason}"),
+        )
     }
 
     /// Whether there is a file for it, whether or not it could be loaded.
@@ -266,23 +306,52 @@ impl Inner {
         let mut last = self.loading.lock().await;
         let context = self.context_json().await;
         let dir = self.config.dir.clone();
-        let scanned = tokio::task::spawn_blocking(move || dir.canonicalize().ok().map(|root| (files::scan(&root), root))).await;
-        let (found, root) = scanned.ok().flatten().unwrap_or_else(|| (Vec::new(), self.config.dir.clone()));
+        let scanned = tokio::task::spawn_blocking(move || {
+            dir.canonicalize()
+                .ok()
+                .map(|root| (files::scan(&root), root))
+        })
+        .await;
+        let (found, root) = scanned
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| (Vec::new(), self.config.dir.clone()));
         let library = match &*last {
             Some(library) if !read_files => Arc::clone(library),
             _ => Arc::new(Library::new(root)),
         };
         *last = Some(Arc::clone(&library));
-        let opening = Opening { library, context, scheduler: &self.scheduler, pool: &self.pool, markdown: self.config.markdown_descriptions };
+        let opening = Opening {
+            library,
+            context,
+            scheduler: &self.scheduler,
+            pool: &self.pool,
+            markdown: self.config.markdown_descriptions,
+        };
         let registry = opening.all(found).await;
         tracing::info!(workflows = registry.endpoints.len(), failed = registry.failed.len(), directory = %self.config.dir.display(), "workflow files loaded");
-        let numbers: Vec<u64> = registry.workflows.values().filter_map(|workflow| workflow.script().map(|script| script.number)).collect();
-        *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
+        let numbers: Vec<u64> = registry
+            .workflows
+            .values()
+            .filter_map(|workflow| workflow.script().map(|script| script.number))
+            .collect();
+        *self
+            .registry
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
         self.pool.retain(|(number, _)| numbers.contains(&number));
     }
 
-    async fn run_script(&self, path: &str, workflow: Arc<Workflow>, (number, json): (u64, Arc<str>), input: Arc<Value>) -> Result<Generated, Failure> {
-        let Some(script) = workflow.script() else { return Err(self.unknown(path)) };
+    async fn run_script(
+        &self,
+        path: &str,
+        workflow: Arc<Workflow>,
+        (number, json): (u64, Arc<str>),
+        input: Arc<Value>,
+    ) -> Result<Generated, Failure> {
+        let Some(script) = workflow.script() else {
+            return Err(self.unknown(path));
+        };
         let turn = self.scheduler.admit(&script.share).await;
         let (cancel, places) = (CancelOnDrop(turn.cancellation()), turn.places());
         let (pool, running) = (Arc::clone(&self.pool), Arc::clone(&workflow));
@@ -292,17 +361,37 @@ impl Inner {
         });
         let Ok(ran) = tokio::time::timeout(schedule::GIVE_UP, ran).await else {
             places.release();
-            tracing::error!(workflow = path, "a call has not ended within its limits and is given up");
-            return Err(Failure::invalid("input", format!("Failed to generate workflow prompt: {}", schedule::Limit::Wall.sentence())));
+            tracing::error!(
+                workflow = path,
+                "a call has not ended within its limits and is given up"
+            );
+            return Err(Failure::invalid(
+                "input",
+                format!(
+                    "Failed to generate workflow prompt: {}",
+                    schedule::Limit::Wall.sentence()
+                ),
+            ));
         };
-        let outcome = ran.map_err(|error| Failure::new(Code::Internal, format!("the workflow \"{path}\" could not be run: {error}")))?;
+        let outcome = ran.map_err(|error| {
+            Failure::new(
+                Code::Internal,
+                format!("the workflow \"{path}\" could not be run: {error}"),
+            )
+        })?;
         drop(cancel);
         match outcome {
-            Outcome::Done { input, prompt } => Ok(Generated { input: read_back(&input)?, prompt: read_back(&prompt)? }),
+            Outcome::Done { input, prompt } => Ok(Generated {
+                input: read_back(&input)?,
+                prompt: read_back(&prompt)?,
+            }),
             Outcome::Invalid(issues) => Err(invalid_input(read_back(&issues)?)),
             Outcome::Failed { message, at, .. } => {
                 tracing::warn!(workflow = path, at, "generateWorkflow failed: {message}");
-                Err(Failure::invalid("input", format!("Failed to generate workflow prompt: {message}")))
+                Err(Failure::invalid(
+                    "input",
+                    format!("Failed to generate workflow prompt: {message}"),
+                ))
             }
         }
     }
@@ -326,15 +415,33 @@ impl Drop for CancelOnDrop {
     }
 }
 
-fn run_blocking(workflow: &Workflow, pool: &Pool, number: u64, json: &Arc<str>, input: &str, turn: schedule::Turn) -> Outcome {
-    let failed = |message: String, at| Outcome::Failed { message, at, discard: true };
-    let Some(script) = workflow.script() else { return failed("it is no script".to_owned(), None) };
+fn run_blocking(
+    workflow: &Workflow,
+    pool: &Pool,
+    number: u64,
+    json: &Arc<str>,
+    input: &str,
+    turn: schedule::Turn,
+) -> Outcome {
+    let failed = |message: String, at| Outcome::Failed {
+        message,
+        at,
+        discard: true,
+    };
+    let Some(script) = workflow.script() else {
+        return failed("it is no script".to_owned(), None);
+    };
     let key = (script.number, number);
     let (mut isolate, turn) = match pool.take(key) {
         Some(isolate) => (isolate, turn),
         None => match Isolate::open(&script.library, json, &script.id, turn) {
             Ok((isolate, _, turn)) => (isolate, turn),
-            Err(fault) => return failed(fault.message, Some(format!("{}:{}:{}", fault.file, fault.line, fault.column))),
+            Err(fault) => {
+                return failed(
+                    fault.message,
+                    Some(format!("{}:{}:{}", fault.file, fault.line, fault.column)),
+                );
+            }
         },
     };
     let outcome = isolate.call(input, turn);
@@ -352,22 +459,42 @@ async fn run_plain(workflow: Arc<Workflow>, input: Arc<Value>) -> Result<Generat
         Workflow::Plain(plain) => plain.generate(&input),
         Workflow::Script(_) => Err(Vec::new()),
     });
-    let ran = ran.await.map_err(|error| Failure::new(Code::Internal, format!("the workflow could not be run: {error}")))?;
-    let (input, prompt) = ran.map_err(|issues| invalid_input(issues.iter().map(plain::Issue::to_json).collect()))?;
+    let ran = ran.await.map_err(|error| {
+        Failure::new(
+            Code::Internal,
+            format!("the workflow could not be run: {error}"),
+        )
+    })?;
+    let (input, prompt) =
+        ran.map_err(|issues| invalid_input(issues.iter().map(plain::Issue::to_json).collect()))?;
     Ok(Generated { input, prompt })
 }
 
 fn read_back(json: &str) -> Result<Value, Failure> {
     // JSON.stringify wrote it, so only nesting beyond what serde_json follows can be wrong with it.
-    serde_json::from_str(json).map_err(|error| Failure::invalid("input", format!("Failed to generate workflow prompt: its result cannot be used: {error}")))
+    serde_json::from_str(json).map_err(|error| {
+        Failure::invalid(
+            "input",
+            format!("Failed to generate workflow prompt: its result cannot be used: {error}"),
+        )
+    })
 }
 
 /// The first issue is the message, all of them are the details.
 fn invalid_input(issues: Value) -> Failure {
     let first = issues.get(0);
-    let message = first.and_then(|issue| issue.get("message")).and_then(Value::as_str).unwrap_or("Invalid input").to_owned();
+    let message = first
+        .and_then(|issue| issue.get("message"))
+        .and_then(Value::as_str)
+        .unwrap_or("Invalid input")
+        .to_owned();
     let mut location = String::from("input");
-    for step in first.and_then(|issue| issue.get("path")).and_then(Value::as_array).into_iter().flatten() {
+    for step in first
+        .and_then(|issue| issue.get("path"))
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         location.push('.');
         match step {
             Value::String(key) => location.push_str(key),
@@ -378,8 +505,16 @@ fn invalid_input(issues: Value) -> Failure {
 }
 
 fn context_value(context: &WorkflowContext) -> Value {
-    let models: serde_json::Map<String, Value> =
-        context.models.iter().map(|(name, folder)| (name.clone(), serde_json::json!({"dir": folder.dir, "all": folder.all}))).collect();
+    let models: serde_json::Map<String, Value> = context
+        .models
+        .iter()
+        .map(|(name, folder)| {
+            (
+                name.clone(),
+                serde_json::json!({"dir": folder.dir, "all": folder.all}),
+            )
+        })
+        .collect();
     serde_json::json!({
         "values": context.values,
         "samplers": context.samplers,
@@ -391,7 +526,9 @@ fn context_value(context: &WorkflowContext) -> Value {
 
 async fn directory_state(dir: &Path) -> files::Signature {
     let dir = dir.to_path_buf();
-    tokio::task::spawn_blocking(move || files::signature(&dir)).await.unwrap_or_default()
+    tokio::task::spawn_blocking(move || files::signature(&dir))
+        .await
+        .unwrap_or_default()
 }
 
 /// Looks at the directory until nobody holds the workflows any more.

@@ -36,7 +36,11 @@ impl Pool {
         let mut idle = self.lock();
         idle.push_back(Idle { key, isolate });
         // Dropped after the lock: freeing a runtime takes a while.
-        let old = if idle.len() > MOST_IDLE { idle.pop_front() } else { None };
+        let old = if idle.len() > MOST_IDLE {
+            idle.pop_front()
+        } else {
+            None
+        };
         drop(idle);
         drop(old);
     }
@@ -44,7 +48,8 @@ impl Pool {
     /// Drops everything whose key is not kept.
     pub fn retain(&self, keep: impl Fn((u64, u64)) -> bool) {
         let mut idle = self.lock();
-        let (kept, old): (VecDeque<Idle>, VecDeque<Idle>) = idle.drain(..).partition(|one| keep(one.key));
+        let (kept, old): (VecDeque<Idle>, VecDeque<Idle>) =
+            idle.drain(..).partition(|one| keep(one.key));
         *idle = kept;
         drop(idle);
         drop(old);

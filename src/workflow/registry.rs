@@ -77,8 +77,13 @@ enum Loaded {
 impl Opening<'_> {
     /// Opens all files, several at once.
     pub async fn all(&self, files: Vec<WorkflowFile>) -> Registry {
-        let mut registry = Registry { context: self.context.0, ..Registry::default() };
-        let mut opened = futures_util::stream::iter(files).map(|file| async move { (self.open(&file).await, file) }).buffered(self.scheduler.places());
+        let mut registry = Registry {
+            context: self.context.0,
+            ..Registry::default()
+        };
+        let mut opened = futures_util::stream::iter(files)
+            .map(|file| async move { (self.open(&file).await, file) })
+            .buffered(self.scheduler.places());
         while let Some((loaded, file)) = opened.next().await {
             match loaded {
                 Loaded::Failed(fault) => {
@@ -101,17 +106,35 @@ impl Opening<'_> {
     }
 
     async fn open(&self, file: &WorkflowFile) -> Loaded {
-        let loaded = if file.is_json() { self.open_json(file).await } else { self.open_script(file).await };
+        let loaded = if file.is_json() {
+            self.open_json(file).await
+        } else {
+            self.open_script(file).await
+        };
         loaded.unwrap_or_else(Loaded::Failed)
     }
 
     async fn open_json(&self, file: &WorkflowFile) -> Result<Loaded, Fault> {
-        let text = tokio::fs::read_to_string(&file.path).await.map_err(|error| Fault::of_file(&file.path, error.to_string()))?;
+        let text = tokio::fs::read_to_string(&file.path)
+            .await
+            .map_err(|error| Fault::of_file(&file.path, error.to_string()))?;
         let path = file.path.clone();
-        let read = tokio::task::spawn_blocking(move || plain::read(&path, &text)).await.map_err(|error| Fault::of_file(&file.path, error.to_string()))?;
-        let Some(workflow) = read? else { return Ok(Loaded::Nothing) };
-        let described = Described { summary: workflow.summary.clone(), description: workflow.description.clone(), schema: workflow.input.clone(), table: None };
-        Ok(Loaded::Workflow(Box::new(self.endpoint(&file.name, described)), Workflow::Plain(workflow)))
+        let read = tokio::task::spawn_blocking(move || plain::read(&path, &text))
+            .await
+            .map_err(|error| Fault::of_file(&file.path, error.to_string()))?;
+        let Some(workflow) = read? else {
+            return Ok(Loaded::Nothing);
+        };
+        let described = Described {
+            summary: workflow.summary.clone(),
+            description: workflow.description.clone(),
+            schema: workflow.input.clone(),
+            table: None,
+        };
+        Ok(Loaded::Workflow(
+            Box::new(self.endpoint(&file.name, described)),
+            Workflow::Plain(workflow),
+        ))
     }
 
     async fn open_script(&self, file: &WorkflowFile) -> Result<Loaded, Fault> {
@@ -119,28 +142,46 @@ impl Opening<'_> {
         let share = self.scheduler.share();
         let turn = self.scheduler.admit(&share).await;
         let places = turn.places();
-        let (library, context, opened_id) = (Arc::clone(&self.library), Arc::clone(&self.context.1), id.clone());
-        let opening = tokio::task::spawn_blocking(move || Isolate::open(&library, &context, &opened_id, turn));
+        let (library, context, opened_id) = (
+            Arc::clone(&self.library),
+            Arc::clone(&self.context.1),
+            id.clone(),
+        );
+        let opening = tokio::task::spawn_blocking(move || {
+            Isolate::open(&library, &context, &opened_id, turn)
+        });
         let Ok(opening) = tokio::time::timeout(GIVE_UP, opening).await else {
             places.release();
             return Err(Fault::of_file(&file.path, Limit::Wall.sentence()));
         };
-        let (isolate, opened, _) = opening.map_err(|error| Fault::of_file(Path::new(&id), error.to_string()))??;
+        let (isolate, opened, _) =
+            opening.map_err(|error| Fault::of_file(Path::new(&id), error.to_string()))??;
         let Opened::Workflow(description) = opened else {
             tracing::debug!(file = %id, "the file holds no workflow; other files may import it");
             return Ok(Loaded::Nothing);
         };
-        let described: Described = serde_json::from_str(&description).map_err(|error| Fault::of_file(&file.path, error.to_string()))?;
+        let described: Described = serde_json::from_str(&description)
+            .map_err(|error| Fault::of_file(&file.path, error.to_string()))?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         self.pool.put((number, self.context.0), isolate);
-        let workflow = Workflow::Script(ScriptWorkflow { number, id, library: Arc::clone(&self.library), share });
-        Ok(Loaded::Workflow(Box::new(self.endpoint(&file.name, described)), workflow))
+        let workflow = Workflow::Script(ScriptWorkflow {
+            number,
+            id,
+            library: Arc::clone(&self.library),
+            share,
+        });
+        Ok(Loaded::Workflow(
+            Box::new(self.endpoint(&file.name, described)),
+            workflow,
+        ))
     }
 
     fn endpoint(&self, name: &str, described: Described) -> Endpoint {
         let own = described.description.filter(|text| !text.is_empty());
         let description = if self.markdown {
-            let table = described.table.unwrap_or_else(|| table::markdown(&described.schema));
+            let table = described
+                .table
+                .unwrap_or_else(|| table::markdown(&described.schema));
             Some(own.map_or_else(|| table.clone(), |own| format!("{table}\n{own}")))
         } else {
             own
@@ -148,7 +189,12 @@ impl Opening<'_> {
         let last = name.rsplit('/').next().unwrap_or(name);
         Endpoint {
             route: format!("/workflow/{name}"),
-            summary: Some(described.summary.filter(|text| !text.is_empty()).unwrap_or_else(|| last.to_owned())),
+            summary: Some(
+                described
+                    .summary
+                    .filter(|text| !text.is_empty())
+                    .unwrap_or_else(|| last.to_owned()),
+            ),
             description,
             input_schema: described.schema,
         }

@@ -33,7 +33,9 @@ impl Resolution {
             return self.inside(Path::new(name)).ok_or_else(missing);
         }
         if name.starts_with('.') {
-            let found = Path::new(base).parent().and_then(|folder| self.file_at(&folder.join(name)));
+            let found = Path::new(base)
+                .parent()
+                .and_then(|folder| self.file_at(&folder.join(name)));
             return match built_in_neighbour(name) {
                 // The Node server always meant its own `../config`; a user's own `./config` is the user's.
                 Some(id) if !name.starts_with("./") || found.is_none() => Ok(id.to_owned()),
@@ -46,7 +48,10 @@ impl Resolution {
         match name {
             "zod" | "zod/v3" | "zod/v4" => Ok("builtin:zod".to_owned()),
             "crypto" | "node:crypto" => Ok("builtin:crypto".to_owned()),
-            _ => Err(format!("{}: workflow files can import zod, \"../config\", \"../types\" and files of the workflow directory", missing())),
+            _ => Err(format!(
+                "{}: workflow files can import zod, \"../config\", \"../types\" and files of the workflow directory",
+                missing()
+            )),
         }
     }
 
@@ -61,7 +66,9 @@ impl Resolution {
             Some("mjs") => Some(path.with_extension("mts")),
             _ => None,
         };
-        typescript.and_then(|path| self.inside(&path)).or_else(|| self.file_like(&path.join("index")))
+        typescript
+            .and_then(|path| self.inside(&path))
+            .or_else(|| self.file_like(&path.join("index")))
     }
 
     fn file_like(&self, path: &Path) -> Option<String> {
@@ -69,14 +76,19 @@ impl Resolution {
             return self.inside(path);
         }
         let name = path.file_name()?.to_str()?;
-        EXTENSIONS.iter().filter(|extension| !extension.is_empty()).find_map(|extension| self.inside(&path.with_file_name(format!("{name}.{extension}"))))
+        EXTENSIONS
+            .iter()
+            .filter(|extension| !extension.is_empty())
+            .find_map(|extension| self.inside(&path.with_file_name(format!("{name}.{extension}"))))
     }
 
     /// The path as an id when it is a file and really (links followed) inside the root.
     pub fn inside(&self, path: &Path) -> Option<String> {
         let path = normal(path);
         let real = path.canonicalize().ok()?;
-        (path.starts_with(&self.root) && real.starts_with(&self.root) && real.is_file()).then(|| path.to_str().map(str::to_owned)).flatten()
+        (path.starts_with(&self.root) && real.starts_with(&self.root) && real.is_file())
+            .then(|| path.to_str().map(str::to_owned))
+            .flatten()
     }
 
     /// A package in a `node_modules` next to the file or above it, up to the root.
@@ -87,16 +99,25 @@ impl Resolution {
             package = format!("{package}/{}", parts.next()?);
         }
         let subpath = parts.next().unwrap_or_default();
-        if normal(Path::new(&package)).components().any(|part| !matches!(part, Component::Normal(_))) {
+        if normal(Path::new(&package))
+            .components()
+            .any(|part| !matches!(part, Component::Normal(_)))
+        {
             return None;
         }
-        let start = Path::new(base).parent().filter(|folder| folder.starts_with(&self.root)).unwrap_or(&self.root);
-        start.ancestors().take_while(|folder| folder.starts_with(&self.root)).find_map(|folder| {
-            let folder = folder.join("node_modules").join(&package);
-            let described = std::fs::read(folder.join("package.json")).ok()?;
-            let description: Value = serde_json::from_slice(&described).ok()?;
-            self.entry_of(&folder, &description, subpath)
-        })
+        let start = Path::new(base)
+            .parent()
+            .filter(|folder| folder.starts_with(&self.root))
+            .unwrap_or(&self.root);
+        start
+            .ancestors()
+            .take_while(|folder| folder.starts_with(&self.root))
+            .find_map(|folder| {
+                let folder = folder.join("node_modules").join(&package);
+                let described = std::fs::read(folder.join("package.json")).ok()?;
+                let description: Value = serde_json::from_slice(&described).ok()?;
+                self.entry_of(&folder, &description, subpath)
+            })
     }
 
     fn entry_of(&self, folder: &Path, description: &Value, subpath: &str) -> Option<String> {
@@ -120,10 +141,20 @@ impl Resolution {
 
 /// The file that `exports` of a package.json gives for a subpath, under the conditions of `form` (`require` or `import`).
 fn exported(exports: &Value, subpath: &str, form: &str) -> Option<String> {
-    let wanted = if subpath.is_empty() { ".".to_owned() } else { format!("./{subpath}") };
-    let by_subpath = exports.as_object().filter(|map| map.keys().any(|key| key.starts_with('.')));
+    let wanted = if subpath.is_empty() {
+        ".".to_owned()
+    } else {
+        format!("./{subpath}")
+    };
+    let by_subpath = exports
+        .as_object()
+        .filter(|map| map.keys().any(|key| key.starts_with('.')));
     let Some(map) = by_subpath else {
-        return if subpath.is_empty() { condition(exports, form) } else { None };
+        return if subpath.is_empty() {
+            condition(exports, form)
+        } else {
+            None
+        };
     };
     if let Some(target) = map.get(&wanted) {
         return condition(target, form);
@@ -139,7 +170,10 @@ fn condition(target: &Value, form: &str) -> Option<String> {
     match target {
         Value::String(path) => Some(path.clone()),
         Value::Array(list) => list.iter().find_map(|one| condition(one, form)),
-        Value::Object(map) => map.iter().filter(|(name, _)| *name == form || *name == "default").find_map(|(_, one)| condition(one, form)),
+        Value::Object(map) => map
+            .iter()
+            .filter(|(name, _)| *name == form || *name == "default")
+            .find_map(|(_, one)| condition(one, form)),
         _ => None,
     }
 }
@@ -173,17 +207,36 @@ mod tests {
             "./v4/locales/*": {"import": "./v4/locales/*", "require": "./c/*"},
             "./plain": "./plain.js",
         });
-        assert_eq!(exported(&exports, "", "require").as_deref(), Some("./r.cjs"));
+        assert_eq!(
+            exported(&exports, "", "require").as_deref(),
+            Some("./r.cjs")
+        );
         assert_eq!(exported(&exports, "", "import").as_deref(), Some("./i.js"));
-        assert_eq!(exported(&exports, "v4/locales/de.js", "require").as_deref(), Some("./c/de.js"));
-        assert_eq!(exported(&exports, "plain", "import").as_deref(), Some("./plain.js"));
+        assert_eq!(
+            exported(&exports, "v4/locales/de.js", "require").as_deref(),
+            Some("./c/de.js")
+        );
+        assert_eq!(
+            exported(&exports, "plain", "import").as_deref(),
+            Some("./plain.js")
+        );
         assert_eq!(exported(&exports, "other", "import"), None);
-        assert_eq!(exported(&serde_json::json!("./one.js"), "", "require").as_deref(), Some("./one.js"));
+        assert_eq!(
+            exported(&serde_json::json!("./one.js"), "", "require").as_deref(),
+            Some("./one.js")
+        );
     }
 
     #[test]
     fn config_and_types_are_built_in_at_every_depth() {
-        for name in ["../config", "../../config", "../../../config.js", "../config.ts", "./config", "../../src/config"] {
+        for name in [
+            "../config",
+            "../../config",
+            "../../../config.js",
+            "../config.ts",
+            "./config",
+            "../../src/config",
+        ] {
             assert_eq!(built_in_neighbour(name), Some("builtin:config"), "{name}");
         }
         assert_eq!(built_in_neighbour("../types"), Some("builtin:types"));
@@ -197,13 +250,23 @@ mod tests {
         let root = outside.path().join("workflows");
         std::fs::create_dir(&root).unwrap();
         std::fs::write(root.join("inner.js"), "1").unwrap();
-        std::os::unix::fs::symlink(outside.path().join("secret.js"), root.join("linked.js")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret.js"), root.join("linked.js"))
+            .unwrap();
         let root = root.canonicalize().unwrap();
         let resolution = Resolution::new(root.clone());
         let base = root.join("a.js").display().to_string();
         assert!(resolution.resolve(&base, "./inner").is_ok());
-        for name in ["../secret", "../secret.js", "./linked.js", "/etc/passwd", "../../../../etc/passwd", "fs", "node:fs", "child_process", "../x/../secret.js"]
-        {
+        for name in [
+            "../secret",
+            "../secret.js",
+            "./linked.js",
+            "/etc/passwd",
+            "../../../../etc/passwd",
+            "fs",
+            "node:fs",
+            "child_process",
+            "../x/../secret.js",
+        ] {
             assert!(resolution.resolve(&base, name).is_err(), "{name}");
         }
     }

@@ -39,7 +39,11 @@ impl Scheduler {
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let places = (cores * 2).max(4);
-        Self { short: Arc::new(Semaphore::new(places)), places, long: Arc::new(LongLane::new((cores / 2).max(1))) }
+        Self {
+            short: Arc::new(Semaphore::new(places)),
+            places,
+            long: Arc::new(LongLane::new((cores / 2).max(1))),
+        }
     }
 
     /// Places in the short lane for one workflow: never all of them.
@@ -58,7 +62,13 @@ impl Scheduler {
         let own = Arc::clone(share).acquire_owned().await.ok();
         let place = Arc::clone(&self.short).acquire_owned().await.ok();
         Turn {
-            places: Places { held: Arc::new(Mutex::new(Held { permits: [own, place], ..Held::default() })), lane: Arc::clone(&self.long) },
+            places: Places {
+                held: Arc::new(Mutex::new(Held {
+                    permits: [own, place],
+                    ..Held::default()
+                })),
+                lane: Arc::clone(&self.long),
+            },
             in_long_lane: false,
             slot_since: None,
             started: Instant::now(),
@@ -84,7 +94,10 @@ impl Limit {
     /// As it stands in the error.
     pub fn sentence(self) -> String {
         match self {
-            Self::Cpu => format!("it used more than {} s of processor time", CPU_LIMIT.as_secs()),
+            Self::Cpu => format!(
+                "it used more than {} s of processor time",
+                CPU_LIMIT.as_secs()
+            ),
             Self::Wall => format!("it took longer than {} s", WALL_LIMIT.as_secs()),
             Self::Cancelled => "the caller left".to_owned(),
         }
@@ -198,7 +211,9 @@ impl Turn {
             self.move_to_long_lane();
         }
         if self.in_long_lane {
-            let used_up = self.slot_since.is_some_and(|since| now.saturating_sub(since) > TURN && self.places.lane.someone_waits());
+            let used_up = self.slot_since.is_some_and(|since| {
+                now.saturating_sub(since) > TURN && self.places.lane.someone_waits()
+            });
             if used_up {
                 self.give_slot();
             }
@@ -214,7 +229,10 @@ impl Turn {
     }
 
     fn take_slot(&mut self) {
-        if self.places.take_slot(self.started + WALL_LIMIT, &self.cancelled) {
+        if self
+            .places
+            .take_slot(self.started + WALL_LIMIT, &self.cancelled)
+        {
             self.slot_since = Some(thread_cpu());
         }
     }
@@ -232,7 +250,11 @@ impl Turn {
         self.give_slot();
         let until = Instant::now() + pause.min(WALL_LIMIT);
         while Instant::now() < until && self.check(thread_cpu()).is_none() {
-            std::thread::sleep(until.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
+            std::thread::sleep(
+                until
+                    .saturating_duration_since(Instant::now())
+                    .min(Duration::from_millis(50)),
+            );
         }
         self.tick()
     }
@@ -301,7 +323,11 @@ struct LaneState {
 
 impl LongLane {
     fn new(slots: usize) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), slots }
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            slots,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, LaneState> {
@@ -352,7 +378,11 @@ impl LongLane {
                 return false;
             }
             // Woken by whoever gives a slot; the timeout only looks for a caller that has left.
-            state = self.changed.wait_timeout(state, left.min(Duration::from_millis(100))).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .changed
+                .wait_timeout(state, left.min(Duration::from_millis(100)))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 }

@@ -49,7 +49,12 @@ pub struct Fault {
 impl Fault {
     /// A fault of a whole file.
     pub fn of_file(file: &Path, message: impl Into<String>) -> Self {
-        Self { message: message.into(), file: file.display().to_string(), line: 0, column: 0 }
+        Self {
+            message: message.into(),
+            file: file.display().to_string(),
+            line: 0,
+            column: 0,
+        }
     }
 }
 
@@ -69,14 +74,25 @@ pub struct Script {
 impl Script {
     /// Code that runs as it is, such as a package's.
     pub const fn verbatim(kind: Kind, code: String) -> Self {
-        Self { kind, code, map: Vec::new(), prefix: 0 }
+        Self {
+            kind,
+            code,
+            map: Vec::new(),
+            prefix: 0,
+        }
     }
 
     /// Where the user wrote what the engine calls `line` and `column` (all from 1).
     pub fn locate(&self, line: u32, column: u32) -> (u32, u32) {
-        let column = if line == 1 { column.saturating_sub(self.prefix).max(1) } else { column };
+        let column = if line == 1 {
+            column.saturating_sub(self.prefix).max(1)
+        } else {
+            column
+        };
         let wanted = [line.saturating_sub(1), column.saturating_sub(1)];
-        let after = self.map.partition_point(|token| [token[0], token[1]] <= wanted);
+        let after = self
+            .map
+            .partition_point(|token| [token[0], token[1]] <= wanted);
         match after.checked_sub(1).and_then(|index| self.map.get(index)) {
             Some(token) if token[0] == wanted[0] => (token[2] + 1, token[3] + 1),
             _ if self.map.is_empty() => (line, column),
@@ -98,11 +114,19 @@ const STACK: usize = 256 * 1024 * 1024;
 /// When it cannot be parsed, with the place of the first mistake.
 pub fn prepare(path: &Path, text: &str) -> Result<Script, Fault> {
     if nesting(text) > DEEPEST {
-        return Err(Fault::of_file(path, format!("it is nested more than {DEEPEST} brackets deep")));
+        return Err(Fault::of_file(
+            path,
+            format!("it is nested more than {DEEPEST} brackets deep"),
+        ));
     }
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("workflow-source".to_owned()).stack_size(STACK).spawn_scoped(scope, || prepare_here(path, text));
-        let prepared = thread.map_err(|error| error.to_string()).and_then(|thread| thread.join().map_err(|_| "the parser failed".to_owned()));
+        let thread = std::thread::Builder::new()
+            .name("workflow-source".to_owned())
+            .stack_size(STACK)
+            .spawn_scoped(scope, || prepare_here(path, text));
+        let prepared = thread
+            .map_err(|error| error.to_string())
+            .and_then(|thread| thread.join().map_err(|_| "the parser failed".to_owned()));
         prepared.unwrap_or_else(|message| Err(Fault::of_file(path, message)))
     })
 }
@@ -121,7 +145,10 @@ fn nesting(text: &str) -> usize {
 }
 
 fn prepare_here(path: &Path, text: &str) -> Result<Script, Fault> {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default();
     let source_type = match extension {
         "json" => return Ok(Script::verbatim(Kind::Json, text.to_owned())),
         "ts" | "mts" | "cts" => SourceType::ts(),
@@ -149,42 +176,81 @@ fn prepare_here(path: &Path, text: &str) -> Result<Script, Fault> {
     check(path, text, &semantic.diagnostics)?;
     let scoping = semantic.semantic.into_scoping();
     let prefix = match kind {
-        Kind::Esm => common_js_names(path, |name| scoping.root_unresolved_references().contains_key(name)),
+        Kind::Esm => common_js_names(path, |name| {
+            scoping.root_unresolved_references().contains_key(name)
+        }),
         _ => String::new(),
     };
     if !source_type.is_typescript() {
         let code = format!("{prefix}{text}");
-        return Ok(Script { kind, code, map: Vec::new(), prefix: length(&prefix) });
+        return Ok(Script {
+            kind,
+            code,
+            map: Vec::new(),
+            prefix: length(&prefix),
+        });
     }
-    let transformed = Transformer::new(&allocator, path, &TransformOptions::default()).build_with_scoping(scoping, &mut program);
+    let transformed = Transformer::new(&allocator, path, &TransformOptions::default())
+        .build_with_scoping(scoping, &mut program);
     check(path, text, &transformed.diagnostics)?;
-    let options = CodegenOptions { source_map_path: Some(path.to_path_buf()), ..CodegenOptions::default() };
+    let options = CodegenOptions {
+        source_map_path: Some(path.to_path_buf()),
+        ..CodegenOptions::default()
+    };
     let generated = Codegen::new().with_options(options).build(&program);
     let mut map: Vec<[u32; 4]> = generated
         .map
         .iter()
         .flat_map(|map| map.get_tokens())
-        .map(|token| [token.get_dst_line(), token.get_dst_col(), token.get_src_line(), token.get_src_col()])
+        .map(|token| {
+            [
+                token.get_dst_line(),
+                token.get_dst_col(),
+                token.get_src_line(),
+                token.get_src_col(),
+            ]
+        })
         .collect();
     map.sort_unstable();
-    Ok(Script { kind, code: format!("{prefix}{}", generated.code), map, prefix: length(&prefix) })
+    Ok(Script {
+        kind,
+        code: format!("{prefix}{}", generated.code),
+        map,
+        prefix: length(&prefix),
+    })
 }
 
 fn length(text: &str) -> u32 {
     u32::try_from(text.chars().count()).unwrap_or(u32::MAX)
 }
 
-fn parse<'a>(allocator: &'a Allocator, text: &str, source_type: SourceType) -> oxc::parser::ParserReturn<'a> {
+fn parse<'a>(
+    allocator: &'a Allocator,
+    text: &str,
+    source_type: SourceType,
+) -> oxc::parser::ParserReturn<'a> {
     let text = allocator.alloc_str(text);
-    let options = ParseOptions { allow_return_outside_function: true, ..ParseOptions::default() };
-    Parser::new(allocator, text, source_type).with_options(options).parse()
+    let options = ParseOptions {
+        allow_return_outside_function: true,
+        ..ParseOptions::default()
+    };
+    Parser::new(allocator, text, source_type)
+        .with_options(options)
+        .parse()
 }
 
 fn check(path: &Path, text: &str, diagnostics: &Diagnostics) -> Result<(), Fault> {
-    let Some(first) = diagnostics.iter().find(|diagnostic| diagnostic.severity == Severity::Error) else { return Ok(()) };
+    let Some(first) = diagnostics
+        .iter()
+        .find(|diagnostic| diagnostic.severity == Severity::Error)
+    else {
+        return Ok(());
+    };
     let mut fault = Fault::of_file(path, first.message.to_string());
     if let Some(label) = first.labels.first() {
-        let offset = usize::try_from(label.span().start).unwrap_or(0).min(text.len());
+        let offset = usize::try_from(label.span().start)
+            .unwrap_or(0)
+            .min(text.len());
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         fault.line = u32::try_from(before.matches('\n').count() + 1).unwrap_or(0);
@@ -201,8 +267,14 @@ fn hand_out_last_expression(program: &Program<'_>, text: &str, kind: Kind) -> St
     let mut edits: Vec<(u32, u32, &str)> = Vec::new();
     for statement in &program.body {
         match statement {
-            Statement::TSExportAssignment(export) => edits.push((export.span.start, export.expression.span().start, "module.exports = ")),
-            Statement::TSImportEqualsDeclaration(import) => edits.push((import.span.start, import.id.span.start, "const ")),
+            Statement::TSExportAssignment(export) => edits.push((
+                export.span.start,
+                export.expression.span().start,
+                "module.exports = ",
+            )),
+            Statement::TSImportEqualsDeclaration(import) => {
+                edits.push((import.span.start, import.id.span.start, "const "))
+            }
             _ => {}
         }
     }
@@ -211,7 +283,9 @@ fn hand_out_last_expression(program: &Program<'_>, text: &str, kind: Kind) -> St
         Kind::Esm if !program.body.iter().any(exports_default) => Some("export default ("),
         _ => None,
     };
-    if let (Some(Statement::ExpressionStatement(last)), Some(opening)) = (program.body.last(), opening) {
+    if let (Some(Statement::ExpressionStatement(last)), Some(opening)) =
+        (program.body.last(), opening)
+    {
         let span = last.expression.span();
         edits.push((span.start, span.start, opening));
         edits.push((span.end, span.end, ")"));
@@ -219,7 +293,9 @@ fn hand_out_last_expression(program: &Program<'_>, text: &str, kind: Kind) -> St
     let mut edited = String::with_capacity(text.len() + 64);
     let mut done = 0;
     for (from, to, replacement) in edits {
-        let (Ok(from), Ok(to)) = (usize::try_from(from), usize::try_from(to)) else { continue };
+        let (Ok(from), Ok(to)) = (usize::try_from(from), usize::try_from(to)) else {
+            continue;
+        };
         edited.push_str(text.get(done..from).unwrap_or_default());
         edited.push_str(replacement);
         done = to;
@@ -237,19 +313,30 @@ fn exports_default(statement: &Statement<'_>) -> bool {
 }
 
 fn names_default(named: &ExportNamedDeclaration<'_>) -> bool {
-    named.specifiers.iter().any(|specifier| specifier.exported.name() == "default")
+    named
+        .specifiers
+        .iter()
+        .any(|specifier| specifier.exported.name() == "default")
 }
 
 /// `import` and `module.exports` in one file work where TypeScript compiles to CommonJS; here the module gets the names it misses.
 fn common_js_names(path: &Path, is_missing: impl Fn(&str) -> bool) -> String {
-    let missing: Vec<&str> = ["module", "exports", "require"].into_iter().filter(|name| is_missing(name)).collect();
+    let missing: Vec<&str> = ["module", "exports", "require"]
+        .into_iter()
+        .filter(|name| is_missing(name))
+        .collect();
     if missing.is_empty() {
         return String::new();
     }
     let id = serde_json::Value::from(path.display().to_string());
-    let mut prefix = format!("const __comfyui_api_module = globalThis.__comfyui_api.commonJsOf({id});");
+    let mut prefix =
+        format!("const __comfyui_api_module = globalThis.__comfyui_api.commonJsOf({id});");
     for name in missing {
-        let value = if name == "module" { String::new() } else { format!(".{name}") };
+        let value = if name == "module" {
+            String::new()
+        } else {
+            format!(".{name}")
+        };
         prefix.push_str(&format!("const {name} = __comfyui_api_module{value};"));
     }
     prefix

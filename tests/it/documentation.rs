@@ -32,18 +32,37 @@ fn example_workflows() -> PathBuf {
 }
 
 fn printed(environment: &[(&str, &str)]) -> Value {
-    let output = Command::new(BINARY).arg("openapi").env_clear().envs(environment.iter().copied()).output().unwrap();
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let output = Command::new(BINARY)
+        .arg("openapi")
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// Paths with their methods.
 fn operations(document: &Value) -> Vec<(String, Vec<String>)> {
     let methods = |item: &Value| {
-        let names: BTreeSet<String> = item.as_object().unwrap().keys().filter(|name| *name != "parameters").cloned().collect();
+        let names: BTreeSet<String> = item
+            .as_object()
+            .unwrap()
+            .keys()
+            .filter(|name| *name != "parameters")
+            .cloned()
+            .collect();
         names.into_iter().collect()
     };
-    document["paths"].as_object().unwrap().iter().map(|(path, item)| (path.clone(), methods(item))).collect()
+    document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(path, item)| (path.clone(), methods(item)))
+        .collect()
 }
 
 /// A text of `openapi-spec-validator` about a document.
@@ -53,15 +72,32 @@ fn validated(document: &Value) -> Output {
     std::fs::write(&file, document.to_string()).unwrap();
     let python = python();
     Command::new(&python)
-        .args(["-m", "openapi_spec_validator", "--errors", "all", "--schema", "3.1"])
+        .args([
+            "-m",
+            "openapi_spec_validator",
+            "--errors",
+            "all",
+            "--schema",
+            "3.1",
+        ])
         .arg(&file)
         .output()
-        .unwrap_or_else(|error| panic!("{} cannot be run ({error}): .ci/run installs it", python.display()))
+        .unwrap_or_else(|error| {
+            panic!(
+                "{} cannot be run ({error}): .ci/run installs it",
+                python.display()
+            )
+        })
 }
 
 fn assert_valid(document: &Value) {
     let output = validated(document);
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -71,8 +107,14 @@ fn the_printed_document_is_valid_and_as_reviewed() {
     assert_valid(&document);
     // The validator does object.
     let mut broken = document.clone();
-    broken["paths"]["/queue"]["get"]["responses"]["200"].as_object_mut().unwrap().remove("description");
-    assert!(!validated(&broken).status.success(), "a response without a description went through");
+    broken["paths"]["/queue"]["get"]["responses"]["200"]
+        .as_object_mut()
+        .unwrap()
+        .remove("description");
+    assert!(
+        !validated(&broken).status.success(),
+        "a response without a description went through"
+    );
 
     document["info"]["version"] = "[version]".into();
     insta::with_settings!({sort_maps => true, snapshot_path => "snapshots", prepend_module_to_snapshot => false}, {
@@ -84,7 +126,10 @@ fn the_printed_document_is_valid_and_as_reviewed() {
 fn the_printed_document_knows_whether_keys_are_needed() {
     let locked = printed(&[("API_KEYS", "one,two")]);
     assert_valid(&locked);
-    assert!(!locked.to_string().contains("\"one\""), "a key is in the document");
+    assert!(
+        !locked.to_string().contains("\"one\""),
+        "a key is in the document"
+    );
     assert!(locked["components"]["securitySchemes"].is_object());
     assert!(printed(&[])["components"].get("securitySchemes").is_none());
 }
@@ -92,20 +137,43 @@ fn the_printed_document_knows_whether_keys_are_needed() {
 #[test]
 fn every_route_is_there_with_a_summary_and_what_may_go_wrong() {
     let document = printed(&[]);
-    let mut expected: Vec<(String, Vec<String>)> =
-        ROUTES.iter().map(|(path, methods)| ((*path).to_owned(), methods.iter().map(|method| (*method).to_owned()).collect())).collect();
+    let mut expected: Vec<(String, Vec<String>)> = ROUTES
+        .iter()
+        .map(|(path, methods)| {
+            (
+                (*path).to_owned(),
+                methods.iter().map(|method| (*method).to_owned()).collect(),
+            )
+        })
+        .collect();
     let mut found = operations(&document);
     expected.sort();
     found.sort();
     assert_eq!(found, expected);
     let mut names = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
-        for (method, operation) in item.as_object().unwrap().iter().filter(|(name, _)| *name != "parameters") {
+        for (method, operation) in item
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(name, _)| *name != "parameters")
+        {
             let what = format!("{method} {path}");
-            assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{what}: no summary");
-            assert!(names.insert(operation["operationId"].as_str().unwrap()), "{what}: its operationId is taken");
+            assert!(
+                operation["summary"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty()),
+                "{what}: no summary"
+            );
+            assert!(
+                names.insert(operation["operationId"].as_str().unwrap()),
+                "{what}: its operationId is taken"
+            );
             let responses = operation["responses"].as_object().unwrap();
-            assert!(responses.keys().any(|status| status.starts_with('2')), "{what}: no success");
+            assert!(
+                responses.keys().any(|status| status.starts_with('2')),
+                "{what}: no success"
+            );
             if operation.get("requestBody").is_some() {
                 for status in ["400", "413", "415"] {
                     assert!(responses.contains_key(status), "{what}: no {status}");
@@ -116,15 +184,26 @@ fn every_route_is_there_with_a_summary_and_what_may_go_wrong() {
 }
 
 async fn text(product: &Product, path: &str) -> (String, String) {
-    let response = product.http.get(format!("{}{path}", product.url)).send().await.unwrap();
+    let response = product
+        .http
+        .get(format!("{}{path}", product.url))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(response.status(), 200, "{path}");
-    let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+    let kind = response.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
     (kind, response.text().await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_served_document_has_the_workflows_and_is_the_same_in_every_form() {
-    let product = Stage::new().env("WORKFLOW_DIR", example_workflows().display()).start().await;
+    let product = Stage::new()
+        .env("WORKFLOW_DIR", example_workflows().display())
+        .start()
+        .await;
     let (_, document) = product.get("/openapi.json").await;
     assert_eq!(product.get("/docs/json").await, (200, document.clone()));
     let (kind, yaml) = text(&product, "/docs/yaml").await;
@@ -135,27 +214,54 @@ async fn the_served_document_has_the_workflows_and_is_the_same_in_every_form() {
 
     for name in ["txt2img", "img2img", "txt2video", "upscale"] {
         let operation = &document["paths"][format!("/workflow/{name}")]["post"];
-        assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{name}: {operation}");
-        let body = &operation["requestBody"]["content"]["application/json"]["schema"]["properties"]["input"];
-        let reference = body.get("$ref").or_else(|| body.pointer("/anyOf/0/$ref")).and_then(Value::as_str).unwrap();
+        assert!(
+            operation["summary"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
+            "{name}: {operation}"
+        );
+        let body = &operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
+            ["input"];
+        let reference = body
+            .get("$ref")
+            .or_else(|| body.pointer("/anyOf/0/$ref"))
+            .and_then(Value::as_str)
+            .unwrap();
         let input = document.pointer(reference.trim_start_matches('#')).unwrap();
-        assert!(input["properties"].as_object().is_some_and(|members| !members.is_empty()), "{name}: {input}");
+        assert!(
+            input["properties"]
+                .as_object()
+                .is_some_and(|members| !members.is_empty()),
+            "{name}: {input}"
+        );
     }
 
     // Nothing is documented that is not there.
     for (path, methods) in operations(&document) {
         for method in methods {
             let url = format!("{}{}", product.url, path.replace("{id}", "unknown"));
-            let response = product.http.request(method.to_uppercase().parse().unwrap(), url).send().await.unwrap();
+            let response = product
+                .http
+                .request(method.to_uppercase().parse().unwrap(), url)
+                .send()
+                .await
+                .unwrap();
             let (status, answer) = (response.status().as_u16(), response.text().await.unwrap());
-            assert!(status != 405 && (status != 404 || !answer.contains("there is nothing at")), "{method} {path}: {status} {answer}");
+            assert!(
+                status != 405 && (status != 404 || !answer.contains("there is nothing at")),
+                "{method} {path}: {status} {answer}"
+            );
         }
     }
 }
 
 /// What a page asks for: the values of `src` and `href`.
 fn asked_for(html: &str) -> Vec<&str> {
-    ["src=\"", "href=\""].into_iter().flat_map(|start| html.split(start).skip(1)).map(|rest| rest.split('"').next().unwrap()).collect()
+    ["src=\"", "href=\""]
+        .into_iter()
+        .flat_map(|start| html.split(start).skip(1))
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,20 +277,35 @@ async fn the_page_and_all_it_needs_come_from_us() {
         let url = base.join(asset).unwrap();
         assert_eq!(url.origin(), base.origin(), "{asset}");
         let (kind, content) = text(&product, url.path()).await;
-        assert!(!content.is_empty() && !kind.contains("json"), "{asset}: {kind}");
+        assert!(
+            !content.is_empty() && !kind.contains("json"),
+            "{asset}: {kind}"
+        );
         scripts.insert(asset.rsplit('/').next().unwrap().to_owned(), content.into());
     }
-    assert!(scripts["swagger-ui-bundle.js"].as_str().unwrap().contains("SwaggerUIBundle"));
+    assert!(
+        scripts["swagger-ui-bundle.js"]
+            .as_str()
+            .unwrap()
+            .contains("SwaggerUIBundle")
+    );
     let starter = scripts["swagger-initializer.js"].as_str().unwrap();
     assert!(starter.contains("docs/json"), "{starter}");
     for text in [page.as_str(), starter] {
-        assert!(!text.contains("http://") && !text.contains("https://") && !text.contains("\"//"), "something comes from elsewhere: {text}");
+        assert!(
+            !text.contains("http://") && !text.contains("https://") && !text.contains("\"//"),
+            "something comes from elsewhere: {text}"
+        );
     }
 
     // The page is the same with a slash, and what is not there is an ordinary 404.
     assert_eq!(text(&product, "/docs/").await.1, page);
     let (status, answer) = product.get("/docs/nothing.js").await;
-    assert_eq!((status, &answer["code"]), (404, &"not_found".into()), "{answer}");
+    assert_eq!(
+        (status, &answer["code"]),
+        (404, &"not_found".into()),
+        "{answer}"
+    );
     for name in ["/docs/..%2f..%2fCargo.toml", "/docs/%2e%2e"] {
         assert_eq!(product.get(name).await.0, 404, "{name}");
     }

@@ -14,23 +14,52 @@ use crate::support::product::{Product, Stage};
 
 /// A client that says only what it is told to say, and shows what came over the wire.
 fn plain() -> reqwest::ClientBuilder {
-    reqwest::Client::builder().no_proxy().gzip(false).timeout(Duration::from_secs(20))
+    reqwest::Client::builder()
+        .no_proxy()
+        .gzip(false)
+        .timeout(Duration::from_secs(20))
 }
 
-async fn send(product: &Product, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> Response {
+async fn send(
+    product: &Product,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<reqwest::Body>,
+) -> Response {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
-        map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
+        map.append(
+            HeaderName::try_from(*name).unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        );
     }
-    plain().build().unwrap().request(method, format!("{}{path}", product.url)).headers(map).body(body).send().await.unwrap()
+    plain()
+        .build()
+        .unwrap()
+        .request(method, format!("{}{path}", product.url))
+        .headers(map)
+        .body(body)
+        .send()
+        .await
+        .unwrap()
 }
 
 /// Status, code and body of a refusal. Every one is JSON with a sentence.
 async fn refusal(response: Response) -> (u16, String, Value) {
     let status = response.status().as_u16();
-    assert_eq!(response.headers()["content-type"], "application/json", "{response:?}");
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/json",
+        "{response:?}"
+    );
     let body: Value = response.json().await.unwrap();
-    assert!(body["error"].as_str().is_some_and(|sentence| sentence.len() > 10), "{body}");
+    assert!(
+        body["error"]
+            .as_str()
+            .is_some_and(|sentence| sentence.len() > 10),
+        "{body}"
+    );
     (status, body["code"].as_str().unwrap().to_owned(), body)
 }
 
@@ -52,30 +81,120 @@ async fn what_is_wrong_with_a_request_is_said() {
 
 /// Bodies that are not a JSON object, and fields of other types.
 async fn bodies(product: &Product, path: &str) {
-    for body in ["", "{", "nonsense", "{\"id\": }", "[]", "null", "5", "\"text\"", "{} {}", "{'id': 1}", "{\"id\": \"\\ud800\"}"] {
-        let (status, code, answer) = refusal(send(product, Method::POST, path, &[JSON], body).await).await;
-        assert_eq!((status, code.as_str()), (400, "invalid_request"), "{path} {body:?}: {answer}");
+    for body in [
+        "",
+        "{",
+        "nonsense",
+        "{\"id\": }",
+        "[]",
+        "null",
+        "5",
+        "\"text\"",
+        "{} {}",
+        "{'id': 1}",
+        "{\"id\": \"\\ud800\"}",
+    ] {
+        let (status, code, answer) =
+            refusal(send(product, Method::POST, path, &[JSON], body).await).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (400, "invalid_request"),
+            "{path} {body:?}: {answer}"
+        );
         assert!(answer["location"].is_string(), "{path} {body:?}: {answer}");
     }
-    let (status, code, answer) = refusal(send(product, Method::POST, path, &[JSON], vec![b'{', b'"', 0xff, b'"', b'}']).await).await;
-    assert_eq!((status, code.as_str()), (400, "invalid_request"), "{path} not UTF-8: {answer}");
-    let (status, code, answer) = refusal(send(product, Method::POST, path, &[JSON], "{}").await).await;
-    assert_eq!((status, code.as_str()), (400, "invalid_request"), "{path} without a field: {answer}");
-    let (status, _, answer) = refusal(send(product, Method::POST, path, &[JSON], json!({"id": 5, "url": 5, "prompt": 5, "type": 5}).to_string()).await).await;
+    let (status, code, answer) = refusal(
+        send(
+            product,
+            Method::POST,
+            path,
+            &[JSON],
+            vec![b'{', b'"', 0xff, b'"', b'}'],
+        )
+        .await,
+    )
+    .await;
+    assert_eq!(
+        (status, code.as_str()),
+        (400, "invalid_request"),
+        "{path} not UTF-8: {answer}"
+    );
+    let (status, code, answer) =
+        refusal(send(product, Method::POST, path, &[JSON], "{}").await).await;
+    assert_eq!(
+        (status, code.as_str()),
+        (400, "invalid_request"),
+        "{path} without a field: {answer}"
+    );
+    let (status, _, answer) = refusal(
+        send(
+            product,
+            Method::POST,
+            path,
+            &[JSON],
+            json!({"id": 5, "url": 5, "prompt": 5, "type": 5}).to_string(),
+        )
+        .await,
+    )
+    .await;
     assert_eq!(status, 400, "{path} wrong types: {answer}");
 }
 
 async fn types(product: &Product) {
     let body = json!({"id": "unknown"}).to_string();
-    for wrong in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx", "text/json", ""] {
-        let (status, code, answer) = refusal(send(product, Method::POST, "/interrupt", &[("content-type", wrong)], body.clone()).await).await;
-        assert_eq!((status, code.as_str()), (415, "unsupported_media_type"), "{wrong}: {answer}");
+    for wrong in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/jsonx",
+        "text/json",
+        "",
+    ] {
+        let (status, code, answer) = refusal(
+            send(
+                product,
+                Method::POST,
+                "/interrupt",
+                &[("content-type", wrong)],
+                body.clone(),
+            )
+            .await,
+        )
+        .await;
+        assert_eq!(
+            (status, code.as_str()),
+            (415, "unsupported_media_type"),
+            "{wrong}: {answer}"
+        );
     }
-    let (status, code, answer) = refusal(send(product, Method::POST, "/interrupt", &[], body.clone()).await).await;
-    assert_eq!((status, code.as_str()), (415, "unsupported_media_type"), "none: {answer}");
-    for right in ["application/json", "Application/JSON; charset=utf-8", "application/problem+json"] {
-        let (status, _, answer) = refusal(send(product, Method::POST, "/interrupt", &[("content-type", right)], body.clone()).await).await;
-        assert_eq!((status, &answer["interrupted"]), (404, &json!("failed")), "{right}: {answer}");
+    let (status, code, answer) =
+        refusal(send(product, Method::POST, "/interrupt", &[], body.clone()).await).await;
+    assert_eq!(
+        (status, code.as_str()),
+        (415, "unsupported_media_type"),
+        "none: {answer}"
+    );
+    for right in [
+        "application/json",
+        "Application/JSON; charset=utf-8",
+        "application/problem+json",
+    ] {
+        let (status, _, answer) = refusal(
+            send(
+                product,
+                Method::POST,
+                "/interrupt",
+                &[("content-type", right)],
+                body.clone(),
+            )
+            .await,
+        )
+        .await;
+        assert_eq!(
+            (status, &answer["interrupted"]),
+            (404, &json!("failed")),
+            "{right}: {answer}"
+        );
     }
 }
 
@@ -85,19 +204,53 @@ async fn sizes(product: &Product) {
         let text = r#"{"id": "unknown"}"#;
         text.to_owned() + &" ".repeat(size - text.len())
     };
-    let (status, _, answer) = refusal(send(product, Method::POST, "/interrupt", &[JSON], padded(1 << 20)).await).await;
+    let (status, _, answer) = refusal(
+        send(
+            product,
+            Method::POST,
+            "/interrupt",
+            &[JSON],
+            padded(1 << 20),
+        )
+        .await,
+    )
+    .await;
     assert_eq!(status, 404, "exactly the limit: {answer}");
     for size in [(1 << 20) + 1, 9 << 20] {
-        let (status, code, answer) = refusal(send(product, Method::POST, "/interrupt", &[JSON], padded(size)).await).await;
-        assert_eq!((status, code.as_str()), (413, "payload_too_large"), "{size} with Content-Length: {answer}");
-        assert!(answer["error"].as_str().unwrap().contains("MAX_BODY_SIZE_MB"), "{answer}");
-        let pieces: Vec<std::io::Result<Vec<u8>>> = padded(size).as_bytes().chunks(50_000).map(|piece| Ok(piece.to_vec())).collect();
+        let (status, code, answer) =
+            refusal(send(product, Method::POST, "/interrupt", &[JSON], padded(size)).await).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (413, "payload_too_large"),
+            "{size} with Content-Length: {answer}"
+        );
+        assert!(
+            answer["error"]
+                .as_str()
+                .unwrap()
+                .contains("MAX_BODY_SIZE_MB"),
+            "{answer}"
+        );
+        let pieces: Vec<std::io::Result<Vec<u8>>> = padded(size)
+            .as_bytes()
+            .chunks(50_000)
+            .map(|piece| Ok(piece.to_vec()))
+            .collect();
         let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
-        let (status, code, answer) = refusal(send(product, Method::POST, "/interrupt", &[JSON], body).await).await;
-        assert_eq!((status, code.as_str()), (413, "payload_too_large"), "{size} in chunks: {answer}");
+        let (status, code, answer) =
+            refusal(send(product, Method::POST, "/interrupt", &[JSON], body).await).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (413, "payload_too_large"),
+            "{size} in chunks: {answer}"
+        );
     }
     // Who asks before sending is told before sending.
-    let expecting = [JSON, ("expect", "100-continue"), ("content-length", "8000000000")];
+    let expecting = [
+        JSON,
+        ("expect", "100-continue"),
+        ("content-length", "8000000000"),
+    ];
     let asked = send_head(product, "/interrupt", &expecting).await;
     assert!(asked.starts_with("HTTP/1.1 413 "), "{asked}");
 }
@@ -107,10 +260,19 @@ async fn send_head(product: &Product, path: &str, headers: &[(&str, &str)]) -> S
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let address = product.url.trim_start_matches("http://");
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    stream.write_all(format!("POST {path} HTTP/1.1\r\nhost: {address}\r\n{fields}\r\n").as_bytes()).await.unwrap();
+    let fields: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    stream
+        .write_all(format!("POST {path} HTTP/1.1\r\nhost: {address}\r\n{fields}\r\n").as_bytes())
+        .await
+        .unwrap();
     let mut answer = vec![0; 4096];
-    let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut answer)).await.expect("no answer before the body").unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut answer))
+        .await
+        .expect("no answer before the body")
+        .unwrap();
     String::from_utf8_lossy(&answer[..read]).into_owned()
 }
 
@@ -118,19 +280,46 @@ async fn send_head(product: &Product, path: &str, headers: &[(&str, &str)]) -> S
 async fn depths(product: &Product) {
     for levels in [200, 100_000] {
         let (opened, closed) = ("[".repeat(levels), "]".repeat(levels));
-        let nested = format!(r#"{{"prompt": {{"1": {{"class_type": "SaveImage", "inputs": {{"filename_prefix": "x", "images": {opened}{closed}}}}}}}}}"#);
+        let nested = format!(
+            r#"{{"prompt": {{"1": {{"class_type": "SaveImage", "inputs": {{"filename_prefix": "x", "images": {opened}{closed}}}}}}}}}"#
+        );
         for body in [opened.clone(), format!("{opened}{closed}"), nested] {
-            let (status, code, answer) = refusal(send(product, Method::POST, "/prompt", &[JSON], body).await).await;
-            assert_eq!((status, code.as_str()), (400, "invalid_request"), "{levels} levels: {answer}");
+            let (status, code, answer) =
+                refusal(send(product, Method::POST, "/prompt", &[JSON], body).await).await;
+            assert_eq!(
+                (status, code.as_str()),
+                (400, "invalid_request"),
+                "{levels} levels: {answer}"
+            );
         }
     }
 }
 
 async fn paths_and_methods(product: &Product) {
-    for path in ["/nowhere", "/", "/prompts", "/prompt/", "/prompt/a/b", "/workflow/nowhere", "/docs/x/y", "/%00", "//prompt", "/prompt/unknown"] {
-        let method = if path.starts_with("/workflow") { Method::POST } else { Method::GET };
-        let (status, code, answer) = refusal(send(product, method, path, &[JSON], "{\"input\": {}}").await).await;
-        assert_eq!((status, code.as_str()), (404, "not_found"), "{path}: {answer}");
+    for path in [
+        "/nowhere",
+        "/",
+        "/prompts",
+        "/prompt/",
+        "/prompt/a/b",
+        "/workflow/nowhere",
+        "/docs/x/y",
+        "/%00",
+        "//prompt",
+        "/prompt/unknown",
+    ] {
+        let method = if path.starts_with("/workflow") {
+            Method::POST
+        } else {
+            Method::GET
+        };
+        let (status, code, answer) =
+            refusal(send(product, method, path, &[JSON], "{\"input\": {}}").await).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (404, "not_found"),
+            "{path}: {answer}"
+        );
     }
     let cases = [
         (Method::GET, "/prompt", "POST"),
@@ -145,24 +334,57 @@ async fn paths_and_methods(product: &Product) {
     ];
     for (method, path, methods) in cases {
         let response = send(product, method.clone(), path, &[], "").await;
-        let allowed = response.headers().get("allow").unwrap_or_else(|| panic!("{method} {path}: {response:?}")).to_str().unwrap().to_owned();
-        let mut named: Vec<&str> = allowed.split(',').map(str::trim).filter(|name| *name != "HEAD").collect();
+        let allowed = response
+            .headers()
+            .get("allow")
+            .unwrap_or_else(|| panic!("{method} {path}: {response:?}"))
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let mut named: Vec<&str> = allowed
+            .split(',')
+            .map(str::trim)
+            .filter(|name| *name != "HEAD")
+            .collect();
         named.sort_unstable();
         assert_eq!(named.join(" "), methods, "{method} {path}");
         let (status, code, answer) = refusal(response).await;
-        assert_eq!((status, code.as_str()), (405, "method_not_allowed"), "{method} {path}: {answer}");
+        assert_eq!(
+            (status, code.as_str()),
+            (405, "method_not_allowed"),
+            "{method} {path}: {answer}"
+        );
     }
 }
 
 async fn status(product: &Product, path: &str, headers: &[(&str, &str)]) -> u16 {
-    send(product, Method::GET, path, headers, "").await.status().as_u16()
+    send(product, Method::GET, path, headers, "")
+        .await
+        .status()
+        .as_u16()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_open_everything_but_the_probes_which_are_open() {
-    let keys = [("API_KEYS", "first-key, second-key,"), ("CORS_ALLOWED_ORIGINS", "https://app.example,https://other.example")];
+    let keys = [
+        ("API_KEYS", "first-key, second-key,"),
+        (
+            "CORS_ALLOWED_ORIGINS",
+            "https://app.example,https://other.example",
+        ),
+    ];
     let product = Product::start(&keys).await;
-    for path in ["/queue", "/models", "/docs", "/docs/json", "/openapi.json", "/prompt/x", "/prompt/x/events", "/nowhere", "/docs/swagger-ui.css"] {
+    for path in [
+        "/queue",
+        "/models",
+        "/docs",
+        "/docs/json",
+        "/openapi.json",
+        "/prompt/x",
+        "/prompt/x/events",
+        "/nowhere",
+        "/docs/swagger-ui.css",
+    ] {
         for headers in [
             &[][..],
             &[("authorization", "Bearer wrong")],
@@ -176,32 +398,89 @@ async fn keys_open_everything_but_the_probes_which_are_open() {
             &[("x-api-key", "first-key, second-key")],
         ] {
             let response = send(&product, Method::GET, path, headers, "").await;
-            assert_eq!(response.headers().get("www-authenticate").map(HeaderValue::as_bytes), Some(&b"Bearer"[..]), "{path} {headers:?}");
+            assert_eq!(
+                response
+                    .headers()
+                    .get("www-authenticate")
+                    .map(HeaderValue::as_bytes),
+                Some(&b"Bearer"[..]),
+                "{path} {headers:?}"
+            );
             let (status, code, answer) = refusal(response).await;
-            assert_eq!((status, code.as_str()), (401, "unauthorized"), "{path} {headers:?}: {answer}");
+            assert_eq!(
+                (status, code.as_str()),
+                (401, "unauthorized"),
+                "{path} {headers:?}: {answer}"
+            );
             assert!(!answer.to_string().contains("first-key"), "{answer}");
         }
         if opened_by_a_key(path) {
-            for right in
-                [("authorization", "Bearer first-key"), ("authorization", "bearer second-key"), ("x-api-key", "first-key"), ("X-API-Key", "second-key")]
-            {
-                assert_eq!(status(&product, path, &[right]).await, 200, "{path} {right:?}");
+            for right in [
+                ("authorization", "Bearer first-key"),
+                ("authorization", "bearer second-key"),
+                ("x-api-key", "first-key"),
+                ("X-API-Key", "second-key"),
+            ] {
+                assert_eq!(
+                    status(&product, path, &[right]).await,
+                    200,
+                    "{path} {right:?}"
+                );
             }
             // A proxy's own Authorization does not get in the way.
-            assert_eq!(status(&product, path, &[("authorization", "Basic cHJveHk="), ("x-api-key", "first-key")]).await, 200, "{path}");
+            assert_eq!(
+                status(
+                    &product,
+                    path,
+                    &[
+                        ("authorization", "Basic cHJveHk="),
+                        ("x-api-key", "first-key")
+                    ]
+                )
+                .await,
+                200,
+                "{path}"
+            );
         }
     }
     // No body is read, and nothing is learned, without a key.
-    for (method, path) in [(Method::POST, "/prompt"), (Method::POST, "/interrupt"), (Method::DELETE, "/prompt/x"), (Method::PUT, "/prompt")] {
-        assert_eq!(send(&product, method, path, &[], "").await.status(), 401, "{path}");
+    for (method, path) in [
+        (Method::POST, "/prompt"),
+        (Method::POST, "/interrupt"),
+        (Method::DELETE, "/prompt/x"),
+        (Method::PUT, "/prompt"),
+    ] {
+        assert_eq!(
+            send(&product, method, path, &[], "").await.status(),
+            401,
+            "{path}"
+        );
     }
     for path in ["/health", "/ready", "/metrics"] {
         assert_eq!(status(&product, path, &[]).await, 200, "{path}");
     }
-    let document: Value = send(&product, Method::GET, "/openapi.json", &[("x-api-key", "first-key")], "").await.json().await.unwrap();
-    assert!(document["components"]["securitySchemes"].as_object().is_some_and(|schemes| schemes.len() == 2), "no Authorize button");
+    let document: Value = send(
+        &product,
+        Method::GET,
+        "/openapi.json",
+        &[("x-api-key", "first-key")],
+        "",
+    )
+    .await
+    .json()
+    .await
+    .unwrap();
+    assert!(
+        document["components"]["securitySchemes"]
+            .as_object()
+            .is_some_and(|schemes| schemes.len() == 2),
+        "no Authorize button"
+    );
     browsers(&product).await;
-    assert!(!product.log.text().contains("first-key") && !product.log.text().contains("second-key"), "a key is in the log");
+    assert!(
+        !product.log.text().contains("first-key") && !product.log.text().contains("second-key"),
+        "a key is in the log"
+    );
 }
 
 /// What answers 200 once the key is right.
@@ -212,82 +491,234 @@ fn opened_by_a_key(path: &str) -> bool {
 /// CORS, on a server with keys: a preflight carries none.
 async fn browsers(product: &Product) {
     let preflight = async |origin: &str| {
-        let headers = [("origin", origin), ("access-control-request-method", "POST"), ("access-control-request-headers", "content-type,x-api-key")];
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "content-type,x-api-key"),
+        ];
         send(product, Method::OPTIONS, "/prompt", &headers, "").await
     };
-    let field = |response: &Response, name: &str| response.headers().get(name).map_or(String::new(), |value| value.to_str().unwrap().to_ascii_lowercase());
+    let field = |response: &Response, name: &str| {
+        response.headers().get(name).map_or(String::new(), |value| {
+            value.to_str().unwrap().to_ascii_lowercase()
+        })
+    };
     for origin in ["https://app.example", "https://other.example"] {
         let allowed = preflight(origin).await;
         assert!(allowed.status().is_success(), "{allowed:?}");
         assert_eq!(field(&allowed, "access-control-allow-origin"), origin);
         for method in ["get", "post", "delete"] {
-            assert!(field(&allowed, "access-control-allow-methods").contains(method), "{allowed:?}");
+            assert!(
+                field(&allowed, "access-control-allow-methods").contains(method),
+                "{allowed:?}"
+            );
         }
         for header in ["content-type", "authorization", "x-api-key"] {
-            assert!(field(&allowed, "access-control-allow-headers").contains(header), "{allowed:?}");
+            assert!(
+                field(&allowed, "access-control-allow-headers").contains(header),
+                "{allowed:?}"
+            );
         }
     }
-    for origin in ["https://evil.example", "http://app.example", "https://app.example.evil.example", "null"] {
+    for origin in [
+        "https://evil.example",
+        "http://app.example",
+        "https://app.example.evil.example",
+        "null",
+    ] {
         let denied = preflight(origin).await;
-        assert_eq!(field(&denied, "access-control-allow-origin"), "", "{origin}");
+        assert_eq!(
+            field(&denied, "access-control-allow-origin"),
+            "",
+            "{origin}"
+        );
     }
     // The page must be able to read a refusal, too.
-    let refused = send(product, Method::GET, "/queue", &[("origin", "https://app.example")], "").await;
-    assert_eq!((refused.status().as_u16(), field(&refused, "access-control-allow-origin").as_str()), (401, "https://app.example"));
-    let evil = send(product, Method::GET, "/health", &[("origin", "https://evil.example")], "").await;
+    let refused = send(
+        product,
+        Method::GET,
+        "/queue",
+        &[("origin", "https://app.example")],
+        "",
+    )
+    .await;
+    assert_eq!(
+        (
+            refused.status().as_u16(),
+            field(&refused, "access-control-allow-origin").as_str()
+        ),
+        (401, "https://app.example")
+    );
+    let evil = send(
+        product,
+        Method::GET,
+        "/health",
+        &[("origin", "https://evil.example")],
+        "",
+    )
+    .await;
     assert_eq!(field(&evil, "access-control-allow-origin"), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_have_a_switch_of_their_own_and_every_origin_may_be_allowed() {
-    let product = Stage::new().env("API_KEYS", "key").env("METRICS_REQUIRE_KEY", true).env("CORS_ALLOWED_ORIGINS", "*").launch().await;
+    let product = Stage::new()
+        .env("API_KEYS", "key")
+        .env("METRICS_REQUIRE_KEY", true)
+        .env("CORS_ALLOWED_ORIGINS", "*")
+        .launch()
+        .await;
     assert_eq!(status(&product, "/metrics", &[]).await, 401);
-    assert_eq!(status(&product, "/metrics", &[("x-api-key", "key")]).await, 200);
-    let anyone = send(&product, Method::GET, "/metrics", &[("origin", "https://any.example")], "").await;
+    assert_eq!(
+        status(&product, "/metrics", &[("x-api-key", "key")]).await,
+        200
+    );
+    let anyone = send(
+        &product,
+        Method::GET,
+        "/metrics",
+        &[("origin", "https://any.example")],
+        "",
+    )
+    .await;
     assert_eq!(anyone.headers()["access-control-allow-origin"], "*");
 }
 
 /// The content coding of an answer, and its text.
 async fn encoded(response: Response) -> (String, Vec<u8>) {
     assert_eq!(response.status(), 200);
-    let coding = response.headers().get("content-encoding").map_or(String::new(), |value| value.to_str().unwrap().to_owned());
+    let coding = response
+        .headers()
+        .get("content-encoding")
+        .map_or(String::new(), |value| value.to_str().unwrap().to_owned());
     (coding, response.bytes().await.unwrap().to_vec())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_compressed_when_asked_for_and_worth_it() {
     // A model folder with many names makes an answer that is worth compressing.
-    let stage = (0..40).fold(Stage::new(), |stage, n| stage.file(&format!("models/loras/style-number-{n}.safetensors"), "x"));
+    let stage = (0..40).fold(Stage::new(), |stage, n| {
+        stage.file(&format!("models/loras/style-number-{n}.safetensors"), "x")
+    });
     let product = stage.start().await;
     for path in ["/models", "/openapi.json"] {
         let (coding, whole) = encoded(send(&product, Method::GET, path, &[], "").await).await;
         assert_eq!(coding, "", "{path}: nobody asked");
         let expected: Value = serde_json::from_slice(&whole).unwrap();
-        let (coding, packed) = encoded(send(&product, Method::GET, path, &[("accept-encoding", "gzip")], "").await).await;
-        assert!(coding == "gzip" && packed.len() < whole.len() / 2, "{path}: {coding} {} of {}", packed.len(), whole.len());
+        let (coding, packed) = encoded(
+            send(
+                &product,
+                Method::GET,
+                path,
+                &[("accept-encoding", "gzip")],
+                "",
+            )
+            .await,
+        )
+        .await;
+        assert!(
+            coding == "gzip" && packed.len() < whole.len() / 2,
+            "{path}: {coding} {} of {}",
+            packed.len(),
+            whole.len()
+        );
         let mut text = String::new();
-        flate2::read::GzDecoder::new(packed.as_slice()).read_to_string(&mut text).unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected, "{path}");
-        let (coding, packed) = encoded(send(&product, Method::GET, path, &[("accept-encoding", "br")], "").await).await;
-        assert!(coding == "br" && packed.len() < whole.len() / 2, "{path}: {coding} {} of {}", packed.len(), whole.len());
-        assert_eq!(through_curl(&product, path, &["--compressed", "-H", "Accept-Encoding: br"]).0, expected, "{path}");
-        let (coding, _) = encoded(send(&product, Method::GET, path, &[("accept-encoding", "identity, zstd, gzip;q=0")], "").await).await;
+        flate2::read::GzDecoder::new(packed.as_slice())
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(
+            serde_json::from_str::<Value>(&text).unwrap(),
+            expected,
+            "{path}"
+        );
+        let (coding, packed) = encoded(
+            send(
+                &product,
+                Method::GET,
+                path,
+                &[("accept-encoding", "br")],
+                "",
+            )
+            .await,
+        )
+        .await;
+        assert!(
+            coding == "br" && packed.len() < whole.len() / 2,
+            "{path}: {coding} {} of {}",
+            packed.len(),
+            whole.len()
+        );
+        assert_eq!(
+            through_curl(
+                &product,
+                path,
+                &["--compressed", "-H", "Accept-Encoding: br"]
+            )
+            .0,
+            expected,
+            "{path}"
+        );
+        let (coding, _) = encoded(
+            send(
+                &product,
+                Method::GET,
+                path,
+                &[("accept-encoding", "identity, zstd, gzip;q=0")],
+                "",
+            )
+            .await,
+        )
+        .await;
         assert_eq!(coding, "", "{path}: not these");
     }
     // Media are compressed already, and a stream must not wait in a compressor.
     let body = json!({"prompt": picture("shown")}).to_string();
-    let (coding, answer) = encoded(send(&product, Method::POST, "/prompt", &[JSON, ("accept-encoding", "gzip, br")], body.clone()).await).await;
-    assert!(coding.is_empty() && serde_json::from_slice::<Value>(&answer).unwrap()["images"][0].is_string(), "{coding}");
-    let stream = [JSON, ("accept-encoding", "gzip, br"), ("accept", "text/event-stream")];
-    let (coding, answer) = encoded(send(&product, Method::POST, "/prompt", &stream, body).await).await;
-    assert!(coding.is_empty() && String::from_utf8(answer).unwrap().contains("event: complete"), "{coding}");
+    let (coding, answer) = encoded(
+        send(
+            &product,
+            Method::POST,
+            "/prompt",
+            &[JSON, ("accept-encoding", "gzip, br")],
+            body.clone(),
+        )
+        .await,
+    )
+    .await;
+    assert!(
+        coding.is_empty()
+            && serde_json::from_slice::<Value>(&answer).unwrap()["images"][0].is_string(),
+        "{coding}"
+    );
+    let stream = [
+        JSON,
+        ("accept-encoding", "gzip, br"),
+        ("accept", "text/event-stream"),
+    ];
+    let (coding, answer) =
+        encoded(send(&product, Method::POST, "/prompt", &stream, body).await).await;
+    assert!(
+        coding.is_empty()
+            && String::from_utf8(answer)
+                .unwrap()
+                .contains("event: complete"),
+        "{coding}"
+    );
     versions(&product).await;
 }
 
 /// A `GET` by curl: the JSON, and the version of HTTP that was spoken.
 fn through_curl(product: &Product, path: &str, options: &[&str]) -> (Value, String) {
     let output = Command::new("curl")
-        .args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "20", "--write-out", "\n%{http_version}"])
+        .args([
+            "--silent",
+            "--show-error",
+            "--noproxy",
+            "*",
+            "--max-time",
+            "20",
+            "--write-out",
+            "\n%{http_version}",
+        ])
         .args(options)
         .arg(format!("{}{path}", product.url))
         .output()
@@ -301,26 +732,49 @@ fn through_curl(product: &Product, path: &str, options: &[&str]) -> (Value, Stri
 /// HTTP/1.1, and HTTP/2 without TLS when the client begins with it.
 async fn versions(product: &Product) {
     let ready = json!({"version": env!("CARGO_PKG_VERSION"), "status": "ready"});
-    assert_eq!(through_curl(product, "/ready", &["--http1.1"]), (ready.clone(), "1.1".to_owned()));
-    assert_eq!(through_curl(product, "/ready", &["--http2-prior-knowledge"]), (ready, "2".to_owned()));
+    assert_eq!(
+        through_curl(product, "/ready", &["--http1.1"]),
+        (ready.clone(), "1.1".to_owned())
+    );
+    assert_eq!(
+        through_curl(product, "/ready", &["--http2-prior-knowledge"]),
+        (ready, "2".to_owned())
+    );
     let two = plain().http2_prior_knowledge().build().unwrap();
-    let calls = (0..20).map(|n| two.post(format!("{}/prompt", product.url)).json(&json!({"id": format!("two-{n}"), "prompt": picture("two")})).send());
+    let calls = (0..20).map(|n| {
+        two.post(format!("{}/prompt", product.url))
+            .json(&json!({"id": format!("two-{n}"), "prompt": picture("two")}))
+            .send()
+    });
     for response in futures_util::future::join_all(calls).await {
         let response = response.unwrap();
-        assert_eq!((response.version(), response.status().as_u16()), (Version::HTTP_2, 200));
+        assert_eq!(
+            (response.version(), response.status().as_u16()),
+            (Version::HTTP_2, 200)
+        );
         assert!(response.json::<Value>().await.unwrap()["images"][0].is_string());
     }
 }
 
 /// What comes back until the connection is closed, and after how long.
 async fn until_closed(product: &Product, sent: &str) -> (String, Duration) {
-    let mut stream = tokio::net::TcpStream::connect(product.url.strip_prefix("http://").unwrap()).await.unwrap();
+    let mut stream = tokio::net::TcpStream::connect(product.url.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
     stream.write_all(sent.as_bytes()).await.unwrap();
     let began = Instant::now();
     let mut answer = Vec::new();
-    let closed = tokio::time::timeout(Duration::from_secs(100), stream.read_to_end(&mut answer)).await.expect("the connection stays open");
+    let closed = tokio::time::timeout(Duration::from_secs(100), stream.read_to_end(&mut answer))
+        .await
+        .expect("the connection stays open");
     // What was sent and never read turns the close into a reset.
-    assert!(closed.as_ref().map_or_else(|error| error.kind() == std::io::ErrorKind::ConnectionReset, |_| true), "{closed:?}");
+    assert!(
+        closed.as_ref().map_or_else(
+            |error| error.kind() == std::io::ErrorKind::ConnectionReset,
+            |_| true
+        ),
+        "{closed:?}"
+    );
     (String::from_utf8(answer).unwrap(), began.elapsed())
 }
 
@@ -336,7 +790,16 @@ async fn who_says_nothing_is_shown_the_door() {
         until_closed(&product, "GET /health HTTP/1.1\r\nhost: x\r\n\r\n"),
         until_closed(&product, half),
     );
-    assert_eq!((silent.as_str(), letter.as_str(), head.as_str()), ("", "", ""));
-    assert!(idle.starts_with("HTTP/1.1 200") && waited > Duration::from_secs(60), "a client with a pool may pause: {waited:?} {idle}");
-    assert!(body.starts_with("HTTP/1.1 400") && body.contains("stopped coming"), "{body}");
+    assert_eq!(
+        (silent.as_str(), letter.as_str(), head.as_str()),
+        ("", "", "")
+    );
+    assert!(
+        idle.starts_with("HTTP/1.1 200") && waited > Duration::from_secs(60),
+        "a client with a pool may pause: {waited:?} {idle}"
+    );
+    assert!(
+        body.starts_with("HTTP/1.1 400") && body.contains("stopped coming"),
+        "{body}"
+    );
 }

@@ -1,5 +1,11 @@
 //! One integration binary: the whole product through real sockets, against real peers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::allow_attributes, reason = "a test says what it expects by failing")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::allow_attributes,
+    reason = "a test says what it expects by failing"
+)]
 #![allow(dead_code, reason = "not every test module uses every helper yet")]
 
 mod amqp;

@@ -27,13 +27,19 @@ struct Machine {
 
 impl Machine {
     fn new(tools: &[&str]) -> Self {
-        let machine = Self { folder: tempfile::tempdir().unwrap(), extra: Vec::new() };
+        let machine = Self {
+            folder: tempfile::tempdir().unwrap(),
+            extra: Vec::new(),
+        };
         for folder in ["comfy/custom_nodes", "cache", "bin", "real"] {
             fs::create_dir_all(machine.path(folder)).unwrap();
         }
         // No other tool of this machine may be found.
-        let git = std::env::split_paths(&std::env::var_os("PATH").unwrap()).map(|folder| folder.join("git")).find(|file| file.exists());
-        std::os::unix::fs::symlink(git.expect("these tests need git"), machine.path("real/git")).unwrap();
+        let git = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+            .map(|folder| folder.join("git"))
+            .find(|file| file.exists());
+        std::os::unix::fs::symlink(git.expect("these tests need git"), machine.path("real/git"))
+            .unwrap();
         for tool in tools {
             machine.tool(tool, "");
         }
@@ -47,9 +53,16 @@ impl Machine {
     /// A stand-in that notes its arguments and folder, then runs more lines of shell.
     fn tool(&self, name: &str, more: &str) {
         let log = self.path("calls");
-        let text = format!("#!/bin/sh\necho \"{name} $*\" >> '{}'\necho \"{name} says hello\"\n{more}\n", log.display());
+        let text = format!(
+            "#!/bin/sh\necho \"{name} $*\" >> '{}'\necho \"{name} says hello\"\n{more}\n",
+            log.display()
+        );
         fs::write(self.path("bin").join(name), text).unwrap();
-        fs::set_permissions(self.path("bin").join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(
+            self.path("bin").join(name),
+            fs::Permissions::from_mode(0o755),
+        )
+        .unwrap();
     }
 
     fn calls(&self) -> Vec<String> {
@@ -63,13 +76,26 @@ impl Machine {
     }
 
     fn config(&self) -> Config {
-        let path = std::env::join_paths([self.path("bin"), self.path("real")]).unwrap().into_string().unwrap();
+        let path = std::env::join_paths([self.path("bin"), self.path("real")])
+            .unwrap()
+            .into_string()
+            .unwrap();
         let mut env = BTreeMap::from([
             ("PATH".to_owned(), path),
-            ("COMFY_HOME".to_owned(), self.path("comfy").display().to_string()),
-            ("CACHE_DIR".to_owned(), self.path("cache").display().to_string()),
+            (
+                "COMFY_HOME".to_owned(),
+                self.path("comfy").display().to_string(),
+            ),
+            (
+                "CACHE_DIR".to_owned(),
+                self.path("cache").display().to_string(),
+            ),
         ]);
-        env.extend(self.extra.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        env.extend(
+            self.extra
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone())),
+        );
         Config::from_env(&env).unwrap()
     }
 
@@ -79,13 +105,25 @@ impl Machine {
         let outbound = Outbound::new(&config.storage).unwrap();
         let storage = Storage::new(&config.storage, outbound, Events::default());
         storage.prepare().await.unwrap();
-        Installer::new(&config.manifest, &config.comfy.home, &config.storage.cache.dir, storage)
+        Installer::new(
+            &config.manifest,
+            &config.comfy.home,
+            &config.storage.cache.dir,
+            storage,
+        )
     }
 
     async fn start(&self, yaml: &str) -> Result<(), ManifestError> {
         let manifest = Manifest::from_yaml("MANIFEST", yaml).unwrap();
-        let run = async { self.installer().await.install_before_start(&manifest, &CancellationToken::new()).await };
-        tokio::time::timeout(Duration::from_secs(60), run).await.expect("the installation hangs")
+        let run = async {
+            self.installer()
+                .await
+                .install_before_start(&manifest, &CancellationToken::new())
+                .await
+        };
+        tokio::time::timeout(Duration::from_secs(60), run)
+            .await
+            .expect("the installation hangs")
     }
 }
 
@@ -107,13 +145,24 @@ impl Server {
             async move {
                 let path = request.uri().path().trim_start_matches('/').to_owned();
                 log.lock().unwrap().push(path.clone());
-                tokio::fs::read(folder.join(path)).await.map_err(|_| StatusCode::NOT_FOUND)
+                tokio::fs::read(folder.join(path))
+                    .await
+                    .map_err(|_| StatusCode::NOT_FOUND)
             }
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        let task = tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() });
-        Self { root, origin, asked, task }
+        let task = tokio::spawn(async move {
+            axum::serve(listener, Router::new().fallback(answer))
+                .await
+                .unwrap()
+        });
+        Self {
+            root,
+            origin,
+            asked,
+            task,
+        }
     }
 
     fn requests(&self) -> usize {
@@ -135,9 +184,31 @@ struct Repository {
 
 impl Repository {
     fn new(server: &Server, name: &str) -> Self {
-        let repository = Self { work: server.root.path().join(format!("{name}.work")), bare: server.root.path().join(format!("{name}.git")) };
-        run(server.root.path(), &["init", "-q", "--bare", "-b", "main", repository.bare.to_str().unwrap()]);
-        run(server.root.path(), &["init", "-q", "-b", "main", repository.work.to_str().unwrap()]);
+        let repository = Self {
+            work: server.root.path().join(format!("{name}.work")),
+            bare: server.root.path().join(format!("{name}.git")),
+        };
+        run(
+            server.root.path(),
+            &[
+                "init",
+                "-q",
+                "--bare",
+                "-b",
+                "main",
+                repository.bare.to_str().unwrap(),
+            ],
+        );
+        run(
+            server.root.path(),
+            &[
+                "init",
+                "-q",
+                "-b",
+                "main",
+                repository.work.to_str().unwrap(),
+            ],
+        );
         repository.commit("first");
         repository
     }
@@ -146,7 +217,18 @@ impl Repository {
     fn commit(&self, text: &str) -> String {
         fs::write(self.work.join("version"), text).unwrap();
         run(&self.work, &["add", "-A"]);
-        run(&self.work, &["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", text]);
+        run(
+            &self.work,
+            &[
+                "-c",
+                "user.name=t",
+                "-c",
+                "user.email=t@t",
+                "commit",
+                "-qm",
+                text,
+            ],
+        );
         self.publish();
         run(&self.work, &["rev-parse", "HEAD"])
     }
@@ -157,14 +239,32 @@ impl Repository {
     }
 
     fn publish(&self) {
-        run(&self.work, &["push", "-q", "--force", "--tags", self.bare.to_str().unwrap(), "refs/heads/*"]);
+        run(
+            &self.work,
+            &[
+                "push",
+                "-q",
+                "--force",
+                "--tags",
+                self.bare.to_str().unwrap(),
+                "refs/heads/*",
+            ],
+        );
         run(&self.bare, &["update-server-info"]);
     }
 }
 
 fn run(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git").args(arguments).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("git")
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "git {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
@@ -179,7 +279,10 @@ async fn everything_is_installed_in_order_and_a_second_start_does_nothing() {
     fs::write(repository.work.join("requirements.txt"), "numpy\n").unwrap();
     repository.commit("with requirements");
     let machine = Machine::new(&["apt-get", "uv", "comfy"]);
-    let yaml = format!("apt: [ffmpeg, libgl1]\npip: ['numpy==1.0', scipy]\ncustom_nodes: [some-node, '{}/node.git']\n", server.origin);
+    let yaml = format!(
+        "apt: [ffmpeg, libgl1]\npip: ['numpy==1.0', scipy]\ncustom_nodes: [some-node, '{}/node.git']\n",
+        server.origin
+    );
     machine.start(&yaml).await.unwrap();
     assert_eq!(
         machine.calls(),
@@ -195,38 +298,77 @@ async fn everything_is_installed_in_order_and_a_second_start_does_nothing() {
     assert!(server.requests() > 0);
 
     machine.start(&yaml).await.unwrap();
-    assert_eq!(machine.calls(), Vec::<String>::new(), "nothing is installed again");
-    assert!(server.requests() < 6, "only asked whether the branch has moved");
+    assert_eq!(
+        machine.calls(),
+        Vec::<String>::new(),
+        "nothing is installed again"
+    );
+    assert!(
+        server.requests() < 6,
+        "only asked whether the branch has moved"
+    );
 
     // What changed, and only that, is done.
-    machine.start(&yaml.replace("scipy", "pillow")).await.unwrap();
-    assert_eq!(machine.calls(), ["uv pip install --system numpy==1.0 pillow"]);
+    machine
+        .start(&yaml.replace("scipy", "pillow"))
+        .await
+        .unwrap();
+    assert_eq!(
+        machine.calls(),
+        ["uv pip install --system numpy==1.0 pillow"]
+    );
     fs::write(repository.work.join("requirements.txt"), "numpy\ntorch\n").unwrap();
     repository.commit("more");
-    machine.start(&yaml.replace("scipy", "pillow")).await.unwrap();
-    assert_eq!(machine.calls(), ["uv pip install --system -r requirements.txt"]);
+    machine
+        .start(&yaml.replace("scipy", "pillow"))
+        .await
+        .unwrap();
+    assert_eq!(
+        machine.calls(),
+        ["uv pip install --system -r requirements.txt"]
+    );
     assert_eq!(version(&machine.node("node")), "more");
 }
 
 #[tokio::test]
 async fn an_earlier_list_is_installed_again_after_a_later_one() {
     let server = Server::start().await;
-    let (repository, other) = (Repository::new(&server, "node"), Repository::new(&server, "other"));
+    let (repository, other) = (
+        Repository::new(&server, "node"),
+        Repository::new(&server, "other"),
+    );
     fs::write(other.work.join("requirements.txt"), "pillow\n").unwrap();
     other.commit("with requirements");
     let machine = Machine::new(&["apt-get", "uv"]);
     for (start, release) in ["1", "2", "1"].into_iter().enumerate() {
-        fs::write(repository.work.join("requirements.txt"), format!("scipy=={release}\n")).unwrap();
+        fs::write(
+            repository.work.join("requirements.txt"),
+            format!("scipy=={release}\n"),
+        )
+        .unwrap();
         repository.commit(release);
-        let yaml = format!("apt: ['ffmpeg={release}']\npip: ['numpy=={release}']\ncustom_nodes: ['{0}/other.git', '{0}/node.git']\n", server.origin);
+        let yaml = format!(
+            "apt: ['ffmpeg={release}']\npip: ['numpy=={release}']\ncustom_nodes: ['{0}/other.git', '{0}/node.git']\n",
+            server.origin
+        );
         machine.start(&yaml).await.unwrap();
-        let mut expected =
-            vec!["apt-get update".to_owned(), format!("apt-get install -y ffmpeg={release}"), format!("uv pip install --system numpy=={release}")];
+        let mut expected = vec![
+            "apt-get update".to_owned(),
+            format!("apt-get install -y ffmpeg={release}"),
+            format!("uv pip install --system numpy=={release}"),
+        ];
         // Those of the other node never change.
-        expected.extend(std::iter::repeat_n("uv pip install --system -r requirements.txt".to_owned(), if start == 0 { 2 } else { 1 }));
+        expected.extend(std::iter::repeat_n(
+            "uv pip install --system -r requirements.txt".to_owned(),
+            if start == 0 { 2 } else { 1 },
+        ));
         assert_eq!(machine.calls(), expected, "start {start}");
         machine.start(&yaml).await.unwrap();
-        assert_eq!(machine.calls(), Vec::<String>::new(), "nothing is installed again");
+        assert_eq!(
+            machine.calls(),
+            Vec::<String>::new(),
+            "nothing is installed again"
+        );
     }
 }
 
@@ -237,19 +379,40 @@ async fn a_lost_package_a_lost_node_and_a_lost_clone_are_installed_again() {
     let mut machine = Machine::new(&["uv"]);
     let packages = machine.path("venv/lib/python3.12/site-packages");
     fs::create_dir_all(&packages).unwrap();
-    machine.extra.push(("VIRTUAL_ENV", machine.path("venv").display().to_string()));
-    machine.tool("uv", &format!("/bin/mkdir -p '{}/thing-1.0.dist-info'", packages.display()));
-    machine.tool("comfy", &format!("/bin/mkdir -p '{}'", machine.node("Registered").display()));
-    let yaml = format!("pip: [thing]\ncustom_nodes: [registered, '{}/cloned.git']\n", server.origin);
+    machine
+        .extra
+        .push(("VIRTUAL_ENV", machine.path("venv").display().to_string()));
+    machine.tool(
+        "uv",
+        &format!("/bin/mkdir -p '{}/thing-1.0.dist-info'", packages.display()),
+    );
+    machine.tool(
+        "comfy",
+        &format!("/bin/mkdir -p '{}'", machine.node("Registered").display()),
+    );
+    let yaml = format!(
+        "pip: [thing]\ncustom_nodes: [registered, '{}/cloned.git']\n",
+        server.origin
+    );
     machine.start(&yaml).await.unwrap();
-    assert_eq!(machine.calls(), ["uv pip install thing", "comfy node install registered --fast-deps --exit-on-fail"], "no --system in a virtual environment");
+    assert_eq!(
+        machine.calls(),
+        [
+            "uv pip install thing",
+            "comfy node install registered --fast-deps --exit-on-fail"
+        ],
+        "no --system in a virtual environment"
+    );
     machine.start(&yaml).await.unwrap();
     assert!(machine.calls().is_empty());
 
     fs::remove_dir(machine.node("Registered")).unwrap();
     fs::remove_dir_all(machine.node("cloned")).unwrap();
     machine.start(&yaml).await.unwrap();
-    assert_eq!(machine.calls(), ["comfy node install registered --fast-deps --exit-on-fail"]);
+    assert_eq!(
+        machine.calls(),
+        ["comfy node install registered --fast-deps --exit-on-fail"]
+    );
     assert_eq!(version(&machine.node("cloned")), "first");
 
     // As in a new container with an old volume.
@@ -291,7 +454,10 @@ async fn every_pinned_ref_is_checked_out_and_pinned_clones_ask_nobody_again() {
     ] {
         let machine = Machine::new(&[]);
         let yaml = format!("custom_nodes: ['{}/node.git{suffix}']", server.origin);
-        machine.start(&yaml).await.unwrap_or_else(|error| panic!("{suffix}: {error}"));
+        machine
+            .start(&yaml)
+            .await
+            .unwrap_or_else(|error| panic!("{suffix}: {error}"));
         assert_eq!(version(&machine.node("node")), expected, "{suffix}");
         server.requests();
         machine.start(&yaml).await.unwrap();
@@ -311,8 +477,16 @@ async fn an_existing_clone_follows_the_manifest() {
     machine.start(&plain).await.unwrap();
     repository.commit("second");
     machine.start(&plain).await.unwrap();
-    assert_eq!(version(&machine.node("node")), "second", "a branch is followed");
-    assert_eq!(run(&machine.node("node"), &["symbolic-ref", "--short", "HEAD"]), "main", "and stays checked out");
+    assert_eq!(
+        version(&machine.node("node")),
+        "second",
+        "a branch is followed"
+    );
+    assert_eq!(
+        run(&machine.node("node"), &["symbolic-ref", "--short", "HEAD"]),
+        "main",
+        "and stays checked out"
+    );
     machine.start(&pinned).await.unwrap();
     assert_eq!(version(&machine.node("node")), "first");
     machine.start(&plain).await.unwrap();
@@ -336,41 +510,111 @@ async fn failures_name_the_step_and_show_the_last_lines_but_no_credentials() {
     let origin = server.origin.replace("http://", "http://me:marked-secret@");
 
     let machine = Machine::new(&["apt-get", "pip"]);
-    machine.tool("apt-get", "[ \"$1\" = update ] && exit 0; echo 'E: Unable to locate package nonsense' >&2; exit 100");
+    machine.tool(
+        "apt-get",
+        "[ \"$1\" = update ] && exit 0; echo 'E: Unable to locate package nonsense' >&2; exit 100",
+    );
     let error = machine.start("apt: [nonsense]").await.unwrap_err();
-    assert!(error.to_string().contains("apt-get install failed with exit code 100"), "{error}");
-    assert!(error.last_lines.contains(&"E: Unable to locate package nonsense".to_owned()), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("apt-get install failed with exit code 100"),
+        "{error}"
+    );
+    assert!(
+        error
+            .last_lines
+            .contains(&"E: Unable to locate package nonsense".to_owned()),
+        "{error}"
+    );
 
     machine.tool("pip", "echo \"cannot install $*\"; exit 1");
-    let error = machine.start("pip: ['git+https://u:marked-secret@h.example/x.git?token=marked-secret']").await.unwrap_err().to_string();
-    assert!(error.contains("pip") && error.contains("https://h.example/x.git") && !error.contains("marked-secret"), "{error}");
+    let error = machine
+        .start("pip: ['git+https://u:marked-secret@h.example/x.git?token=marked-secret']")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("pip")
+            && error.contains("https://h.example/x.git")
+            && !error.contains("marked-secret"),
+        "{error}"
+    );
 
-    let error = machine.start(&format!("custom_nodes: ['{origin}/absent.git']")).await.unwrap_err().to_string();
-    assert!(error.contains("absent.git") && error.contains("failed") && !error.contains("marked-secret"), "{error}");
-    assert!(!machine.node("absent").exists() && !machine.node(".absent.partial").exists(), "nothing half is left");
+    let error = machine
+        .start(&format!("custom_nodes: ['{origin}/absent.git']"))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("absent.git")
+            && error.contains("failed")
+            && !error.contains("marked-secret"),
+        "{error}"
+    );
+    assert!(
+        !machine.node("absent").exists() && !machine.node(".absent.partial").exists(),
+        "nothing half is left"
+    );
 
-    let error = machine.start(&format!("custom_nodes: ['{origin}/node.git@v9']")).await.unwrap_err().to_string();
-    assert!(error.contains("no branch, tag or commit v9") && !error.contains("marked-secret"), "{error}");
+    let error = machine
+        .start(&format!("custom_nodes: ['{origin}/node.git@v9']"))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("no branch, tag or commit v9") && !error.contains("marked-secret"),
+        "{error}"
+    );
     assert!(!machine.node("node").exists());
 
-    let error = machine.start("custom_nodes: [by-name]").await.unwrap_err().to_string();
-    assert!(error.contains("by-name") && error.contains("comfy"), "{error}");
+    let error = machine
+        .start("custom_nodes: [by-name]")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("by-name") && error.contains("comfy"),
+        "{error}"
+    );
 
     fs::create_dir(machine.node("node")).unwrap();
     fs::write(machine.node("node").join("mine"), "x").unwrap();
-    let error = machine.start(&format!("custom_nodes: ['{origin}/node.git']")).await.unwrap_err().to_string();
+    let error = machine
+        .start(&format!("custom_nodes: ['{origin}/node.git']"))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("not a git clone"), "{error}");
     assert!(machine.node("node").join("mine").exists());
 
     let bare = Machine::new(&[]);
-    assert!(bare.start("pip: [x]").await.unwrap_err().to_string().contains("uv or pip"));
-    assert!(bare.start("apt: [x]").await.unwrap_err().to_string().contains("apt-get"));
+    assert!(
+        bare.start("pip: [x]")
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("uv or pip")
+    );
+    assert!(
+        bare.start("apt: [x]")
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("apt-get")
+    );
 }
 
 #[tokio::test]
 async fn a_stop_kills_the_running_command() {
     let machine = Machine::new(&[]);
-    machine.tool("pip", &format!("echo $$ > '{}'; /bin/sleep 1000", machine.path("pid").display()));
+    machine.tool(
+        "pip",
+        &format!(
+            "echo $$ > '{}'; /bin/sleep 1000",
+            machine.path("pid").display()
+        ),
+    );
     let manifest = Manifest::from_yaml("MANIFEST", "pip: [slow]").unwrap();
     let (installer, cancel) = (machine.installer().await, CancellationToken::new());
     let stop = async {
@@ -379,13 +623,21 @@ async fn a_stop_kills_the_running_command() {
         }
         cancel.cancel();
     };
-    let (result, ()) =
-        tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(installer.install_before_start(&manifest, &cancel), stop) }).await.unwrap();
+    let (result, ()) = tokio::time::timeout(Duration::from_secs(20), async {
+        tokio::join!(installer.install_before_start(&manifest, &cancel), stop)
+    })
+    .await
+    .unwrap();
     assert!(result.unwrap_err().to_string().contains("interrupted"));
     let pid = fs::read_to_string(machine.path("pid")).unwrap();
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    while fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z")) {
-        assert!(std::time::Instant::now() < deadline, "the command still runs");
+    while fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
+        .is_ok_and(|stat| !stat.contains(") Z"))
+    {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the command still runs"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -395,7 +647,9 @@ async fn models_before_start_must_come_and_a_second_start_downloads_nothing() {
     let server = Server::start().await;
     fs::write(server.root.path().join("a.bin"), "model a").unwrap();
     let mut machine = Machine::new(&[]);
-    machine.extra.push(("HTTP_TRUSTED_ORIGINS", server.origin.clone()));
+    machine
+        .extra
+        .push(("HTTP_TRUSTED_ORIGINS", server.origin.clone()));
     let absolute = machine.path("elsewhere/b.bin");
     let yaml = format!(
         "models:\n  before_start:\n    - {{url: '{0}/a.bin', local_path: models/checkpoints/a.bin}}\n    - {{url: '{0}/a.bin?x=1', local_path: '{1}'}}\n",
@@ -403,26 +657,43 @@ async fn models_before_start_must_come_and_a_second_start_downloads_nothing() {
         absolute.display()
     );
     machine.start(&yaml).await.unwrap();
-    assert_eq!(fs::read_to_string(machine.path("comfy/models/checkpoints/a.bin")).unwrap(), "model a");
+    assert_eq!(
+        fs::read_to_string(machine.path("comfy/models/checkpoints/a.bin")).unwrap(),
+        "model a"
+    );
     assert_eq!(fs::read_to_string(&absolute).unwrap(), "model a");
     server.requests();
     machine.start(&yaml).await.unwrap();
     assert_eq!(server.requests(), 0);
 
-    let absent = format!("models:\n  before_start:\n    - {{url: '{}/absent.bin?token=marked-secret', local_path: models/c.bin}}\n", server.origin);
+    let absent = format!(
+        "models:\n  before_start:\n    - {{url: '{}/absent.bin?token=marked-secret', local_path: models/c.bin}}\n",
+        server.origin
+    );
     let error = machine.start(&absent).await.unwrap_err().to_string();
-    assert!(error.contains("absent.bin") && !error.contains("marked-secret"), "{error}");
+    assert!(
+        error.contains("absent.bin") && !error.contains("marked-secret"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn models_after_start_come_in_the_background_and_are_tried_again() {
     let server = Server::start().await;
     let mut machine = Machine::new(&[]);
-    machine.extra.push(("HTTP_TRUSTED_ORIGINS", server.origin.clone()));
-    let yaml = format!("models: {{after_start: [{{url: '{}/late.bin', local_path: models/late.bin}}]}}", server.origin);
+    machine
+        .extra
+        .push(("HTTP_TRUSTED_ORIGINS", server.origin.clone()));
+    let yaml = format!(
+        "models: {{after_start: [{{url: '{}/late.bin', local_path: models/late.bin}}]}}",
+        server.origin
+    );
     machine.start(&yaml).await.unwrap();
     let manifest = Manifest::from_yaml("MANIFEST", &yaml).unwrap();
-    let task = machine.installer().await.start_models_after(&manifest, &CancellationToken::new());
+    let task = machine
+        .installer()
+        .await
+        .start_models_after(&manifest, &CancellationToken::new());
     // The first try fails, because the file only comes after it.
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while server.asked.lock().unwrap().is_empty() {
@@ -430,8 +701,14 @@ async fn models_after_start_come_in_the_background_and_are_tried_again() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     fs::write(server.root.path().join("late.bin"), "late").unwrap();
-    tokio::time::timeout(Duration::from_secs(30), task).await.unwrap().unwrap();
-    assert_eq!(fs::read_to_string(machine.path("comfy/models/late.bin")).unwrap(), "late");
+    tokio::time::timeout(Duration::from_secs(30), task)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        fs::read_to_string(machine.path("comfy/models/late.bin")).unwrap(),
+        "late"
+    );
 }
 
 #[tokio::test]
@@ -440,16 +717,45 @@ async fn the_variable_wins_over_the_file_and_both_are_read_strictly() {
     let file = folder.path().join("manifest.yml");
     fs::write(&file, "pip: [from-file]\n").unwrap();
     let load = |pairs: &[(&str, &str)]| {
-        let env: BTreeMap<String, String> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let env: BTreeMap<String, String> = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let config: ManifestConfig = Config::from_env(&env).unwrap().manifest;
         async move { Manifest::load(&config).await }
     };
     let path = file.to_str().unwrap();
     assert!(load(&[]).await.unwrap().is_none());
-    assert_eq!(load(&[("MANIFEST", path)]).await.unwrap().unwrap().pip[0].expose(), "from-file");
-    assert_eq!(load(&[("MANIFEST", path), ("MANIFEST_JSON", r#"{"pip":["from-variable"]}"#)]).await.unwrap().unwrap().pip[0].expose(), "from-variable");
-    let missing = load(&[("MANIFEST", "/no/such.yml")]).await.unwrap_err().to_string();
-    assert!(missing.contains("/no/such.yml") && missing.contains("MANIFEST"), "{missing}");
-    let unknown = load(&[("MANIFEST_JSON", r#"{"nodes":[]}"#)]).await.unwrap_err().to_string();
-    assert!(unknown.contains("MANIFEST_JSON") && unknown.contains("nodes is not known"), "{unknown}");
+    assert_eq!(
+        load(&[("MANIFEST", path)]).await.unwrap().unwrap().pip[0].expose(),
+        "from-file"
+    );
+    assert_eq!(
+        load(&[
+            ("MANIFEST", path),
+            ("MANIFEST_JSON", r#"{"pip":["from-variable"]}"#)
+        ])
+        .await
+        .unwrap()
+        .unwrap()
+        .pip[0]
+            .expose(),
+        "from-variable"
+    );
+    let missing = load(&[("MANIFEST", "/no/such.yml")])
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        missing.contains("/no/such.yml") && missing.contains("MANIFEST"),
+        "{missing}"
+    );
+    let unknown = load(&[("MANIFEST_JSON", r#"{"nodes":[]}"#)])
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        unknown.contains("MANIFEST_JSON") && unknown.contains("nodes is not known"),
+        "{unknown}"
+    );
 }

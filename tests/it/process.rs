@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use comfyui_api::comfy::supervisor::{Child, Exit, NotReady, ai_dock_environment, port_in_use, wait_until_answering};
+use comfyui_api::comfy::supervisor::{
+    Child, Exit, NotReady, ai_dock_environment, port_in_use, wait_until_answering,
+};
 use comfyui_api::config::{ComfyConfig, Config};
 use tokio::time::{sleep, timeout};
 
@@ -17,7 +19,10 @@ use crate::support::product::free_port;
 const SOON: Duration = Duration::from_secs(20);
 
 fn config(variables: &[(&str, &str)]) -> ComfyConfig {
-    let env: BTreeMap<String, String> = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let env: BTreeMap<String, String> = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     Config::from_env(&env).unwrap().comfy
 }
 
@@ -33,16 +38,26 @@ async fn spawn(script: &str) -> Child {
 }
 
 async fn ended(child: &Child) -> Exit {
-    timeout(SOON, child.exited()).await.expect("the child should have ended")
+    timeout(SOON, child.exited())
+        .await
+        .expect("the child should have ended")
 }
 
 async fn line_with(child: &Child, text: &str) -> String {
     let deadline = Instant::now() + SOON;
     loop {
-        if let Some(line) = child.last_lines().into_iter().find(|line| line.contains(text)) {
+        if let Some(line) = child
+            .last_lines()
+            .into_iter()
+            .find(|line| line.contains(text))
+        {
             return line;
         }
-        assert!(Instant::now() < deadline, "no line with {text:?} in {:?}", child.last_lines());
+        assert!(
+            Instant::now() < deadline,
+            "no line with {text:?} in {:?}",
+            child.last_lines()
+        );
         sleep(Duration::from_millis(5)).await;
     }
 }
@@ -53,7 +68,8 @@ fn number_after(line: &str, label: &str) -> i32 {
 
 /// Whether a process runs; a zombie does not.
 fn runs(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with(['Z', 'X']))
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with(['Z', 'X']))
 }
 
 async fn gone(pid: i32) {
@@ -74,14 +90,26 @@ fn script(directory: &Path, name: &str, text: &str, mode: u32) -> PathBuf {
 /// Runs one `#[ignore]`d test of this file in a process of its own, behind `env` with the given options.
 fn this_binary(options: &[&str], test: &str) -> Command {
     let mut command = Command::new("env");
-    command.args(options).arg(std::env::current_exe().unwrap()).args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);
+    command
+        .args(options)
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            test,
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
     command
 }
 
 #[tokio::test]
 async fn the_command_gets_its_words_our_environment_and_four_variables() {
     let config = config(&[
-        ("CMD", r#"sh -c 'for word in "$@"; do echo "word=$word"; done; env' zero "a b" c\ d '$HOME'"#),
+        (
+            "CMD",
+            r#"sh -c 'for word in "$@"; do echo "word=$word"; done; env' zero "a b" c\ d '$HOME'"#,
+        ),
         ("DIRECT_ADDRESS", "127.0.0.9"),
         ("COMFYUI_PORT_HOST", "18188"),
     ]);
@@ -89,22 +117,41 @@ async fn the_command_gets_its_words_our_environment_and_four_variables() {
     assert_eq!(ended(&child).await, Exit::Code(0));
     let lines = child.last_lines();
     assert_eq!(lines[..3], ["word=a b", "word=c d", "word=$HOME"]);
-    for expected in ["DIRECT_ADDRESS=127.0.0.9", "COMFYUI_PORT_HOST=18188", "WEB_ENABLE_AUTH=false", "CF_QUICK_TUNNELS=false"] {
-        assert!(lines.iter().any(|line| line == expected), "{expected} missing in {lines:?}");
+    for expected in [
+        "DIRECT_ADDRESS=127.0.0.9",
+        "COMFYUI_PORT_HOST=18188",
+        "WEB_ENABLE_AUTH=false",
+        "CF_QUICK_TUNNELS=false",
+    ] {
+        assert!(
+            lines.iter().any(|line| line == expected),
+            "{expected} missing in {lines:?}"
+        );
     }
-    assert!(lines.iter().any(|line| line.starts_with("PATH=")), "the rest of the environment is ours");
+    assert!(
+        lines.iter().any(|line| line.starts_with("PATH=")),
+        "the rest of the environment is ours"
+    );
 }
 
 #[tokio::test]
 async fn exits_are_described_and_never_forgotten() {
     let child = spawn("echo to stdout; echo to stderr >&2; exit 3").await;
     assert_eq!(ended(&child).await.to_string(), "exit code 3");
-    assert_eq!(ended(&child).await, Exit::Code(3), "a second look sees the same");
+    assert_eq!(
+        ended(&child).await,
+        Exit::Code(3),
+        "a second look sees the same"
+    );
     assert_eq!(child.exit(), Some(Exit::Code(3)));
     let mut lines = child.last_lines();
     lines.sort();
     assert_eq!(lines, ["to stderr", "to stdout"]);
-    assert_eq!(child.stop(SOON).await, Exit::Code(3), "stopping what has ended is no error");
+    assert_eq!(
+        child.stop(SOON).await,
+        Exit::Code(3),
+        "stopping what has ended is no error"
+    );
 
     let killed = spawn("kill -9 $$").await;
     assert_eq!(ended(&killed).await.to_string(), "signal 9 (SIGKILL)");
@@ -114,16 +161,30 @@ async fn exits_are_described_and_never_forgotten() {
 async fn a_command_that_cannot_run_is_named_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let plain = script(folder.path(), "plain.sh", "#!/bin/sh\n", 0o644);
-    let orphan = script(folder.path(), "orphan.sh", "#!/no/such/interpreter\n", 0o755);
+    let orphan = script(
+        folder.path(),
+        "orphan.sh",
+        "#!/no/such/interpreter\n",
+        0o755,
+    );
     for (command, expected) in [
-        ("no-such-command-here --listen".to_owned(), "no-such-command-here was not found on PATH"),
+        (
+            "no-such-command-here --listen".to_owned(),
+            "no-such-command-here was not found on PATH",
+        ),
         ("/no/such/file".to_owned(), "/no/such/file does not exist"),
         (plain.display().to_string(), "plain.sh is not executable"),
         (orphan.display().to_string(), "interpreter"),
         (String::new(), "CMD is empty"),
     ] {
-        let error = Child::spawn(&config(&[("CMD", &command)])).await.unwrap_err().to_string();
-        assert!(error.contains("CMD") && error.contains(expected), "{command}: {error}");
+        let error = Child::spawn(&config(&[("CMD", &command)]))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("CMD") && error.contains(expected),
+            "{command}: {error}"
+        );
     }
 }
 
@@ -144,11 +205,19 @@ w.write(b"\r 10%\r 20%\r\nbad \xff byte {curly} %s\n"); w.write(b"x" * 1000000);
     let lines = child.last_lines();
     assert_eq!(lines.len(), 200);
     assert!(lines.iter().all(|line| line.len() <= 8192));
-    assert!(lines.iter().any(|line| line == "line 49999") || lines.iter().all(|line| line.starts_with('x')), "{:?}", &lines[..3]);
+    assert!(
+        lines.iter().any(|line| line == "line 49999")
+            || lines.iter().all(|line| line.starts_with('x')),
+        "{:?}",
+        &lines[..3]
+    );
 
     let bars = spawn(r"printf 'a\r 10%%\r 20%%\r\nbad \377 byte {curly} %%s\n'").await;
     ended(&bars).await;
-    assert_eq!(bars.last_lines(), ["a", " 10%", " 20%", "bad \u{fffd} byte {curly} %s"]);
+    assert_eq!(
+        bars.last_lines(),
+        ["a", " 10%", " 20%", "bad \u{fffd} byte {curly} %s"]
+    );
 }
 
 #[tokio::test]
@@ -168,9 +237,14 @@ async fn stop_interrupts_the_whole_group_and_waits_for_it() {
     let child = Child::spawn(&config).await.unwrap();
     line_with(&child, "ready").await;
     let before = Instant::now();
-    timeout(SOON, child.stop(Duration::from_secs(10))).await.unwrap();
+    timeout(SOON, child.stop(Duration::from_secs(10)))
+        .await
+        .unwrap();
     assert!(mark.exists(), "the worker had time to clean up");
-    assert!(before.elapsed() < Duration::from_secs(8), "nobody waits for the grace to pass");
+    assert!(
+        before.elapsed() < Duration::from_secs(8),
+        "nobody waits for the grace to pass"
+    );
 }
 
 #[tokio::test]
@@ -178,9 +252,13 @@ async fn what_ignores_the_interrupt_is_killed_after_the_grace_with_its_descendan
     let child = spawn("trap '' INT; sleep 1000 & echo pid $!; wait; wait").await;
     let sleeper = number_after(&line_with(&child, "pid ").await, "pid ");
     let before = Instant::now();
-    let exit = timeout(SOON, child.stop(Duration::from_millis(300))).await.unwrap();
+    let exit = timeout(SOON, child.stop(Duration::from_millis(300)))
+        .await
+        .unwrap();
     assert_eq!(exit.to_string(), "signal 9 (SIGKILL)");
-    assert!(before.elapsed() >= Duration::from_millis(300) && before.elapsed() < Duration::from_secs(5));
+    assert!(
+        before.elapsed() >= Duration::from_millis(300) && before.elapsed() < Duration::from_secs(5)
+    );
     assert!(!runs(child.pid()));
     gone(sleeper).await;
 }
@@ -193,7 +271,10 @@ async fn nothing_outlives_a_leader_that_ends_or_a_child_that_is_dropped() {
     gone(sleeper).await;
 
     let child = spawn("sleep 1000 & echo pid $!; wait").await;
-    let (leader, sleeper) = (child.pid(), number_after(&line_with(&child, "pid ").await, "pid "));
+    let (leader, sleeper) = (
+        child.pid(),
+        number_after(&line_with(&child, "pid ").await, "pid "),
+    );
     drop(child);
     gone(leader).await;
     gone(sleeper).await;
@@ -201,8 +282,18 @@ async fn nothing_outlives_a_leader_that_ends_or_a_child_that_is_dropped() {
 
 #[test]
 fn a_child_of_a_process_that_ignores_signals_does_not_ignore_them() {
-    let output = this_binary(&["--ignore-signal=INT,TERM,HUP", "--block-signal=USR1,INT"], "process::body_signals_are_clean").output().unwrap();
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = this_binary(
+        &["--ignore-signal=INT,TERM,HUP", "--block-signal=USR1,INT"],
+        "process::body_signals_are_clean",
+    )
+    .output()
+    .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[tokio::test]
@@ -221,16 +312,25 @@ async fn body_signals_are_clean() {
 #[tokio::test]
 async fn the_child_dies_when_we_are_killed_and_not_before() {
     use std::io::{BufRead, BufReader};
-    let mut parent = this_binary(&[], "process::body_parent_to_be_killed").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut parent = this_binary(&[], "process::body_parent_to_be_killed")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
     // The libtest header may share the line.
     let pid = tokio::task::spawn_blocking(move || {
-        let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("child-pid "))).unwrap().unwrap();
+        let line = lines
+            .find(|line| line.as_ref().is_ok_and(|line| line.contains("child-pid ")))
+            .unwrap()
+            .unwrap();
         number_after(&line, "child-pid ")
     })
     .await
     .unwrap();
-    assert!(runs(pid), "it outlives the runtime thread that asked for it");
+    assert!(
+        runs(pid),
+        "it outlives the runtime thread that asked for it"
+    );
     parent.kill().unwrap();
     parent.wait().unwrap();
     gone(pid).await;
@@ -239,10 +339,16 @@ async fn the_child_dies_when_we_are_killed_and_not_before() {
 #[test]
 #[ignore = "run by the test above, which kills it"]
 fn body_parent_to_be_killed() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     // Asked for on a thread that ends at once: were the fork made there, the child would die with it.
     let handle = runtime.handle().clone();
-    let child = std::thread::spawn(move || handle.block_on(spawn("exec sleep 1000"))).join().unwrap();
+    let child = std::thread::spawn(move || handle.block_on(spawn("exec sleep 1000")))
+        .join()
+        .unwrap();
     std::thread::sleep(Duration::from_millis(100));
     println!("\nchild-pid {}", child.pid());
     std::thread::sleep(Duration::from_secs(60));
@@ -259,10 +365,17 @@ async fn the_death_of_the_worker_is_seen_in_the_output() {
     ))
     .await;
     line_with(&child, "(other)").await;
-    assert!(timeout(Duration::from_millis(50), child.worker_died()).await.is_err(), "another thread's death is none of our business");
+    assert!(
+        timeout(Duration::from_millis(50), child.worker_died())
+            .await
+            .is_err(),
+        "another thread's death is none of our business"
+    );
     fs::write(&go, "").unwrap();
     timeout(SOON, child.worker_died()).await.unwrap();
-    timeout(SOON, child.worker_died()).await.expect("whoever asks later hears it too");
+    timeout(SOON, child.worker_died())
+        .await
+        .expect("whoever asks later hears it too");
     assert_eq!(child.exit(), None);
     child.kill().await;
 }
@@ -275,7 +388,11 @@ fn client() -> reqwest::Client {
 #[tokio::test]
 async fn waiting_ends_soon_after_the_first_answer() {
     let port = free_port().to_string();
-    let mut config = config(&[("CMD", "true"), ("COMFYUI_PORT_HOST", &port), ("STARTUP_CHECK_INTERVAL_S", "5")]);
+    let mut config = config(&[
+        ("CMD", "true"),
+        ("COMFYUI_PORT_HOST", &port),
+        ("STARTUP_CHECK_INTERVAL_S", "5"),
+    ]);
     // Refuses at first, then answers 503 twice, then 200.
     let program = r#"
 import http.server, os, time
@@ -292,23 +409,45 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["COMFYUI_PORT_HOST"])), H).s
     assert!(!port_in_use(&config.authority()).await);
     let child = Child::spawn(&config).await.unwrap();
     let before = Instant::now();
-    timeout(SOON, wait_until_answering(&config, &client(), Some(&child))).await.unwrap().unwrap();
-    assert!(before.elapsed() < Duration::from_secs(15), "{:?}", before.elapsed());
+    timeout(SOON, wait_until_answering(&config, &client(), Some(&child)))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        before.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        before.elapsed()
+    );
     assert!(port_in_use(&config.authority()).await);
     assert!(port_in_use(&format!("localhost:{port}")).await);
-    wait_until_answering(&config, &client(), None).await.expect("attaching needs no child");
+    wait_until_answering(&config, &client(), None)
+        .await
+        .expect("attaching needs no child");
 }
 
 #[tokio::test]
 async fn waiting_ends_when_the_child_does_and_shows_its_last_lines() {
-    let mut config = shell("echo loading; echo 'ModuleNotFoundError: No module named torch' >&2; exit 1");
+    let mut config =
+        shell("echo loading; echo 'ModuleNotFoundError: No module named torch' >&2; exit 1");
     config.port = free_port();
     config.startup_check_interval = Duration::from_secs(60);
     let child = Child::spawn(&config).await.unwrap();
-    let error = timeout(SOON, wait_until_answering(&config, &client(), Some(&child))).await.unwrap().unwrap_err();
-    assert!(matches!(error, NotReady::Exited { exit: Exit::Code(1), .. }));
+    let error = timeout(SOON, wait_until_answering(&config, &client(), Some(&child)))
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        NotReady::Exited {
+            exit: Exit::Code(1),
+            ..
+        }
+    ));
     let text = error.to_string();
-    assert!(text.contains("exit code 1") && text.contains("No module named torch"), "{text}");
+    assert!(
+        text.contains("exit code 1") && text.contains("No module named torch"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -321,39 +460,93 @@ async fn waiting_takes_interval_times_tries_and_no_longer() {
     config.startup_check_max_tries = 5;
     let child = Child::spawn(&config).await.unwrap();
     let before = Instant::now();
-    let error = timeout(SOON, wait_until_answering(&config, &client(), Some(&child))).await.unwrap().unwrap_err();
+    let error = timeout(SOON, wait_until_answering(&config, &client(), Some(&child)))
+        .await
+        .unwrap()
+        .unwrap_err();
     let took = before.elapsed();
-    assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(10), "{took:?}");
+    assert!(
+        took >= Duration::from_millis(500) && took < Duration::from_secs(10),
+        "{took:?}"
+    );
     let text = error.to_string();
-    assert!(text.contains("within 0.5 s") && text.contains("STARTUP_CHECK_MAX_TRIES") && text.contains("still importing"), "{text}");
+    assert!(
+        text.contains("within 0.5 s")
+            && text.contains("STARTUP_CHECK_MAX_TRIES")
+            && text.contains("still importing"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
 async fn the_ai_dock_environment_is_what_its_files_make_of_ours() {
     let root = tempfile::tempdir().unwrap();
     let missing = ai_dock_environment(root.path()).await.unwrap_err();
-    assert!(missing.contains("BASE=ai-dock") && missing.contains("environment.sh"), "{missing}");
+    assert!(
+        missing.contains("BASE=ai-dock") && missing.contains("environment.sh"),
+        "{missing}"
+    );
 
     for folder in ["etc", "bin", "venv/bin"] {
         fs::create_dir_all(root.path().join(folder)).unwrap();
     }
-    script(root.path(), "etc/environment.sh", "echo noise\nexport WORKSPACE='/work space'\nexport TWO=$'a\\nb'\nVENVS=$(dirname \"$BASH_SOURCE\")/..", 0o644);
-    script(root.path(), "bin/venv-set.sh", "export COMFYUI_VENV=$VENVS/venv CHOSEN=$1", 0o644);
-    script(root.path(), "venv/bin/activate", "export PATH=\"$COMFYUI_VENV/bin:$PATH\"", 0o644);
-    let environment: BTreeMap<_, _> = ai_dock_environment(root.path()).await.unwrap().into_iter().collect();
-    let get = |name: &str| environment.get(std::ffi::OsStr::new(name)).map(|value| value.to_string_lossy().into_owned());
+    script(
+        root.path(),
+        "etc/environment.sh",
+        "echo noise\nexport WORKSPACE='/work space'\nexport TWO=$'a\\nb'\nVENVS=$(dirname \"$BASH_SOURCE\")/..",
+        0o644,
+    );
+    script(
+        root.path(),
+        "bin/venv-set.sh",
+        "export COMFYUI_VENV=$VENVS/venv CHOSEN=$1",
+        0o644,
+    );
+    script(
+        root.path(),
+        "venv/bin/activate",
+        "export PATH=\"$COMFYUI_VENV/bin:$PATH\"",
+        0o644,
+    );
+    let environment: BTreeMap<_, _> = ai_dock_environment(root.path())
+        .await
+        .unwrap()
+        .into_iter()
+        .collect();
+    let get = |name: &str| {
+        environment
+            .get(std::ffi::OsStr::new(name))
+            .map(|value| value.to_string_lossy().into_owned())
+    };
     assert_eq!(get("WORKSPACE").as_deref(), Some("/work space"));
     assert_eq!(get("TWO").as_deref(), Some("a\nb"));
     assert_eq!(get("CHOSEN").as_deref(), Some("comfyui"));
-    assert!(get("PATH").unwrap().starts_with(root.path().to_str().unwrap()));
+    assert!(
+        get("PATH")
+            .unwrap()
+            .starts_with(root.path().to_str().unwrap())
+    );
     assert_eq!(get("_"), None);
 }
 
 /// The server with a `CMD` that is a shell script.
 fn server(mut command: Command, folder: &Path, script_text: &str) -> Command {
-    let cmd = script(folder, "cmd.sh", &format!("#!/bin/sh\n{script_text}\n"), 0o755);
-    command.env("CMD", cmd).env("HOME", folder).env("WORKFLOW_DIR", folder).env("COMFY_HOME", folder).env("MARK", folder.join("mark"));
-    command.env("HOST", "127.0.0.1").env("PORT", "0").env("COMFYUI_PORT_HOST", free_port().to_string());
+    let cmd = script(
+        folder,
+        "cmd.sh",
+        &format!("#!/bin/sh\n{script_text}\n"),
+        0o755,
+    );
+    command
+        .env("CMD", cmd)
+        .env("HOME", folder)
+        .env("WORKFLOW_DIR", folder)
+        .env("COMFY_HOME", folder)
+        .env("MARK", folder.join("mark"));
+    command
+        .env("HOST", "127.0.0.1")
+        .env("PORT", "0")
+        .env("COMFYUI_PORT_HOST", free_port().to_string());
     command
 }
 
@@ -363,19 +556,40 @@ fn a_comfyui_that_does_not_answer_yet_is_interrupted_before_it_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let interrupted = folder.path().join("mark.int");
 
-    let mut started = server(Command::new(env!("CARGO_BIN_EXE_comfyui-api")), folder.path(), SLOW).spawn().unwrap();
+    let mut started = server(
+        Command::new(env!("CARGO_BIN_EXE_comfyui-api")),
+        folder.path(),
+        SLOW,
+    )
+    .spawn()
+    .unwrap();
     let deadline = Instant::now() + SOON;
     while !folder.path().join("mark").exists() {
-        assert!(Instant::now() < deadline && started.try_wait().unwrap().is_none(), "ComfyUI was not started");
+        assert!(
+            Instant::now() < deadline && started.try_wait().unwrap().is_none(),
+            "ComfyUI was not started"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(started.id()).unwrap()), nix::sys::signal::Signal::SIGTERM).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(started.id()).unwrap()),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .unwrap();
     assert_eq!(started.wait().unwrap().code(), Some(0));
     assert!(interrupted.exists(), "stopped by a signal to the server");
 
     fs::remove_file(&interrupted).unwrap();
-    let mut impatient = server(Command::new(env!("CARGO_BIN_EXE_comfyui-api")), folder.path(), SLOW);
-    let output = impatient.env("STARTUP_CHECK_INTERVAL_S", "0.5").env("STARTUP_CHECK_MAX_TRIES", "2").output().unwrap();
+    let mut impatient = server(
+        Command::new(env!("CARGO_BIN_EXE_comfyui-api")),
+        folder.path(),
+        SLOW,
+    );
+    let output = impatient
+        .env("STARTUP_CHECK_INTERVAL_S", "0.5")
+        .env("STARTUP_CHECK_MAX_TRIES", "2")
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(interrupted.exists(), "given up because it was too slow");
 }
@@ -387,7 +601,13 @@ fn server_as_pid_1(folder: &Path, script_text: &str) -> Command {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         command.args(["--user", "--map-root-user"]);
     }
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child", env!("CARGO_BIN_EXE_comfyui-api")]);
+    command.args([
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+        env!("CARGO_BIN_EXE_comfyui-api"),
+    ]);
     server(command, folder, script_text)
 }
 
@@ -400,30 +620,62 @@ fn as_pid_1_the_server_reaps_orphans_and_keeps_its_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let cmd = server_as_pid_1(folder.path(), ORPHANS).output();
     let output = cmd.expect("unshare (util-linux) should be installed");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("exit code 3"), "{text}");
-    assert_eq!(fs::read_to_string(folder.path().join("mark")).unwrap().trim(), "0", "zombies are left");
-    let refused = server_as_pid_1(folder.path(), "exit 0").env("PORT", "nonsense").output().unwrap();
-    assert_eq!(refused.status.code(), Some(2), "a configuration error keeps its code");
+    assert_eq!(
+        fs::read_to_string(folder.path().join("mark"))
+            .unwrap()
+            .trim(),
+        "0",
+        "zombies are left"
+    );
+    let refused = server_as_pid_1(folder.path(), "exit 0")
+        .env("PORT", "nonsense")
+        .output()
+        .unwrap();
+    assert_eq!(
+        refused.status.code(),
+        Some(2),
+        "a configuration error keeps its code"
+    );
 }
 
 #[test]
 fn as_pid_1_the_server_is_stopped_by_a_signal() {
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("mark");
-    let mut unshare =
-        server_as_pid_1(folder.path(), "trap 'exit 0' INT; touch $MARK; sleep 60 & wait").spawn().expect("unshare (util-linux) should be installed");
+    let mut unshare = server_as_pid_1(
+        folder.path(),
+        "trap 'exit 0' INT; touch $MARK; sleep 60 & wait",
+    )
+    .spawn()
+    .expect("unshare (util-linux) should be installed");
     let deadline = Instant::now() + SOON;
     while !mark.exists() {
-        assert!(Instant::now() < deadline && unshare.try_wait().unwrap().is_none(), "ComfyUI was not started");
+        assert!(
+            Instant::now() < deadline && unshare.try_wait().unwrap().is_none(),
+            "ComfyUI was not started"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", unshare.id())).unwrap();
+    let children =
+        fs::read_to_string(format!("/proc/{0}/task/{0}/children", unshare.id())).unwrap();
     let init: i32 = children.split_whitespace().next().unwrap().parse().unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(init), nix::sys::signal::Signal::SIGTERM).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(init),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .unwrap();
     while unshare.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < deadline, "the signal did not reach the server");
+        assert!(
+            Instant::now() < deadline,
+            "the signal did not reach the server"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(unshare.wait().unwrap().code(), Some(0));

@@ -40,7 +40,9 @@ mod tests {
     #[test]
     fn waits_grow_to_thirty_seconds_and_start_anew_after_a_healthy_minute() {
         let mut backoff = Backoff::new();
-        let waits: Vec<u64> = (0..8).map(|_| backoff.next(Duration::from_secs(59)).as_secs()).collect();
+        let waits: Vec<u64> = (0..8)
+            .map(|_| backoff.next(Duration::from_secs(59)).as_secs())
+            .collect();
         assert_eq!(waits, [0, 1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(backoff.next(Duration::from_secs(60)), Duration::ZERO);
         assert_eq!(backoff.next(Duration::ZERO), Duration::from_secs(1));

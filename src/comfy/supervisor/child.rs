@@ -80,12 +80,17 @@ impl Child {
     /// `BASE=ai-dock` and its environment cannot be loaded.
     pub async fn spawn(config: &ComfyConfig) -> Result<Self, SpawnError> {
         let Some((program, arguments)) = config.command.split_first() else {
-            return Err(SpawnError("CMD is empty, which means that ComfyUI runs already: there is nothing to start".into()));
+            return Err(SpawnError(
+                "CMD is empty, which means that ComfyUI runs already: there is nothing to start"
+                    .into(),
+            ));
         };
         let mut command = std::process::Command::new(program);
         command.args(arguments);
         if config.ai_dock {
-            let environment = ai_dock_environment(Path::new(AI_DOCK_ROOT)).await.map_err(SpawnError)?;
+            let environment = ai_dock_environment(Path::new(AI_DOCK_ROOT))
+                .await
+                .map_err(SpawnError)?;
             command.env_clear().envs(environment);
         }
         command
@@ -96,8 +101,11 @@ impl Child {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let child = spawn_in_group(command).await.map_err(|error| refused(program, &error))?;
-        Self::watch(child).ok_or_else(|| SpawnError(format!("CMD: {program} ended before it could be watched")))
+        let child = spawn_in_group(command)
+            .await
+            .map_err(|error| refused(program, &error))?;
+        Self::watch(child)
+            .ok_or_else(|| SpawnError(format!("CMD: {program} ended before it could be watched")))
     }
 
     /// Starts the tasks that read the output and wait for the end.
@@ -107,8 +115,16 @@ impl Child {
         let tail = Tail::default();
         let (died, worker_died) = watch::channel(false);
         let died = Arc::new(died);
-        let stdout = child.stdout.take().map(|pipe| tokio::spawn(forward(pipe, line_sink("stdout", tail.clone(), died.clone()))));
-        let stderr = child.stderr.take().map(|pipe| tokio::spawn(forward(pipe, line_sink("stderr", tail.clone(), died))));
+        let stdout = child.stdout.take().map(|pipe| {
+            tokio::spawn(forward(
+                pipe,
+                line_sink("stdout", tail.clone(), died.clone()),
+            ))
+        });
+        let stderr = child
+            .stderr
+            .take()
+            .map(|pipe| tokio::spawn(forward(pipe, line_sink("stderr", tail.clone(), died))));
         RUNNING.store(pid, Ordering::Relaxed);
         let (exited, exit) = watch::channel(None);
         let patience = Arc::new(watch::channel(None).0);
@@ -131,7 +147,13 @@ impl Child {
             let _ = exited.send(Some(status.map_or(Exit::Signal(0), Exit::from)));
         });
         tracing::info!(pid, "ComfyUI started");
-        Some(Self { group, exit, worker_died, patience, tail })
+        Some(Self {
+            group,
+            exit,
+            worker_died,
+            patience,
+            tail,
+        })
     }
 
     /// Process id, which is also the id of its process group.
@@ -180,7 +202,10 @@ impl Child {
         if let Ok(exit) = tokio::time::timeout_at(deadline, self.exited()).await {
             return exit;
         }
-        tracing::warn!(grace_s = grace.as_secs(), "ComfyUI did not end after SIGINT and is killed");
+        tracing::warn!(
+            grace_s = grace.as_secs(),
+            "ComfyUI did not end after SIGINT and is killed"
+        );
         self.kill().await
     }
 
@@ -217,7 +242,11 @@ pub fn kill_running() {
 }
 
 /// What happens to each line: our log, the tail, and a look whether it tells of the worker's death.
-fn line_sink(stream: &'static str, tail: Tail, worker_died: Arc<watch::Sender<bool>>) -> impl FnMut(&str) + Send {
+fn line_sink(
+    stream: &'static str,
+    tail: Tail,
+    worker_died: Arc<watch::Sender<bool>>,
+) -> impl FnMut(&str) + Send {
     move |line| {
         // Nodes that fetch something themselves may print URLs with their credentials.
         let line = &public_text(line);
@@ -236,8 +265,12 @@ fn refused(program: &str, error: &io::Error) -> SpawnError {
         }
         io::ErrorKind::NotFound if program.contains('/') => format!("{program} does not exist"),
         io::ErrorKind::NotFound => format!("the command {program} was not found on PATH"),
-        io::ErrorKind::PermissionDenied => format!("{program} is not executable: make it so with chmod +x, or name its interpreter first"),
+        io::ErrorKind::PermissionDenied => format!(
+            "{program} is not executable: make it so with chmod +x, or name its interpreter first"
+        ),
         _ => format!("{program} could not be run ({error})"),
     };
-    SpawnError(format!("CMD: {why}. Set CMD to the command that starts ComfyUI, or to nothing to attach to one that runs already"))
+    SpawnError(format!(
+        "CMD: {why}. Set CMD to the command that starts ComfyUI, or to nothing to attach to one that runs already"
+    ))
 }

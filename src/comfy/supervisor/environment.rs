@@ -23,10 +23,18 @@ const SCRIPT: &str = r#"{ source "$1/etc/environment.sh" && source "$1/bin/venv-
 /// # Errors
 /// A sentence with bash's last line, when a file is missing or fails.
 pub async fn ai_dock_environment(root: &Path) -> Result<Vec<(OsString, OsString)>, String> {
-    let failed =
-        |why: &str| format!("BASE=ai-dock, but its environment could not be loaded from {}: {why}. Unset BASE if this is not an ai-dock image", root.display());
+    let failed = |why: &str| {
+        format!(
+            "BASE=ai-dock, but its environment could not be loaded from {}: {why}. Unset BASE if this is not an ai-dock image",
+            root.display()
+        )
+    };
     let mut command = Command::new("bash");
-    command.args(["-c", SCRIPT, "bash"]).arg(root).stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .args(["-c", SCRIPT, "bash"])
+        .arg(root)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     let output = match timeout(LONGEST_LOAD, command.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => return Err(failed(&format!("bash cannot be run ({error})"))),
@@ -34,14 +42,28 @@ pub async fn ai_dock_environment(root: &Path) -> Result<Vec<(OsString, OsString)
     };
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(failed(said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("bash said nothing").trim()));
+        return Err(failed(
+            said.lines()
+                .rfind(|line| !line.trim().is_empty())
+                .unwrap_or("bash said nothing")
+                .trim(),
+        ));
     }
-    Ok(output.stdout.split(|byte| *byte == 0).filter_map(variable).collect())
+    Ok(output
+        .stdout
+        .split(|byte| *byte == 0)
+        .filter_map(variable)
+        .collect())
 }
 
 fn variable(entry: &[u8]) -> Option<(OsString, OsString)> {
     let equals = entry.iter().position(|byte| *byte == b'=')?;
     let (name, value) = entry.split_at(equals);
     // `_` is bash's note to itself about `env`.
-    (!name.is_empty() && name != b"_").then(|| (OsString::from_vec(name.to_vec()), OsString::from_vec(value.get(1..).unwrap_or_default().to_vec())))
+    (!name.is_empty() && name != b"_").then(|| {
+        (
+            OsString::from_vec(name.to_vec()),
+            OsString::from_vec(value.get(1..).unwrap_or_default().to_vec()),
+        )
+    })
 }

@@ -1,7 +1,10 @@
 //! What a child must not inherit from us: ignored signals, a signal mask, and life after our death.
 //!
 //! The only module of the supervisor with `unsafe`: code between fork and exec, and changing signal dispositions.
-#![expect(unsafe_code, reason = "pre_exec and sigaction have no safe form; every call here is async-signal-safe")]
+#![expect(
+    unsafe_code,
+    reason = "pre_exec and sigaction have no safe form; every call here is async-signal-safe"
+)]
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -32,7 +35,11 @@ pub(super) fn die_with_parent(command: &mut Command) {
 fn follow(parent: Pid) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     // The parent may have died before the call above.
-    if getppid() == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(nix::libc::ESRCH)) }
+    if getppid() == parent {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(nix::libc::ESRCH))
+    }
 }
 
 /// Gives every signal its default disposition and unblocks all. For this process: only where no handler is in use yet.

@@ -17,7 +17,14 @@ use nix::unistd::{Pid, getpid};
 use super::inheritance;
 
 /// Signals that are meant for the server when they reach PID 1.
-const FORWARDED: [Signal; 6] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+const FORWARDED: [Signal; 6] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
 
 /// Returns at once unless this process is PID 1. As PID 1 it runs the server as a child and exits with its exit code (128 plus
 /// the signal's number when a signal ended it). Must be the first thing in `main`: no other thread may run yet.
@@ -28,7 +35,9 @@ pub fn run_if_pid1() {
     match run() {
         Ok(code) => std::process::exit(code),
         // /proc may be missing. A server that reaps nothing is better than none.
-        Err(error) => eprintln!("comfyui-api: cannot run an init ({error}); orphaned processes will not be reaped"),
+        Err(error) => eprintln!(
+            "comfyui-api: cannot run an init ({error}); orphaned processes will not be reaped"
+        ),
     }
 }
 
@@ -59,7 +68,10 @@ fn run() -> io::Result<i32> {
 
 fn start_server() -> io::Result<Pid> {
     // By its own name, so that `ps` shows that; a file that was replaced meanwhile is still reachable through /proc.
-    let program = std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(|| "/proc/self/exe".into());
+    let program = std::env::current_exe()
+        .ok()
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| "/proc/self/exe".into());
     let mut command = Command::new(program);
     let mut arguments = std::env::args_os();
     if let Some(name) = arguments.next() {
@@ -69,7 +81,9 @@ fn start_server() -> io::Result<Pid> {
     command.args(arguments).process_group(0);
     inheritance::start_clean(&mut command);
     let child = command.spawn()?;
-    i32::try_from(child.id()).map(Pid::from_raw).map_err(io::Error::other)
+    i32::try_from(child.id())
+        .map(Pid::from_raw)
+        .map_err(io::Error::other)
 }
 
 /// Reaps everybody who has ended; the exit code, if the server is among them.
@@ -78,7 +92,9 @@ fn reap(server: Pid) -> Option<i32> {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, status)) if pid == server => code = Some(status),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == server => code = Some(128 + signal as i32),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == server => {
+                code = Some(128 + signal as i32)
+            }
             Ok(WaitStatus::StillAlive) => return code,
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return code,

@@ -28,7 +28,12 @@ impl Tail {
 
     /// The lines, oldest first.
     pub fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
     }
 }
 
@@ -109,7 +114,10 @@ mod tests {
 
     #[test]
     fn lines_end_with_newline_or_carriage_return_wherever_the_pieces_end() {
-        assert_eq!(lines_of(&[b"one\r\ntw", b"o\n\n 10%\r 20%\r", b"last"]), ["one", "two", " 10%", " 20%", "last"]);
+        assert_eq!(
+            lines_of(&[b"one\r\ntw", b"o\n\n 10%\r 20%\r", b"last"]),
+            ["one", "two", " 10%", " 20%", "last"]
+        );
         assert_eq!(lines_of(&[b"a\xffb\n"]), ["a\u{fffd}b"]);
     }
 
@@ -127,6 +135,9 @@ mod tests {
         let tail = Tail::default();
         (0..500).for_each(|n| tail.push(&n.to_string()));
         let lines = tail.lines();
-        assert_eq!((lines.len(), lines[0].as_str(), lines[199].as_str()), (200, "300", "499"));
+        assert_eq!(
+            (lines.len(), lines[0].as_str(), lines[199].as_str()),
+            (200, "300", "499")
+        );
     }
 }

@@ -15,7 +15,9 @@ type Job = Box<dyn FnOnce() + Send>;
 static JOBS: OnceLock<Sender<Job>> = OnceLock::new();
 
 /// Runs `job` on that thread, within the caller's runtime.
-pub(super) async fn run<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn run<T: Send + 'static>(
+    job: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     let runtime = tokio::runtime::Handle::current();
     let (answer, result) = oneshot::channel();
     let job: Job = Box::new(move || {
@@ -32,7 +34,9 @@ fn sender() -> io::Result<&'static Sender<Job>> {
         return Ok(sender);
     }
     let (sender, jobs) = channel::<Job>();
-    thread::Builder::new().name("comfyui-parent".into()).spawn(move || jobs.into_iter().for_each(|job| job()))?;
+    thread::Builder::new()
+        .name("comfyui-parent".into())
+        .spawn(move || jobs.into_iter().for_each(|job| job()))?;
     // Two callers at once: the thread of the one that came too late ends with its channel, unused.
     Ok(JOBS.get_or_init(|| sender))
 }

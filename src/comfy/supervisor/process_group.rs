@@ -28,7 +28,9 @@ pub(crate) async fn spawn_in_group(mut command: Command) -> io::Result<Child> {
     parent_thread::run(move || {
         for _ in 0..BUSY_RETRIES {
             match command.spawn() {
-                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::sleep(Duration::from_millis(10)),
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(Duration::from_millis(10))
+                }
                 result => return result,
             }
         }
@@ -50,7 +52,10 @@ impl ProcessGroup {
     /// Waits until no member runs any more; `false` when the deadline came first.
     pub async fn empty_by(self, deadline: Instant) -> bool {
         loop {
-            if tokio::task::spawn_blocking(move || !self.has_live_member()).await.unwrap_or(true) {
+            if tokio::task::spawn_blocking(move || !self.has_live_member())
+                .await
+                .unwrap_or(true)
+            {
                 return true;
             }
             if Instant::now() >= deadline {
@@ -65,16 +70,31 @@ impl ProcessGroup {
         if killpg(self.0, None).is_err() {
             return false;
         }
-        let Ok(entries) = std::fs::read_dir("/proc") else { return true };
-        entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit)).any(|entry| {
-            let Ok(stat) = std::fs::read(entry.path().join("stat")) else { return false };
-            // `pid (name) state ppid pgrp ...`; the name may hold blanks and brackets, so fields count from the last bracket.
-            let text = String::from_utf8_lossy(&stat);
-            let Some((_, fields)) = text.rsplit_once(") ") else { return false };
-            let mut fields = fields.split(' ');
-            let state = fields.next().unwrap_or("");
-            let group = fields.nth(1).and_then(|field| field.parse::<i32>().ok());
-            group == Some(self.0.as_raw()) && !matches!(state, "Z" | "X")
-        })
+        let Ok(entries) = std::fs::read_dir("/proc") else {
+            return true;
+        };
+        entries
+            .flatten()
+            .filter(|entry| {
+                entry
+                    .file_name()
+                    .as_encoded_bytes()
+                    .first()
+                    .is_some_and(u8::is_ascii_digit)
+            })
+            .any(|entry| {
+                let Ok(stat) = std::fs::read(entry.path().join("stat")) else {
+                    return false;
+                };
+                // `pid (name) state ppid pgrp ...`; the name may hold blanks and brackets, so fields count from the last bracket.
+                let text = String::from_utf8_lossy(&stat);
+                let Some((_, fields)) = text.rsplit_once(") ") else {
+                    return false;
+                };
+                let mut fields = fields.split(' ');
+                let state = fields.next().unwrap_or("");
+                let group = fields.nth(1).and_then(|field| field.parse::<i32>().ok());
+                group == Some(self.0.as_raw()) && !matches!(state, "Z" | "X")
+            })
     }
 }

@@ -25,7 +25,10 @@ const SHOWN_LINES: usize = 40;
 /// listens on an address of this machine.
 pub async fn port_in_use(authority: &str) -> bool {
     for address in addresses(authority) {
-        if matches!(timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await, Ok(Ok(_))) {
+        if matches!(
+            timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await,
+            Ok(Ok(_))
+        ) {
             return true;
         }
     }
@@ -38,8 +41,18 @@ fn addresses(authority: &str) -> Vec<SocketAddr> {
     }
     match authority.rsplit_once(':') {
         Some((host, port)) if host.eq_ignore_ascii_case("localhost") => {
-            let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
-            port.parse().map(|port| loopback.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()).unwrap_or_default()
+            let loopback = [
+                IpAddr::from([127, 0, 0, 1]),
+                IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+            ];
+            port.parse()
+                .map(|port| {
+                    loopback
+                        .into_iter()
+                        .map(|ip| SocketAddr::new(ip, port))
+                        .collect()
+                })
+                .unwrap_or_default()
         }
         _ => Vec::new(),
     }
@@ -78,7 +91,9 @@ impl NotReady {
     pub fn reason(&self) -> String {
         match self {
             Self::Exited { exit, .. } => format!("ComfyUI ended with {exit} before it answered"),
-            Self::TimedOut { waited, .. } => format!("ComfyUI did not answer within {} s", waited.as_secs_f64()),
+            Self::TimedOut { waited, .. } => {
+                format!("ComfyUI did not answer within {} s", waited.as_secs_f64())
+            }
         }
     }
 }
@@ -87,7 +102,9 @@ impl fmt::Display for NotReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited { exit, .. } => write!(f, "ComfyUI ended with {exit} before it answered")?,
-            Self::TimedOut { authority, waited, .. } => write!(
+            Self::TimedOut {
+                authority, waited, ..
+            } => write!(
                 f,
                 "ComfyUI did not answer at {authority} within {} s: if it needs longer, raise STARTUP_CHECK_MAX_TRIES (or STARTUP_CHECK_INTERVAL_S); if it \
                  listens elsewhere, set DIRECT_ADDRESS and COMFYUI_PORT_HOST",
@@ -95,7 +112,9 @@ impl fmt::Display for NotReady {
             )?,
         }
         let lines = self.last_lines();
-        let shown = lines.get(lines.len().saturating_sub(SHOWN_LINES)..).unwrap_or_default();
+        let shown = lines
+            .get(lines.len().saturating_sub(SHOWN_LINES)..)
+            .unwrap_or_default();
         if !shown.is_empty() {
             write!(f, ". Its last lines:\n{}", shown.join("\n"))?;
         }
@@ -111,8 +130,14 @@ impl std::error::Error for NotReady {}
 ///
 /// # Errors
 /// When it ended or the time is over.
-pub async fn wait_until_answering(config: &ComfyConfig, client: &reqwest::Client, child: Option<&Child>) -> Result<(), NotReady> {
-    let waited = config.startup_check_interval.saturating_mul(config.startup_check_max_tries);
+pub async fn wait_until_answering(
+    config: &ComfyConfig,
+    client: &reqwest::Client,
+    child: Option<&Child>,
+) -> Result<(), NotReady> {
+    let waited = config
+        .startup_check_interval
+        .saturating_mul(config.startup_check_max_tries);
     let answers = timeout_at(Instant::now() + waited, poll(config, client));
     let ended = async {
         match child {
@@ -136,8 +161,14 @@ async fn poll(config: &ComfyConfig, client: &reqwest::Client) {
         let look = client.get(&url).timeout(LONGEST_LOOK).send().await;
         match look {
             Ok(response) if response.status().is_success() => return,
-            Ok(response) => tracing::debug!(status = response.status().as_u16(), "ComfyUI is not ready yet"),
-            Err(error) => tracing::trace!(error = crate::error::chain(&error), "ComfyUI does not answer yet"),
+            Ok(response) => tracing::debug!(
+                status = response.status().as_u16(),
+                "ComfyUI is not ready yet"
+            ),
+            Err(error) => tracing::trace!(
+                error = crate::error::chain(&error),
+                "ComfyUI does not answer yet"
+            ),
         }
         sleep(pause).await;
         pause = (pause * 2).min(config.startup_check_interval);

@@ -106,7 +106,9 @@ impl Watch {
             last_message: Mutex::new(Instant::now()),
             connected: watch::Sender::new(false),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Watches until cancelled: the lifetime of one run of ComfyUI.
@@ -139,14 +141,32 @@ impl Watch {
     pub fn silent_for(&self) -> Option<Duration> {
         let current = self.client_id();
         let prompts = lock(&self.inner.prompts);
-        let working: Vec<&Watched> = prompts.values().filter(|watched| !watched.ended && watched.submitted.is_some()).collect();
+        let working: Vec<&Watched> = prompts
+            .values()
+            .filter(|watched| !watched.ended && watched.submitted.is_some())
+            .collect();
         let connected = (*lock(&self.inner.connected_since))?;
-        let unheard = |watched: &Watched| watched.client_id != current || watched.submitted.is_some_and(|submitted| submitted < connected);
-        if working.iter().any(|watched| watched.started || unheard(watched)) {
+        let unheard = |watched: &Watched| {
+            watched.client_id != current
+                || watched
+                    .submitted
+                    .is_some_and(|submitted| submitted < connected)
+        };
+        if working
+            .iter()
+            .any(|watched| watched.started || unheard(watched))
+        {
             return None;
         }
-        let oldest = working.iter().filter_map(|watched| watched.submitted).min()?;
-        Some(oldest.elapsed().min(lock(&self.inner.last_message).elapsed()))
+        let oldest = working
+            .iter()
+            .filter_map(|watched| watched.submitted)
+            .min()?;
+        Some(
+            oldest
+                .elapsed()
+                .min(lock(&self.inner.last_message).elapsed()),
+        )
     }
 
     /// Begins to watch a new prompt under a fresh id. Do this before sending it. `wants_status` says at any time whether `status`
@@ -155,10 +175,23 @@ impl Watch {
         let id = new_id();
         let (sender, happenings) = mpsc::unbounded_channel();
         let client_id = self.client_id();
-        let watched =
-            Watched { prompt, happenings: sender, wants_status, client_id: client_id.clone(), submitted: None, alive: None, started: false, ended: false };
+        let watched = Watched {
+            prompt,
+            happenings: sender,
+            wants_status,
+            client_id: client_id.clone(),
+            submitted: None,
+            alive: None,
+            started: false,
+            ended: false,
+        };
         lock(&self.inner.prompts).insert(id.clone(), watched);
-        Watcher { id, client_id, watch: self.clone(), happenings }
+        Watcher {
+            id,
+            client_id,
+            watch: self.clone(),
+            happenings,
+        }
     }
 
     /// Ends every watched prompt: ComfyUI is dead.
@@ -228,26 +261,47 @@ impl Inner {
         let status = message.kind == "status";
         if status {
             let value = message.value();
-            if let Some(remaining) = value.pointer("/data/status/exec_info/queue_remaining").and_then(Value::as_u64) {
-                self.queue_remaining.send_if_modified(|known| std::mem::replace(known, remaining) != remaining);
+            if let Some(remaining) = value
+                .pointer("/data/status/exec_info/queue_remaining")
+                .and_then(Value::as_u64)
+            {
+                self.queue_remaining
+                    .send_if_modified(|known| std::mem::replace(known, remaining) != remaining);
             }
         }
         let wanted = self.events.wanted(&message.kind);
         let mut prompts = lock(&self.prompts);
-        let prompt = message.prompt_id.as_ref().and_then(|id| prompts.get(id)).map(|watched| watched.prompt.clone());
+        let prompt = message
+            .prompt_id
+            .as_ref()
+            .and_then(|id| prompts.get(id))
+            .map(|watched| watched.prompt.clone());
         if wanted {
             self.emit(&message, prompt.clone());
         }
         if status {
-            for watched in prompts.values().filter(|watched| watched.wants_status.load(Ordering::Relaxed)) {
+            for watched in prompts
+                .values()
+                .filter(|watched| watched.wants_status.load(Ordering::Relaxed))
+            {
                 let _ = watched.happenings.send(Happening::Message(message.clone()));
             }
             return;
         }
-        let Some(watched) = message.prompt_id.as_ref().and_then(|id| prompts.get_mut(id)) else { return };
+        let Some(watched) = message
+            .prompt_id
+            .as_ref()
+            .and_then(|id| prompts.get_mut(id))
+        else {
+            return;
+        };
         // `executing` with node null: over, whatever the outcome (comfyui.md 3.2). `execution_success` alone is too early.
         watched.started |= matches!(message.kind.as_str(), "execution_start" | "executing");
-        let over = message.kind == "executing" && message.value().pointer("/data/node").is_none_or(Value::is_null);
+        let over = message.kind == "executing"
+            && message
+                .value()
+                .pointer("/data/node")
+                .is_none_or(Value::is_null);
         let _ = watched.happenings.send(Happening::Message(message));
         if over {
             watched.end(Happening::Ended(None));
@@ -256,10 +310,17 @@ impl Inner {
 
     fn emit(&self, message: &TextMessage, prompt: Option<PromptRef>) {
         let data = match &prompt {
-            Some(prompt) => serde_json::from_str(&message.text_with_id(&prompt.id)).unwrap_or_default(),
+            Some(prompt) => {
+                serde_json::from_str(&message.text_with_id(&prompt.id)).unwrap_or_default()
+            }
             None => message.value(),
         };
-        self.events.emit(SystemEvent { source: Source::Comfy, name: message.kind.as_str().into(), data: Arc::new(data), prompt });
+        self.events.emit(SystemEvent {
+            source: Source::Comfy,
+            name: message.kind.as_str().into(),
+            data: Arc::new(data),
+            prompt,
+        });
     }
 
     fn route_preview(&self, preview: Preview) {
@@ -274,7 +335,12 @@ impl Inner {
         if self.events.wanted("binary_preview") {
             let contents = json!({"prompt_id": &*watched.prompt.id, "image_type": preview.image_type, "image_data": base64(&preview.image)});
             let data = json!({"type": "binary_preview", "data": contents});
-            self.events.emit(SystemEvent { source: Source::Comfy, name: "binary_preview".into(), data: Arc::new(data), prompt: Some(watched.prompt.clone()) });
+            self.events.emit(SystemEvent {
+                source: Source::Comfy,
+                name: "binary_preview".into(),
+                data: Arc::new(data),
+                prompt: Some(watched.prompt.clone()),
+            });
         }
         let _ = watched.happenings.send(Happening::Preview(preview));
     }

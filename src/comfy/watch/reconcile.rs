@@ -38,7 +38,11 @@ pub(super) async fn keep(inner: &Inner) {
 
 /// Prompts that ComfyUI has accepted and whose end has not been told.
 fn awaited(inner: &Inner) -> Vec<String> {
-    lock(&inner.prompts).iter().filter(|(_, watched)| watched.submitted.is_some() && !watched.ended).map(|(id, _)| id.clone()).collect()
+    lock(&inner.prompts)
+        .iter()
+        .filter(|(_, watched)| watched.submitted.is_some() && !watched.ended)
+        .map(|(id, _)| id.clone())
+        .collect()
 }
 
 /// One look. The queue is asked first: a prompt that is in neither answer then is in neither for good.
@@ -49,9 +53,12 @@ async fn pass(inner: &Inner) {
     }
     let asked = Instant::now();
     // When ComfyUI does not answer, whoever supervises it will find out.
-    let Ok(queue) = inner.client.queue().await else { return };
+    let Ok(queue) = inner.client.queue().await else {
+        return;
+    };
     let queued: HashSet<&String> = queue.running.iter().chain(&queue.pending).collect();
-    let (there, gone): (Vec<&String>, Vec<&String>) = watched.iter().partition(|id| queued.contains(id));
+    let (there, gone): (Vec<&String>, Vec<&String>) =
+        watched.iter().partition(|id| queued.contains(id));
     for id in there {
         if let Some(watched) = lock(&inner.prompts).get_mut(id) {
             watched.alive = Some(asked);
@@ -92,6 +99,11 @@ fn should_have_been_told(inner: &Inner, id: &str) -> bool {
     let since = *lock(&inner.connected_since);
     let current = lock(&inner.client_id).clone();
     let prompts = lock(&inner.prompts);
-    let Some(watched) = prompts.get(id) else { return false };
-    watched.client_id == current && since.zip(watched.alive).is_some_and(|(since, alive)| since < alive)
+    let Some(watched) = prompts.get(id) else {
+        return false;
+    };
+    watched.client_id == current
+        && since
+            .zip(watched.alive)
+            .is_some_and(|(since, alive)| since < alive)
 }

@@ -69,13 +69,23 @@ async fn connect(inner: &Inner) -> Result<WebSocketStream<TcpStream>, String> {
     let client_id = lock(&inner.client_id).clone();
     let url = format!("ws://{}/ws?clientId={client_id}", inner.authority);
     let opening = async {
-        let stream = crate::net::dial(&inner.authority).await.map_err(|error| error.to_string())?;
+        let stream = crate::net::dial(&inner.authority)
+            .await
+            .map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true);
         // `executed` and `progress_state` grow with the graph: no limit but memory.
-        let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
-        let (mut socket, _) = tokio_tungstenite::client_async_with_config(url, stream, Some(config)).await.map_err(|error| chain(&error))?;
+        let config = WebSocketConfig::default()
+            .max_message_size(None)
+            .max_frame_size(None);
+        let (mut socket, _) =
+            tokio_tungstenite::client_async_with_config(url, stream, Some(config))
+                .await
+                .map_err(|error| chain(&error))?;
         // Only the first text message can negotiate (comfyui.md 3.1).
-        socket.send(Frame::Text(Utf8Bytes::from_static(FLAGS))).await.map_err(|error| chain(&error))?;
+        socket
+            .send(Frame::Text(Utf8Bytes::from_static(FLAGS)))
+            .await
+            .map_err(|error| chain(&error))?;
         if inner.events.wanted("logs")
             && let Err(error) = inner.client.subscribe_logs(&client_id).await
         {
@@ -83,7 +93,9 @@ async fn connect(inner: &Inner) -> Result<WebSocketStream<TcpStream>, String> {
         }
         Ok(socket)
     };
-    timeout(CONNECT_TIMEOUT, opening).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+    timeout(CONNECT_TIMEOUT, opening)
+        .await
+        .unwrap_or_else(|_| Err("no answer in time".to_owned()))
 }
 
 async fn listen(inner: &Inner, mut socket: WebSocketStream<TcpStream>) -> Over {
@@ -95,7 +107,11 @@ async fn listen(inner: &Inner, mut socket: WebSocketStream<TcpStream>) -> Over {
         if quiet >= inner.idle_timeout {
             break Over::Silent;
         }
-        let wait = if pinged { inner.idle_timeout - quiet } else { ping_after.saturating_sub(quiet) };
+        let wait = if pinged {
+            inner.idle_timeout - quiet
+        } else {
+            ping_after.saturating_sub(quiet)
+        };
         let frame = tokio::select! {
             () = inner.deaf.notified() => break Over::Deaf,
             frame = timeout(wait, socket.next()) => frame,
@@ -108,11 +124,24 @@ async fn listen(inner: &Inner, mut socket: WebSocketStream<TcpStream>) -> Over {
                     break Over::Closed;
                 }
             }
-            Ok(Some(Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed) | Err(_)) | None) => break Over::Closed,
+            Ok(
+                Some(
+                    Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed)
+                    | Err(_),
+                )
+                | None,
+            ) => break Over::Closed,
             // The server never pings; we do, so that a half-open connection shows.
             Err(_) if !pinged => {
                 pinged = true;
-                if !matches!(timeout(Duration::from_secs(1), socket.send(Frame::Ping(bytes::Bytes::new()))).await, Ok(Ok(()))) {
+                if !matches!(
+                    timeout(
+                        Duration::from_secs(1),
+                        socket.send(Frame::Ping(bytes::Bytes::new()))
+                    )
+                    .await,
+                    Ok(Ok(()))
+                ) {
                     break Over::Silent;
                 }
             }

@@ -65,14 +65,32 @@ pub struct AmqpConfig {
 impl AmqpConfig {
     /// `None` when neither `AMQP_URL` nor `AMQP_HOST` is set. The other variables are checked all the same.
     pub(in crate::config) fn read(r: &mut Reader, port: u16) -> Option<Self> {
-        let url = r.url("AMQP_URL", &["amqp", "amqps"]).map(|_| r.secret("AMQP_URL").unwrap_or_default());
+        let url = r
+            .url("AMQP_URL", &["amqp", "amqps"])
+            .map(|_| r.secret("AMQP_URL").unwrap_or_default());
         let host = r.text("AMQP_HOST");
         let amqp_port: u16 = r.number("AMQP_PORT", 5672, 1, u16::MAX, "a TCP port");
-        let encode = |text: String| percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let encode = |text: String| {
+            percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC)
+                .to_string()
+        };
         let from_parts = host.map(|host| {
-            let (user, pass, vhost) = (r.text_or("AMQP_USER", "guest"), r.text_or("AMQP_PASS", "guest"), r.text_or("AMQP_VHOST", "/"));
-            let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
-            Secret::new(format!("amqp://{}:{}@{host}:{amqp_port}/{}", encode(user), encode(pass), encode(vhost)))
+            let (user, pass, vhost) = (
+                r.text_or("AMQP_USER", "guest"),
+                r.text_or("AMQP_PASS", "guest"),
+                r.text_or("AMQP_VHOST", "/"),
+            );
+            let host = if host.contains(':') && !host.starts_with('[') {
+                format!("[{host}]")
+            } else {
+                host
+            };
+            Secret::new(format!(
+                "amqp://{}:{}@{host}:{amqp_port}/{}",
+                encode(user),
+                encode(pass),
+                encode(vhost)
+            ))
         });
         let instance = InstanceConfig {
             id: r.text("INSTANCE_ID"),
@@ -86,9 +104,17 @@ impl AmqpConfig {
             gpu_memory: r.text("GPU_MEMORY"),
             supported_models: r.list("SUPPORTED_MODELS"),
         };
-        let queue = r.text("AMQP_QUEUE_INPUT").unwrap_or_else(|| instance.input_queue());
+        let queue = r
+            .text("AMQP_QUEUE_INPUT")
+            .unwrap_or_else(|| instance.input_queue());
         let heartbeat_enabled = r.bool_or("HEARTBEAT_ENABLED", true);
-        let heartbeat_interval = Duration::from_millis(r.number("HEARTBEAT_INTERVAL", 5000, 10, 3_600_000, "milliseconds"));
+        let heartbeat_interval = Duration::from_millis(r.number(
+            "HEARTBEAT_INTERVAL",
+            5000,
+            10,
+            3_600_000,
+            "milliseconds",
+        ));
         let config = Self {
             uri: url.or(from_parts).unwrap_or_default(),
             ca_file: r.path("AMQP_CA_FILE"),
@@ -98,7 +124,13 @@ impl AmqpConfig {
             max_attempts: r.number("AMQP_MAX_ATTEMPTS", 3, 1, 1000, "deliveries"),
             max_result_bytes: r.number("AMQP_MAX_RESULT_MB", 64, 1, 4096, "MiB") * MIB,
             publish_all: r.bool_or("AMQP_PUBLISH_ALL", false),
-            progress_interval: Duration::from_millis(r.number("AMQP_PROGRESS_INTERVAL_MS", 200, 0, 3_600_000, "milliseconds")),
+            progress_interval: Duration::from_millis(r.number(
+                "AMQP_PROGRESS_INTERVAL_MS",
+                200,
+                0,
+                3_600_000,
+                "milliseconds",
+            )),
             previews: r.bool_or("AMQP_PREVIEWS", false),
             required: r.bool_or("AMQP_REQUIRED", false),
             heartbeat: heartbeat_enabled.then_some(heartbeat_interval),

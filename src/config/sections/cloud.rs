@@ -54,11 +54,18 @@ pub struct HfConfig {
 }
 
 pub(super) fn read_s3(r: &mut Reader) -> S3Config {
-    let name = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "S3_ENDPOINT"].into_iter().find(|name| r.text(name).is_some());
+    let name = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "S3_ENDPOINT"]
+        .into_iter()
+        .find(|name| r.text(name).is_some());
     S3Config {
-        region: r.text("AWS_REGION").or_else(|| r.text("AWS_DEFAULT_REGION")),
+        region: r
+            .text("AWS_REGION")
+            .or_else(|| r.text("AWS_DEFAULT_REGION")),
         endpoint: name.and_then(|name| r.url(name, &["http", "https"])),
-        force_path_style: if r.text("S3_FORCE_PATH_STYLE").is_some_and(|value| value.eq_ignore_ascii_case("auto")) {
+        force_path_style: if r
+            .text("S3_FORCE_PATH_STYLE")
+            .is_some_and(|value| value.eq_ignore_ascii_case("auto"))
+        {
             None
         } else {
             r.bool("S3_FORCE_PATH_STYLE")
@@ -90,5 +97,8 @@ pub(super) fn read_hf(r: &mut Reader) -> HfConfig {
     }
     #[expect(clippy::unwrap_used, reason = "a constant URL parses")]
     let endpoint = endpoint.unwrap_or_else(|| Url::parse("https://huggingface.co").unwrap());
-    HfConfig { token: r.secret("HF_TOKEN"), endpoint }
+    HfConfig {
+        token: r.secret("HF_TOKEN"),
+        endpoint,
+    }
 }

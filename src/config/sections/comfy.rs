@@ -53,13 +53,18 @@ pub struct ComfyConfig {
 
 impl ComfyConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        let home = absolute(r.path("COMFY_HOME").unwrap_or_else(|| PathBuf::from("/opt/ComfyUI")));
+        let home = absolute(
+            r.path("COMFY_HOME")
+                .unwrap_or_else(|| PathBuf::from("/opt/ComfyUI")),
+        );
         let command = if r.set_but_empty("CMD") {
             Vec::new()
         } else {
             let text = r.text_or("CMD", "init.sh");
             shell_words::split(&text).unwrap_or_else(|_| {
-                r.problem("CMD has an unclosed quote: write it as a shell would accept it".to_owned());
+                r.problem(
+                    "CMD has an unclosed quote: write it as a shell would accept it".to_owned(),
+                );
                 Vec::new()
             })
         };
@@ -70,15 +75,24 @@ impl ComfyConfig {
             command,
             address: r.text_or("DIRECT_ADDRESS", "127.0.0.1"),
             port: r.number("COMFYUI_PORT_HOST", 8188, 1, u16::MAX, "a TCP port"),
-            input_dir: r.path("INPUT_DIR").map_or_else(|| home.join("input"), absolute),
-            output_dir: r.path("OUTPUT_DIR").map_or_else(|| home.join("output"), absolute),
-            model_dir: r.path("MODEL_DIR").map_or_else(|| home.join("models"), absolute),
+            input_dir: r
+                .path("INPUT_DIR")
+                .map_or_else(|| home.join("input"), absolute),
+            output_dir: r
+                .path("OUTPUT_DIR")
+                .map_or_else(|| home.join("output"), absolute),
+            model_dir: r
+                .path("MODEL_DIR")
+                .map_or_else(|| home.join("models"), absolute),
             always_restart: r.bool_or("ALWAYS_RESTART_COMFYUI", false),
             startup_check_interval: r.seconds("STARTUP_CHECK_INTERVAL_S", 1.0, 0.001),
             startup_check_max_tries: r.number("STARTUP_CHECK_MAX_TRIES", 20, 1, 1_000_000, "tries"),
             hang_timeout: r.seconds("COMFYUI_HANG_TIMEOUT_S", 0.0, 0.0),
             ws_idle_timeout: r.seconds("WS_IDLE_TIMEOUT_S", 30.0, 0.1),
-            warmup: r.path("WARMUP_PROMPT_FILE").map(WarmupSource::File).or(warmup_url.map(WarmupSource::Url)),
+            warmup: r
+                .path("WARMUP_PROMPT_FILE")
+                .map(WarmupSource::File)
+                .or(warmup_url.map(WarmupSource::Url)),
             home,
         }
     }

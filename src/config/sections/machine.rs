@@ -18,7 +18,9 @@ pub struct WorkflowConfig {
 impl WorkflowConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
         Self {
-            dir: r.path("WORKFLOW_DIR").unwrap_or_else(|| PathBuf::from("/workflows")),
+            dir: r
+                .path("WORKFLOW_DIR")
+                .unwrap_or_else(|| PathBuf::from("/workflows")),
             watch: r.bool_or("WORKFLOW_WATCH", false),
             markdown_descriptions: r.bool_or("MARKDOWN_SCHEMA_DESCRIPTIONS", true),
         }
@@ -47,8 +49,20 @@ impl ManifestConfig {
     }
 
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        let in_virtual_env = r.text("VIRTUAL_ENV").or_else(|| r.text("CONDA_DEFAULT_ENV")).is_some();
-        let search_path = r.text("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
-        Self { json: r.secret("MANIFEST_JSON"), file: r.path("MANIFEST"), in_virtual_env, virtual_env: r.path("VIRTUAL_ENV"), search_path }
+        let in_virtual_env = r
+            .text("VIRTUAL_ENV")
+            .or_else(|| r.text("CONDA_DEFAULT_ENV"))
+            .is_some();
+        let search_path = r
+            .text("PATH")
+            .map(|path| std::env::split_paths(&path).collect())
+            .unwrap_or_default();
+        Self {
+            json: r.secret("MANIFEST_JSON"),
+            file: r.path("MANIFEST"),
+            in_virtual_env,
+            virtual_env: r.path("VIRTUAL_ENV"),
+            search_path,
+        }
     }
 }

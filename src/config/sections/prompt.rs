@@ -26,8 +26,18 @@ impl PromptConfig {
         Self {
             prepend_filenames: r.bool_or("PREPEND_FILENAMES", true),
             cancel_on_disconnect: r.bool_or("CANCEL_ON_DISCONNECT", false),
-            allowed_input_paths: r.list("ALLOWED_INPUT_PATHS").into_iter().map(|path| absolute(PathBuf::from(path))).collect(),
-            max_archive_files: r.number("MAX_ARCHIVE_FILES", 10_000, 1, u64::from(u32::MAX), "files"),
+            allowed_input_paths: r
+                .list("ALLOWED_INPUT_PATHS")
+                .into_iter()
+                .map(|path| absolute(PathBuf::from(path)))
+                .collect(),
+            max_archive_files: r.number(
+                "MAX_ARCHIVE_FILES",
+                10_000,
+                1,
+                u64::from(u32::MAX),
+                "files",
+            ),
             max_archive_bytes: r.number("MAX_ARCHIVE_SIZE_MB", 4096, 1, 1 << 30, "MiB") * MIB,
         }
     }
@@ -44,6 +54,11 @@ pub struct MediaConfig {
 
 impl MediaConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        Self { ffmpeg: r.path("FFMPEG_PATH").unwrap_or_else(|| PathBuf::from("ffmpeg")), ffmpeg_timeout: r.seconds("FFMPEG_TIMEOUT_S", 600.0, 0.1) }
+        Self {
+            ffmpeg: r
+                .path("FFMPEG_PATH")
+                .unwrap_or_else(|| PathBuf::from("ffmpeg")),
+            ffmpeg_timeout: r.seconds("FFMPEG_TIMEOUT_S", 600.0, 0.1),
+        }
     }
 }

@@ -76,17 +76,42 @@ pub struct StorageConfig {
 
 impl StorageConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        let cache_dir = r.path("CACHE_DIR").unwrap_or_else(|| r.path("HOME").unwrap_or_else(|| PathBuf::from("/root")).join(".cache/comfyui-api"));
+        let cache_dir = r.path("CACHE_DIR").unwrap_or_else(|| {
+            r.path("HOME")
+                .unwrap_or_else(|| PathBuf::from("/root"))
+                .join(".cache/comfyui-api")
+        });
         let gigabytes: f64 = r.number("LRU_CACHE_SIZE_GB", 0.0, 0.0, 1e9, "GB, 0 for no limit");
         Self {
-            cache: CacheConfig { dir: super::absolute(cache_dir), max_bytes: (gigabytes * 1024.0 * MIB as f64) as u64 },
+            cache: CacheConfig {
+                dir: super::absolute(cache_dir),
+                max_bytes: (gigabytes * 1024.0 * MIB as f64) as u64,
+            },
             guard: read_guard(r),
             proxy: read_proxy(r),
             http_auth: read_http_auth(r),
-            max_concurrent_downloads: r.number("MAX_CONCURRENT_DOWNLOADS", 10, 1, 10_000, "downloads"),
+            max_concurrent_downloads: r.number(
+                "MAX_CONCURRENT_DOWNLOADS",
+                10,
+                1,
+                10_000,
+                "downloads",
+            ),
             max_concurrent_uploads: r.number("MAX_CONCURRENT_UPLOADS", 10, 1, 10_000, "uploads"),
-            download_connections: r.number("DOWNLOAD_CONNECTIONS", 4, 1, 64, "connections per large file"),
-            signed_url_expiry: Duration::from_secs(r.number("SIGNED_URL_EXPIRY_S", 3600, 1, 604_800, "seconds, at most 7 days")),
+            download_connections: r.number(
+                "DOWNLOAD_CONNECTIONS",
+                4,
+                1,
+                64,
+                "connections per large file",
+            ),
+            signed_url_expiry: Duration::from_secs(r.number(
+                "SIGNED_URL_EXPIRY_S",
+                3600,
+                1,
+                604_800,
+                "seconds, at most 7 days",
+            )),
             s3: read_s3(r),
             azure: read_azure(r),
             hf: read_hf(r),
@@ -107,22 +132,35 @@ fn read_guard(r: &mut Reader) -> GuardConfig {
             )),
         }
     }
-    GuardConfig { allow_private_networks: r.bool_or("ALLOW_PRIVATE_NETWORKS", false), trusted_origins }
+    GuardConfig {
+        allow_private_networks: r.bool_or("ALLOW_PRIVATE_NETWORKS", false),
+        trusted_origins,
+    }
 }
 
 fn read_proxy(r: &mut Reader) -> ProxyConfig {
     let mut either = |upper: &str, lower: &str| -> Option<Secret> {
-        let name = if r.text(upper).is_some() { upper } else { lower };
+        let name = if r.text(upper).is_some() {
+            upper
+        } else {
+            lower
+        };
         let value = r.secret(name)?;
         if Url::parse(value.expose()).is_ok_and(|url| url.has_host()) {
             return Some(value);
         }
-        r.problem(format!("{name} is not a URL: write it like http://proxy:3128"));
+        r.problem(format!(
+            "{name} is not a URL: write it like http://proxy:3128"
+        ));
         None
     };
     let http = either("HTTP_PROXY", "http_proxy");
     let https = either("HTTPS_PROXY", "https_proxy");
-    ProxyConfig { http, https, no_proxy: r.text("NO_PROXY").or_else(|| r.text("no_proxy")) }
+    ProxyConfig {
+        http,
+        https,
+        no_proxy: r.text("NO_PROXY").or_else(|| r.text("no_proxy")),
+    }
 }
 
 fn read_http_auth(r: &mut Reader) -> Option<HttpAuthHeader> {
@@ -131,12 +169,17 @@ fn read_http_auth(r: &mut Reader) -> Option<HttpAuthHeader> {
     match (name, value) {
         (Some(name), Some(value)) => {
             if axum::http::HeaderName::try_from(name.as_str()).is_err() {
-                r.problem(format!("HTTP_AUTH_HEADER_NAME=\"{name}\" is not a valid HTTP header name"));
+                r.problem(format!(
+                    "HTTP_AUTH_HEADER_NAME=\"{name}\" is not a valid HTTP header name"
+                ));
             }
             if axum::http::HeaderValue::try_from(value.expose()).is_err() {
                 r.problem("HTTP_AUTH_HEADER_VALUE has characters that an HTTP header cannot carry");
             }
-            Some(HttpAuthHeader { name: name.to_ascii_lowercase(), value })
+            Some(HttpAuthHeader {
+                name: name.to_ascii_lowercase(),
+                value,
+            })
         }
         (None, None) => None,
         _ => {

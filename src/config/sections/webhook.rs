@@ -71,8 +71,12 @@ fn decode_key(secret: &str) -> Option<Vec<u8>> {
             }
         })
         .collect();
-    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true);
-    let key = GeneralPurpose::new(&alphabet::STANDARD, lenient).decode(text).ok()?;
+    let lenient = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
+    let key = GeneralPurpose::new(&alphabet::STANDARD, lenient)
+        .decode(text)
+        .ok()?;
     (!key.is_empty()).then_some(key)
 }
 
@@ -100,7 +104,10 @@ impl EventsConfig {
             match EVENT_NAMES.iter().find(|known| **known == name) {
                 Some(known) if !names.contains(known) => names.push(*known),
                 Some(_) => {}
-                None => r.problem(format!("SYSTEM_WEBHOOK_EVENTS: \"{name}\" is not known: use all, or some of {}", EVENT_NAMES.join(", "))),
+                None => r.problem(format!(
+                    "SYSTEM_WEBHOOK_EVENTS: \"{name}\" is not known: use all, or some of {}",
+                    EVENT_NAMES.join(", ")
+                )),
             }
         }
         let mut metadata = BTreeMap::new();
@@ -118,7 +125,12 @@ impl EventsConfig {
                 metadata.insert(name.to_ascii_lowercase(), value);
             }
         }
-        Self { url: r.url("SYSTEM_WEBHOOK_URL", &["http", "https"]), names, metadata, on_salad_cloud }
+        Self {
+            url: r.url("SYSTEM_WEBHOOK_URL", &["http", "https"]),
+            names,
+            metadata,
+            on_salad_cloud,
+        }
     }
 }
 

@@ -39,7 +39,9 @@ static TEXT: LazyLock<Value> = LazyLock::new(|| {
     for (name, text) in TEXTS {
         match serde_saphyr::from_str::<Value>(text) {
             Ok(part) => merge(&mut whole, part),
-            Err(error) => tracing::error!(name, %error, "a part of the documentation cannot be read; this is a defect, please report it"),
+            Err(error) => {
+                tracing::error!(name, %error, "a part of the documentation cannot be read; this is a defect, please report it")
+            }
         }
     }
     whole
@@ -77,7 +79,12 @@ pub fn document(surface: &Surface<'_>) -> Value {
                 "/metrics" => surface.metrics_key,
                 _ => true,
             };
-        for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+        for operation in item
+            .as_object_mut()
+            .into_iter()
+            .flat_map(Map::values_mut)
+            .filter_map(Value::as_object_mut)
+        {
             errors::add(operation, key_needed);
             if surface.keys && !key_needed {
                 operation.insert("security".into(), json!([]));
@@ -115,13 +122,21 @@ mod tests {
         for (name, text) in TEXTS {
             serde_saphyr::from_str::<Value>(text).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
-        let document = document(&Surface { keys: true, ..Surface::default() });
+        let document = document(&Surface {
+            keys: true,
+            ..Surface::default()
+        });
         let mut waiting = vec![&document];
         let mut references = 0;
         while let Some(value) = waiting.pop() {
             if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
                 references += 1;
-                assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference} leads nowhere");
+                assert!(
+                    document
+                        .pointer(reference.trim_start_matches('#'))
+                        .is_some(),
+                    "{reference} leads nowhere"
+                );
             }
             waiting.extend(value.as_object().into_iter().flat_map(Map::values));
             waiting.extend(value.as_array().into_iter().flatten());
@@ -132,9 +147,14 @@ mod tests {
     #[test]
     fn keys_are_asked_for_only_when_there_are_any() {
         let open = document(&Surface::default());
-        assert!(open.get("security").is_none() && open["components"].get("securitySchemes").is_none());
+        assert!(
+            open.get("security").is_none() && open["components"].get("securitySchemes").is_none()
+        );
         assert!(open.pointer("/paths/~1queue/get/responses/401").is_none());
-        let locked = document(&Surface { keys: true, ..Surface::default() });
+        let locked = document(&Surface {
+            keys: true,
+            ..Surface::default()
+        });
         assert!(locked.pointer("/paths/~1queue/get/responses/401").is_some());
         assert_eq!(locked["paths"]["/health"]["get"]["security"], json!([]));
         assert_eq!(locked["paths"]["/metrics"]["get"]["security"], json!([]));

@@ -12,18 +12,26 @@ const EVERYWHERE: [Code; 1] = [Code::Internal];
 fn meaning(code: Code) -> &'static str {
     match code {
         Code::InvalidRequest => "the request is wrong; `location` names the field",
-        Code::InvalidPrompt => "the graph is wrong, or ComfyUI refused it: `error` names node and input, `details` and `node_errors` are ComfyUI's own",
-        Code::DownloadFailed => "an input file or model could not be fetched; `location` names the input",
+        Code::InvalidPrompt => {
+            "the graph is wrong, or ComfyUI refused it: `error` names node and input, `details` and `node_errors` are ComfyUI's own"
+        }
+        Code::DownloadFailed => {
+            "an input file or model could not be fetched; `location` names the input"
+        }
         Code::Unauthorized => "the API key is missing or wrong",
         Code::NotFound => "there is no such thing here",
         Code::MethodNotAllowed => "the path has other methods; `Allow` lists them",
         Code::Conflict => "a prompt with the same `id` is in flight here",
         Code::PayloadTooLarge => "the body is larger than `MAX_BODY_SIZE_MB`",
         Code::UnsupportedMediaType => "the body is not `application/json`",
-        Code::ExecutionError => "a node raised while running: `details` holds `node_id`, `node_type`, `exception_type`, `exception_message`, `traceback`",
+        Code::ExecutionError => {
+            "a node raised while running: `details` holds `node_id`, `node_type`, `exception_type`, `exception_message`, `traceback`"
+        }
         Code::ExecutionInterrupted => "the prompt was interrupted or cancelled",
         Code::UploadFailed => "an output could not be uploaded after all retries",
-        Code::ComfyuiUnavailable => "ComfyUI is not up yet, restarts, or died under the prompt; try again after `Retry-After` seconds",
+        Code::ComfyuiUnavailable => {
+            "ComfyUI is not up yet, restarts, or died under the prompt; try again after `Retry-After` seconds"
+        }
         Code::ShuttingDown => "the server is draining; try again after `Retry-After` seconds",
         Code::Internal => "the server failed; this is a defect, please report it",
     }
@@ -32,20 +40,34 @@ fn meaning(code: Code) -> &'static str {
 fn sentence(code: Code) -> &'static str {
     match code {
         Code::InvalidRequest => "\"signed_url\" must be true or false",
-        Code::InvalidPrompt => "Prompt must contain a node with a \"filename_prefix\" input, such as \"SaveImage\"",
-        Code::DownloadFailed => "https://example.com/cat.png cannot be downloaded: it answered 404 Not Found",
-        Code::Unauthorized => "an API key is needed: send it as \"Authorization: Bearer <key>\" or \"X-API-Key: <key>\"",
+        Code::InvalidPrompt => {
+            "Prompt must contain a node with a \"filename_prefix\" input, such as \"SaveImage\""
+        }
+        Code::DownloadFailed => {
+            "https://example.com/cat.png cannot be downloaded: it answered 404 Not Found"
+        }
+        Code::Unauthorized => {
+            "an API key is needed: send it as \"Authorization: Bearer <key>\" or \"X-API-Key: <key>\""
+        }
         Code::NotFound => "there is nothing at /nowhere: see /docs for what there is",
         Code::MethodNotAllowed => "PUT is not a method of /prompt: see /docs",
         Code::Conflict => "a prompt with the id \"order-1234\" is in flight here",
-        Code::PayloadTooLarge => "the body is larger than 100 MiB: send large inputs as URLs, or raise MAX_BODY_SIZE_MB",
+        Code::PayloadTooLarge => {
+            "the body is larger than 100 MiB: send large inputs as URLs, or raise MAX_BODY_SIZE_MB"
+        }
         Code::UnsupportedMediaType => "the Content-Type is missing: send application/json",
         Code::ExecutionError => "node 3 (KSampler) failed: RuntimeError: CUDA out of memory",
         Code::ExecutionInterrupted => "prompt order-1234 was cancelled",
-        Code::UploadFailed => "cannot upload to s3://results/order-1234_ComfyUI_00001_.png: 403 Forbidden",
+        Code::UploadFailed => {
+            "cannot upload to s3://results/order-1234_ComfyUI_00001_.png: 403 Forbidden"
+        }
         Code::ComfyuiUnavailable => "ComfyUI is not available (starting): try again in a moment",
-        Code::ShuttingDown => "the server is shutting down: send the prompt to another instance, or again later",
-        Code::Internal => "the server failed to answer this request; this is a defect, please report it",
+        Code::ShuttingDown => {
+            "the server is shutting down: send the prompt to another instance, or again later"
+        }
+        Code::Internal => {
+            "the server failed to answer this request; this is a defect, please report it"
+        }
     }
 }
 
@@ -54,26 +76,60 @@ fn sentence(code: Code) -> &'static str {
 pub fn add(operation: &mut Map<String, Value>, key_needed: bool) {
     let listed = operation.shift_remove("x-errors").unwrap_or_default();
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-    for word in listed.as_array().into_iter().flatten().filter_map(Value::as_str) {
+    for word in listed
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
         let (word, status) = word.split_once('@').unwrap_or((word, ""));
-        let Some(code) = Code::ALL.into_iter().find(|code| code.as_str() == word) else { continue };
-        by_status.entry(status.parse().unwrap_or(code.status().as_u16())).or_default().push(code);
+        let Some(code) = Code::ALL.into_iter().find(|code| code.as_str() == word) else {
+            continue;
+        };
+        by_status
+            .entry(status.parse().unwrap_or(code.status().as_u16()))
+            .or_default()
+            .push(code);
     }
-    for code in EVERYWHERE.into_iter().chain(key_needed.then_some(Code::Unauthorized)) {
-        by_status.entry(code.status().as_u16()).or_default().push(code);
+    for code in EVERYWHERE
+        .into_iter()
+        .chain(key_needed.then_some(Code::Unauthorized))
+    {
+        by_status
+            .entry(code.status().as_u16())
+            .or_default()
+            .push(code);
     }
-    let Some(responses) = operation.entry("responses").or_insert_with(|| json!({})).as_object_mut() else { return };
+    let Some(responses) = operation
+        .entry("responses")
+        .or_insert_with(|| json!({}))
+        .as_object_mut()
+    else {
+        return;
+    };
     for (status, codes) in by_status {
-        responses.entry(status.to_string()).or_insert_with(|| response(status, &codes));
+        responses
+            .entry(status.to_string())
+            .or_insert_with(|| response(status, &codes));
     }
 }
 
 /// The answer with one of the codes.
 pub fn response(status: u16, codes: &[Code]) -> Value {
     let words: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
-    let lines: Vec<String> = codes.iter().map(|code| format!("`{}`: {}.", code.as_str(), meaning(*code))).collect();
-    let examples: Map<String, Value> =
-        codes.iter().map(|code| (code.as_str().to_owned(), json!({"value": {"error": sentence(*code), "code": code.as_str()}}))).collect();
+    let lines: Vec<String> = codes
+        .iter()
+        .map(|code| format!("`{}`: {}.", code.as_str(), meaning(*code)))
+        .collect();
+    let examples: Map<String, Value> = codes
+        .iter()
+        .map(|code| {
+            (
+                code.as_str().to_owned(),
+                json!({"value": {"error": sentence(*code), "code": code.as_str()}}),
+            )
+        })
+        .collect();
     let mut response = json!({
         "description": lines.join("\n\n"),
         "content": {"application/json": {
@@ -82,9 +138,15 @@ pub fn response(status: u16, codes: &[Code]) -> Value {
         }},
     });
     match status {
-        401 => response["headers"] = json!({"WWW-Authenticate": {"required": true, "schema": {"type": "string", "const": "Bearer"}}}),
-        405 => response["headers"] = json!({"Allow": {"required": true, "schema": {"type": "string"}, "example": "GET,HEAD"}}),
-        503 => response["headers"] = json!({"Retry-After": {"required": true, "description": "Seconds", "schema": {"type": "integer", "minimum": 1}}}),
+        401 => {
+            response["headers"] = json!({"WWW-Authenticate": {"required": true, "schema": {"type": "string", "const": "Bearer"}}})
+        }
+        405 => {
+            response["headers"] = json!({"Allow": {"required": true, "schema": {"type": "string"}, "example": "GET,HEAD"}})
+        }
+        503 => {
+            response["headers"] = json!({"Retry-After": {"required": true, "description": "Seconds", "schema": {"type": "integer", "minimum": 1}}})
+        }
         _ => {}
     }
     response
@@ -120,9 +182,17 @@ mod tests {
         let operation = operation.as_object_mut().unwrap();
         add(operation, true);
         let responses = &operation["responses"];
-        assert_eq!(responses.as_object().unwrap().keys().collect::<Vec<_>>(), ["404", "400", "401", "500"]);
+        assert_eq!(
+            responses.as_object().unwrap().keys().collect::<Vec<_>>(),
+            ["404", "400", "401", "500"]
+        );
         assert_eq!(responses["404"]["description"], "own");
-        let codes = |status: &str| responses[status].pointer("/content/application~1json/schema/allOf/1/properties/code/enum").cloned().unwrap();
+        let codes = |status: &str| {
+            responses[status]
+                .pointer("/content/application~1json/schema/allOf/1/properties/code/enum")
+                .cloned()
+                .unwrap()
+        };
         assert_eq!(codes("400"), json!(["invalid_request", "invalid_prompt"]));
         assert_eq!(codes("500"), json!(["download_failed", "internal"]));
         assert!(!operation.contains_key("x-errors"));

@@ -6,29 +6,58 @@ use serde_json::{Map, Value, json};
 use crate::workflow::Endpoint;
 
 /// What cannot stand in a path of the document: braces would be variables.
-const UNSAFE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`').add(b'{').add(b'}');
+const UNSAFE: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
 
 /// Adds the endpoints.
 pub fn add(document: &mut Value, endpoints: &[Endpoint]) {
     let prompt = document["paths"]["/prompt"]["post"].clone();
     for (index, endpoint) in endpoints.iter().enumerate() {
         let component = component_name(&endpoint.route, index);
-        document["components"]["schemas"][&component] = input_schema(&endpoint.input_schema, &component);
-        document["paths"][utf8_percent_encode(&endpoint.route, UNSAFE).to_string()] = json!({"post": operation(endpoint, &prompt, &component)});
+        document["components"]["schemas"][&component] =
+            input_schema(&endpoint.input_schema, &component);
+        document["paths"][utf8_percent_encode(&endpoint.route, UNSAFE).to_string()] =
+            json!({"post": operation(endpoint, &prompt, &component)});
     }
 }
 
 /// Names of components may not hold everything that file names may.
 fn component_name(route: &str, index: usize) -> String {
     let name = route.trim_start_matches("/workflow/");
-    let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' }).collect();
+    let plain: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
     // Two names may have become one.
-    if plain == name { format!("Input.{plain}") } else { format!("Input.{plain}.{index}") }
+    if plain == name {
+        format!("Input.{plain}")
+    } else {
+        format!("Input.{plain}.{index}")
+    }
 }
 
 /// The schema as a component; its references to itself lead to where it is now.
 fn input_schema(schema: &Value, component: &str) -> Value {
-    let mut schema = if schema.is_object() { schema.clone() } else { json!({"type": "object"}) };
+    let mut schema = if schema.is_object() {
+        schema.clone()
+    } else {
+        json!({"type": "object"})
+    };
     if let Some(members) = schema.as_object_mut() {
         members.shift_remove("$schema");
         members.shift_remove("$id");
@@ -45,7 +74,9 @@ fn rebase(value: &mut Value, component: &str) {
             {
                 *reference = format!("#/components/schemas/{component}{rest}");
             }
-            members.values_mut().for_each(|value| rebase(value, component));
+            members
+                .values_mut()
+                .for_each(|value| rebase(value, component));
         }
         Value::Array(items) => items.iter_mut().for_each(|value| rebase(value, component)),
         _ => {}
@@ -62,8 +93,16 @@ fn operation(endpoint: &Endpoint, prompt: &Value, component: &str) -> Value {
         errors.push("not_found".into());
     }
     let own = json!({"$ref": format!("#/components/schemas/{component}")});
-    let needed = endpoint.input_schema.get("required").and_then(Value::as_array).is_some_and(|names| !names.is_empty());
-    let (input, required) = if needed { (own.clone(), json!(["input"])) } else { (json!({"anyOf": [own, {"type": "null"}]}), json!([])) };
+    let needed = endpoint
+        .input_schema
+        .get("required")
+        .and_then(Value::as_array)
+        .is_some_and(|names| !names.is_empty());
+    let (input, required) = if needed {
+        (own.clone(), json!(["input"]))
+    } else {
+        (json!({"anyOf": [own, {"type": "null"}]}), json!([]))
+    };
     let mut body = Map::new();
     body.insert("required".into(), json!(true));
     body.insert(
@@ -83,7 +122,9 @@ fn operation(endpoint: &Endpoint, prompt: &Value, component: &str) -> Value {
             "properties": {"input": {"description": "The input after the schema: defaults filled in, unknown keys stripped."}},
         });
         operation["responses"][status]["content"]["application/json"]["schema"] = schema;
-        if let Some(content) = operation["responses"][status]["content"]["application/json"].as_object_mut() {
+        if let Some(content) =
+            operation["responses"][status]["content"]["application/json"].as_object_mut()
+        {
             content.shift_remove("examples");
         }
     }
@@ -97,15 +138,38 @@ mod tests {
     #[test]
     fn odd_names_and_schemas_make_a_sound_document() {
         let mut document = json!({"paths": {"/prompt": {"post": {"x-errors": [], "responses": {}}}}, "components": {"schemas": {}}});
-        let endpoint = |route: &str, input_schema| Endpoint { route: route.into(), summary: None, description: None, input_schema };
+        let endpoint = |route: &str, input_schema| Endpoint {
+            route: route.into(),
+            summary: None,
+            description: None,
+            input_schema,
+        };
         let schema = json!({"$schema": "x", "properties": {"tree": {"$ref": "#/$defs/tree"}}, "required": ["tree"], "$defs": {"tree": {"type": "object"}}});
-        add(&mut document, &[endpoint("/workflow/a/{b} c", schema), endpoint("/workflow/plain", json!({"type": "object"}))]);
+        add(
+            &mut document,
+            &[
+                endpoint("/workflow/a/{b} c", schema),
+                endpoint("/workflow/plain", json!({"type": "object"})),
+            ],
+        );
         let odd = &document["paths"]["/workflow/a/%7Bb%7D%20c"]["post"];
-        assert_eq!(odd.pointer("/requestBody/content/application~1json/schema/properties/input/$ref").unwrap(), "#/components/schemas/Input.a__b__c.0");
+        assert_eq!(
+            odd.pointer("/requestBody/content/application~1json/schema/properties/input/$ref")
+                .unwrap(),
+            "#/components/schemas/Input.a__b__c.0"
+        );
         let input = &document["components"]["schemas"]["Input.a__b__c.0"];
-        assert_eq!(input["properties"]["tree"]["$ref"], "#/components/schemas/Input.a__b__c.0/$defs/tree");
+        assert_eq!(
+            input["properties"]["tree"]["$ref"],
+            "#/components/schemas/Input.a__b__c.0/$defs/tree"
+        );
         assert!(input.get("$schema").is_none());
         let plain = &document["paths"]["/workflow/plain"]["post"];
-        assert_eq!(plain.pointer("/requestBody/content/application~1json/schema/required").unwrap(), &json!([]));
+        assert_eq!(
+            plain
+                .pointer("/requestBody/content/application~1json/schema/required")
+                .unwrap(),
+            &json!([])
+        );
     }
 }

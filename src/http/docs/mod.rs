@@ -32,13 +32,20 @@ pub fn routes() -> Router<Door> {
 
 /// A new version of the binary or of a workflow must be seen at once.
 async fn fresh(mut response: Response) -> Response {
-    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache"));
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-cache"),
+    );
     response
 }
 
 fn current(door: &Door) -> Value {
     let server = &door.config.server;
-    document(&Surface { workflows: &door.workflows.endpoints(), keys: !server.api_keys.is_empty(), metrics_key: server.metrics_require_key })
+    document(&Surface {
+        workflows: &door.workflows.endpoints(),
+        keys: !server.api_keys.is_empty(),
+        metrics_key: server.metrics_require_key,
+    })
 }
 
 async fn json(State(door): State<Door>) -> Json<Value> {
@@ -46,7 +53,11 @@ async fn json(State(door): State<Door>) -> Json<Value> {
 }
 
 async fn yaml(State(door): State<Door>) -> Result<Response, Failure> {
-    let text = serde_saphyr::to_string(&current(&door))
-        .map_err(|error| Failure::new(Code::Internal, format!("the document cannot be written as YAML: {error}; take /docs/json")))?;
+    let text = serde_saphyr::to_string(&current(&door)).map_err(|error| {
+        Failure::new(
+            Code::Internal,
+            format!("the document cannot be written as YAML: {error}; take /docs/json"),
+        )
+    })?;
     Ok(([(header::CONTENT_TYPE, "application/yaml")], text).into_response())
 }

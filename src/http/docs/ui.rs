@@ -16,7 +16,9 @@ use crate::http::Door;
 pub async fn page(State(_): State<Door>) -> Result<Response, Failure> {
     let mut response = file("index.html")?;
     let body = std::mem::take(response.body_mut());
-    let html = axum::body::to_bytes(body, usize::MAX).await.map_err(|error| unreadable(&error.to_string()))?;
+    let html = axum::body::to_bytes(body, usize::MAX)
+        .await
+        .map_err(|error| unreadable(&error.to_string()))?;
     // Its assets are one level below the page.
     let html = String::from_utf8_lossy(&html)
         .replace("\"./", "\"./docs/")
@@ -27,7 +29,11 @@ pub async fn page(State(_): State<Door>) -> Result<Response, Failure> {
 
 /// `/docs/` is `/docs`.
 pub async fn without_slash() -> Response {
-    (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, "../docs")]).into_response()
+    (
+        StatusCode::PERMANENT_REDIRECT,
+        [(header::LOCATION, "../docs")],
+    )
+        .into_response()
 }
 
 /// A file of Swagger UI.
@@ -45,10 +51,22 @@ fn file(name: &str) -> Result<Response, Failure> {
         .persist_authorization(true);
     let found = serve(name, Arc::new(config)).map_err(|error| unreadable(&error.to_string()))?;
     let shown: String = name.chars().take(200).collect();
-    let found = found.ok_or_else(|| Failure::new(Code::NotFound, format!("there is nothing at /docs/{shown}: see /docs for what there is")))?;
-    Ok(([(header::CONTENT_TYPE, found.content_type)], found.bytes.into_owned()).into_response())
+    let found = found.ok_or_else(|| {
+        Failure::new(
+            Code::NotFound,
+            format!("there is nothing at /docs/{shown}: see /docs for what there is"),
+        )
+    })?;
+    Ok((
+        [(header::CONTENT_TYPE, found.content_type)],
+        found.bytes.into_owned(),
+    )
+        .into_response())
 }
 
 fn unreadable(reason: &str) -> Failure {
-    Failure::new(Code::Internal, format!("a file of Swagger UI cannot be served: {reason}; take /docs/json"))
+    Failure::new(
+        Code::Internal,
+        format!("a file of Swagger UI cannot be served: {reason}; take /docs/json"),
+    )
 }

@@ -45,7 +45,11 @@ impl ArchiveFormat {
 ///
 /// # Errors
 /// When a file cannot be read or the archive not be written; nothing is left behind then.
-pub async fn pack(files: Vec<(PathBuf, String)>, destination: PathBuf, format: ArchiveFormat) -> io::Result<()> {
+pub async fn pack(
+    files: Vec<(PathBuf, String)>,
+    destination: PathBuf,
+    format: ArchiveFormat,
+) -> io::Result<()> {
     let work = move || -> io::Result<(PendingFile, PathBuf)> {
         let pending = PendingFile::beside(&destination, "part");
         let file = File::create_new(pending.path())?;
@@ -53,7 +57,9 @@ pub async fn pack(files: Vec<(PathBuf, String)>, destination: PathBuf, format: A
         Ok((pending, destination))
     };
     // The pending file travels back through the task, so it is deleted when nobody waits for it any more.
-    let (pending, destination) = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)??;
+    let (pending, destination) = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)??;
     pending.rename(&destination)
 }
 
@@ -72,25 +78,43 @@ fn write(files: &[(PathBuf, String)], file: File, format: ArchiveFormat) -> io::
         ArchiveFormat::TarGz => {
             // gzip cannot store single members; when all of it is compressed already, the fastest level loses nothing.
             let stored = files.iter().all(|(path, _)| is_compressed(path));
-            let level = if stored { Compression::fast() } else { Compression::default() };
+            let level = if stored {
+                Compression::fast()
+            } else {
+                Compression::default()
+            };
             write_tar(files, &mut names, GzEncoder::new(output, level))?.finish()?
         }
     };
-    output.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    output
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?
+        .sync_all()
 }
 
 fn add_to_zip(zip: &mut ZipWriter<BufWriter<File>>, path: &Path, name: &str) -> io::Result<()> {
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
-    let method = if is_compressed(path) { CompressionMethod::Stored } else { CompressionMethod::Deflated };
+    let method = if is_compressed(path) {
+        CompressionMethod::Stored
+    } else {
+        CompressionMethod::Deflated
+    };
     // The sizes need the large form before they are known; deflating can grow a file a little.
     let large = size >= u64::from(u32::MAX) - (64 << 20);
-    let options = SimpleFileOptions::default().compression_method(method).large_file(large).unix_permissions(0o644);
+    let options = SimpleFileOptions::default()
+        .compression_method(method)
+        .large_file(large)
+        .unix_permissions(0o644);
     zip.start_file(name, options)?;
     copy(&mut file, zip).map(drop)
 }
 
-fn write_tar<W: Write>(files: &[(PathBuf, String)], names: &mut DistinctNames, output: W) -> io::Result<W> {
+fn write_tar<W: Write>(
+    files: &[(PathBuf, String)],
+    names: &mut DistinctNames,
+    output: W,
+) -> io::Result<W> {
     let mut tar = tar::Builder::new(output);
     for (path, name) in files {
         let mut add = || -> io::Result<()> {
@@ -99,9 +123,16 @@ fn write_tar<W: Write>(files: &[(PathBuf, String)], names: &mut DistinctNames, o
             let mut header = tar::Header::new_gnu();
             header.set_size(size);
             header.set_mode(0o644);
-            header.set_mtime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
+            header.set_mtime(
+                SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .map_or(0, |since| since.as_secs()),
+            );
             // A file that changes size meanwhile would break everything behind it.
-            let mut exact = Exact { inner: file, left: size };
+            let mut exact = Exact {
+                inner: file,
+                left: size,
+            };
             tar.append_data(&mut header, names.give(name), &mut exact)
         };
         add().map_err(|e| naming(e, name))?;
@@ -120,10 +151,17 @@ impl<R: Read> Read for Exact<R> {
         if self.left == 0 || buffer.is_empty() {
             return Ok(0);
         }
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let count = self.inner.read(buffer.get_mut(..most).unwrap_or_default())?;
+        let most = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let count = self
+            .inner
+            .read(buffer.get_mut(..most).unwrap_or_default())?;
         if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was packed"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the file became shorter while it was packed",
+            ));
         }
         self.left -= count as u64;
         Ok(count)

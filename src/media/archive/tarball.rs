@@ -30,7 +30,9 @@ pub(super) fn unpack(reader: impl Read, out: &mut Extraction<'_>) -> Result<(), 
             EntryType::XHeader => {
                 let size = entry.header().entry_size().map_err(damaged)?;
                 let text = extension(&mut entry)?;
-                let headers = pax(&text).ok_or_else(|| format!("The tar archive has damaged extended headers ({size} bytes)."))?;
+                let headers = pax(&text).ok_or_else(|| {
+                    format!("The tar archive has damaged extended headers ({size} bytes).")
+                })?;
                 for (key, value) in headers {
                     match key.as_str() {
                         "path" => long_name = Some(value),
@@ -51,11 +53,15 @@ pub(super) fn unpack(reader: impl Read, out: &mut Extraction<'_>) -> Result<(), 
             None => String::from_utf8_lossy(&entry.path_bytes()).into_owned(),
         };
         match kind {
-            EntryType::Regular | EntryType::Continuous if !name.ends_with('/') => out.file(&name, &mut entry)?,
+            EntryType::Regular | EntryType::Continuous if !name.ends_with('/') => {
+                out.file(&name, &mut entry)?
+            }
             EntryType::Directory | EntryType::Regular => drop(super::names::safe_path(&name)?),
             _ => {
                 let shown: String = name.chars().take(80).collect();
-                return Err(format!("The archive holds \"{shown}\", which is not a regular file.").into());
+                return Err(
+                    format!("The archive holds \"{shown}\", which is not a regular file.").into(),
+                );
             }
         }
     }
@@ -64,7 +70,10 @@ pub(super) fn unpack(reader: impl Read, out: &mut Extraction<'_>) -> Result<(), 
 
 fn extension(entry: &mut impl Read) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
-    entry.take(MAX_EXTENSION + 1).read_to_end(&mut text).map_err(|e| format!("The tar archive cannot be read ({e})."))?;
+    entry
+        .take(MAX_EXTENSION + 1)
+        .read_to_end(&mut text)
+        .map_err(|e| format!("The tar archive cannot be read ({e})."))?;
     if text.len() as u64 > MAX_EXTENSION {
         return Err("The tar archive holds a name that is too long.".to_owned());
     }

@@ -84,7 +84,12 @@ pub fn is_archive(head: &[u8]) -> bool {
 ///
 /// # Errors
 /// When something is wrong with the archive (unsafe name, link, too many files, too large) or with the disk; nothing is left behind then.
-pub async fn unpack(archive: &Path, destination: &Path, max_files: u64, max_bytes: u64) -> Result<(), UnpackError> {
+pub async fn unpack(
+    archive: &Path,
+    destination: &Path,
+    max_files: u64,
+    max_bytes: u64,
+) -> Result<(), UnpackError> {
     let (archive, destination) = (archive.to_owned(), destination.to_owned());
     let work = move || -> Result<NewDirectory, UnpackError> {
         let directory = NewDirectory::create(destination).map_err(UnpackError::Disk)?;
@@ -92,16 +97,26 @@ pub async fn unpack(archive: &Path, destination: &Path, max_files: u64, max_byte
         Ok(directory)
     };
     // The directory travels back through the task, so it is deleted when nobody waits for it any more.
-    let directory = tokio::task::spawn_blocking(work).await.map_err(|e| UnpackError::Disk(e.into()))??;
+    let directory = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| UnpackError::Disk(e.into()))??;
     directory.keep();
     Ok(())
 }
 
-fn fill(archive: &Path, destination: &Path, max_files: u64, max_bytes: u64) -> Result<(), UnpackError> {
+fn fill(
+    archive: &Path,
+    destination: &Path,
+    max_files: u64,
+    max_bytes: u64,
+) -> Result<(), UnpackError> {
     let unreadable = UnpackError::Disk;
     let mut file = File::open(archive).map_err(unreadable)?;
     let mut head = Vec::new();
-    (&mut file).take(8192).read_to_end(&mut head).map_err(unreadable)?;
+    (&mut file)
+        .take(8192)
+        .read_to_end(&mut head)
+        .map_err(unreadable)?;
     file.rewind().map_err(unreadable)?;
     let mut out = Extraction::new(destination, max_files, max_bytes);
     match kind(&head) {
@@ -110,10 +125,16 @@ fn fill(archive: &Path, destination: &Path, max_files: u64, max_bytes: u64) -> R
         Some(Kind::Gzip) => tarball::unpack(MultiGzDecoder::new(BufReader::new(file)), &mut out),
         Some(Kind::Zstd) => {
             let mut decoder = zstd::Decoder::new(file).map_err(unreadable)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(unreadable)?;
+            decoder
+                .window_log_max(ZSTD_WINDOW_LOG)
+                .map_err(unreadable)?;
             tarball::unpack(decoder, &mut out)
         }
-        None => Err("The file is not an archive that can be unpacked (zip, tar, tar.gz, tar.zst).".to_owned().into()),
+        None => Err(
+            "The file is not an archive that can be unpacked (zip, tar, tar.gz, tar.zst)."
+                .to_owned()
+                .into(),
+        ),
     }
 }
 

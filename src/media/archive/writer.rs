@@ -22,13 +22,26 @@ pub(super) struct Extraction<'a> {
 
 impl<'a> Extraction<'a> {
     pub(super) fn new(root: &'a Path, max_files: u64, max_bytes: u64) -> Self {
-        Self { root, folders: HashSet::new(), max_files, max_bytes, files: 0, entries: 0, bytes: 0, buffer: vec![0; 128 * 1024] }
+        Self {
+            root,
+            folders: HashSet::new(),
+            max_files,
+            max_bytes,
+            files: 0,
+            entries: 0,
+            bytes: 0,
+            buffer: vec![0; 128 * 1024],
+        }
     }
 
     /// Counts an entry of any kind, headers and folders included, so that these cannot be many either.
     pub(super) fn count(&mut self) -> Result<(), UnpackError> {
         self.entries += 1;
-        if self.entries > self.max_entries() { Err(self.too_many().into()) } else { Ok(()) }
+        if self.entries > self.max_entries() {
+            Err(self.too_many().into())
+        } else {
+            Ok(())
+        }
     }
 
     /// Tools write up to three entries for a file (its headers, its name, what macOS adds), and one for each folder.
@@ -38,50 +51,74 @@ impl<'a> Extraction<'a> {
 
     /// What is said when there are too many files.
     pub(super) fn too_many(&self) -> String {
-        format!("The archive holds more than {} files (MAX_ARCHIVE_FILES).", self.max_files)
+        format!(
+            "The archive holds more than {} files (MAX_ARCHIVE_FILES).",
+            self.max_files
+        )
     }
 
     /// Writes a regular file.
     pub(super) fn file(&mut self, name: &str, content: &mut impl Read) -> Result<(), UnpackError> {
-        let Some(relative) = safe_path(name)? else { return Ok(()) };
+        let Some(relative) = safe_path(name)? else {
+            return Ok(());
+        };
         self.files += 1;
         if self.files > self.max_files {
             return Err(self.too_many().into());
         }
         let path = self.root.join(&relative);
-        if let Some(folder) = path.parent().filter(|folder| !self.folders.contains(*folder)) {
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !self.folders.contains(*folder))
+        {
             fs::create_dir_all(folder).map_err(|e| at_path(e, &relative))?;
             self.folders.insert(folder.to_owned());
         }
         let mut file = File::create_new(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => format!("The archive holds {} twice.", relative.display()).into(),
+            std::io::ErrorKind::AlreadyExists => {
+                format!("The archive holds {} twice.", relative.display()).into()
+            }
             _ => at_path(e, &relative),
         })?;
         loop {
             let count = match content.read(&mut self.buffer) {
                 Ok(count) => count,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(format!("The archive is damaged at {} ({e}).", relative.display()).into()),
+                Err(e) => {
+                    return Err(
+                        format!("The archive is damaged at {} ({e}).", relative.display()).into(),
+                    );
+                }
             };
             if count == 0 {
                 return Ok(());
             }
             self.bytes = self.bytes.saturating_add(count as u64);
             if self.bytes > self.max_bytes {
-                return Err(format!("The archive unpacks to more than {} bytes (MAX_ARCHIVE_SIZE_MB).", self.max_bytes).into());
+                return Err(format!(
+                    "The archive unpacks to more than {} bytes (MAX_ARCHIVE_SIZE_MB).",
+                    self.max_bytes
+                )
+                .into());
             }
-            file.write_all(self.buffer.get(..count).unwrap_or_default()).map_err(|e| at_path(e, &relative))?;
+            file.write_all(self.buffer.get(..count).unwrap_or_default())
+                .map_err(|e| at_path(e, &relative))?;
         }
     }
 }
 
 /// Writing failed. A name that is a file here and a folder there, or one that is too long, is the archive's fault; all else the disk's.
 fn at_path(error: std::io::Error, relative: &Path) -> UnpackError {
-    use std::io::ErrorKind::{AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory};
+    use std::io::ErrorKind::{
+        AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory,
+    };
     match error.kind() {
         AlreadyExists | InvalidFilename | InvalidInput | IsADirectory | NotADirectory => {
             format!("{} could not be unpacked ({error}).", relative.display()).into()
         }
-        kind => UnpackError::Disk(std::io::Error::new(kind, format!("{} could not be unpacked: {error}", relative.display()))),
+        kind => UnpackError::Disk(std::io::Error::new(
+            kind,
+            format!("{} could not be unpacked: {error}", relative.display()),
+        )),
     }
 }

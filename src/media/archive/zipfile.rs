@@ -32,7 +32,9 @@ pub(super) fn unpack(file: File, out: &mut Extraction<'_>) -> Result<(), UnpackE
         let kind = entry.unix_mode().map_or(0, |mode| mode & KIND);
         if entry.is_symlink() || (kind != 0 && kind != REGULAR) {
             let shown: String = name.chars().take(80).collect();
-            return Err(format!("The archive holds \"{shown}\", which is not a regular file.").into());
+            return Err(
+                format!("The archive holds \"{shown}\", which is not a regular file.").into(),
+            );
         }
         out.file(&name, &mut entry)?;
     }

@@ -52,11 +52,21 @@ impl Arguments {
     fn input(&mut self, input: &Input<'_>) {
         match input {
             Input::File(path) => {
-                self.pair("-protocol_whitelist", "file").words(["-i"]).file(path);
+                self.pair("-protocol_whitelist", "file")
+                    .words(["-i"])
+                    .file(path);
             }
-            Input::Frames { size, fps, alpha, texts } => {
-                self.pair("-f", "rawvideo").pair("-pix_fmt", if *alpha { "rgba" } else { "rgb24" });
-                self.pair("-s", &format!("{}x{}", size.0, size.1)).pair("-r", &rate(*fps)).pair("-i", "pipe:0");
+            Input::Frames {
+                size,
+                fps,
+                alpha,
+                texts,
+            } => {
+                self.pair("-f", "rawvideo")
+                    .pair("-pix_fmt", if *alpha { "rgba" } else { "rgb24" });
+                self.pair("-s", &format!("{}x{}", size.0, size.1))
+                    .pair("-r", &rate(*fps))
+                    .pair("-i", "pipe:0");
                 if let Some(texts) = texts {
                     self.pair("-f", "ffmetadata").words(["-i"]).file(texts);
                 }
@@ -77,7 +87,12 @@ impl Arguments {
 }
 
 /// The arguments that make a video or an animated GIF.
-pub(in crate::media) fn video(input: &Input<'_>, options: &VideoOptions, keep_metadata: bool, destination: &Path) -> Vec<OsString> {
+pub(in crate::media) fn video(
+    input: &Input<'_>,
+    options: &VideoOptions,
+    keep_metadata: bool,
+    destination: &Path,
+) -> Vec<OsString> {
     let mut arguments = Arguments::new();
     arguments.input(input);
     arguments.pair("-map", "0:v:0").words(["-sn", "-dn"]);
@@ -87,17 +102,34 @@ pub(in crate::media) fn video(input: &Input<'_>, options: &VideoOptions, keep_me
         arguments.words(["-an"]).pair("-loop", "0");
     } else {
         if let Input::File(_) = input {
-            let (codec, bitrate) = if options.container == "mp4" { ("aac", "192k") } else { ("libopus", "128k") };
-            arguments.pair("-map", "0:a:0?").pair("-c:a", codec).pair("-b:a", bitrate);
+            let (codec, bitrate) = if options.container == "mp4" {
+                ("aac", "192k")
+            } else {
+                ("libopus", "128k")
+            };
+            arguments
+                .pair("-map", "0:a:0?")
+                .pair("-c:a", codec)
+                .pair("-b:a", bitrate);
         } else {
-            arguments.pair("-colorspace", "bt709").pair("-color_primaries", "bt709").pair("-color_trc", "bt709");
+            arguments
+                .pair("-colorspace", "bt709")
+                .pair("-color_primaries", "bt709")
+                .pair("-color_trc", "bt709");
         }
         arguments.pair("-pix_fmt", "yuv420p");
     }
     arguments.pair("-c:v", options.codec.encoder());
     codec(&mut arguments, options);
     if options.container == "mp4" {
-        arguments.pair("-movflags", if keep_metadata { "+faststart+use_metadata_tags" } else { "+faststart" });
+        arguments.pair(
+            "-movflags",
+            if keep_metadata {
+                "+faststart+use_metadata_tags"
+            } else {
+                "+faststart"
+            },
+        );
     }
     arguments.pair("-f", options.container).file(destination);
     arguments.0
@@ -110,10 +142,16 @@ fn filters(input: &Input<'_>, options: &VideoOptions) -> String {
     }
     if options.codec == VideoCodec::Gif {
         // A palette for each frame needs only one frame in memory; one for all would need all of them.
-        filters.push("split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1".to_owned());
+        filters.push(
+            "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1".to_owned(),
+        );
     } else {
         // Halved colour needs even sides: an odd one grows by a pixel. RGB frames get the matrix that they are labelled with.
-        let matrix = if matches!(input, Input::Frames { .. }) { ":out_color_matrix=bt709:out_range=tv" } else { "" };
+        let matrix = if matches!(input, Input::Frames { .. }) {
+            ":out_color_matrix=bt709:out_range=tv"
+        } else {
+            ""
+        };
         filters.push(format!("scale=ceil(iw/2)*2:ceil(ih/2)*2{matrix}"));
     }
     filters.join(",")
@@ -126,14 +164,19 @@ fn codec(arguments: &mut Arguments, options: &VideoOptions) {
         VideoCodec::X264 | VideoCodec::X265 => {
             if options.codec == VideoCodec::X265 {
                 // Apple's players want this tag; the encoder talks about itself otherwise.
-                arguments.pair("-tag:v", "hvc1").pair("-x265-params", "log-level=error");
+                arguments
+                    .pair("-tag:v", "hvc1")
+                    .pair("-x265-params", "log-level=error");
             }
             if let Some(Speed::Named(name, _)) = options.speed {
                 arguments.pair("-preset", name);
             }
             match (&crf, bitrate) {
                 (Some(crf), Some(most)) => {
-                    arguments.pair("-crf", crf).pair("-maxrate", &most.text).pair("-bufsize", &(most.bits * 2).to_string());
+                    arguments
+                        .pair("-crf", crf)
+                        .pair("-maxrate", &most.text)
+                        .pair("-bufsize", &(most.bits * 2).to_string());
                 }
                 (Some(crf), None) => {
                     arguments.pair("-crf", crf);
@@ -148,7 +191,14 @@ fn codec(arguments: &mut Arguments, options: &VideoOptions) {
             let (deadline, cpu_used) = match options.speed {
                 Some(Speed::Named(_, cpu_used) | Speed::Number(cpu_used)) => ("good", cpu_used),
                 Some(Speed::Deadline(word)) => (word, if word == "best" { 0 } else { 4 }),
-                None => ("good", if options.codec == VideoCodec::Aom { 6 } else { 4 }),
+                None => (
+                    "good",
+                    if options.codec == VideoCodec::Aom {
+                        6
+                    } else {
+                        4
+                    },
+                ),
             };
             if options.codec != VideoCodec::Aom {
                 arguments.pair("-deadline", deadline);
@@ -158,10 +208,22 @@ fn codec(arguments: &mut Arguments, options: &VideoOptions) {
                 arguments.pair("-row-mt", "1");
             }
             if crf.is_some() || bitrate.is_none() {
-                arguments.pair("-crf", crf.as_deref().unwrap_or(if options.codec == VideoCodec::Vp8 { "10" } else { "32" }));
+                arguments.pair(
+                    "-crf",
+                    crf.as_deref()
+                        .unwrap_or(if options.codec == VideoCodec::Vp8 {
+                            "10"
+                        } else {
+                            "32"
+                        }),
+                );
             }
             // Zero lets quality alone decide, except for VP8, which needs a ceiling.
-            let ceiling = if options.codec == VideoCodec::Vp8 { "8000000" } else { "0" };
+            let ceiling = if options.codec == VideoCodec::Vp8 {
+                "8000000"
+            } else {
+                "0"
+            };
             arguments.pair("-b:v", bitrate.map_or(ceiling, |bitrate| &bitrate.text));
         }
         VideoCodec::Svt => {
@@ -193,7 +255,12 @@ fn codec(arguments: &mut Arguments, options: &VideoOptions) {
 }
 
 /// The arguments that make a sound file of a sound file or of a video's sound.
-pub(in crate::media) fn audio(source: &Path, options: &AudioOptions, keep_metadata: bool, destination: &Path) -> Vec<OsString> {
+pub(in crate::media) fn audio(
+    source: &Path,
+    options: &AudioOptions,
+    keep_metadata: bool,
+    destination: &Path,
+) -> Vec<OsString> {
     let mut arguments = Arguments::new();
     let input = Input::File(source);
     arguments.input(&input);
@@ -224,5 +291,8 @@ pub(in crate::media) fn audio(source: &Path, options: &AudioOptions, keep_metada
 
 /// Frames per second as ffmpeg reads them.
 fn rate(fps: f64) -> String {
-    format!("{fps:.6}").trim_end_matches('0').trim_end_matches('.').to_owned()
+    format!("{fps:.6}")
+        .trim_end_matches('0')
+        .trim_end_matches('.')
+        .to_owned()
 }

@@ -35,17 +35,39 @@ pub(in crate::media) struct Plan {
 ///
 /// # Errors
 /// A sentence fragment that says what is wrong with a source.
-pub(in crate::media) fn plan(sources: Vec<PathBuf>, options: &VideoOptions) -> Result<Plan, String> {
+pub(in crate::media) fn plan(
+    sources: Vec<PathBuf>,
+    options: &VideoOptions,
+) -> Result<Plan, String> {
     let first = sources.first().ok_or("there is no picture")?;
     let size = image::picture(first)?.size();
-    let delays = if sources.len() == 1 { image::delays(first)? } else { Vec::new() };
+    let delays = if sources.len() == 1 {
+        image::delays(first)?
+    } else {
+        Vec::new()
+    };
     let alpha = options.codec == VideoCodec::Gif;
     if delays.len() < 2 {
-        return Ok(Plan { sources, size, fps: options.fps.unwrap_or(VideoOptions::DEFAULT_FPS), alpha, repeats: Vec::new() });
+        return Ok(Plan {
+            sources,
+            size,
+            fps: options.fps.unwrap_or(VideoOptions::DEFAULT_FPS),
+            alpha,
+            repeats: Vec::new(),
+        });
     }
-    let delays: Vec<f64> = delays.iter().map(|delay| if delay.is_zero() { UNTIMED } else { *delay }.as_secs_f64()).collect();
+    let delays: Vec<f64> = delays
+        .iter()
+        .map(|delay| if delay.is_zero() { UNTIMED } else { *delay }.as_secs_f64())
+        .collect();
     let fps = options.fps.unwrap_or_else(|| tempo(&delays));
-    Ok(Plan { sources, size, fps, alpha, repeats: repeats(&delays, fps) })
+    Ok(Plan {
+        sources,
+        size,
+        fps,
+        alpha,
+        repeats: repeats(&delays, fps),
+    })
 }
 
 /// The tempo that shows an animation with these delays (seconds) best.
@@ -61,7 +83,11 @@ fn tempo(delays: &[f64]) -> f64 {
 }
 
 /// How many frames of a constant tempo fall into each delay; together as many as the animation lasts.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded, and not negative")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rounded, and not negative"
+)]
 fn repeats(delays: &[f64], fps: f64) -> Vec<u64> {
     let mut elapsed = 0.0;
     let mut sent = 0;
@@ -83,7 +109,11 @@ fn repeats(delays: &[f64], fps: f64) -> Vec<u64> {
 
 /// Sends the frames; ends early when nobody receives any more. For a blocking thread.
 pub(in crate::media) fn feed(plan: &Plan, to: &mpsc::Sender<Result<Bytes, String>>) {
-    let result = if plan.repeats.is_empty() { stills(plan, to) } else { animation(plan, to) };
+    let result = if plan.repeats.is_empty() {
+        stills(plan, to)
+    } else {
+        animation(plan, to)
+    };
     if let Err(reason) = result {
         let _ = to.blocking_send(Err(reason));
     }
@@ -91,7 +121,10 @@ pub(in crate::media) fn feed(plan: &Plan, to: &mpsc::Sender<Result<Bytes, String
 
 fn stills(plan: &Plan, to: &mpsc::Sender<Result<Bytes, String>>) -> Result<(), String> {
     for source in &plan.sources {
-        let frame = raw(image::picture(source).map_err(|reason| format!("{}: {reason}", name(source)))?, plan);
+        let frame = raw(
+            image::picture(source).map_err(|reason| format!("{}: {reason}", name(source)))?,
+            plan,
+        );
         if to.blocking_send(Ok(frame)).is_err() {
             return Ok(());
         }
@@ -100,10 +133,16 @@ fn stills(plan: &Plan, to: &mpsc::Sender<Result<Bytes, String>>) -> Result<(), S
 }
 
 fn animation(plan: &Plan, to: &mpsc::Sender<Result<Bytes, String>>) -> Result<(), String> {
-    let Some(source) = plan.sources.first() else { return Ok(()) };
-    let Some(mut frames) = image::frames(source)? else { return stills(plan, to) };
+    let Some(source) = plan.sources.first() else {
+        return Ok(());
+    };
+    let Some(mut frames) = image::frames(source)? else {
+        return stills(plan, to);
+    };
     for count in &plan.repeats {
-        let Some(frame) = frames.next_frame()? else { return Ok(()) };
+        let Some(frame) = frames.next_frame()? else {
+            return Ok(());
+        };
         if *count == 0 {
             continue;
         }
@@ -119,11 +158,18 @@ fn animation(plan: &Plan, to: &mpsc::Sender<Result<Bytes, String>>) -> Result<()
 
 fn raw(picture: Picture, plan: &Plan) -> Bytes {
     let picture = picture.fitted(plan.size);
-    Bytes::from(if plan.alpha { picture.into_rgba() } else { picture.flattened_on_black().into_raw() })
+    Bytes::from(if plan.alpha {
+        picture.into_rgba()
+    } else {
+        picture.flattened_on_black().into_raw()
+    })
 }
 
 fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 #[cfg(test)]

@@ -45,7 +45,11 @@ pub(super) struct Ffmpeg {
 
 impl Ffmpeg {
     pub(super) fn new(config: &MediaConfig) -> Self {
-        Self { command: config.ffmpeg.clone(), timeout: config.ffmpeg_timeout, presence: Arc::default() }
+        Self {
+            command: config.ffmpeg.clone(),
+            timeout: config.ffmpeg_timeout,
+            presence: Arc::default(),
+        }
     }
 
     /// Whether this conversion can be done, with the encoder that it needs.
@@ -63,24 +67,37 @@ impl Ffmpeg {
                     conversion.format
                 ),
             )),
-            Presence::Present(Some(encoders)) if !encoders.contains(encoder) => Err(Failure::invalid(
-                format!("convert_output.options.{named}"),
-                format!("The ffmpeg that is installed here has no encoder {encoder}, which convert_output needs; choose another codec."),
-            )),
+            Presence::Present(Some(encoders)) if !encoders.contains(encoder) => {
+                Err(Failure::invalid(
+                    format!("convert_output.options.{named}"),
+                    format!(
+                        "The ffmpeg that is installed here has no encoder {encoder}, which convert_output needs; choose another codec."
+                    ),
+                ))
+            }
             Presence::Present(_) => Ok(()),
         }
     }
 
     async fn presence(&self) -> Presence {
-        let known = self.presence.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self
+            .presence
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if let Some((since, presence)) = known {
-            let remember = if matches!(presence, Presence::Missing(_)) { REMEMBER_MISSING } else { REMEMBER_PRESENT };
+            let remember = if matches!(presence, Presence::Missing(_)) {
+                REMEMBER_MISSING
+            } else {
+                REMEMBER_PRESENT
+            };
             if since.elapsed() < remember {
                 return presence;
             }
         }
         let presence = self.ask().await;
-        *self.presence.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), presence.clone()));
+        *self.presence.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), presence.clone()));
         presence
     }
 
@@ -88,7 +105,13 @@ impl Ffmpeg {
     async fn ask(&self) -> Presence {
         let arguments = ["-hide_banner", "-loglevel", "error", "-encoders"].map(OsString::from);
         let mut command = Command::new(&self.command);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).kill_on_drop(true);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true);
         let child = match command.spawn() {
             Ok(child) => child,
             Err(error) => return Presence::Missing(error.kind().to_string()),

@@ -25,7 +25,12 @@ pub(super) struct Group(Option<Pid>);
 impl Group {
     /// The group that a child started with `process_group(0)` leads.
     pub(super) fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
+        Self(
+            child
+                .id()
+                .and_then(|id| i32::try_from(id).ok())
+                .map(Pid::from_raw),
+        )
     }
 
     /// The child has been waited for, so its number may soon be somebody else's.
@@ -58,15 +63,29 @@ pub(in crate::media) async fn run(
     cancel: &CancellationToken,
 ) -> Result<(), String> {
     let mut command = Command::new(&ffmpeg.command);
-    command.args(arguments).stdin(if feed.is_some() { Stdio::piped() } else { Stdio::null() });
-    command.stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-    let mut child = command.spawn().map_err(|e| format!("ffmpeg could not be started ({})", e.kind()))?;
+    command.args(arguments).stdin(if feed.is_some() {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    let mut child = command
+        .spawn()
+        .map_err(|e| format!("ffmpeg could not be started ({})", e.kind()))?;
     let group = Group::of(&child);
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let work = async {
         let (fed, complaints) = tokio::join!(pump(feed, stdin), last_bytes(stderr));
         fed?;
-        child.wait().await.map(|status| (status, complaints)).map_err(|e| format!("ffmpeg could not be waited for ({e})"))
+        child
+            .wait()
+            .await
+            .map(|status| (status, complaints))
+            .map_err(|e| format!("ffmpeg could not be waited for ({e})"))
     };
     let (status, complaints) = tokio::select! {
         biased;
@@ -76,11 +95,17 @@ pub(in crate::media) async fn run(
         })??,
     };
     group.ended();
-    if status.success() { Ok(()) } else { Err(explain(&complaints, folder)) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(explain(&complaints, folder))
+    }
 }
 
 async fn pump(feed: Option<Feed>, stdin: Option<ChildStdin>) -> Result<(), String> {
-    let (Some(mut feed), Some(mut stdin)) = (feed, stdin) else { return Ok(()) };
+    let (Some(mut feed), Some(mut stdin)) = (feed, stdin) else {
+        return Ok(());
+    };
     while let Some(piece) = feed.recv().await {
         // When ffmpeg has closed its end, its exit status and last lines say why.
         if stdin.write_all(&piece?).await.is_err() {
@@ -111,19 +136,41 @@ fn explain(complaints: &[u8], folder: &Path) -> String {
     if text.contains("matches no streams") || text.contains("does not contain any stream") {
         return "the file has no sound or picture of the kind that is wanted".to_owned();
     }
-    let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(without_folders).collect();
-    let last = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("; ");
-    if last.is_empty() { "ffmpeg failed and did not say why".to_owned() } else { format!("ffmpeg failed: {last}") }
+    let lines: Vec<String> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(without_folders)
+        .collect();
+    let last = lines
+        .get(lines.len().saturating_sub(LINES)..)
+        .unwrap_or_default()
+        .join("; ");
+    if last.is_empty() {
+        "ffmpeg failed and did not say why".to_owned()
+    } else {
+        format!("ffmpeg failed: {last}")
+    }
 }
 
 /// Cuts the folders off every word that looks like an absolute path.
 fn without_folders(line: &str) -> String {
-    let words = line.split(' ').map(|word| match (word.find('/'), word.rfind('/')) {
-        (Some(first), Some(last)) if last > first || word.starts_with(['/', '\'', '"']) || word.starts_with("file:") => {
-            format!("{}{}", word.get(..first).unwrap_or_default(), word.get(last + 1..).unwrap_or_default())
-        }
-        _ => word.to_owned(),
-    });
+    let words = line
+        .split(' ')
+        .map(|word| match (word.find('/'), word.rfind('/')) {
+            (Some(first), Some(last))
+                if last > first
+                    || word.starts_with(['/', '\'', '"'])
+                    || word.starts_with("file:") =>
+            {
+                format!(
+                    "{}{}",
+                    word.get(..first).unwrap_or_default(),
+                    word.get(last + 1..).unwrap_or_default()
+                )
+            }
+            _ => word.to_owned(),
+        });
     words.collect::<Vec<_>>().join(" ")
 }
 
@@ -137,6 +184,9 @@ mod tests {
     fn paths_are_reduced_to_file_names() {
         let said = b"[in#0] noise\nfile:/data/my out/a b.mp4: Invalid data found\nError opening '/usr/share/x/y.conf'\n";
         let text = explain(said, Path::new("/data/my out"));
-        assert_eq!(text, "ffmpeg failed: [in#0] noise; file:a b.mp4: Invalid data found; Error opening 'y.conf'");
+        assert_eq!(
+            text,
+            "ffmpeg failed: [in#0] noise; file:a b.mp4: Invalid data found; Error opening 'y.conf'"
+        );
     }
 }

@@ -9,7 +9,10 @@ use ::image::codecs::gif::GifDecoder;
 use ::image::codecs::png::PngDecoder;
 use ::image::codecs::webp::WebPDecoder;
 use ::image::metadata::{LoopCount, Orientation};
-use ::image::{AnimationDecoder, DynamicImage, Frames, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+use ::image::{
+    AnimationDecoder, DynamicImage, Frames, ImageDecoder, ImageFormat, ImageReader, Limits,
+    RgbImage,
+};
 
 use super::colour;
 use super::webp_frames::WebpFrames;
@@ -53,7 +56,12 @@ impl Picture {
             DynamicImage::ImageRgba8(rgba) => {
                 let (width, height) = rgba.dimensions();
                 let mut flat = RgbImage::new(width, height);
-                for (to, from) in flat.as_chunks_mut::<3>().0.iter_mut().zip(rgba.as_chunks::<4>().0) {
+                for (to, from) in flat
+                    .as_chunks_mut::<3>()
+                    .0
+                    .iter_mut()
+                    .zip(rgba.as_chunks::<4>().0)
+                {
                     let [red, green, blue, alpha] = *from;
                     *to = [red, green, blue].map(|sample| shade(sample, alpha));
                 }
@@ -73,16 +81,28 @@ impl Picture {
         if self.size() == (width, height) {
             return self;
         }
-        let small = self.image.resize(width, height, ::image::imageops::FilterType::CatmullRom);
-        let mut canvas = if self.image.color().has_alpha() { DynamicImage::new_rgba8(width, height) } else { DynamicImage::new_rgb8(width, height) };
-        let (left, top) = ((width - small.width().min(width)) / 2, (height - small.height().min(height)) / 2);
+        let small = self
+            .image
+            .resize(width, height, ::image::imageops::FilterType::CatmullRom);
+        let mut canvas = if self.image.color().has_alpha() {
+            DynamicImage::new_rgba8(width, height)
+        } else {
+            DynamicImage::new_rgb8(width, height)
+        };
+        let (left, top) = (
+            (width - small.width().min(width)) / 2,
+            (height - small.height().min(height)) / 2,
+        );
         ::image::imageops::replace(&mut canvas, &small, i64::from(left), i64::from(top));
         Self { image: canvas }
     }
 }
 
 /// `sample * alpha / 255`, rounded down as libvips does.
-#[expect(clippy::cast_possible_truncation, reason = "the product of two bytes divided by 255 is a byte")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the product of two bytes divided by 255 is a byte"
+)]
 const fn shade(sample: u8, alpha: u8) -> u8 {
     (sample as u16 * alpha as u16 / 255) as u8
 }
@@ -97,8 +117,9 @@ pub(in crate::media) struct Frame {
 
 fn reader(path: &Path) -> Result<ImageReader<BufReader<File>>, String> {
     let file = File::open(path).map_err(|e| format!("the file could not be opened ({e})"))?;
-    let mut reader =
-        ImageReader::new(BufReader::with_capacity(256 * 1024, file)).with_guessed_format().map_err(|e| format!("the file could not be read ({e})"))?;
+    let mut reader = ImageReader::new(BufReader::with_capacity(256 * 1024, file))
+        .with_guessed_format()
+        .map_err(|e| format!("the file could not be read ({e})"))?;
     reader.limits(limits());
     Ok(reader)
 }
@@ -128,7 +149,9 @@ pub(super) fn picture_at_full_depth(path: &Path) -> Result<DynamicImage, String>
     // The limits above are for the decoder's own memory; a header of a few bytes may still announce any size.
     if decoder.total_bytes() > MAX_BYTES {
         let (width, height) = decoder.dimensions();
-        return Err(format!("the image could not be decoded ({width}x{height} pixels are too many)"));
+        return Err(format!(
+            "the image could not be decoded ({width}x{height} pixels are too many)"
+        ));
     }
     let profile = decoder.icc_profile().ok().flatten();
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -150,14 +173,25 @@ pub(in crate::media) struct FrameSource {
 }
 
 impl FrameSource {
-    fn new<D: AnimationDecoder<'static>>(decoder: D, profile: Option<Vec<u8>>, orientation: Orientation) -> Self {
+    fn new<D: AnimationDecoder<'static>>(
+        decoder: D,
+        profile: Option<Vec<u8>>,
+        orientation: Orientation,
+    ) -> Self {
         let loops = times(decoder.loop_count());
-        Self { frames: decoder.into_frames(), profile, orientation, loops }
+        Self {
+            frames: decoder.into_frames(),
+            profile,
+            orientation,
+            loops,
+        }
     }
 
     /// The next frame, `None` at the end.
     pub(in crate::media) fn next_frame(&mut self) -> Result<Option<Frame>, String> {
-        let Some(frame) = self.frames.next() else { return Ok(None) };
+        let Some(frame) = self.frames.next() else {
+            return Ok(None);
+        };
         let frame = frame.map_err(|e| format!("a frame could not be decoded ({e})"))?;
         let delay = Duration::from(frame.delay());
         let mut image = DynamicImage::ImageRgba8(frame.into_buffer());
@@ -165,7 +199,10 @@ impl FrameSource {
             image = colour::to_srgb(image, profile);
         }
         image.apply_orientation(self.orientation);
-        Ok(Some(Frame { picture: Picture::new(image), delay }))
+        Ok(Some(Frame {
+            picture: Picture::new(image),
+            delay,
+        }))
     }
 }
 
@@ -175,7 +212,9 @@ pub(in crate::media) fn frames(path: &Path) -> Result<Option<FrameSource>, Strin
     let reader = reader(path)?;
     let format = reader.format();
     let mut input = reader.into_inner();
-    input.rewind().map_err(|e| format!("the file could not be read ({e})"))?;
+    input
+        .rewind()
+        .map_err(|e| format!("the file could not be read ({e})"))?;
     match format {
         Some(ImageFormat::Png) => {
             let mut decoder = PngDecoder::with_limits(input, limits()).map_err(broken)?;
@@ -183,7 +222,11 @@ pub(in crate::media) fn frames(path: &Path) -> Result<Option<FrameSource>, Strin
                 return Ok(None);
             }
             let (profile, orientation) = colours(&mut decoder);
-            Ok(Some(FrameSource::new(decoder.apng().map_err(broken)?, profile, orientation)))
+            Ok(Some(FrameSource::new(
+                decoder.apng().map_err(broken)?,
+                profile,
+                orientation,
+            )))
         }
         Some(ImageFormat::WebP) => {
             let mut decoder = WebPDecoder::new(input).map_err(broken)?;
@@ -192,18 +235,31 @@ pub(in crate::media) fn frames(path: &Path) -> Result<Option<FrameSource>, Strin
             }
             let (width, height) = decoder.dimensions();
             if u64::from(width) * u64::from(height) * 4 > MAX_BYTES {
-                return Err(format!("the image could not be decoded ({width}x{height} pixels are too many)"));
+                return Err(format!(
+                    "the image could not be decoded ({width}x{height} pixels are too many)"
+                ));
             }
             let (profile, orientation) = colours(&mut decoder);
             let loops = times(decoder.loop_count());
-            let file = std::fs::read(path).map_err(|e| format!("the file could not be read ({e})"))?;
-            let frames = WebpFrames::new(file).ok_or("the image could not be decoded (it is damaged)")?;
-            Ok(Some(FrameSource { frames: Frames::new(Box::new(frames)), profile, orientation, loops }))
+            let file =
+                std::fs::read(path).map_err(|e| format!("the file could not be read ({e})"))?;
+            let frames =
+                WebpFrames::new(file).ok_or("the image could not be decoded (it is damaged)")?;
+            Ok(Some(FrameSource {
+                frames: Frames::new(Box::new(frames)),
+                profile,
+                orientation,
+                loops,
+            }))
         }
         Some(ImageFormat::Gif) => {
             let mut decoder = GifDecoder::new(input).map_err(broken)?;
             decoder.set_limits(limits()).map_err(broken)?;
-            Ok(Some(FrameSource::new(decoder, None, Orientation::NoTransforms)))
+            Ok(Some(FrameSource::new(
+                decoder,
+                None,
+                Orientation::NoTransforms,
+            )))
         }
         _ => Ok(None),
     }
@@ -218,12 +274,17 @@ fn times(count: LoopCount) -> u32 {
 }
 
 fn colours(decoder: &mut impl ImageDecoder) -> (Option<Vec<u8>>, Orientation) {
-    (decoder.icc_profile().ok().flatten(), decoder.orientation().unwrap_or(Orientation::NoTransforms))
+    (
+        decoder.icc_profile().ok().flatten(),
+        decoder.orientation().unwrap_or(Orientation::NoTransforms),
+    )
 }
 
 /// How long each frame of an image is shown; a still one has one frame that lasts no time.
 pub(in crate::media) fn delays(path: &Path) -> Result<Vec<Duration>, String> {
-    let Some(mut source) = frames(path)? else { return Ok(vec![Duration::ZERO]) };
+    let Some(mut source) = frames(path)? else {
+        return Ok(vec![Duration::ZERO]);
+    };
     let mut delays = Vec::new();
     while let Some(frame) = source.next_frame()? {
         delays.push(frame.delay);

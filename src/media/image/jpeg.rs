@@ -1,5 +1,8 @@
 //! JPEG through mozjpeg, set up so that the bytes equal those of sharp (libvips) with the same options.
-#![expect(unsafe_code, reason = "mozjpeg is a C library; this is the only place that calls it")]
+#![expect(
+    unsafe_code,
+    reason = "mozjpeg is a C library; this is the only place that calls it"
+)]
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -7,9 +10,11 @@ use std::ptr;
 
 use ::image::RgbImage;
 use mozjpeg_sys::{
-    J_BOOLEAN_PARAM, J_COLOR_SPACE, J_INT_PARAM, JINT_COMPRESS_PROFILE_VALUE, JPEG_LIB_VERSION, boolean, jpeg_CreateCompress, jpeg_c_set_bool_param,
-    jpeg_c_set_int_param, jpeg_common_struct, jpeg_compress_struct, jpeg_destroy_compress, jpeg_error_mgr, jpeg_finish_compress, jpeg_mem_dest,
-    jpeg_set_defaults, jpeg_set_quality, jpeg_simple_progression, jpeg_start_compress, jpeg_std_error, jpeg_write_marker, jpeg_write_scanlines,
+    J_BOOLEAN_PARAM, J_COLOR_SPACE, J_INT_PARAM, JINT_COMPRESS_PROFILE_VALUE, JPEG_LIB_VERSION,
+    boolean, jpeg_CreateCompress, jpeg_c_set_bool_param, jpeg_c_set_int_param, jpeg_common_struct,
+    jpeg_compress_struct, jpeg_destroy_compress, jpeg_error_mgr, jpeg_finish_compress,
+    jpeg_mem_dest, jpeg_set_defaults, jpeg_set_quality, jpeg_simple_progression,
+    jpeg_start_compress, jpeg_std_error, jpeg_write_marker, jpeg_write_scanlines,
 };
 
 use crate::media::options::{JpegOptions, Subsampling};
@@ -24,14 +29,20 @@ const EXIF_HEADER: &[u8] = b"Exif\0\0";
 ///
 /// # Errors
 /// A sentence fragment that says what is wrong.
-pub(super) fn encode(image: &RgbImage, options: &JpegOptions, exif: Option<&[u8]>) -> Result<Vec<u8>, String> {
+pub(super) fn encode(
+    image: &RgbImage,
+    options: &JpegOptions,
+    exif: Option<&[u8]>,
+) -> Result<Vec<u8>, String> {
     if image.width() == 0 || image.height() == 0 || image.width().max(image.height()) > MAX_SIDE {
         return Err(format!("a JPEG has at most {MAX_SIDE} pixels on a side"));
     }
     // libjpeg leaves a failing call by unwinding (see `fail`), which ends here.
-    catch_unwind(AssertUnwindSafe(|| run(image, options, exif))).map_err(|payload| match payload.downcast::<EncoderError>() {
-        Ok(error) => format!("the JPEG encoder failed (code {})", error.0),
-        Err(other) => resume_unwind(other),
+    catch_unwind(AssertUnwindSafe(|| run(image, options, exif))).map_err(|payload| {
+        match payload.downcast::<EncoderError>() {
+            Ok(error) => format!("the JPEG encoder failed (code {})", error.0),
+            Err(other) => resume_unwind(other),
+        }
     })
 }
 
@@ -68,7 +79,12 @@ impl Drop for Compressor {
 
 fn run(image: &RgbImage, options: &JpegOptions, exif: Option<&[u8]>) -> Vec<u8> {
     // SAFETY: both structures are plain C data for which zero is the documented state before creation.
-    let mut state = Box::new(Compressor { cinfo: unsafe { mem::zeroed() }, errors: unsafe { mem::zeroed() }, output: ptr::null_mut(), size: 0 });
+    let mut state = Box::new(Compressor {
+        cinfo: unsafe { mem::zeroed() },
+        errors: unsafe { mem::zeroed() },
+        output: ptr::null_mut(),
+        size: 0,
+    });
     let compressor = &mut *state;
     // SAFETY: the calls follow libjpeg's order (create, destination, parameters, start, write, finish) on one live structure, and
     // the pointers given stay valid until `state` is dropped.
@@ -77,17 +93,34 @@ fn run(image: &RgbImage, options: &JpegOptions, exif: Option<&[u8]>) -> Vec<u8> 
         compressor.errors.error_exit = Some(fail);
         compressor.errors.output_message = Some(silence);
         compressor.cinfo.common.err = &mut compressor.errors;
-        jpeg_CreateCompress(&mut compressor.cinfo, JPEG_LIB_VERSION, size_of::<jpeg_compress_struct>());
-        jpeg_mem_dest(&mut compressor.cinfo, &mut compressor.output, &mut compressor.size);
+        jpeg_CreateCompress(
+            &mut compressor.cinfo,
+            JPEG_LIB_VERSION,
+            size_of::<jpeg_compress_struct>(),
+        );
+        jpeg_mem_dest(
+            &mut compressor.cinfo,
+            &mut compressor.output,
+            &mut compressor.size,
+        );
         configure(&mut compressor.cinfo, image, options);
         jpeg_start_compress(&mut compressor.cinfo, 1);
         for part in exif.unwrap_or_default().chunks(EXIF_PART) {
             let segment = [EXIF_HEADER, part].concat();
-            jpeg_write_marker(&mut compressor.cinfo, 0xE1, segment.as_ptr(), u32::try_from(segment.len()).unwrap_or(0));
+            jpeg_write_marker(
+                &mut compressor.cinfo,
+                0xE1,
+                segment.as_ptr(),
+                u32::try_from(segment.len()).unwrap_or(0),
+            );
         }
         write_rows(&mut compressor.cinfo, image);
         jpeg_finish_compress(&mut compressor.cinfo);
-        std::slice::from_raw_parts(compressor.output, usize::try_from(compressor.size).unwrap_or(0)).to_vec()
+        std::slice::from_raw_parts(
+            compressor.output,
+            usize::try_from(compressor.size).unwrap_or(0),
+        )
+        .to_vec()
     }
 }
 
@@ -102,7 +135,11 @@ unsafe fn configure(cinfo: &mut jpeg_compress_struct, image: &RgbImage, options:
     cinfo.in_color_space = J_COLOR_SPACE::JCS_RGB;
     // SAFETY: the caller's promise.
     unsafe {
-        jpeg_c_set_int_param(cinfo, J_INT_PARAM::JINT_COMPRESS_PROFILE, JINT_COMPRESS_PROFILE_VALUE::JCP_FASTEST as i32);
+        jpeg_c_set_int_param(
+            cinfo,
+            J_INT_PARAM::JINT_COMPRESS_PROFILE,
+            JINT_COMPRESS_PROFILE_VALUE::JCP_FASTEST as i32,
+        );
         jpeg_set_defaults(cinfo);
         cinfo.optimize_coding = boolean::from(options.optimise_coding);
         if options.trellis_quantisation {
@@ -116,7 +153,11 @@ unsafe fn configure(cinfo: &mut jpeg_compress_struct, image: &RgbImage, options:
             jpeg_c_set_bool_param(cinfo, J_BOOLEAN_PARAM::JBOOLEAN_OPTIMIZE_SCANS, 1);
         }
         if options.quantisation_table > 0 {
-            jpeg_c_set_int_param(cinfo, J_INT_PARAM::JINT_BASE_QUANT_TBL_IDX, options.quantisation_table);
+            jpeg_c_set_int_param(
+                cinfo,
+                J_INT_PARAM::JINT_BASE_QUANT_TBL_IDX,
+                options.quantisation_table,
+            );
         }
         jpeg_set_quality(cinfo, options.quality, 1);
         if options.progressive {
@@ -140,11 +181,17 @@ unsafe fn configure(cinfo: &mut jpeg_compress_struct, image: &RgbImage, options:
 /// `cinfo` must have been started for a picture of this size.
 unsafe fn write_rows(cinfo: &mut jpeg_compress_struct, image: &RgbImage) {
     let stride = image.width() as usize * 3;
-    let rows: Vec<*const u8> = image.as_raw().chunks_exact(stride).map(<[u8]>::as_ptr).collect();
+    let rows: Vec<*const u8> = image
+        .as_raw()
+        .chunks_exact(stride)
+        .map(<[u8]>::as_ptr)
+        .collect();
     let mut written = 0;
     while let Some(rest) = rows.get(written..).filter(|rest| !rest.is_empty()) {
         // SAFETY: each pointer is the begin of a row of `stride` bytes that lives as long as `image`.
-        let count = unsafe { jpeg_write_scanlines(cinfo, rest.as_ptr(), u32::try_from(rest.len()).unwrap_or(1)) };
+        let count = unsafe {
+            jpeg_write_scanlines(cinfo, rest.as_ptr(), u32::try_from(rest.len()).unwrap_or(1))
+        };
         if count == 0 {
             return;
         }

@@ -63,9 +63,18 @@ impl Embedded {
     }
 
     fn push(&mut self, key: &str, text: &str) {
-        let fits = self.0.iter().map(|(_, text)| text.len()).sum::<usize>() + text.len() <= MAX_TEXT;
-        let named = (3..=79).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-. ".contains(&b));
-        if fits && named && !text.contains('\0') && self.0.len() < 64 && self.0.iter().all(|(known, _)| known != key) {
+        let fits =
+            self.0.iter().map(|(_, text)| text.len()).sum::<usize>() + text.len() <= MAX_TEXT;
+        let named = (3..=79).contains(&key.len())
+            && key
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_-. ".contains(&b));
+        if fits
+            && named
+            && !text.contains('\0')
+            && self.0.len() < 64
+            && self.0.iter().all(|(known, _)| known != key)
+        {
             self.0.push((key.to_owned(), ascii(text)));
         }
     }
@@ -92,10 +101,15 @@ fn ascii(text: &str) -> String {
 /// When the file cannot be read.
 pub(in crate::media) fn read(path: &Path) -> Result<Embedded, String> {
     let unreadable = |e: std::io::Error| format!("the file could not be read ({e})");
-    let reader = ImageReader::new(BufReader::new(File::open(path).map_err(unreadable)?)).with_guessed_format().map_err(unreadable)?;
+    let reader = ImageReader::new(BufReader::new(File::open(path).map_err(unreadable)?))
+        .with_guessed_format()
+        .map_err(unreadable)?;
     let mut embedded = Embedded::default();
     if reader.format() == Some(ImageFormat::Png) {
-        read_png(BufReader::new(File::open(path).map_err(unreadable)?), &mut embedded);
+        read_png(
+            BufReader::new(File::open(path).map_err(unreadable)?),
+            &mut embedded,
+        );
     } else if let Ok(mut decoder) = reader.into_decoder()
         && let Ok(Some(exif)) = decoder.exif_metadata()
     {
@@ -109,7 +123,11 @@ pub(in crate::media) fn read(path: &Path) -> Result<Embedded, String> {
 }
 
 fn read_png(file: BufReader<File>, embedded: &mut Embedded) {
-    let Ok(reader) = ::png::Decoder::new_with_limits(file, ::png::Limits { bytes: 256 << 20 }).read_info() else { return };
+    let Ok(reader) =
+        ::png::Decoder::new_with_limits(file, ::png::Limits { bytes: 256 << 20 }).read_info()
+    else {
+        return;
+    };
     let info = reader.info();
     for chunk in &info.uncompressed_latin1_text {
         embedded.push(&chunk.keyword, &chunk.text);
@@ -139,11 +157,20 @@ fn read_directory(tiff: &[u8]) -> Option<Vec<String>> {
     }
     let short = |at: usize| {
         let bytes: [u8; 2] = tiff.get(at..at.checked_add(2)?)?.try_into().ok()?;
-        Some(if little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) })
+        Some(if little {
+            u16::from_le_bytes(bytes)
+        } else {
+            u16::from_be_bytes(bytes)
+        })
     };
     let long = |at: usize| {
         let bytes: [u8; 4] = tiff.get(at..at.checked_add(4)?)?.try_into().ok()?;
-        usize::try_from(if little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) }).ok()
+        usize::try_from(if little {
+            u32::from_le_bytes(bytes)
+        } else {
+            u32::from_be_bytes(bytes)
+        })
+        .ok()
     };
     let start = long(4)?;
     let mut strings = Vec::new();
@@ -154,7 +181,9 @@ fn read_directory(tiff: &[u8]) -> Option<Vec<String>> {
         }
         let (length, offset) = (long(at + 4)?, long(at + 8)?);
         let begin = if length <= 4 { at + 8 } else { offset };
-        let Some(bytes) = tiff.get(begin..begin.checked_add(length)?) else { continue };
+        let Some(bytes) = tiff.get(begin..begin.checked_add(length)?) else {
+            continue;
+        };
         let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         strings.push(String::from_utf8_lossy(text).into_owned());
     }

@@ -23,8 +23,17 @@ use super::options::Target;
 ///
 /// # Errors
 /// A sentence fragment that says what is wrong.
-pub(super) fn convert(source: &Path, destination: &Path, target: &Target, keep_metadata: bool) -> Result<(), String> {
-    let embedded = if keep_metadata { metadata::read(source)? } else { Embedded::default() };
+pub(super) fn convert(
+    source: &Path,
+    destination: &Path,
+    target: &Target,
+    keep_metadata: bool,
+) -> Result<(), String> {
+    let embedded = if keep_metadata {
+        metadata::read(source)?
+    } else {
+        Embedded::default()
+    };
     let bytes = match target {
         Target::Jpeg(options) => {
             let picture = decode::picture(source)?;
@@ -39,13 +48,17 @@ pub(super) fn convert(source: &Path, destination: &Path, target: &Target, keep_m
         Target::Video(_) | Target::Audio(_) => return Err("this is not an image format".to_owned()),
     };
     let mut file = create(destination)?;
-    file.write_all(&bytes).and_then(|()| file.flush()).map_err(|e| format!("the result could not be written ({e})"))
+    file.write_all(&bytes)
+        .and_then(|()| file.flush())
+        .map_err(|e| format!("the result could not be written ({e})"))
 }
 
 /// Whether there is more than one frame.
 pub(super) fn is_animated(path: &Path) -> bool {
     let mut next = 0;
-    let Ok(Some(mut source)) = frames(path) else { return false };
+    let Ok(Some(mut source)) = frames(path) else {
+        return false;
+    };
     while next < 2 {
         match source.next_frame() {
             Ok(Some(_)) => next += 1,
@@ -56,14 +69,22 @@ pub(super) fn is_animated(path: &Path) -> bool {
 }
 
 fn create(destination: &Path) -> Result<BufWriter<File>, String> {
-    File::create(destination).map(BufWriter::new).map_err(|e| format!("the result could not be created ({e})"))
+    File::create(destination)
+        .map(BufWriter::new)
+        .map_err(|e| format!("the result could not be created ({e})"))
 }
 
-fn webp_bytes(source: &Path, options: &super::options::WebpOptions, exif: Option<&[u8]>) -> Result<Vec<u8>, String> {
+fn webp_bytes(
+    source: &Path,
+    options: &super::options::WebpOptions,
+    exif: Option<&[u8]>,
+) -> Result<Vec<u8>, String> {
     let Some(mut animation) = frames(source)? else {
         return webp::encode(&decode::picture(source)?, options, exif);
     };
-    let Some(first) = animation.next_frame()? else { return Err("the animation has no frames".to_owned()) };
+    let Some(first) = animation.next_frame()? else {
+        return Err("the animation has no frames".to_owned());
+    };
     let Some(second) = animation.next_frame()? else {
         return webp::encode(&first.picture, options, exif);
     };

@@ -1,14 +1,20 @@
 //! WEBP through libwebp, set up as libvips does it for sharp.
-#![expect(unsafe_code, reason = "libwebp is a C library; this is the only place that calls it")]
+#![expect(
+    unsafe_code,
+    reason = "libwebp is a C library; this is the only place that calls it"
+)]
 
 use std::mem::MaybeUninit;
 use std::ptr;
 
 use libwebp_sys::{
-    WEBP_MUX_ABI_VERSION, WebPAnimEncoder, WebPAnimEncoderAdd, WebPAnimEncoderAssemble, WebPAnimEncoderDelete, WebPAnimEncoderNewInternal,
-    WebPAnimEncoderOptions, WebPAnimEncoderOptionsInitInternal, WebPConfig, WebPData, WebPEncode, WebPFree, WebPMemoryWrite, WebPMemoryWriter,
-    WebPMemoryWriterClear, WebPMemoryWriterInit, WebPMuxAssemble, WebPMuxCreateInternal, WebPMuxDelete, WebPMuxError, WebPMuxSetChunk, WebPPicture,
-    WebPPictureFree, WebPPictureImportRGB, WebPPictureImportRGBA, WebPPreset, WebPValidateConfig,
+    WEBP_MUX_ABI_VERSION, WebPAnimEncoder, WebPAnimEncoderAdd, WebPAnimEncoderAssemble,
+    WebPAnimEncoderDelete, WebPAnimEncoderNewInternal, WebPAnimEncoderOptions,
+    WebPAnimEncoderOptionsInitInternal, WebPConfig, WebPData, WebPEncode, WebPFree,
+    WebPMemoryWrite, WebPMemoryWriter, WebPMemoryWriterClear, WebPMemoryWriterInit,
+    WebPMuxAssemble, WebPMuxCreateInternal, WebPMuxDelete, WebPMuxError, WebPMuxSetChunk,
+    WebPPicture, WebPPictureFree, WebPPictureImportRGB, WebPPictureImportRGBA, WebPPreset,
+    WebPValidateConfig,
 };
 
 use super::decode::{Frame, Picture};
@@ -22,7 +28,11 @@ const MUX_ABI: i32 = WEBP_MUX_ABI_VERSION as i32;
 ///
 /// # Errors
 /// A sentence fragment that says what is wrong.
-pub(super) fn encode(picture: &Picture, options: &WebpOptions, exif: Option<&[u8]>) -> Result<Vec<u8>, String> {
+pub(super) fn encode(
+    picture: &Picture,
+    options: &WebpOptions,
+    exif: Option<&[u8]>,
+) -> Result<Vec<u8>, String> {
     let config = configure(options)?;
     let mut canvas = Canvas::import(picture, options)?;
     let mut sink = Sink::new();
@@ -30,7 +40,10 @@ pub(super) fn encode(picture: &Picture, options: &WebpOptions, exif: Option<&[u8
     canvas.0.custom_ptr = ptr::from_mut(&mut *sink.0).cast();
     // SAFETY: configuration and picture were initialised by libwebp; the writer lives in a box until after the call.
     if unsafe { WebPEncode(&config, &mut *canvas.0) } == 0 {
-        return Err(format!("the WEBP encoder failed ({:?})", canvas.0.error_code));
+        return Err(format!(
+            "the WEBP encoder failed ({:?})",
+            canvas.0.error_code
+        ));
     }
     let bytes = sink.bytes().to_vec();
     match exif {
@@ -60,7 +73,11 @@ fn configure(options: &WebpOptions) -> Result<WebPConfig, String> {
     }
     config.use_sharp_yuv = i32::from(options.smart_subsample);
     // SAFETY: a complete configuration.
-    if unsafe { WebPValidateConfig(&config) } == 0 { Err(refused()) } else { Ok(config) }
+    if unsafe { WebPValidateConfig(&config) } == 0 {
+        Err(refused())
+    } else {
+        Ok(config)
+    }
 }
 
 /// libwebp's picture.
@@ -73,14 +90,22 @@ impl Canvas {
             return Err(format!("a WEBP has at most {MAX_SIDE} pixels on a side"));
         }
         let channels: u32 = if picture.has_alpha() { 4 } else { 3 };
-        let int = |number: u32| i32::try_from(number).map_err(|_| "the picture is too large".to_owned());
-        let mut canvas = Self(Box::new(WebPPicture::new().map_err(|()| "libwebp is of another version".to_owned())?));
+        let int =
+            |number: u32| i32::try_from(number).map_err(|_| "the picture is too large".to_owned());
+        let mut canvas = Self(Box::new(
+            WebPPicture::new().map_err(|()| "libwebp is of another version".to_owned())?,
+        ));
         canvas.0.width = int(width)?;
         canvas.0.height = int(height)?;
         // Smart subsampling happens inside the encoder, which then needs the original colours.
-        canvas.0.use_argb = i32::from(options.lossless || options.near_lossless || options.smart_subsample);
+        canvas.0.use_argb =
+            i32::from(options.lossless || options.near_lossless || options.smart_subsample);
         let stride = int(width * channels)?;
-        let import = if picture.has_alpha() { WebPPictureImportRGBA } else { WebPPictureImportRGB };
+        let import = if picture.has_alpha() {
+            WebPPictureImportRGBA
+        } else {
+            WebPPictureImportRGB
+        };
         // SAFETY: `bytes` holds height rows of `stride` bytes, which libwebp copies.
         if unsafe { import(&mut *canvas.0, picture.bytes().as_ptr(), stride) } == 0 {
             return Err("there is not enough memory for the picture".to_owned());
@@ -147,8 +172,14 @@ impl Drop for Assembled {
 
 /// Adds an EXIF chunk to a complete file.
 fn with_exif(file: &[u8], exif: &[u8]) -> Result<Vec<u8>, String> {
-    let image = WebPData { bytes: file.as_ptr(), size: file.len() };
-    let chunk = WebPData { bytes: exif.as_ptr(), size: exif.len() };
+    let image = WebPData {
+        bytes: file.as_ptr(),
+        size: file.len(),
+    };
+    let chunk = WebPData {
+        bytes: exif.as_ptr(),
+        size: exif.len(),
+    };
     let mut out = Assembled(WebPData::default());
     // SAFETY: both buffers outlive the mux, which is deleted before the end of the block and copies nothing.
     let done = unsafe {
@@ -157,11 +188,19 @@ fn with_exif(file: &[u8], exif: &[u8]) -> Result<Vec<u8>, String> {
             return Err("the metadata could not be added".to_owned());
         }
         let set = WebPMuxSetChunk(mux, c"EXIF".as_ptr(), &chunk, 0);
-        let assembled = if set == WebPMuxError::WEBP_MUX_OK { WebPMuxAssemble(mux, &mut out.0) } else { set };
+        let assembled = if set == WebPMuxError::WEBP_MUX_OK {
+            WebPMuxAssemble(mux, &mut out.0)
+        } else {
+            set
+        };
         WebPMuxDelete(mux);
         assembled
     };
-    if done == WebPMuxError::WEBP_MUX_OK { Ok(out.to_vec()) } else { Err(format!("the metadata could not be added ({done:?})")) }
+    if done == WebPMuxError::WEBP_MUX_OK {
+        Ok(out.to_vec())
+    } else {
+        Err(format!("the metadata could not be added ({done:?})"))
+    }
 }
 
 /// An animated WEBP in the making; frames come one at a time.
@@ -175,7 +214,11 @@ pub(super) struct Animation<'a> {
 
 impl<'a> Animation<'a> {
     /// Begins an animation of the first frame's size; `loops` 0 is for ever.
-    pub(super) fn new(first: &Picture, options: &'a WebpOptions, loops: u32) -> Result<Self, String> {
+    pub(super) fn new(
+        first: &Picture,
+        options: &'a WebpOptions,
+        loops: u32,
+    ) -> Result<Self, String> {
         let config = configure(options)?;
         let size = first.size();
         if size.0.max(size.1) > MAX_SIDE {
@@ -196,7 +239,13 @@ impl<'a> Animation<'a> {
         if encoder.is_null() {
             return Err("there is not enough memory for the animation".to_owned());
         }
-        Ok(Self { encoder, config, options, size, elapsed_ms: 0 })
+        Ok(Self {
+            encoder,
+            config,
+            options,
+            size,
+            elapsed_ms: 0,
+        })
     }
 
     /// Adds a frame that is shown after the ones before.
@@ -206,7 +255,10 @@ impl<'a> Animation<'a> {
         }
         let mut canvas = Canvas::import(&frame.picture, self.options)?;
         // SAFETY: a live encoder and a picture of its size.
-        if unsafe { WebPAnimEncoderAdd(self.encoder, &mut *canvas.0, self.elapsed_ms, &self.config) } == 0 {
+        if unsafe {
+            WebPAnimEncoderAdd(self.encoder, &mut *canvas.0, self.elapsed_ms, &self.config)
+        } == 0
+        {
             return Err("the WEBP encoder failed on a frame".to_owned());
         }
         let delay = i32::try_from(frame.delay.as_millis()).unwrap_or(i32::MAX);
@@ -219,7 +271,8 @@ impl<'a> Animation<'a> {
         let mut out = Assembled(WebPData::default());
         // SAFETY: a null picture ends the last frame; then the encoder may be assembled once.
         let done = unsafe {
-            WebPAnimEncoderAdd(self.encoder, ptr::null_mut(), self.elapsed_ms, ptr::null()) != 0 && WebPAnimEncoderAssemble(self.encoder, &mut out.0) != 0
+            WebPAnimEncoderAdd(self.encoder, ptr::null_mut(), self.elapsed_ms, ptr::null()) != 0
+                && WebPAnimEncoderAssemble(self.encoder, &mut out.0) != 0
         };
         if !done {
             return Err("the animation could not be assembled".to_owned());

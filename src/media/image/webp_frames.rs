@@ -6,7 +6,8 @@ use std::ptr;
 
 use ::image::{Delay, Frame, ImageResult, RgbaImage};
 use libwebp_sys::{
-    WEBP_CSP_MODE, WebPAnimDecoder, WebPAnimDecoderDelete, WebPAnimDecoderGetInfo, WebPAnimDecoderGetNext, WebPAnimDecoderHasMoreFrames, WebPAnimDecoderNew,
+    WEBP_CSP_MODE, WebPAnimDecoder, WebPAnimDecoderDelete, WebPAnimDecoderGetInfo,
+    WebPAnimDecoderGetNext, WebPAnimDecoderHasMoreFrames, WebPAnimDecoderNew,
     WebPAnimDecoderOptions, WebPAnimDecoderOptionsInit, WebPAnimInfo, WebPData,
 };
 
@@ -23,7 +24,10 @@ pub(super) struct WebpFrames {
 impl WebpFrames {
     /// Begins with a whole file; `None` when it is damaged.
     pub(super) fn new(file: Vec<u8>) -> Option<Self> {
-        let data = WebPData { bytes: file.as_ptr(), size: file.len() };
+        let data = WebPData {
+            bytes: file.as_ptr(),
+            size: file.len(),
+        };
         let mut options = std::mem::MaybeUninit::<WebPAnimDecoderOptions>::zeroed();
         // SAFETY: zero is valid for the options (RGB, no threads), and libwebp fills them in. The decoder keeps the pointer to the
         // file, whose heap memory stays in place while the vector is moved into the structure that also deletes the decoder.
@@ -38,7 +42,13 @@ impl WebpFrames {
         if decoder.is_null() {
             return None;
         }
-        let mut frames = Self { decoder, _file: file, size: (0, 0), elapsed_ms: 0, failed: false };
+        let mut frames = Self {
+            decoder,
+            _file: file,
+            size: (0, 0),
+            elapsed_ms: 0,
+            failed: false,
+        };
         let mut info = WebPAnimInfo::default();
         // SAFETY: a live decoder.
         if unsafe { WebPAnimDecoderGetInfo(frames.decoder, &mut info) } == 0 {
@@ -53,10 +63,12 @@ impl WebpFrames {
         let (mut canvas, mut end) = (ptr::null_mut::<u8>(), 0);
         // SAFETY: a live decoder; the canvas belongs to it and stays as it is until the next call.
         let bytes = unsafe {
-            if WebPAnimDecoderGetNext(self.decoder, &mut canvas, &mut end) == 0 || canvas.is_null() {
+            if WebPAnimDecoderGetNext(self.decoder, &mut canvas, &mut end) == 0 || canvas.is_null()
+            {
                 return None;
             }
-            std::slice::from_raw_parts(canvas, self.size.0 as usize * self.size.1 as usize * 4).to_vec()
+            std::slice::from_raw_parts(canvas, self.size.0 as usize * self.size.1 as usize * 4)
+                .to_vec()
         };
         RgbaImage::from_raw(self.size.0, self.size.1, bytes).map(|image| (image, end))
     }
@@ -72,11 +84,18 @@ impl Iterator for WebpFrames {
         }
         let Some((image, end)) = self.next_canvas() else {
             self.failed = true;
-            return Some(Err(::image::ImageError::IoError(std::io::Error::other("a frame of the WEBP is damaged"))));
+            return Some(Err(::image::ImageError::IoError(std::io::Error::other(
+                "a frame of the WEBP is damaged",
+            ))));
         };
         let delay = u32::try_from(end.saturating_sub(self.elapsed_ms)).unwrap_or(0);
         self.elapsed_ms = end;
-        Some(Ok(Frame::from_parts(image, 0, 0, Delay::from_numer_denom_ms(delay, 1))))
+        Some(Ok(Frame::from_parts(
+            image,
+            0,
+            0,
+            Delay::from_numer_denom_ms(delay, 1),
+        )))
     }
 }
 

@@ -53,10 +53,18 @@ impl JpegOptions {
     pub(super) fn read(reader: &mut OptionReader<'_>) -> Result<Self, Failure> {
         let mut options = Self::default();
         let subsamplings = [("4:2:0", Subsampling::Half), ("4:4:4", Subsampling::Full)];
-        options.quality = reader.integer(&["quality"], 1, 100)?.unwrap_or(options.quality);
-        options.progressive = reader.boolean(&["progressive"])?.unwrap_or(options.progressive);
-        options.subsampling = reader.choice(&["chromaSubsampling"], &subsamplings)?.unwrap_or(options.subsampling);
-        options.optimise_coding = reader.boolean(&["optimizeCoding", "optimiseCoding"])?.unwrap_or(options.optimise_coding);
+        options.quality = reader
+            .integer(&["quality"], 1, 100)?
+            .unwrap_or(options.quality);
+        options.progressive = reader
+            .boolean(&["progressive"])?
+            .unwrap_or(options.progressive);
+        options.subsampling = reader
+            .choice(&["chromaSubsampling"], &subsamplings)?
+            .unwrap_or(options.subsampling);
+        options.optimise_coding = reader
+            .boolean(&["optimizeCoding", "optimiseCoding"])?
+            .unwrap_or(options.optimise_coding);
         if reader.boolean(&["mozjpeg"])?.unwrap_or(false) {
             options.trellis_quantisation = true;
             options.overshoot_deringing = true;
@@ -66,7 +74,9 @@ impl JpegOptions {
         }
         let trellis = reader.boolean(&["trellisQuantisation", "trellisQuantization"])?;
         options.trellis_quantisation = trellis.unwrap_or(options.trellis_quantisation);
-        options.overshoot_deringing = reader.boolean(&["overshootDeringing"])?.unwrap_or(options.overshoot_deringing);
+        options.overshoot_deringing = reader
+            .boolean(&["overshootDeringing"])?
+            .unwrap_or(options.overshoot_deringing);
         let scans = reader.boolean(&["optimizeScans", "optimiseScans"])?;
         options.optimise_scans = scans.unwrap_or(options.optimise_scans);
         options.progressive |= scans == Some(true);
@@ -108,7 +118,15 @@ pub struct WebpOptions {
 
 impl Default for WebpOptions {
     fn default() -> Self {
-        Self { quality: 80, alpha_quality: 100, lossless: false, near_lossless: false, smart_subsample: false, preset: WebpPreset::Default, effort: 4 }
+        Self {
+            quality: 80,
+            alpha_quality: 100,
+            lossless: false,
+            near_lossless: false,
+            smart_subsample: false,
+            preset: WebpPreset::Default,
+            effort: 4,
+        }
     }
 }
 
@@ -124,12 +142,22 @@ impl WebpOptions {
             ("text", WebpPreset::Text),
         ];
         Ok(Self {
-            quality: reader.integer(&["quality"], 1, 100)?.unwrap_or(default.quality),
-            alpha_quality: reader.integer(&["alphaQuality"], 0, 100)?.unwrap_or(default.alpha_quality),
+            quality: reader
+                .integer(&["quality"], 1, 100)?
+                .unwrap_or(default.quality),
+            alpha_quality: reader
+                .integer(&["alphaQuality"], 0, 100)?
+                .unwrap_or(default.alpha_quality),
             lossless: reader.boolean(&["lossless"])?.unwrap_or(default.lossless),
-            near_lossless: reader.boolean(&["nearLossless"])?.unwrap_or(default.near_lossless),
-            smart_subsample: reader.boolean(&["smartSubsample"])?.unwrap_or(default.smart_subsample),
-            preset: reader.choice(&["preset"], &presets)?.unwrap_or(default.preset),
+            near_lossless: reader
+                .boolean(&["nearLossless"])?
+                .unwrap_or(default.near_lossless),
+            smart_subsample: reader
+                .boolean(&["smartSubsample"])?
+                .unwrap_or(default.smart_subsample),
+            preset: reader
+                .choice(&["preset"], &presets)?
+                .unwrap_or(default.preset),
             effort: reader.integer(&["effort"], 0, 6)?.unwrap_or(default.effort),
         })
     }
@@ -145,6 +173,10 @@ pub struct PngOptions {
 impl PngOptions {
     pub(super) fn read(reader: &mut OptionReader<'_>) -> Result<Self, Failure> {
         let level = reader.integer(&["compressionLevel"], 0, 9)?;
-        Ok(Self { compression_level: level.and_then(|level| u8::try_from(level).ok()).unwrap_or(6) })
+        Ok(Self {
+            compression_level: level
+                .and_then(|level| u8::try_from(level).ok())
+                .unwrap_or(6),
+        })
     }
 }

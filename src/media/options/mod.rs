@@ -42,7 +42,9 @@ pub struct Conversion {
 }
 
 /// Every format, in the order in which an error lists them.
-const FORMATS: [&str; 10] = ["jpeg", "jpg", "webp", "png", "mp4", "webm", "gif", "mp3", "wav", "ogg"];
+const FORMATS: [&str; 10] = [
+    "jpeg", "jpg", "webp", "png", "mp4", "webm", "gif", "mp3", "wav", "ogg",
+];
 
 impl Conversion {
     /// Checks format and options strictly.
@@ -56,7 +58,10 @@ impl Conversion {
             let shown: String = format.chars().take(40).collect();
             return Err(Failure::invalid(
                 "convert_output.format",
-                format!("convert_output.format \"{shown}\" is not known; it must be one of {}.", FORMATS.join(", ")),
+                format!(
+                    "convert_output.format \"{shown}\" is not known; it must be one of {}.",
+                    FORMATS.join(", ")
+                ),
             ));
         };
         let mut reader = OptionReader::new(known, options)?;
@@ -69,7 +74,11 @@ impl Conversion {
             _ => Target::Jpeg(JpegOptions::read(&mut reader)?),
         };
         reader.finish()?;
-        Ok(Self { format: (*known).to_owned(), target, keep_metadata })
+        Ok(Self {
+            format: (*known).to_owned(),
+            target,
+            keep_metadata,
+        })
     }
 
     /// Whether ffmpeg is needed.

@@ -17,17 +17,33 @@ impl<'a> OptionReader<'a> {
         let given = match options {
             None | Some(Value::Null) => None,
             Some(Value::Object(map)) => Some(map),
-            Some(_) => return Err(Failure::invalid("convert_output.options", "convert_output.options must be an object.")),
+            Some(_) => {
+                return Err(Failure::invalid(
+                    "convert_output.options",
+                    "convert_output.options must be an object.",
+                ));
+            }
         };
-        Ok(Self { format, given, known: Vec::new() })
+        Ok(Self {
+            format,
+            given,
+            known: Vec::new(),
+        })
     }
 
     /// Reads an option that may be given under any of these names. Each one given must be right; the first counts. `wanted` completes "must be".
-    fn read<T>(&mut self, names: &[&'static str], wanted: impl Fn() -> String, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, Failure> {
+    fn read<T>(
+        &mut self,
+        names: &[&'static str],
+        wanted: impl Fn() -> String,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
         self.known.extend_from_slice(names);
         let mut meant = None;
         for name in names {
-            let Some(value) = self.given.and_then(|given| given.get(*name)) else { continue };
+            let Some(value) = self.given.and_then(|given| given.get(*name)) else {
+                continue;
+            };
             let read = read(value).ok_or_else(|| self.refuse(name, value, &wanted()))?;
             meant.get_or_insert(read);
         }
@@ -37,7 +53,13 @@ impl<'a> OptionReader<'a> {
     /// A 400 about one option.
     pub(super) fn refuse(&self, name: &str, value: &Value, wanted: &str) -> Failure {
         let shown: String = value.to_string().chars().take(60).collect();
-        Failure::invalid(format!("convert_output.options.{name}"), format!("convert_output.options.{name} must be {wanted} for {}, not {shown}.", self.format))
+        Failure::invalid(
+            format!("convert_output.options.{name}"),
+            format!(
+                "convert_output.options.{name} must be {wanted} for {}, not {shown}.",
+                self.format
+            ),
+        )
     }
 
     /// `true` or `false`.
@@ -46,44 +68,92 @@ impl<'a> OptionReader<'a> {
     }
 
     /// A whole number within the range; `80.0` is whole.
-    pub(super) fn integer(&mut self, names: &[&'static str], low: i32, high: i32) -> Result<Option<i32>, Failure> {
-        let whole = |value: &Value| value.as_f64().filter(|n| n.fract() == 0.0 && (f64::from(low)..=f64::from(high)).contains(n));
-        #[expect(clippy::cast_possible_truncation, reason = "within an i32's range by the line above")]
-        self.read(names, || format!("a whole number from {low} to {high}"), |value| whole(value).map(|n| n as i32))
+    pub(super) fn integer(
+        &mut self,
+        names: &[&'static str],
+        low: i32,
+        high: i32,
+    ) -> Result<Option<i32>, Failure> {
+        let whole = |value: &Value| {
+            value
+                .as_f64()
+                .filter(|n| n.fract() == 0.0 && (f64::from(low)..=f64::from(high)).contains(n))
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "within an i32's range by the line above"
+        )]
+        self.read(
+            names,
+            || format!("a whole number from {low} to {high}"),
+            |value| whole(value).map(|n| n as i32),
+        )
     }
 
     /// A number within the range.
-    pub(super) fn number(&mut self, names: &[&'static str], low: f64, high: f64) -> Result<Option<f64>, Failure> {
-        self.read(names, || format!("a number from {low} to {high}"), |value| value.as_f64().filter(|n| (low..=high).contains(n)))
+    pub(super) fn number(
+        &mut self,
+        names: &[&'static str],
+        low: f64,
+        high: f64,
+    ) -> Result<Option<f64>, Failure> {
+        self.read(
+            names,
+            || format!("a number from {low} to {high}"),
+            |value| value.as_f64().filter(|n| (low..=high).contains(n)),
+        )
     }
 
     /// One of the given words, turned into what it stands for.
-    pub(super) fn choice<T: Copy>(&mut self, names: &[&'static str], choices: &[(&'static str, T)]) -> Result<Option<T>, Failure> {
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        names: &[&'static str],
+        choices: &[(&'static str, T)],
+    ) -> Result<Option<T>, Failure> {
         let wanted = || {
-            let words: Vec<String> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            let words: Vec<String> = choices
+                .iter()
+                .map(|(word, _)| format!("\"{word}\""))
+                .collect();
             format!("one of {}", words.join(", "))
         };
         self.read(names, wanted, |value| {
             let word = value.as_str()?;
-            choices.iter().find(|(known, _)| *known == word).map(|(_, meaning)| *meaning)
+            choices
+                .iter()
+                .find(|(known, _)| *known == word)
+                .map(|(_, meaning)| *meaning)
         })
     }
 
     /// Whatever `read` makes of the value; `wanted` completes "must be".
-    pub(super) fn custom<T>(&mut self, name: &'static str, wanted: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, Failure> {
+    pub(super) fn custom<T>(
+        &mut self,
+        name: &'static str,
+        wanted: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
         self.read(&[name], || wanted.to_owned(), read)
     }
 
     /// Refuses every option that nobody has asked for.
     pub(super) fn finish(self) -> Result<(), Failure> {
-        let stranger = self.given.and_then(|given| given.keys().find(|name| !self.known.contains(&name.as_str())));
+        let stranger = self.given.and_then(|given| {
+            given
+                .keys()
+                .find(|name| !self.known.contains(&name.as_str()))
+        });
         match stranger {
             None => Ok(()),
             Some(name) => {
                 let name: String = name.chars().take(60).collect();
                 Err(Failure::invalid(
                     format!("convert_output.options.{name}"),
-                    format!("convert_output.options.{name} is not an option of {}; those are {}.", self.format, self.known.join(", ")),
+                    format!(
+                        "convert_output.options.{name} is not an option of {}; those are {}.",
+                        self.format,
+                        self.known.join(", ")
+                    ),
                 ))
             }
         }

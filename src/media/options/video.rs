@@ -79,7 +79,8 @@ pub struct Bitrate {
 
 impl Bitrate {
     /// What a client is told when it is not one.
-    pub(super) const WANTED: &'static str = "a bit rate such as \"2M\", \"128k\" or 128000 (from 1k to 1000M)";
+    pub(super) const WANTED: &'static str =
+        "a bit rate such as \"2M\", \"128k\" or 128000 (from 1k to 1000M)";
 
     /// Reads `"128k"`, `"2M"`, `"128000"` or `128000`.
     pub(super) fn read(value: &Value) -> Option<Self> {
@@ -93,11 +94,17 @@ impl Bitrate {
             b'm' | b'M' => (text.get(..text.len() - 1)?, 1_000_000),
             _ => (text.as_str(), 1),
         };
-        if digits.is_empty() || digits.len() > 10 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        if digits.is_empty()
+            || digits.len() > 10
+            || !digits.bytes().all(|byte| byte.is_ascii_digit())
+        {
             return None;
         }
         let bits = digits.parse::<u64>().ok()?.checked_mul(factor)?;
-        (1_000..=1_000_000_000).contains(&bits).then(|| Self { text: bits.to_string(), bits })
+        (1_000..=1_000_000_000).contains(&bits).then(|| Self {
+            text: bits.to_string(),
+            bits,
+        })
     }
 }
 
@@ -122,8 +129,15 @@ impl VideoOptions {
     /// Frames per second of images without a tempo of their own.
     pub const DEFAULT_FPS: f64 = 8.0;
 
-    pub(super) fn read(container: &'static str, reader: &mut OptionReader<'_>) -> Result<Self, Failure> {
-        let av1 = [("av1", VideoCodec::Aom), ("libaom-av1", VideoCodec::Aom), ("libsvtav1", VideoCodec::Svt)];
+    pub(super) fn read(
+        container: &'static str,
+        reader: &mut OptionReader<'_>,
+    ) -> Result<Self, Failure> {
+        let av1 = [
+            ("av1", VideoCodec::Aom),
+            ("libaom-av1", VideoCodec::Aom),
+            ("libsvtav1", VideoCodec::Svt),
+        ];
         let vp9 = [("vp9", VideoCodec::Vp9), ("libvpx-vp9", VideoCodec::Vp9)];
         let mut codecs: Vec<(&'static str, VideoCodec)> = match container {
             "mp4" => vec![
@@ -167,8 +181,14 @@ fn read_speed(codec: VideoCodec, reader: &mut OptionReader<'_>) -> Result<Option
         VideoCodec::X264 | VideoCodec::X265 | VideoCodec::Mpeg4 | VideoCodec::Gif => (None, false),
     };
     let wanted = match (numbers, deadlines) {
-        (Some(most), _) => format!("a whole number from 0 to {most} or one of {names} with {}", codec.encoder()),
-        (None, true) => format!("one of {names}, realtime, good, best with {}", codec.encoder()),
+        (Some(most), _) => format!(
+            "a whole number from 0 to {most} or one of {names} with {}",
+            codec.encoder()
+        ),
+        (None, true) => format!(
+            "one of {names}, realtime, good, best with {}",
+            codec.encoder()
+        ),
         (None, false) => format!("one of {names} with {}", codec.encoder()),
     };
     reader.custom("preset", &wanted, |value| {
@@ -177,13 +197,19 @@ fn read_speed(codec: VideoCodec, reader: &mut OptionReader<'_>) -> Result<Option
                 if let Some((name, cpu_used)) = NAMED.iter().find(|(name, _)| name == word) {
                     return Some(Speed::Named(name, *cpu_used));
                 }
-                if let Some(deadline) = ["realtime", "good", "best"].into_iter().find(|known| deadlines && known == word) {
+                if let Some(deadline) = ["realtime", "good", "best"]
+                    .into_iter()
+                    .find(|known| deadlines && known == word)
+                {
                     return Some(Speed::Deadline(deadline));
                 }
                 word.parse::<u64>().ok()?
             }
             other => other.as_u64()?,
         };
-        numbers.filter(|most| number <= *most).and_then(|_| u8::try_from(number).ok()).map(Speed::Number)
+        numbers
+            .filter(|most| number <= *most)
+            .and_then(|_| u8::try_from(number).ok())
+            .map(Speed::Number)
     })
 }

@@ -35,14 +35,26 @@ pub enum Images {
 /// A 400 that names the field.
 pub(super) async fn check(inner: &Inner, request: &PromptRequest) -> Result<(), Failure> {
     if let Some(webhook) = &request.webhook {
-        let field = if webhook.kind == crate::webhook::Kind::V2 { "webhook_v2" } else { "webhook" };
-        inner.outbound.check(&webhook.url).await.map_err(|refused| Failure::invalid(field, refused.to_string()))?;
+        let field = if webhook.kind == crate::webhook::Kind::V2 {
+            "webhook_v2"
+        } else {
+            "webhook"
+        };
+        inner
+            .outbound
+            .check(&webhook.url)
+            .await
+            .map_err(|refused| Failure::invalid(field, refused.to_string()))?;
     }
     if let Some(conversion) = &request.conversion {
         inner.media.check(conversion).await?;
     }
     if let Some(upload) = &request.upload {
-        inner.storage.check_target(&upload.target, request.signed_url).await.map_err(|error| Failure::invalid(upload.field, error.message))?;
+        inner
+            .storage
+            .check_target(&upload.target, request.signed_url)
+            .await
+            .map_err(|error| Failure::invalid(upload.field, error.message))?;
     }
     Ok(())
 }
@@ -58,16 +70,30 @@ pub(super) async fn images(
     files: &[OutputFile],
     cancel: &CancellationToken,
 ) -> Result<Images, Failure> {
-    let Some(upload) = &request.upload else { return Ok(Images::Inline) };
+    let Some(upload) = &request.upload else {
+        return Ok(Images::Inline);
+    };
     flight.enter(Status::Uploading);
-    let sources: Vec<UploadFile> =
-        files.iter().map(|file| UploadFile { path: file.path.clone(), filename: file.filename.clone(), content_type: file.content_type.clone() }).collect();
+    let sources: Vec<UploadFile> = files
+        .iter()
+        .map(|file| UploadFile {
+            path: file.path.clone(),
+            filename: file.filename.clone(),
+            content_type: file.content_type.clone(),
+        })
+        .collect();
     let began = Instant::now();
     let (sender, mut progress) = tokio::sync::watch::channel((0_u64, None::<u64>));
     let report: Progress = std::sync::Arc::new(move |so_far, total| {
         let _ = sender.send((so_far, total));
     });
-    let uploading = inner.storage.upload(&upload.target, &sources, request.signed_url, Some(report), cancel);
+    let uploading = inner.storage.upload(
+        &upload.target,
+        &sources,
+        request.signed_url,
+        Some(report),
+        cancel,
+    );
     tokio::pin!(uploading);
     let uploaded = loop {
         tokio::select! {
@@ -81,7 +107,14 @@ pub(super) async fn images(
         }
     };
     let uploaded = uploaded.map_err(|error| upload_failure(flight, cancel, error))?;
-    let urls: Vec<String> = uploaded.into_iter().map(|file| file.signed_url.filter(|_| request.signed_url).unwrap_or(file.url)).collect();
+    let urls: Vec<String> = uploaded
+        .into_iter()
+        .map(|file| {
+            file.signed_url
+                .filter(|_| request.signed_url)
+                .unwrap_or(file.url)
+        })
+        .collect();
     announce(inner, flight, &urls, began);
     Ok(Images::Urls(urls))
 }
@@ -99,8 +132,19 @@ fn announce(inner: &Inner, flight: &Flight, urls: &[String], began: Instant) {
     if !inner.events.wanted("upload_complete") {
         return;
     }
-    let images: Vec<String> = urls.iter().map(|url| crate::config::public_url(url)).collect();
+    let images: Vec<String> = urls
+        .iter()
+        .map(|url| crate::config::public_url(url))
+        .collect();
     let data = json!({"prompt_id": &*flight.id, "images": images, "duration": began.elapsed().as_secs_f64()});
-    let prompt = PromptRef { id: flight.id.clone(), amqp: flight.source == super::request::Source::Amqp };
-    inner.events.emit(SystemEvent { source: Source::Storage, name: "upload_complete".into(), data: std::sync::Arc::new(data), prompt: Some(prompt) });
+    let prompt = PromptRef {
+        id: flight.id.clone(),
+        amqp: flight.source == super::request::Source::Amqp,
+    };
+    inner.events.emit(SystemEvent {
+        source: Source::Storage,
+        name: "upload_complete".into(),
+        data: std::sync::Arc::new(data),
+        prompt: Some(prompt),
+    });
 }

@@ -55,19 +55,57 @@ struct Body<'a> {
 
 impl Response {
     /// Puts it together. Files are not read yet.
-    pub(in crate::prompt) fn new(request: &PromptRequest, graph: Graph, outcome: Outcome, keeper: Arc<Leftovers>) -> Self {
-        let Outcome { images, files, texts, warnings, stats } = outcome;
+    pub(in crate::prompt) fn new(
+        request: &PromptRequest,
+        graph: Graph,
+        outcome: Outcome,
+        keeper: Arc<Leftovers>,
+    ) -> Self {
+        let Outcome {
+            images,
+            files,
+            texts,
+            warnings,
+            stats,
+        } = outcome;
         let mark = uuid::Uuid::new_v4().to_string();
         let (images, embedded) = match images {
             Images::Urls(urls) => (urls, Vec::new()),
             Images::Inline => {
-                let embedded: Vec<EmbeddedFile> = files.iter().map(|file| EmbeddedFile { path: file.path.clone(), size: file.size }).collect();
-                ((0..embedded.len()).map(|index| placeholder(&mark, index)).collect(), embedded)
+                let embedded: Vec<EmbeddedFile> = files
+                    .iter()
+                    .map(|file| EmbeddedFile {
+                        path: file.path.clone(),
+                        size: file.size,
+                    })
+                    .collect();
+                (
+                    (0..embedded.len())
+                        .map(|index| placeholder(&mark, index))
+                        .collect(),
+                    embedded,
+                )
             }
         };
         let filenames = files.iter().map(|file| file.filename.as_str()).collect();
-        let body = Body { echo: &request.echo, id: &request.id, prompt: &graph, images, filenames, stats: &stats, outputs: &files, texts, warnings };
+        let body = Body {
+            echo: &request.echo,
+            id: &request.id,
+            prompt: &graph,
+            images,
+            filenames,
+            stats: &stats,
+            outputs: &files,
+            texts,
+            warnings,
+        };
         let document = Document::with_files(&body, &mark, &embedded, Some(keeper.clone()));
-        Self { document, files, graph, stats, keeper }
+        Self {
+            document,
+            files,
+            graph,
+            stats,
+            keeper,
+        }
     }
 }

@@ -13,13 +13,24 @@ use crate::error::Failure;
 use crate::webhook::{Delivery, Kind};
 
 fn now() -> String {
-    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+    OffsetDateTime::now_utc()
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }
 
 /// Tells the receiver of a result.
 pub(in crate::prompt) fn succeeded(inner: &Inner, request: &PromptRequest, response: &Response) {
-    let Some(webhook) = &request.webhook else { return };
-    let deliver = |body: Document| inner.webhooks.deliver(Delivery { kind: webhook.kind, url: webhook.url.clone(), id: request.id.to_string(), body });
+    let Some(webhook) = &request.webhook else {
+        return;
+    };
+    let deliver = |body: Document| {
+        inner.webhooks.deliver(Delivery {
+            kind: webhook.kind,
+            url: webhook.url.clone(),
+            id: request.id.to_string(),
+            body,
+        })
+    };
     match webhook.kind {
         Kind::V2 => {
             // The body is an object that is never empty, so its first brace can make room for two more members.
@@ -33,17 +44,32 @@ pub(in crate::prompt) fn succeeded(inner: &Inner, request: &PromptRequest, respo
                     "event": "output.complete", "image": placeholder(&mark, 0), "id": &*request.id, "filename": file.filename,
                     "prompt": &*response.graph, "stats": response.stats,
                 });
-                deliver(Document::with_files(&body, &mark, &[EmbeddedFile { path: file.path.clone(), size: file.size }], Some(response.keeper.clone())));
+                deliver(Document::with_files(
+                    &body,
+                    &mark,
+                    &[EmbeddedFile {
+                        path: file.path.clone(),
+                        size: file.size,
+                    }],
+                    Some(response.keeper.clone()),
+                ));
             }
         }
     }
 }
 
 /// Tells the receiver of a failure.
-pub(in crate::prompt) fn failed(inner: &Inner, webhook: &WebhookRequest, id: &str, graph: &impl Serialize, failure: &Failure) {
+pub(in crate::prompt) fn failed(
+    inner: &Inner,
+    webhook: &WebhookRequest,
+    id: &str,
+    graph: &impl Serialize,
+    failure: &Failure,
+) {
     let body = match webhook.kind {
         Kind::V2 => {
-            let mut body = json!({"type": "prompt.failed", "timestamp": now(), "id": id, "prompt": graph});
+            let mut body =
+                json!({"type": "prompt.failed", "timestamp": now(), "id": id, "prompt": graph});
             if let Some(body) = body.as_object_mut() {
                 body.extend(failure.body());
             }
@@ -53,7 +79,12 @@ pub(in crate::prompt) fn failed(inner: &Inner, webhook: &WebhookRequest, id: &st
             json!({"event": "prompt.failed", "id": id, "prompt": graph, "error": failure.message})
         }
     };
-    inner.webhooks.deliver(Delivery { kind: webhook.kind, url: webhook.url.clone(), id: id.to_owned(), body: Document::from_value(&body) });
+    inner.webhooks.deliver(Delivery {
+        kind: webhook.kind,
+        url: webhook.url.clone(),
+        id: id.to_owned(),
+        body: Document::from_value(&body),
+    });
 }
 
 #[cfg(test)]

@@ -49,7 +49,15 @@ pub fn collect(outputs: &Value, origin: &Origin, leftovers: &Leftovers) -> Colle
                 if let Some((subfolder, filename)) = output_file(item)
                     && seen.insert((subfolder.to_owned(), filename.to_owned()))
                 {
-                    take(&mut collected, node_id, key, subfolder, filename, output_dir, leftovers);
+                    take(
+                        &mut collected,
+                        node_id,
+                        key,
+                        subfolder,
+                        filename,
+                        output_dir,
+                        leftovers,
+                    );
                 }
             }
         }
@@ -57,9 +65,16 @@ pub fn collect(outputs: &Value, origin: &Origin, leftovers: &Leftovers) -> Colle
             take_texts(&mut collected.texts, node_id, output);
         }
     }
-    let mut known: HashSet<PathBuf> = collected.files.iter().map(|file| file.path.clone()).collect();
+    let mut known: HashSet<PathBuf> = collected
+        .files
+        .iter()
+        .map(|file| file.path.clone())
+        .collect();
     for file in &collected.files {
-        names::by_products(&file.path, &origin.id).into_iter().filter(|path| !known.contains(path)).for_each(|path| leftovers.add(path));
+        names::by_products(&file.path, &origin.id)
+            .into_iter()
+            .filter(|path| !known.contains(path))
+            .for_each(|path| leftovers.add(path));
     }
     for (node_id, files) in names::unreported(&origin.graph, outputs, output_dir) {
         for path in files {
@@ -68,8 +83,15 @@ pub fn collect(outputs: &Value, origin: &Origin, leftovers: &Leftovers) -> Colle
                 continue;
             }
             leftovers.add(path.clone());
-            let Some(filename) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { continue };
-            collected.files.extend(found(&node_id, "files", filename, path).ok());
+            let Some(filename) = path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+            else {
+                continue;
+            };
+            collected
+                .files
+                .extend(found(&node_id, "files", filename, path).ok());
         }
     }
     collected
@@ -78,12 +100,27 @@ pub fn collect(outputs: &Value, origin: &Origin, leftovers: &Leftovers) -> Colle
 /// An array element that is a file in the output directory: an object with `filename` and `type` `output`.
 fn output_file(item: &Value) -> Option<(&str, &str)> {
     let filename = item.get("filename").and_then(Value::as_str)?;
-    let subfolder = item.get("subfolder").and_then(Value::as_str).unwrap_or_default();
+    let subfolder = item
+        .get("subfolder")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     (item.get("type").and_then(Value::as_str) == Some("output")).then_some((subfolder, filename))
 }
 
-fn take(collected: &mut Collected, node_id: &str, key: &str, subfolder: &str, filename: &str, output_dir: &Path, leftovers: &Leftovers) {
-    let shown = if subfolder.is_empty() { filename.to_owned() } else { format!("{subfolder}/{filename}") };
+fn take(
+    collected: &mut Collected,
+    node_id: &str,
+    key: &str,
+    subfolder: &str,
+    filename: &str,
+    output_dir: &Path,
+    leftovers: &Leftovers,
+) {
+    let shown = if subfolder.is_empty() {
+        filename.to_owned()
+    } else {
+        format!("{subfolder}/{filename}")
+    };
     let Some(path) = resolve(output_dir, subfolder, filename) else {
         collected.missing.push(format!("node {node_id} reported the file \"{shown}\", which lies outside of the output directory; it is not delivered"));
         return;
@@ -94,20 +131,31 @@ fn take(collected: &mut Collected, node_id: &str, key: &str, subfolder: &str, fi
             collected.files.push(file);
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            collected.missing.push(format!("node {node_id} reported the file \"{shown}\", which is not in the output directory"));
+            collected.missing.push(format!(
+                "node {node_id} reported the file \"{shown}\", which is not in the output directory"
+            ));
             collected.missing_of.insert(node_id.to_owned());
         }
         Err(error) => {
             if path.is_file() {
                 leftovers.add(path);
             }
-            collected.missing.push(format!("node {node_id} reported the file \"{shown}\", which cannot be read: {error}"));
+            collected.missing.push(format!(
+                "node {node_id} reported the file \"{shown}\", which cannot be read: {error}"
+            ));
         }
     }
 }
 
 fn found(node_id: &str, output: &str, filename: String, path: PathBuf) -> io::Result<OutputFile> {
-    let mut file = OutputFile { node_id: Some(node_id.to_owned()), output: output.to_owned(), filename, content_type: String::new(), size: 0, path };
+    let mut file = OutputFile {
+        node_id: Some(node_id.to_owned()),
+        output: output.to_owned(),
+        filename,
+        content_type: String::new(),
+        size: 0,
+        path,
+    };
     file.look()?;
     Ok(file)
 }
@@ -116,7 +164,9 @@ fn found(node_id: &str, output: &str, filename: String, path: PathBuf) -> io::Re
 /// path inside of it (comfyui.md 4.4).
 fn resolve(output_dir: &Path, subfolder: &str, filename: &str) -> Option<PathBuf> {
     let mut parts = Path::new(filename).components();
-    let (Some(Component::Normal(_)), None) = (parts.next(), parts.next()) else { return None };
+    let (Some(Component::Normal(_)), None) = (parts.next(), parts.next()) else {
+        return None;
+    };
     let path = output_dir.join(subfolder).join(filename);
     if path.components().any(|part| part == Component::ParentDir) || !path.starts_with(output_dir) {
         return None;
@@ -184,9 +234,30 @@ mod tests {
             earlier: Arc::new([root.join("id_model_00001_.safetensors")].into()),
         };
         let collected = collect(&outputs, &origin, &leftovers);
-        let names: Vec<_> = collected.files.iter().map(|f| (f.node_id.as_deref().unwrap(), f.output.as_str(), f.filename.as_str())).collect();
-        assert_eq!(names, [("9", "images", "a.png"), ("9", "images", "b.png"), ("7", "gifs", "v.mp4"), ("21", "files", "id_model_00002_.safetensors")]);
-        assert_eq!(Value::Object(collected.texts), json!({"5": ["hello", "you"]}));
+        let names: Vec<_> = collected
+            .files
+            .iter()
+            .map(|f| {
+                (
+                    f.node_id.as_deref().unwrap(),
+                    f.output.as_str(),
+                    f.filename.as_str(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("9", "images", "a.png"),
+                ("9", "images", "b.png"),
+                ("7", "gifs", "v.mp4"),
+                ("21", "files", "id_model_00002_.safetensors")
+            ]
+        );
+        assert_eq!(
+            Value::Object(collected.texts),
+            json!({"5": ["hello", "you"]})
+        );
         assert_eq!(collected.missing.len(), 5, "{:?}", collected.missing);
         drop(leftovers);
         for _ in 0..500 {
@@ -195,7 +266,14 @@ mod tests {
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        assert!(root.join("id_model_00001_.safetensors").exists(), "an earlier prompt's file");
-        assert!(!root.join("a.png").exists() && !root.join("video/v.mp4").exists() && root.join("link.png").is_symlink());
+        assert!(
+            root.join("id_model_00001_.safetensors").exists(),
+            "an earlier prompt's file"
+        );
+        assert!(
+            !root.join("a.png").exists()
+                && !root.join("video/v.mp4").exists()
+                && root.join("link.png").is_symlink()
+        );
     }
 }

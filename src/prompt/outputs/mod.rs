@@ -23,12 +23,18 @@ pub struct Leftovers {
 impl Leftovers {
     /// No files yet.
     pub fn new(removal: Removal) -> Self {
-        Self { paths: Mutex::default(), removal }
+        Self {
+            paths: Mutex::default(),
+            removal,
+        }
     }
 
     /// Adds a file.
     pub fn add(&self, path: PathBuf) {
-        self.paths.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+        self.paths
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(path);
     }
 }
 

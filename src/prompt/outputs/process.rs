@@ -44,7 +44,20 @@ pub async fn finish(
 ) -> Result<Finished, Failure> {
     let mut warnings = Vec::new();
     let mut files = match wishes.conversion {
-        Some(conversion) => describe(convert(media, reported, conversion, leftovers, cancel, &mut warnings).await).await?,
+        Some(conversion) => {
+            describe(
+                convert(
+                    media,
+                    reported,
+                    conversion,
+                    leftovers,
+                    cancel,
+                    &mut warnings,
+                )
+                .await,
+            )
+            .await?
+        }
         None => reported,
     };
     make_names_differ(&mut files);
@@ -54,15 +67,35 @@ pub async fn finish(
     {
         let filename = format!("{}_outputs.{}", wishes.id, format.extension());
         // Another name on disk: an archive of an earlier prompt with the same id may still be on its way to a webhook.
-        let path = wishes.output_dir.join(format!("{}.{}", uuid::Uuid::new_v4(), format.extension()));
+        let path =
+            wishes
+                .output_dir
+                .join(format!("{}.{}", uuid::Uuid::new_v4(), format.extension()));
         leftovers.add(path.clone());
-        let members = files.iter().map(|file| (file.path.clone(), file.filename.clone())).collect();
+        let members = files
+            .iter()
+            .map(|file| (file.path.clone(), file.filename.clone()))
+            .collect();
         let packed = tokio::select! {
             packed = media.pack(members, path.clone(), format) => packed,
             () = cancel.cancelled() => return Ok(Finished::default()),
         };
-        packed.map_err(|error| Failure::new(Code::Internal, format!("cannot build the archive {filename}: {error}")).transient())?;
-        files = describe(vec![OutputFile { node_id: None, output: "archive".to_owned(), filename, content_type: String::new(), size: 0, path }]).await?;
+        packed.map_err(|error| {
+            Failure::new(
+                Code::Internal,
+                format!("cannot build the archive {filename}: {error}"),
+            )
+            .transient()
+        })?;
+        files = describe(vec![OutputFile {
+            node_id: None,
+            output: "archive".to_owned(),
+            filename,
+            content_type: String::new(),
+            size: 0,
+            path,
+        }])
+        .await?;
     }
     Ok(Finished { files, warnings })
 }
@@ -78,11 +111,20 @@ async fn convert(
     // The files of one node belong together: several images become one video. Nodes are independent of each other.
     let groups: Vec<&[OutputFile]> = reported.chunk_by(|a, b| a.node_id == b.node_id).collect();
     let conversions = groups.iter().map(|group| async move {
-        let sources: Vec<SourceFile> = group.iter().map(|file| SourceFile { path: file.path.clone(), filename: file.filename.clone() }).collect();
+        let sources: Vec<SourceFile> = group
+            .iter()
+            .map(|file| SourceFile {
+                path: file.path.clone(),
+                filename: file.filename.clone(),
+            })
+            .collect();
         media.convert(conversion, &sources, cancel).await
     });
     let mut all = Vec::new();
-    for (group, converted) in groups.iter().zip(futures_util::future::join_all(conversions).await) {
+    for (group, converted) in groups
+        .iter()
+        .zip(futures_util::future::join_all(conversions).await)
+    {
         for outcome in converted {
             match outcome {
                 Converted::Unchanged(index) => all.extend(group.get(index).cloned()),
@@ -90,10 +132,18 @@ async fn convert(
                     warnings.push(reason);
                     all.extend(group.get(index).cloned());
                 }
-                Converted::File { sources, path, filename } => {
+                Converted::File {
+                    sources,
+                    path,
+                    filename,
+                } => {
                     leftovers.add(path.clone());
                     if let Some(first) = sources.first().and_then(|index| group.get(*index)) {
-                        all.push(OutputFile { filename, path, ..first.clone() });
+                        all.push(OutputFile {
+                            filename,
+                            path,
+                            ..first.clone()
+                        });
                     }
                 }
             }
@@ -107,12 +157,22 @@ async fn describe(mut files: Vec<OutputFile>) -> Result<Vec<OutputFile>, Failure
     let looking = tokio::task::spawn_blocking(move || {
         for file in &mut files {
             if let Err(error) = file.look() {
-                return Err(Failure::new(Code::Internal, format!("cannot read the output file \"{}\": {error}", file.filename)).transient());
+                return Err(Failure::new(
+                    Code::Internal,
+                    format!("cannot read the output file \"{}\": {error}", file.filename),
+                )
+                .transient());
             }
         }
         Ok(files)
     });
-    looking.await.unwrap_or_else(|error| Err(Failure::new(Code::Internal, format!("cannot read the output files: {error}")).transient()))
+    looking.await.unwrap_or_else(|error| {
+        Err(Failure::new(
+            Code::Internal,
+            format!("cannot read the output files: {error}"),
+        )
+        .transient())
+    })
 }
 
 /// Two nodes may save files of one name in different folders; at the client and in a bucket they must not collide.
@@ -122,9 +182,13 @@ fn make_names_differ(files: &mut [OutputFile]) {
         if taken.insert(file.filename.clone()) {
             continue;
         }
-        let (stem, extension) =
-            file.filename.rsplit_once('.').map_or((file.filename.as_str(), String::new()), |(stem, extension)| (stem, format!(".{extension}")));
-        let free = (2_u64..).map(|number| format!("{stem}_{number}{extension}")).find(|name| !taken.contains(name));
+        let (stem, extension) = file.filename.rsplit_once('.').map_or(
+            (file.filename.as_str(), String::new()),
+            |(stem, extension)| (stem, format!(".{extension}")),
+        );
+        let free = (2_u64..)
+            .map(|number| format!("{stem}_{number}{extension}"))
+            .find(|name| !taken.contains(name));
         if let Some(name) = free {
             taken.insert(name.clone());
             file.filename = name;

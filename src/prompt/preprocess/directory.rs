@@ -20,43 +20,71 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn of(jobs: &[Job]) -> Self {
-        Self { directories: jobs.iter().filter(|job| job.work == Work::Directory).count() }
+        Self {
+            directories: jobs
+                .iter()
+                .filter(|job| job.work == Work::Directory)
+                .count(),
+        }
     }
 
     /// Where single media go.
     pub(super) fn media_dir(self) -> &'static str {
         // A name that nothing in a user's archive has.
-        if self.directories == 0 { "" } else { "comfyui-api.media" }
+        if self.directories == 0 {
+            ""
+        } else {
+            "comfyui-api.media"
+        }
     }
 
     fn directory(self, job: &Job) -> String {
-        if self.directories == 1 { String::new() } else { job.index.to_string() }
+        if self.directories == 1 {
+            String::new()
+        } else {
+            job.index.to_string()
+        }
     }
 }
 
 /// A list of strings, as opposed to a link `[node, output]`.
 pub(super) fn is_media_list(value: &Value) -> bool {
-    value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_string))
+    value
+        .as_array()
+        .is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_string))
 }
 
 pub(super) async fn place(context: &Context<'_>, job: &Job) -> Result<Done, Failure> {
     let sub = context.layout.directory(job);
     let done = match &job.value {
         Value::Array(list) => place_list(context, list, &sub).await?,
-        value => match place_archive(context, job, value.as_str().unwrap_or_default(), &sub).await? {
+        value => match place_archive(context, job, value.as_str().unwrap_or_default(), &sub).await?
+        {
             Some(done) => done,
             None => return Ok(Done::default()),
         },
     };
-    let dir: PathBuf = context.workspace.dir().await.map_err(unwritable)?.join(&sub);
+    let dir: PathBuf = context
+        .workspace
+        .dir()
+        .await
+        .map_err(unwritable)?
+        .join(&sub);
     // `join("")` leaves a trailing separator that ComfyUI would take for part of the name.
     let dir: PathBuf = dir.components().collect();
-    Ok(Done { value: Some(context.name_for(&job.class, &job.input, dir)), ..done })
+    Ok(Done {
+        value: Some(context.name_for(&job.class, &job.input, dir)),
+        ..done
+    })
 }
 
 async fn place_list(context: &Context<'_>, list: &[Value], sub: &str) -> Result<Done, Failure> {
     let mut all = Done::default();
-    let work: Vec<_> = list.iter().enumerate().map(|(index, item)| place_item(context, index, item.as_str().unwrap_or_default(), sub)).collect();
+    let work: Vec<_> = list
+        .iter()
+        .enumerate()
+        .map(|(index, item)| place_item(context, index, item.as_str().unwrap_or_default(), sub))
+        .collect();
     let mut placing = stream::iter(work).buffered(AT_ONCE);
     while let Some(done) = placing.next().await {
         all.fetched.extend(done?.fetched);
@@ -65,51 +93,103 @@ async fn place_list(context: &Context<'_>, list: &[Value], sub: &str) -> Result<
 }
 
 /// Numbered so that the files sort in the order of the list.
-async fn place_item(context: &Context<'_>, index: usize, item: &str, sub: &str) -> Result<Done, Failure> {
+async fn place_item(
+    context: &Context<'_>,
+    index: usize,
+    item: &str,
+    sub: &str,
+) -> Result<Done, Failure> {
     let prefix = format!("{index:05}_");
     match place_value(context, item, &prefix, sub).await? {
         Placed::New(_, done) => Ok(done),
-        Placed::There(path) => bring(context, path, &prefix, sub).await.map(|()| Done::default()),
+        Placed::There(path) => bring(context, path, &prefix, sub)
+            .await
+            .map(|()| Done::default()),
     }
 }
 
 /// A file that is there is brought into the directory too: by another name for it, else by a copy.
-async fn bring(context: &Context<'_>, path: PathBuf, prefix: &str, sub: &str) -> Result<(), Failure> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let target = context.workspace.subdir(sub).await.map_err(unwritable)?.join(format!("{prefix}{name}"));
+async fn bring(
+    context: &Context<'_>,
+    path: PathBuf,
+    prefix: &str,
+    sub: &str,
+) -> Result<(), Failure> {
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let target = context
+        .workspace
+        .subdir(sub)
+        .await
+        .map_err(unwritable)?
+        .join(format!("{prefix}{name}"));
     let work = tokio::task::spawn_blocking(move || {
         // A link to a link would lead out of the input directory.
         let real = path.canonicalize()?;
         std::fs::hard_link(&real, &target).or_else(|_| std::fs::copy(&real, &target).map(drop))
     });
-    let brought = context.workspace.holding(async move { work.await.map_err(std::io::Error::other)? }).await.map_err(unwritable)?;
+    let brought = context
+        .workspace
+        .holding(async move { work.await.map_err(std::io::Error::other)? })
+        .await
+        .map_err(unwritable)?;
     brought.map_err(|error| match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => unwritable(error),
-        _ => Failure::new(Code::InvalidRequest, format!("\"{name}\" cannot be put into the directory: {error}")),
+        _ => Failure::new(
+            Code::InvalidRequest,
+            format!("\"{name}\" cannot be put into the directory: {error}"),
+        ),
     })
 }
 
 /// An archive by URL or base64 is unpacked; the name of a directory that is there is left alone (`None`).
-async fn place_archive(context: &Context<'_>, job: &Job, text: &str, sub: &str) -> Result<Option<Done>, Failure> {
+async fn place_archive(
+    context: &Context<'_>,
+    job: &Job,
+    text: &str,
+    sub: &str,
+) -> Result<Option<Done>, Failure> {
     let holding = format!("archive-{}", job.index);
-    let Placed::New(archive, done) = place_value(context, text, "", &holding).await? else { return Ok(None) };
-    let (max_files, max_bytes) = (context.around.prompt.max_archive_files, context.around.prompt.max_archive_bytes);
+    let Placed::New(archive, done) = place_value(context, text, "", &holding).await? else {
+        return Ok(None);
+    };
+    let (max_files, max_bytes) = (
+        context.around.prompt.max_archive_files,
+        context.around.prompt.max_archive_bytes,
+    );
     // A name that nothing in the archive can have.
-    let unpacked = context.workspace.dir().await.map_err(unwritable)?.join(format!("unpacked-{}", uuid::Uuid::new_v4().simple()));
+    let unpacked = context
+        .workspace
+        .dir()
+        .await
+        .map_err(unwritable)?
+        .join(format!("unpacked-{}", uuid::Uuid::new_v4().simple()));
     let target = context.workspace.subdir(sub).await.map_err(unwritable)?;
     let work = async move {
-        media::unpack(&archive, &unpacked, max_files, max_bytes).await.map_err(|error| match error {
-            UnpackError::Archive(reason) => Failure::new(Code::InvalidRequest, reason),
-            UnpackError::Disk(error) => unwritable(error),
-        })?;
+        media::unpack(&archive, &unpacked, max_files, max_bytes)
+            .await
+            .map_err(|error| match error {
+                UnpackError::Archive(reason) => Failure::new(Code::InvalidRequest, reason),
+                UnpackError::Disk(error) => unwritable(error),
+            })?;
         let moving = tokio::task::spawn_blocking(move || {
             // Out of the way first: a directory node would read the archive, and its name may be one of those inside.
             archive.parent().map_or(Ok(()), std::fs::remove_dir_all)?;
             move_contents(&unpacked, &target)
         });
-        moving.await.map_err(std::io::Error::other).and_then(|moved| moved).map_err(unwritable)
+        moving
+            .await
+            .map_err(std::io::Error::other)
+            .and_then(|moved| moved)
+            .map_err(unwritable)
     };
-    context.workspace.holding(work).await.map_err(unwritable)??;
+    context
+        .workspace
+        .holding(work)
+        .await
+        .map_err(unwritable)??;
     Ok(Some(done))
 }
 
@@ -120,7 +200,10 @@ fn move_contents(unpacked: &Path, target: &Path) -> std::io::Result<()> {
     loop {
         let entries = std::fs::read_dir(&source)?.collect::<Result<Vec<_>, _>>()?;
         // What macOS adds to archives is not meant by anybody.
-        let meant: Vec<_> = entries.iter().filter(|entry| !matches!(entry.file_name().to_str(), Some("__MACOSX" | ".DS_Store"))).collect();
+        let meant: Vec<_> = entries
+            .iter()
+            .filter(|entry| !matches!(entry.file_name().to_str(), Some("__MACOSX" | ".DS_Store")))
+            .collect();
         match meant.as_slice() {
             [only] if only.file_type()?.is_dir() => source = only.path(),
             meant => {
@@ -144,11 +227,19 @@ mod tests {
         for folder in ["unpacked/__MACOSX", "unpacked/photos/2026/more", "target"] {
             std::fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
-        for file in ["__MACOSX/._a.png", "photos/2026/a.png", "photos/2026/more/b.png"] {
+        for file in [
+            "__MACOSX/._a.png",
+            "photos/2026/a.png",
+            "photos/2026/more/b.png",
+        ] {
             std::fs::write(unpacked.join(file), "x").unwrap();
         }
         move_contents(&unpacked, &target).unwrap();
-        assert!(target.join("a.png").is_file() && target.join("more/b.png").is_file() && !unpacked.exists());
+        assert!(
+            target.join("a.png").is_file()
+                && target.join("more/b.png").is_file()
+                && !unpacked.exists()
+        );
         assert_eq!(std::fs::read_dir(&target).unwrap().count(), 2);
     }
 }

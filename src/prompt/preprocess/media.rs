@@ -11,7 +11,14 @@ use crate::error::{Code, Failure};
 pub fn is_media(class: &str, input: &str, catalogue: &Catalogue) -> bool {
     let fixed = match input {
         "image" => true,
-        "video" | "file" => matches!(class, "LoadVideo" | "VHS_LoadVideo" | "VHS_LoadVideoPath" | "VHS_LoadVideoFFmpeg" | "VHS_LoadVideoFFmpegPath"),
+        "video" | "file" => matches!(
+            class,
+            "LoadVideo"
+                | "VHS_LoadVideo"
+                | "VHS_LoadVideoPath"
+                | "VHS_LoadVideoFFmpeg"
+                | "VHS_LoadVideoFFmpegPath"
+        ),
         "audio" | "audio_file" => class == "LoadAudio" || class.starts_with("VHS_LoadAudio"),
         _ => false,
     };
@@ -25,15 +32,26 @@ pub fn is_directory(class: &str, input: &str) -> bool {
 
 /// Classes that want a path where others want a name in the input directory.
 pub fn takes_path(class: &str, input: &str) -> bool {
-    class.starts_with("VHS_") && class.ends_with("Path") || class == "VHS_LoadAudio" && input == "audio_file"
+    class.starts_with("VHS_") && class.ends_with("Path")
+        || class == "VHS_LoadAudio" && input == "audio_file"
 }
 
 /// Puts one media value in place.
 pub(super) async fn place(context: &Context<'_>, job: &Job) -> Result<Done, Failure> {
     let text = job.value.as_str().unwrap_or_default();
-    match place_value(context, text, &format!("{}_", job.index), context.layout.media_dir()).await? {
+    match place_value(
+        context,
+        text,
+        &format!("{}_", job.index),
+        context.layout.media_dir(),
+    )
+    .await?
+    {
         Placed::There(_) => Ok(Done::default()),
-        Placed::New(path, done) => Ok(Done { value: Some(context.name_for(&job.class, &job.input, path)), ..done }),
+        Placed::New(path, done) => Ok(Done {
+            value: Some(context.name_for(&job.class, &job.input, path)),
+            ..done
+        }),
     }
 }
 
@@ -46,33 +64,71 @@ pub(super) enum Placed {
 }
 
 /// Brings one value into a directory of the workspace, under a name that begins with `prefix`, unless it is there already.
-pub(super) async fn place_value(context: &Context<'_>, text: &str, prefix: &str, dir: &str) -> Result<Placed, Failure> {
+pub(super) async fn place_value(
+    context: &Context<'_>,
+    text: &str,
+    prefix: &str,
+    dir: &str,
+) -> Result<Placed, Failure> {
     let (owned, places) = (text.to_owned(), context.around.places.clone());
     let value = tokio::task::spawn_blocking(move || classify(&owned, &places)).await;
     match value.map_err(|error| unwritable(error.into()))? {
         MediaValue::Present(path) => Ok(Placed::There(path)),
         MediaValue::Unusable(reason) => Err(Failure::new(Code::InvalidRequest, reason)),
         MediaValue::Bytes(bytes, extension) => {
-            let path = context.workspace.subdir(dir).await.map_err(unwritable)?.join(format!("{prefix}input.{extension}"));
+            let path = context
+                .workspace
+                .subdir(dir)
+                .await
+                .map_err(unwritable)?
+                .join(format!("{prefix}input.{extension}"));
             let file = path.clone();
-            let writing = context.workspace.holding(async move { tokio::fs::write(file, bytes).await });
-            writing.await.and_then(|written| written).map_err(unwritable)?;
+            let writing = context
+                .workspace
+                .holding(async move { tokio::fs::write(file, bytes).await });
+            writing
+                .await
+                .and_then(|written| written)
+                .map_err(unwritable)?;
             Ok(Placed::New(path, Done::default()))
         }
         MediaValue::Url => {
             let fetched = context.fetch(text).await?;
-            let path = context.workspace.subdir(dir).await.map_err(unwritable)?.join(format!("{prefix}{}", input_name(&fetched.path)));
-            let (storage, source, file) = (context.around.storage.clone(), fetched.clone(), path.clone());
-            let placing = context.workspace.holding(async move { storage.place_input(&source, &file).await });
-            placing.await.map_err(unwritable)?.map_err(|error| context.failure(error))?;
-            Ok(Placed::New(path, Done { fetched: vec![(text.to_owned(), fetched)], ..Done::default() }))
+            let path = context
+                .workspace
+                .subdir(dir)
+                .await
+                .map_err(unwritable)?
+                .join(format!("{prefix}{}", input_name(&fetched.path)));
+            let (storage, source, file) = (
+                context.around.storage.clone(),
+                fetched.clone(),
+                path.clone(),
+            );
+            let placing = context
+                .workspace
+                .holding(async move { storage.place_input(&source, &file).await });
+            placing
+                .await
+                .map_err(unwritable)?
+                .map_err(|error| context.failure(error))?;
+            Ok(Placed::New(
+                path,
+                Done {
+                    fetched: vec![(text.to_owned(), fetched)],
+                    ..Done::default()
+                },
+            ))
         }
     }
 }
 
 /// The cached file's own name. Its extension came from the origin; ComfyUI goes by it.
 fn input_name(cached: &Path) -> String {
-    cached.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|| "input".to_owned())
+    cached
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_else(|| "input".to_owned())
 }
 
 /// The input directory is the operator's, so this is our fault and not the client's.

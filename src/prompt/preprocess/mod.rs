@@ -105,20 +105,44 @@ struct Done {
 ///
 /// # Errors
 /// A 400 with the location of the input that cannot be used, or the reason the prompt was stopped for.
-pub async fn run(around: &Surroundings<'_>, request: &PromptRequest, mut graph: Map<String, Value>, flight: &Flight) -> Result<Prepared, Failure> {
+pub async fn run(
+    around: &Surroundings<'_>,
+    request: &PromptRequest,
+    mut graph: Map<String, Value>,
+    flight: &Flight,
+) -> Result<Prepared, Failure> {
     names::prefix_outputs(&mut graph, &request.id, around.prompt.prepend_filenames)?;
     let jobs = find_jobs(&graph, around.catalogue);
     let workspace = Workspace::new(&around.comfy.input_dir, &request.id, around.removal.clone());
-    let models_placed = jobs.iter().any(|job| matches!(job.work, Work::Model { .. } | Work::Repository));
-    let leases = around.storage.hold_linked(models::named(&graph, around)).await;
-    let mut prepared = Prepared { graph, workspace, leases, downloads: Vec::new(), models_placed, warnings: Vec::new() };
+    let models_placed = jobs
+        .iter()
+        .any(|job| matches!(job.work, Work::Model { .. } | Work::Repository));
+    let leases = around
+        .storage
+        .hold_linked(models::named(&graph, around))
+        .await;
+    let mut prepared = Prepared {
+        graph,
+        workspace,
+        leases,
+        downloads: Vec::new(),
+        models_placed,
+        warnings: Vec::new(),
+    };
     if jobs.is_empty() {
         return Ok(prepared);
     }
     let layout = directory::Layout::of(&jobs);
     let stop = flight.cancel.child_token();
     let _stop_rest = stop.clone().drop_guard();
-    let context = Context { around, request, flight, stop, workspace: &prepared.workspace, layout };
+    let context = Context {
+        around,
+        request,
+        flight,
+        stop,
+        workspace: &prepared.workspace,
+        layout,
+    };
     let mut results = Vec::new();
     {
         let work: Vec<_> = jobs.iter().map(|job| context.run(job)).collect();
@@ -131,13 +155,24 @@ pub async fn run(around: &Surroundings<'_>, request: &PromptRequest, mut graph: 
         }
     }
     for (node, input, done) in results {
-        if let (Some(value), Some(inputs)) = (done.value, prepared.graph.get_mut(&node).and_then(|node| node.get_mut("inputs"))) {
+        if let (Some(value), Some(inputs)) = (
+            done.value,
+            prepared
+                .graph
+                .get_mut(&node)
+                .and_then(|node| node.get_mut("inputs")),
+        ) {
             inputs[&input] = value;
         }
         prepared.warnings.extend(done.warnings);
         for (url, fetched) in done.fetched {
             let duration = u64::try_from(fetched.duration.as_millis()).unwrap_or(u64::MAX);
-            prepared.downloads.push(DownloadReport { url: public_url(&url), size: fetched.size, duration, cached: fetched.cached });
+            prepared.downloads.push(DownloadReport {
+                url: public_url(&url),
+                size: fetched.size,
+                duration,
+                cached: fetched.cached,
+            });
             prepared.leases.push(fetched.lease);
         }
     }
@@ -146,10 +181,23 @@ pub async fn run(around: &Surroundings<'_>, request: &PromptRequest, mut graph: 
 
 fn find_jobs(graph: &Map<String, Value>, catalogue: &Catalogue) -> Vec<Job> {
     let mut jobs = Vec::new();
-    for Input { node, class, name, value } in inputs(graph) {
+    for Input {
+        node,
+        class,
+        name,
+        value,
+    } in inputs(graph)
+    {
         if let Some(work) = work_for(class, name, value, catalogue) {
             let index = jobs.len();
-            jobs.push(Job { node: node.to_owned(), input: name.to_owned(), class: class.to_owned(), value: value.clone(), work, index });
+            jobs.push(Job {
+                node: node.to_owned(),
+                input: name.to_owned(),
+                class: class.to_owned(),
+                value: value.clone(),
+                work,
+                index,
+            });
         }
     }
     jobs
@@ -169,7 +217,14 @@ fn inputs(graph: &Map<String, Value>) -> impl Iterator<Item = Input<'_>> {
         let class = description.get("class_type")?.as_str()?;
         Some((node, class, description.get("inputs")?.as_object()?))
     });
-    described.flat_map(|(node, class, inputs)| inputs.iter().map(move |(name, value)| Input { node, class, name, value }))
+    described.flat_map(|(node, class, inputs)| {
+        inputs.iter().map(move |(name, value)| Input {
+            node,
+            class,
+            name,
+            value,
+        })
+    })
 }
 
 fn work_for(class: &str, input: &str, value: &Value, catalogue: &Catalogue) -> Option<Work> {
@@ -184,8 +239,12 @@ fn work_for(class: &str, input: &str, value: &Value, catalogue: &Catalogue) -> O
         return Some(Work::Media);
     }
     // A URL in an input that is neither media nor model is left alone: it is a prompt text, a webhook...
-    let folder = Storage::is_url(text).then(|| catalogue.model_folder(class, input)).flatten()?;
-    Some(Work::Model { folder: folder.to_owned() })
+    let folder = Storage::is_url(text)
+        .then(|| catalogue.model_folder(class, input))
+        .flatten()?;
+    Some(Work::Model {
+        folder: folder.to_owned(),
+    })
 }
 
 struct Context<'a> {
@@ -206,18 +265,34 @@ impl Context<'_> {
             Work::Repository => models::clone(self, job).await,
         };
         let location = format!("prompt.{}.inputs.{}", job.node, job.input);
-        done.map(|done| (job.node.clone(), job.input.clone(), done)).map_err(|failure| if failure.location.is_some() { failure } else { failure.at(location) })
+        done.map(|done| (job.node.clone(), job.input.clone(), done))
+            .map_err(|failure| {
+                if failure.location.is_some() {
+                    failure
+                } else {
+                    failure.at(location)
+                }
+            })
     }
 
     /// Fetches a URL with the request's credentials; progress goes to the prompt's streams.
     async fn fetch(&self, url: &str) -> Result<Fetched, Failure> {
-        let fetch = Fetch { url: url.to_owned(), auth: None, credentials: self.request.credentials.clone(), cancel: self.stop.clone(), progress: None };
+        let fetch = Fetch {
+            url: url.to_owned(),
+            auth: None,
+            credentials: self.request.credentials.clone(),
+            cancel: self.stop.clone(),
+            progress: None,
+        };
         // The closure must live as long as the download, which may outlive this prompt: it gets what it needs by value.
         let (sender, mut progress) = tokio::sync::watch::channel((0_u64, None::<u64>));
         let report: Progress = Arc::new(move |so_far, total| {
             let _ = sender.send((so_far, total));
         });
-        let fetching = self.around.storage.fetch(Fetch { progress: Some(report), ..fetch });
+        let fetching = self.around.storage.fetch(Fetch {
+            progress: Some(report),
+            ..fetch
+        });
         tokio::pin!(fetching);
         let fetched = loop {
             tokio::select! {
@@ -243,8 +318,12 @@ impl Context<'_> {
         match error.kind {
             ErrorKind::Cancelled => self.flight.stop_reason(),
             ErrorKind::Invalid => Failure::new(Code::InvalidRequest, error.message),
-            ErrorKind::Transient | ErrorKind::Local => Failure::new(Code::DownloadFailed, error.message).transient(),
-            ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Failed => Failure::new(Code::DownloadFailed, error.message),
+            ErrorKind::Transient | ErrorKind::Local => {
+                Failure::new(Code::DownloadFailed, error.message).transient()
+            }
+            ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Failed => {
+                Failure::new(Code::DownloadFailed, error.message)
+            }
         }
     }
 
@@ -253,7 +332,10 @@ impl Context<'_> {
         if media::takes_path(class, input) {
             return path.to_string_lossy().into_owned().into();
         }
-        let relative = path.strip_prefix(&self.around.comfy.input_dir).map(std::path::Path::to_path_buf).unwrap_or(path);
+        let relative = path
+            .strip_prefix(&self.around.comfy.input_dir)
+            .map(std::path::Path::to_path_buf)
+            .unwrap_or(path);
         relative.to_string_lossy().into_owned().into()
     }
 }

@@ -9,16 +9,41 @@ use crate::error::{Code, Failure};
 use crate::storage::{Storage, model_name};
 
 /// Extensions under which ComfyUI and the usual custom nodes list models (comfyui.md 6.2).
-const LISTED: &[&str] = &["ckpt", "pt", "pt2", "bin", "pth", "safetensors", "pkl", "sft", "yaml", "yml", "gguf", "onnx"];
+const LISTED: &[&str] = &[
+    "ckpt",
+    "pt",
+    "pt2",
+    "bin",
+    "pth",
+    "safetensors",
+    "pkl",
+    "sft",
+    "yaml",
+    "yml",
+    "gguf",
+    "onnx",
+];
 
 pub(super) async fn place(context: &Context<'_>, job: &Job, folder: &str) -> Result<Done, Failure> {
     let url = job.value.as_str().unwrap_or_default();
     let dir = model_dir(context, folder);
     let fetched = context.fetch(url).await?;
-    let cached_name = fetched.path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let cached_name = fetched
+        .path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
     let name = listed_name(model_name(&fetched, cached_name.as_deref()).await);
-    let warning = context.around.storage.place_model(&fetched, &dir, &name).await.map_err(|error| context.failure(error))?;
-    Ok(Done { value: Some(name.into()), fetched: vec![(url.to_owned(), fetched)], warnings: warning.into_iter().collect() })
+    let warning = context
+        .around
+        .storage
+        .place_model(&fetched, &dir, &name)
+        .await
+        .map_err(|error| context.failure(error))?;
+    Ok(Done {
+        value: Some(name.into()),
+        fetched: vec![(url.to_owned(), fetched)],
+        warnings: warning.into_iter().collect(),
+    })
 }
 
 /// Where the models may be that a graph names by file: cached ones are not to be evicted while it runs. None where nothing ever is.
@@ -28,8 +53,16 @@ pub(super) fn named(graph: &Map<String, Value>, around: &Surroundings<'_>) -> Ve
     }
     let mut paths = Vec::new();
     for input in inputs(graph) {
-        let Some(name) = input.value.as_str().filter(|name| !Storage::is_url(name) && !name.is_empty()) else { continue };
-        let Some(folder) = around.catalogue.model_folder(input.class, input.name) else { continue };
+        let Some(name) = input
+            .value
+            .as_str()
+            .filter(|name| !Storage::is_url(name) && !name.is_empty())
+        else {
+            continue;
+        };
+        let Some(folder) = around.catalogue.model_folder(input.class, input.name) else {
+            continue;
+        };
         match around.catalogue.folders.get(folder) {
             Some(dirs) => paths.extend(dirs.iter().map(|dir| dir.join(name))),
             None => paths.push(around.comfy.model_dir.join(folder).join(name)),
@@ -40,20 +73,44 @@ pub(super) fn named(graph: &Map<String, Value>, around: &Surroundings<'_>) -> Ve
 
 pub(super) async fn clone(context: &Context<'_>, job: &Job) -> Result<Done, Failure> {
     let url = job.value.as_str().unwrap_or_default();
-    let name = repository_name(url).ok_or_else(|| Failure::new(Code::InvalidRequest, "the URL does not end with the name of a git repository"))?;
+    let name = repository_name(url).ok_or_else(|| {
+        Failure::new(
+            Code::InvalidRequest,
+            "the URL does not end with the name of a git repository",
+        )
+    })?;
     let destination = model_dir(context, "diffusers").join(&name);
-    context.around.storage.clone_repository(url, &destination, &context.stop).await.map_err(|error| context.failure(error))?;
-    Ok(Done { value: Some(name.into()), ..Done::default() })
+    context
+        .around
+        .storage
+        .clone_repository(url, &destination, &context.stop)
+        .await
+        .map_err(|error| context.failure(error))?;
+    Ok(Done {
+        value: Some(name.into()),
+        ..Done::default()
+    })
 }
 
 fn model_dir(context: &Context<'_>, folder: &str) -> PathBuf {
-    context.around.catalogue.model_dir(folder).map_or_else(|| context.around.comfy.model_dir.join(folder), Path::to_path_buf)
+    context.around.catalogue.model_dir(folder).map_or_else(
+        || context.around.comfy.model_dir.join(folder),
+        Path::to_path_buf,
+    )
 }
 
 /// The name, with an extension that ComfyUI lists even if the origin named none and the contents do not tell.
 fn listed_name(name: String) -> String {
-    let extension = Path::new(&name).extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
-    if LISTED.contains(&extension.as_str()) { name } else { format!("{name}.safetensors") }
+    let extension = Path::new(&name)
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    if LISTED.contains(&extension.as_str()) {
+        name
+    } else {
+        format!("{name}.safetensors")
+    }
 }
 
 /// The last segment of a repository's URL, without `.git`.
@@ -74,8 +131,14 @@ mod tests {
         assert_eq!(listed_name("abc.SFT".into()), "abc.SFT");
         assert_eq!(listed_name("abc".into()), "abc.safetensors");
         assert_eq!(listed_name("abc.php".into()), "abc.php.safetensors");
-        assert_eq!(repository_name("https://h/o/stable-diffusion.git").as_deref(), Some("stable-diffusion"));
-        assert_eq!(repository_name("https://h/o/repo/").as_deref(), Some("repo"));
+        assert_eq!(
+            repository_name("https://h/o/stable-diffusion.git").as_deref(),
+            Some("stable-diffusion")
+        );
+        assert_eq!(
+            repository_name("https://h/o/repo/").as_deref(),
+            Some("repo")
+        );
         assert_eq!(repository_name("https://h/"), None);
     }
 }

@@ -34,7 +34,12 @@ pub struct Places {
 impl Places {
     /// The directories of a configuration.
     pub fn new(comfy: &ComfyConfig, prompt: &PromptConfig) -> Self {
-        Self { home: comfy.home.clone(), input: comfy.input_dir.clone(), output: comfy.output_dir.clone(), allowed: prompt.allowed_input_paths.clone() }
+        Self {
+            home: comfy.home.clone(),
+            input: comfy.input_dir.clone(),
+            output: comfy.output_dir.clone(),
+            allowed: prompt.allowed_input_paths.clone(),
+        }
     }
 }
 
@@ -60,9 +65,14 @@ fn from_text(text: &str) -> Option<MediaValue> {
     let (payload, declared) = match text.get(..5) {
         Some(scheme) if scheme.eq_ignore_ascii_case("data:") => {
             let Some((header, payload)) = text[5..].split_once(',') else {
-                return Some(MediaValue::Unusable("the data: URI has no comma between its type and its contents".to_owned()));
+                return Some(MediaValue::Unusable(
+                    "the data: URI has no comma between its type and its contents".to_owned(),
+                ));
             };
-            if !header.split(';').any(|part| part.trim().eq_ignore_ascii_case("base64")) {
+            if !header
+                .split(';')
+                .any(|part| part.trim().eq_ignore_ascii_case("base64"))
+            {
                 let bytes: Vec<u8> = percent_encoding::percent_decode_str(payload).collect();
                 return Some(recognised(bytes, header));
             }
@@ -79,13 +89,23 @@ fn from_text(text: &str) -> Option<MediaValue> {
             (MediaValue::Unusable(_), None) => None,
             (found, _) => Some(found),
         },
-        None => declared.map(|_| MediaValue::Unusable("the contents of the data: URI are not base64".to_owned())),
+        None => declared.map(|_| {
+            MediaValue::Unusable("the contents of the data: URI are not base64".to_owned())
+        }),
     }
 }
 
 fn recognised(bytes: Vec<u8>, header: &str) -> MediaValue {
     let declared = || {
-        let subtype = header.split(';').next()?.split_once('/')?.1.split('+').next()?.trim().to_ascii_lowercase();
+        let subtype = header
+            .split(';')
+            .next()?
+            .split_once('/')?
+            .1
+            .split('+')
+            .next()?
+            .trim()
+            .to_ascii_lowercase();
         let known = [
             "png",
             "jpeg",
@@ -116,7 +136,11 @@ fn recognised(bytes: Vec<u8>, header: &str) -> MediaValue {
 
 /// Cheap test of the beginning, so that a file name is not decoded and a text of megabytes is not scanned for nothing.
 fn looks_like_base64(text: &str) -> bool {
-    let head: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).take(64).collect();
+    let head: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .take(64)
+        .collect();
     head.len() >= MIN_BASE64 && head.iter().all(|byte| is_base64(*byte))
 }
 
@@ -138,7 +162,10 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     while clean.last() == Some(&b'=') {
         clean.pop();
     }
-    let decoded = base64_simd::STANDARD_NO_PAD.decode_inplace(&mut clean).ok()?.len();
+    let decoded = base64_simd::STANDARD_NO_PAD
+        .decode_inplace(&mut clean)
+        .ok()?
+        .len();
     clean.truncate(decoded);
     Some(clean)
 }
@@ -153,11 +180,19 @@ fn present(text: &str, places: &Places) -> Option<PathBuf> {
     };
     let path = Path::new(name);
     if path.is_absolute() || name.starts_with("./") {
-        let roots = [&places.home, &places.input, &places.output].into_iter().chain(&places.allowed);
+        let roots = [&places.home, &places.input, &places.output]
+            .into_iter()
+            .chain(&places.allowed);
         let full = places.home.join(path);
-        return roots.into_iter().any(|root| is_inside(&full, root)).then_some(full);
+        return roots
+            .into_iter()
+            .any(|root| is_inside(&full, root))
+            .then_some(full);
     }
-    let named = !name.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_)));
+    let named = !name.is_empty()
+        && path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
     let full = base.join(path);
     (named && full.exists() && is_inside(&full, base)).then_some(full)
 }
@@ -171,24 +206,48 @@ mod tests {
     #[test]
     fn base64_in_its_many_forms() {
         let standard = crate::document::base64(PNG);
-        let url_safe = standard.replace('+', "-").replace('/', "_").trim_end_matches('=').to_owned();
+        let url_safe = standard
+            .replace('+', "-")
+            .replace('/', "_")
+            .trim_end_matches('=')
+            .to_owned();
         let wrapped = format!("{}\n {}", &standard[..20], &standard[20..]);
-        for text in [standard.clone(), url_safe, wrapped, format!("data:image/png;base64,{standard}"), format!("DATA:;base64,{standard}")] {
+        for text in [
+            standard.clone(),
+            url_safe,
+            wrapped,
+            format!("data:image/png;base64,{standard}"),
+            format!("DATA:;base64,{standard}"),
+        ] {
             match from_text(&text) {
-                Some(MediaValue::Bytes(bytes, extension)) => assert_eq!((bytes.as_slice(), extension.as_str()), (PNG, "png"), "{text}"),
+                Some(MediaValue::Bytes(bytes, extension)) => assert_eq!(
+                    (bytes.as_slice(), extension.as_str()),
+                    (PNG, "png"),
+                    "{text}"
+                ),
                 other => panic!("{text}: {other:?}"),
             }
         }
         // A JPEG's base64 begins with a slash, so it looks like a path.
-        let jpeg = crate::document::base64(b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0");
-        assert!(jpeg.starts_with("/9j/") && matches!(from_text(&jpeg), Some(MediaValue::Bytes(_, extension)) if extension == "jpg"));
+        let jpeg =
+            crate::document::base64(b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0");
+        assert!(
+            jpeg.starts_with("/9j/")
+                && matches!(from_text(&jpeg), Some(MediaValue::Bytes(_, extension)) if extension == "jpg")
+        );
     }
 
     #[test]
     fn what_is_not_base64() {
         assert_eq!(from_text("photo.png"), None);
         assert_eq!(from_text("aFileNameWithoutExtension"), None);
-        assert!(matches!(from_text("data:image/png;base64,!!!"), Some(MediaValue::Unusable(_))));
-        assert!(matches!(from_text("data:image/png;base64"), Some(MediaValue::Unusable(_))));
+        assert!(matches!(
+            from_text("data:image/png;base64,!!!"),
+            Some(MediaValue::Unusable(_))
+        ));
+        assert!(matches!(
+            from_text("data:image/png;base64"),
+            Some(MediaValue::Unusable(_))
+        ));
     }
 }

@@ -29,14 +29,20 @@ struct Made {
 impl Workspace {
     /// A workspace for a request; touches nothing yet.
     pub fn new(input_dir: &Path, id: &str, removal: Removal) -> Self {
-        Self { wanted: input_dir.join(id), removal, made: OnceCell::new() }
+        Self {
+            wanted: input_dir.join(id),
+            removal,
+            made: OnceCell::new(),
+        }
     }
 
     async fn made(&self) -> io::Result<Arc<Made>> {
         let making = || async {
             let (wanted, removal) = (self.wanted.clone(), self.removal.clone());
             // What was made travels back through the task, so it is removed when nobody waits for it any more.
-            spawn_blocking(move || Made::create(wanted, removal)).await.map_err(io::Error::other)?
+            spawn_blocking(move || Made::create(wanted, removal))
+                .await
+                .map_err(io::Error::other)?
         };
         self.made.get_or_try_init(making).await.cloned()
     }
@@ -72,7 +78,10 @@ impl Workspace {
     ///
     /// # Errors
     /// When the directory cannot be made, or the work panics.
-    pub async fn holding<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
+    pub async fn holding<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> io::Result<T> {
         let made = self.made().await?;
         let task = tokio::spawn(async move {
             let result = work.await;
@@ -94,7 +103,8 @@ impl Made {
             if error.kind() != io::ErrorKind::AlreadyExists {
                 return Err(error);
             }
-            dir.as_mut_os_string().push(format!("-{}", uuid::Uuid::new_v4().simple()));
+            dir.as_mut_os_string()
+                .push(format!("-{}", uuid::Uuid::new_v4().simple()));
             std::fs::create_dir(&dir)?;
         }
         Ok(Arc::new(Self { dir, removal }))
@@ -127,7 +137,11 @@ mod tests {
         let removal = Removal::default();
         let workspace = Workspace::new(input.path(), "id", removal.clone());
         let dir = workspace.dir().await.unwrap();
-        assert_ne!(dir, input.path().join("id"), "a directory that was there is not ours");
+        assert_ne!(
+            dir,
+            input.path().join("id"),
+            "a directory that was there is not ours"
+        );
         let (go, gone) = tokio::sync::oneshot::channel::<()>();
         let late = dir.join("late");
         let (written, seen) = tokio::sync::oneshot::channel();
@@ -140,7 +154,10 @@ mod tests {
         }
         drop(workspace);
         go.send(()).unwrap();
-        assert!(seen.await.unwrap(), "the directory stays while somebody writes into it");
+        assert!(
+            seen.await.unwrap(),
+            "the directory stays while somebody writes into it"
+        );
         for _ in 0..500 {
             if !dir.exists() {
                 break;

@@ -76,7 +76,13 @@ impl Datum {
         match self {
             Self::Json(value) => value.clone(),
             Self::Images(images) => format!("tensor of {} images", images.len()).into(),
-            Self::Latent(latent) => format!("{{'samples': tensor of {}x{}x{}}}", latent.batch, latent.height / 8, latent.width / 8).into(),
+            Self::Latent(latent) => format!(
+                "{{'samples': tensor of {}x{}x{}}}",
+                latent.batch,
+                latent.height / 8,
+                latent.width / 8
+            )
+            .into(),
             Self::Conditioning(text) => format!("[[{text}]]").into(),
             Self::Video(_) => "<VideoFromComponents>".into(),
             Self::Audio(_) => "{'waveform': tensor}".into(),
@@ -97,12 +103,18 @@ pub struct Produced {
 impl Produced {
     /// One output, nothing to show.
     pub fn one(datum: Datum) -> Self {
-        Self { outputs: vec![datum], ui: None }
+        Self {
+            outputs: vec![datum],
+            ui: None,
+        }
     }
 
     /// Something to show, and the outputs of a node that passes on.
     pub fn shown(ui: Value, outputs: Vec<Datum>) -> Self {
-        Self { outputs, ui: Some(ui) }
+        Self {
+            outputs,
+            ui: Some(ui),
+        }
     }
 }
 
@@ -123,13 +135,23 @@ pub enum Raised {
 impl Raised {
     /// An exception of a type.
     pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Error { kind: kind.into(), message: message.into() }
+        Self::Error {
+            kind: kind.into(),
+            message: message.into(),
+        }
     }
 }
 
 impl From<std::io::Error> for Raised {
     fn from(error: std::io::Error) -> Self {
-        Self::new(if error.kind() == std::io::ErrorKind::NotFound { "FileNotFoundError" } else { "OSError" }, error.to_string())
+        Self::new(
+            if error.kind() == std::io::ErrorKind::NotFound {
+                "FileNotFoundError"
+            } else {
+                "OSError"
+            },
+            error.to_string(),
+        )
     }
 }
 
@@ -175,13 +197,19 @@ impl Call<'_> {
     /// A seed or another large integer.
     pub fn whole(&self, name: &str) -> u64 {
         let value = self.value(name);
-        value.as_u64().unwrap_or_else(|| value.as_i64().map_or(0, i64::unsigned_abs))
+        value
+            .as_u64()
+            .unwrap_or_else(|| value.as_i64().map_or(0, i64::unsigned_abs))
     }
 
     /// A size or a count, or the default.
     pub fn count(&self, name: &str, default: u32) -> u32 {
         let value = self.value(name);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped"
+        )]
         let from_float = |n: f64| n.clamp(0.0, 1e9) as u32;
         value.as_f64().map_or(default, from_float)
     }
@@ -190,7 +218,10 @@ impl Call<'_> {
     pub fn images(&self, name: &str) -> Result<Arc<Vec<Picture>>, Raised> {
         match self.inputs.get(name) {
             Some(Datum::Images(images)) => Ok(Arc::clone(images)),
-            _ => Err(Raised::new("AttributeError", format!("'NoneType' object has no attribute 'shape' ({name})"))),
+            _ => Err(Raised::new(
+                "AttributeError",
+                format!("'NoneType' object has no attribute 'shape' ({name})"),
+            )),
         }
     }
 
@@ -198,7 +229,10 @@ impl Call<'_> {
     pub fn latent(&self, name: &str) -> Result<Arc<Latent>, Raised> {
         match self.inputs.get(name) {
             Some(Datum::Latent(latent)) => Ok(Arc::clone(latent)),
-            _ => Err(Raised::new("TypeError", format!("'NoneType' object is not subscriptable ({name})"))),
+            _ => Err(Raised::new(
+                "TypeError",
+                format!("'NoneType' object is not subscriptable ({name})"),
+            )),
         }
     }
 
@@ -209,14 +243,26 @@ impl Call<'_> {
 
     /// Whether sampling shows pictures; in newer versions a prompt may say so itself.
     fn previews(&self) -> bool {
-        match self.current.extra.get("preview_method").and_then(Value::as_str) {
-            Some(method) if self.instance.imitate == Imitate::Current && method != "default" => method != "none",
+        match self
+            .current
+            .extra
+            .get("preview_method")
+            .and_then(Value::as_str)
+        {
+            Some(method) if self.instance.imitate == Imitate::Current && method != "default" => {
+                method != "none"
+            }
             _ => self.instance.args.previews(),
         }
     }
 
     /// Takes the time of a step, looks whether to go on, reports, and shows a picture where previews are on.
-    pub fn step(&self, value: u64, max: u64, preview: impl FnOnce(u32) -> Option<Picture>) -> Result<(), Raised> {
+    pub fn step(
+        &self,
+        value: u64,
+        max: u64,
+        preview: impl FnOnce(u32) -> Option<Picture>,
+    ) -> Result<(), Raised> {
         let pause = self.instance.faults.read(|faults| faults.step_ms);
         if pause > 0 {
             std::thread::sleep(Duration::from_millis(pause));
@@ -224,7 +270,13 @@ impl Call<'_> {
         self.checkpoint()?;
         let hub = &self.instance.hub;
         let client = self.current.client_id.as_deref();
-        self.current.progress(self.instance, self.node, json!(value), json!(max), "running");
+        self.current.progress(
+            self.instance,
+            self.node,
+            json!(value),
+            json!(max),
+            "running",
+        );
         let report = json!({"value": value, "max": max, "prompt_id": self.current.prompt_id, "node": self.node});
         let picture = (self.previews() && hub.anybody(client))
             .then(|| preview(self.instance.args.preview_size.unwrap_or(512)))
@@ -249,6 +301,10 @@ impl Call<'_> {
 
     /// Ends the node if an interrupt was asked for; the request is then used up.
     pub fn checkpoint(&self) -> Result<(), Raised> {
-        if self.instance.interrupt.swap(false, Ordering::AcqRel) { Err(Raised::Interrupted) } else { Ok(()) }
+        if self.instance.interrupt.swap(false, Ordering::AcqRel) {
+            Err(Raised::Interrupted)
+        } else {
+            Ok(())
+        }
     }
 }

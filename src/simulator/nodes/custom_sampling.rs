@@ -11,7 +11,14 @@ use super::spec::{Class, Shape, boolean, choice, class, float, int, plain, seed}
 /// The classes of this file.
 pub fn classes() -> Vec<Class> {
     vec![
-        class("KSamplerSelect", "sampling/custom_sampling/samplers", select).takes(choice("sampler_name", SAMPLERS, Shape::Combo)).gives("SAMPLER").v3(),
+        class(
+            "KSamplerSelect",
+            "sampling/custom_sampling/samplers",
+            select,
+        )
+        .takes(choice("sampler_name", SAMPLERS, Shape::Combo))
+        .gives("SAMPLER")
+        .v3(),
         class("SamplerCustom", "sampling/custom_sampling", sample)
             .takes(plain("model", "MODEL"))
             .takes(boolean("add_noise", true))
@@ -25,7 +32,10 @@ pub fn classes() -> Vec<Class> {
             .gives_named("LATENT", "output")
             .gives_named("LATENT", "denoised_output")
             .v3(),
-        class("SetLatentNoiseMask", "latent/inpaint", pass_latent).takes(plain("samples", "LATENT")).takes(plain("mask", "MASK")).gives("LATENT"),
+        class("SetLatentNoiseMask", "latent/inpaint", pass_latent)
+            .takes(plain("samples", "LATENT"))
+            .takes(plain("mask", "MASK"))
+            .gives("LATENT"),
         class("EmptyLTXVLatentVideo", "latent/video/ltxv", empty_video)
             .takes(int("width", 768, 64, 16384))
             .takes(int("height", 512, 64, 16384))
@@ -33,27 +43,38 @@ pub fn classes() -> Vec<Class> {
             .takes(int("batch_size", 1, 1, 4096))
             .gives("LATENT")
             .v3(),
-        class("LTXVConditioning", "conditioning/video_models", conditioning)
-            .takes(plain("positive", "CONDITIONING"))
-            .takes(plain("negative", "CONDITIONING"))
-            .takes(float("frame_rate", 25.0, 0.0, 1000.0))
-            .gives_named("CONDITIONING", "positive")
-            .gives_named("CONDITIONING", "negative")
-            .v3(),
-        class("LTXVScheduler", "sampling/custom_sampling/schedulers", sigmas)
-            .takes(int("steps", 20, 1, 10000))
-            .takes(float("max_shift", 2.05, 0.0, 100.0))
-            .takes(float("base_shift", 0.95, 0.0, 100.0))
-            .takes(boolean("stretch", true))
-            .takes(float("terminal", 0.1, 0.0, 0.99))
-            .takes(plain("latent", "LATENT").optional())
-            .gives("SIGMAS")
-            .v3(),
+        class(
+            "LTXVConditioning",
+            "conditioning/video_models",
+            conditioning,
+        )
+        .takes(plain("positive", "CONDITIONING"))
+        .takes(plain("negative", "CONDITIONING"))
+        .takes(float("frame_rate", 25.0, 0.0, 1000.0))
+        .gives_named("CONDITIONING", "positive")
+        .gives_named("CONDITIONING", "negative")
+        .v3(),
+        class(
+            "LTXVScheduler",
+            "sampling/custom_sampling/schedulers",
+            sigmas,
+        )
+        .takes(int("steps", 20, 1, 10000))
+        .takes(float("max_shift", 2.05, 0.0, 100.0))
+        .takes(float("base_shift", 0.95, 0.0, 100.0))
+        .takes(boolean("stretch", true))
+        .takes(float("terminal", 0.1, 0.0, 0.99))
+        .takes(plain("latent", "LATENT").optional())
+        .gives("SIGMAS")
+        .v3(),
     ]
 }
 
 fn select(call: &mut Call<'_>) -> Result<Produced, Raised> {
-    Ok(Produced::one(Datum::Opaque("SAMPLER", call.text("sampler_name").into())))
+    Ok(Produced::one(Datum::Opaque(
+        "SAMPLER",
+        call.text("sampler_name").into(),
+    )))
 }
 
 /// Sigmas are as many numbers as there are steps; nobody looks at more than their count.
@@ -67,7 +88,10 @@ fn sample(call: &mut Call<'_>) -> Result<Produced, Raised> {
         _ => 20,
     };
     let sampled = Arc::new(sample_in(call, steps)?);
-    Ok(Produced { outputs: vec![Datum::Latent(sampled.clone()), Datum::Latent(sampled)], ui: None })
+    Ok(Produced {
+        outputs: vec![Datum::Latent(sampled.clone()), Datum::Latent(sampled)],
+        ui: None,
+    })
 }
 
 fn pass_latent(call: &mut Call<'_>) -> Result<Produced, Raised> {
@@ -78,9 +102,21 @@ fn pass_latent(call: &mut Call<'_>) -> Result<Produced, Raised> {
 fn empty_video(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let side = |name| call.count(name, 512) / 32 * 32;
     let frames = (call.count("length", 97).saturating_sub(1)) / 8 * 8 + 1;
-    Ok(latent(Latent { width: side("width"), height: side("height"), batch: frames * call.count("batch_size", 1), seed: 0, text: String::new() }))
+    Ok(latent(Latent {
+        width: side("width"),
+        height: side("height"),
+        batch: frames * call.count("batch_size", 1),
+        seed: 0,
+        text: String::new(),
+    }))
 }
 
 fn conditioning(call: &mut Call<'_>) -> Result<Produced, Raised> {
-    Ok(Produced { outputs: ["positive", "negative"].iter().filter_map(|name| call.datum(name)).collect(), ui: None })
+    Ok(Produced {
+        outputs: ["positive", "negative"]
+            .iter()
+            .filter_map(|name| call.datum(name))
+            .collect(),
+        ui: None,
+    })
 }

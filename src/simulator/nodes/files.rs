@@ -22,13 +22,25 @@ pub struct SavePath {
 
 impl SavePath {
     /// Works out the folder and the next number for a prefix, below the output or the temp directory.
-    pub fn new(call: &Call<'_>, prefix: &str, kind: &'static str, (width, height): (u32, u32)) -> Result<Self, Raised> {
-        let root = normal(if kind == "temp" { &call.instance.folders.temp } else { &call.instance.folders.output });
+    pub fn new(
+        call: &Call<'_>,
+        prefix: &str,
+        kind: &'static str,
+        (width, height): (u32, u32),
+    ) -> Result<Self, Raised> {
+        let root = normal(if kind == "temp" {
+            &call.instance.folders.temp
+        } else {
+            &call.instance.folders.output
+        });
         let prefix = filled(prefix, width, height);
         let path = normal(Path::new(&prefix));
         // Leading `..` are swallowed by normalisation, so the check is on what they would reach.
         let target = normal(&root.join(&prefix));
-        let stem = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = target
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let directory = target.parent().map(Path::to_path_buf).unwrap_or_default();
         if !directory.starts_with(&root) {
             let shown = directory.display();
@@ -40,28 +52,51 @@ impl SavePath {
                 ),
             ));
         }
-        let subfolder = path.parent().map(|parent| parent.to_string_lossy().into_owned()).unwrap_or_default();
+        let subfolder = path
+            .parent()
+            .map(|parent| parent.to_string_lossy().into_owned())
+            .unwrap_or_default();
         std::fs::create_dir_all(&directory)?;
         let counter = 1 + highest(&directory, &stem);
-        Ok(Self { directory, stem, subfolder, kind, counter })
+        Ok(Self {
+            directory,
+            stem,
+            subfolder,
+            kind,
+            counter,
+        })
     }
 
     /// For previews: a random name in temp.
     pub fn preview(call: &Call<'_>) -> Result<Self, Raised> {
         let mut rng = rand::rng();
-        let letters: String = (0..5).map(|_| char::from(b"abcdefghijklmnopqrstupvxyz"[rng.random_range(0..26)])).collect();
+        let letters: String = (0..5)
+            .map(|_| char::from(b"abcdefghijklmnopqrstupvxyz"[rng.random_range(0..26)]))
+            .collect();
         Self::new(call, &format!("ComfyUI_temp_{letters}"), "temp", (0, 0))
     }
 
     /// The next file: its path and its description. `batch` is the number within the batch.
     pub fn next(&mut self, batch: usize, extension: &str) -> (PathBuf, Value) {
-        let name = format!("{}_{:05}_.{extension}", self.stem.replace("%batch_num%", &batch.to_string()), self.counter);
+        let name = format!(
+            "{}_{:05}_.{extension}",
+            self.stem.replace("%batch_num%", &batch.to_string()),
+            self.counter
+        );
         self.counter += 1;
-        (self.directory.join(&name), json!({"filename": name, "subfolder": self.subfolder, "type": self.kind}))
+        (
+            self.directory.join(&name),
+            json!({"filename": name, "subfolder": self.subfolder, "type": self.kind}),
+        )
     }
 
     /// Writes the next file.
-    pub fn write(&mut self, batch: usize, extension: &str, content: &[u8]) -> Result<Value, Raised> {
+    pub fn write(
+        &mut self,
+        batch: usize,
+        extension: &str,
+        content: &[u8],
+    ) -> Result<Value, Raised> {
         let (path, description) = self.next(batch, extension);
         std::fs::write(path, content)?;
         Ok(description)
@@ -77,7 +112,12 @@ fn highest(directory: &Path, stem: &str) -> u64 {
         .filter_map(|entry| {
             let name = entry.file_name();
             let rest = name.to_str()?.strip_prefix(stem)?.strip_prefix('_')?;
-            Some(rest.split('_').next().and_then(|digits| digits.parse().ok()).unwrap_or(0))
+            Some(
+                rest.split('_')
+                    .next()
+                    .and_then(|digits| digits.parse().ok())
+                    .unwrap_or(0),
+            )
         })
         .max()
         .unwrap_or(0)
@@ -100,7 +140,9 @@ fn filled(prefix: &str, width: u32, height: u32) -> String {
         ("%second%", format!("{:02}", now.second())),
     ]
     .into_iter()
-    .fold(prefix.to_owned(), |text, (token, value)| text.replace(token, &value))
+    .fold(prefix.to_owned(), |text, (token, value)| {
+        text.replace(token, &value)
+    })
 }
 
 /// The text chunks of a picture: the graph and `extra_pnginfo`.
@@ -109,7 +151,14 @@ pub fn metadata(call: &Call<'_>) -> Vec<(String, String)> {
         return Vec::new();
     }
     let mut texts = vec![("prompt".to_owned(), call.current.metadata().to_owned())];
-    for (name, value) in call.current.extra.get("extra_pnginfo").and_then(Value::as_object).into_iter().flatten() {
+    for (name, value) in call
+        .current
+        .extra
+        .get("extra_pnginfo")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         texts.push((name.clone(), python::dumps(value)));
     }
     texts

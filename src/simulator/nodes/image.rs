@@ -6,11 +6,15 @@ use serde_json::{Value, json};
 
 use super::call::{Call, Datum, Produced, Raised};
 use super::files::{SavePath, metadata};
-use super::spec::{Class, Shape, boolean, choice, class, file, float, int, output_file, plain, text};
+use super::spec::{
+    Class, Shape, boolean, choice, class, file, float, int, output_file, plain, text,
+};
 use crate::simulator::args::Imitate;
 use crate::simulator::picture::{Picture, animated_png, animated_webp, png};
 
-const PICTURES: &[&str] = &["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif"];
+const PICTURES: &[&str] = &[
+    "png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif",
+];
 const UPSCALING: &[&str] = &["nearest-exact", "bilinear", "area", "bicubic", "lanczos"];
 
 /// The classes of this file.
@@ -23,15 +27,34 @@ pub fn classes() -> Vec<Class> {
             .takes(int("color", 0, 0, 0xFF_FFFF))
             .gives("IMAGE"),
         class("LoadImage", "image", load)
-            .takes(file("image", "image", PICTURES, Some("image_upload"), Shape::List))
+            .takes(file(
+                "image",
+                "image",
+                PICTURES,
+                Some("image_upload"),
+                Shape::List,
+            ))
             .gives("IMAGE")
             .gives("MASK")
             .shown_as("Load Image"),
         class("LoadImageMask", "mask", load_mask)
-            .takes(file("image", "image", &[], Some("image_upload"), Shape::List))
-            .takes(choice("channel", &["alpha", "red", "green", "blue"], Shape::List))
+            .takes(file(
+                "image",
+                "image",
+                &[],
+                Some("image_upload"),
+                Shape::List,
+            ))
+            .takes(choice(
+                "channel",
+                &["alpha", "red", "green", "blue"],
+                Shape::List,
+            ))
             .gives("MASK"),
-        class("LoadImageOutput", "image", load).takes(output_file("image")).gives("IMAGE").gives("MASK"),
+        class("LoadImageOutput", "image", load)
+            .takes(output_file("image"))
+            .gives("IMAGE")
+            .gives("MASK"),
         class("ImageScale", "image/upscaling", scale)
             .takes(plain("image", "IMAGE"))
             .takes(choice("upscale_method", UPSCALING, Shape::List))
@@ -45,13 +68,34 @@ pub fn classes() -> Vec<Class> {
             .takes(choice("upscale_method", UPSCALING, Shape::List))
             .takes(float("scale_by", 1.0, 0.01, 8.0))
             .gives("IMAGE"),
-        class("ImageInvert", "image", invert).takes(plain("image", "IMAGE")).gives("IMAGE").shown_as("Invert Image"),
-        class("ImageBatch", "image", batch).takes(plain("image1", "IMAGE")).takes(plain("image2", "IMAGE")).gives("IMAGE").shown_as("Batch Images"),
-        class("RepeatImageBatch", "image/batch", repeat).takes(plain("image", "IMAGE")).takes(int("amount", 1, 1, 4096)).gives("IMAGE"),
-        class("MaskToImage", "mask", pass).takes(plain("mask", "MASK")).gives("IMAGE"),
-        class("SaveImage", "image", save).takes(plain("images", "IMAGE")).takes(text("filename_prefix", "ComfyUI", false)).saves().shown_as("Save Image"),
-        class("PreviewImage", "image", preview).takes(plain("images", "IMAGE")).saves().shown_as("Preview Image"),
-        class("MaskPreview", "mask", preview_mask).takes(plain("mask", "MASK")).saves(),
+        class("ImageInvert", "image", invert)
+            .takes(plain("image", "IMAGE"))
+            .gives("IMAGE")
+            .shown_as("Invert Image"),
+        class("ImageBatch", "image", batch)
+            .takes(plain("image1", "IMAGE"))
+            .takes(plain("image2", "IMAGE"))
+            .gives("IMAGE")
+            .shown_as("Batch Images"),
+        class("RepeatImageBatch", "image/batch", repeat)
+            .takes(plain("image", "IMAGE"))
+            .takes(int("amount", 1, 1, 4096))
+            .gives("IMAGE"),
+        class("MaskToImage", "mask", pass)
+            .takes(plain("mask", "MASK"))
+            .gives("IMAGE"),
+        class("SaveImage", "image", save)
+            .takes(plain("images", "IMAGE"))
+            .takes(text("filename_prefix", "ComfyUI", false))
+            .saves()
+            .shown_as("Save Image"),
+        class("PreviewImage", "image", preview)
+            .takes(plain("images", "IMAGE"))
+            .saves()
+            .shown_as("Preview Image"),
+        class("MaskPreview", "mask", preview_mask)
+            .takes(plain("mask", "MASK"))
+            .saves(),
         class("SaveImageWebsocket", "api/image", save_websocket)
             .takes(plain("images", "IMAGE"))
             .saves()
@@ -63,7 +107,11 @@ pub fn classes() -> Vec<Class> {
             .takes(float("fps", 6.0, 0.01, 1000.0))
             .takes(boolean("lossless", true))
             .takes(int("quality", 80, 0, 100))
-            .takes(choice("method", &["default", "fastest", "slowest"], Shape::List))
+            .takes(choice(
+                "method",
+                &["default", "fastest", "slowest"],
+                Shape::List,
+            ))
             .saves()
             .in_module("comfy_extras.nodes_images"),
         class("SaveAnimatedPNG", "image/animation", save_apng)
@@ -94,13 +142,26 @@ fn pictures(frames: Vec<Picture>) -> Datum {
 fn empty(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let colour = u32::try_from(call.whole("color")).unwrap_or(0);
     let picture = Picture::filled(call.count("width", 512), call.count("height", 512), colour);
-    Ok(Produced::one(pictures(vec![picture; call.count("batch_size", 1) as usize])))
+    Ok(Produced::one(pictures(vec![
+        picture;
+        call.count("batch_size", 1)
+            as usize
+    ])))
 }
 
 fn read(call: &Call<'_>, name: &str) -> Result<Picture, Raised> {
-    let path = call.instance.folders.annotated(name).ok_or_else(|| Raised::new("ValueError", format!("Invalid image file: {name}")))?;
+    let path = call
+        .instance
+        .folders
+        .annotated(name)
+        .ok_or_else(|| Raised::new("ValueError", format!("Invalid image file: {name}")))?;
     let bytes = std::fs::read(&path)?;
-    Picture::decoded(&bytes).ok_or_else(|| Raised::new("PIL.UnidentifiedImageError", format!("cannot identify image file '{}'", path.display())))
+    Picture::decoded(&bytes).ok_or_else(|| {
+        Raised::new(
+            "PIL.UnidentifiedImageError",
+            format!("cannot identify image file '{}'", path.display()),
+        )
+    })
 }
 
 fn mask_of(picture: &Picture) -> Picture {
@@ -108,13 +169,26 @@ fn mask_of(picture: &Picture) -> Picture {
         Some(alpha) => alpha.iter().flat_map(|a| [255 - a; 3]).collect(),
         None => vec![0; picture.rgb.len()],
     };
-    Picture { rgb: Arc::new(rgb), alpha: None, ..picture.clone() }
+    Picture {
+        rgb: Arc::new(rgb),
+        alpha: None,
+        ..picture.clone()
+    }
 }
 
 fn load(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let picture = read(call, &call.text("image"))?;
     let mask = mask_of(&picture);
-    Ok(Produced { outputs: vec![pictures(vec![Picture { alpha: None, ..picture }]), pictures(vec![mask])], ui: None })
+    Ok(Produced {
+        outputs: vec![
+            pictures(vec![Picture {
+                alpha: None,
+                ..picture
+            }]),
+            pictures(vec![mask]),
+        ],
+        ui: None,
+    })
 }
 
 fn load_mask(call: &mut Call<'_>) -> Result<Produced, Raised> {
@@ -122,8 +196,14 @@ fn load_mask(call: &mut Call<'_>) -> Result<Produced, Raised> {
     Ok(Produced::one(pictures(vec![mask_of(&picture)])))
 }
 
-fn each(call: &Call<'_>, name: &str, change: impl Fn(&Picture) -> Picture) -> Result<Produced, Raised> {
-    Ok(Produced::one(pictures(call.images(name)?.iter().map(change).collect())))
+fn each(
+    call: &Call<'_>,
+    name: &str,
+    change: impl Fn(&Picture) -> Picture,
+) -> Result<Produced, Raised> {
+    Ok(Produced::one(pictures(
+        call.images(name)?.iter().map(change).collect(),
+    )))
 }
 
 fn scale(call: &mut Call<'_>) -> Result<Produced, Raised> {
@@ -134,15 +214,24 @@ fn scale(call: &mut Call<'_>) -> Result<Produced, Raised> {
             (0, other) => (own * other / own_other.max(1)).max(1),
             (want, _) => want,
         };
-        picture.scaled(side(width, height, picture.width, picture.height), side(height, width, picture.height, picture.width))
+        picture.scaled(
+            side(width, height, picture.width, picture.height),
+            side(height, width, picture.height, picture.width),
+        )
     })
 }
 
 fn scale_by(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let by = call.float("scale_by", 1.0);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a factor of at most eight on a picture's side")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a factor of at most eight on a picture's side"
+    )]
     let side = |own: u32| (f64::from(own) * by).round().max(1.0) as u32;
-    each(call, "image", |picture| picture.scaled(side(picture.width), side(picture.height)))
+    each(call, "image", |picture| {
+        picture.scaled(side(picture.width), side(picture.height))
+    })
 }
 
 fn invert(call: &mut Call<'_>) -> Result<Produced, Raised> {
@@ -156,16 +245,31 @@ fn pass(call: &mut Call<'_>) -> Result<Produced, Raised> {
 fn batch(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let (first, second) = (call.images("image1")?, call.images("image2")?);
     let (width, height) = first.first().map_or((1, 1), |p| (p.width, p.height));
-    Ok(Produced::one(pictures(first.iter().cloned().chain(second.iter().map(|p| p.scaled(width, height))).collect())))
+    Ok(Produced::one(pictures(
+        first
+            .iter()
+            .cloned()
+            .chain(second.iter().map(|p| p.scaled(width, height)))
+            .collect(),
+    )))
 }
 
 fn repeat(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let images = call.images("image")?;
-    Ok(Produced::one(pictures(images.iter().cycle().take(images.len() * call.count("amount", 1) as usize).cloned().collect())))
+    Ok(Produced::one(pictures(
+        images
+            .iter()
+            .cycle()
+            .take(images.len() * call.count("amount", 1) as usize)
+            .cloned()
+            .collect(),
+    )))
 }
 
 fn extent(images: &[Picture]) -> (u32, u32) {
-    images.first().map_or((0, 0), |picture| (picture.width, picture.height))
+    images
+        .first()
+        .map_or((0, 0), |picture| (picture.width, picture.height))
 }
 
 fn encoded(result: Result<Vec<u8>, String>) -> Result<Vec<u8>, Raised> {
@@ -174,22 +278,37 @@ fn encoded(result: Result<Vec<u8>, String>) -> Result<Vec<u8>, Raised> {
 
 fn write_each(call: &Call<'_>, images: &[Picture], mut path: SavePath) -> Result<Value, Raised> {
     let texts = metadata(call);
-    let files = images.iter().enumerate().map(|(index, picture)| path.write(index, "png", &encoded(png(picture, &texts))?)).collect::<Result<Vec<_>, _>>()?;
+    let files = images
+        .iter()
+        .enumerate()
+        .map(|(index, picture)| path.write(index, "png", &encoded(png(picture, &texts))?))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(json!({"images": files}))
 }
 
 fn save(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let images = call.images("images")?;
-    let path = SavePath::new(call, &call.text("filename_prefix"), "output", extent(&images))?;
+    let path = SavePath::new(
+        call,
+        &call.text("filename_prefix"),
+        "output",
+        extent(&images),
+    )?;
     Ok(Produced::shown(write_each(call, &images, path)?, vec![]))
 }
 
 fn preview(call: &mut Call<'_>) -> Result<Produced, Raised> {
-    Ok(Produced::shown(write_each(call, &call.images("images")?, SavePath::preview(call)?)?, vec![]))
+    Ok(Produced::shown(
+        write_each(call, &call.images("images")?, SavePath::preview(call)?)?,
+        vec![],
+    ))
 }
 
 fn preview_mask(call: &mut Call<'_>) -> Result<Produced, Raised> {
-    Ok(Produced::shown(write_each(call, &call.images("mask")?, SavePath::preview(call)?)?, vec![]))
+    Ok(Produced::shown(
+        write_each(call, &call.images("mask")?, SavePath::preview(call)?)?,
+        vec![],
+    ))
 }
 
 fn save_websocket(call: &mut Call<'_>) -> Result<Produced, Raised> {
@@ -203,7 +322,9 @@ fn save_websocket(call: &mut Call<'_>) -> Result<Produced, Raised> {
             Some(client) => {
                 let about = json!({"node_id": call.node, "prompt_id": call.current.prompt_id, "display_node_id": call.node, "parent_node_id": null,
                     "real_node_id": call.node, "image_type": "image/png"});
-                call.instance.hub.preview_with_metadata(&about, &file, client);
+                call.instance
+                    .hub
+                    .preview_with_metadata(&about, &file, client);
             }
             None => call.instance.hub.preview(2, &file, client),
         }
@@ -213,43 +334,99 @@ fn save_websocket(call: &mut Call<'_>) -> Result<Produced, Raised> {
 
 /// Milliseconds of one frame.
 pub fn frame_time(fps: f64) -> u16 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped"
+    )]
     let time = (1000.0 / fps.max(0.02)).clamp(1.0, 65000.0) as u16;
     time
 }
 
 fn save_webp(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let images = call.images("images")?;
-    let mut path = SavePath::new(call, &call.text("filename_prefix"), "output", extent(&images))?;
-    let file = path.write(0, "webp", &encoded(animated_webp(&images, frame_time(call.float("fps", 6.0)).into()))?)?;
-    Ok(Produced::shown(json!({"images": [file], "animated": [images.len() != 1]}), vec![]))
+    let mut path = SavePath::new(
+        call,
+        &call.text("filename_prefix"),
+        "output",
+        extent(&images),
+    )?;
+    let file = path.write(
+        0,
+        "webp",
+        &encoded(animated_webp(
+            &images,
+            frame_time(call.float("fps", 6.0)).into(),
+        ))?,
+    )?;
+    Ok(Produced::shown(
+        json!({"images": [file], "animated": [images.len() != 1]}),
+        vec![],
+    ))
 }
 
 fn save_apng(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let images = call.images("images")?;
-    let mut path = SavePath::new(call, &call.text("filename_prefix"), "output", extent(&images))?;
-    let file = path.write(0, "png", &encoded(animated_png(&images, &metadata(call), frame_time(call.float("fps", 6.0))))?)?;
-    Ok(Produced::shown(json!({"images": [file], "animated": [true]}), vec![]))
+    let mut path = SavePath::new(
+        call,
+        &call.text("filename_prefix"),
+        "output",
+        extent(&images),
+    )?;
+    let file = path.write(
+        0,
+        "png",
+        &encoded(animated_png(
+            &images,
+            &metadata(call),
+            frame_time(call.float("fps", 6.0)),
+        ))?,
+    )?;
+    Ok(Produced::shown(
+        json!({"images": [file], "animated": [true]}),
+        vec![],
+    ))
 }
 
 fn size(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let images = call.images("image")?;
     let (width, height) = extent(&images);
-    call.instance.hub.node_text(call.node, &format!("width: {width}, height: {height}\n batch size: {}", images.len()));
-    Ok(Produced { outputs: [json!(width), json!(height), json!(images.len())].map(Datum::Json).into(), ui: None })
+    call.instance.hub.node_text(
+        call.node,
+        &format!(
+            "width: {width}, height: {height}\n batch size: {}",
+            images.len()
+        ),
+    );
+    Ok(Produced {
+        outputs: [json!(width), json!(height), json!(images.len())]
+            .map(Datum::Json)
+            .into(),
+        ui: None,
+    })
 }
 
 fn save_svg(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let images = call.images("images")?;
     let (width, height) = extent(&images);
-    let mut path = SavePath::new(call, &call.text("filename_prefix"), "output", (width, height))?;
-    let picture =
-        format!("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\"><rect width=\"100%\" height=\"100%\" fill=\"#357\"/></svg>\n");
+    let mut path = SavePath::new(
+        call,
+        &call.text("filename_prefix"),
+        "output",
+        (width, height),
+    )?;
+    let picture = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\"><rect width=\"100%\" height=\"100%\" fill=\"#357\"/></svg>\n"
+    );
     let file = path.write(0, "svg", picture.as_bytes())?;
     Ok(Produced::shown(json!({"images": [file]}), vec![]))
 }
 
 /// Passing the pictures on, as newer save nodes do.
 pub fn passed_on(call: &Call<'_>, name: &str) -> Vec<Datum> {
-    if call.instance.imitate == Imitate::Current { call.datum(name).into_iter().collect() } else { vec![] }
+    if call.instance.imitate == Imitate::Current {
+        call.datum(name).into_iter().collect()
+    } else {
+        vec![]
+    }
 }

@@ -36,7 +36,11 @@ impl Classes {
         list.extend(audio::classes());
         list.extend(video::classes(imitate));
         list.extend(probes::classes());
-        let by_name = list.iter().enumerate().map(|(index, class)| (class.name, index)).collect();
+        let by_name = list
+            .iter()
+            .enumerate()
+            .map(|(index, class)| (class.name, index))
+            .collect();
         Self { list, by_name }
     }
 

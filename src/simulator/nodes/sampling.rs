@@ -26,7 +26,17 @@ pub(super) const SAMPLERS: &[&str] = &[
     "uni_pc",
     "ddim",
 ];
-const SCHEDULERS: &[&str] = &["simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal", "linear_quadratic", "kl_optimal"];
+const SCHEDULERS: &[&str] = &[
+    "simple",
+    "sgm_uniform",
+    "karras",
+    "exponential",
+    "ddim_uniform",
+    "beta",
+    "normal",
+    "linear_quadratic",
+    "kl_optimal",
+];
 
 /// The classes of this file.
 pub fn classes() -> Vec<Class> {
@@ -56,14 +66,21 @@ pub fn classes() -> Vec<Class> {
             .takes(plain("latent_image", "LATENT"))
             .takes(int("start_at_step", 0, 0, 10000))
             .takes(int("end_at_step", 10000, 0, 10000))
-            .takes(choice("return_with_leftover_noise", &["disable", "enable"], Shape::List))
+            .takes(choice(
+                "return_with_leftover_noise",
+                &["disable", "enable"],
+                Shape::List,
+            ))
             .gives("LATENT"),
         class("CLIPTextEncode", "conditioning", encode_text)
             .takes(text("text", "", true))
             .takes(plain("clip", "CLIP"))
             .gives("CONDITIONING")
             .shown_as("CLIP Text Encode (Prompt)"),
-        class("CLIPSetLastLayer", "conditioning", pass_clip).takes(plain("clip", "CLIP")).takes(int("stop_at_clip_layer", -1, -24, -1)).gives("CLIP"),
+        class("CLIPSetLastLayer", "conditioning", pass_clip)
+            .takes(plain("clip", "CLIP"))
+            .takes(int("stop_at_clip_layer", -1, -24, -1))
+            .gives("CLIP"),
         class("EmptyLatentImage", "latent", empty)
             .takes(int("width", 512, 16, 16384))
             .takes(int("height", 512, 16, 16384))
@@ -75,10 +92,23 @@ pub fn classes() -> Vec<Class> {
             .takes(int("height", 1024, 16, 16384))
             .takes(int("batch_size", 1, 1, 4096))
             .gives("LATENT"),
-        class("VAEDecode", "latent", decode).takes(plain("samples", "LATENT")).takes(plain("vae", "VAE")).gives("IMAGE").shown_as("VAE Decode"),
-        class("VAEEncode", "latent", encode).takes(plain("pixels", "IMAGE")).takes(plain("vae", "VAE")).gives("LATENT").shown_as("VAE Encode"),
-        class("SaveLatent", "_for_testing", save).takes(plain("samples", "LATENT")).takes(text("filename_prefix", "latents/ComfyUI", false)).saves(),
-        class("LoadLatent", "_for_testing", load).takes(file("latent", "latent", &["latent"], None, Shape::List)).gives("LATENT"),
+        class("VAEDecode", "latent", decode)
+            .takes(plain("samples", "LATENT"))
+            .takes(plain("vae", "VAE"))
+            .gives("IMAGE")
+            .shown_as("VAE Decode"),
+        class("VAEEncode", "latent", encode)
+            .takes(plain("pixels", "IMAGE"))
+            .takes(plain("vae", "VAE"))
+            .gives("LATENT")
+            .shown_as("VAE Encode"),
+        class("SaveLatent", "_for_testing", save)
+            .takes(plain("samples", "LATENT"))
+            .takes(text("filename_prefix", "latents/ComfyUI", false))
+            .saves(),
+        class("LoadLatent", "_for_testing", load)
+            .takes(file("latent", "latent", &["latent"], None, Shape::List))
+            .gives("LATENT"),
     ]
 }
 
@@ -89,7 +119,13 @@ pub(super) fn latent(latent: Latent) -> Produced {
 
 fn empty(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let side = |name| call.count(name, 512) / 8 * 8;
-    Ok(latent(Latent { width: side("width"), height: side("height"), batch: call.count("batch_size", 1), seed: 0, text: String::new() }))
+    Ok(latent(Latent {
+        width: side("width"),
+        height: side("height"),
+        batch: call.count("batch_size", 1),
+        seed: 0,
+        text: String::new(),
+    }))
 }
 
 fn encode_text(call: &mut Call<'_>) -> Result<Produced, Raised> {
@@ -97,7 +133,10 @@ fn encode_text(call: &mut Call<'_>) -> Result<Produced, Raised> {
 }
 
 fn pass_clip(call: &mut Call<'_>) -> Result<Produced, Raised> {
-    Ok(Produced { outputs: call.datum("clip").into_iter().collect(), ui: None })
+    Ok(Produced {
+        outputs: call.datum("clip").into_iter().collect(),
+        ui: None,
+    })
 }
 
 fn sample(call: &mut Call<'_>) -> Result<Produced, Raised> {
@@ -113,28 +152,55 @@ pub(super) fn sample_in(call: &mut Call<'_>, steps: u64) -> Result<Latent, Raise
     for step in 1..=steps {
         call.step(step, steps, |longer| {
             let (width, height) = fitted(from.width, from.height, longer);
-            Some(Picture::gradient(width, height, seed, &format!("{step}/{steps} {text}")))
+            Some(Picture::gradient(
+                width,
+                height,
+                seed,
+                &format!("{step}/{steps} {text}"),
+            ))
         })?;
     }
-    Ok(Latent { seed, text, ..(*from).clone() })
+    Ok(Latent {
+        seed,
+        text,
+        ..(*from).clone()
+    })
 }
 
 /// Scaled so that the longer side is `longer`.
 fn fitted(width: u32, height: u32, longer: u32) -> (u32, u32) {
     let most = width.max(height).max(1);
-    ((width * longer / most).max(1), (height * longer / most).max(1))
+    (
+        (width * longer / most).max(1),
+        (height * longer / most).max(1),
+    )
 }
 
 fn decode(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let latent = call.latent("samples")?;
-    let frames = (0..u64::from(latent.batch)).map(|index| Picture::gradient(latent.width, latent.height, latent.seed.wrapping_add(index), &latent.text));
+    let frames = (0..u64::from(latent.batch)).map(|index| {
+        Picture::gradient(
+            latent.width,
+            latent.height,
+            latent.seed.wrapping_add(index),
+            &latent.text,
+        )
+    });
     Ok(Produced::one(Datum::Images(Arc::new(frames.collect()))))
 }
 
 fn encode(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let images = call.images("pixels")?;
-    let (width, height) = images.first().map_or((8, 8), |picture| (picture.width / 8 * 8, picture.height / 8 * 8));
-    Ok(latent(Latent { width: width.max(8), height: height.max(8), batch: u32::try_from(images.len()).unwrap_or(1), seed: 0, text: String::new() }))
+    let (width, height) = images.first().map_or((8, 8), |picture| {
+        (picture.width / 8 * 8, picture.height / 8 * 8)
+    });
+    Ok(latent(Latent {
+        width: width.max(8),
+        height: height.max(8),
+        batch: u32::try_from(images.len()).unwrap_or(1),
+        seed: 0,
+        text: String::new(),
+    }))
 }
 
 fn save(call: &mut Call<'_>) -> Result<Produced, Raised> {
@@ -145,15 +211,30 @@ fn save(call: &mut Call<'_>) -> Result<Produced, Raised> {
         "seed": latent.seed.to_string(), "text": latent.text, "prompt": call.current.metadata()}})
     .to_string();
     let content = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
-    Ok(Produced::shown(json!({"latents": [path.write(0, "latent", &content)?]}), super::image::passed_on(call, "samples")))
+    Ok(Produced::shown(
+        json!({"latents": [path.write(0, "latent", &content)?]}),
+        super::image::passed_on(call, "samples"),
+    ))
 }
 
 fn load(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let name = call.text("latent");
-    let path = call.instance.folders.annotated(&name).ok_or_else(|| Raised::new("ValueError", format!("Invalid latent file: {name}")))?;
+    let path = call
+        .instance
+        .folders
+        .annotated(&name)
+        .ok_or_else(|| Raised::new("ValueError", format!("Invalid latent file: {name}")))?;
     let bytes = std::fs::read(path)?;
-    let header: serde_json::Value = bytes.get(8..).and_then(|header| serde_json::from_slice(header).ok()).unwrap_or_default();
-    let field = |name: &str| header.pointer(&format!("/__metadata__/{name}")).and_then(serde_json::Value::as_str).unwrap_or_default();
+    let header: serde_json::Value = bytes
+        .get(8..)
+        .and_then(|header| serde_json::from_slice(header).ok())
+        .unwrap_or_default();
+    let field = |name: &str| {
+        header
+            .pointer(&format!("/__metadata__/{name}"))
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_default()
+    };
     let number = |name: &str| field(name).parse().unwrap_or(64);
     Ok(latent(Latent {
         width: number("width"),

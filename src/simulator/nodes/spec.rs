@@ -57,10 +57,16 @@ pub struct Input {
 impl Input {
     /// The options of a combo, as they are now.
     pub fn choices(&self, folders: &Folders) -> Option<Vec<String>> {
-        let Kind::Combo(source, _) = &self.kind else { return None };
+        let Kind::Combo(source, _) = &self.kind else {
+            return None;
+        };
         Some(match source {
             Source::Fixed(names) => names.iter().map(|name| (*name).to_owned()).collect(),
-            Source::Models(places, extra) => places.iter().flat_map(|place| folders.list(place)).chain(extra.iter().map(|name| (*name).to_owned())).collect(),
+            Source::Models(places, extra) => places
+                .iter()
+                .flat_map(|place| folders.list(place))
+                .chain(extra.iter().map(|name| (*name).to_owned()))
+                .collect(),
             Source::InputFiles(extensions) => {
                 let mut names: Vec<String> = std::fs::read_dir(&folders.input)
                     .into_iter()
@@ -69,7 +75,12 @@ impl Input {
                     .filter(|entry| entry.path().is_file())
                     .filter_map(|entry| entry.file_name().into_string().ok())
                     .collect();
-                names.retain(|name| extensions.is_empty() || name.rsplit_once('.').is_some_and(|(_, e)| extensions.contains(&e.to_ascii_lowercase().as_str())));
+                names.retain(|name| {
+                    extensions.is_empty()
+                        || name.rsplit_once('.').is_some_and(|(_, e)| {
+                            extensions.contains(&e.to_ascii_lowercase().as_str())
+                        })
+                });
                 names.sort();
                 names
             }
@@ -116,7 +127,11 @@ impl Input {
 }
 
 fn pair(kind: Value, options: &Map<String, Value>) -> Value {
-    if options.is_empty() { json!([kind]) } else { json!([kind, options]) }
+    if options.is_empty() {
+        json!([kind])
+    } else {
+        json!([kind, options])
+    }
 }
 
 /// What a class does.
@@ -149,7 +164,18 @@ pub struct Class {
 
 /// Starts the declaration of a class.
 pub fn class(name: &'static str, category: &'static str, run: Run) -> Class {
-    Class { name, display: name, category, module: "nodes", inputs: Vec::new(), outputs: Vec::new(), output_node: false, v3: false, always_changes: false, run }
+    Class {
+        name,
+        display: name,
+        category,
+        module: "nodes",
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        output_node: false,
+        v3: false,
+        always_changes: false,
+        run,
+    }
 }
 
 impl Class {
@@ -204,14 +230,27 @@ impl Class {
     pub fn info(&self, folders: &Folders, imitate: Imitate) -> Value {
         let (mut input, mut order) = (Map::new(), Map::new());
         for (section, required) in [("required", true), ("optional", false)] {
-            let own: Vec<&Input> = self.inputs.iter().filter(|input| input.required == required).collect();
+            let own: Vec<&Input> = self
+                .inputs
+                .iter()
+                .filter(|input| input.required == required)
+                .collect();
             if required || !own.is_empty() {
-                input.insert(section.into(), own.iter().map(|input| (input.name.to_owned(), input.json(folders))).collect::<Map<_, _>>().into());
+                input.insert(
+                    section.into(),
+                    own.iter()
+                        .map(|input| (input.name.to_owned(), input.json(folders)))
+                        .collect::<Map<_, _>>()
+                        .into(),
+                );
                 order.insert(section.into(), own.iter().map(|input| input.name).collect());
             }
         }
         if self.output_node {
-            input.insert("hidden".into(), json!({"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}));
+            input.insert(
+                "hidden".into(),
+                json!({"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}),
+            );
             order.insert("hidden".into(), json!(["prompt", "extra_pnginfo"]));
         }
         let mut info = json!({
@@ -224,14 +263,20 @@ impl Class {
         });
         if let Some(info) = info.as_object_mut() {
             if self.v3 {
-                info.insert("output_tooltips".into(), json!(vec![Value::Null; self.outputs.len()]));
+                info.insert(
+                    "output_tooltips".into(),
+                    json!(vec![Value::Null; self.outputs.len()]),
+                );
                 info.insert("deprecated".into(), false.into());
                 info.insert("experimental".into(), false.into());
                 info.insert("api_node".into(), false.into());
             }
             if imitate == Imitate::Current {
                 info.insert("is_input_list".into(), false.into());
-                info.insert("has_intermediate_output".into(), (self.name == "LoadVideo").into());
+                info.insert(
+                    "has_intermediate_output".into(),
+                    (self.name == "LoadVideo").into(),
+                );
                 info.insert("search_aliases".into(), json!([]));
             }
         }
@@ -240,7 +285,13 @@ impl Class {
 }
 
 fn input(name: &'static str, kind: Kind, options: &Value) -> Input {
-    Input { name, required: true, kind, options: options.as_object().cloned().unwrap_or_default(), file: None }
+    Input {
+        name,
+        required: true,
+        kind,
+        options: options.as_object().cloned().unwrap_or_default(),
+        file: None,
+    }
 }
 
 impl Input {
@@ -258,17 +309,29 @@ pub fn plain(name: &'static str, kind: &'static str) -> Input {
 
 /// An integer.
 pub fn int(name: &'static str, default: i64, min: i64, max: i64) -> Input {
-    input(name, Kind::Plain("INT"), &json!({"default": default, "min": min, "max": max}))
+    input(
+        name,
+        Kind::Plain("INT"),
+        &json!({"default": default, "min": min, "max": max}),
+    )
 }
 
 /// A seed.
 pub fn seed(name: &'static str) -> Input {
-    input(name, Kind::Plain("INT"), &json!({"default": 0, "min": 0, "max": u64::MAX, "control_after_generate": true}))
+    input(
+        name,
+        Kind::Plain("INT"),
+        &json!({"default": 0, "min": 0, "max": u64::MAX, "control_after_generate": true}),
+    )
 }
 
 /// A float; without limits if `max` is not above `min`.
 pub fn float(name: &'static str, default: f64, min: f64, max: f64) -> Input {
-    let options = if max > min { json!({"default": default, "min": min, "max": max, "step": 0.01}) } else { json!({"default": default}) };
+    let options = if max > min {
+        json!({"default": default, "min": min, "max": max, "step": 0.01})
+    } else {
+        json!({"default": default})
+    };
     input(name, Kind::Plain("FLOAT"), &options)
 }
 
@@ -277,7 +340,11 @@ pub fn text(name: &'static str, default: &'static str, multiline: bool) -> Input
     input(
         name,
         Kind::Plain("STRING"),
-        &if multiline { json!({"default": default, "multiline": true, "dynamicPrompts": true}) } else { json!({"default": default}) },
+        &if multiline {
+            json!({"default": default, "multiline": true, "dynamicPrompts": true})
+        } else {
+            json!({"default": default})
+        },
     )
 }
 
@@ -288,28 +355,64 @@ pub fn boolean(name: &'static str, default: bool) -> Input {
 
 /// One of fixed words.
 pub fn choice(name: &'static str, words: &'static [&'static str], shape: Shape) -> Input {
-    let options = words.first().filter(|_| shape == Shape::Combo).map_or(Value::Null, |first| json!({"default": first}));
+    let options = words
+        .first()
+        .filter(|_| shape == Shape::Combo)
+        .map_or(Value::Null, |first| json!({"default": first}));
     input(name, Kind::Combo(Source::Fixed(words), shape), &options)
 }
 
 /// A file of model folders.
-pub fn model(name: &'static str, folders: &'static [&'static str], extra: &'static [&'static str], shape: Shape) -> Input {
-    input(name, Kind::Combo(Source::Models(folders, extra), shape), &json!({"tooltip": "The name of the model to load."}))
+pub fn model(
+    name: &'static str,
+    folders: &'static [&'static str],
+    extra: &'static [&'static str],
+    shape: Shape,
+) -> Input {
+    input(
+        name,
+        Kind::Combo(Source::Models(folders, extra), shape),
+        &json!({"tooltip": "The name of the model to load."}),
+    )
 }
 
 /// A file of the input directory: what it is called in errors, its extensions, and its upload flag.
-pub fn file(name: &'static str, what: &'static str, extensions: &'static [&'static str], flag: Option<&'static str>, shape: Shape) -> Input {
+pub fn file(
+    name: &'static str,
+    what: &'static str,
+    extensions: &'static [&'static str],
+    flag: Option<&'static str>,
+    shape: Shape,
+) -> Input {
     let options = flag.map_or(Value::Null, |flag| json!({ flag: true }));
-    Input { file: Some(what), ..input(name, Kind::Combo(Source::InputFiles(extensions), shape), &options) }
+    Input {
+        file: Some(what),
+        ..input(
+            name,
+            Kind::Combo(Source::InputFiles(extensions), shape),
+            &options,
+        )
+    }
 }
 
 /// A file of the output directory.
 pub fn output_file(name: &'static str) -> Input {
     let options = json!({"image_upload": true, "image_folder": "output", "remote": {"route": "/internal/files/output", "refresh_button": true, "control_after_refresh": "first"}});
-    Input { file: Some("image"), ..input(name, Kind::Combo(Source::OutputFiles, Shape::Combo), &options) }
+    Input {
+        file: Some("image"),
+        ..input(
+            name,
+            Kind::Combo(Source::OutputFiles, Shape::Combo),
+            &options,
+        )
+    }
 }
 
 /// A sub-directory of the input directory.
 pub fn directory(name: &'static str) -> Input {
-    input(name, Kind::Combo(Source::InputDirectories, Shape::List), &Value::Null)
+    input(
+        name,
+        Kind::Combo(Source::InputDirectories, Shape::List),
+        &Value::Null,
+    )
 }

@@ -25,7 +25,10 @@ pub fn classes(imitate: Imitate) -> Vec<Class> {
     if imitate == Imitate::Current {
         save = save.gives("VIDEO");
         // Dynamic combos accept plain, dotted or no values.
-        save.inputs.iter_mut().filter(|input| matches!(input.name, "format" | "codec")).for_each(|input| input.required = false);
+        save.inputs
+            .iter_mut()
+            .filter(|input| matches!(input.name, "format" | "codec"))
+            .for_each(|input| input.required = false);
     }
     vec![
         class("CreateVideo", "image/video", create)
@@ -35,10 +38,29 @@ pub fn classes(imitate: Imitate) -> Vec<Class> {
             .gives("VIDEO")
             .v3(),
         save.saves().v3().in_module("comfy_extras.nodes_video"),
-        class("LoadVideo", "image/video", load).takes(file("file", "video", VIDEOS, Some("video_upload"), Shape::Combo)).gives("VIDEO").v3(),
-        class("GetVideoComponents", "image/video", parts).takes(plain("video", "VIDEO")).gives_named("IMAGE", "images").gives_named("FLOAT", "fps").v3(),
+        class("LoadVideo", "image/video", load)
+            .takes(file(
+                "file",
+                "video",
+                VIDEOS,
+                Some("video_upload"),
+                Shape::Combo,
+            ))
+            .gives("VIDEO")
+            .v3(),
+        class("GetVideoComponents", "image/video", parts)
+            .takes(plain("video", "VIDEO"))
+            .gives_named("IMAGE", "images")
+            .gives_named("FLOAT", "fps")
+            .v3(),
         class("VHS_LoadVideo", "Video Helper Suite", vhs_load)
-            .takes(file("video", "video", VIDEOS, Some("video_upload"), Shape::List))
+            .takes(file(
+                "video",
+                "video",
+                VIDEOS,
+                Some("video_upload"),
+                Shape::List,
+            ))
             .takes(int("frame_load_cap", 0, 0, 100_000))
             .gives("IMAGE"),
         class("VHS_LoadImages", "Video Helper Suite", vhs_images)
@@ -51,7 +73,11 @@ pub fn classes(imitate: Imitate) -> Vec<Class> {
             .takes(float("frame_rate", 8.0, 1.0, 120.0))
             .takes(int("loop_count", 0, 0, 100))
             .takes(text("filename_prefix", "AnimateDiff", false))
-            .takes(choice("format", &["image/webp", "image/apng", "video/h264-mp4"], Shape::List))
+            .takes(choice(
+                "format",
+                &["image/webp", "image/apng", "video/h264-mp4"],
+                Shape::List,
+            ))
             .takes(boolean("pingpong", false))
             .takes(boolean("save_output", true))
             .saves()
@@ -62,58 +88,93 @@ pub fn classes(imitate: Imitate) -> Vec<Class> {
 fn video(call: &Call<'_>) -> Result<Arc<Video>, Raised> {
     match call.datum("video") {
         Some(Datum::Video(video)) => Ok(video),
-        _ => Err(Raised::new("AttributeError", "'NoneType' object has no attribute 'get_components'")),
+        _ => Err(Raised::new(
+            "AttributeError",
+            "'NoneType' object has no attribute 'get_components'",
+        )),
     }
 }
 
 fn create(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let frames = call.images("images")?.to_vec();
-    Ok(Produced::one(Datum::Video(Arc::new(Video { frames, fps: call.float("fps", 30.0), source: None }))))
+    Ok(Produced::one(Datum::Video(Arc::new(Video {
+        frames,
+        fps: call.float("fps", 30.0),
+        source: None,
+    }))))
 }
 
 fn read(call: &Call<'_>, name: &str) -> Result<Vec<u8>, Raised> {
-    let path = call.instance.folders.annotated(name).ok_or_else(|| Raised::new("ValueError", format!("Invalid video file: {name}")))?;
+    let path = call
+        .instance
+        .folders
+        .annotated(name)
+        .ok_or_else(|| Raised::new("ValueError", format!("Invalid video file: {name}")))?;
     Ok(std::fs::read(path)?)
 }
 
 /// A loaded file is not decoded: its frames are a gradient that its size chooses.
 fn stand_in(bytes: &[u8], name: &str) -> Vec<Picture> {
-    (0..4).map(|frame| Picture::gradient(128, 128, bytes.len() as u64 + frame, name)).collect()
+    (0..4)
+        .map(|frame| Picture::gradient(128, 128, bytes.len() as u64 + frame, name))
+        .collect()
 }
 
 fn load(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let name = call.text("file");
     let bytes = read(call, &name)?;
-    let video = Video { frames: stand_in(&bytes, &name), fps: 24.0, source: Some(bytes) };
+    let video = Video {
+        frames: stand_in(&bytes, &name),
+        fps: 24.0,
+        source: Some(bytes),
+    };
     // Newer versions show what was loaded too, as a file of type input.
     let ui = (call.instance.imitate == Imitate::Current).then(|| {
         let (subfolder, file) = name.rsplit_once('/').unwrap_or(("", &name));
         json!({"images": [{"filename": file, "subfolder": subfolder, "type": "input"}], "animated": [true]})
     });
-    Ok(Produced { outputs: vec![Datum::Video(Arc::new(video))], ui })
+    Ok(Produced {
+        outputs: vec![Datum::Video(Arc::new(video))],
+        ui,
+    })
 }
 
 fn parts(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let video = video(call)?;
-    Ok(Produced { outputs: vec![Datum::Images(Arc::new(video.frames.clone())), Datum::Json(json!(video.fps))], ui: None })
+    Ok(Produced {
+        outputs: vec![
+            Datum::Images(Arc::new(video.frames.clone())),
+            Datum::Json(json!(video.fps)),
+        ],
+        ui: None,
+    })
 }
 
 fn save_video(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let video = video(call)?;
-    let size = video.frames.first().map_or((0, 0), |frame| (frame.width, frame.height));
+    let size = video
+        .frames
+        .first()
+        .map_or((0, 0), |frame| (frame.width, frame.height));
     let mut path = SavePath::new(call, &call.text("filename_prefix"), "output", size)?;
     let content = match &video.source {
         Some(bytes) => bytes.clone(),
-        None => reel::mp4(&video.frames, video.fps).map_err(|message| Raised::new("av.error.ValueError", message))?,
+        None => reel::mp4(&video.frames, video.fps)
+            .map_err(|message| Raised::new("av.error.ValueError", message))?,
     };
     let file = path.write(0, "mp4", &content)?;
-    Ok(Produced::shown(json!({"images": [file], "animated": [true]}), passed_on(call, "video")))
+    Ok(Produced::shown(
+        json!({"images": [file], "animated": [true]}),
+        passed_on(call, "video"),
+    ))
 }
 
 fn vhs_load(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let name = call.text("video");
     let bytes = read(call, &name)?;
-    Ok(Produced::one(Datum::Images(Arc::new(stand_in(&bytes, &name)))))
+    Ok(Produced::one(Datum::Images(Arc::new(stand_in(
+        &bytes, &name,
+    )))))
 }
 
 fn vhs_images(call: &mut Call<'_>) -> Result<Produced, Raised> {
@@ -123,25 +184,57 @@ fn vhs_images(call: &mut Call<'_>) -> Result<Produced, Raised> {
         .folders
         .annotated(&name)
         .filter(|path| path.is_dir())
-        .ok_or_else(|| Raised::new("FileNotFoundError", format!("{name} directory cannot be found")))?;
+        .ok_or_else(|| {
+            Raised::new(
+                "FileNotFoundError",
+                format!("{name} directory cannot be found"),
+            )
+        })?;
     let mut names = files_below(&root);
     names.retain(|name| !name.contains('/'));
     names.sort();
     let limit = call.count("image_load_cap", 0) as usize;
-    let mut frames: Vec<Picture> =
-        names.iter().filter_map(|name| Picture::decoded(&std::fs::read(root.join(name)).ok()?)).take(if limit == 0 { usize::MAX } else { limit }).collect();
-    let (width, height) =
-        frames.first().map(|p| (p.width, p.height)).ok_or_else(|| Raised::new("FileNotFoundError", format!("No files in directory '{name}'.")))?;
-    frames.iter_mut().for_each(|frame| *frame = Picture { alpha: None, ..frame.scaled(width, height) });
-    let masks = frames.iter().map(|_| Picture::filled(width, height, 0)).collect();
-    Ok(Produced { outputs: vec![Datum::Images(Arc::new(frames)), Datum::Images(Arc::new(masks))], ui: None })
+    let mut frames: Vec<Picture> = names
+        .iter()
+        .filter_map(|name| Picture::decoded(&std::fs::read(root.join(name)).ok()?))
+        .take(if limit == 0 { usize::MAX } else { limit })
+        .collect();
+    let (width, height) = frames.first().map(|p| (p.width, p.height)).ok_or_else(|| {
+        Raised::new(
+            "FileNotFoundError",
+            format!("No files in directory '{name}'."),
+        )
+    })?;
+    frames.iter_mut().for_each(|frame| {
+        *frame = Picture {
+            alpha: None,
+            ..frame.scaled(width, height)
+        }
+    });
+    let masks = frames
+        .iter()
+        .map(|_| Picture::filled(width, height, 0))
+        .collect();
+    Ok(Produced {
+        outputs: vec![
+            Datum::Images(Arc::new(frames)),
+            Datum::Images(Arc::new(masks)),
+        ],
+        ui: None,
+    })
 }
 
 fn vhs_combine(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let images = call.images("images")?;
     let (rate, format) = (call.float("frame_rate", 8.0), call.text("format"));
-    let kind = if call.value("save_output") == json!(false) { "temp" } else { "output" };
-    let size = images.first().map_or((0, 0), |frame| (frame.width, frame.height));
+    let kind = if call.value("save_output") == json!(false) {
+        "temp"
+    } else {
+        "output"
+    };
+    let size = images
+        .first()
+        .map_or((0, 0), |frame| (frame.width, frame.height));
     let mut path = SavePath::new(call, &call.text("filename_prefix"), kind, size)?;
     let (extension, content) = match format.as_str() {
         "image/webp" => ("webp", animated_webp(&images, frame_time(rate).into())),
@@ -149,9 +242,16 @@ fn vhs_combine(call: &mut Call<'_>) -> Result<Produced, Raised> {
         _ => ("mp4", reel::mp4(&images, rate)),
     };
     let (file, mut about) = path.next(0, extension);
-    std::fs::write(&file, content.map_err(|message| Raised::new("OSError", message))?)?;
+    std::fs::write(
+        &file,
+        content.map_err(|message| Raised::new("OSError", message))?,
+    )?;
     if let Some(about) = about.as_object_mut() {
-        about.extend([("format".to_owned(), json!(format)), ("frame_rate".to_owned(), json!(rate)), ("fullpath".to_owned(), json!(file))]);
+        about.extend([
+            ("format".to_owned(), json!(format)),
+            ("frame_rate".to_owned(), json!(rate)),
+            ("fullpath".to_owned(), json!(file)),
+        ]);
     }
     Ok(Produced::shown(json!({"gifs": [about]}), vec![]))
 }

@@ -77,7 +77,18 @@ pub fn draw(rgb: &mut [u8], width: u32, height: u32, text: &str) {
         for (index, c) in line.chars().enumerate() {
             let left = margin + u32::try_from(index).unwrap_or(0) * step;
             for (offset, colour) in [(1, 0), (0, 255)] {
-                dots(rgb, width, height, glyph(c), (left + offset * scale.div_ceil(2), row + offset * scale.div_ceil(2)), scale, colour);
+                dots(
+                    rgb,
+                    width,
+                    height,
+                    glyph(c),
+                    (
+                        left + offset * scale.div_ceil(2),
+                        row + offset * scale.div_ceil(2),
+                    ),
+                    scale,
+                    colour,
+                );
             }
         }
         row += rise;
@@ -107,7 +118,15 @@ fn lines(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-fn dots(rgb: &mut [u8], width: u32, height: u32, rows: [u8; 5], (left, top): (u32, u32), scale: u32, colour: u8) {
+fn dots(
+    rgb: &mut [u8],
+    width: u32,
+    height: u32,
+    rows: [u8; 5],
+    (left, top): (u32, u32),
+    scale: u32,
+    colour: u8,
+) {
     for (down, bits) in (0u32..).zip(rows) {
         for across in 0..3 {
             if bits & (4 >> across) == 0 {

@@ -23,12 +23,21 @@ fn base(item: &Item, status: &str) -> Map<String, Value> {
     job.insert("create_time".into(), item.extra["create_time"].clone());
     job.insert("outputs_count".into(), 0.into());
     job.insert("previewable_outputs_count".into(), 0.into());
-    job.insert("workflow_id".into(), item.extra.pointer("/extra_pnginfo/workflow/id").cloned().unwrap_or_default());
+    job.insert(
+        "workflow_id".into(),
+        item.extra
+            .pointer("/extra_pnginfo/workflow/id")
+            .cloned()
+            .unwrap_or_default(),
+    );
     job
 }
 
 fn of_finished(finished: &Finished) -> Map<String, Value> {
-    let messages = finished.status["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let messages = finished.status["messages"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let last = messages.last().cloned().unwrap_or_default();
     let status = match last[0].as_str() {
         Some("execution_success") => "completed",
@@ -36,7 +45,13 @@ fn of_finished(finished: &Finished) -> Map<String, Value> {
         _ => "failed",
     };
     let mut job = base(&finished.item, status);
-    job.insert("execution_start_time".into(), messages.first().map(|first| first[1]["timestamp"].clone()).unwrap_or_default());
+    job.insert(
+        "execution_start_time".into(),
+        messages
+            .first()
+            .map(|first| first[1]["timestamp"].clone())
+            .unwrap_or_default(),
+    );
     job.insert("execution_end_time".into(), last[1]["timestamp"].clone());
     if status == "failed" {
         job.insert("execution_error".into(), last[1].clone());
@@ -47,18 +62,26 @@ fn of_finished(finished: &Finished) -> Map<String, Value> {
         .flat_map(|(node, output)| {
             let keys = output.as_object().into_iter().flatten();
             keys.flat_map(move |(key, items)| {
-                items.as_array().into_iter().flatten().filter(|item| item.get("filename").is_some()).map(move |item| {
-                    let mut item = item.clone();
-                    item["nodeId"] = node.clone().into();
-                    item["mediaType"] = key.clone().into();
-                    item
-                })
+                items
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter(|item| item.get("filename").is_some())
+                    .map(move |item| {
+                        let mut item = item.clone();
+                        item["nodeId"] = node.clone().into();
+                        item["mediaType"] = key.clone().into();
+                        item
+                    })
             })
         })
         .collect();
     job.insert("outputs_count".into(), files.len().into());
     job.insert("previewable_outputs_count".into(), files.len().into());
-    job.insert("preview_output".into(), files.last().cloned().unwrap_or_default());
+    job.insert(
+        "preview_output".into(),
+        files.last().cloned().unwrap_or_default(),
+    );
     job
 }
 
@@ -74,37 +97,68 @@ fn jobs(instance: &Instance) -> Vec<Map<String, Value>> {
     finished
         .iter()
         .map(of_finished)
-        .chain(running.iter().map(|item: &Arc<Item>| base(item, "in_progress")))
+        .chain(
+            running
+                .iter()
+                .map(|item: &Arc<Item>| base(item, "in_progress")),
+        )
         .chain(pending.iter().map(|item| base(item, "pending")))
         .collect()
 }
 
-pub async fn list(State(instance): Shared, Query(query): Query<HashMap<String, String>>) -> Response {
+pub async fn list(
+    State(instance): Shared,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
     let mut jobs = jobs(&instance);
     if let Some(wanted) = query.get("status") {
         let wanted: Vec<&str> = wanted.split(',').map(str::trim).collect();
-        if let Some(unknown) = wanted.iter().find(|status| !["pending", "in_progress", "completed", "failed", "cancelled"].contains(status)) {
-            return json_response(StatusCode::BAD_REQUEST, &json!({"error": format!("Invalid status value(s): {unknown}")}));
+        if let Some(unknown) = wanted.iter().find(|status| {
+            !["pending", "in_progress", "completed", "failed", "cancelled"].contains(status)
+        }) {
+            return json_response(
+                StatusCode::BAD_REQUEST,
+                &json!({"error": format!("Invalid status value(s): {unknown}")}),
+            );
         }
         jobs.retain(|job| wanted.iter().any(|status| job["status"] == *status));
     }
     if let Some(workflow) = query.get("workflow_id") {
         jobs.retain(|job| job["workflow_id"].as_str() == Some(workflow));
     }
-    let by_duration = query.get("sort_by").is_some_and(|by| by == "execution_duration");
-    let number = |job: &Map<String, Value>, name: &str| job.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let by_duration = query
+        .get("sort_by")
+        .is_some_and(|by| by == "execution_duration");
+    let number =
+        |job: &Map<String, Value>, name: &str| job.get(name).and_then(Value::as_u64).unwrap_or(0);
     jobs.sort_by_key(|job| {
-        if by_duration { number(job, "execution_end_time").saturating_sub(number(job, "execution_start_time")) } else { number(job, "create_time") }
+        if by_duration {
+            number(job, "execution_end_time").saturating_sub(number(job, "execution_start_time"))
+        } else {
+            number(job, "create_time")
+        }
     });
     if query.get("sort_order").is_none_or(|order| order == "desc") {
         jobs.reverse();
     }
     let total = jobs.len();
-    let offset = query.get("offset").and_then(|text| text.parse().ok()).unwrap_or(0);
-    let limit = query.get("limit").and_then(|text| text.parse::<usize>().ok());
-    let page: Vec<Value> = jobs.into_iter().skip(offset).take(limit.unwrap_or(usize::MAX)).map(without_nulls).collect();
+    let offset = query
+        .get("offset")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
+    let limit = query
+        .get("limit")
+        .and_then(|text| text.parse::<usize>().ok());
+    let page: Vec<Value> = jobs
+        .into_iter()
+        .skip(offset)
+        .take(limit.unwrap_or(usize::MAX))
+        .map(without_nulls)
+        .collect();
     let more = offset + page.len() < total;
-    ok_json(&json!({"jobs": page, "pagination": {"offset": offset, "limit": limit, "total": total, "has_more": more}}))
+    ok_json(
+        &json!({"jobs": page, "pagination": {"offset": offset, "limit": limit, "total": total, "has_more": more}}),
+    )
 }
 
 pub async fn one(State(instance): Shared, Path(id): Path<String>) -> Response {
@@ -113,20 +167,38 @@ pub async fn one(State(instance): Shared, Path(id): Path<String>) -> Response {
             let mut job = of_finished(&finished);
             job.insert("outputs".into(), finished.outputs.clone().into());
             job.insert("execution_status".into(), finished.status.clone());
-            job.insert("workflow".into(), json!({"prompt": finished.item.graph, "extra_data": finished.item.extra}));
+            job.insert(
+                "workflow".into(),
+                json!({"prompt": finished.item.graph, "extra_data": finished.item.extra}),
+            );
             Some(job)
         }
         None => {
             let (running, pending) = instance.queue.snapshot();
-            let running = running.filter(|item| item.prompt_id == id).map(|item| (item, "in_progress"));
-            running.or_else(|| pending.into_iter().find(|item| item.prompt_id == id).map(|item| (item, "pending"))).map(|(item, status)| {
-                let mut job = base(&item, status);
-                job.insert("workflow".into(), json!({"prompt": item.graph, "extra_data": item.extra}));
-                job
-            })
+            let running = running
+                .filter(|item| item.prompt_id == id)
+                .map(|item| (item, "in_progress"));
+            running
+                .or_else(|| {
+                    pending
+                        .into_iter()
+                        .find(|item| item.prompt_id == id)
+                        .map(|item| (item, "pending"))
+                })
+                .map(|(item, status)| {
+                    let mut job = base(&item, status);
+                    job.insert(
+                        "workflow".into(),
+                        json!({"prompt": item.graph, "extra_data": item.extra}),
+                    );
+                    job
+                })
         }
     };
-    job.map_or_else(|| json_response(StatusCode::NOT_FOUND, &json!({"error": "Job not found"})), |job| ok_json(&without_nulls(job)))
+    job.map_or_else(
+        || json_response(StatusCode::NOT_FOUND, &json!({"error": "Job not found"})),
+        |job| ok_json(&without_nulls(job)),
+    )
 }
 
 /// Ends a job in whatever state it is.
@@ -147,7 +219,10 @@ fn is_id(id: &str) -> bool {
 }
 
 fn malformed() -> Response {
-    json_response(StatusCode::BAD_REQUEST, &json!({"error": "job ids must be UUIDs in canonical form"}))
+    json_response(
+        StatusCode::BAD_REQUEST,
+        &json!({"error": "job ids must be UUIDs in canonical form"}),
+    )
 }
 
 pub async fn cancel(State(instance): Shared, Path(id): Path<String>) -> Response {
@@ -158,8 +233,14 @@ pub async fn cancel(State(instance): Shared, Path(id): Path<String>) -> Response
 }
 
 pub async fn cancel_many(State(instance): Shared, body: Result<Bytes, BytesRejection>) -> Response {
-    let Ok(body) = parsed(body) else { return malformed() };
-    let ids: Option<Vec<&str>> = body["job_ids"].as_array().and_then(|ids| ids.iter().map(|id| id.as_str().filter(|id| is_id(id))).collect());
+    let Ok(body) = parsed(body) else {
+        return malformed();
+    };
+    let ids: Option<Vec<&str>> = body["job_ids"].as_array().and_then(|ids| {
+        ids.iter()
+            .map(|id| id.as_str().filter(|id| is_id(id)))
+            .collect()
+    });
     let Some(ids) = ids else { return malformed() };
     let mut cancelled = false;
     for id in ids {

@@ -18,17 +18,24 @@ use crate::simulator::instance::Instance;
 /// aiohttp's limit for messages from clients.
 const CLIENT_MESSAGE_LIMIT: usize = 4 << 20;
 
-pub async fn open(State(instance): Shared, Query(query): Query<HashMap<String, String>>, upgrade: WebSocketUpgrade) -> Response {
+pub async fn open(
+    State(instance): Shared,
+    Query(query): Query<HashMap<String, String>>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     if instance.faults.refuses_websockets() {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let client_id = query.get("clientId").cloned();
-    upgrade.max_message_size(CLIENT_MESSAGE_LIMIT).max_frame_size(CLIENT_MESSAGE_LIMIT).on_upgrade(move |socket| async move {
-        let membership = instance.hub.join(client_id, instance.queue.remaining());
-        let sid = membership.sid.clone();
-        live(socket, membership, &instance).await;
-        instance.hub.leave(&sid);
-    })
+    upgrade
+        .max_message_size(CLIENT_MESSAGE_LIMIT)
+        .max_frame_size(CLIENT_MESSAGE_LIMIT)
+        .on_upgrade(move |socket| async move {
+            let membership = instance.hub.join(client_id, instance.queue.remaining());
+            let sid = membership.sid.clone();
+            live(socket, membership, &instance).await;
+            instance.hub.leave(&sid);
+        })
 }
 
 async fn live(mut socket: WebSocket, mut membership: Membership, instance: &Arc<Instance>) {
@@ -39,7 +46,11 @@ async fn live(mut socket: WebSocket, mut membership: Membership, instance: &Arc<
     loop {
         let (cut, frozen, deaf) = {
             let state = faults.borrow_and_update();
-            (state.cuts != cuts, state.faults.freeze_websockets, state.faults.deafen_websockets)
+            (
+                state.cuts != cuts,
+                state.faults.freeze_websockets,
+                state.faults.deafen_websockets,
+            )
         };
         if cut {
             // Dropped without a closing handshake: the peer sees 1006.
@@ -77,10 +88,15 @@ async fn live(mut socket: WebSocket, mut membership: Membership, instance: &Arc<
 
 /// Whether a client's first message negotiates features; what it supports is noted.
 fn negotiate(content: &str, membership: &Membership) -> bool {
-    let Ok(message) = serde_json::from_str::<Value>(content) else { return false };
+    let Ok(message) = serde_json::from_str::<Value>(content) else {
+        return false;
+    };
     let flags = message.get("type") == Some(&json!("feature_flags"));
     if flags {
-        membership.preview_metadata.store(message["data"]["supports_preview_metadata"] == json!(true), Ordering::Relaxed);
+        membership.preview_metadata.store(
+            message["data"]["supports_preview_metadata"] == json!(true),
+            Ordering::Relaxed,
+        );
     }
     flags
 }

@@ -34,8 +34,17 @@ pub async fn features(State(instance): Shared) -> Response {
 }
 
 pub async fn logs(State(instance): Shared) -> Response {
-    let lines: Vec<String> =
-        instance.log_entries().iter().map(|entry| format!("{} - {}", python::display(&entry["t"]), python::display(&entry["m"]))).collect();
+    let lines: Vec<String> = instance
+        .log_entries()
+        .iter()
+        .map(|entry| {
+            format!(
+                "{} - {}",
+                python::display(&entry["t"]),
+                python::display(&entry["m"])
+            )
+        })
+        .collect();
     ok_json(&lines.concat().into())
 }
 
@@ -43,10 +52,16 @@ pub async fn raw_logs(State(instance): Shared) -> Response {
     ok_json(&json!({"entries": instance.log_entries(), "size": {"cols": 80, "rows": 24}}))
 }
 
-pub async fn subscribe_logs(State(instance): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+pub async fn subscribe_logs(
+    State(instance): Shared,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     match parsed(body) {
         Ok(body) => {
-            instance.hub.subscribe_logs(&python::display(&body["clientId"]), body["enabled"] == json!(true));
+            instance.hub.subscribe_logs(
+                &python::display(&body["clientId"]),
+                body["enabled"] == json!(true),
+            );
             StatusCode::OK.into_response()
         }
         Err(response) => response,
@@ -66,5 +81,9 @@ pub async fn users() -> Response {
 }
 
 pub async fn front_page() -> Response {
-    ([(header::CONTENT_TYPE, "text/html")], "<!doctype html><title>ComfyUI</title><p>This is the simulator; it has no front end.</p>").into_response()
+    (
+        [(header::CONTENT_TYPE, "text/html")],
+        "<!doctype html><title>ComfyUI</title><p>This is the simulator; it has no front end.</p>",
+    )
+        .into_response()
 }

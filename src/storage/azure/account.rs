@@ -56,136 +56,289 @@ impl Account {
         };
         let wrong = |_| "AZURE_STORAGE_ACCOUNT is not the name of an account".to_owned();
         let endpoint = Url::parse(&format!("https://{name}.blob.core.windows.net")).map_err(wrong);
-        Some(endpoint.and_then(|endpoint| Self { name, endpoint, permission }.checked("AZURE_STORAGE_KEY")))
+        Some(endpoint.and_then(|endpoint| {
+            Self {
+                name,
+                endpoint,
+                permission,
+            }
+            .checked("AZURE_STORAGE_KEY")
+        }))
     }
 
     fn from_connection_string(text: &str) -> Result<Self, String> {
         // Values may contain `=`, so only the first one separates.
-        let fields: Vec<(&str, &str)> = text.split(';').filter_map(|field| field.trim().split_once('=')).collect();
-        let field = |name: &str| fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value).filter(|value| !value.is_empty());
+        let fields: Vec<(&str, &str)> = text
+            .split(';')
+            .filter_map(|field| field.trim().split_once('='))
+            .collect();
+        let field = |name: &str| {
+            fields
+                .iter()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))
+                .map(|(_, value)| *value)
+                .filter(|value| !value.is_empty())
+        };
         let wrong = |what: &str| format!("AZURE_STORAGE_CONNECTION_STRING {what}");
         if field("UseDevelopmentStorage").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             use azure_storage::clients::{EMULATOR_ACCOUNT, EMULATOR_ACCOUNT_KEY};
-            let host = field("DevelopmentStorageProxyUri").unwrap_or("http://127.0.0.1").trim_end_matches('/');
-            let endpoint = Url::parse(&format!("{host}:10000/{EMULATOR_ACCOUNT}")).map_err(|_| wrong("has a DevelopmentStorageProxyUri that is not a URL"))?;
-            return Ok(Self { name: EMULATOR_ACCOUNT.to_owned(), endpoint, permission: Permission::Key(Secret::new(EMULATOR_ACCOUNT_KEY)) });
+            let host = field("DevelopmentStorageProxyUri")
+                .unwrap_or("http://127.0.0.1")
+                .trim_end_matches('/');
+            let endpoint = Url::parse(&format!("{host}:10000/{EMULATOR_ACCOUNT}"))
+                .map_err(|_| wrong("has a DevelopmentStorageProxyUri that is not a URL"))?;
+            return Ok(Self {
+                name: EMULATOR_ACCOUNT.to_owned(),
+                endpoint,
+                permission: Permission::Key(Secret::new(EMULATOR_ACCOUNT_KEY)),
+            });
         }
         let endpoint = match (field("BlobEndpoint"), field("AccountName")) {
             (Some(endpoint), _) => endpoint.trim_end_matches('/').to_owned(),
             (None, Some(name)) => {
                 let scheme = field("DefaultEndpointsProtocol").unwrap_or("https");
-                format!("{scheme}://{name}.blob.{}", field("EndpointSuffix").unwrap_or("core.windows.net"))
+                format!(
+                    "{scheme}://{name}.blob.{}",
+                    field("EndpointSuffix").unwrap_or("core.windows.net")
+                )
             }
             (None, None) => return Err(wrong("has neither AccountName nor BlobEndpoint")),
         };
-        let mut endpoint = Url::parse(&endpoint).map_err(|_| wrong("has a BlobEndpoint that is not a URL"))?;
+        let mut endpoint =
+            Url::parse(&endpoint).map_err(|_| wrong("has a BlobEndpoint that is not a URL"))?;
         if !matches!(endpoint.scheme(), "http" | "https") || !endpoint.has_host() {
             return Err(wrong("has a BlobEndpoint that is not an http(s) URL"));
         }
         endpoint.set_query(None);
-        let name = field("AccountName").map(str::to_owned).unwrap_or_else(|| name_in(&endpoint));
+        let name = field("AccountName")
+            .map(str::to_owned)
+            .unwrap_or_else(|| name_in(&endpoint));
         let permission = match (field("AccountKey"), field("SharedAccessSignature")) {
             (Some(key), _) => Permission::Key(Secret::new(key)),
             (None, Some(sas)) => Permission::Sas(Secret::new(sas.trim_start_matches('?'))),
             (None, None) => return Err(wrong("has neither AccountKey nor SharedAccessSignature")),
         };
-        Self { name, endpoint, permission }.checked("the AccountKey of AZURE_STORAGE_CONNECTION_STRING")
+        Self {
+            name,
+            endpoint,
+            permission,
+        }
+        .checked("the AccountKey of AZURE_STORAGE_CONNECTION_STRING")
     }
 
     fn checked(self, variable: &str) -> Result<Self, String> {
         if let Permission::Key(key) = &self.permission
-            && base64::engine::general_purpose::STANDARD.decode(key.expose()).is_err()
+            && base64::engine::general_purpose::STANDARD
+                .decode(key.expose())
+                .is_err()
         {
-            return Err(format!("{variable} is not base64: copy it whole, with the = at its end"));
+            return Err(format!(
+                "{variable} is not base64: copy it whole, with the = at its end"
+            ));
         }
         Ok(self)
     }
 
     fn credentials(&self) -> Result<StorageCredentials, StorageError> {
         match &self.permission {
-            Permission::Key(key) => Ok(StorageCredentials::access_key(self.name.clone(), key.expose().to_owned())),
+            Permission::Key(key) => Ok(StorageCredentials::access_key(
+                self.name.clone(),
+                key.expose().to_owned(),
+            )),
             Permission::Sas(sas) => sas_credentials(sas.expose()),
-            Permission::Identity(identity) => Ok(StorageCredentials::token_credential(identity.clone() as Arc<dyn TokenCredential>)),
+            Permission::Identity(identity) => Ok(StorageCredentials::token_credential(
+                identity.clone() as Arc<dyn TokenCredential>,
+            )),
         }
     }
 
     /// A client for the account.
     pub fn client(&self, outbound: &Outbound) -> BlobServiceClient {
         // A SAS that cannot be read makes requests without one, which the service then refuses with 401.
-        let credentials = self.credentials().unwrap_or_else(|_| StorageCredentials::anonymous());
-        service(&self.name, &self.endpoint, credentials, Transport::new(outbound.client(false), HeaderMap::new()))
+        let credentials = self
+            .credentials()
+            .unwrap_or_else(|_| StorageCredentials::anonymous());
+        service(
+            &self.name,
+            &self.endpoint,
+            credentials,
+            Transport::new(outbound.client(false), HeaderMap::new()),
+        )
     }
 
     /// A GET URL for a blob that is valid for `expiry` from now.
-    pub async fn sign(&self, client: &BlobClient, shown: &str, expiry: Duration) -> Result<String, StorageError> {
+    pub async fn sign(
+        &self,
+        client: &BlobClient,
+        shown: &str,
+        expiry: Duration,
+    ) -> Result<String, StorageError> {
         let failed = |error| from_sdk(shown, &error);
-        let permissions = BlobSasPermissions { read: true, ..BlobSasPermissions::default() };
-        let now = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or_else(|_| OffsetDateTime::now_utc());
+        let permissions = BlobSasPermissions {
+            read: true,
+            ..BlobSasPermissions::default()
+        };
+        let now = OffsetDateTime::now_utc()
+            .replace_nanosecond(0)
+            .unwrap_or_else(|_| OffsetDateTime::now_utc());
         let signature = match &self.permission {
-            Permission::Key(_) => client.shared_access_signature(permissions, now + expiry).await.map_err(failed)?,
+            Permission::Key(_) => client
+                .shared_access_signature(permissions, now + expiry)
+                .await
+                .map_err(failed)?,
             Permission::Identity(_) => {
                 // The key begins a little earlier, for clocks that differ; the service allows it seven days in all.
                 let start = now - time::Duration::minutes(5);
                 let end = (now + expiry).min(start + time::Duration::days(7));
                 let service = client.container_client().service_client();
-                let key = service.get_user_deligation_key(start, end).await.map_err(failed)?;
-                client.user_delegation_shared_access_signature(permissions, &key.user_deligation_key).await.map_err(failed)?
+                let key = service
+                    .get_user_deligation_key(start, end)
+                    .await
+                    .map_err(failed)?;
+                client
+                    .user_delegation_shared_access_signature(permissions, &key.user_deligation_key)
+                    .await
+                    .map_err(failed)?
             }
-            Permission::Sas(_) => return Err(StorageError::new(ErrorKind::Invalid, "a SAS token cannot sign URLs: set AZURE_STORAGE_KEY")),
+            Permission::Sas(_) => {
+                return Err(StorageError::new(
+                    ErrorKind::Invalid,
+                    "a SAS token cannot sign URLs: set AZURE_STORAGE_KEY",
+                ));
+            }
         };
-        client.generate_signed_blob_url(&signature).map(String::from).map_err(failed)
+        client
+            .generate_signed_blob_url(&signature)
+            .map(String::from)
+            .map_err(failed)
     }
 }
 
 /// The client for one download: the request's credentials, else the URL's own signature, else the operator's where the account
 /// is the operator's, else none at all (a public blob).
-pub fn client_for(location: &Location, auth: Option<&Auth>, account: Option<&Account>, outbound: &Outbound) -> Result<BlobClient, StorageError> {
+pub fn client_for(
+    location: &Location,
+    auth: Option<&Auth>,
+    account: Option<&Account>,
+    outbound: &Outbound,
+) -> Result<BlobClient, StorageError> {
     let mut extra = HeaderMap::new();
     let credentials = match (auth, account) {
-        (Some(Auth::Query { query_param, query_value }), _) if query_param.eq_ignore_ascii_case("sas") => {
+        (
+            Some(Auth::Query {
+                query_param,
+                query_value,
+            }),
+            _,
+        ) if query_param.eq_ignore_ascii_case("sas") => {
             sas_credentials(query_value.expose().trim().trim_start_matches('?'))?
         }
-        (Some(Auth::Query { query_param, query_value }), _) => sas_credentials(&location.query_with(query_param, query_value.expose()))?,
-        (Some(Auth::Bearer { token }), _) => StorageCredentials::bearer_token(token.expose().to_owned()),
+        (
+            Some(Auth::Query {
+                query_param,
+                query_value,
+            }),
+            _,
+        ) => sas_credentials(&location.query_with(query_param, query_value.expose()))?,
+        (Some(Auth::Bearer { token }), _) => {
+            StorageCredentials::bearer_token(token.expose().to_owned())
+        }
         (Some(Auth::Basic { username, password }), _) => {
-            let pair = base64::engine::general_purpose::STANDARD.encode(format!("{username}:{}", password.expose()));
-            extra.insert(header::AUTHORIZATION, secret_value(&format!("Basic {pair}"))?);
+            let pair = base64::engine::general_purpose::STANDARD
+                .encode(format!("{username}:{}", password.expose()));
+            extra.insert(
+                header::AUTHORIZATION,
+                secret_value(&format!("Basic {pair}"))?,
+            );
             StorageCredentials::anonymous()
         }
-        (Some(Auth::Header { header_name, header_value }), _) => {
+        (
+            Some(Auth::Header {
+                header_name,
+                header_value,
+            }),
+            _,
+        ) => {
             let name = HeaderName::try_from(header_name.as_str());
-            let name = name.map_err(|_| StorageError::new(ErrorKind::Invalid, format!("\"{header_name}\" is not a valid HTTP header name")))?;
+            let name = name.map_err(|_| {
+                StorageError::new(
+                    ErrorKind::Invalid,
+                    format!("\"{header_name}\" is not a valid HTTP header name"),
+                )
+            })?;
             extra.insert(name, secret_value(header_value.expose())?);
             StorageCredentials::anonymous()
         }
         (Some(Auth::S3 { .. }), _) => {
-            return Err(StorageError::new(ErrorKind::Invalid, format!("{}: credentials of type \"s3\" are for s3:// URLs", location.shown)));
+            return Err(StorageError::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{}: credentials of type \"s3\" are for s3:// URLs",
+                    location.shown
+                ),
+            ));
         }
-        (None, _) if location.parameter("sig").is_some() => sas_credentials(&location.query_with("sig", location.parameter("sig").unwrap_or_default()))?,
+        (None, _) if location.parameter("sig").is_some() => sas_credentials(
+            &location.query_with("sig", location.parameter("sig").unwrap_or_default()),
+        )?,
         (None, Some(account)) => account.credentials()?,
         (None, None) => StorageCredentials::anonymous(),
     };
-    let client = if location.own { outbound.operator() } else { outbound.guarded() };
-    let name = account.map_or_else(|| name_in(&location.endpoint), |account| account.name.clone());
-    let service = service(&name, &location.endpoint, credentials, Transport::new(client, extra));
-    Ok(service.container_client(&location.container).blob_client(&location.blob))
+    let client = if location.own {
+        outbound.operator()
+    } else {
+        outbound.guarded()
+    };
+    let name = account.map_or_else(
+        || name_in(&location.endpoint),
+        |account| account.name.clone(),
+    );
+    let service = service(
+        &name,
+        &location.endpoint,
+        credentials,
+        Transport::new(client, extra),
+    );
+    Ok(service
+        .container_client(&location.container)
+        .blob_client(&location.blob))
 }
 
-fn service(account: &str, endpoint: &Url, credentials: StorageCredentials, transport: Transport) -> BlobServiceClient {
+fn service(
+    account: &str,
+    endpoint: &Url,
+    credentials: StorageCredentials,
+    transport: Transport,
+) -> BlobServiceClient {
     let uri = endpoint.as_str().trim_end_matches('/').to_owned();
-    ClientBuilder::with_location(CloudLocation::Custom { account: account.to_owned(), uri }, credentials)
-        .client_options(transport.into_options())
-        .blob_service_client()
+    ClientBuilder::with_location(
+        CloudLocation::Custom {
+            account: account.to_owned(),
+            uri,
+        },
+        credentials,
+    )
+    .client_options(transport.into_options())
+    .blob_service_client()
 }
 
 fn sas_credentials(query: &str) -> Result<StorageCredentials, StorageError> {
     // The SDK's own error would quote the token.
-    StorageCredentials::sas_token(query).map_err(|_| StorageError::new(ErrorKind::Invalid, "the SAS is not a query string like sv=...&sig=..."))
+    StorageCredentials::sas_token(query).map_err(|_| {
+        StorageError::new(
+            ErrorKind::Invalid,
+            "the SAS is not a query string like sv=...&sig=...",
+        )
+    })
 }
 
 fn secret_value(text: &str) -> Result<HeaderValue, StorageError> {
-    let mut value =
-        HeaderValue::try_from(text).map_err(|_| StorageError::new(ErrorKind::Invalid, "the credentials have characters that an HTTP header cannot carry"))?;
+    let mut value = HeaderValue::try_from(text).map_err(|_| {
+        StorageError::new(
+            ErrorKind::Invalid,
+            "the credentials have characters that an HTTP header cannot carry",
+        )
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -193,7 +346,17 @@ fn secret_value(text: &str) -> Result<HeaderValue, StorageError> {
 /// The account in an endpoint: the first label of the host, or the path where the host is an address (Azurite).
 fn name_in(endpoint: &Url) -> String {
     let path = endpoint.path().trim_matches('/');
-    if path.is_empty() { endpoint.host_str().unwrap_or_default().split('.').next().unwrap_or_default().to_owned() } else { path.to_owned() }
+    if path.is_empty() {
+        endpoint
+            .host_str()
+            .unwrap_or_default()
+            .split('.')
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    } else {
+        path.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -207,22 +370,38 @@ mod tests {
     #[test]
     fn connection_strings_of_all_kinds() {
         let account = of("DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=YWJj+/8=;EndpointSuffix=core.windows.net").unwrap();
-        assert_eq!((account.name.as_str(), account.endpoint.as_str()), ("acc", "https://acc.blob.core.windows.net/"));
+        assert_eq!(
+            (account.name.as_str(), account.endpoint.as_str()),
+            ("acc", "https://acc.blob.core.windows.net/")
+        );
         assert!(matches!(&account.permission, Permission::Key(key) if key.expose() == "YWJj+/8="));
         let account = of("UseDevelopmentStorage=true").unwrap();
-        assert_eq!(account.endpoint.as_str(), "http://127.0.0.1:10000/devstoreaccount1");
+        assert_eq!(
+            account.endpoint.as_str(),
+            "http://127.0.0.1:10000/devstoreaccount1"
+        );
         let account = of("BlobEndpoint=http://azurite:10000/devstoreaccount1/;SharedAccessSignature=?sv=1&sig=a%3D").unwrap();
-        assert_eq!((account.name.as_str(), account.endpoint.as_str()), ("devstoreaccount1", "http://azurite:10000/devstoreaccount1"));
-        assert!(matches!(&account.permission, Permission::Sas(sas) if sas.expose() == "sv=1&sig=a%3D"));
+        assert_eq!(
+            (account.name.as_str(), account.endpoint.as_str()),
+            ("devstoreaccount1", "http://azurite:10000/devstoreaccount1")
+        );
+        assert!(
+            matches!(&account.permission, Permission::Sas(sas) if sas.expose() == "sv=1&sig=a%3D")
+        );
     }
 
     #[test]
     fn mistakes_are_named_without_the_key() {
-        for (text, part) in
-            [("AccountKey=marked", "neither AccountName"), ("AccountName=a", "neither AccountKey"), ("AccountName=a;AccountKey=marked!", "not base64")]
-        {
+        for (text, part) in [
+            ("AccountKey=marked", "neither AccountName"),
+            ("AccountName=a", "neither AccountKey"),
+            ("AccountName=a;AccountKey=marked!", "not base64"),
+        ] {
             let sentence = of(text).err().unwrap();
-            assert!(sentence.contains(part) && !sentence.contains("marked"), "{sentence}");
+            assert!(
+                sentence.contains(part) && !sentence.contains("marked"),
+                "{sentence}"
+            );
         }
     }
 
@@ -231,8 +410,14 @@ mod tests {
 
     #[async_trait::async_trait]
     impl TokenCredential for FixedToken {
-        async fn get_token(&self, _scopes: &[&str]) -> azure_core::Result<azure_core::auth::AccessToken> {
-            Ok(azure_core::auth::AccessToken::new(azure_core::auth::Secret::new("token"), OffsetDateTime::now_utc() + time::Duration::hours(1)))
+        async fn get_token(
+            &self,
+            _scopes: &[&str],
+        ) -> azure_core::Result<azure_core::auth::AccessToken> {
+            Ok(azure_core::auth::AccessToken::new(
+                azure_core::auth::Secret::new("token"),
+                OffsetDateTime::now_utc() + time::Duration::hours(1),
+            ))
         }
 
         async fn clear_cache(&self) -> azure_core::Result<()> {
@@ -245,7 +430,8 @@ mod tests {
     async fn an_identity_signs_with_a_key_of_its_own() {
         crate::net::install_crypto();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = Url::parse(&format!("http://{}/acc", listener.local_addr().unwrap())).unwrap();
+        let endpoint =
+            Url::parse(&format!("http://{}/acc", listener.local_addr().unwrap())).unwrap();
         let router = axum::Router::new().fallback(|uri: axum::http::Uri, headers: HeaderMap, body: String| async move {
             assert_eq!(uri.query(), Some("restype=service&comp=userdelegationkey"));
             assert_eq!(headers.get(header::AUTHORIZATION).unwrap(), "Bearer token");
@@ -269,16 +455,48 @@ mod tests {
             )
         });
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let config = crate::config::Config::from_env(&std::collections::BTreeMap::<String, String>::new()).unwrap().storage;
+        let config =
+            crate::config::Config::from_env(&std::collections::BTreeMap::<String, String>::new())
+                .unwrap()
+                .storage;
         let outbound = Outbound::new(&config).unwrap();
         let identity = Arc::new(Identity::new(&config.azure, outbound.clone()));
-        let account = Account { name: "acc".to_owned(), endpoint: endpoint.clone(), permission: Permission::Identity(identity) };
+        let account = Account {
+            name: "acc".to_owned(),
+            endpoint: endpoint.clone(),
+            permission: Permission::Identity(identity),
+        };
         let credentials = StorageCredentials::token_credential(Arc::new(FixedToken));
-        let client = service("acc", &endpoint, credentials, Transport::new(outbound.operator(), HeaderMap::new()));
-        let signed = account.sign(&client.container_client("c").blob_client("a b.png"), "shown", Duration::from_secs(600)).await.unwrap();
+        let client = service(
+            "acc",
+            &endpoint,
+            credentials,
+            Transport::new(outbound.operator(), HeaderMap::new()),
+        );
+        let signed = account
+            .sign(
+                &client.container_client("c").blob_client("a b.png"),
+                "shown",
+                Duration::from_secs(600),
+            )
+            .await
+            .unwrap();
         let url = Url::parse(&signed).unwrap();
-        let parameter = |name: &str| url.query_pairs().find(|(known, _)| known == name).unwrap().1.into_owned();
-        assert_eq!((url.path(), parameter("sp").as_str(), parameter("sr").as_str()), ("/acc/c/a%20b.png", "r", "b"));
+        let parameter = |name: &str| {
+            url.query_pairs()
+                .find(|(known, _)| known == name)
+                .unwrap()
+                .1
+                .into_owned()
+        };
+        assert_eq!(
+            (
+                url.path(),
+                parameter("sp").as_str(),
+                parameter("sr").as_str()
+            ),
+            ("/acc/c/a%20b.png", "r", "b")
+        );
         // The string that the service will sign again, by its documentation of version 2022-11-02.
         let text = [
             "r",
@@ -307,7 +525,8 @@ mod tests {
             "",
         ]
         .join("\n");
-        let expected = azure_core::hmac::hmac_sha256(&text, &azure_core::auth::Secret::new("a2V5")).unwrap();
+        let expected =
+            azure_core::hmac::hmac_sha256(&text, &azure_core::auth::Secret::new("a2V5")).unwrap();
         assert_eq!(parameter("sig"), expected);
     }
 }

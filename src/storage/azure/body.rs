@@ -18,7 +18,11 @@ pub struct SeekablePart {
 impl SeekablePart {
     /// Opened by `reset`, which must come before the first read.
     pub fn new(part: FilePart, meter: Arc<Meter>) -> Self {
-        Self { part, meter, reader: None }
+        Self {
+            part,
+            meter,
+            reader: None,
+        }
     }
 }
 
@@ -35,8 +39,14 @@ impl std::fmt::Debug for SeekablePart {
 }
 
 impl futures_util::io::AsyncRead for SeekablePart {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<std::io::Result<usize>> {
-        let Some(reader) = self.reader.as_mut() else { return Poll::Ready(Err(std::io::Error::other("read before reset"))) };
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let Some(reader) = self.reader.as_mut() else {
+            return Poll::Ready(Err(std::io::Error::other("read before reset")));
+        };
         let mut filled = tokio::io::ReadBuf::new(buffer);
         match tokio::io::AsyncRead::poll_read(Pin::new(reader), cx, &mut filled) {
             Poll::Ready(Ok(())) => {
@@ -54,7 +64,8 @@ impl futures_util::io::AsyncRead for SeekablePart {
 impl azure_core::SeekableStream for SeekablePart {
     async fn reset(&mut self) -> azure_core::Result<()> {
         let mut file = tokio::fs::File::open(&self.part.path).await?;
-        file.seek(std::io::SeekFrom::Start(self.part.offset)).await?;
+        file.seek(std::io::SeekFrom::Start(self.part.offset))
+            .await?;
         self.reader = Some(file.take(self.part.length));
         Ok(())
     }

@@ -11,28 +11,54 @@ pub fn from_sdk(place: &str, error: &Error) -> StorageError {
         return StorageError::new(ErrorKind::Invalid, sentence);
     }
     match error.kind() {
-        SdkKind::HttpResponse { status, error_code } => answered(place, u16::from(*status), error_code.as_deref()),
-        SdkKind::Credential => StorageError::new(ErrorKind::Unauthorized, format!("{place}: {}", cloud::words(error))),
-        SdkKind::Io => StorageError::new(ErrorKind::Transient, format!("{place}: {}", cloud::words(error))),
-        _ => StorageError::new(ErrorKind::Failed, format!("{place}: {}", cloud::words(error))),
+        SdkKind::HttpResponse { status, error_code } => {
+            answered(place, u16::from(*status), error_code.as_deref())
+        }
+        SdkKind::Credential => StorageError::new(
+            ErrorKind::Unauthorized,
+            format!("{place}: {}", cloud::words(error)),
+        ),
+        SdkKind::Io => StorageError::new(
+            ErrorKind::Transient,
+            format!("{place}: {}", cloud::words(error)),
+        ),
+        _ => StorageError::new(
+            ErrorKind::Failed,
+            format!("{place}: {}", cloud::words(error)),
+        ),
     }
 }
 
 fn answered(place: &str, status: u16, code: Option<&str>) -> StorageError {
     let kind = match code {
-        Some("PublicAccessNotPermitted" | "NoAuthenticationInformation" | "AuthenticationFailed") => ErrorKind::Unauthorized,
-        Some("ContainerBeingDeleted" | "ServerBusy" | "OperationTimedOut" | "InternalError") => ErrorKind::Transient,
-        Some("BlobImmutableDueToPolicy" | "InvalidBlobType" | "BlobArchived" | "LeaseIdMissing") => ErrorKind::Failed,
+        Some(
+            "PublicAccessNotPermitted" | "NoAuthenticationInformation" | "AuthenticationFailed",
+        ) => ErrorKind::Unauthorized,
+        Some("ContainerBeingDeleted" | "ServerBusy" | "OperationTimedOut" | "InternalError") => {
+            ErrorKind::Transient
+        }
+        Some(
+            "BlobImmutableDueToPolicy" | "InvalidBlobType" | "BlobArchived" | "LeaseIdMissing",
+        ) => ErrorKind::Failed,
         _ => cloud::classify(status),
     };
     let advice = match (status, code) {
         (_, Some("ContainerNotFound")) => "the container does not exist",
-        (404, Some("ResourceNotFound")) => "there is no such blob, or it is private and needs credentials",
+        (404, Some("ResourceNotFound")) => {
+            "there is no such blob, or it is private and needs credentials"
+        }
         (404, _) => "there is no such blob or container",
-        (_, _) if kind == ErrorKind::Unauthorized => "the credentials do not permit it, or none were given",
+        (_, _) if kind == ErrorKind::Unauthorized => {
+            "the credentials do not permit it, or none were given"
+        }
         (412, _) => "the blob has changed meanwhile",
         _ => "the service refused it",
     };
-    let code = code.map(|code| format!(", {}", code.chars().take(100).collect::<String>())).unwrap_or_default();
-    StorageError::new(kind, format!("{place}: {advice} (Azure answered {status}{code})"))
+    let code = code
+        .map(|code| format!(", {}", code.chars().take(100).collect::<String>()))
+        .unwrap_or_default();
+    StorageError::new(
+        kind,
+        format!("{place}: {advice} (Azure answered {status}{code})"),
+    )
 }

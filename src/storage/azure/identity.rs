@@ -21,8 +21,14 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// Where tokens come from.
 #[derive(Debug)]
 enum Origin {
-    Workload { url: String, client_id: String, file: PathBuf },
-    Managed { client_id: Option<String> },
+    Workload {
+        url: String,
+        client_id: String,
+        file: PathBuf,
+    },
+    Managed {
+        client_id: Option<String>,
+    },
 }
 
 /// Gets tokens for storage and keeps the last one.
@@ -43,25 +49,52 @@ struct Answer {
 impl Identity {
     /// Workload identity when AKS has injected it, else the managed identity.
     pub fn new(config: &AzureConfig, outbound: Outbound) -> Self {
-        let origin = match (&config.tenant_id, &config.client_id, &config.federated_token_file) {
+        let origin = match (
+            &config.tenant_id,
+            &config.client_id,
+            &config.federated_token_file,
+        ) {
             (Some(tenant), Some(client_id), Some(file)) => {
-                let authority = config.authority_host.as_deref().unwrap_or("https://login.microsoftonline.com").trim_end_matches('/');
-                Origin::Workload { url: format!("{authority}/{tenant}/oauth2/v2.0/token"), client_id: client_id.clone(), file: file.clone() }
+                let authority = config
+                    .authority_host
+                    .as_deref()
+                    .unwrap_or("https://login.microsoftonline.com")
+                    .trim_end_matches('/');
+                Origin::Workload {
+                    url: format!("{authority}/{tenant}/oauth2/v2.0/token"),
+                    client_id: client_id.clone(),
+                    file: file.clone(),
+                }
             }
-            _ => Origin::Managed { client_id: config.client_id.clone() },
+            _ => Origin::Managed {
+                client_id: config.client_id.clone(),
+            },
         };
-        Self { origin, outbound, last: Mutex::new(None) }
+        Self {
+            origin,
+            outbound,
+            last: Mutex::new(None),
+        }
     }
 
     async fn ask(&self) -> Result<AccessToken, String> {
         let (name, request) = match &self.origin {
-            Origin::Workload { url, client_id, file } => {
+            Origin::Workload {
+                url,
+                client_id,
+                file,
+            } => {
                 // Read each time: it is rotated.
-                let assertion = tokio::fs::read_to_string(file).await.map_err(|error| format!("AZURE_FEDERATED_TOKEN_FILE {}: {error}", file.display()))?;
+                let assertion = tokio::fs::read_to_string(file).await.map_err(|error| {
+                    format!("AZURE_FEDERATED_TOKEN_FILE {}: {error}", file.display())
+                })?;
                 let form = [
                     ("client_id", client_id.as_str()),
                     ("scope", SCOPE),
-                    ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+                    (
+                        "client_assertion_type",
+                        "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+                    ),
                     ("client_assertion", assertion.trim()),
                     ("grant_type", "client_credentials"),
                 ];
@@ -71,16 +104,37 @@ impl Identity {
                 let mut query = vec![("api-version", "2018-02-01"), ("resource", RESOURCE)];
                 query.extend(client_id.as_deref().map(|id| ("client_id", id)));
                 // Never through a proxy.
-                ("the instance's identity service", self.outbound.comfyui().get(INSTANCE_METADATA).query(&query).header("Metadata", "true"))
+                (
+                    "the instance's identity service",
+                    self.outbound
+                        .comfyui()
+                        .get(INSTANCE_METADATA)
+                        .query(&query)
+                        .header("Metadata", "true"),
+                )
             }
         };
-        let response = request.timeout(ANSWER).send().await.map_err(|error| format!("{name}: {}", crate::storage::cloud::words(&error)))?;
+        let response = request
+            .timeout(ANSWER)
+            .send()
+            .await
+            .map_err(|error| format!("{name}: {}", crate::storage::cloud::words(&error)))?;
         if !response.status().is_success() {
             return Err(format!("{name} answered {}", response.status().as_u16()));
         }
-        let answer: Answer = response.json().await.map_err(|_| format!("{name} sent no token"))?;
-        let seconds = answer.expires_in.as_i64().or_else(|| answer.expires_in.as_str()?.parse().ok()).unwrap_or(600);
-        Ok(AccessToken::new(SdkSecret::new(answer.access_token), OffsetDateTime::now_utc() + time::Duration::seconds(seconds)))
+        let answer: Answer = response
+            .json()
+            .await
+            .map_err(|_| format!("{name} sent no token"))?;
+        let seconds = answer
+            .expires_in
+            .as_i64()
+            .or_else(|| answer.expires_in.as_str()?.parse().ok())
+            .unwrap_or(600);
+        Ok(AccessToken::new(
+            SdkSecret::new(answer.access_token),
+            OffsetDateTime::now_utc() + time::Duration::seconds(seconds),
+        ))
     }
 }
 
@@ -88,7 +142,10 @@ impl Identity {
 impl TokenCredential for Identity {
     async fn get_token(&self, _scopes: &[&str]) -> azure_core::Result<AccessToken> {
         let mut last = self.last.lock().await;
-        if let Some(token) = last.as_ref().filter(|token| token.expires_on - EARLY > OffsetDateTime::now_utc()) {
+        if let Some(token) = last
+            .as_ref()
+            .filter(|token| token.expires_on - EARLY > OffsetDateTime::now_utc())
+        {
             return Ok(token.clone());
         }
         let token = self.ask().await.map_err(|sentence| {
@@ -136,16 +193,27 @@ mod tests {
             ("AZURE_FEDERATED_TOKEN_FILE", file.to_str().unwrap()),
             ("AZURE_AUTHORITY_HOST", authority.as_str()),
         ];
-        let env: std::collections::BTreeMap<_, _> = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let env: std::collections::BTreeMap<_, _> = env
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
         let config = Config::from_env(&env).unwrap().storage;
         let identity = Identity::new(&config.azure, Outbound::new(&config).unwrap());
         for _ in 0..2 {
-            assert_eq!(identity.get_token(&[]).await.unwrap().token.secret(), "entra-token");
+            assert_eq!(
+                identity.get_token(&[]).await.unwrap().token.secret(),
+                "entra-token"
+            );
         }
         let forms = forms.lock().unwrap();
         assert_eq!(forms.len(), 1);
         assert_eq!(forms[0].0, "/tenant/oauth2/v2.0/token");
-        for part in ["client_id=client", "client_assertion=assertion&", "grant_type=client_credentials", "scope=https%3A%2F%2Fstorage.azure.com%2F.default"] {
+        for part in [
+            "client_id=client",
+            "client_assertion=assertion&",
+            "grant_type=client_credentials",
+            "scope=https%3A%2F%2Fstorage.azure.com%2F.default",
+        ] {
             assert!(forms[0].1.contains(part), "{} lacks {part}", forms[0].1);
         }
     }

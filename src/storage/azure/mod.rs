@@ -43,7 +43,10 @@ pub struct AzureBackend {
 impl AzureBackend {
     /// Reads the configuration; touches neither network nor disk.
     pub fn new(config: &AzureConfig, outbound: Outbound) -> Self {
-        Self { account: Account::of(config, &outbound), outbound }
+        Self {
+            account: Account::of(config, &outbound),
+            outbound,
+        }
     }
 
     fn account(&self) -> Result<&Account, StorageError> {
@@ -55,27 +58,47 @@ impl AzureBackend {
     }
 
     fn own_endpoint(&self) -> Option<&Url> {
-        self.account.as_ref().and_then(|account| account.as_ref().ok()).map(|account| &account.endpoint)
+        self.account
+            .as_ref()
+            .and_then(|account| account.as_ref().ok())
+            .map(|account| &account.endpoint)
     }
 
     async fn blob(&self, source: &Source) -> Result<(BlobClient, Location), StorageError> {
         let location = Location::of(&source.url, self.own_endpoint())?;
         if !location.own {
             // Behind a proxy the connection is not ours to check.
-            self.outbound.check(&location.endpoint).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))?;
+            self.outbound
+                .check(&location.endpoint)
+                .await
+                .map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))?;
         }
-        let account = self.account.as_ref().and_then(|account| account.as_ref().ok()).filter(|_| location.own);
+        let account = self
+            .account
+            .as_ref()
+            .and_then(|account| account.as_ref().ok())
+            .filter(|_| location.own);
         let client = account::client_for(&location, source.auth.as_ref(), account, &self.outbound)?;
         Ok((client, location))
     }
 
     fn target(&self, target: &Target, filename: &str) -> Result<BlobClient, StorageError> {
-        let Target::Azure { container, blob_prefix } = target else {
-            return Err(StorageError::new(ErrorKind::Invalid, "this upload target is not Azure Blob Storage"));
+        let Target::Azure {
+            container,
+            blob_prefix,
+        } = target
+        else {
+            return Err(StorageError::new(
+                ErrorKind::Invalid,
+                "this upload target is not Azure Blob Storage",
+            ));
         };
         location::check_container(container)?;
         let account = self.account()?;
-        Ok(account.client(&self.outbound).container_client(container).blob_client(blob_name(blob_prefix, filename)))
+        Ok(account
+            .client(&self.outbound)
+            .container_client(container)
+            .blob_client(blob_name(blob_prefix, filename)))
     }
 }
 
@@ -90,7 +113,10 @@ impl Backend for AzureBackend {
     }
 
     fn claims(&self, url: &Url) -> bool {
-        location::is_azure(url) || self.own_endpoint().is_some_and(|endpoint| location::is_below(url, endpoint))
+        location::is_azure(url)
+            || self
+                .own_endpoint()
+                .is_some_and(|endpoint| location::is_below(url, endpoint))
     }
 
     fn takes(&self, target: &Target) -> bool {
@@ -102,7 +128,12 @@ impl Backend for AzureBackend {
         download::head(&client, &location).await
     }
 
-    async fn open(&self, source: &Source, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError> {
+    async fn open(
+        &self,
+        source: &Source,
+        range: Option<ByteRange>,
+        if_match: Option<&str>,
+    ) -> Result<ObjectStream, StorageError> {
         let (client, location) = self.blob(source).await?;
         download::open(&client, &location, range, if_match).await
     }
@@ -119,19 +150,52 @@ impl Backend for AzureBackend {
     }
 
     fn url_of(&self, target: &Target, filename: &str) -> String {
-        let (Target::Azure { container, blob_prefix }, Some(endpoint)) = (target, self.own_endpoint()) else { return String::new() };
+        let (
+            Target::Azure {
+                container,
+                blob_prefix,
+            },
+            Some(endpoint),
+        ) = (target, self.own_endpoint())
+        else {
+            return String::new();
+        };
         let name = blob_name(blob_prefix, filename);
-        format!("{}/{container}/{}", endpoint.as_str().trim_end_matches('/'), utf8_percent_encode(&name, NOT_PATH))
+        format!(
+            "{}/{container}/{}",
+            endpoint.as_str().trim_end_matches('/'),
+            utf8_percent_encode(&name, NOT_PATH)
+        )
     }
 
-    async fn upload(&self, target: &Target, file: &UploadFile, progress: Option<&Progress>, cancel: &CancellationToken) -> Result<(), StorageError> {
+    async fn upload(
+        &self,
+        target: &Target,
+        file: &UploadFile,
+        progress: Option<&Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<(), StorageError> {
         let client = self.target(target, &file.filename)?;
-        upload::upload(&client, &self.url_of(target, &file.filename), file, progress, cancel).await
+        upload::upload(
+            &client,
+            &self.url_of(target, &file.filename),
+            file,
+            progress,
+            cancel,
+        )
+        .await
     }
 
-    async fn sign(&self, target: &Target, filename: &str, expiry: Duration) -> Result<String, StorageError> {
+    async fn sign(
+        &self,
+        target: &Target,
+        filename: &str,
+        expiry: Duration,
+    ) -> Result<String, StorageError> {
         self.check(target, true).await?;
         let client = self.target(target, filename)?;
-        self.account()?.sign(&client, &self.url_of(target, filename), expiry).await
+        self.account()?
+            .sign(&client, &self.url_of(target, filename), expiry)
+            .await
     }
 }

@@ -12,7 +12,11 @@ impl Cache {
         if self.max_bytes == 0 {
             return;
         }
-        let excess = self.index().bytes().saturating_add(coming).saturating_sub(self.max_bytes);
+        let excess = self
+            .index()
+            .bytes()
+            .saturating_add(coming)
+            .saturating_sub(self.max_bytes);
         self.remove_least_used(excess);
     }
 
@@ -31,7 +35,9 @@ impl Cache {
         let mut index = self.index();
         for base in index.least_used(excess) {
             // The index stays locked, so that nobody takes a lease on a file that is about to go.
-            let Some((name, size)) = index.remove(&base) else { continue };
+            let Some((name, size)) = index.remove(&base) else {
+                continue;
+            };
             let path = self.dir.join(name);
             let url = match Sidecar::read(&path) {
                 Found::Sidecar(sidecar) => sidecar.url,
@@ -48,7 +54,10 @@ impl Cache {
             metrics::cache_eviction(size);
             tracing::info!(path = %path.display(), size, "evicted from the cache");
             let url = url.unwrap_or_else(|| "unknown".to_owned());
-            self.events.storage("file_deleted", json!({"url": url, "local_path": path, "size": size}));
+            self.events.storage(
+                "file_deleted",
+                json!({"url": url, "local_path": path, "size": size}),
+            );
         }
         metrics::cache_size(index.bytes());
     }

@@ -44,12 +44,28 @@ pub(super) struct Scan {
 pub(super) fn scan(dir: &Path, with_use: bool) -> io::Result<Scan> {
     // Names first, which is quick; then what they are, several at a time, because each is a wait for the disk.
     let entries: Vec<DirEntry> = std::fs::read_dir(dir)?.collect::<io::Result<_>>()?;
-    let share = entries.len().div_ceil(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)).max(1);
+    let share = entries
+        .len()
+        .div_ceil(
+            std::thread::available_parallelism()
+                .map_or(2, usize::from)
+                .clamp(2, 8),
+        )
+        .max(1);
     let looked: Vec<Looked> = std::thread::scope(|scope| {
-        let threads: Vec<_> = entries.chunks(share).map(|part| scope.spawn(move || look(part, with_use))).collect();
-        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        let threads: Vec<_> = entries
+            .chunks(share)
+            .map(|part| scope.spawn(move || look(part, with_use)))
+            .collect();
+        threads
+            .into_iter()
+            .filter_map(|thread| thread.join().ok())
+            .collect()
     });
-    let mut scan = Scan { files: Vec::with_capacity(entries.len() / 2), old_partials: Vec::new() };
+    let mut scan = Scan {
+        files: Vec::with_capacity(entries.len() / 2),
+        old_partials: Vec::new(),
+    };
     let mut used = HashMap::with_capacity(entries.len() / 2);
     for part in looked {
         scan.files.extend(part.files);
@@ -76,13 +92,20 @@ struct Looked {
 fn look(entries: &[DirEntry], with_use: bool) -> Looked {
     let mut looked = Looked::default();
     for entry in entries {
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
         let partial = name.ends_with(PARTIAL);
         let described = name.strip_suffix(META);
-        if !partial && (naming::base_of(described.unwrap_or(&name)).is_none() || described.is_some() && !with_use) {
+        if !partial
+            && (naming::base_of(described.unwrap_or(&name)).is_none()
+                || described.is_some() && !with_use)
+        {
             continue;
         }
-        let Some(metadata) = entry.metadata().ok().filter(std::fs::Metadata::is_file) else { continue };
+        let Some(metadata) = entry.metadata().ok().filter(std::fs::Metadata::is_file) else {
+            continue;
+        };
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         if partial {
             if modified.elapsed().is_ok_and(|age| age > OLD_PARTIAL) {
@@ -91,7 +114,11 @@ fn look(entries: &[DirEntry], with_use: bool) -> Looked {
         } else if let Some(described) = described {
             looked.used.push((described.to_owned(), modified));
         } else {
-            looked.files.push(Scanned { size: metadata.len(), used: modified, name });
+            looked.files.push(Scanned {
+                size: metadata.len(),
+                used: modified,
+                name,
+            });
         }
     }
     looked
@@ -111,13 +138,27 @@ impl Index {
 
     fn insert_at(&mut self, base: String, file: Scanned) {
         self.bytes += file.size;
-        if let Some(before) = self.files.insert(base, File { name: file.name, size: file.size, used: file.used }) {
+        if let Some(before) = self.files.insert(
+            base,
+            File {
+                name: file.name,
+                size: file.size,
+                used: file.used,
+            },
+        ) {
             self.bytes -= before.size;
         }
     }
 
     pub fn insert(&mut self, base: &str, name: &str, size: u64, used: SystemTime) {
-        self.insert_at(base.to_owned(), Scanned { name: name.to_owned(), size, used });
+        self.insert_at(
+            base.to_owned(),
+            Scanned {
+                name: name.to_owned(),
+                size,
+                used,
+            },
+        );
     }
 
     pub fn name(&self, base: &str) -> Option<String> {
@@ -158,12 +199,20 @@ impl Index {
 
     /// Bytes of the files that nobody holds.
     pub fn free(&self) -> u64 {
-        self.files.iter().filter(|(base, _)| !self.leases.contains_key(*base)).map(|(_, file)| file.size).sum()
+        self.files
+            .iter()
+            .filter(|(base, _)| !self.leases.contains_key(*base))
+            .map(|(_, file)| file.size)
+            .sum()
     }
 
     /// The bases of files that nobody holds, least recently used first, until they make up `excess` bytes.
     pub fn least_used(&self, excess: u64) -> Vec<String> {
-        let mut free: Vec<(&String, &File)> = self.files.iter().filter(|(base, _)| !self.leases.contains_key(*base)).collect();
+        let mut free: Vec<(&String, &File)> = self
+            .files
+            .iter()
+            .filter(|(base, _)| !self.leases.contains_key(*base))
+            .collect();
         free.sort_by_key(|(_, file)| file.used);
         let mut chosen = 0;
         free.into_iter()

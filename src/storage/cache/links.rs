@@ -21,7 +21,10 @@ pub(super) struct Links {
 
 impl Links {
     pub fn new(file: PathBuf) -> Self {
-        Self { file, known: Mutex::default() }
+        Self {
+            file,
+            known: Mutex::default(),
+        }
     }
 
     pub fn load(&self) {
@@ -29,15 +32,26 @@ impl Links {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = 0;
         for line in text.split_inclusive('\n') {
-            let Some((base, path)) = line.strip_suffix('\n').and_then(|line| line.split_once('\t')) else { continue };
+            let Some((base, path)) = line
+                .strip_suffix('\n')
+                .and_then(|line| line.split_once('\t'))
+            else {
+                continue;
+            };
             if base.len() == BASE_LENGTH && Path::new(path).is_symlink() {
-                known.entry(base.to_owned()).or_default().insert(PathBuf::from(path));
+                known
+                    .entry(base.to_owned())
+                    .or_default()
+                    .insert(PathBuf::from(path));
             } else {
                 gone += 1;
             }
         }
         if gone > 0 {
-            let lines: String = known.iter().flat_map(|(base, paths)| paths.iter().filter_map(move |path| line(base, path))).collect();
+            let lines: String = known
+                .iter()
+                .flat_map(|(base, paths)| paths.iter().filter_map(move |path| line(base, path)))
+                .collect();
             let temporary = self.file.with_extension("partial");
             if std::fs::write(&temporary, lines).is_ok() {
                 let _ = std::fs::rename(&temporary, &self.file);
@@ -46,9 +60,19 @@ impl Links {
     }
 
     pub fn note(&self, base: &str, link: &Path) {
-        let new = self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(base.to_owned()).or_default().insert(link.to_owned());
+        let new = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(base.to_owned())
+            .or_default()
+            .insert(link.to_owned());
         if new && let Some(line) = line(base, link) {
-            let appended = std::fs::OpenOptions::new().append(true).create(true).open(&self.file).and_then(|mut file| file.write_all(line.as_bytes()));
+            let appended = std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(&self.file)
+                .and_then(|mut file| file.write_all(line.as_bytes()));
             if let Err(error) = appended {
                 tracing::debug!(%error, "a link to a cached file could not be noted");
             }
@@ -57,7 +81,12 @@ impl Links {
 
     /// Removes the links that lead to a file which is no more.
     pub fn remove_to(&self, base: &str, file: &Path) {
-        let links = self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(base).unwrap_or_default();
+        let links = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(base)
+            .unwrap_or_default();
         for link in links {
             // Only if it still is a link to this very file.
             if std::fs::read_link(&link).is_ok_and(|target| target == file) {
@@ -69,5 +98,7 @@ impl Links {
 
 /// Paths that do not fit into a line (not UTF-8, line breaks) are known only until the next start.
 fn line(base: &str, path: &Path) -> Option<String> {
-    path.to_str().filter(|path| !path.contains('\n')).map(|path| format!("{base}\t{path}\n"))
+    path.to_str()
+        .filter(|path| !path.contains('\n'))
+        .map(|path| format!("{base}\t{path}\n"))
 }

@@ -56,7 +56,13 @@ impl Drop for Lease {
 impl Cache {
     pub fn new(config: &CacheConfig, events: Events) -> Self {
         let links = Links::new(config.dir.join(links::FILE));
-        Self { dir: config.dir.clone(), max_bytes: config.max_bytes, index: Mutex::default(), links, events }
+        Self {
+            dir: config.dir.clone(),
+            max_bytes: config.max_bytes,
+            index: Mutex::default(),
+            links,
+            events,
+        }
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -90,13 +96,20 @@ impl Cache {
             None => (self.name_on_disk(&base, url)?, false),
         };
         let path = self.dir.join(&name);
-        let metadata = std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file);
+        let metadata = std::fs::metadata(&path)
+            .ok()
+            .filter(std::fs::Metadata::is_file);
         if !leased && let Some(metadata) = &metadata {
             let mut index = self.index();
             index.insert(&base, &name, metadata.len(), SystemTime::now());
             index.lease(&base);
         }
-        let lease = (leased || metadata.is_some()).then(|| Arc::new(Lease { cache: Arc::clone(self), base: base.clone() }))?;
+        let lease = (leased || metadata.is_some()).then(|| {
+            Arc::new(Lease {
+                cache: Arc::clone(self),
+                base: base.clone(),
+            })
+        })?;
         let Some(metadata) = metadata else {
             // Somebody else removed it.
             self.index().remove(&base);
@@ -108,10 +121,19 @@ impl Cache {
             Found::Broken => return None,
         };
         // A file that is not as long as it was is what a power cut leaves behind.
-        if sidecar.as_ref().and_then(|sidecar| sidecar.size).is_some_and(|size| size != metadata.len()) {
+        if sidecar
+            .as_ref()
+            .and_then(|sidecar| sidecar.size)
+            .is_some_and(|size| size != metadata.len())
+        {
             return None;
         }
-        Some(Entry { path, size: metadata.len(), sidecar, lease })
+        Some(Entry {
+            path,
+            size: metadata.len(),
+            sidecar,
+            lease,
+        })
     }
 
     /// A file that came into the directory after the index was made.
@@ -120,7 +142,9 @@ impl Cache {
             return Some(format!("{base}{extension}"));
         }
         let entries = std::fs::read_dir(&self.dir).ok()?;
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).find(|name| naming::base_of(name) == Some(base))
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .find(|name| naming::base_of(name) == Some(base))
     }
 
     /// Records a use of a file now.
@@ -132,7 +156,13 @@ impl Cache {
     }
 
     /// Makes a complete and flushed partial file visible, with its description, leased; then evicts what is too much.
-    pub fn admit(self: &Arc<Self>, partial: &Path, url_text: &str, name: &str, sidecar: Sidecar) -> io::Result<Entry> {
+    pub fn admit(
+        self: &Arc<Self>,
+        partial: &Path,
+        url_text: &str,
+        name: &str,
+        sidecar: Sidecar,
+    ) -> io::Result<Entry> {
         let (base, path) = (naming::base(url_text), self.dir.join(name));
         let size = std::fs::metadata(partial)?.len();
         // The description first: a protected file must never be there without it.
@@ -150,19 +180,32 @@ impl Cache {
                 let _ = std::fs::remove_file(sidecar::path_of(&before));
                 let _ = std::fs::remove_file(before);
             }
-            Arc::new(Lease { cache: Arc::clone(self), base })
+            Arc::new(Lease {
+                cache: Arc::clone(self),
+                base,
+            })
         };
         self.evict(0);
         metrics::cache_size(self.index().bytes());
-        Ok(Entry { path, size, sidecar: Some(sidecar), lease })
+        Ok(Entry {
+            path,
+            size,
+            sidecar: Some(sidecar),
+            lease,
+        })
     }
 
     /// Holds the cached file that a path is a link to, and records its use.
     pub fn hold_linked(self: &Arc<Self>, path: &Path) -> Option<Arc<Lease>> {
-        let target = std::fs::read_link(path).ok().filter(|target| target.parent() == Some(self.dir.as_path()))?;
+        let target = std::fs::read_link(path)
+            .ok()
+            .filter(|target| target.parent() == Some(self.dir.as_path()))?;
         let base = naming::base_of(target.file_name()?.to_str()?)?.to_owned();
         let name = self.index().lease(&base)?;
-        let lease = Arc::new(Lease { cache: Arc::clone(self), base });
+        let lease = Arc::new(Lease {
+            cache: Arc::clone(self),
+            base,
+        });
         self.index().touch(&lease.base);
         if let Err(error) = sidecar::touch(&self.dir.join(name)) {
             tracing::debug!(%error, path = %target.display(), "the use of a cached file could not be recorded");
@@ -172,7 +215,10 @@ impl Cache {
 
     /// Notes that a link to a cached file was made, so that it can go with the file.
     pub fn linked(&self, file: &Path, link: &Path) {
-        if let Some(base) = file.file_name().and_then(|name| naming::base_of(name.to_str()?)) {
+        if let Some(base) = file
+            .file_name()
+            .and_then(|name| naming::base_of(name.to_str()?))
+        {
             self.links.note(base, link);
         }
     }

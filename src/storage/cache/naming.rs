@@ -27,7 +27,9 @@ pub(in crate::storage) fn base(url: &str) -> String {
 pub(in crate::storage) fn base_of(name: &str) -> Option<&str> {
     let base = name.get(..BASE_LENGTH)?;
     let rest = &name[BASE_LENGTH..];
-    let ours = base.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    let ours = base
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         && (rest.is_empty() || rest.starts_with('.'))
         && !rest.ends_with(META)
         && !rest.ends_with(PARTIAL);
@@ -36,7 +38,11 @@ pub(in crate::storage) fn base_of(name: &str) -> Option<&str> {
 
 /// The extension that the URL's own path gives, with its dot.
 pub(in crate::storage) fn url_extension(url: &Url) -> Option<String> {
-    extension(url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_else(|| url.path()))
+    extension(
+        url.path_segments()
+            .and_then(|mut segments| segments.next_back())
+            .unwrap_or_else(|| url.path()),
+    )
 }
 
 /// The extension of a fetched file: from the URL's path, else `Content-Disposition`, else the URL after redirects, else the type.
@@ -44,7 +50,12 @@ pub(in crate::storage) fn extension_of(url: &Url, info: &ObjectInfo) -> String {
     url_extension(url)
         .or_else(|| info.disposition_name.as_deref().and_then(extension))
         .or_else(|| info.final_url.as_ref().and_then(url_extension))
-        .or_else(|| info.content_type.as_deref().and_then(type_extension).map(str::to_owned))
+        .or_else(|| {
+            info.content_type
+                .as_deref()
+                .and_then(type_extension)
+                .map(str::to_owned)
+        })
         .unwrap_or_default()
 }
 
@@ -52,7 +63,11 @@ pub(in crate::storage) fn extension_of(url: &Url, info: &ObjectInfo) -> String {
 /// always be made of it.
 fn extension(name: &str) -> Option<String> {
     let extension = Path::new(name).extension()?.to_str()?;
-    let usual = !extension.is_empty() && extension.len() <= 32 && extension.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let usual = !extension.is_empty()
+        && extension.len() <= 32
+        && extension
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     (usual && !matches!(extension, "meta" | "partial")).then(|| format!(".{extension}"))
 }
 
@@ -100,8 +115,15 @@ mod tests {
     #[test]
     fn the_check_value_of_the_specification() {
         let url = "https://civitai.com/api/download/models/128713?type=Model&format=SafeTensor&size=pruned&fp=fp16";
-        let info = ObjectInfo { disposition_name: Some("dreamshaper_8.safetensors".into()), content_type: Some("image/png".into()), ..Default::default() };
-        assert_eq!(base(url) + &extension_of(&Url::parse(url).unwrap(), &info), "Pk6VSKLStckZydwGhX0bM8TqaqHEW9yt.safetensors");
+        let info = ObjectInfo {
+            disposition_name: Some("dreamshaper_8.safetensors".into()),
+            content_type: Some("image/png".into()),
+            ..Default::default()
+        };
+        assert_eq!(
+            base(url) + &extension_of(&Url::parse(url).unwrap(), &info),
+            "Pk6VSKLStckZydwGhX0bM8TqaqHEW9yt.safetensors"
+        );
     }
 
     #[test]
@@ -114,12 +136,40 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(extension_of(&url("https://h/a.ckpt?x=.y"), &info), ".ckpt");
-        assert_eq!(extension_of(&url("s3://bucket/dir.d/a.tar.gz"), &info), ".gz");
+        assert_eq!(
+            extension_of(&url("s3://bucket/dir.d/a.tar.gz"), &info),
+            ".gz"
+        );
         assert_eq!(extension_of(&url("https://h/a"), &info), ".pt");
-        assert_eq!(extension_of(&url("https://h/a"), &ObjectInfo { disposition_name: None, ..info.clone() }), ".bin");
-        assert_eq!(extension_of(&url("https://h/a"), &ObjectInfo { disposition_name: None, final_url: None, ..info.clone() }), ".png");
-        assert_eq!(extension_of(&url("https://h/.hidden"), &ObjectInfo::default()), "");
-        assert_eq!(extension_of(&url("https://h/a.p%2Fng"), &ObjectInfo::default()), "");
+        assert_eq!(
+            extension_of(
+                &url("https://h/a"),
+                &ObjectInfo {
+                    disposition_name: None,
+                    ..info.clone()
+                }
+            ),
+            ".bin"
+        );
+        assert_eq!(
+            extension_of(
+                &url("https://h/a"),
+                &ObjectInfo {
+                    disposition_name: None,
+                    final_url: None,
+                    ..info.clone()
+                }
+            ),
+            ".png"
+        );
+        assert_eq!(
+            extension_of(&url("https://h/.hidden"), &ObjectInfo::default()),
+            ""
+        );
+        assert_eq!(
+            extension_of(&url("https://h/a.p%2Fng"), &ObjectInfo::default()),
+            ""
+        );
     }
 
     #[test]
@@ -127,7 +177,13 @@ mod tests {
         let base = "Pk6VSKLStckZydwGhX0bM8TqaqHEW9yt";
         assert_eq!(base_of(&format!("{base}.safetensors")), Some(base));
         assert_eq!(base_of(base), Some(base));
-        for other in [format!("{base}.png.meta"), format!("{base}.partial"), format!("{base}x.png"), "short.png".into(), "ä".repeat(20)] {
+        for other in [
+            format!("{base}.png.meta"),
+            format!("{base}.partial"),
+            format!("{base}x.png"),
+            "short.png".into(),
+            "ä".repeat(20),
+        ] {
             assert_eq!(base_of(&other), None, "{other}");
         }
     }

@@ -57,7 +57,8 @@ pub(in crate::storage) fn path_of(file: &Path) -> PathBuf {
 impl Sidecar {
     pub fn read(file: &Path) -> Found {
         match std::fs::read(path_of(file)) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_or(Found::Broken, |sidecar| Found::Sidecar(Box::new(sidecar))),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_or(Found::Broken, |sidecar| Found::Sidecar(Box::new(sidecar))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Found::Nothing,
             Err(_) => Found::Broken,
         }
@@ -67,9 +68,13 @@ impl Sidecar {
     pub fn write(&self, file: &Path) -> std::io::Result<()> {
         let path = path_of(file);
         // Unique, so that two processes on one directory do not mix their bytes; cleaned up with the partial files if left behind.
-        let temporary = path.with_extension(format!("meta.{}.partial", uuid::Uuid::new_v4().simple()));
+        let temporary =
+            path.with_extension(format!("meta.{}.partial", uuid::Uuid::new_v4().simple()));
         let result = (|| {
-            let mut out = std::fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+            let mut out = std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&temporary)?;
             out.write_all(serde_json::to_string(self)?.as_bytes())?;
             out.sync_all()?;
             std::fs::rename(&temporary, &path)
@@ -83,14 +88,20 @@ impl Sidecar {
 
 /// Records that a file with a description is used now.
 pub(in crate::storage) fn touch(file: &Path) -> std::io::Result<()> {
-    std::fs::OpenOptions::new().write(true).open(path_of(file))?.set_modified(SystemTime::now())
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(path_of(file))?
+        .set_modified(SystemTime::now())
 }
 
 /// Records that a file is used now. A file without description gets one, dated by the file itself.
 pub(in crate::storage) fn mark_used(file: &Path, url: &str, size: u64) -> std::io::Result<()> {
     match touch(file) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let modified = file.metadata()?.modified().unwrap_or_else(|_| SystemTime::now());
+            let modified = file
+                .metadata()?
+                .modified()
+                .unwrap_or_else(|_| SystemTime::now());
             let sidecar = Sidecar {
                 auth_required: false,
                 url: Some(url.to_owned()),
@@ -109,5 +120,8 @@ pub(in crate::storage) fn mark_used(file: &Path, url: &str, size: u64) -> std::i
 /// A moment as RFC 3339, seconds exact to the millisecond at most.
 pub(in crate::storage) fn rfc3339(at: SystemTime) -> Option<String> {
     let at = OffsetDateTime::from(at);
-    at.replace_millisecond(at.millisecond()).ok()?.format(&Rfc3339).ok()
+    at.replace_millisecond(at.millisecond())
+        .ok()?
+        .format(&Rfc3339)
+        .ok()
 }

@@ -24,7 +24,10 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    httpdate::parse_http_date(value).ok()?.duration_since(std::time::SystemTime::now()).ok()
+    httpdate::parse_http_date(value)
+        .ok()?
+        .duration_since(std::time::SystemTime::now())
+        .ok()
 }
 
 /// The address guard's sentence, if it was the guard that stopped a request.
@@ -35,7 +38,9 @@ pub fn refusal(error: &(dyn Error + 'static)) -> Option<String> {
             return Some(refused.to_string());
         }
         // An io::Error's source is the source of what it wraps, so that the wrapped error itself would be passed over.
-        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)
+        if let Some(inner) = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
             && let Some(sentence) = refusal(inner)
         {
             return Some(sentence);
@@ -71,7 +76,11 @@ pub fn from_reqwest(place: &str, error: &reqwest::Error) -> StorageError {
     if let Some(sentence) = refusal(error) {
         return StorageError::new(ErrorKind::Invalid, sentence);
     }
-    let kind = if error.is_builder() { ErrorKind::Invalid } else { ErrorKind::Transient };
+    let kind = if error.is_builder() {
+        ErrorKind::Invalid
+    } else {
+        ErrorKind::Transient
+    };
     StorageError::new(kind, format!("{place}: {}", words(error)))
 }
 
@@ -80,13 +89,19 @@ pub fn disposition_name(value: &str) -> Option<String> {
     let mut plain = None;
     let mut extended = None;
     for parameter in value.split(';').skip(1) {
-        let Some((name, value)) = parameter.split_once('=') else { continue };
+        let Some((name, value)) = parameter.split_once('=') else {
+            continue;
+        };
         let value = value.trim().trim_matches('"');
         match name.trim().to_ascii_lowercase().as_str() {
             "filename" => plain = Some(value.to_owned()),
             "filename*" => {
                 let encoded = value.splitn(3, '\'').nth(2).unwrap_or(value);
-                extended = Some(percent_encoding::percent_decode_str(encoded).decode_utf8_lossy().into_owned());
+                extended = Some(
+                    percent_encoding::percent_decode_str(encoded)
+                        .decode_utf8_lossy()
+                        .into_owned(),
+                );
             }
             _ => {}
         }
@@ -109,8 +124,14 @@ mod tests {
 
     #[test]
     fn names_of_dispositions_are_never_paths() {
-        assert_eq!(disposition_name("attachment; filename=\"../a b.bin\"").as_deref(), Some("a b.bin"));
-        assert_eq!(disposition_name("attachment; filename=x; filename*=UTF-8''%C3%A9.bin").as_deref(), Some("é.bin"));
+        assert_eq!(
+            disposition_name("attachment; filename=\"../a b.bin\"").as_deref(),
+            Some("a b.bin")
+        );
+        assert_eq!(
+            disposition_name("attachment; filename=x; filename*=UTF-8''%C3%A9.bin").as_deref(),
+            Some("é.bin")
+        );
         assert_eq!(disposition_name("attachment; filename=\"..\""), None);
         assert_eq!(disposition_name("inline"), None);
     }

@@ -32,7 +32,10 @@ pub struct FilePart {
 
 impl FilePart {
     /// The bytes; what is read counts as sent.
-    pub fn stream(&self, meter: Arc<Meter>) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+    pub fn stream(
+        &self,
+        meter: Arc<Meter>,
+    ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
         let part = self.clone();
         stream::once(async move {
             let mut file = tokio::fs::File::open(&part.path).await?;
@@ -45,7 +48,13 @@ impl FilePart {
 
     /// The parts of a file of `size` bytes; the last one is shorter.
     pub fn split(path: &Path, size: u64, part: u64) -> Vec<Self> {
-        (0..size.div_ceil(part)).map(|index| Self { path: path.to_owned(), offset: index * part, length: part.min(size - index * part) }).collect()
+        (0..size.div_ceil(part))
+            .map(|index| Self {
+                path: path.to_owned(),
+                offset: index * part,
+                length: part.min(size - index * part),
+            })
+            .collect()
     }
 }
 
@@ -59,7 +68,11 @@ pub struct Meter {
 impl Meter {
     /// For `total` bytes.
     pub fn new(total: u64, progress: Option<&Progress>) -> Arc<Self> {
-        Arc::new(Self { sent: AtomicU64::new(0), total, progress: progress.cloned() })
+        Arc::new(Self {
+            sent: AtomicU64::new(0),
+            total,
+            progress: progress.cloned(),
+        })
     }
 
     /// So many more bytes have left.
@@ -100,15 +113,24 @@ pub async fn supervised<T>(
 }
 
 /// Runs `work` for every item, at most `limit` at once; results in the order of the items, the first failure ends all.
-pub async fn in_parallel<I, T, F>(items: Vec<I>, limit: usize, work: impl Fn(I) -> F) -> Result<Vec<T>, StorageError>
+pub async fn in_parallel<I, T, F>(
+    items: Vec<I>,
+    limit: usize,
+    work: impl Fn(I) -> F,
+) -> Result<Vec<T>, StorageError>
 where
     F: Future<Output = Result<T, StorageError>>,
 {
-    stream::iter(items.into_iter().map(work)).buffered(limit).try_collect().await
+    stream::iter(items.into_iter().map(work))
+        .buffered(limit)
+        .try_collect()
+        .await
 }
 
 /// The size of a file that is to be uploaded.
 pub async fn size_of(path: &Path) -> Result<u64, StorageError> {
     let metadata = tokio::fs::metadata(path).await;
-    metadata.map(|metadata| metadata.len()).map_err(|error| StorageError::new(ErrorKind::Failed, format!("{}: {error}", path.display())))
+    metadata.map(|metadata| metadata.len()).map_err(|error| {
+        StorageError::new(ErrorKind::Failed, format!("{}: {error}", path.display()))
+    })
 }

@@ -22,11 +22,17 @@ impl Meter {
 
     pub fn restart(&self, done: u64, total: Option<u64>) {
         self.done.store(done, Ordering::Relaxed);
-        self.total.store(total.map_or(0, |total| total.saturating_add(1)), Ordering::Relaxed);
+        self.total.store(
+            total.map_or(0, |total| total.saturating_add(1)),
+            Ordering::Relaxed,
+        );
     }
 
     pub fn read(&self) -> (u64, Option<u64>) {
-        (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed).checked_sub(1))
+        (
+            self.done.load(Ordering::Relaxed),
+            self.total.load(Ordering::Relaxed).checked_sub(1),
+        )
     }
 
     /// Writes a line from time to time, for ever: race it against the download.
@@ -36,7 +42,9 @@ impl Meter {
             tokio::time::sleep(interval).await;
             let (done, total) = self.read();
             let speed = done.saturating_sub(before) as f64 / interval.as_secs_f64() / 1e6;
-            let percent = total.filter(|total| *total > 0).map(|total| (done as f64 / total as f64 * 1000.0).round() / 10.0);
+            let percent = total
+                .filter(|total| *total > 0)
+                .map(|total| (done as f64 / total as f64 * 1000.0).round() / 10.0);
             tracing::info!(url = %public(url), bytes = done, total_bytes = total, percent, mb_per_s = (speed * 10.0).round() / 10.0, "downloading");
             before = done;
         }

@@ -62,17 +62,25 @@ impl Flights {
             if flight.auth.as_ref() != auth {
                 return Joined::Stranger(Arc::clone(flight));
             }
-            let mut waiters = flight.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiters = flight
+                .waiters
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if !waiters.closed {
                 waiters.count += 1;
                 drop(waiters);
-                return Joined::Waiting(Seat { flight: Arc::clone(flight) });
+                return Joined::Waiting(Seat {
+                    flight: Arc::clone(flight),
+                });
             }
         }
         let flight = Arc::new(Flight {
             auth: auth.cloned(),
             result: watch::Sender::new(None),
-            waiters: Mutex::new(Waiters { count: 1, closed: false }),
+            waiters: Mutex::new(Waiters {
+                count: 1,
+                closed: false,
+            }),
             stop: CancellationToken::new(),
             meter: Arc::default(),
         });
@@ -83,7 +91,10 @@ impl Flights {
     /// Ends a flight: later comers find its file in the cache, or try again.
     pub fn land(&self, url: &str, flight: &Arc<Flight>, result: Result<Entry, StorageError>) {
         let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
-        if flying.get(url).is_some_and(|known| Arc::ptr_eq(known, flight)) {
+        if flying
+            .get(url)
+            .is_some_and(|known| Arc::ptr_eq(known, flight))
+        {
             flying.remove(url);
         }
         drop(flying);
@@ -113,13 +124,27 @@ impl Seat {
     }
 
     /// Waits for the result, telling how far it is from time to time.
-    pub async fn result(&self, progress: Option<&Progress>, interval: Duration) -> Result<Entry, StorageError> {
+    pub async fn result(
+        &self,
+        progress: Option<&Progress>,
+        interval: Duration,
+    ) -> Result<Entry, StorageError> {
         let mut result = self.flight.result.subscribe();
         let waiting = async {
             let ended = result.wait_for(Option::is_some).await;
-            ended.ok().and_then(|result| result.clone()).unwrap_or_else(|| Err(StorageError::new(ErrorKind::Transient, "the download was given up")))
+            ended
+                .ok()
+                .and_then(|result| result.clone())
+                .unwrap_or_else(|| {
+                    Err(StorageError::new(
+                        ErrorKind::Transient,
+                        "the download was given up",
+                    ))
+                })
         };
-        let Some(progress) = progress else { return waiting.await };
+        let Some(progress) = progress else {
+            return waiting.await;
+        };
         let told = async {
             loop {
                 tokio::time::sleep(interval).await;
@@ -143,7 +168,11 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut waiters = self.flight.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiters = self
+            .flight
+            .waiters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         waiters.count -= 1;
         if waiters.count == 0 {
             waiters.closed = true;

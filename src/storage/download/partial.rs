@@ -40,11 +40,22 @@ impl Partial {
     pub async fn create(path: PathBuf) -> Result<Self, StorageError> {
         let shown = path.clone();
         // The file travels back through the task as what it is, so it is removed when nobody waits for it any more.
-        let opened = tokio::task::spawn_blocking(move || open(&path)).await.map_err(io::Error::other).and_then(|opened| opened);
-        let mut partial = opened.map_err(|error| StorageError::new(ErrorKind::Local, format!("{} cannot be written: {error}", shown.display())))?;
+        let opened = tokio::task::spawn_blocking(move || open(&path))
+            .await
+            .map_err(io::Error::other)
+            .and_then(|opened| opened);
+        let mut partial = opened.map_err(|error| {
+            StorageError::new(
+                ErrorKind::Local,
+                format!("{} cannot be written: {error}", shown.display()),
+            )
+        })?;
         let (queue, arriving) = mpsc::channel(QUEUE);
         let file = Arc::clone(&partial.file);
-        partial.writing = Some(Writing { queue, thread: tokio::task::spawn_blocking(move || write(&file, arriving)) });
+        partial.writing = Some(Writing {
+            queue,
+            thread: tokio::task::spawn_blocking(move || write(&file, arriving)),
+        });
         Ok(partial)
     }
 
@@ -59,11 +70,15 @@ impl Partial {
 
     /// Waits until everything is on the disk.
     pub async fn finish(&mut self) -> io::Result<()> {
-        let Some(Writing { queue, thread }) = self.writing.take() else { return Ok(()) };
+        let Some(Writing { queue, thread }) = self.writing.take() else {
+            return Ok(());
+        };
         drop(queue);
         thread.await.map_err(io::Error::other)??;
         let file = Arc::clone(&self.file);
-        tokio::task::spawn_blocking(move || file.sync_data()).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || file.sync_data())
+            .await
+            .map_err(io::Error::other)?
     }
 
     /// The file has its final name: nothing is removed any more.
@@ -86,7 +101,11 @@ fn open(path: &Path) -> io::Result<Partial> {
     let shared = PathBuf::from(name);
     let mut options = File::options();
     options.read(true).write(true);
-    let partial = |path, file| Partial { path, file: Arc::new(file), writing: None };
+    let partial = |path, file| Partial {
+        path,
+        file: Arc::new(file),
+        writing: None,
+    };
     // Whoever had the lock removed the file, or gave it its final name, before letting go: then the next try meets another file.
     for _ in 0..TRIES {
         let file = options.create(true).truncate(false).open(&shared)?;
@@ -105,13 +124,19 @@ fn open(path: &Path) -> io::Result<Partial> {
             }
         }
     }
-    let own = PathBuf::from(format!("{}.{}.partial", path.display(), uuid::Uuid::new_v4().simple()));
+    let own = PathBuf::from(format!(
+        "{}.{}.partial",
+        path.display(),
+        uuid::Uuid::new_v4().simple()
+    ));
     let file = options.create_new(true).open(&own)?;
     Ok(partial(own, file))
 }
 
 fn is_still_at(file: &File, path: &Path) -> bool {
-    let (Ok(ours), Ok(named)) = (file.metadata(), path.symlink_metadata()) else { return false };
+    let (Ok(ours), Ok(named)) = (file.metadata(), path.symlink_metadata()) else {
+        return false;
+    };
     (ours.dev(), ours.ino()) == (named.dev(), named.ino())
 }
 
@@ -136,14 +161,22 @@ struct EarlyFlush(Option<std::sync::mpsc::SyncSender<()>>);
 impl EarlyFlush {
     fn start(file: &File) -> Self {
         let (ask, asked) = std::sync::mpsc::sync_channel(1);
-        let Ok(file) = file.try_clone() else { return Self(None) };
+        let Ok(file) = file.try_clone() else {
+            return Self(None);
+        };
         let flush = move || {
             while asked.recv().is_ok() {
                 // An error shows again in the last flush.
                 let _ = file.sync_data();
             }
         };
-        Self(std::thread::Builder::new().name("early-flush".to_owned()).spawn(flush).ok().map(|_| ask))
+        Self(
+            std::thread::Builder::new()
+                .name("early-flush".to_owned())
+                .spawn(flush)
+                .ok()
+                .map(|_| ask),
+        )
     }
 
     /// Does nothing while the thread is still busy with what it was asked before.
@@ -159,7 +192,10 @@ mod tests {
     use super::*;
 
     fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<String> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -168,19 +204,31 @@ mod tests {
     fn a_file_that_nobody_waits_for_any_more_goes() {
         let dir = tempfile::tempdir().unwrap();
         // One blocking thread: what is asked of it last is done last.
-        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let _ = futures_util::FutureExt::now_or_never(Partial::create(dir.path().join("left")));
             tokio::task::spawn_blocking(|| ()).await.unwrap();
         });
-        assert!(names(dir.path()).is_empty(), "left behind: {:?}", names(dir.path()));
+        assert!(
+            names(dir.path()).is_empty(),
+            "left behind: {:?}",
+            names(dir.path())
+        );
     }
 
     #[tokio::test]
     async fn a_finished_file_is_still_its_owners() {
         let dir = tempfile::tempdir().unwrap();
         let mut first = Partial::create(dir.path().join("file")).await.unwrap();
-        first.sink().unwrap().send((0, Bytes::from_static(b"first"))).await.unwrap();
+        first
+            .sink()
+            .unwrap()
+            .send((0, Bytes::from_static(b"first")))
+            .await
+            .unwrap();
         first.finish().await.unwrap();
         let second = Partial::create(dir.path().join("file")).await.unwrap();
         assert_ne!(first.path(), second.path());

@@ -49,8 +49,12 @@ impl Part<'_> {
             };
             failures = if self.at > before { 1 } else { failures + 1 };
             all_failures += 1;
-            let delay = tuning.retry.delay(failures, error.retry_after).filter(|_| error.kind == ErrorKind::Transient && all_failures < tuning.most_failures);
-            let Some(delay) = delay else { return Err(Broken::Final(error)) };
+            let delay = tuning.retry.delay(failures, error.retry_after).filter(|_| {
+                error.kind == ErrorKind::Transient && all_failures < tuning.most_failures
+            });
+            let Some(delay) = delay else {
+                return Err(Broken::Final(error));
+            };
             tracing::debug!(%error, at = self.at, delay_ms = delay.as_millis() as u64, "a download broke off and is resumed");
             tokio::time::sleep(delay).await;
             if self.at > 0 && !self.resumable() {
@@ -72,7 +76,12 @@ impl Part<'_> {
         loop {
             let chunk = tokio::time::timeout(self.download.tuning.stall, stream.body.next()).await;
             let mut bytes = match chunk {
-                Err(_) => return Err(Broken::Final(self.download.error(ErrorKind::Transient, "nothing came for too long"))),
+                Err(_) => {
+                    return Err(Broken::Final(
+                        self.download
+                            .error(ErrorKind::Transient, "nothing came for too long"),
+                    ));
+                }
                 Ok(Some(Err(error))) => return Err(Broken::Final(error)),
                 Ok(Some(Ok(bytes))) => bytes,
                 Ok(None) => break,
@@ -83,7 +92,10 @@ impl Part<'_> {
                 bytes.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
             }
             let length = bytes.len() as u64;
-            self.sink.send((self.at, bytes)).await.map_err(|_| Broken::Disk)?;
+            self.sink
+                .send((self.at, bytes))
+                .await
+                .map_err(|_| Broken::Disk)?;
             self.at += length;
             self.download.meter.add(length);
             if self.end == Some(self.at) {
@@ -93,7 +105,9 @@ impl Part<'_> {
         match self.end {
             Some(end) => {
                 let message = format!("the answer ended after {} of {end} bytes", self.at);
-                Err(Broken::Final(self.download.error(ErrorKind::Transient, &message)))
+                Err(Broken::Final(
+                    self.download.error(ErrorKind::Transient, &message),
+                ))
             }
             None => Ok(()),
         }
@@ -102,11 +116,23 @@ impl Part<'_> {
     /// Opens the file where this part goes on, and makes sure that it still is the same file.
     async fn open(&self) -> Result<ObjectStream, Broken> {
         let whole = self.at == 0 && self.end == self.info.size;
-        let range = (!whole).then(|| ByteRange { start: self.at, end: self.end.map(|end| end - 1) });
-        let opened = self.download.open(range, self.info.etag.as_deref().filter(|_| range.is_some())).await.map_err(Broken::Final)?;
-        let changed = opened.offset != self.at || differ(&opened.info.size, &self.info.size) || differ(&opened.info.etag, &self.info.etag);
+        let range = (!whole).then(|| ByteRange {
+            start: self.at,
+            end: self.end.map(|end| end - 1),
+        });
+        let opened = self
+            .download
+            .open(range, self.info.etag.as_deref().filter(|_| range.is_some()))
+            .await
+            .map_err(Broken::Final)?;
+        let changed = opened.offset != self.at
+            || differ(&opened.info.size, &self.info.size)
+            || differ(&opened.info.etag, &self.info.etag);
         if changed {
-            let error = self.download.error(ErrorKind::Transient, "the file changed while it was being downloaded");
+            let error = self.download.error(
+                ErrorKind::Transient,
+                "the file changed while it was being downloaded",
+            );
             return Err(Broken::Changed(error));
         }
         Ok(opened)
@@ -130,7 +156,13 @@ pub(super) async fn receive_parallel(
     let length = size.div_ceil(connections);
     let mut first = Some(first);
     let parts = (0..connections).filter(|n| n * length < size).map(|n| {
-        let part = Part { download, info, sink: sink.clone(), at: n * length, end: Some(((n + 1) * length).min(size)) };
+        let part = Part {
+            download,
+            info,
+            sink: sink.clone(),
+            at: n * length,
+            end: Some(((n + 1) * length).min(size)),
+        };
         part.receive(first.take())
     });
     try_join_all(parts).await?;
@@ -144,9 +176,18 @@ impl Download {
     }
 
     /// One attempt to open, with an end to waiting.
-    pub(super) async fn open(&self, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError> {
+    pub(super) async fn open(
+        &self,
+        range: Option<ByteRange>,
+        if_match: Option<&str>,
+    ) -> Result<ObjectStream, StorageError> {
         let backend = Arc::clone(&self.backend);
-        match tokio::time::timeout(self.tuning.stall * 2, backend.open(&self.source, range, if_match)).await {
+        match tokio::time::timeout(
+            self.tuning.stall * 2,
+            backend.open(&self.source, range, if_match),
+        )
+        .await
+        {
             Ok(opened) => opened,
             Err(_) => Err(self.error(ErrorKind::Transient, "the server does not answer")),
         }

@@ -46,12 +46,17 @@ pub(in crate::storage) async fn run(download: Download) -> Result<Entry, Storage
                 // A version that vanished midway, or could not be resumed: from the beginning, as often as any failure.
                 Err(Broken::Changed(error)) => {
                     failures += 1;
-                    let Some(delay) = download.tuning.retry.delay(failures, error.retry_after) else { return Err(error) };
+                    let Some(delay) = download.tuning.retry.delay(failures, error.retry_after)
+                    else {
+                        return Err(error);
+                    };
                     tracing::debug!(%error, "a download begins anew");
                     tokio::time::sleep(delay).await;
                 }
                 Err(Broken::Final(error)) => return Err(error),
-                Err(Broken::Disk) => return Err(download.error(ErrorKind::Local, "the cache cannot be written")),
+                Err(Broken::Disk) => {
+                    return Err(download.error(ErrorKind::Local, "the cache cannot be written"));
+                }
                 Ok(entry) => return Ok(entry),
             }
         }
@@ -79,7 +84,9 @@ impl Download {
         self.meter.restart(0, info.size);
         self.make_room(&info).await.map_err(Broken::Final)?;
         let name = naming::base(&self.url_text) + &naming::extension_of(&self.source.url, &info);
-        let mut partial = Partial::create(self.cache.dir.join(&name)).await.map_err(Broken::Final)?;
+        let mut partial = Partial::create(self.cache.dir.join(&name))
+            .await
+            .map_err(Broken::Final)?;
         let received = self.receive(&info, first, &partial).await;
         let written = partial.finish().await;
         if let Err(error) = written {
@@ -103,7 +110,11 @@ impl Download {
             partial.keep();
             Ok(entry)
         });
-        admitted.await.map_err(io::Error::other).and_then(|entry| entry).map_err(|error| Broken::Final(self.disk_error(&info, &error)))
+        admitted
+            .await
+            .map_err(io::Error::other)
+            .and_then(|entry| entry)
+            .map_err(|error| Broken::Final(self.disk_error(&info, &error)))
     }
 
     /// The first answer, tried for as often as the policy says.
@@ -115,38 +126,83 @@ impl Download {
                 Err(error) => error,
             };
             failures += 1;
-            let delay = self.tuning.retry.delay(failures, error.retry_after).filter(|_| error.kind == ErrorKind::Transient);
-            let Some(delay) = delay else { return Err(error) };
+            let delay = self
+                .tuning
+                .retry
+                .delay(failures, error.retry_after)
+                .filter(|_| error.kind == ErrorKind::Transient);
+            let Some(delay) = delay else {
+                return Err(error);
+            };
             tracing::debug!(%error, delay_ms = delay.as_millis() as u64, "a download is tried again");
             tokio::time::sleep(delay).await;
         }
     }
 
-    async fn receive(&self, info: &ObjectInfo, first: ObjectStream, partial: &Partial) -> Result<u64, Broken> {
-        let Some(sink) = partial.sink() else { return Err(Broken::Disk) };
+    async fn receive(
+        &self,
+        info: &ObjectInfo,
+        first: ObjectStream,
+        partial: &Partial,
+    ) -> Result<u64, Broken> {
+        let Some(sink) = partial.sink() else {
+            return Err(Broken::Disk);
+        };
         match info.size {
-            Some(size) if self.connections > 1 && size >= self.tuning.parallel_from && info.ranges && info.etag.is_some() => {
+            Some(size)
+                if self.connections > 1
+                    && size >= self.tuning.parallel_from
+                    && info.ranges
+                    && info.etag.is_some() =>
+            {
                 receive_parallel(self, info, size, first, &sink).await
             }
-            end => Part { download: self, info, sink, at: 0, end }.receive(Some(first)).await,
+            end => {
+                Part {
+                    download: self,
+                    info,
+                    sink,
+                    at: 0,
+                    end,
+                }
+                .receive(Some(first))
+                .await
+            }
         }
     }
 
     /// Checks length and checksum; a file that fails is fetched anew.
-    async fn verify(&self, info: &ObjectInfo, size: u64, partial: &Partial) -> Result<Option<String>, Broken> {
+    async fn verify(
+        &self,
+        info: &ObjectInfo,
+        size: u64,
+        partial: &Partial,
+    ) -> Result<Option<String>, Broken> {
         let changed = |what: String| Broken::Changed(self.error(ErrorKind::Transient, &what));
         if let Some(expected) = info.size.filter(|expected| *expected != size) {
             return Err(changed(format!("{size} bytes came instead of {expected}")));
         }
         let (algorithm, name, expected) = match (&info.sha256, &info.checksum) {
-            (Some(sha256), _) => (ChecksumAlgorithm::Sha256, "SHA-256".to_owned(), sha256.clone()),
-            (None, Some(Checksum { algorithm, digest })) => (*algorithm, format!("{} checksum", algorithm.as_str()), hex(digest)),
+            (Some(sha256), _) => (
+                ChecksumAlgorithm::Sha256,
+                "SHA-256".to_owned(),
+                sha256.clone(),
+            ),
+            (None, Some(Checksum { algorithm, digest })) => (
+                *algorithm,
+                format!("{} checksum", algorithm.as_str()),
+                hex(digest),
+            ),
             (None, None) => return Ok(None),
         };
-        let digest = digest_of(partial.path().to_owned(), algorithm).await.map_err(|error| Broken::Final(self.disk_error(info, &error)))?;
+        let digest = digest_of(partial.path().to_owned(), algorithm)
+            .await
+            .map_err(|error| Broken::Final(self.disk_error(info, &error)))?;
         let actual = hex(&digest);
         if actual != expected {
-            return Err(changed(format!("its {name} is {actual}, but the origin promised {expected}")));
+            return Err(changed(format!(
+                "its {name} is {actual}, but the origin promised {expected}"
+            )));
         }
         Ok(info.sha256.clone())
     }
@@ -163,7 +219,9 @@ impl Download {
             cache.free_bytes()
         });
         match free.await.ok().flatten() {
-            Some(free) if free < size.saturating_add(SPARE_BYTES) => Err(self.disk_full(size, free)),
+            Some(free) if free < size.saturating_add(SPARE_BYTES) => {
+                Err(self.disk_full(size, free))
+            }
             _ => Ok(()),
         }
     }
@@ -174,9 +232,21 @@ impl Download {
     }
 
     fn disk_error(&self, info: &ObjectInfo, error: &io::Error) -> StorageError {
-        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge) {
-            return self.disk_full(info.size.unwrap_or(self.meter.read().0), self.cache.free_bytes().unwrap_or_default());
+        if matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        ) {
+            return self.disk_full(
+                info.size.unwrap_or(self.meter.read().0),
+                self.cache.free_bytes().unwrap_or_default(),
+            );
         }
-        self.error(ErrorKind::Local, &format!("the cache {} cannot be written: {error}", self.cache.dir.display()))
+        self.error(
+            ErrorKind::Local,
+            &format!(
+                "the cache {} cannot be written: {error}",
+                self.cache.dir.display()
+            ),
+        )
     }
 }

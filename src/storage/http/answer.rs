@@ -14,7 +14,10 @@ use crate::net::retry;
 /// The file behind an answer to HEAD or GET, ranged or not.
 pub(super) fn info(response: &Response, at: &Url, asked: &Url) -> ObjectInfo {
     let headers = response.headers();
-    let partial = matches!(response.status(), StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
+    let partial = matches!(
+        response.status(),
+        StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE
+    );
     let encoded = encoding(headers).is_some();
     let size = if is_gzip(response) {
         None
@@ -25,11 +28,18 @@ pub(super) fn info(response: &Response, at: &Url, asked: &Url) -> ObjectInfo {
     };
     ObjectInfo {
         size,
-        etag: text(headers, &header::ETAG).map(str::trim).filter(|etag| etag.starts_with('"')).map(str::to_owned),
-        ranges: !encoded && (response.status() == StatusCode::PARTIAL_CONTENT || text(headers, &header::ACCEPT_RANGES).is_some_and(accepts_bytes)),
+        etag: text(headers, &header::ETAG)
+            .map(str::trim)
+            .filter(|etag| etag.starts_with('"'))
+            .map(str::to_owned),
+        ranges: !encoded
+            && (response.status() == StatusCode::PARTIAL_CONTENT
+                || text(headers, &header::ACCEPT_RANGES).is_some_and(accepts_bytes)),
         sha256: promised_sha256(headers).filter(|_| !encoded),
         checksum: None,
-        content_type: text(headers, &header::CONTENT_TYPE).and_then(|kind| kind.split(';').next()).map(|kind| kind.trim().to_ascii_lowercase()),
+        content_type: text(headers, &header::CONTENT_TYPE)
+            .and_then(|kind| kind.split(';').next())
+            .map(|kind| kind.trim().to_ascii_lowercase()),
         disposition_name: text(headers, &header::CONTENT_DISPOSITION).and_then(disposition_name),
         final_url: (at.as_str() != asked.as_str()).then(|| at.clone()),
     }
@@ -37,53 +47,89 @@ pub(super) fn info(response: &Response, at: &Url, asked: &Url) -> ObjectInfo {
 
 /// Whether the body is compressed although nobody asked for that: object stores send what was stored so.
 pub(super) fn is_gzip(response: &Response) -> bool {
-    response.status() != StatusCode::PARTIAL_CONTENT && matches!(encoding(response.headers()).as_deref(), Some("gzip" | "x-gzip"))
+    response.status() != StatusCode::PARTIAL_CONTENT
+        && matches!(
+            encoding(response.headers()).as_deref(),
+            Some("gzip" | "x-gzip")
+        )
 }
 
 /// How the body differs from the file, in lower case.
 fn encoding(headers: &HeaderMap) -> Option<String> {
-    text(headers, &header::CONTENT_ENCODING).map(|encoding| encoding.trim().to_ascii_lowercase()).filter(|encoding| encoding != "identity")
+    text(headers, &header::CONTENT_ENCODING)
+        .map(|encoding| encoding.trim().to_ascii_lowercase())
+        .filter(|encoding| encoding != "identity")
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     // Names in raw UTF-8 are common; `to_str` would refuse them.
-    headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
+    headers
+        .get(name)
+        .and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
 }
 
 fn accepts_bytes(value: &str) -> bool {
-    value.split(',').any(|unit| unit.trim().eq_ignore_ascii_case("bytes"))
+    value
+        .split(',')
+        .any(|unit| unit.trim().eq_ignore_ascii_case("bytes"))
 }
 
 /// The size after the slash of `Content-Range`.
 fn total(headers: &HeaderMap) -> Option<u64> {
-    text(headers, &header::CONTENT_RANGE)?.rsplit_once('/')?.1.trim().parse().ok()
+    text(headers, &header::CONTENT_RANGE)?
+        .rsplit_once('/')?
+        .1
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// Where a partial answer begins, which must be where it was asked to begin.
-pub(super) fn offset(response: &Response, range: Option<ByteRange>, url: &Url) -> Result<u64, StorageError> {
+pub(super) fn offset(
+    response: &Response,
+    range: Option<ByteRange>,
+    url: &Url,
+) -> Result<u64, StorageError> {
     let start = text(response.headers(), &header::CONTENT_RANGE)
         .and_then(|range| range.trim().strip_prefix("bytes"))
         .and_then(|range| range.trim_start().split_once('-'))
         .and_then(|(start, _)| start.trim().parse::<u64>().ok());
     match (start, range) {
         (Some(start), Some(range)) if start == range.start => Ok(start),
-        _ => Err(StorageError::new(ErrorKind::Transient, format!("{} answered with another range than was asked for", public(url)))),
+        _ => Err(StorageError::new(
+            ErrorKind::Transient,
+            format!(
+                "{} answered with another range than was asked for",
+                public(url)
+            ),
+        )),
     }
 }
 
 /// `x-linked-etag` of Hugging Face's LFS files, or `Repr-Digest`/`Digest`, when it is a SHA-256 of the whole file.
 fn promised_sha256(headers: &HeaderMap) -> Option<String> {
     use base64::Engine;
-    let linked = headers.get("x-linked-etag").and_then(|value| value.to_str().ok()).map(|etag| etag.trim_start_matches("W/").trim_matches('"'));
-    if let Some(linked) = linked.filter(|etag| etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+    let linked = headers
+        .get("x-linked-etag")
+        .and_then(|value| value.to_str().ok())
+        .map(|etag| etag.trim_start_matches("W/").trim_matches('"'));
+    if let Some(linked) =
+        linked.filter(|etag| etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    {
         return Some(linked.to_ascii_lowercase());
     }
-    let digest = ["repr-digest", "digest"].into_iter().find_map(|name| headers.get(name)?.to_str().ok())?;
+    let digest = ["repr-digest", "digest"]
+        .into_iter()
+        .find_map(|name| headers.get(name)?.to_str().ok())?;
     let encoded = digest.split(',').find_map(|part| {
         let (name, value) = part.trim().split_once('=')?;
-        name.eq_ignore_ascii_case("sha-256").then(|| value.trim_matches(':').to_owned())
+        name.eq_ignore_ascii_case("sha-256")
+            .then(|| value.trim_matches(':').to_owned())
     })?;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).ok().filter(|bytes| bytes.len() == 32)?;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(encoded)
+        .ok()
+        .filter(|bytes| bytes.len() == 32)?;
     Some(hex(&bytes))
 }
 
@@ -93,7 +139,9 @@ pub(super) fn disposition_name(value: &str) -> Option<String> {
     for (name, value) in parameters(value) {
         if name.eq_ignore_ascii_case("filename*") {
             let mut parts = value.splitn(3, '\'');
-            if let (Some(charset), Some(_), Some(encoded)) = (parts.next(), parts.next(), parts.next()) {
+            if let (Some(charset), Some(_), Some(encoded)) =
+                (parts.next(), parts.next(), parts.next())
+            {
                 let bytes: Vec<u8> = percent_decode_str(encoded).collect();
                 let decoded = if charset.eq_ignore_ascii_case("iso-8859-1") {
                     bytes.iter().map(|byte| char::from(*byte)).collect()
@@ -157,10 +205,16 @@ pub(super) fn status_error(response: &Response, url: &Url) -> StorageError {
         404 | 410 => (ErrorKind::NotFound, "it is not there"),
         // The file has shrunk under a resumed download: from the beginning, then.
         412 | 416 => (ErrorKind::Transient, "the file has changed meanwhile"),
-        _ if retry::is_transient_status(status) => (ErrorKind::Transient, "the server cannot answer now"),
+        _ if retry::is_transient_status(status) => {
+            (ErrorKind::Transient, "the server cannot answer now")
+        }
         _ => (ErrorKind::Failed, "the server refuses"),
     };
-    StorageError { kind, message: format!("{url} answered {status}: {meaning}"), retry_after: retry::retry_after(response.headers()) }
+    StorageError {
+        kind,
+        message: format!("{url} answered {status}: {meaning}"),
+        retry_after: retry::retry_after(response.headers()),
+    }
 }
 
 #[cfg(test)]
@@ -172,7 +226,10 @@ mod tests {
         for (value, name) in [
             ("attachment; filename=\"a b;c.bin\"; x=1", Some("a b;c.bin")),
             ("attachment; filename=plain.ckpt", Some("plain.ckpt")),
-            ("attachment; filename=x.bin; filename*=UTF-8''%e4%b8%ad.safetensors", Some("中.safetensors")),
+            (
+                "attachment; filename=x.bin; filename*=UTF-8''%e4%b8%ad.safetensors",
+                Some("中.safetensors"),
+            ),
             ("attachment; filename*=iso-8859-1'en'%A3.bin", Some("£.bin")),
             ("attachment; filename=\"../../etc/passwd\"", Some("passwd")),
             ("attachment; filename=\"C:\\\\temp\\\\m.pt\"", Some("m.pt")),

@@ -42,34 +42,77 @@ pub(super) struct HttpBackend {
 
 impl HttpBackend {
     pub fn new(config: &StorageConfig, outbound: &Outbound) -> Self {
-        Self { outbound: outbound.clone(), auth: config.http_auth.clone() }
+        Self {
+            outbound: outbound.clone(),
+            auth: config.http_auth.clone(),
+        }
     }
 
-    async fn send(&self, method: Method, source: &Source, range: Option<ByteRange>, if_match: Option<&str>) -> Result<(Response, Url), StorageError> {
+    async fn send(
+        &self,
+        method: Method,
+        source: &Source,
+        range: Option<ByteRange>,
+        if_match: Option<&str>,
+    ) -> Result<(Response, Url), StorageError> {
         let prepared = request::prepare(source, self.auth.as_ref())?;
         let mut open = HeaderMap::new();
         open.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-        open.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        open.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
         if let Some(ByteRange { start, end }) = range {
-            let text = format!("bytes={start}-{}", end.map(|end| end.to_string()).unwrap_or_default());
-            open.extend(HeaderValue::from_str(&text).ok().map(|value| (header::RANGE, value)));
-            open.extend(if_match.and_then(|etag| HeaderValue::from_str(etag).ok()).map(|value| (header::IF_RANGE, value)));
+            let text = format!(
+                "bytes={start}-{}",
+                end.map(|end| end.to_string()).unwrap_or_default()
+            );
+            open.extend(
+                HeaderValue::from_str(&text)
+                    .ok()
+                    .map(|value| (header::RANGE, value)),
+            );
+            open.extend(
+                if_match
+                    .and_then(|etag| HeaderValue::from_str(etag).ok())
+                    .map(|value| (header::IF_RANGE, value)),
+            );
         }
-        send_guarded(&self.outbound, method, &prepared.url, &open, &prepared.private).await.map_err(|error| follow_error(&error, &source.url))
+        send_guarded(
+            &self.outbound,
+            method,
+            &prepared.url,
+            &open,
+            &prepared.private,
+        )
+        .await
+        .map_err(|error| follow_error(&error, &source.url))
     }
 
     fn put_url(target: &Target, filename: &str) -> Result<Url, StorageError> {
-        let Target::Http { url_prefix } = target else { return Err(StorageError::new(ErrorKind::Invalid, "not an HTTP target")) };
+        let Target::Http { url_prefix } = target else {
+            return Err(StorageError::new(ErrorKind::Invalid, "not an HTTP target"));
+        };
         let text = join(url_prefix, filename);
         match Url::parse(&text) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-            _ => Err(StorageError::new(ErrorKind::Invalid, format!("{} is not an http or https URL to upload to", public_url(url_prefix)))),
+            _ => Err(StorageError::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{} is not an http or https URL to upload to",
+                    public_url(url_prefix)
+                ),
+            )),
         }
     }
 }
 
 fn join(url_prefix: &str, filename: &str) -> String {
-    format!("{}/{}", url_prefix.trim_end_matches('/'), request::encode_path(filename))
+    format!(
+        "{}/{}",
+        url_prefix.trim_end_matches('/'),
+        request::encode_path(filename)
+    )
 }
 
 type Chunks = BoxStream<'static, Result<Bytes, StorageError>>;
@@ -83,7 +126,13 @@ fn decoded(body: Chunks, url: Url) -> Chunks {
     let file = ReaderStream::with_capacity(decoder, DECODED);
     file.map_err(move |error| match error.downcast::<StorageError>() {
         Ok(error) => error,
-        Err(error) => StorageError::new(ErrorKind::Transient, format!("{}: the compressed answer is damaged: {error}", public(&url))),
+        Err(error) => StorageError::new(
+            ErrorKind::Transient,
+            format!(
+                "{}: the compressed answer is damaged: {error}",
+                public(&url)
+            ),
+        ),
     })
     .boxed()
 }
@@ -109,22 +158,45 @@ impl Backend for HttpBackend {
             return Ok(answer::info(&response, &at, &source.url));
         }
         // Some servers refuse HEAD, and signatures are often for GET alone: then one byte tells as much.
-        let refused = status.is_client_error() && status != StatusCode::UNAUTHORIZED && !retry::is_transient_status(status);
+        let refused = status.is_client_error()
+            && status != StatusCode::UNAUTHORIZED
+            && !retry::is_transient_status(status);
         if !refused && status != StatusCode::NOT_IMPLEMENTED {
             return Err(answer::status_error(&response, &source.url));
         }
-        let (response, at) = self.send(Method::GET, source, Some(ByteRange { start: 0, end: Some(0) }), None).await?;
+        let (response, at) = self
+            .send(
+                Method::GET,
+                source,
+                Some(ByteRange {
+                    start: 0,
+                    end: Some(0),
+                }),
+                None,
+            )
+            .await?;
         // An empty file has no first byte: 416 comes from one who was let in.
-        if response.status().is_success() || response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+        if response.status().is_success() || response.status() == StatusCode::RANGE_NOT_SATISFIABLE
+        {
             return Ok(answer::info(&response, &at, &source.url));
         }
         Err(answer::status_error(&response, &source.url))
     }
 
-    async fn open(&self, source: &Source, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError> {
+    async fn open(
+        &self,
+        source: &Source,
+        range: Option<ByteRange>,
+        if_match: Option<&str>,
+    ) -> Result<ObjectStream, StorageError> {
         let (mut response, mut at) = self.send(Method::GET, source, range, if_match).await?;
         // The file has become shorter than what we have of it: the whole of it shows the engine that it changed.
-        if range.is_some_and(|range| range.start > 0) && matches!(response.status(), StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PRECONDITION_FAILED) {
+        if range.is_some_and(|range| range.start > 0)
+            && matches!(
+                response.status(),
+                StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PRECONDITION_FAILED
+            )
+        {
             (response, at) = self.send(Method::GET, source, None, None).await?;
         }
         let status = response.status();
@@ -132,13 +204,30 @@ impl Backend for HttpBackend {
             return Err(answer::status_error(&response, &source.url));
         }
         if status == StatusCode::NO_CONTENT || status == StatusCode::RESET_CONTENT {
-            return Err(StorageError::new(ErrorKind::Failed, format!("{} answered {status}: there is no file", public(&source.url))));
+            return Err(StorageError::new(
+                ErrorKind::Failed,
+                format!(
+                    "{} answered {status}: there is no file",
+                    public(&source.url)
+                ),
+            ));
         }
         let info = answer::info(&response, &at, &source.url);
-        let offset = if status == StatusCode::PARTIAL_CONTENT { answer::offset(&response, range, &source.url)? } else { 0 };
+        let offset = if status == StatusCode::PARTIAL_CONTENT {
+            answer::offset(&response, range, &source.url)?
+        } else {
+            0
+        };
         let (url, gzip) = (source.url.clone(), answer::is_gzip(&response));
-        let body = response.bytes_stream().map(move |chunk| chunk.map_err(|error| network_error(&error.without_url(), &url))).boxed();
-        let body = if gzip { decoded(body, source.url.clone()) } else { body };
+        let body = response
+            .bytes_stream()
+            .map(move |chunk| chunk.map_err(|error| network_error(&error.without_url(), &url)))
+            .boxed();
+        let body = if gzip {
+            decoded(body, source.url.clone())
+        } else {
+            body
+        };
         Ok(ObjectStream { info, offset, body })
     }
 
@@ -148,7 +237,9 @@ impl Backend for HttpBackend {
             let message = "signed_url needs an S3 or Azure target: an HTTP target cannot sign URLs";
             return Err(StorageError::new(ErrorKind::Invalid, message));
         }
-        self.outbound.check(&url).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, format!("http_upload: {refused}")))
+        self.outbound.check(&url).await.map_err(|refused| {
+            StorageError::new(ErrorKind::Invalid, format!("http_upload: {refused}"))
+        })
     }
 
     fn url_of(&self, target: &Target, filename: &str) -> String {
@@ -158,27 +249,56 @@ impl Backend for HttpBackend {
         }
     }
 
-    async fn upload(&self, target: &Target, file: &UploadFile, progress: Option<&Progress>, cancel: &CancellationToken) -> Result<(), StorageError> {
-        let source = Source { url: Self::put_url(target, &file.filename)?, auth: None };
+    async fn upload(
+        &self,
+        target: &Target,
+        file: &UploadFile,
+        progress: Option<&Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<(), StorageError> {
+        let source = Source {
+            url: Self::put_url(target, &file.filename)?,
+            auth: None,
+        };
         let prepared = request::prepare(&source, self.auth.as_ref())?;
         // Behind a proxy the connection is not ours to check.
-        self.outbound.check(&prepared.url).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))?;
-        let opened = tokio::fs::File::open(&file.path).await.map_err(|error| read_error(file, &error))?;
-        let size = opened.metadata().await.map_err(|error| read_error(file, &error))?.len();
+        self.outbound
+            .check(&prepared.url)
+            .await
+            .map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))?;
+        let opened = tokio::fs::File::open(&file.path)
+            .await
+            .map_err(|error| read_error(file, &error))?;
+        let size = opened
+            .metadata()
+            .await
+            .map_err(|error| read_error(file, &error))?
+            .len();
         let sent = Arc::new(AtomicU64::new(0));
         let (progress, counter) = (progress.map(Arc::clone), Arc::clone(&sent));
         let body = ReaderStream::with_capacity(opened, UPLOAD_BUFFER).inspect(move |chunk| {
             if let Ok(chunk) = chunk {
-                let sent = counter.fetch_add(chunk.len() as u64, Ordering::Relaxed) + chunk.len() as u64;
+                let sent =
+                    counter.fetch_add(chunk.len() as u64, Ordering::Relaxed) + chunk.len() as u64;
                 if let Some(progress) = &progress {
                     progress(sent, Some(size));
                 }
             }
         });
         let mut headers = prepared.private;
-        headers.extend(HeaderValue::from_str(&file.content_type).ok().map(|value| (header::CONTENT_TYPE, value)));
+        headers.extend(
+            HeaderValue::from_str(&file.content_type)
+                .ok()
+                .map(|value| (header::CONTENT_TYPE, value)),
+        );
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
-        let request = self.outbound.guarded().put(prepared.url.clone()).headers(headers).body(reqwest::Body::wrap_stream(body)).send();
+        let request = self
+            .outbound
+            .guarded()
+            .put(prepared.url.clone())
+            .headers(headers)
+            .body(reqwest::Body::wrap_stream(body))
+            .send();
         let response = tokio::select! {
             () = cancel.cancelled() => return Err(StorageError::new(ErrorKind::Cancelled, "the upload was cancelled")),
             () = stalled(&sent) => {
@@ -188,14 +308,29 @@ impl Backend for HttpBackend {
             response = request => response.map_err(|error| network_error(&error.without_url(), &source.url))?,
         };
         if response.status().is_redirection() {
-            let message = format!("{} answered the upload with a redirect, which is not followed: give its final URL", public(&source.url));
+            let message = format!(
+                "{} answered the upload with a redirect, which is not followed: give its final URL",
+                public(&source.url)
+            );
             return Err(StorageError::new(ErrorKind::Failed, message));
         }
-        if response.status().is_success() { Ok(()) } else { Err(answer::status_error(&response, &source.url)) }
+        if response.status().is_success() {
+            Ok(())
+        } else {
+            Err(answer::status_error(&response, &source.url))
+        }
     }
 
-    async fn sign(&self, _target: &Target, _filename: &str, _expiry: Duration) -> Result<String, StorageError> {
-        Err(StorageError::new(ErrorKind::Invalid, "an HTTP target cannot sign URLs"))
+    async fn sign(
+        &self,
+        _target: &Target,
+        _filename: &str,
+        _expiry: Duration,
+    ) -> Result<String, StorageError> {
+        Err(StorageError::new(
+            ErrorKind::Invalid,
+            "an HTTP target cannot sign URLs",
+        ))
     }
 }
 
@@ -209,14 +344,24 @@ async fn stalled(count: &AtomicU64) {
 }
 
 fn read_error(file: &UploadFile, error: &std::io::Error) -> StorageError {
-    StorageError::new(ErrorKind::Failed, format!("{} cannot be read for its upload: {error}", file.path.display()))
+    StorageError::new(
+        ErrorKind::Failed,
+        format!(
+            "{} cannot be read for its upload: {error}",
+            file.path.display()
+        ),
+    )
 }
 
 fn follow_error(error: &FollowError, url: &Url) -> StorageError {
     match error {
         FollowError::Request(error) => network_error(error, url),
-        FollowError::Refused(refused) => StorageError::new(ErrorKind::Invalid, format!("{}: {refused}", public(url))),
-        FollowError::Redirect(message) => StorageError::new(ErrorKind::Failed, format!("{}: {message}", public(url))),
+        FollowError::Refused(refused) => {
+            StorageError::new(ErrorKind::Invalid, format!("{}: {refused}", public(url)))
+        }
+        FollowError::Redirect(message) => {
+            StorageError::new(ErrorKind::Failed, format!("{}: {message}", public(url)))
+        }
     }
 }
 
@@ -224,6 +369,13 @@ fn network_error(error: &reqwest::Error, url: &Url) -> StorageError {
     if let Some(refused) = crate::net::refusal_of(error) {
         return StorageError::new(ErrorKind::Invalid, format!("{}: {refused}", public(url)));
     }
-    let kind = if retry::is_transient_error(error) { ErrorKind::Transient } else { ErrorKind::Failed };
-    StorageError::new(kind, format!("{}: {}", public(url), crate::error::chain(error)))
+    let kind = if retry::is_transient_error(error) {
+        ErrorKind::Transient
+    } else {
+        ErrorKind::Failed
+    };
+    StorageError::new(
+        kind,
+        format!("{}: {}", public(url), crate::error::chain(error)),
+    )
 }

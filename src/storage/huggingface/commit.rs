@@ -25,32 +25,66 @@ enum Line {
 }
 
 /// Makes all files visible at once.
-pub async fn commit(hub: &Hub, target: &HfTarget, place: &str, regular: &[Outgoing], large: &[LargeFile], meter: &Arc<Meter>) -> Result<(), StorageError> {
+pub async fn commit(
+    hub: &Hub,
+    target: &HfTarget,
+    place: &str,
+    regular: &[Outgoing],
+    large: &[LargeFile],
+    meter: &Arc<Meter>,
+) -> Result<(), StorageError> {
     let lines = lines(regular, large);
     let length: u64 = lines.iter().map(Line::length).sum();
-    let path = format!("api/{}/{}/commit/{}", location::plural(target), target.repo, location::encoded(&target.revision));
+    let path = format!(
+        "api/{}/{}/commit/{}",
+        location::plural(target),
+        target.repo,
+        location::encoded(&target.revision)
+    );
     let body = stream::iter(lines).flat_map({
         let meter = meter.clone();
         move |line| line.stream(meter.clone())
     });
-    let request = hub.api(Method::POST, &path)?.header(header::CONTENT_TYPE, "application/x-ndjson").header(header::CONTENT_LENGTH, length);
-    let _answer: serde_json::Value = answer(hub, target, place, request.body(reqwest::Body::wrap_stream(body))).await?;
+    let request = hub
+        .api(Method::POST, &path)?
+        .header(header::CONTENT_TYPE, "application/x-ndjson")
+        .header(header::CONTENT_LENGTH, length);
+    let _answer: serde_json::Value = answer(
+        hub,
+        target,
+        place,
+        request.body(reqwest::Body::wrap_stream(body)),
+    )
+    .await?;
     Ok(())
 }
 
 fn lines(regular: &[Outgoing], large: &[LargeFile]) -> Vec<Line> {
     let count = regular.len() + large.len();
-    let summary = if count == 1 { "Upload 1 file with comfyui-api".to_owned() } else { format!("Upload {count} files with comfyui-api") };
-    let mut lines = vec![Line::text(format!("{}\n", json!({ "key": "header", "value": { "summary": summary, "description": "" } })))];
+    let summary = if count == 1 {
+        "Upload 1 file with comfyui-api".to_owned()
+    } else {
+        format!("Upload {count} files with comfyui-api")
+    };
+    let mut lines = vec![Line::text(format!(
+        "{}\n",
+        json!({ "key": "header", "value": { "summary": summary, "description": "" } })
+    ))];
     for file in regular {
         let path = json!(file.path);
-        lines.push(Line::text(format!("{{\"key\":\"file\",\"value\":{{\"path\":{path},\"encoding\":\"base64\",\"content\":\"")));
+        lines.push(Line::text(format!(
+            "{{\"key\":\"file\",\"value\":{{\"path\":{path},\"encoding\":\"base64\",\"content\":\""
+        )));
         lines.push(Line::Base64(file.part.clone()));
         lines.push(Line::text("\"}}\n".to_owned()));
     }
     for LargeFile { file, oid } in large {
-        let value = json!({ "path": file.path, "algo": "sha256", "oid": oid, "size": file.part.length });
-        lines.push(Line::text(format!("{}\n", json!({ "key": "lfsFile", "value": value }))));
+        let value =
+            json!({ "path": file.path, "algo": "sha256", "oid": oid, "size": file.part.length });
+        lines.push(Line::text(format!(
+            "{}\n",
+            json!({ "key": "lfsFile", "value": value })
+        )));
     }
     lines
 }
@@ -70,7 +104,9 @@ impl Line {
     fn stream(self, meter: Arc<Meter>) -> BoxStream<'static, std::io::Result<Bytes>> {
         match self {
             Self::Text(text) => stream::once(async move { Ok(text) }).boxed(),
-            Self::Base64(part) => stream::try_unfold((part, None), move |state| encode(state, meter.clone())).boxed(),
+            Self::Base64(part) => {
+                stream::try_unfold((part, None), move |state| encode(state, meter.clone())).boxed()
+            }
         }
     }
 }
@@ -78,16 +114,27 @@ impl Line {
 type Reader = Option<tokio::io::Take<tokio::fs::File>>;
 
 /// The next piece of a file in base64. Each but the last is full, so that no padding falls between them.
-async fn encode((part, reader): (FilePart, Reader), meter: Arc<Meter>) -> std::io::Result<Option<(Bytes, (FilePart, Reader))>> {
+async fn encode(
+    (part, reader): (FilePart, Reader),
+    meter: Arc<Meter>,
+) -> std::io::Result<Option<(Bytes, (FilePart, Reader))>> {
     let mut reader = match reader {
         Some(reader) => reader,
         None => tokio::fs::File::open(&part.path).await?.take(part.length),
     };
     let mut piece = Vec::with_capacity(PIECE);
-    (&mut reader).take(PIECE as u64).read_to_end(&mut piece).await?;
+    (&mut reader)
+        .take(PIECE as u64)
+        .read_to_end(&mut piece)
+        .await?;
     if piece.is_empty() {
         return Ok(None);
     }
     meter.add(piece.len() as u64);
-    Ok(Some((base64::engine::general_purpose::STANDARD.encode(&piece).into(), (part, Some(reader)))))
+    Ok(Some((
+        base64::engine::general_purpose::STANDARD
+            .encode(&piece)
+            .into(),
+        (part, Some(reader)),
+    )))
 }

@@ -15,16 +15,29 @@ use crate::storage::{ErrorKind, StorageError};
 pub async fn head(hub: &Hub, source: &Source) -> Result<ObjectInfo, StorageError> {
     let (mut url, page) = location::to_ask(&source.url, hub.endpoint());
     let private = hub.credentials(source.auth.as_ref(), &mut url)?;
-    let followed = hub.follow(Method::HEAD, &url, &private, |_| open_headers(None)).await?;
+    let followed = hub
+        .follow(Method::HEAD, &url, &private, |_| open_headers(None))
+        .await?;
     let status = followed.response.status();
     if status.is_success() || (status.is_redirection() && followed.linked.size.is_some()) {
         return Ok(info(&url, &followed));
     }
-    Err(refused(hub, &crate::config::public(&source.url), page.as_deref(), followed.response).await)
+    Err(refused(
+        hub,
+        &crate::config::public(&source.url),
+        page.as_deref(),
+        followed.response,
+    )
+    .await)
 }
 
 /// Begins to fetch a file.
-pub async fn open(hub: &Hub, source: &Source, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError> {
+pub async fn open(
+    hub: &Hub,
+    source: &Source,
+    range: Option<ByteRange>,
+    if_match: Option<&str>,
+) -> Result<ObjectStream, StorageError> {
     let shown = crate::config::public(&source.url);
     let (mut url, page) = location::to_ask(&source.url, hub.endpoint());
     let private = hub.credentials(source.auth.as_ref(), &mut url)?;
@@ -32,7 +45,9 @@ pub async fn open(hub: &Hub, source: &Source, range: Option<ByteRange>, if_match
         let mut headers = open_headers(range);
         match (&linked.etag, if_match) {
             // The file is another one by now: fetch all of it.
-            (Some(etag), Some(expected)) if expected.trim_matches('"') != etag => drop(headers.remove(header::RANGE)),
+            (Some(etag), Some(expected)) if expected.trim_matches('"') != etag => {
+                drop(headers.remove(header::RANGE))
+            }
             // What the CDN calls its copy is not what the hub calls the file.
             (Some(_), _) | (_, None) => {}
             (None, Some(expected)) if range.is_some() => {
@@ -47,25 +62,49 @@ pub async fn open(hub: &Hub, source: &Source, range: Option<ByteRange>, if_match
     let followed = hub.follow(Method::GET, &url, &private, ranged).await?;
     let offset = match followed.response.status() {
         StatusCode::PARTIAL_CONTENT => {
-            let range = followed.response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok()).and_then(cloud::content_range);
-            let nonsense = || StorageError::new(ErrorKind::Transient, format!("{shown}: the server sent a Content-Range that makes no sense"));
+            let range = followed
+                .response
+                .headers()
+                .get(header::CONTENT_RANGE)
+                .and_then(|value| value.to_str().ok())
+                .and_then(cloud::content_range);
+            let nonsense = || {
+                StorageError::new(
+                    ErrorKind::Transient,
+                    format!("{shown}: the server sent a Content-Range that makes no sense"),
+                )
+            };
             range.ok_or_else(nonsense)?.0
         }
         status if status.is_success() => 0,
         _ => return Err(refused(hub, &shown, page.as_deref(), followed.response).await),
     };
     let info = info(&url, &followed);
-    let body = followed.response.bytes_stream().map(move |bytes| bytes.map_err(|error| cloud::from_reqwest(&shown, &error)));
-    Ok(ObjectStream { info, offset, body: body.boxed() })
+    let body = followed
+        .response
+        .bytes_stream()
+        .map(move |bytes| bytes.map_err(|error| cloud::from_reqwest(&shown, &error)));
+    Ok(ObjectStream {
+        info,
+        offset,
+        body: body.boxed(),
+    })
 }
 
 fn open_headers(range: Option<ByteRange>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // A compressed answer has another length, and ranges of it are of no use.
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
     if let Some(ByteRange { start, end }) = range {
         let end = end.map(|end| end.to_string()).unwrap_or_default();
-        headers.extend(HeaderValue::try_from(format!("bytes={start}-{end}")).ok().map(|value| (header::RANGE, value)));
+        headers.extend(
+            HeaderValue::try_from(format!("bytes={start}-{end}"))
+                .ok()
+                .map(|value| (header::RANGE, value)),
+        );
     }
     headers
 }
@@ -73,19 +112,36 @@ fn open_headers(range: Option<ByteRange>) -> HeaderMap {
 fn info(asked: &url::Url, followed: &Followed) -> ObjectInfo {
     let headers = followed.response.headers();
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let whole = match (text(header::CONTENT_RANGE).and_then(cloud::content_range), followed.response.status()) {
+    let whole = match (
+        text(header::CONTENT_RANGE).and_then(cloud::content_range),
+        followed.response.status(),
+    ) {
         (Some((_, size)), _) => size,
-        (None, StatusCode::OK) => text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+        (None, StatusCode::OK) => {
+            text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok())
+        }
         _ => None,
     };
     let linked = &followed.linked;
     let redirected = followed.response.status().is_redirection();
-    let own_etag = text(header::ETAG).filter(|etag| !etag.starts_with("W/")).map(str::to_owned);
+    let own_etag = text(header::ETAG)
+        .filter(|etag| !etag.starts_with("W/"))
+        .map(str::to_owned);
     ObjectInfo {
         size: linked.size.or(whole),
-        etag: linked.etag.as_ref().map(|etag| format!("\"{etag}\"")).or(own_etag),
-        ranges: linked.etag.is_some() || text(header::ACCEPT_RANGES) == Some("bytes") || followed.response.status() == StatusCode::PARTIAL_CONTENT,
-        sha256: linked.etag.as_ref().filter(|etag| etag.len() == 64 && etag.chars().all(|c| c.is_ascii_hexdigit())).map(|etag| etag.to_ascii_lowercase()),
+        etag: linked
+            .etag
+            .as_ref()
+            .map(|etag| format!("\"{etag}\""))
+            .or(own_etag),
+        ranges: linked.etag.is_some()
+            || text(header::ACCEPT_RANGES) == Some("bytes")
+            || followed.response.status() == StatusCode::PARTIAL_CONTENT,
+        sha256: linked
+            .etag
+            .as_ref()
+            .filter(|etag| etag.len() == 64 && etag.chars().all(|c| c.is_ascii_hexdigit()))
+            .map(|etag| etag.to_ascii_lowercase()),
         checksum: None,
         content_type: text(header::CONTENT_TYPE)
             .filter(|_| !redirected)

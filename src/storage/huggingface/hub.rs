@@ -45,7 +45,9 @@ impl Linked {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         Self {
             size: text("x-linked-size").and_then(|size| size.parse().ok()),
-            etag: text("x-linked-etag").map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned()).filter(|etag| !etag.is_empty()),
+            etag: text("x-linked-etag")
+                .map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned())
+                .filter(|etag| !etag.is_empty()),
         }
     }
 }
@@ -94,22 +96,37 @@ impl Hub {
         if self.is_chosen(url) {
             return Ok(());
         }
-        self.outbound.check(url).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))
+        self.outbound
+            .check(url)
+            .await
+            .map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))
     }
 
     /// A URL that the hub gave. Behind a mirror it may still name the public hub itself.
     pub fn moved(&self, url: &Url) -> Url {
-        if location::is_public_hub(url) { location::to_ask(url, self.endpoint()).0 } else { url.clone() }
+        if location::is_public_hub(url) {
+            location::to_ask(url, self.endpoint()).0
+        } else {
+            url.clone()
+        }
     }
 
     /// A request for a path of the API, with the token.
     pub fn api(&self, method: Method, path: &str) -> Result<RequestBuilder, StorageError> {
         let url = format!("{}/{path}", self.endpoint().as_str().trim_end_matches('/'));
-        Ok(self.outbound.client(false).request(method, url).bearer_auth(self.token()?.expose()))
+        Ok(self
+            .outbound
+            .client(false)
+            .request(method, url)
+            .bearer_auth(self.token()?.expose()))
     }
 
     /// The headers and query that a download's credentials become; they go to the hub's origin only.
-    pub fn credentials(&self, auth: Option<&Auth>, url: &mut Url) -> Result<HeaderMap, StorageError> {
+    pub fn credentials(
+        &self,
+        auth: Option<&Auth>,
+        url: &mut Url,
+    ) -> Result<HeaderMap, StorageError> {
         let mut headers = HeaderMap::new();
         let (name, text) = match auth {
             None => match &self.config.token {
@@ -118,22 +135,45 @@ impl Hub {
             },
             Some(Auth::Bearer { token }) => (AUTHORIZATION, format!("Bearer {}", token.expose())),
             Some(Auth::Basic { username, password }) => {
-                let pair = base64::engine::general_purpose::STANDARD.encode(format!("{username}:{}", password.expose()));
+                let pair = base64::engine::general_purpose::STANDARD
+                    .encode(format!("{username}:{}", password.expose()));
                 (AUTHORIZATION, format!("Basic {pair}"))
             }
-            Some(Auth::Header { header_name, header_value }) => {
+            Some(Auth::Header {
+                header_name,
+                header_value,
+            }) => {
                 let name = HeaderName::try_from(header_name.as_str());
-                let name = name.map_err(|_| StorageError::new(ErrorKind::Invalid, format!("\"{header_name}\" is not a valid HTTP header name")))?;
+                let name = name.map_err(|_| {
+                    StorageError::new(
+                        ErrorKind::Invalid,
+                        format!("\"{header_name}\" is not a valid HTTP header name"),
+                    )
+                })?;
                 (name, header_value.expose().to_owned())
             }
-            Some(Auth::Query { query_param, query_value }) => {
-                url.query_pairs_mut().append_pair(query_param, query_value.expose());
+            Some(Auth::Query {
+                query_param,
+                query_value,
+            }) => {
+                url.query_pairs_mut()
+                    .append_pair(query_param, query_value.expose());
                 return Ok(headers);
             }
-            Some(Auth::S3 { .. }) => return Err(StorageError::new(ErrorKind::Invalid, "credentials of type \"s3\" are for s3:// URLs")),
+            Some(Auth::S3 { .. }) => {
+                return Err(StorageError::new(
+                    ErrorKind::Invalid,
+                    "credentials of type \"s3\" are for s3:// URLs",
+                ));
+            }
         };
         let value = HeaderValue::try_from(text);
-        let mut value = value.map_err(|_| StorageError::new(ErrorKind::Invalid, "the credentials have characters that an HTTP header cannot carry"))?;
+        let mut value = value.map_err(|_| {
+            StorageError::new(
+                ErrorKind::Invalid,
+                "the credentials have characters that an HTTP header cannot carry",
+            )
+        })?;
         value.set_sensitive(true);
         headers.insert(name, value);
         Ok(headers)
@@ -142,7 +182,13 @@ impl Hub {
     /// Sends a request without body and follows redirects: `private` headers go to the hub's origin only, https never becomes
     /// http. `open` headers are made for every hop anew from what is known of the file by then. With HEAD, the first answer that
     /// tells the size is enough.
-    pub async fn follow(&self, method: Method, url: &Url, private: &HeaderMap, open: impl Fn(&Linked) -> HeaderMap) -> Result<Followed, StorageError> {
+    pub async fn follow(
+        &self,
+        method: Method,
+        url: &Url,
+        private: &HeaderMap,
+        open: impl Fn(&Linked) -> HeaderMap,
+    ) -> Result<Followed, StorageError> {
         let shown = crate::config::public(url);
         let broken = |what: &str| StorageError::new(ErrorKind::Failed, format!("{shown}: {what}"));
         let mut at = url.clone();
@@ -152,26 +198,54 @@ impl Hub {
         for _ in 0..=MAX_REDIRECTS {
             home = home && at.origin() == self.endpoint().origin();
             self.check(&at).await?;
-            let client = if self.is_chosen(&at) { self.outbound.operator() } else { self.outbound.guarded() };
-            let mut request = client.request(method.clone(), at.clone()).headers(open(&linked));
+            let client = if self.is_chosen(&at) {
+                self.outbound.operator()
+            } else {
+                self.outbound.guarded()
+            };
+            let mut request = client
+                .request(method.clone(), at.clone())
+                .headers(open(&linked));
             if home {
                 request = request.headers(private.clone());
             }
-            let response = request.send().await.map_err(|error| from_reqwest(&shown, &error))?;
+            let response = request
+                .send()
+                .await
+                .map_err(|error| from_reqwest(&shown, &error))?;
             if home && linked.etag.is_none() && linked.size.is_none() {
                 linked = Linked::of(response.headers());
             }
-            let location = response.headers().get(LOCATION).filter(|_| response.status().is_redirection());
-            let Some(location) = location else { return Ok(Followed { response, url: at, linked }) };
+            let location = response
+                .headers()
+                .get(LOCATION)
+                .filter(|_| response.status().is_redirection());
+            let Some(location) = location else {
+                return Ok(Followed {
+                    response,
+                    url: at,
+                    linked,
+                });
+            };
             if method == Method::HEAD && linked.size.is_some() {
-                return Ok(Followed { response, url: at, linked });
+                return Ok(Followed {
+                    response,
+                    url: at,
+                    linked,
+                });
             }
-            let next = location.to_str().ok().and_then(|location| at.join(location).ok());
-            let Some(mut next) = next.filter(|next| matches!(next.scheme(), "http" | "https")) else {
+            let next = location
+                .to_str()
+                .ok()
+                .and_then(|location| at.join(location).ok());
+            let Some(mut next) = next.filter(|next| matches!(next.scheme(), "http" | "https"))
+            else {
                 return Err(broken("a redirect to something that is not an http(s) URL"));
             };
             if at.scheme() == "https" && next.scheme() == "http" {
-                return Err(broken("a redirect from https to http, which is not followed"));
+                return Err(broken(
+                    "a redirect from https to http, which is not followed",
+                ));
             }
             // Userinfo in a Location must not turn into an Authorization header.
             let _ = next.set_username("");

@@ -32,14 +32,19 @@ pub struct HuggingFaceBackend {
 impl HuggingFaceBackend {
     /// Keeps the configuration; touches neither network nor disk.
     pub fn new(config: &HfConfig, outbound: Outbound) -> Self {
-        Self { hub: Hub::new(config.clone(), outbound) }
+        Self {
+            hub: Hub::new(config.clone(), outbound),
+        }
     }
 }
 
 fn repository(target: &Target) -> Result<&HfTarget, StorageError> {
     match target {
         Target::HuggingFace(repository) => Ok(repository),
-        _ => Err(StorageError::new(ErrorKind::Invalid, "this upload target is not Hugging Face")),
+        _ => Err(StorageError::new(
+            ErrorKind::Invalid,
+            "this upload target is not Hugging Face",
+        )),
     }
 }
 
@@ -61,7 +66,12 @@ impl Backend for HuggingFaceBackend {
         download::head(&self.hub, source).await
     }
 
-    async fn open(&self, source: &Source, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError> {
+    async fn open(
+        &self,
+        source: &Source,
+        range: Option<ByteRange>,
+        if_match: Option<&str>,
+    ) -> Result<ObjectStream, StorageError> {
         download::open(&self.hub, source, range, if_match).await
     }
 
@@ -69,20 +79,43 @@ impl Backend for HuggingFaceBackend {
         let target = repository(target)?;
         location::check_target(target)?;
         if signed {
-            return Err(StorageError::new(ErrorKind::Invalid, "Hugging Face has no signed URLs: leave signed_url out, or upload to S3 or Azure"));
+            return Err(StorageError::new(
+                ErrorKind::Invalid,
+                "Hugging Face has no signed URLs: leave signed_url out, or upload to S3 or Azure",
+            ));
         }
         self.hub.token().map(drop)
     }
 
     fn url_of(&self, target: &Target, filename: &str) -> String {
-        repository(target).map(|target| location::url_of(self.hub.endpoint(), target, filename)).unwrap_or_default()
+        repository(target)
+            .map(|target| location::url_of(self.hub.endpoint(), target, filename))
+            .unwrap_or_default()
     }
 
-    async fn upload(&self, target: &Target, file: &UploadFile, progress: Option<&Progress>, cancel: &CancellationToken) -> Result<(), StorageError> {
-        upload::upload(&self.hub, repository(target)?, std::slice::from_ref(file), progress, cancel).await
+    async fn upload(
+        &self,
+        target: &Target,
+        file: &UploadFile,
+        progress: Option<&Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<(), StorageError> {
+        upload::upload(
+            &self.hub,
+            repository(target)?,
+            std::slice::from_ref(file),
+            progress,
+            cancel,
+        )
+        .await
     }
 
-    async fn upload_together(&self, target: &Target, files: &[UploadFile], cancel: &CancellationToken) -> Option<Result<(), StorageError>> {
+    async fn upload_together(
+        &self,
+        target: &Target,
+        files: &[UploadFile],
+        cancel: &CancellationToken,
+    ) -> Option<Result<(), StorageError>> {
         let target = match repository(target) {
             Ok(target) => target,
             Err(error) => return Some(Err(error)),
@@ -90,7 +123,12 @@ impl Backend for HuggingFaceBackend {
         Some(upload::upload(&self.hub, target, files, None, cancel).await)
     }
 
-    async fn sign(&self, target: &Target, _filename: &str, _expiry: Duration) -> Result<String, StorageError> {
+    async fn sign(
+        &self,
+        target: &Target,
+        _filename: &str,
+        _expiry: Duration,
+    ) -> Result<String, StorageError> {
         self.check(target, true).await.map(|()| String::new())
     }
 }

@@ -62,7 +62,13 @@ struct Answer {
 }
 
 /// Uploads files in one commit.
-pub async fn upload(hub: &Hub, target: &HfTarget, files: &[UploadFile], progress: Option<&Progress>, cancel: &CancellationToken) -> Result<(), StorageError> {
+pub async fn upload(
+    hub: &Hub,
+    target: &HfTarget,
+    files: &[UploadFile],
+    progress: Option<&Progress>,
+    cancel: &CancellationToken,
+) -> Result<(), StorageError> {
     location::check_target(target)?;
     let mut outgoing = Vec::with_capacity(files.len());
     let mut total = 0;
@@ -70,21 +76,48 @@ pub async fn upload(hub: &Hub, target: &HfTarget, files: &[UploadFile], progress
         let length = size_of(&file.path).await?;
         total += length;
         let path = location::path_in_repository(target, &file.filename);
-        outgoing.push(Outgoing { part: FilePart { path: file.path.clone(), offset: 0, length }, path });
+        outgoing.push(Outgoing {
+            part: FilePart {
+                path: file.path.clone(),
+                offset: 0,
+                length,
+            },
+            path,
+        });
     }
     if outgoing.is_empty() {
         return Ok(());
     }
-    let place = format!("{}/{}", hub.endpoint().as_str().trim_end_matches('/'), location::page(target));
+    let place = format!(
+        "{}/{}",
+        hub.endpoint().as_str().trim_end_matches('/'),
+        location::page(target)
+    );
     let meter = Meter::new(total, progress);
-    supervised(&place, &meter, cancel, run(hub, target, &place, outgoing, &meter)).await
+    supervised(
+        &place,
+        &meter,
+        cancel,
+        run(hub, target, &place, outgoing, &meter),
+    )
+    .await
 }
 
-async fn run(hub: &Hub, target: &HfTarget, place: &str, files: Vec<Outgoing>, meter: &Arc<Meter>) -> Result<(), StorageError> {
+async fn run(
+    hub: &Hub,
+    target: &HfTarget,
+    place: &str,
+    files: Vec<Outgoing>,
+    meter: &Arc<Meter>,
+) -> Result<(), StorageError> {
     let modes = ask(hub, target, place, &files).await?;
     let (mut regular, mut large) = (Vec::new(), Vec::new());
     for (file, is_large) in files.into_iter().zip(modes) {
-        if is_large { large.push(file) } else { regular.push(file) }
+        if is_large {
+            large.push(file)
+        } else {
+            regular.push(file)
+        }
     }
     let large = in_parallel(large, CONNECTIONS, |file| async move {
         let oid = sha256(&file.part).await?;
@@ -96,22 +129,47 @@ async fn run(hub: &Hub, target: &HfTarget, place: &str, files: Vec<Outgoing>, me
 }
 
 /// Asks for every file whether it goes to LFS.
-async fn ask(hub: &Hub, target: &HfTarget, place: &str, files: &[Outgoing]) -> Result<Vec<bool>, StorageError> {
-    let path = format!("api/{}/{}/preupload/{}", location::plural(target), target.repo, location::encoded(&target.revision));
+async fn ask(
+    hub: &Hub,
+    target: &HfTarget,
+    place: &str,
+    files: &[Outgoing],
+) -> Result<Vec<bool>, StorageError> {
+    let path = format!(
+        "api/{}/{}/preupload/{}",
+        location::plural(target),
+        target.repo,
+        location::encoded(&target.revision)
+    );
     let mut modes = Vec::with_capacity(files.len());
     for some in files.chunks(ASKED) {
         let mut questions = Vec::with_capacity(some.len());
         for file in some {
-            questions.push(Question { path: &file.path, sample: sample(&file.part).await?, size: file.part.length });
+            questions.push(Question {
+                path: &file.path,
+                sample: sample(&file.part).await?,
+                size: file.part.length,
+            });
         }
-        let request = hub.api(Method::POST, &path)?.json(&serde_json::json!({ "files": questions }));
+        let request = hub
+            .api(Method::POST, &path)?
+            .json(&serde_json::json!({ "files": questions }));
         let answers: Answers = answer(hub, target, place, request).await?;
         for file in some {
             let Some(answer) = answers.files.iter().find(|answer| answer.path == file.path) else {
-                return Err(StorageError::new(ErrorKind::Failed, format!("{place}: the hub did not say how to upload {}", file.path)));
+                return Err(StorageError::new(
+                    ErrorKind::Failed,
+                    format!("{place}: the hub did not say how to upload {}", file.path),
+                ));
             };
             if answer.should_ignore {
-                return Err(StorageError::new(ErrorKind::Failed, format!("{place}: the repository's .gitignore excludes {}", file.path)));
+                return Err(StorageError::new(
+                    ErrorKind::Failed,
+                    format!(
+                        "{place}: the repository's .gitignore excludes {}",
+                        file.path
+                    ),
+                ));
             }
             // Git has no object for "nothing" in LFS.
             modes.push(answer.upload_mode == "lfs" && file.part.length > 0);
@@ -121,21 +179,43 @@ async fn ask(hub: &Hub, target: &HfTarget, place: &str, files: &[Outgoing]) -> R
 }
 
 /// Sends a request and reads its JSON answer.
-pub async fn answer<T: serde::de::DeserializeOwned>(hub: &Hub, target: &HfTarget, place: &str, request: reqwest::RequestBuilder) -> Result<T, StorageError> {
-    let response = request.send().await.map_err(|error| cloud::from_reqwest(place, &error))?;
+pub async fn answer<T: serde::de::DeserializeOwned>(
+    hub: &Hub,
+    target: &HfTarget,
+    place: &str,
+    request: reqwest::RequestBuilder,
+) -> Result<T, StorageError> {
+    let response = request
+        .send()
+        .await
+        .map_err(|error| cloud::from_reqwest(place, &error))?;
     if !response.status().is_success() {
         return Err(refused(hub, place, Some(&location::page(target)), response).await);
     }
     response.json().await.map_err(|error| {
-        let kind = if error.is_decode() { ErrorKind::Failed } else { ErrorKind::Transient };
-        StorageError::new(kind, format!("{place}: the hub's answer could not be read: {}", cloud::words(&error)))
+        let kind = if error.is_decode() {
+            ErrorKind::Failed
+        } else {
+            ErrorKind::Transient
+        };
+        StorageError::new(
+            kind,
+            format!(
+                "{place}: the hub's answer could not be read: {}",
+                cloud::words(&error)
+            ),
+        )
     })
 }
 
 async fn sample(part: &FilePart) -> Result<String, StorageError> {
     let read = async {
         let mut bytes = Vec::new();
-        tokio::fs::File::open(&part.path).await?.take(SAMPLE).read_to_end(&mut bytes).await?;
+        tokio::fs::File::open(&part.path)
+            .await?
+            .take(SAMPLE)
+            .read_to_end(&mut bytes)
+            .await?;
         Ok(base64::engine::general_purpose::STANDARD.encode(bytes))
     };
     read.await.map_err(|error| unreadable(part, &error))
@@ -143,9 +223,14 @@ async fn sample(part: &FilePart) -> Result<String, StorageError> {
 
 async fn sha256(part: &FilePart) -> Result<String, StorageError> {
     let digest = cloud::digest_of(part.path.clone(), ChecksumAlgorithm::Sha256).await;
-    digest.map(|digest| cloud::hex(&digest)).map_err(|error| unreadable(part, &error))
+    digest
+        .map(|digest| cloud::hex(&digest))
+        .map_err(|error| unreadable(part, &error))
 }
 
 fn unreadable(part: &FilePart, error: &std::io::Error) -> StorageError {
-    StorageError::new(ErrorKind::Failed, format!("{}: {error}", part.path.display()))
+    StorageError::new(
+        ErrorKind::Failed,
+        format!("{}: {error}", part.path.display()),
+    )
 }

@@ -11,7 +11,8 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider, StalledStreamProtectionConfig,
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
 use tokio::sync::OnceCell;
 use url::Url;
@@ -39,14 +40,35 @@ pub struct Clients {
 impl Clients {
     /// Makes none yet.
     pub fn new(config: S3Config, outbound: Outbound) -> Self {
-        Self { config, outbound, operator: OnceCell::new(), brought: Mutex::new(Vec::new()) }
+        Self {
+            config,
+            outbound,
+            operator: OnceCell::new(),
+            brought: Mutex::new(Vec::new()),
+        }
     }
 
     /// The client for a request's credentials, or the operator's.
     pub async fn of(&self, auth: Option<&Auth>) -> Result<Client, StorageError> {
-        let Some(auth) = auth else { return self.operator.get_or_try_init(|| self.operator_client()).await.cloned() };
-        let Auth::S3 { access_key_id, secret_access_key, session_token, region, endpoint } = auth else {
-            return Err(StorageError::new(ErrorKind::Invalid, "an s3:// URL takes credentials of type \"s3\" only"));
+        let Some(auth) = auth else {
+            return self
+                .operator
+                .get_or_try_init(|| self.operator_client())
+                .await
+                .cloned();
+        };
+        let Auth::S3 {
+            access_key_id,
+            secret_access_key,
+            session_token,
+            region,
+            endpoint,
+        } = auth
+        else {
+            return Err(StorageError::new(
+                ErrorKind::Invalid,
+                "an s3:// URL takes credentials of type \"s3\" only",
+            ));
         };
         if let Some(region) = region {
             check_region(region)?;
@@ -54,18 +76,36 @@ impl Clients {
         let endpoint = endpoint.as_deref().map(parse_endpoint).transpose()?;
         if let Some(endpoint) = &endpoint {
             // Each time, not only when the client is made: what a name resolves to changes.
-            self.outbound.check(endpoint).await.map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))?;
+            self.outbound
+                .check(endpoint)
+                .await
+                .map_err(|refused| StorageError::new(ErrorKind::Invalid, refused.to_string()))?;
         }
         if let Some(client) = self.kept(auth) {
             return Ok(client);
         }
         let credentials = keys(access_key_id, secret_access_key, session_token.as_ref());
-        let region = region.clone().or_else(|| self.config.region.clone()).unwrap_or_else(|| NO_REGION.to_owned());
+        let region = region
+            .clone()
+            .or_else(|| self.config.region.clone())
+            .unwrap_or_else(|| NO_REGION.to_owned());
         let client = if endpoint.is_some() {
             // Path style: a bucket's name in front of the host would be a host that nobody has checked.
-            self.build(region, endpoint.as_ref(), SharedCredentialsProvider::new(credentials), true, true)
+            self.build(
+                region,
+                endpoint.as_ref(),
+                SharedCredentialsProvider::new(credentials),
+                true,
+                true,
+            )
         } else {
-            self.build(region, self.config.endpoint.as_ref(), SharedCredentialsProvider::new(credentials), self.path_style(), false)
+            self.build(
+                region,
+                self.config.endpoint.as_ref(),
+                SharedCredentialsProvider::new(credentials),
+                self.path_style(),
+                false,
+            )
         };
         let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
         brought.truncate(KEPT - 1);
@@ -97,21 +137,44 @@ impl Clients {
             },
         };
         let provider = match (&self.config.access_key_id, &self.config.secret_access_key) {
-            (Some(id), Some(secret)) => SharedCredentialsProvider::new(keys(id, secret, self.config.session_token.as_ref())),
+            (Some(id), Some(secret)) => {
+                SharedCredentialsProvider::new(keys(id, secret, self.config.session_token.as_ref()))
+            }
             _ => {
-                let chain =
-                    ProviderConfig::without_region().with_region(Some(Region::new(region.clone()))).with_http_client(Transport::for_chain(&self.outbound));
-                SharedCredentialsProvider::new(DefaultCredentialsChain::builder().configure(chain).build().await)
+                let chain = ProviderConfig::without_region()
+                    .with_region(Some(Region::new(region.clone())))
+                    .with_http_client(Transport::for_chain(&self.outbound));
+                SharedCredentialsProvider::new(
+                    DefaultCredentialsChain::builder()
+                        .configure(chain)
+                        .build()
+                        .await,
+                )
             }
         };
-        Ok(self.build(region, self.config.endpoint.as_ref(), provider, self.path_style(), false))
+        Ok(self.build(
+            region,
+            self.config.endpoint.as_ref(),
+            provider,
+            self.path_style(),
+            false,
+        ))
     }
 
     fn path_style(&self) -> bool {
-        self.config.force_path_style.unwrap_or(self.config.endpoint.is_some())
+        self.config
+            .force_path_style
+            .unwrap_or(self.config.endpoint.is_some())
     }
 
-    fn build(&self, region: String, endpoint: Option<&Url>, provider: SharedCredentialsProvider, path_style: bool, guarded: bool) -> Client {
+    fn build(
+        &self,
+        region: String,
+        endpoint: Option<&Url>,
+        provider: SharedCredentialsProvider,
+        path_style: bool,
+        guarded: bool,
+    ) -> Client {
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(region))
@@ -119,31 +182,62 @@ impl Clients {
             .http_client(Transport::through(&self.outbound, guarded))
             // The engine retries, with its own classifier and backoff.
             .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ANSWER).build())
-            .stalled_stream_protection(StalledStreamProtectionConfig::enabled().grace_period(Duration::from_secs(60)).build())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .operation_attempt_timeout(ANSWER)
+                    .build(),
+            )
+            .stalled_stream_protection(
+                StalledStreamProtectionConfig::enabled()
+                    .grace_period(Duration::from_secs(60))
+                    .build(),
+            )
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .force_path_style(path_style);
         if let Some(endpoint) = endpoint {
             // Other services often know only the checksums of old.
-            config = config.endpoint_url(endpoint.as_str().trim_end_matches('/')).request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+            config = config
+                .endpoint_url(endpoint.as_str().trim_end_matches('/'))
+                .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
         }
         Client::from_conf(config.build())
     }
 }
 
 fn keys(id: &Secret, secret: &Secret, session: Option<&Secret>) -> Credentials {
-    Credentials::new(id.expose(), secret.expose(), session.map(|token| token.expose().to_owned()), None, "comfyui-api")
+    Credentials::new(
+        id.expose(),
+        secret.expose(),
+        session.map(|token| token.expose().to_owned()),
+        None,
+        "comfyui-api",
+    )
 }
 
 /// A region becomes part of a host name: it must not be able to make another host of it.
 fn check_region(region: &str) -> Result<(), StorageError> {
-    let usual = (1..=63).contains(&region.len()) && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    usual.then_some(()).ok_or_else(|| StorageError::new(ErrorKind::Invalid, "the region of the S3 credentials is none: write it like eu-central-1"))
+    let usual = (1..=63).contains(&region.len())
+        && region
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    usual.then_some(()).ok_or_else(|| {
+        StorageError::new(
+            ErrorKind::Invalid,
+            "the region of the S3 credentials is none: write it like eu-central-1",
+        )
+    })
 }
 
 fn parse_endpoint(text: &str) -> Result<Url, StorageError> {
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty());
-    url.ok_or_else(|| StorageError::new(ErrorKind::Invalid, "the endpoint of the S3 credentials is not a URL: write it like https://s3.example.com"))
+    let url = Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty()
+    });
+    url.ok_or_else(|| {
+        StorageError::new(
+            ErrorKind::Invalid,
+            "the endpoint of the S3 credentials is not a URL: write it like https://s3.example.com",
+        )
+    })
 }
 
 #[cfg(test)]
@@ -155,7 +249,15 @@ mod tests {
         for good in ["eu-central-1", "auto", "us-gov-west-1", "EU"] {
             assert!(check_region(good).is_ok(), "{good}");
         }
-        for bad in ["", "x@10.0.0.5:8443/", "127.0.0.1.nip.io:5432/", "a.b", "a/b", "a#", "ä"] {
+        for bad in [
+            "",
+            "x@10.0.0.5:8443/",
+            "127.0.0.1.nip.io:5432/",
+            "a.b",
+            "a/b",
+            "a#",
+            "ä",
+        ] {
             assert!(check_region(bad).is_err(), "{bad}");
         }
     }

@@ -16,10 +16,20 @@ use crate::storage::{ErrorKind, StorageError};
 
 /// Asks about an object, its checksum included.
 pub async fn head(client: &Client, location: &Location) -> Result<ObjectInfo, StorageError> {
-    let request = client.head_object().bucket(&location.bucket).key(&location.key).set_version_id(location.version.clone());
-    let head = request.checksum_mode(ChecksumMode::Enabled).send().await.map_err(|error| from_sdk(&location.shown(), error))?;
+    let request = client
+        .head_object()
+        .bucket(&location.bucket)
+        .key(&location.key)
+        .set_version_id(location.version.clone());
+    let head = request
+        .checksum_mode(ChecksumMode::Enabled)
+        .send()
+        .await
+        .map_err(|error| from_sdk(&location.shown(), error))?;
     Ok(ObjectInfo {
-        size: head.content_length().and_then(|length| u64::try_from(length).ok()),
+        size: head
+            .content_length()
+            .and_then(|length| u64::try_from(length).ok()),
         etag: head.e_tag().and_then(strong),
         ranges: true,
         sha256: whole_sha256(head.checksum_sha256(), head.checksum_type()),
@@ -31,11 +41,23 @@ pub async fn head(client: &Client, location: &Location) -> Result<ObjectInfo, St
 }
 
 /// Begins to fetch an object; a whole one with whatever checksum the service keeps, which the engine verifies.
-pub async fn open(client: &Client, location: &Location, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError> {
-    let mut request =
-        client.get_object().bucket(&location.bucket).key(&location.key).set_version_id(location.version.clone()).set_if_match(if_match.map(str::to_owned));
+pub async fn open(
+    client: &Client,
+    location: &Location,
+    range: Option<ByteRange>,
+    if_match: Option<&str>,
+) -> Result<ObjectStream, StorageError> {
+    let mut request = client
+        .get_object()
+        .bucket(&location.bucket)
+        .key(&location.key)
+        .set_version_id(location.version.clone())
+        .set_if_match(if_match.map(str::to_owned));
     match range {
-        Some(ByteRange { start, end: Some(end) }) => request = request.range(format!("bytes={start}-{end}")),
+        Some(ByteRange {
+            start,
+            end: Some(end),
+        }) => request = request.range(format!("bytes={start}-{end}")),
         Some(ByteRange { start, end: None }) => request = request.range(format!("bytes={start}-")),
         None => request = request.checksum_mode(ChecksumMode::Enabled),
     }
@@ -43,15 +65,27 @@ pub async fn open(client: &Client, location: &Location, range: Option<ByteRange>
     let got = match request.send().await {
         Ok(got) => got,
         // The whole of it shows the engine that the object has changed.
-        Err(error) if range.is_some() && error.raw_response().is_some_and(|raw| matches!(raw.status().as_u16(), 412 | 416)) => {
+        Err(error)
+            if range.is_some()
+                && error
+                    .raw_response()
+                    .is_some_and(|raw| matches!(raw.status().as_u16(), 412 | 416)) =>
+        {
             return Box::pin(open(client, location, None, None)).await;
         }
         Err(error) => return Err(from_sdk(&shown, error)),
     };
-    let length = got.content_length().and_then(|length| u64::try_from(length).ok());
+    let length = got
+        .content_length()
+        .and_then(|length| u64::try_from(length).ok());
     let (offset, size) = match got.content_range().map(cloud::content_range) {
         Some(Some((start, size))) => (start, size),
-        Some(None) => return Err(StorageError::new(ErrorKind::Transient, format!("{shown}: S3 sent a Content-Range that makes no sense"))),
+        Some(None) => {
+            return Err(StorageError::new(
+                ErrorKind::Transient,
+                format!("{shown}: S3 sent a Content-Range that makes no sense"),
+            ));
+        }
         None => (0, length),
     };
     let info = ObjectInfo {
@@ -64,16 +98,26 @@ pub async fn open(client: &Client, location: &Location, range: Option<ByteRange>
         disposition_name: got.content_disposition().and_then(disposition_name),
         final_url: None,
     };
-    Ok(ObjectStream { info, offset, body: body(shown, got.body).boxed() })
+    Ok(ObjectStream {
+        info,
+        offset,
+        body: body(shown, got.body).boxed(),
+    })
 }
 
-fn body(shown: String, stream: ByteStream) -> impl futures_util::Stream<Item = Result<bytes::Bytes, StorageError>> + Send {
+fn body(
+    shown: String,
+    stream: ByteStream,
+) -> impl futures_util::Stream<Item = Result<bytes::Bytes, StorageError>> + Send {
     futures_util::stream::unfold(Some((shown, stream)), |state| async move {
         let (shown, mut stream) = state?;
         match stream.next().await? {
             Ok(bytes) => Some((Ok(bytes), Some((shown, stream)))),
             Err(error) => {
-                let failed = StorageError::new(ErrorKind::Transient, format!("{shown}: the transfer broke off: {}", cloud::words(&error)));
+                let failed = StorageError::new(
+                    ErrorKind::Transient,
+                    format!("{shown}: the transfer broke off: {}", cloud::words(&error)),
+                );
                 Some((Err(failed), None))
             }
         }
@@ -85,7 +129,10 @@ fn strong(etag: &str) -> Option<String> {
 }
 
 fn plain_type(value: &str) -> Option<String> {
-    value.split(';').next().map(|plain| plain.trim().to_ascii_lowercase())
+    value
+        .split(';')
+        .next()
+        .map(|plain| plain.trim().to_ascii_lowercase())
 }
 
 /// Another checksum of the whole object.
@@ -96,7 +143,12 @@ fn whole_checksum(got: &GetObjectOutput) -> Option<Checksum> {
         (ChecksumAlgorithm::Crc32, got.checksum_crc32()),
         (ChecksumAlgorithm::Sha1, got.checksum_sha1()),
     ];
-    kept.into_iter().find_map(|(algorithm, value)| Some(Checksum { algorithm, digest: whole(algorithm, value, got.checksum_type())? }))
+    kept.into_iter().find_map(|(algorithm, value)| {
+        Some(Checksum {
+            algorithm,
+            digest: whole(algorithm, value, got.checksum_type())?,
+        })
+    })
 }
 
 /// The SHA-256 of the whole object in hex.
@@ -106,8 +158,15 @@ fn whole_sha256(value: Option<&str>, kind: Option<&ChecksumType>) -> Option<Stri
 
 /// A checksum as the service states it. A composite one (of the parts' checksums, with `-<parts>` behind, which does not decode) says
 /// nothing of the whole.
-fn whole(algorithm: ChecksumAlgorithm, value: Option<&str>, kind: Option<&ChecksumType>) -> Option<Vec<u8>> {
+fn whole(
+    algorithm: ChecksumAlgorithm,
+    value: Option<&str>,
+    kind: Option<&ChecksumType>,
+) -> Option<Vec<u8>> {
     let value = value.filter(|_| kind != Some(&ChecksumType::Composite))?;
-    let digest = base64::engine::general_purpose::STANDARD.decode(value).ok()?;
-    (digest.len() as u64 == aws_smithy_checksums::Checksum::size(&*algorithm.into_impl())).then_some(digest)
+    let digest = base64::engine::general_purpose::STANDARD
+        .decode(value)
+        .ok()?;
+    (digest.len() as u64 == aws_smithy_checksums::Checksum::size(&*algorithm.into_impl()))
+        .then_some(digest)
 }

@@ -15,36 +15,78 @@ where
         return StorageError::new(ErrorKind::Invalid, sentence);
     }
     match &error {
-        SdkError::ServiceError(failed) => answered(place, failed.raw(), failed.err().code(), failed.err().message()),
-        SdkError::ResponseError(failed) => answered(place, failed.raw(), None, None),
-        SdkError::TimeoutError(_) => StorageError::new(ErrorKind::Transient, format!("{place}: S3 did not answer in time")),
-        SdkError::ConstructionFailure(_) => StorageError::new(ErrorKind::Invalid, format!("{place}: {}", cloud::words(&error))),
-        SdkError::DispatchFailure(failed) if failed.is_user() => StorageError::new(ErrorKind::Invalid, format!("{place}: {}", cloud::words(&error))),
-        SdkError::DispatchFailure(failed) if failed.is_other() && no_credentials(&error) => StorageError::new(
-            ErrorKind::Invalid,
-            format!("{place}: S3 is not configured: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the instance a role"),
+        SdkError::ServiceError(failed) => answered(
+            place,
+            failed.raw(),
+            failed.err().code(),
+            failed.err().message(),
         ),
-        _ => StorageError::new(ErrorKind::Transient, format!("{place}: {}", cloud::words(&error))),
+        SdkError::ResponseError(failed) => answered(place, failed.raw(), None, None),
+        SdkError::TimeoutError(_) => StorageError::new(
+            ErrorKind::Transient,
+            format!("{place}: S3 did not answer in time"),
+        ),
+        SdkError::ConstructionFailure(_) => StorageError::new(
+            ErrorKind::Invalid,
+            format!("{place}: {}", cloud::words(&error)),
+        ),
+        SdkError::DispatchFailure(failed) if failed.is_user() => StorageError::new(
+            ErrorKind::Invalid,
+            format!("{place}: {}", cloud::words(&error)),
+        ),
+        SdkError::DispatchFailure(failed) if failed.is_other() && no_credentials(&error) => {
+            StorageError::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{place}: S3 is not configured: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the instance a role"
+                ),
+            )
+        }
+        _ => StorageError::new(
+            ErrorKind::Transient,
+            format!("{place}: {}", cloud::words(&error)),
+        ),
     }
 }
 
 fn no_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
-    cloud::words(error).to_ascii_lowercase().contains("credentials")
+    cloud::words(error)
+        .to_ascii_lowercase()
+        .contains("credentials")
 }
 
-fn answered(place: &str, response: &HttpResponse, code: Option<&str>, message: Option<&str>) -> StorageError {
+fn answered(
+    place: &str,
+    response: &HttpResponse,
+    code: Option<&str>,
+    message: Option<&str>,
+) -> StorageError {
     let status = response.status().as_u16();
     let kind = match code {
         Some("NoSuchKey" | "NoSuchBucket" | "NoSuchVersion" | "NotFound") => ErrorKind::NotFound,
-        Some("ExpiredToken" | "InvalidToken" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthorizationHeaderMalformed") => ErrorKind::Unauthorized,
-        Some("SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable") => ErrorKind::Transient,
+        Some(
+            "ExpiredToken"
+            | "InvalidToken"
+            | "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "AuthorizationHeaderMalformed",
+        ) => ErrorKind::Unauthorized,
+        Some("SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable") => {
+            ErrorKind::Transient
+        }
         _ => cloud::classify(status),
     };
     let advice = match (status, code) {
         (_, Some("NoSuchBucket")) => "the bucket does not exist".to_owned(),
         (_, Some("NoSuchKey")) => "there is no such object".to_owned(),
         (301 | 307 | 400, _) if response.headers().get("x-amz-bucket-region").is_some() => {
-            format!("the bucket is in region {}: set AWS_REGION to it", response.headers().get("x-amz-bucket-region").unwrap_or_default())
+            format!(
+                "the bucket is in region {}: set AWS_REGION to it",
+                response
+                    .headers()
+                    .get("x-amz-bucket-region")
+                    .unwrap_or_default()
+            )
         }
         (404, _) => "there is no such object or bucket".to_owned(),
         (401 | 403, _) => "the credentials do not permit it".to_owned(),
@@ -52,12 +94,20 @@ fn answered(place: &str, response: &HttpResponse, code: Option<&str>, message: O
         _ => "the service refused it".to_owned(),
     };
     let mut sentence = format!("{place}: {advice} (S3 answered {status}");
-    for detail in [code, message].into_iter().flatten().filter(|detail| !detail.contains("://")) {
+    for detail in [code, message]
+        .into_iter()
+        .flatten()
+        .filter(|detail| !detail.contains("://"))
+    {
         sentence.push_str(", ");
         sentence.extend(detail.chars().take(300));
     }
     sentence.push(')');
     let mut error = StorageError::new(kind, sentence);
-    error.retry_after = response.headers().get("retry-after").and_then(|value| value.parse().ok()).map(std::time::Duration::from_secs);
+    error.retry_after = response
+        .headers()
+        .get("retry-after")
+        .and_then(|value| value.parse().ok())
+        .map(std::time::Duration::from_secs);
     error
 }

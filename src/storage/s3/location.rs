@@ -23,13 +23,30 @@ impl Location {
     /// # Errors
     /// When bucket or key is missing or cannot be one.
     pub fn of(url: &Url) -> Result<Self, StorageError> {
-        let invalid = |what: &str| StorageError::new(ErrorKind::Invalid, format!("{}: {what}; write it like s3://bucket/key", crate::config::public(url)));
-        let bucket = percent_decode_str(url.host_str().unwrap_or_default()).decode_utf8_lossy().into_owned();
-        if bucket.is_empty() || url.port().is_some() || !url.username().is_empty() || url.password().is_some() {
+        let invalid = |what: &str| {
+            StorageError::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{}: {what}; write it like s3://bucket/key",
+                    crate::config::public(url)
+                ),
+            )
+        };
+        let bucket = percent_decode_str(url.host_str().unwrap_or_default())
+            .decode_utf8_lossy()
+            .into_owned();
+        if bucket.is_empty()
+            || url.port().is_some()
+            || !url.username().is_empty()
+            || url.password().is_some()
+        {
             return Err(invalid("the URL names no bucket"));
         }
         check_bucket(&bucket)?;
-        let version = url.query_pairs().find(|(name, _)| name == "versionId").map(|(_, value)| value.into_owned());
+        let version = url
+            .query_pairs()
+            .find(|(name, _)| name == "versionId")
+            .map(|(_, value)| value.into_owned());
         let mut raw = url.path().strip_prefix('/').unwrap_or_default().to_owned();
         if version.is_none() {
             for (mark, rest) in [('?', url.query()), ('#', url.fragment())] {
@@ -39,11 +56,18 @@ impl Location {
                 }
             }
         }
-        let key = percent_decode_str(&raw).decode_utf8().map_err(|_| invalid("the key is not UTF-8"))?.into_owned();
+        let key = percent_decode_str(&raw)
+            .decode_utf8()
+            .map_err(|_| invalid("the key is not UTF-8"))?
+            .into_owned();
         if key.is_empty() || key.len() > 1024 {
             return Err(invalid("the key must have 1 to 1024 bytes"));
         }
-        Ok(Self { bucket, key, version })
+        Ok(Self {
+            bucket,
+            key,
+            version,
+        })
     }
 
     /// For messages.
@@ -57,9 +81,18 @@ impl Location {
 pub fn check_bucket(bucket: &str) -> Result<(), StorageError> {
     let fine = (3..=255).contains(&bucket.len())
         && bucket.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && bucket.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+        && bucket
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
         && !bucket.contains("..");
-    if fine { Ok(()) } else { Err(StorageError::new(ErrorKind::Invalid, format!("\"{bucket}\" cannot be the name of an S3 bucket"))) }
+    if fine {
+        Ok(())
+    } else {
+        Err(StorageError::new(
+            ErrorKind::Invalid,
+            format!("\"{bucket}\" cannot be the name of an S3 bucket"),
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -76,13 +109,28 @@ mod tests {
         assert_eq!(key("s3://bucket/what?is#this"), "what?is#this");
         assert_eq!(key("s3://Bucket_1//double//slash/"), "/double//slash/");
         let versioned = Location::of(&Url::parse("s3://bucket/k?versionId=7").unwrap()).unwrap();
-        assert_eq!((versioned.key.as_str(), versioned.version.as_deref()), ("k", Some("7")));
+        assert_eq!(
+            (versioned.key.as_str(), versioned.version.as_deref()),
+            ("k", Some("7"))
+        );
     }
 
     #[test]
     fn bad_locations_are_refused() {
-        for url in ["s3://bucket", "s3://bucket/", "s3:///key", "s3://a/key", "s3://me:pw@bucket/key", "s3://bu..cket/key", "s3://bucket:80/key"] {
-            assert_eq!(Location::of(&Url::parse(url).unwrap()).unwrap_err().kind, ErrorKind::Invalid, "{url}");
+        for url in [
+            "s3://bucket",
+            "s3://bucket/",
+            "s3:///key",
+            "s3://a/key",
+            "s3://me:pw@bucket/key",
+            "s3://bu..cket/key",
+            "s3://bucket:80/key",
+        ] {
+            assert_eq!(
+                Location::of(&Url::parse(url).unwrap()).unwrap_err().kind,
+                ErrorKind::Invalid,
+                "{url}"
+            );
         }
     }
 }

@@ -33,14 +33,19 @@ pub struct S3Backend {
 impl S3Backend {
     /// Keeps the configuration; touches neither network nor disk.
     pub fn new(config: &S3Config, outbound: Outbound) -> Self {
-        Self { clients: Clients::new(config.clone(), outbound) }
+        Self {
+            clients: Clients::new(config.clone(), outbound),
+        }
     }
 }
 
 /// The bucket and the key of a file at a target.
 fn place<'a>(target: &'a Target, filename: &str) -> Result<(&'a str, String), StorageError> {
     let Target::S3 { bucket, prefix } = target else {
-        return Err(StorageError::new(ErrorKind::Invalid, "this upload target is not S3"));
+        return Err(StorageError::new(
+            ErrorKind::Invalid,
+            "this upload target is not S3",
+        ));
     };
     location::check_bucket(bucket)?;
     Ok((bucket, format!("{prefix}{filename}")))
@@ -66,7 +71,12 @@ impl Backend for S3Backend {
         download::head(&client, &location).await
     }
 
-    async fn open(&self, source: &Source, range: Option<ByteRange>, if_match: Option<&str>) -> Result<ObjectStream, StorageError> {
+    async fn open(
+        &self,
+        source: &Source,
+        range: Option<ByteRange>,
+        if_match: Option<&str>,
+    ) -> Result<ObjectStream, StorageError> {
         let location = Location::of(&source.url)?;
         let client = self.clients.of(source.auth.as_ref()).await?;
         download::open(&client, &location, range, if_match).await
@@ -85,19 +95,44 @@ impl Backend for S3Backend {
         }
     }
 
-    async fn upload(&self, target: &Target, file: &UploadFile, progress: Option<&Progress>, cancel: &CancellationToken) -> Result<(), StorageError> {
+    async fn upload(
+        &self,
+        target: &Target,
+        file: &UploadFile,
+        progress: Option<&Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<(), StorageError> {
         let (bucket, key) = place(target, &file.filename)?;
         let client = self.clients.of(None).await?;
         upload::upload(&client, bucket, &key, file, progress, cancel).await
     }
 
-    async fn sign(&self, target: &Target, filename: &str, expiry: Duration) -> Result<String, StorageError> {
+    async fn sign(
+        &self,
+        target: &Target,
+        filename: &str,
+        expiry: Duration,
+    ) -> Result<String, StorageError> {
         let (bucket, key) = place(target, filename)?;
         let client = self.clients.of(None).await?;
         let shown = format!("s3://{bucket}/{key}");
-        let config = PresigningConfig::expires_in(expiry)
-            .map_err(|error| StorageError::new(ErrorKind::Invalid, format!("{shown}: a URL cannot be signed for {} s: {error}", expiry.as_secs())))?;
-        let request = client.get_object().bucket(bucket).key(&key).presigned(config).await;
-        request.map(|request| request.uri().to_owned()).map_err(|error| failure::from_sdk(&shown, error))
+        let config = PresigningConfig::expires_in(expiry).map_err(|error| {
+            StorageError::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{shown}: a URL cannot be signed for {} s: {error}",
+                    expiry.as_secs()
+                ),
+            )
+        })?;
+        let request = client
+            .get_object()
+            .bucket(bucket)
+            .key(&key)
+            .presigned(config)
+            .await;
+        request
+            .map(|request| request.uri().to_owned())
+            .map_err(|error| failure::from_sdk(&shown, error))
     }
 }

@@ -1,7 +1,10 @@
 //! The AWS SDK's way out: our own clients instead of a second HTTP stack with its own resolver, roots and (no) guard.
 
 use aws_sdk_s3::primitives::SdkBody;
-use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
+};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
@@ -27,12 +30,19 @@ pub struct Transport {
 impl Transport {
     /// To S3, `guarded` when a request chose the endpoint.
     pub fn through(outbound: &Outbound, guarded: bool) -> SharedHttpClient {
-        SharedHttpClient::new(Self { exit: Exit::Storage { outbound: outbound.clone(), guarded } })
+        SharedHttpClient::new(Self {
+            exit: Exit::Storage {
+                outbound: outbound.clone(),
+                guarded,
+            },
+        })
     }
 
     /// For the chain of credential providers.
     pub fn for_chain(outbound: &Outbound) -> SharedHttpClient {
-        SharedHttpClient::new(Self { exit: Exit::Chain(outbound.clone()) })
+        SharedHttpClient::new(Self {
+            exit: Exit::Chain(outbound.clone()),
+        })
     }
 
     fn client(&self, url: &Url) -> reqwest::Client {
@@ -44,14 +54,22 @@ impl Transport {
                     Some(Host::Ipv6(address)) => address.is_unique_local() || address.is_loopback(),
                     _ => false,
                 };
-                if local && url.scheme() == "http" { outbound.comfyui().clone() } else { outbound.operator().clone() }
+                if local && url.scheme() == "http" {
+                    outbound.comfyui().clone()
+                } else {
+                    outbound.operator().clone()
+                }
             }
         }
     }
 }
 
 impl HttpClient for Transport {
-    fn http_connector(&self, _settings: &HttpConnectorSettings, _components: &RuntimeComponents) -> SharedHttpConnector {
+    fn http_connector(
+        &self,
+        _settings: &HttpConnectorSettings,
+        _components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
         SharedHttpConnector::new(self.clone())
     }
 }
@@ -66,7 +84,9 @@ impl HttpConnector for Transport {
 impl Transport {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let user = |error: Box<dyn std::error::Error + Send + Sync>| ConnectorError::user(error);
-        let request = request.try_into_http1x().map_err(|error| user(error.into()))?;
+        let request = request
+            .try_into_http1x()
+            .map_err(|error| user(error.into()))?;
         let (parts, body) = request.into_parts();
         let url = Url::parse(&parts.uri.to_string()).map_err(|error| user(error.into()))?;
         let body = match body.bytes() {
@@ -74,13 +94,17 @@ impl Transport {
             Some(bytes) => Some(reqwest::Body::from(bytes.to_vec())),
             None => Some(reqwest::Body::wrap(body)),
         };
-        let mut sent = self.client(&url).request(parts.method, url).headers(parts.headers);
+        let mut sent = self
+            .client(&url)
+            .request(parts.method, url)
+            .headers(parts.headers);
         if let Some(body) = body {
             sent = sent.body(body);
         }
         let response = sent.send().await.map_err(connector_error)?;
         let response: axum::http::Response<reqwest::Body> = response.into();
-        HttpResponse::try_from(response.map(SdkBody::from_body_1_x)).map_err(|error| ConnectorError::other(error.into(), None))
+        HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
+            .map_err(|error| ConnectorError::other(error.into(), None))
     }
 }
 

@@ -33,7 +33,12 @@ pub async fn upload(
     let shown = format!("s3://{bucket}/{key}");
     let size = size_of(&file.path).await?;
     let meter = Meter::new(size, progress);
-    let object = Object { client: client.clone(), bucket: bucket.to_owned(), key: key.to_owned(), shown: shown.clone() };
+    let object = Object {
+        client: client.clone(),
+        bucket: bucket.to_owned(),
+        key: key.to_owned(),
+        shown: shown.clone(),
+    };
     if size <= MULTIPART_ABOVE {
         return supervised(&shown, &meter, cancel, object.put(file, size, &meter)).await;
     }
@@ -43,9 +48,19 @@ pub async fn upload(
         let (object, content_type) = (object.clone(), file.content_type.clone());
         async move { object.begin(&content_type).await }
     });
-    let begun = async { begun.await.map_err(|error| StorageError::new(ErrorKind::Transient, error.to_string()))? };
+    let begun = async {
+        begun
+            .await
+            .map_err(|error| StorageError::new(ErrorKind::Transient, error.to_string()))?
+    };
     let unfinished = supervised(&shown, &meter, cancel, begun).await?;
-    let result = supervised(&shown, &meter, cancel, object.send_parts(&unfinished.id, file, size, &meter)).await;
+    let result = supervised(
+        &shown,
+        &meter,
+        cancel,
+        object.send_parts(&unfinished.id, file, size, &meter),
+    )
+    .await;
     match result {
         Ok(()) => unfinished.keep(),
         Err(_) => unfinished.abort().await,
@@ -63,47 +78,132 @@ struct Object {
 
 impl Object {
     async fn put(&self, file: &UploadFile, size: u64, meter: &Meter) -> Result<(), StorageError> {
-        let body = body_of(FilePart { path: file.path.clone(), offset: 0, length: size }).await?;
-        let request = self.client.put_object().bucket(&self.bucket).key(&self.key).content_type(&file.content_type);
-        request.content_length(size.cast_signed()).body(body).send().await.map_err(|error| from_sdk(&self.shown, error))?;
+        let body = body_of(FilePart {
+            path: file.path.clone(),
+            offset: 0,
+            length: size,
+        })
+        .await?;
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .content_type(&file.content_type);
+        request
+            .content_length(size.cast_signed())
+            .body(body)
+            .send()
+            .await
+            .map_err(|error| from_sdk(&self.shown, error))?;
         meter.add(size);
         Ok(())
     }
 
     async fn begin(self, content_type: &str) -> Result<Unfinished, StorageError> {
-        let request = self.client.create_multipart_upload().bucket(&self.bucket).key(&self.key).content_type(content_type);
-        let answer = request.send().await.map_err(|error| from_sdk(&self.shown, error))?;
+        let request = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .content_type(content_type);
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| from_sdk(&self.shown, error))?;
         let Some(id) = answer.upload_id else {
-            return Err(StorageError::new(ErrorKind::Failed, format!("{}: S3 began a multipart upload without an id", self.shown)));
+            return Err(StorageError::new(
+                ErrorKind::Failed,
+                format!("{}: S3 began a multipart upload without an id", self.shown),
+            ));
         };
-        Ok(Unfinished { object: Some(self), id })
+        Ok(Unfinished {
+            object: Some(self),
+            id,
+        })
     }
 
-    async fn send_parts(&self, id: &str, file: &UploadFile, size: u64, meter: &Arc<Meter>) -> Result<(), StorageError> {
+    async fn send_parts(
+        &self,
+        id: &str,
+        file: &UploadFile,
+        size: u64,
+        meter: &Arc<Meter>,
+    ) -> Result<(), StorageError> {
         let part_size = MULTIPART_ABOVE.max(size.div_ceil(MAX_PARTS));
-        let parts: Vec<_> = FilePart::split(&file.path, size, part_size).into_iter().zip(1..).collect();
-        let sent = in_parallel(parts, CONNECTIONS, |(part, number)| self.send_part(id, part, number, meter)).await?;
-        let sent = CompletedMultipartUpload::builder().set_parts(Some(sent)).build();
-        let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(id);
-        request.multipart_upload(sent).send().await.map_err(|error| from_sdk(&self.shown, error))?;
+        let parts: Vec<_> = FilePart::split(&file.path, size, part_size)
+            .into_iter()
+            .zip(1..)
+            .collect();
+        let sent = in_parallel(parts, CONNECTIONS, |(part, number)| {
+            self.send_part(id, part, number, meter)
+        })
+        .await?;
+        let sent = CompletedMultipartUpload::builder()
+            .set_parts(Some(sent))
+            .build();
+        let request = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .upload_id(id);
+        request
+            .multipart_upload(sent)
+            .send()
+            .await
+            .map_err(|error| from_sdk(&self.shown, error))?;
         Ok(())
     }
 
-    async fn send_part(&self, id: &str, part: FilePart, number: i32, meter: &Meter) -> Result<CompletedPart, StorageError> {
+    async fn send_part(
+        &self,
+        id: &str,
+        part: FilePart,
+        number: i32,
+        meter: &Meter,
+    ) -> Result<CompletedPart, StorageError> {
         let length = part.length;
-        let request = self.client.upload_part().bucket(&self.bucket).key(&self.key).upload_id(id).part_number(number);
-        let request = request.content_length(length.cast_signed()).body(body_of(part).await?).customize();
-        let answer = request.config_override(patiently()).send().await.map_err(|error| from_sdk(&self.shown, error))?;
+        let request = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .upload_id(id)
+            .part_number(number);
+        let request = request
+            .content_length(length.cast_signed())
+            .body(body_of(part).await?)
+            .customize();
+        let answer = request
+            .config_override(patiently())
+            .send()
+            .await
+            .map_err(|error| from_sdk(&self.shown, error))?;
         meter.add(length);
-        let done = CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag).set_checksum_crc32(answer.checksum_crc32);
-        Ok(done.set_checksum_crc64_nvme(answer.checksum_crc64_nvme).build())
+        let done = CompletedPart::builder()
+            .part_number(number)
+            .set_e_tag(answer.e_tag)
+            .set_checksum_crc32(answer.checksum_crc32);
+        Ok(done
+            .set_checksum_crc64_nvme(answer.checksum_crc64_nvme)
+            .build())
     }
 
     async fn abort(&self, id: &str) {
-        let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(id).customize();
+        let request = self
+            .client
+            .abort_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .upload_id(id)
+            .customize();
         if let Err(error) = request.config_override(patiently()).send().await {
             let error = from_sdk(&self.shown, error);
-            tracing::warn!(upload_id = id, "an unfinished multipart upload could not be cleaned up: {error}");
+            tracing::warn!(
+                upload_id = id,
+                "an unfinished multipart upload could not be cleaned up: {error}"
+            );
         }
     }
 }
@@ -135,7 +235,9 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if let (Some(object), Ok(runtime)) = (self.object.take(), tokio::runtime::Handle::try_current()) {
+        if let (Some(object), Ok(runtime)) =
+            (self.object.take(), tokio::runtime::Handle::try_current())
+        {
             let id = std::mem::take(&mut self.id);
             runtime.spawn(async move { object.abort(&id).await });
         }
@@ -144,6 +246,17 @@ impl Drop for Unfinished {
 
 async fn body_of(part: FilePart) -> Result<ByteStream, StorageError> {
     let shown = part.path.display().to_string();
-    let body = ByteStream::read_from().path(part.path).offset(part.offset).length(Length::Exact(part.length)).buffer_size(READ).build().await;
-    body.map_err(|error| StorageError::new(ErrorKind::Failed, format!("{shown}: {}", crate::storage::cloud::words(&error))))
+    let body = ByteStream::read_from()
+        .path(part.path)
+        .offset(part.offset)
+        .length(Length::Exact(part.length))
+        .buffer_size(READ)
+        .build()
+        .await;
+    body.map_err(|error| {
+        StorageError::new(
+            ErrorKind::Failed,
+            format!("{shown}: {}", crate::storage::cloud::words(&error)),
+        )
+    })
 }

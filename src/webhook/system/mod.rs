@@ -65,11 +65,24 @@ struct Shared {
 impl SystemWebhook {
     /// Sets it up; `None` when there is no `SYSTEM_WEBHOOK_URL` or no event is asked for. Sends nothing before [`Self::start`].
     pub fn new(events: &EventsConfig, webhook: &WebhookConfig, outbound: Outbound) -> Option<Self> {
-        Self::with_schedule(events, webhook, outbound, RetryPolicy { longest: Duration::from_secs(30), ..SCHEDULE })
+        Self::with_schedule(
+            events,
+            webhook,
+            outbound,
+            RetryPolicy {
+                longest: Duration::from_secs(30),
+                ..SCHEDULE
+            },
+        )
     }
 
     /// The same with other delays.
-    pub fn with_schedule(events: &EventsConfig, webhook: &WebhookConfig, outbound: Outbound, schedule: RetryPolicy) -> Option<Self> {
+    pub fn with_schedule(
+        events: &EventsConfig,
+        webhook: &WebhookConfig,
+        outbound: Outbound,
+        schedule: RetryPolicy,
+    ) -> Option<Self> {
         let url = events.url.clone().filter(|_| !events.names.is_empty())?;
         let shared = Shared {
             url,
@@ -79,7 +92,10 @@ impl SystemWebhook {
             retries: webhook.retries,
             patience: webhook.timeout,
             // How often depends on the event and the failure, which the policy does not know.
-            schedule: RetryPolicy { attempts: u32::MAX, ..schedule },
+            schedule: RetryPolicy {
+                attempts: u32::MAX,
+                ..schedule
+            },
             outbound,
             queue: Mutex::default(),
             pushed: Notify::new(),
@@ -88,7 +104,9 @@ impl SystemWebhook {
             over: CancellationToken::new(),
             overflowed: AtomicBool::new(false),
         };
-        Some(Self { shared: Arc::new(shared) })
+        Some(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Starts the worker. Call once, inside the runtime.
@@ -102,7 +120,10 @@ impl SystemWebhook {
         let shared = &self.shared;
         shared.draining.cancel();
         shared.worker.close();
-        if tokio::time::timeout(grace, shared.worker.wait()).await.is_err() {
+        if tokio::time::timeout(grace, shared.worker.wait())
+            .await
+            .is_err()
+        {
             shared.over.cancel();
             shared.worker.wait().await;
         }
@@ -112,7 +133,10 @@ impl SystemWebhook {
             left += 1;
         }
         if left > 0 {
-            tracing::error!(url = public(&shared.url), "{left} system events were not delivered before the process ended");
+            tracing::error!(
+                url = public(&shared.url),
+                "{left} system events were not delivered before the process ended"
+            );
         }
     }
 }
@@ -124,7 +148,10 @@ impl EventSink for SystemWebhook {
         let Some(dropped) = dropped else { return };
         metrics::event_dropped("webhook", &dropped.name);
         if !is_droppable(&dropped.name) && !self.shared.overflowed.swap(true, Ordering::Relaxed) {
-            tracing::error!(url = public(&self.shared.url), "the receiver of system events is too slow: the oldest events are dropped from now on");
+            tracing::error!(
+                url = public(&self.shared.url),
+                "the receiver of system events is too slow: the oldest events are dropped from now on"
+            );
         }
     }
 
@@ -168,7 +195,14 @@ impl Shared {
         let mut failures = 0;
         loop {
             let route = Route::Operator(&self.outbound);
-            let attempt = Attempt { route, url: &self.url, id: Some(&id), keys: &self.keys, body: &body, patience: self.patience };
+            let attempt = Attempt {
+                route,
+                url: &self.url,
+                id: Some(&id),
+                keys: &self.keys,
+                body: &body,
+                patience: self.patience,
+            };
             let outcome = attempt.make().await;
             metrics::webhook_attempt("system", outcome == Outcome::Delivered);
             let (reason, status, asked) = match outcome {
@@ -176,9 +210,15 @@ impl Shared {
                     self.overflowed.store(false, Ordering::Relaxed);
                     return metrics::webhook_outcome("system", "delivered");
                 }
-                Outcome::Gone => return self.give_up(event, "gone", "the receiver answered 410 Gone"),
+                Outcome::Gone => {
+                    return self.give_up(event, "gone", "the receiver answered 410 Gone");
+                }
                 Outcome::Hopeless(reason) => return self.give_up(event, "failed", &reason),
-                Outcome::Failed { reason, status, asked } => (reason, status, asked),
+                Outcome::Failed {
+                    reason,
+                    status,
+                    asked,
+                } => (reason, status, asked),
             };
             failures += 1;
             let few = droppable || status.is_some_and(is_events_fault);
@@ -186,7 +226,12 @@ impl Shared {
             if crowded || (few && failures > self.retries) || begun.elapsed() > KEEP_TRYING {
                 return self.give_up(event, "failed", &reason);
             }
-            tokio::time::sleep(self.schedule.delay(failures, asked).unwrap_or(self.schedule.longest)).await;
+            tokio::time::sleep(
+                self.schedule
+                    .delay(failures, asked)
+                    .unwrap_or(self.schedule.longest),
+            )
+            .await;
         }
     }
 
@@ -213,6 +258,13 @@ impl Shared {
 /// A 4xx other than those that speak of the moment or of the receiver's own set-up.
 fn is_events_fault(status: StatusCode) -> bool {
     use StatusCode as S;
-    let passing = [S::UNAUTHORIZED, S::FORBIDDEN, S::NOT_FOUND, S::REQUEST_TIMEOUT, S::TOO_EARLY, S::TOO_MANY_REQUESTS];
+    let passing = [
+        S::UNAUTHORIZED,
+        S::FORBIDDEN,
+        S::NOT_FOUND,
+        S::REQUEST_TIMEOUT,
+        S::TOO_EARLY,
+        S::TOO_MANY_REQUESTS,
+    ];
     status.is_client_error() && !passing.contains(&status)
 }

@@ -78,7 +78,11 @@ impl Queue {
     }
 
     fn oldest(&self, lists: &[usize]) -> Option<usize> {
-        let fronts = lists.iter().filter_map(|list| self.lists[*list].front().map(|(number, _)| (*number, *list)));
+        let fronts = lists.iter().filter_map(|list| {
+            self.lists[*list]
+                .front()
+                .map(|(number, _)| (*number, *list))
+        });
         fronts.min().map(|(_, list)| list)
     }
 
@@ -93,7 +97,11 @@ impl Queue {
 
 /// The picture is all that counts: `{type, data: {prompt_id, image_type, image_data}}`.
 fn size_of_preview(event: &SystemEvent) -> usize {
-    event.data.pointer("/data/image_data").and_then(Value::as_str).map_or(0, str::len)
+    event
+        .data
+        .pointer("/data/image_data")
+        .and_then(Value::as_str)
+        .map_or(0, str::len)
 }
 
 #[cfg(test)]
@@ -104,11 +112,18 @@ mod tests {
     use crate::events::Source;
 
     fn event(name: &str, n: usize) -> Arc<SystemEvent> {
-        Arc::new(SystemEvent { source: Source::Comfy, name: name.into(), data: Arc::new(json!(n)), prompt: None })
+        Arc::new(SystemEvent {
+            source: Source::Comfy,
+            name: name.into(),
+            data: Arc::new(json!(n)),
+            prompt: None,
+        })
     }
 
     fn drained(queue: &mut Queue) -> Vec<(String, u64)> {
-        std::iter::from_fn(|| queue.pop()).map(|event| (event.name.to_string(), event.data.as_u64().unwrap())).collect()
+        std::iter::from_fn(|| queue.pop())
+            .map(|event| (event.name.to_string(), event.data.as_u64().unwrap()))
+            .collect()
     }
 
     #[test]
@@ -118,8 +133,14 @@ mod tests {
             let name = ["executed", "progress", "status", "executing"][n % 4];
             assert!(queue.push(event(name, n)).is_none());
         }
-        assert_eq!(queue.push(event("executed", 5000)).unwrap().data, json!(1).into());
-        assert_eq!(queue.push(event("progress", 5001)).unwrap().data, json!(2).into());
+        assert_eq!(
+            queue.push(event("executed", 5000)).unwrap().data,
+            json!(1).into()
+        );
+        assert_eq!(
+            queue.push(event("progress", 5001)).unwrap().data,
+            json!(2).into()
+        );
         assert_eq!(queue.len(), LENGTH);
         let numbers: Vec<u64> = drained(&mut queue).into_iter().map(|(_, n)| n).collect();
         assert!(numbers.is_sorted());
@@ -132,9 +153,19 @@ mod tests {
         for n in 0..LENGTH_OF_KEPT {
             assert!(queue.push(event("executed", n)).is_none());
         }
-        assert_eq!(queue.push(event("progress", 7)).unwrap().data, json!(7).into(), "nothing else may go");
-        assert_eq!(queue.push(event("execution_success", 8)).unwrap().data, json!(0).into());
-        assert_eq!(drained(&mut queue).last().unwrap(), &("execution_success".to_owned(), 8));
+        assert_eq!(
+            queue.push(event("progress", 7)).unwrap().data,
+            json!(7).into(),
+            "nothing else may go"
+        );
+        assert_eq!(
+            queue.push(event("execution_success", 8)).unwrap().data,
+            json!(0).into()
+        );
+        assert_eq!(
+            drained(&mut queue).last().unwrap(),
+            &("execution_success".to_owned(), 8)
+        );
     }
 
     #[test]
@@ -143,7 +174,12 @@ mod tests {
         let picture = "x".repeat(PREVIEW_BYTES / 2);
         let preview = || {
             let data = json!({"data": {"image_data": picture}});
-            Arc::new(SystemEvent { source: Source::Comfy, name: "binary_preview".into(), data: Arc::new(data), prompt: None })
+            Arc::new(SystemEvent {
+                source: Source::Comfy,
+                name: "binary_preview".into(),
+                data: Arc::new(data),
+                prompt: None,
+            })
         };
         assert!(queue.push(preview()).is_none() && queue.push(preview()).is_none());
         assert!(queue.push(preview()).is_some());

@@ -21,42 +21,82 @@ pub fn thrown(ctx: &Ctx<'_>, error: rquickjs::Error) -> Thrown {
     match CaughtError::from_error(ctx, error) {
         CaughtError::Exception(exception) => {
             let message = exception.message().unwrap_or_default();
-            let memory = message == "out of memory" && exception.get::<_, String>("name").is_ok_and(|name| name == "InternalError");
+            let memory = message == "out of memory"
+                && exception
+                    .get::<_, String>("name")
+                    .is_ok_and(|name| name == "InternalError");
             let stack = exception.stack().unwrap_or_default();
             // Ours carry their place below the message.
-            let (message, place) =
-                message.split_once("\n    at ").map(|(message, place)| (message.to_owned(), format!("    at {place}\n"))).unwrap_or((message, String::new()));
-            Thrown { message, stack: format!("{place}{stack}"), memory }
+            let (message, place) = message
+                .split_once("\n    at ")
+                .map(|(message, place)| (message.to_owned(), format!("    at {place}\n")))
+                .unwrap_or((message, String::new()));
+            Thrown {
+                message,
+                stack: format!("{place}{stack}"),
+                memory,
+            }
         }
         CaughtError::Value(value) => {
             let message = value
                 .as_string()
                 .and_then(|text| text.to_string().ok())
-                .or_else(|| ctx.json_stringify(value).ok().flatten().and_then(|text| text.to_string().ok()))
+                .or_else(|| {
+                    ctx.json_stringify(value)
+                        .ok()
+                        .flatten()
+                        .and_then(|text| text.to_string().ok())
+                })
                 .unwrap_or_else(|| "something that is not an error was thrown".to_owned());
-            Thrown { message, ..Thrown::default() }
+            Thrown {
+                message,
+                ..Thrown::default()
+            }
         }
-        CaughtError::Error(error) => Thrown { message: error.to_string(), memory: matches!(error, rquickjs::Error::Allocation), ..Thrown::default() },
+        CaughtError::Error(error) => Thrown {
+            message: error.to_string(),
+            memory: matches!(error, rquickjs::Error::Allocation),
+            ..Thrown::default()
+        },
     }
 }
 
 /// The fault behind an import that means nothing. The engine does not say where it stands; the file does.
 pub fn unresolved(message: &str) -> Option<Fault> {
-    let (name, rest) = message.strip_prefix("Error resolving module '")?.split_once("' from '")?;
+    let (name, rest) = message
+        .strip_prefix("Error resolving module '")?
+        .split_once("' from '")?;
     let (file, reason) = rest.split_once("': ")?;
     let text = std::fs::read_to_string(file).unwrap_or_default();
-    let found = ["\"", "'", "`"].iter().find_map(|quote| text.find(&format!("{quote}{name}{quote}")));
+    let found = ["\"", "'", "`"]
+        .iter()
+        .find_map(|quote| text.find(&format!("{quote}{name}{quote}")));
     let before = text.get(..found.unwrap_or(0)).unwrap_or_default();
-    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
-    let (line, column) = (u32::try_from(before.matches('\n').count() + 1).ok()?, u32::try_from(column).ok()?);
-    Some(Fault { message: reason.to_owned(), file: file.to_owned(), line, column })
+    let column = before
+        .rsplit('\n')
+        .next()
+        .map_or(0, |last| last.chars().count())
+        + 1;
+    let (line, column) = (
+        u32::try_from(before.matches('\n').count() + 1).ok()?,
+        u32::try_from(column).ok()?,
+    );
+    Some(Fault {
+        message: reason.to_owned(),
+        file: file.to_owned(),
+        line,
+        column,
+    })
 }
 
 /// File, line and column (from 1) of the first frame that lies in a file of the user.
 pub fn place(library: &Library, thrown: &Thrown) -> Option<(String, u32, u32)> {
     thrown.stack.lines().find_map(|frame| {
         let frame = frame.trim().strip_prefix("at ")?;
-        let place = frame.rsplit_once('(').map_or(frame, |(_, place)| place).trim_end_matches(')');
+        let place = frame
+            .rsplit_once('(')
+            .map_or(frame, |(_, place)| place)
+            .trim_end_matches(')');
         let (rest, column) = place.rsplit_once(':')?;
         let (file, line) = rest.rsplit_once(':')?;
         let (line, column) = (line.parse().ok()?, column.parse().ok()?);

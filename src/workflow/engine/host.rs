@@ -10,20 +10,54 @@ use std::sync::Arc;
 const LOG_LINE: usize = 8192;
 
 /// The `host` object.
-pub fn object<'js>(ctx: &Ctx<'js>, library: &Arc<Library>, context: &Arc<str>, route: &str) -> Result<Object<'js>> {
+pub fn object<'js>(
+    ctx: &Ctx<'js>,
+    library: &Arc<Library>,
+    context: &Arc<str>,
+    route: &str,
+) -> Result<Object<'js>> {
     let host = Object::new(ctx.clone())?;
     let workflow = route.to_owned();
-    host.set("log", Function::new(ctx.clone(), move |level: String, text: String| log(&workflow, &level, &text))?)?;
-    host.set("uuid", Function::new(ctx.clone(), || uuid::Uuid::new_v4().to_string())?)?;
-    host.set("random", Function::new(ctx.clone(), |length: usize| -> Vec<u8> { (0..length.min(65_536)).map(|_| rand::random()).collect() })?)?;
-    host.set("encode", Function::new(ctx.clone(), |text: String| text.into_bytes())?)?;
-    host.set("decode", Function::new(ctx.clone(), |bytes: Vec<u8>, fatal: bool| decode(&bytes, fatal))?)?;
+    host.set(
+        "log",
+        Function::new(ctx.clone(), move |level: String, text: String| {
+            log(&workflow, &level, &text)
+        })?,
+    )?;
+    host.set(
+        "uuid",
+        Function::new(ctx.clone(), || uuid::Uuid::new_v4().to_string())?,
+    )?;
+    host.set(
+        "random",
+        Function::new(ctx.clone(), |length: usize| -> Vec<u8> {
+            (0..length.min(65_536)).map(|_| rand::random()).collect()
+        })?,
+    )?;
+    host.set(
+        "encode",
+        Function::new(ctx.clone(), |text: String| text.into_bytes())?,
+    )?;
+    host.set(
+        "decode",
+        Function::new(ctx.clone(), |bytes: Vec<u8>, fatal: bool| {
+            decode(&bytes, fatal)
+        })?,
+    )?;
     host.set(
         "url",
-        Function::new(ctx.clone(), |url: String, base: Option<String>, part: Option<String>, value: Option<String>| parse_url(&url, base, part, value))?,
+        Function::new(
+            ctx.clone(),
+            |url: String, base: Option<String>, part: Option<String>, value: Option<String>| {
+                parse_url(&url, base, part, value)
+            },
+        )?,
     )?;
     let context = Arc::clone(context);
-    host.set("context", Function::new(ctx.clone(), move || context.to_string())?)?;
+    host.set(
+        "context",
+        Function::new(ctx.clone(), move || context.to_string())?,
+    )?;
     modules(ctx, &host, library)?;
     Ok(host)
 }
@@ -32,16 +66,37 @@ fn modules<'js>(ctx: &Ctx<'js>, host: &Object<'js>, library: &Arc<Library>) -> R
     let files = Arc::clone(library);
     host.set(
         "resolve",
-        Function::new(ctx.clone(), move |ctx: Ctx<'_>, base: String, name: String| {
-            files.resolve(&base, &name).map_err(|message| Exception::throw_message(&ctx, &message))
+        Function::new(
+            ctx.clone(),
+            move |ctx: Ctx<'_>, base: String, name: String| {
+                files
+                    .resolve(&base, &name)
+                    .map_err(|message| Exception::throw_message(&ctx, &message))
+            },
+        )?,
+    )?;
+    let files = Arc::clone(library);
+    host.set(
+        "kind",
+        Function::new(ctx.clone(), move |ctx: Ctx<'_>, id: String| {
+            Ok::<_, rquickjs::Error>(files.script(&ctx, &id)?.kind.as_str())
         })?,
     )?;
     let files = Arc::clone(library);
-    host.set("kind", Function::new(ctx.clone(), move |ctx: Ctx<'_>, id: String| Ok::<_, rquickjs::Error>(files.script(&ctx, &id)?.kind.as_str()))?)?;
+    host.set(
+        "source",
+        Function::new(ctx.clone(), move |ctx: Ctx<'_>, id: String| {
+            Ok::<_, rquickjs::Error>(files.script(&ctx, &id)?.code.clone())
+        })?,
+    )?;
     let files = Arc::clone(library);
-    host.set("source", Function::new(ctx.clone(), move |ctx: Ctx<'_>, id: String| Ok::<_, rquickjs::Error>(files.script(&ctx, &id)?.code.clone()))?)?;
-    let files = Arc::clone(library);
-    host.set("compile", Function::new(ctx.clone(), compiling(move |ctx, id| wrap_common_js(&ctx, &id, &files.script(&ctx, &id)?.code)))?)?;
+    host.set(
+        "compile",
+        Function::new(
+            ctx.clone(),
+            compiling(move |ctx, id| wrap_common_js(&ctx, &id, &files.script(&ctx, &id)?.code)),
+        )?,
+    )?;
     host.set("import", Function::new(ctx.clone(), importing(import_now))?)
 }
 
@@ -59,7 +114,12 @@ fn import_now<'js>(ctx: Ctx<'js>, id: String) -> Result<Object<'js>> {
     run_jobs(&ctx);
     match promise.result::<Object<'js>>() {
         Some(result) => result,
-        None => Err(Exception::throw_message(&ctx, &format!("require() of {id}, which awaits at its top level, is not possible; use import"))),
+        None => Err(Exception::throw_message(
+            &ctx,
+            &format!(
+                "require() of {id}, which awaits at its top level, is not possible; use import"
+            ),
+        )),
     }
 }
 
@@ -74,11 +134,20 @@ fn log(workflow: &str, level: &str, text: &str) {
 }
 
 fn decode(bytes: &[u8], fatal: bool) -> Option<String> {
-    if fatal { std::str::from_utf8(bytes).ok().map(str::to_owned) } else { Some(String::from_utf8_lossy(bytes).into_owned()) }
+    if fatal {
+        std::str::from_utf8(bytes).ok().map(str::to_owned)
+    } else {
+        Some(String::from_utf8_lossy(bytes).into_owned())
+    }
 }
 
 /// The parts of a URL as JSON, after `part` (if any) was set to `value`.
-fn parse_url(text: &str, base: Option<String>, part: Option<String>, value: Option<String>) -> Option<String> {
+fn parse_url(
+    text: &str,
+    base: Option<String>,
+    part: Option<String>,
+    value: Option<String>,
+) -> Option<String> {
     let mut url = match base {
         Some(base) => url::Url::parse(&base).ok()?.join(text).ok()?,
         None => url::Url::parse(text).ok()?,

@@ -26,7 +26,11 @@ pub struct Library {
 impl Library {
     /// Nothing read yet. `root` is the workflow directory, canonical.
     pub fn new(root: PathBuf) -> Self {
-        Self { resolution: Resolution::new(root), scripts: Mutex::default(), names: Mutex::default() }
+        Self {
+            resolution: Resolution::new(root),
+            scripts: Mutex::default(),
+            names: Mutex::default(),
+        }
     }
 
     /// What `name` means in the file `base`.
@@ -69,21 +73,40 @@ impl Library {
         // Workflow files can ask for any id. What is known already was found by us, also where a link leads out of the directory.
         let known = lock(&self.scripts).contains_key(id);
         if !known && self.resolution.inside(Path::new(id)).is_none() {
-            return Err(Exception::throw_syntax(ctx, &format!("{id} is no file of the workflow directory")));
+            return Err(Exception::throw_syntax(
+                ctx,
+                &format!("{id} is no file of the workflow directory"),
+            ));
         }
-        self.prepared(id).map_err(|fault| Exception::throw_syntax(ctx, &format!("{}\n    at {}:{}:{}", fault.message, fault.file, fault.line, fault.column)))
+        self.prepared(id).map_err(|fault| {
+            Exception::throw_syntax(
+                ctx,
+                &format!(
+                    "{}\n    at {}:{}:{}",
+                    fault.message, fault.file, fault.line, fault.column
+                ),
+            )
+        })
     }
 
     /// The fault of any file that could not be prepared; the cause when an import fails.
     pub fn fault(&self, mentioned_in: &str) -> Option<Fault> {
-        lock(&self.scripts).values().filter_map(|script| script.as_ref().err()).find(|fault| mentioned_in.contains(&fault.file)).cloned()
+        lock(&self.scripts)
+            .values()
+            .filter_map(|script| script.as_ref().err())
+            .find(|fault| mentioned_in.contains(&fault.file))
+            .cloned()
     }
 
     /// Where the user wrote what the engine calls a line and column of the file.
     pub fn locate(&self, id: &str, line: u32, column: u32) -> Option<(u32, u32)> {
         let scripts = lock(&self.scripts);
         let script = scripts.get(id)?.as_ref().ok()?;
-        let shift = if script.kind == Kind::CommonJs && line == 1 { super::WRAPPER_PREFIX_LENGTH } else { 0 };
+        let shift = if script.kind == Kind::CommonJs && line == 1 {
+            super::WRAPPER_PREFIX_LENGTH
+        } else {
+            0
+        };
         Some(script.locate(line, column.saturating_sub(shift).max(1)))
     }
 }
@@ -93,12 +116,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn read(path: &Path) -> Result<Script, Fault> {
-    let size = std::fs::metadata(path).map_err(|error| Fault::of_file(path, error.to_string()))?.len();
+    let size = std::fs::metadata(path)
+        .map_err(|error| Fault::of_file(path, error.to_string()))?
+        .len();
     if size > MAX_FILE {
-        return Err(Fault::of_file(path, format!("the file is larger than {} MiB", MAX_FILE / 1024 / 1024)));
+        return Err(Fault::of_file(
+            path,
+            format!("the file is larger than {} MiB", MAX_FILE / 1024 / 1024),
+        ));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| Fault::of_file(path, error.to_string()))?;
-    if !path.components().any(|part| part.as_os_str() == "node_modules") {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Fault::of_file(path, error.to_string()))?;
+    if !path
+        .components()
+        .any(|part| part.as_os_str() == "node_modules")
+    {
         return prepare(path, &text);
     }
     // Packages are compiled already; parsing them again would only cost time.
@@ -117,8 +149,14 @@ fn read(path: &Path) -> Result<Script, Fault> {
 fn is_module_package(path: &Path) -> bool {
     path.ancestors()
         .skip(1)
-        .take_while(|folder| folder.file_name().is_some_and(|name| name != "node_modules"))
+        .take_while(|folder| {
+            folder
+                .file_name()
+                .is_some_and(|name| name != "node_modules")
+        })
         .find_map(|folder| std::fs::read(folder.join("package.json")).ok())
         .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
-        .is_some_and(|description| description.get("type").and_then(serde_json::Value::as_str) == Some("module"))
+        .is_some_and(|description| {
+            description.get("type").and_then(serde_json::Value::as_str) == Some("module")
+        })
 }

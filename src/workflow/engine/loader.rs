@@ -13,13 +13,26 @@ use crate::workflow::source::Kind;
 pub struct Files(pub Arc<Library>);
 
 impl Resolver for Files {
-    fn resolve<'js>(&mut self, _: &Ctx<'js>, base: &str, name: &str, _: Option<ImportAttributes<'js>>) -> Result<String> {
-        self.0.resolve(base, name).map_err(|message| Error::new_resolving_message(base, name, message))
+    fn resolve<'js>(
+        &mut self,
+        _: &Ctx<'js>,
+        base: &str,
+        name: &str,
+        _: Option<ImportAttributes<'js>>,
+    ) -> Result<String> {
+        self.0
+            .resolve(base, name)
+            .map_err(|message| Error::new_resolving_message(base, name, message))
     }
 }
 
 impl Loader for Files {
-    fn load<'js>(&mut self, ctx: &Ctx<'js>, id: &str, _: Option<ImportAttributes<'js>>) -> Result<Module<'js, Declared>> {
+    fn load<'js>(
+        &mut self,
+        ctx: &Ctx<'js>,
+        id: &str,
+        _: Option<ImportAttributes<'js>>,
+    ) -> Result<Module<'js, Declared>> {
         let script = self.0.script(ctx, id)?;
         if script.kind == Kind::Esm {
             return Module::declare(ctx.clone(), id, script.code.as_str());
@@ -33,9 +46,13 @@ fn wrapper(ctx: &Ctx<'_>, id: &str) -> Result<String> {
     let api: Object = ctx.globals().get("__comfyui_api")?;
     let names: Vec<String> = api.get::<_, Function>("namesOf")?.call((id,))?;
     let quoted = serde_json::Value::from(id);
-    let mut code = format!("const api = globalThis.__comfyui_api; const all = api.load({quoted}); export default api.defaultOf({quoted});");
+    let mut code = format!(
+        "const api = globalThis.__comfyui_api; const all = api.load({quoted}); export default api.defaultOf({quoted});"
+    );
     for (index, name) in names.iter().enumerate() {
-        code.push_str(&format!("const v{index} = all.{name}; export {{ v{index} as {name} }};"));
+        code.push_str(&format!(
+            "const v{index} = all.{name}; export {{ v{index} as {name} }};"
+        ));
     }
     Ok(code)
 }

@@ -91,8 +91,18 @@ impl Isolate {
     ///
     /// # Errors
     /// When the file cannot be evaluated, with its place.
-    pub fn open(library: &Arc<Library>, context_json: &Arc<str>, id: &str, turn: Turn) -> Result<(Self, Opened, Turn), Fault> {
-        let fault = |message: String| Fault { message, file: id.to_owned(), line: 0, column: 0 };
+    pub fn open(
+        library: &Arc<Library>,
+        context_json: &Arc<str>,
+        id: &str,
+        turn: Turn,
+    ) -> Result<(Self, Opened, Turn), Fault> {
+        let fault = |message: String| Fault {
+            message,
+            file: id.to_owned(),
+            line: 0,
+            column: 0,
+        };
         // Parsed first, so that a syntax error has the parser's place and not the engine's.
         library.prepared(id)?;
         let runtime = Runtime::new().map_err(|error| fault(error.to_string()))?;
@@ -101,38 +111,64 @@ impl Isolate {
         let meter = Arc::new(Meter::default());
         let watched = Arc::clone(&meter);
         runtime.set_interrupt_handler(Some(Box::new(move || watched.tick())));
-        runtime.set_loader(loader::Files(Arc::clone(library)), loader::Files(Arc::clone(library)));
+        runtime.set_loader(
+            loader::Files(Arc::clone(library)),
+            loader::Files(Arc::clone(library)),
+        );
         let context = Context::full(&runtime).map_err(|error| fault(error.to_string()))?;
-        let isolate = Self { context, runtime, meter, library: Arc::clone(library), calls: 0 };
+        let isolate = Self {
+            context,
+            runtime,
+            meter,
+            library: Arc::clone(library),
+            calls: 0,
+        };
         isolate.meter.begin(turn);
-        let opened = isolate.context.with(|ctx| isolate.evaluate(&ctx, context_json, id));
+        let opened = isolate
+            .context
+            .with(|ctx| isolate.evaluate(&ctx, context_json, id));
         let turn = isolate.meter.end();
         match (opened, turn) {
             (Ok(opened), Some(turn)) => Ok((isolate, opened, turn)),
             (Ok(_), None) => Err(fault("its turn was lost".to_owned())),
-            (Err(thrown), turn) => Err(isolate.fault_of(thrown, turn.and_then(|turn| turn.over()), id)),
+            (Err(thrown), turn) => {
+                Err(isolate.fault_of(thrown, turn.and_then(|turn| turn.over()), id))
+            }
         }
     }
 
     fn evaluate(&self, ctx: &Ctx<'_>, context_json: &Arc<str>, id: &str) -> Result<Opened, Thrown> {
-        let host = host::object(ctx, &self.library, context_json, id).map_err(|error| thrown(ctx, error))?;
-        let source = format!("(function (host) {{\"use strict\";\n{}\n}})", PARTS.join("\n"));
+        let host = host::object(ctx, &self.library, context_json, id)
+            .map_err(|error| thrown(ctx, error))?;
+        let source = format!(
+            "(function (host) {{\"use strict\";\n{}\n}})",
+            PARTS.join("\n")
+        );
         let mut options = EvalOptions::default();
         options.filename = Some("comfyui-api".to_owned());
-        let setup: Function = ctx.eval_with_options(source, options).map_err(|error| thrown(ctx, error))?;
-        setup.call::<_, ()>((host,)).map_err(|error| thrown(ctx, error))?;
+        let setup: Function = ctx
+            .eval_with_options(source, options)
+            .map_err(|error| thrown(ctx, error))?;
+        setup
+            .call::<_, ()>((host,))
+            .map_err(|error| thrown(ctx, error))?;
         let answer = self.ask(ctx, "open", id)?;
         match (answer.first().map(String::as_str), answer.get(1)) {
             (Some("ok"), Some(description)) => Ok(Opened::Workflow(description.clone())),
             (Some("none"), _) => Ok(Opened::NoWorkflow),
-            (_, reason) => Err(Thrown { message: reason.cloned().unwrap_or_default(), ..Thrown::default() }),
+            (_, reason) => Err(Thrown {
+                message: reason.cloned().unwrap_or_default(),
+                ..Thrown::default()
+            }),
         }
     }
 
     /// Runs the workflow on an input (JSON).
     pub fn call(&mut self, input: &str, turn: Turn) -> Outcome {
         self.calls += 1;
-        self.runtime.set_memory_limit(MEMORY_LIMIT.saturating_add(input.len().saturating_mul(INPUT_COPIES)));
+        self.runtime.set_memory_limit(
+            MEMORY_LIMIT.saturating_add(input.len().saturating_mul(INPUT_COPIES)),
+        );
         self.meter.begin(turn);
         let answer = self.context.with(|ctx| self.ask(&ctx, "call", input));
         let limit = self.meter.end().and_then(|turn| turn.over());
@@ -144,7 +180,10 @@ impl Isolate {
             (Some("ok"), Some(input), Some(prompt)) => Outcome::Done { input, prompt },
             (Some("invalid"), Some(issues), _) => Outcome::Invalid(issues),
             (_, kind, _) => Outcome::Failed {
-                message: format!("generateWorkflow must return an object (node id -> node), it returned {}", kind.unwrap_or_default()),
+                message: format!(
+                    "generateWorkflow must return an object (node id -> node), it returned {}",
+                    kind.unwrap_or_default()
+                ),
                 at: None,
                 discard: false,
             },
@@ -159,23 +198,40 @@ impl Isolate {
     fn failed(&self, thrown: Thrown, limit: Option<Limit>) -> Outcome {
         let message = match limit {
             Some(limit) => limit.sentence(),
-            None if thrown.memory => format!("it used more than {} MiB of memory", MEMORY_LIMIT / 1024 / 1024),
+            None if thrown.memory => format!(
+                "it used more than {} MiB of memory",
+                MEMORY_LIMIT / 1024 / 1024
+            ),
             None => thrown.message.clone(),
         };
         let discard = limit.is_some() || thrown.memory || thrown.message.contains("stack");
-        Outcome::Failed { message, at: exception::place(&self.library, &thrown).map(|(file, line, column)| format!("{file}:{line}:{column}")), discard }
+        Outcome::Failed {
+            message,
+            at: exception::place(&self.library, &thrown)
+                .map(|(file, line, column)| format!("{file}:{line}:{column}")),
+            discard,
+        }
     }
 
     fn fault_of(&self, thrown: Thrown, limit: Option<Limit>, id: &str) -> Fault {
-        if let Some(fault) = self.library.fault(&format!("{}\n{}", thrown.message, thrown.stack)) {
+        if let Some(fault) = self
+            .library
+            .fault(&format!("{}\n{}", thrown.message, thrown.stack))
+        {
             return fault;
         }
         if let Some(fault) = exception::unresolved(&thrown.message) {
             return fault;
         }
         // What has no place of its own is a matter of the whole file.
-        let (file, line, column) = exception::place(&self.library, &thrown).unwrap_or_else(|| (id.to_owned(), 1, 1));
-        Fault { message: limit.map_or(thrown.message, Limit::sentence), file, line, column }
+        let (file, line, column) =
+            exception::place(&self.library, &thrown).unwrap_or_else(|| (id.to_owned(), 1, 1));
+        Fault {
+            message: limit.map_or(thrown.message, Limit::sentence),
+            file,
+            line,
+            column,
+        }
     }
 
     /// Calls a function of entry.js and waits for its promise.
@@ -189,7 +245,10 @@ impl Isolate {
         self.settle(ctx, &promise)?;
         match promise.result::<Vec<String>>() {
             Some(result) => result.map_err(|error| thrown(ctx, error)),
-            None => Err(Thrown { message: "it awaits a promise that never settles".to_owned(), ..Thrown::default() }),
+            None => Err(Thrown {
+                message: "it awaits a promise that never settles".to_owned(),
+                ..Thrown::default()
+            }),
         }
     }
 
@@ -198,13 +257,22 @@ impl Isolate {
         loop {
             run_jobs(ctx);
             if let Some(limit) = self.meter.over() {
-                return Err(Thrown { message: limit.sentence(), ..Thrown::default() });
+                return Err(Thrown {
+                    message: limit.sentence(),
+                    ..Thrown::default()
+                });
             }
             if promise.result::<rquickjs::Value>().is_some() {
                 return Ok(());
             }
-            let Some(pause) = clock::<Option<f64>>(ctx, "next")? else { return Ok(()) };
-            if pause > 0.0 && self.meter.sleep(Duration::from_secs_f64((pause / 1000.0).min(3600.0))) {
+            let Some(pause) = clock::<Option<f64>>(ctx, "next")? else {
+                return Ok(());
+            };
+            if pause > 0.0
+                && self
+                    .meter
+                    .sleep(Duration::from_secs_f64((pause / 1000.0).min(3600.0)))
+            {
                 continue;
             }
             clock::<()>(ctx, "run")?;
@@ -216,7 +284,9 @@ impl Isolate {
 fn clock<'js, T: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, name: &str) -> Result<T, Thrown> {
     let call = || {
         let api: Object<'js> = ctx.globals().get("__comfyui_api")?;
-        api.get::<_, Object<'js>>("clock")?.get::<_, Function<'js>>(name)?.call(())
+        api.get::<_, Object<'js>>("clock")?
+            .get::<_, Function<'js>>(name)?
+            .call(())
     };
     call().map_err(|error| thrown(ctx, error))
 }
@@ -238,6 +308,9 @@ fn wrap_common_js<'js>(ctx: &Ctx<'js>, id: &str, code: &str) -> rquickjs::Result
 mod tests {
     #[test]
     fn the_wrapper_prefix_has_the_length_that_columns_are_corrected_by() {
-        assert_eq!(u32::try_from(super::WRAPPER_PREFIX.chars().count()).unwrap(), super::WRAPPER_PREFIX_LENGTH);
+        assert_eq!(
+            u32::try_from(super::WRAPPER_PREFIX.chars().count()).unwrap(),
+            super::WRAPPER_PREFIX_LENGTH
+        );
     }
 }

@@ -26,14 +26,22 @@ fn strip_by(schemas: &[(&Value, bool)], value: &mut Value) {
     }
     match value {
         Value::Array(items) => {
-            let inner: Vec<(&Value, bool)> = parts.iter().filter_map(|part| Some((part.schema.get("items")?, part.applies))).collect();
+            let inner: Vec<(&Value, bool)> = parts
+                .iter()
+                .filter_map(|part| Some((part.schema.get("items")?, part.applies)))
+                .collect();
             items.iter_mut().for_each(|item| strip_by(&inner, item));
         }
         Value::Object(object) => {
             // Where nobody says which members there are, none is unknown.
-            let closed = parts.iter().any(|part| part.applies && part.schema.get("properties").is_some_and(Value::is_object));
+            let closed = parts.iter().any(|part| {
+                part.applies && part.schema.get("properties").is_some_and(Value::is_object)
+            });
             object.retain(|name, member| {
-                let fields: Vec<(&Value, bool)> = parts.iter().filter_map(|part| Some((part.field(name)?, part.applies))).collect();
+                let fields: Vec<(&Value, bool)> = parts
+                    .iter()
+                    .filter_map(|part| Some((part.field(name)?, part.applies)))
+                    .collect();
                 strip_by(&fields, member);
                 !closed || !fields.is_empty()
             });
@@ -43,7 +51,9 @@ fn strip_by(schemas: &[(&Value, bool)], value: &mut Value) {
 }
 
 fn collect<'a>(schema: &'a Value, applies: bool, value: &Value, parts: &mut Vec<Part<'a>>) {
-    let Some(schema) = schema.as_object() else { return };
+    let Some(schema) = schema.as_object() else {
+        return;
+    };
     parts.push(Part { schema, applies });
     for part in list(schema, "allOf") {
         collect(part, applies, value, parts);
@@ -56,9 +66,15 @@ fn collect<'a>(schema: &'a Value, applies: bool, value: &Value, parts: &mut Vec<
             collect(option, taken, value, parts);
         }
     }
-    let Some(condition) = schema.get("if") else { return };
+    let Some(condition) = schema.get("if") else {
+        return;
+    };
     let met = fits(condition, value);
-    for (part, applies) in [(Some(condition), false), (schema.get("then"), applies && met), (schema.get("else"), applies && !met)] {
+    for (part, applies) in [
+        (Some(condition), false),
+        (schema.get("then"), applies && met),
+        (schema.get("else"), applies && !met),
+    ] {
         if let Some(part) = part {
             collect(part, applies, value, parts);
         }
@@ -68,7 +84,10 @@ fn collect<'a>(schema: &'a Value, applies: bool, value: &Value, parts: &mut Vec<
 impl<'a> Part<'a> {
     /// What it says of a member.
     fn field(&self, name: &str) -> Option<&'a Value> {
-        let rest = self.schema.get("additionalProperties").filter(|rest| self.applies && **rest != Value::Bool(false));
+        let rest = self
+            .schema
+            .get("additionalProperties")
+            .filter(|rest| self.applies && **rest != Value::Bool(false));
         own(self.schema, name).or(rest)
     }
 }
@@ -80,7 +99,13 @@ fn own<'a>(schema: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
 /// What the schema says of a member, or else the first of its parts that says something.
 pub(super) fn described<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
     let schema = schema.as_object()?;
-    let lists = ["allOf", "anyOf", "oneOf"].into_iter().flat_map(|key| list(schema, key));
-    let mut parts = lists.chain(["then", "else"].into_iter().filter_map(|key| schema.get(key)));
+    let lists = ["allOf", "anyOf", "oneOf"]
+        .into_iter()
+        .flat_map(|key| list(schema, key));
+    let mut parts = lists.chain(
+        ["then", "else"]
+            .into_iter()
+            .filter_map(|key| schema.get(key)),
+    );
     own(schema, name).or_else(|| parts.find_map(|part| described(part, name)))
 }

@@ -50,19 +50,45 @@ pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
         let offset = text.find(&format!("\"{text_to_find}\"")).unwrap_or(0);
         let before = text.get(..offset).unwrap_or_default();
         let line = u32::try_from(before.matches('\n').count() + 1).unwrap_or(0);
-        let column = u32::try_from(before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1).unwrap_or(0);
-        Fault { message, file: path.display().to_string(), line, column }
+        let column = u32::try_from(
+            before
+                .rsplit('\n')
+                .next()
+                .map_or(0, |last| last.chars().count())
+                + 1,
+        )
+        .unwrap_or(0);
+        Fault {
+            message,
+            file: path.display().to_string(),
+            line,
+            column,
+        }
     };
-    let Some(prompt) = graph_of(&document).map_err(|(place, message)| at(place, message))? else { return Ok(None) };
+    let Some(prompt) = graph_of(&document).map_err(|(place, message)| at(place, message))? else {
+        return Ok(None);
+    };
     for (id, node) in prompt {
-        if !node.get("class_type").is_some_and(Value::is_string) || !node.get("inputs").is_some_and(Value::is_object) {
-            return Err(at(id, format!("node \"{id}\" of the prompt needs a class_type and inputs: export the graph in API format")));
+        if !node.get("class_type").is_some_and(Value::is_string)
+            || !node.get("inputs").is_some_and(Value::is_object)
+        {
+            return Err(at(
+                id,
+                format!(
+                    "node \"{id}\" of the prompt needs a class_type and inputs: export the graph in API format"
+                ),
+            ));
         }
     }
     let mut input = match document.get("input") {
         None => json!({"type": "object", "properties": {}}),
         Some(schema) if schema.is_object() => schema.clone(),
-        Some(_) => return Err(at("input", "\"input\" must be a JSON Schema object".to_owned())),
+        Some(_) => {
+            return Err(at(
+                "input",
+                "\"input\" must be a JSON Schema object".to_owned(),
+            ));
+        }
     };
     if let Err(message) = schema::check(&input) {
         return Err(at("input", format!("\"input\": {message}")));
@@ -70,43 +96,94 @@ pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
     let mut bind = Vec::new();
     if let Some(bound) = document.get("bind") {
         let Some(bound) = bound.as_object() else {
-            return Err(at("bind", "\"bind\" must be an object from input names to \"<node>.inputs.<name>\"".to_owned()));
+            return Err(at(
+                "bind",
+                "\"bind\" must be an object from input names to \"<node>.inputs.<name>\""
+                    .to_owned(),
+            ));
         };
         for (name, targets) in bound {
-            let targets = targets_of(targets, prompt).map_err(|(text, message)| at(&text, format!("bind of \"{name}\": {message}")))?;
-            declare(&mut input, name, targets.first().and_then(|target| target.value(prompt)));
+            let targets = targets_of(targets, prompt)
+                .map_err(|(text, message)| at(&text, format!("bind of \"{name}\": {message}")))?;
+            declare(
+                &mut input,
+                name,
+                targets.first().and_then(|target| target.value(prompt)),
+            );
             bind.push((name.clone(), targets));
         }
     }
-    let word = |name: &str| document.get(name).and_then(Value::as_str).map(str::to_owned);
-    Ok(Some(PlainWorkflow { summary: word("summary"), description: word("description"), input, bind, prompt: prompt.clone() }))
+    let word = |name: &str| {
+        document
+            .get(name)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
+    Ok(Some(PlainWorkflow {
+        summary: word("summary"),
+        description: word("description"),
+        input,
+        bind,
+        prompt: prompt.clone(),
+    }))
 }
 
 /// The graph under `prompt`. A header without one is a mistake: where to look, and a sentence.
 fn graph_of(document: &Value) -> Result<Option<&Map<String, Value>>, (&'static str, String)> {
     // A bare graph has nodes at its top level, objects with a class_type; a node could even be called "prompt".
-    let header = ["bind", "input"].into_iter().find(|name| document.get(*name).is_some_and(|part| part.is_object() && part.get("class_type").is_none()));
+    let header = ["bind", "input"].into_iter().find(|name| {
+        document
+            .get(*name)
+            .is_some_and(|part| part.is_object() && part.get("class_type").is_none())
+    });
     match (document.get("prompt"), header) {
         (Some(Value::Object(prompt)), _) if !prompt.contains_key("class_type") => Ok(Some(prompt)),
         (_, None) => Ok(None),
-        (Some(_), Some(_)) => Err(("prompt", "\"prompt\" must be an object of nodes: export the graph in API format".to_owned())),
-        (None, Some(name)) => Err((name, format!("there is \"{name}\" but no \"prompt\": put the graph there, exported in API format"))),
+        (Some(_), Some(_)) => Err((
+            "prompt",
+            "\"prompt\" must be an object of nodes: export the graph in API format".to_owned(),
+        )),
+        (None, Some(name)) => Err((
+            name,
+            format!(
+                "there is \"{name}\" but no \"prompt\": put the graph there, exported in API format"
+            ),
+        )),
     }
 }
 
-fn targets_of(targets: &Value, prompt: &Map<String, Value>) -> Result<Vec<Target>, (String, String)> {
-    let texts: Vec<&Value> = targets.as_array().map_or_else(|| vec![targets], |list| list.iter().collect());
+fn targets_of(
+    targets: &Value,
+    prompt: &Map<String, Value>,
+) -> Result<Vec<Target>, (String, String)> {
+    let texts: Vec<&Value> = targets
+        .as_array()
+        .map_or_else(|| vec![targets], |list| list.iter().collect());
     texts
         .into_iter()
         .map(|text| {
-            let Some(text) = text.as_str() else { return Err(("bind".to_owned(), format!("{text} is not a string \"<node>.inputs.<name>\""))) };
+            let Some(text) = text.as_str() else {
+                return Err((
+                    "bind".to_owned(),
+                    format!("{text} is not a string \"<node>.inputs.<name>\""),
+                ));
+            };
             let Some((node, name)) = text.split_once(".inputs.") else {
-                return Err((text.to_owned(), format!("\"{text}\" is not of the form \"<node>.inputs.<name>\"")));
+                return Err((
+                    text.to_owned(),
+                    format!("\"{text}\" is not of the form \"<node>.inputs.<name>\""),
+                ));
             };
             if !prompt.contains_key(node) {
-                return Err((text.to_owned(), format!("the prompt has no node \"{node}\"")));
+                return Err((
+                    text.to_owned(),
+                    format!("the prompt has no node \"{node}\""),
+                ));
             }
-            Ok(Target { node: node.to_owned(), name: name.to_owned() })
+            Ok(Target {
+                node: node.to_owned(),
+                name: name.to_owned(),
+            })
         })
         .collect()
 }
@@ -116,13 +193,23 @@ fn declare(schema: &mut Value, name: &str, value: Option<&Value>) {
     if known::described(schema, name).is_some() {
         return;
     }
-    let Some(object) = schema.as_object_mut() else { return };
-    let Some(properties) = object.entry("properties").or_insert_with(|| json!({})).as_object_mut() else { return };
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
+    let Some(properties) = object
+        .entry("properties")
+        .or_insert_with(|| json!({}))
+        .as_object_mut()
+    else {
+        return;
+    };
     let mut field = match value {
         Some(Value::String(_)) => json!({"type": "string"}),
         Some(Value::Bool(_)) => json!({"type": "boolean"}),
         Some(Value::Number(number)) if number.is_f64() => json!({"type": "number"}),
-        Some(Value::Number(_)) => json!({"type": if name == "seed" { "integer" } else { "number" }}),
+        Some(Value::Number(_)) => {
+            json!({"type": if name == "seed" { "integer" } else { "number" }})
+        }
         _ => json!({}),
     };
     if let (Some(value), true) = (value, name != "seed") {
@@ -133,7 +220,11 @@ fn declare(schema: &mut Value, name: &str, value: Option<&Value>) {
 
 impl Target {
     fn value<'a>(&self, prompt: &'a Map<String, Value>) -> Option<&'a Value> {
-        prompt.get(&self.node)?.get("inputs")?.get(&self.name).filter(|value| !value.is_array())
+        prompt
+            .get(&self.node)?
+            .get("inputs")?
+            .get(&self.name)
+            .filter(|value| !value.is_array())
     }
 }
 
@@ -147,9 +238,14 @@ impl PlainWorkflow {
         self.choose_seed(&mut input);
         let mut prompt = self.prompt.clone();
         for (name, targets) in &self.bind {
-            let Some(value) = input.get(name) else { continue };
+            let Some(value) = input.get(name) else {
+                continue;
+            };
             for target in targets {
-                let inputs = prompt.get_mut(&target.node).and_then(|node| node.get_mut("inputs")).and_then(Value::as_object_mut);
+                let inputs = prompt
+                    .get_mut(&target.node)
+                    .and_then(|node| node.get_mut("inputs"))
+                    .and_then(Value::as_object_mut);
                 if let Some(inputs) = inputs {
                     inputs.insert(target.name.clone(), value.clone());
                 }
@@ -160,12 +256,24 @@ impl PlainWorkflow {
 
     fn choose_seed(&self, input: &mut Value) {
         let bound = self.bind.iter().any(|(name, _)| name == "seed");
-        if let (true, Some(object)) = (bound && input.get("seed").is_none_or(Value::is_null), input.as_object_mut()) {
+        if let (true, Some(object)) = (
+            bound && input.get("seed").is_none_or(Value::is_null),
+            input.as_object_mut(),
+        ) {
             let field = known::described(&self.input, "seed");
-            let limit = |name: &str| field.and_then(|field| field.get(name)).and_then(Value::as_u64);
+            let limit = |name: &str| {
+                field
+                    .and_then(|field| field.get(name))
+                    .and_then(Value::as_u64)
+            };
             let low = limit("minimum").unwrap_or(0).min(LARGEST_SEED);
-            let high = limit("maximum").unwrap_or(LARGEST_SEED).clamp(low, LARGEST_SEED);
-            object.insert("seed".to_owned(), rand::rng().random_range(low..=high).into());
+            let high = limit("maximum")
+                .unwrap_or(LARGEST_SEED)
+                .clamp(low, LARGEST_SEED);
+            object.insert(
+                "seed".to_owned(),
+                rand::rng().random_range(low..=high).into(),
+            );
         }
     }
 }
@@ -183,15 +291,35 @@ mod tests {
         let node = json!({"class_type": "X", "inputs": {}});
         for (document, expected) in [
             (json!({"bind": {}}), "there is \"bind\" but no \"prompt\""),
-            (json!({"summary": "s", "input": {"type": "object"}}), "there is \"input\" but no \"prompt\""),
-            (json!({"input": {}, "prompt": "a cat"}), "\"prompt\" must be an object of nodes"),
-            (json!({"input": {}, "prompt": null}), "\"prompt\" must be an object of nodes"),
-            (json!({"bind": {}, "prompt": node}), "\"prompt\" must be an object of nodes"),
+            (
+                json!({"summary": "s", "input": {"type": "object"}}),
+                "there is \"input\" but no \"prompt\"",
+            ),
+            (
+                json!({"input": {}, "prompt": "a cat"}),
+                "\"prompt\" must be an object of nodes",
+            ),
+            (
+                json!({"input": {}, "prompt": null}),
+                "\"prompt\" must be an object of nodes",
+            ),
+            (
+                json!({"bind": {}, "prompt": node}),
+                "\"prompt\" must be an object of nodes",
+            ),
         ] {
             let fault = reading(&document).unwrap_err();
-            assert!(fault.message.contains(expected) && fault.line == 1, "{document}: {fault:?}");
+            assert!(
+                fault.message.contains(expected) && fault.line == 1,
+                "{document}: {fault:?}"
+            );
         }
-        for document in [json!({"name": "x"}), json!({"prompt": "a cat"}), json!([1]), json!({"prompt": node, "input": node, "bind": node})] {
+        for document in [
+            json!({"name": "x"}),
+            json!({"prompt": "a cat"}),
+            json!([1]),
+            json!({"prompt": node, "input": node, "bind": node}),
+        ] {
             assert!(reading(&document).unwrap().is_none(), "{document}");
         }
         assert!(reading(&json!({"prompt": {"1": node}})).unwrap().is_some());
@@ -208,8 +336,13 @@ mod tests {
             "prompt": {"1": {"class_type": "X", "inputs": {"text": "old", "seed": 1}}},
         }));
         let workflow = workflow.unwrap().unwrap();
-        assert_eq!(workflow.generate(&json!({})).unwrap_err()[0].path, [json!("text")]);
-        let (input, prompt) = workflow.generate(&json!({"text": "new", "junk": 1})).unwrap();
+        assert_eq!(
+            workflow.generate(&json!({})).unwrap_err()[0].path,
+            [json!("text")]
+        );
+        let (input, prompt) = workflow
+            .generate(&json!({"text": "new", "junk": 1}))
+            .unwrap();
         let seed = input["seed"].as_u64().unwrap();
         assert!((5..=6).contains(&seed));
         assert_eq!(input, json!({"text": "new", "seed": seed}));

@@ -13,7 +13,15 @@ use crate::support::rabbitmq::RabbitMq;
 
 fn event(name: &str, id: &str, amqp: bool, data: Value) -> SystemEvent {
     let message = json!({"type": name, "data": data, "sid": "s"});
-    SystemEvent { source: Source::Comfy, name: name.into(), data: Arc::new(message), prompt: Some(PromptRef { id: id.into(), amqp }) }
+    SystemEvent {
+        source: Source::Comfy,
+        name: name.into(),
+        data: Arc::new(message),
+        prompt: Some(PromptRef {
+            id: id.into(),
+            amqp,
+        }),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,18 +30,55 @@ async fn events_of_tasks_come_in_order_and_results_only_once() {
     let name = unique("events");
     let mut client = Client::connect(&broker.uri(), &name).await;
     let runner = ScriptedRunner::new(true);
-    let door = open(config(&broker.uri(), &name, &[("HEARTBEAT_ENABLED", "false"), ("AMQP_PROGRESS_INTERVAL_MS", "60000")]), &runner);
+    let door = open(
+        config(
+            &broker.uri(),
+            &name,
+            &[
+                ("HEARTBEAT_ENABLED", "false"),
+                ("AMQP_PROGRESS_INTERVAL_MS", "60000"),
+            ],
+        ),
+        &runner,
+    );
     let events = Events::default();
     events.connect(vec![door.sink()]);
     client.submit(&json!({"id": "a", "do": "hold"})).await;
     until("it runs", async || runner.runs().len() == 1).await;
-    events.emit(event("execution_start", "a", true, json!({"prompt_id": "a"})));
-    events.emit(SystemEvent { source: Source::Comfy, name: "status".into(), data: Arc::new(json!({"type": "status", "data": {"status": 1}})), prompt: None });
+    events.emit(event(
+        "execution_start",
+        "a",
+        true,
+        json!({"prompt_id": "a"}),
+    ));
+    events.emit(SystemEvent {
+        source: Source::Comfy,
+        name: "status".into(),
+        data: Arc::new(json!({"type": "status", "data": {"status": 1}})),
+        prompt: None,
+    });
     for value in 1..=20 {
-        events.emit(event("progress", "a", true, json!({"value": value, "max": 20})));
-        events.emit(event("progress", "somebody's", false, json!({"value": value})));
+        events.emit(event(
+            "progress",
+            "a",
+            true,
+            json!({"value": value, "max": 20}),
+        ));
+        events.emit(event(
+            "progress",
+            "somebody's",
+            false,
+            json!({"value": value}),
+        ));
     }
-    for skipped in ["execution_success", "execution_error", "execution_interrupted", "binary_preview", "logs", "feature_flags"] {
+    for skipped in [
+        "execution_success",
+        "execution_error",
+        "execution_interrupted",
+        "binary_preview",
+        "logs",
+        "feature_flags",
+    ] {
         events.emit(event(skipped, "a", true, json!({})));
     }
     events.emit(event("executed", "a", true, json!({"node": "9"})));
@@ -41,12 +86,26 @@ async fn events_of_tasks_come_in_order_and_results_only_once() {
     runner.release.add_permits(1);
 
     let mut got = Vec::new();
-    while got.last().is_none_or(|(key, ..): &(String, Value, Option<u8>)| key != "event.result.execution_success") {
+    while got
+        .last()
+        .is_none_or(|(key, ..): &(String, Value, Option<u8>)| {
+            key != "event.result.execution_success"
+        })
+    {
         let message = client.next_of("event.").await;
         assert_eq!(message.1["task_id"], "a");
         got.push(message);
     }
-    let shape: Vec<_> = got.iter().map(|(key, envelope, mode)| (key.as_str(), envelope["data"]["value"].as_u64(), mode.unwrap())).collect();
+    let shape: Vec<_> = got
+        .iter()
+        .map(|(key, envelope, mode)| {
+            (
+                key.as_str(),
+                envelope["data"]["value"].as_u64(),
+                mode.unwrap(),
+            )
+        })
+        .collect();
     let expected = [
         ("event.result.execution_start", None, 2),
         ("event.stream.status", None, 1),
@@ -62,12 +121,32 @@ async fn events_of_tasks_come_in_order_and_results_only_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_publish_all_prompts_from_other_doors_are_told_too() {
-    let (mut client, _runner, door) = at_work("all", true, &[("AMQP_PUBLISH_ALL", "true"), ("AMQP_PREVIEWS", "true")]).await;
-    door.sink().emit(&Arc::new(event("binary_preview", "http", false, json!({"image_type": "image/png"}))));
-    assert_eq!(client.next_of("event.").await.0, "event.stream.binary_preview");
-    door.publish_result("http", &TaskOutcome::Success(Document::from_value(&json!({"images": []})))).await;
+    let (mut client, _runner, door) = at_work(
+        "all",
+        true,
+        &[("AMQP_PUBLISH_ALL", "true"), ("AMQP_PREVIEWS", "true")],
+    )
+    .await;
+    door.sink().emit(&Arc::new(event(
+        "binary_preview",
+        "http",
+        false,
+        json!({"image_type": "image/png"}),
+    )));
+    assert_eq!(
+        client.next_of("event.").await.0,
+        "event.stream.binary_preview"
+    );
+    door.publish_result(
+        "http",
+        &TaskOutcome::Success(Document::from_value(&json!({"images": []}))),
+    )
+    .await;
     let (kind, envelope) = client.next_result().await;
-    assert_eq!((kind.as_str(), &envelope["task_id"], &envelope["data"]), ("execution_success", &json!("http"), &json!({"images": []})));
+    assert_eq!(
+        (kind.as_str(), &envelope["task_id"], &envelope["data"]),
+        ("execution_success", &json!("http"), &json!({"images": []}))
+    );
     close(&door).await;
 }
 
@@ -91,13 +170,38 @@ async fn an_instance_registers_and_its_heart_beats_in_time() {
     until("connected", async || door.connected()).await;
     runner.ready.send_replace(true);
     let (key, register, mode) = client.next().await;
-    assert_eq!((key.as_str(), mode, &register["event_type"]), ("service.instance.register", Some(2), &json!("instance_register")));
+    assert_eq!(
+        (key.as_str(), mode, &register["event_type"]),
+        (
+            "service.instance.register",
+            Some(2),
+            &json!("instance_register")
+        )
+    );
     assert_eq!(register["protocol_version"], "1.0");
     let data = &register["data"];
-    assert!(data["instance_id"].as_str().unwrap().starts_with("comfyui-api-"));
-    assert_eq!((&data["type"], &data["monopolize_type"], &data["version"]), (&json!(2), &json!(1), &json!("9.9.9")));
-    assert_eq!((&data["api_url"], &data["server_url"], &data["ws_url"]), (&json!("http://api.example"), &json!("http://comfy.example"), &Value::Null));
-    assert_eq!(data["capabilities"], json!({"max_concurrent_tasks": 2, "supported_models": ["sdxl", "flux"], "gpu_memory": "48G"}));
+    assert!(
+        data["instance_id"]
+            .as_str()
+            .unwrap()
+            .starts_with("comfyui-api-")
+    );
+    assert_eq!(
+        (&data["type"], &data["monopolize_type"], &data["version"]),
+        (&json!(2), &json!(1), &json!("9.9.9"))
+    );
+    assert_eq!(
+        (&data["api_url"], &data["server_url"], &data["ws_url"]),
+        (
+            &json!("http://api.example"),
+            &json!("http://comfy.example"),
+            &Value::Null
+        )
+    );
+    assert_eq!(
+        data["capabilities"],
+        json!({"max_concurrent_tasks": 2, "supported_models": ["sdxl", "flux"], "gpu_memory": "48G"})
+    );
     assert_eq!(register["metadata"]["region"], "eu");
     assert!(register["metadata"]["container_id"].is_string());
 
@@ -105,22 +209,57 @@ async fn an_instance_registers_and_its_heart_beats_in_time() {
     let mut last = Value::Null;
     while times.len() < 11 {
         let (key, beat, mode) = client.next().await;
-        assert_eq!((key.as_str(), mode), ("service.instance.heartbeat", Some(1)));
+        assert_eq!(
+            (key.as_str(), mode),
+            ("service.instance.heartbeat", Some(1))
+        );
         times.push(beat["timestamp"].as_u64().unwrap());
         last = beat["data"].clone();
     }
     let mean = (times[10] - times[0]) as f64 / 10.0;
     assert!((270.0..=330.0).contains(&mean), "{times:?}");
-    assert_eq!((&last["status"], &last["current_task_id"], &last["queue_size"]), (&json!("IDLE"), &Value::Null, &json!(0)));
+    assert_eq!(
+        (
+            &last["status"],
+            &last["current_task_id"],
+            &last["queue_size"]
+        ),
+        (&json!("IDLE"), &Value::Null, &json!(0))
+    );
     for figure in ["cpu_usage", "memory_usage"] {
-        assert!((0.0..=100.0).contains(&last["system_info"][figure].as_f64().unwrap()), "{last}");
+        assert!(
+            (0.0..=100.0).contains(&last["system_info"][figure].as_f64().unwrap()),
+            "{last}"
+        );
     }
     assert!(last["system_info"]["uptime"].is_u64());
 
     let states = [
-        (Load { in_flight: 1, queue_size: 4, current: Some("now".into()), available: true, draining: false }, "BUSY"),
-        (Load { available: false, ..Load::default() }, "UNAVAILABLE"),
-        (Load { available: true, draining: true, ..Load::default() }, "DRAINING"),
+        (
+            Load {
+                in_flight: 1,
+                queue_size: 4,
+                current: Some("now".into()),
+                available: true,
+                draining: false,
+            },
+            "BUSY",
+        ),
+        (
+            Load {
+                available: false,
+                ..Load::default()
+            },
+            "UNAVAILABLE",
+        ),
+        (
+            Load {
+                available: true,
+                draining: true,
+                ..Load::default()
+            },
+            "DRAINING",
+        ),
     ];
     for (load, status) in states {
         *runner.load.lock().unwrap() = load.clone();
@@ -128,10 +267,19 @@ async fn an_instance_registers_and_its_heart_beats_in_time() {
         loop {
             let (_, beat, _) = client.next_of("service.instance.heartbeat").await;
             if beat["data"]["status"] == status {
-                assert_eq!((&beat["data"]["queue_size"], &beat["data"]["current_task_id"]), (&json!(load.queue_size), &json!(load.current)));
+                assert_eq!(
+                    (
+                        &beat["data"]["queue_size"],
+                        &beat["data"]["current_task_id"]
+                    ),
+                    (&json!(load.queue_size), &json!(load.current))
+                );
                 break;
             }
-            assert!(changed.elapsed() < Duration::from_secs(30), "{status} was never told");
+            assert!(
+                changed.elapsed() < Duration::from_secs(30),
+                "{status} was never told"
+            );
         }
     }
     close(&door).await;
@@ -141,7 +289,8 @@ async fn an_instance_registers_and_its_heart_beats_in_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_client_of_the_documentation_works() {
     let broker = RabbitMq::disruptable().await;
-    let python = std::env::var("TEST_PYTHON").unwrap_or_else(|_| "/opt/comfyui-api-test/venv/bin/python".to_owned());
+    let python = std::env::var("TEST_PYTHON")
+        .unwrap_or_else(|_| "/opt/comfyui-api-test/venv/bin/python".to_owned());
     let dir = tempfile::tempdir().unwrap();
     let prompt = dir.path().join("prompt.json");
     std::fs::write(&prompt, "{}").unwrap();
@@ -153,12 +302,26 @@ async fn the_python_client_of_the_documentation_works() {
     let door = open(config, &runner);
     until("connected", async || door.connected()).await;
     let mut client = tokio::process::Command::new(python);
-    client.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/docker/amqp/client.py")).arg(&prompt).arg(broker.uri()).kill_on_drop(true);
+    client
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/docker/amqp/client.py"
+        ))
+        .arg(&prompt)
+        .arg(broker.uri())
+        .kill_on_drop(true);
     let output = tokio::time::timeout(super::stage::PATIENCE, client.output())
         .await
         .expect("the client did not end")
         .expect("python with pika is missing (TEST_PYTHON)");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && text.contains("execution_success {'id'"), "{text}");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        output.status.success() && text.contains("execution_success {'id'"),
+        "{text}"
+    );
     close(&door).await;
 }

@@ -18,7 +18,9 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
     let name = unique("fleet");
     let client = Client::connect(&broker.uri(), &name).await;
     for index in 0..TASKS {
-        client.submit(&json!({"id": format!("t{index}"), "ms": 80, "bytes": 2000})).await;
+        client
+            .submit(&json!({"id": format!("t{index}"), "ms": 80, "bytes": 2000}))
+            .await;
     }
     drop(client);
     let proxy = ChaosProxy::start(broker.address()).await;
@@ -26,15 +28,29 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
     let instances: Vec<_> = (0..3)
         .map(|_| {
             let runner = ScriptedRunner::new(true);
-            (open(config(&uri, &name, &[("HEARTBEAT_ENABLED", "false")]), &runner), runner)
+            (
+                open(
+                    config(&uri, &name, &[("HEARTBEAT_ENABLED", "false")]),
+                    &runner,
+                ),
+                runner,
+            )
         })
         .collect();
-    let runs = || instances.iter().map(|(_, runner)| runner.runs().len()).sum::<usize>();
+    let runs = || {
+        instances
+            .iter()
+            .map(|(_, runner)| runner.runs().len())
+            .sum::<usize>()
+    };
 
     // Cut in the middle of frames: of results on their way, and of acknowledgements right after them.
     let settled = async || {
         let goal = runs() + 6;
-        until("all are back and work goes on", async || instances.iter().all(|(door, _)| door.connected()) && runs() >= goal).await;
+        until("all are back and work goes on", async || {
+            instances.iter().all(|(door, _)| door.connected()) && runs() >= goal
+        })
+        .await;
     };
     for fuse in [3_000_u32, 500, 4_444] {
         settled().await;
@@ -53,28 +69,61 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
     let (killed, _) = instances.remove(0);
     drop(killed);
 
-    assert!(proxy.connections() >= 3 * 5, "{} connections: three instances were cut off four times", proxy.connections());
+    assert!(
+        proxy.connections() >= 3 * 5,
+        "{} connections: three instances were cut off four times",
+        proxy.connections()
+    );
     let connection = connect(&broker.uri()).await;
     let channel = connection.create_channel().await.unwrap();
     let mut results: BTreeMap<String, usize> = BTreeMap::new();
     let deadline = Instant::now() + 2 * PATIENCE;
     while results.len() < TASKS {
-        assert!(Instant::now() < deadline, "only {} of {TASKS} tasks have a result", results.len());
-        let Some(message) = channel.basic_get(format!("listener.{name}").into(), BasicGetOptions::default()).await.unwrap() else {
+        assert!(
+            Instant::now() < deadline,
+            "only {} of {TASKS} tasks have a result",
+            results.len()
+        );
+        let Some(message) = channel
+            .basic_get(
+                format!("listener.{name}").into(),
+                BasicGetOptions::default(),
+            )
+            .await
+            .unwrap()
+        else {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             continue;
         };
         let envelope: Value = serde_json::from_slice(&message.delivery.data).unwrap();
-        message.delivery.acker.ack(BasicAckOptions::default()).await.unwrap();
-        if message.delivery.routing_key.as_str().starts_with("event.result.") {
+        message
+            .delivery
+            .acker
+            .ack(BasicAckOptions::default())
+            .await
+            .unwrap();
+        if message
+            .delivery
+            .routing_key
+            .as_str()
+            .starts_with("event.result.")
+        {
             assert_eq!(envelope["event_type"], "execution_success");
-            *results.entry(envelope["task_id"].as_str().unwrap().to_owned()).or_default() += 1;
+            *results
+                .entry(envelope["task_id"].as_str().unwrap().to_owned())
+                .or_default() += 1;
         }
     }
     for (door, runner) in &instances {
         until("nothing is held", async || door.tasks() == 0).await;
         close(door).await;
-        assert_eq!(runner.most_at_a_time.load(std::sync::atomic::Ordering::SeqCst), 1, "an instance holds at most its prefetch");
+        assert_eq!(
+            runner
+                .most_at_a_time
+                .load(std::sync::atomic::Ordering::SeqCst),
+            1,
+            "an instance holds at most its prefetch"
+        );
     }
     let client = Client::connect(&broker.uri(), &name).await;
     assert_eq!(client.waiting().await, 0, "every task left the queue");
@@ -89,11 +138,16 @@ async fn overhead_of_a_task() {
     let mut client = Client::connect(&broker.uri(), &name).await;
     for prefetch in ["1", "8"] {
         for index in 0..1000 {
-            client.submit(&json!({"id": format!("t{index}"), "bytes": 20_000})).await;
+            client
+                .submit(&json!({"id": format!("t{index}"), "bytes": 20_000}))
+                .await;
         }
         let runner = ScriptedRunner::new(true);
         let begun = Instant::now();
-        let door = open(config(&broker.uri(), &name, &[("AMQP_PREFETCH", prefetch)]), &runner);
+        let door = open(
+            config(&broker.uri(), &name, &[("AMQP_PREFETCH", prefetch)]),
+            &runner,
+        );
         for _ in 0..1000 {
             client.next_result().await;
         }

@@ -10,7 +10,10 @@ use comfyui_api::config::{AmqpConfig, Config};
 use comfyui_api::document::Document;
 use comfyui_api::error::{Code, Failure};
 use futures_util::StreamExt;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
+    QueueBindOptions, QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, Consumer};
 use serde_json::{Map, Value, json};
@@ -29,7 +32,10 @@ pub fn config(uri: &str, name: &str, more: &[(&str, &str)]) -> AmqpConfig {
         ("AMQP_QUEUE_INPUT".to_owned(), format!("in.{name}")),
         ("AMQP_EXCHANGE_TOPIC".to_owned(), format!("topic.{name}")),
     ]);
-    variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    variables.extend(
+        more.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
     Config::from_env(&variables).unwrap().amqp.unwrap()
 }
 
@@ -58,7 +64,10 @@ impl ScriptedRunner {
             release: Semaphore::new(0),
             running: AtomicUsize::new(0),
             most_at_a_time: AtomicUsize::new(0),
-            load: Mutex::new(Load { available: true, ..Load::default() }),
+            load: Mutex::new(Load {
+                available: true,
+                ..Load::default()
+            }),
         })
     }
 
@@ -66,18 +75,28 @@ impl ScriptedRunner {
         self.runs.lock().unwrap().clone()
     }
 
-    async fn act(&self, id: &str, body: &Map<String, Value>, give_back: CancellationToken) -> TaskOutcome {
+    async fn act(
+        &self,
+        id: &str,
+        body: &Map<String, Value>,
+        give_back: CancellationToken,
+    ) -> TaskOutcome {
         let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
         let number = |name: &str| body.get(name).and_then(Value::as_u64).unwrap_or(0);
         tokio::time::sleep(Duration::from_millis(number("ms"))).await;
         match text("do") {
             "refuse" => {
-                let mut failure = Failure::new(Code::InvalidPrompt, "The graph is bad.").with_details(json!({"traceback": ["a\n", "b"]}));
+                let mut failure = Failure::new(Code::InvalidPrompt, "The graph is bad.")
+                    .with_details(json!({"traceback": ["a\n", "b"]}));
                 failure.node_errors = Some(json!({"3": {}}));
                 TaskOutcome::Failed(failure)
             }
-            "interrupt" => TaskOutcome::Failed(Failure::new(Code::ExecutionInterrupted, "Interrupted.")),
-            "fail" => TaskOutcome::Failed(Failure::new(Code::Internal, "The disk is full.").transient()),
+            "interrupt" => {
+                TaskOutcome::Failed(Failure::new(Code::ExecutionInterrupted, "Interrupted."))
+            }
+            "fail" => {
+                TaskOutcome::Failed(Failure::new(Code::Internal, "The disk is full.").transient())
+            }
             "panic" => panic!("as the task asked"),
             "hold" => tokio::select! {
                 permit = self.release.acquire() => {
@@ -92,12 +111,20 @@ impl ScriptedRunner {
 }
 
 fn success(id: &str, bytes: usize) -> TaskOutcome {
-    TaskOutcome::Success(Document::from_value(&json!({"id": id, "images": ["x".repeat(bytes)], "filenames": ["a.png"], "stats": {}})))
+    TaskOutcome::Success(Document::from_value(
+        &json!({"id": id, "images": ["x".repeat(bytes)], "filenames": ["a.png"], "stats": {}}),
+    ))
 }
 
 #[async_trait::async_trait]
 impl TaskRunner for ScriptedRunner {
-    async fn run(&self, id: &str, body: Map<String, Value>, _last: bool, give_back: CancellationToken) -> TaskOutcome {
+    async fn run(
+        &self,
+        id: &str,
+        body: Map<String, Value>,
+        _last: bool,
+        give_back: CancellationToken,
+    ) -> TaskOutcome {
         self.runs.lock().unwrap().push(id.to_owned());
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_a_time.fetch_max(running, Ordering::SeqCst);
@@ -118,11 +145,21 @@ impl TaskRunner for ScriptedRunner {
 /// Starts a door.
 pub fn open(config: AmqpConfig, runner: &Arc<ScriptedRunner>) -> Amqp {
     let metadata = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
-    Amqp::start(Setup { config, runner: Arc::clone(runner) as Arc<dyn TaskRunner>, version: "9.9.9".to_owned(), metadata }).unwrap()
+    Amqp::start(Setup {
+        config,
+        runner: Arc::clone(runner) as Arc<dyn TaskRunner>,
+        version: "9.9.9".to_owned(),
+        metadata,
+    })
+    .unwrap()
 }
 
 /// A client, and a door with its runner, at a queue of their own on the shared broker.
-pub async fn at_work(name: &str, ready: bool, more: &[(&str, &str)]) -> (Client, Arc<ScriptedRunner>, Amqp) {
+pub async fn at_work(
+    name: &str,
+    ready: bool,
+    more: &[(&str, &str)],
+) -> (Client, Arc<ScriptedRunner>, Amqp) {
     let uri = RabbitMq::shared().await.uri();
     let name = unique(name);
     let client = Client::connect(&uri, &name).await;
@@ -145,16 +182,66 @@ impl Client {
     pub async fn connect(uri: &str, name: &str) -> Self {
         let connection = connect(uri).await;
         let channel = connection.create_channel().await.unwrap();
-        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
-        let durable = lapin::options::ExchangeDeclareOptions { durable: true, ..Default::default() };
-        channel.exchange_declare(format!("topic.{name}").into(), lapin::ExchangeKind::Topic, durable, FieldTable::default()).await.unwrap();
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .unwrap();
+        let durable = lapin::options::ExchangeDeclareOptions {
+            durable: true,
+            ..Default::default()
+        };
+        channel
+            .exchange_declare(
+                format!("topic.{name}").into(),
+                lapin::ExchangeKind::Topic,
+                durable,
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
         let listener = format!("listener.{name}");
-        channel.queue_declare(listener.as_str().into(), QueueDeclareOptions::durable(), FieldTable::default()).await.unwrap();
+        channel
+            .queue_declare(
+                listener.as_str().into(),
+                QueueDeclareOptions::durable(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
         let bind = QueueBindOptions::default();
-        channel.queue_bind(listener.as_str().into(), format!("topic.{name}").into(), "#".into(), bind, FieldTable::default()).await.unwrap();
-        channel.queue_declare(format!("in.{name}").into(), QueueDeclareOptions::durable(), FieldTable::default()).await.unwrap();
-        let events = channel.basic_consume(listener.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await.unwrap();
-        Self { _connection: connection, channel, name: name.to_owned(), events }
+        channel
+            .queue_bind(
+                listener.as_str().into(),
+                format!("topic.{name}").into(),
+                "#".into(),
+                bind,
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+        channel
+            .queue_declare(
+                format!("in.{name}").into(),
+                QueueDeclareOptions::durable(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+        let events = channel
+            .basic_consume(
+                listener.into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+        Self {
+            _connection: connection,
+            channel,
+            name: name.to_owned(),
+            events,
+        }
     }
 
     /// Submits a task and waits for the broker's confirm.
@@ -164,16 +251,34 @@ impl Client {
 
     pub async fn submit_bytes(&self, body: &[u8]) {
         let properties = BasicProperties::default().with_delivery_mode(2);
-        let publish = self.channel.basic_publish("".into(), format!("in.{}", self.name).into(), BasicPublishOptions::default(), body, properties);
+        let publish = self.channel.basic_publish(
+            "".into(),
+            format!("in.{}", self.name).into(),
+            BasicPublishOptions::default(),
+            body,
+            properties,
+        );
         assert!(publish.await.unwrap().await.unwrap().is_ack());
     }
 
     /// The next message on the exchange: routing key, envelope, delivery mode.
     pub async fn next(&mut self) -> (String, Value, Option<u8>) {
-        let delivery = tokio::time::timeout(PATIENCE, self.events.next()).await.expect("no event came").unwrap().unwrap();
-        delivery.acker.ack(BasicAckOptions::default()).await.unwrap();
+        let delivery = tokio::time::timeout(PATIENCE, self.events.next())
+            .await
+            .expect("no event came")
+            .unwrap()
+            .unwrap();
+        delivery
+            .acker
+            .ack(BasicAckOptions::default())
+            .await
+            .unwrap();
         let envelope = serde_json::from_slice(&delivery.data).unwrap();
-        (delivery.routing_key.as_str().to_owned(), envelope, *delivery.properties.delivery_mode())
+        (
+            delivery.routing_key.as_str().to_owned(),
+            envelope,
+            *delivery.properties.delivery_mode(),
+        )
     }
 
     /// The next message whose routing key begins like this; others (heartbeats never end) are skipped.
@@ -197,7 +302,15 @@ impl Client {
     /// Messages that wait in the input queue; those somebody holds are not counted.
     pub async fn waiting(&self) -> u32 {
         let passive = QueueDeclareOptions::durable().passive();
-        self.channel.queue_declare(format!("in.{}", self.name).into(), passive, FieldTable::default()).await.unwrap().message_count()
+        self.channel
+            .queue_declare(
+                format!("in.{}", self.name).into(),
+                passive,
+                FieldTable::default(),
+            )
+            .await
+            .unwrap()
+            .message_count()
     }
 }
 
@@ -224,5 +337,6 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 /// Ends a door as SIGTERM would.
 pub async fn close(door: &Amqp) {
-    door.shutdown(Instant::now() + Duration::from_secs(20), "test").await;
+    door.shutdown(Instant::now() + Duration::from_secs(20), "test")
+        .await;
 }

@@ -39,7 +39,9 @@ async fn every_task_gets_its_result_whatever_dies() {
     let mut submitted = 0;
     let mut submit = async |client: &Client, more: usize| {
         for index in submitted..submitted + more {
-            client.submit(&json!({"id": format!("t{index}"), "prompt": slow_picture(0.25)})).await;
+            client
+                .submit(&json!({"id": format!("t{index}"), "prompt": slow_picture(0.25)}))
+                .await;
         }
         submitted += more;
     };
@@ -89,15 +91,33 @@ async fn every_task_gets_its_result_whatever_dies() {
     let mut results: BTreeMap<String, usize> = BTreeMap::new();
     let deadline = Instant::now() + 2 * PATIENCE;
     while results.len() < submitted {
-        assert!(Instant::now() < deadline, "only {} of {submitted} tasks have a result", results.len());
-        let Some(message) = channel.basic_get(format!("listener.{name}").into(), BasicGetOptions::default()).await.unwrap() else {
+        assert!(
+            Instant::now() < deadline,
+            "only {} of {submitted} tasks have a result",
+            results.len()
+        );
+        let Some(message) = channel
+            .basic_get(
+                format!("listener.{name}").into(),
+                BasicGetOptions::default(),
+            )
+            .await
+            .unwrap()
+        else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        message.delivery.acker.ack(BasicAckOptions::default()).await.unwrap();
+        message
+            .delivery
+            .acker
+            .ack(BasicAckOptions::default())
+            .await
+            .unwrap();
         if message.delivery.routing_key.as_str() == "event.result.execution_success" {
             let envelope: Value = serde_json::from_slice(&message.delivery.data).unwrap();
-            *results.entry(envelope["task_id"].as_str().unwrap().to_owned()).or_default() += 1;
+            *results
+                .entry(envelope["task_id"].as_str().unwrap().to_owned())
+                .or_default() += 1;
         }
     }
     until("nothing is held", async || held(&stayer).await.0 == 0).await;
@@ -105,5 +125,8 @@ async fn every_task_gets_its_result_whatever_dies() {
     let client = Client::connect(&broker.uri(), &name).await;
     until("the queue is empty", async || client.waiting().await == 0).await;
     let twice = results.values().filter(|count| **count > 1).count();
-    assert!(twice <= 12, "{twice} of {submitted} results came more than once: at least once does not mean always twice");
+    assert!(
+        twice <= 12,
+        "{twice} of {submitted} results came more than once: at least once does not mean always twice"
+    );
 }

@@ -78,8 +78,19 @@ async fn events_of(client: &mut Client, id: &str) -> Vec<Event> {
     let mut events = Vec::new();
     loop {
         let (key, envelope, mode) = client.next_of("event.").await;
-        let last = envelope["task_id"] == id && ["execution_success", "execution_error", "execution_interrupted"].iter().any(|end| key.ends_with(end));
-        events.push(Event { key, envelope, persistent: mode == Some(2) });
+        let last = envelope["task_id"] == id
+            && [
+                "execution_success",
+                "execution_error",
+                "execution_interrupted",
+            ]
+            .iter()
+            .any(|end| key.ends_with(end));
+        events.push(Event {
+            key,
+            envelope,
+            persistent: mode == Some(2),
+        });
         if last {
             return events;
         }
@@ -90,7 +101,10 @@ async fn events_of(client: &mut Client, id: &str) -> Vec<Event> {
 async fn end_of(client: &mut Client, id: &str) -> (String, Value) {
     let mut events = events_of(client, id).await;
     let mut last = events.pop().unwrap();
-    (last.key["event.result.".len()..].to_owned(), last.envelope["data"].take())
+    (
+        last.key["event.result.".len()..].to_owned(),
+        last.envelope["data"].take(),
+    )
 }
 
 /// How often each kind of event came.

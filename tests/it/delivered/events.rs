@@ -23,24 +23,42 @@ fn sampled() -> Value {
 }
 
 fn names(receiver: &Receiver) -> Vec<String> {
-    receiver.at("/events").iter().map(|one| one.json()["event"].as_str().unwrap().to_owned()).collect()
+    receiver
+        .at("/events")
+        .iter()
+        .map(|one| one.json()["event"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_of_them() {
     let receiver = Receiver::start().await;
-    let png = Origin::start(|_, _| Reply::ok(include_bytes!("one.png").to_vec()).with("Content-Type", "image/png")).await;
+    let png = Origin::start(|_, _| {
+        Reply::ok(include_bytes!("one.png").to_vec()).with("Content-Type", "image/png")
+    })
+    .await;
     let product = stage()
         .file("models/checkpoints/m.safetensors", "weights")
-        .envs(&[("SYSTEM_WEBHOOK_URL", receiver.url("/events").as_str()), ("SYSTEM_WEBHOOK_EVENTS", "all"), ("WEBHOOK_SECRET", crate::webhook::SECRET)])
-        .envs(&[("SYSTEM_META_region", "eu"), ("SYSTEM_META_Rack_7", "b"), ("LRU_CACHE_SIZE_GB", "0.000000001")])
+        .envs(&[
+            ("SYSTEM_WEBHOOK_URL", receiver.url("/events").as_str()),
+            ("SYSTEM_WEBHOOK_EVENTS", "all"),
+            ("WEBHOOK_SECRET", crate::webhook::SECRET),
+        ])
+        .envs(&[
+            ("SYSTEM_META_region", "eu"),
+            ("SYSTEM_META_Rack_7", "b"),
+            ("LRU_CACHE_SIZE_GB", "0.000000001"),
+        ])
         .flags("--preview-method auto --step-ms 20")
         .start()
         .await;
     product.run("mine", &sampled()).await;
-    product.prompt(&json!({"id": "bad", "prompt": failing()})).await;
+    product
+        .prompt(&json!({"id": "bad", "prompt": failing()}))
+        .await;
     let mut graph = picture(1);
-    graph["1"] = json!({"class_type": "LoadImage", "inputs": {"image": png.url("/a.png?token=marked")}});
+    graph["1"] =
+        json!({"class_type": "LoadImage", "inputs": {"image": png.url("/a.png?token=marked")}});
     let (status, body) = product.prompt(&json!({"id": "stored", "prompt": graph, "http_upload": {"url_prefix": receiver.url("/put")}})).await;
     assert_eq!(status, 200, "{body}");
     product.prompt(&json!({"id": "again", "prompt": {"1": {"class_type": "LoadImage", "inputs": {"image": png.url("/b.png")}}, "2": graph["2"]}})).await;
@@ -62,7 +80,10 @@ async fn all_of_them() {
     ];
     until("every event has come", async || {
         let names = names(&receiver);
-        wanted.iter().all(|name| names.iter().any(|known| known == name)).then_some(())
+        wanted
+            .iter()
+            .all(|name| names.iter().any(|known| known == name))
+            .then_some(())
     })
     .await;
 
@@ -71,30 +92,60 @@ async fn all_of_them() {
         .lines()
         .iter()
         .filter(|line| line.contains("comfyui_id"))
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["comfyui_id"].as_str().unwrap().to_owned())
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["comfyui_id"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
         .collect();
     assert!(comfy_ids.len() >= 4);
     let mut ids = std::collections::HashSet::new();
     for one in receiver.at("/events") {
         let (text, body) = (String::from_utf8(one.body.to_vec()).unwrap(), one.json());
         // ComfyUI's own log lines may name whatever it names.
-        assert!(body["event"] == "comfy.logs" || !comfy_ids.iter().any(|id| text.contains(id.as_str())), "ComfyUI's id in {text}");
+        assert!(
+            body["event"] == "comfy.logs" || !comfy_ids.iter().any(|id| text.contains(id.as_str())),
+            "ComfyUI's id in {text}"
+        );
         assert!(!text.contains("marked"), "{text}");
         assert_eq!(body["metadata"], json!({"region": "eu", "Rack_7": "b"}));
-        assert!(one.header("webhook-signature").starts_with("v1,") && ids.insert(one.header("webhook-id").to_owned()));
+        assert!(
+            one.header("webhook-signature").starts_with("v1,")
+                && ids.insert(one.header("webhook-id").to_owned())
+        );
         let data = &body["data"];
         match body["event"].as_str().unwrap() {
             "comfy.progress_state" => {
                 let nodes = data["data"]["nodes"].as_object().unwrap();
-                assert!(nodes.values().all(|node| node["prompt_id"] == data["data"]["prompt_id"]), "{body}");
+                assert!(
+                    nodes
+                        .values()
+                        .all(|node| node["prompt_id"] == data["data"]["prompt_id"]),
+                    "{body}"
+                );
             }
             "comfy.binary_preview" => {
-                assert!(data["data"]["prompt_id"] == "mine" && data["data"]["image_data"].is_string() && data["data"]["image_type"].is_string(), "{body}")
+                assert!(
+                    data["data"]["prompt_id"] == "mine"
+                        && data["data"]["image_data"].is_string()
+                        && data["data"]["image_type"].is_string(),
+                    "{body}"
+                )
             }
             "storage.file_downloaded" | "storage.file_uploaded" => {
-                assert!(data["url"].is_string() && data["local_path"].is_string() && data["size"].is_u64() && data["duration"].is_number(), "{body}");
+                assert!(
+                    data["url"].is_string()
+                        && data["local_path"].is_string()
+                        && data["size"].is_u64()
+                        && data["duration"].is_number(),
+                    "{body}"
+                );
             }
-            "storage.file_deleted" => assert!(data["url"].is_string() && data["local_path"].is_string() && data["size"].is_u64(), "{body}"),
+            "storage.file_deleted" => assert!(
+                data["url"].is_string() && data["local_path"].is_string() && data["size"].is_u64(),
+                "{body}"
+            ),
             name => assert_eq!(data["type"].as_str(), name.strip_prefix("comfy."), "{body}"),
         }
     }
@@ -105,15 +156,30 @@ async fn all_of_them() {
         .filter(|body| body["data"]["data"]["prompt_id"] == "mine")
         .map(|body| body["event"].as_str().unwrap().to_owned())
         .collect();
-    let at = |name: &str| mine.iter().position(|known| known == name).unwrap_or_else(|| panic!("no {name} in {mine:?}"));
-    assert!(at("comfy.execution_start") < at("comfy.executing") && at("comfy.executing") < at("comfy.progress"), "{mine:?}");
-    assert!(at("comfy.progress") < at("comfy.executed") && at("comfy.executed") < at("comfy.execution_success"), "{mine:?}");
+    let at = |name: &str| {
+        mine.iter()
+            .position(|known| known == name)
+            .unwrap_or_else(|| panic!("no {name} in {mine:?}"))
+    };
+    assert!(
+        at("comfy.execution_start") < at("comfy.executing")
+            && at("comfy.executing") < at("comfy.progress"),
+        "{mine:?}"
+    );
+    assert!(
+        at("comfy.progress") < at("comfy.executed")
+            && at("comfy.executed") < at("comfy.execution_success"),
+        "{mine:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_chosen_ones_and_the_last_ones_at_shutdown() {
     let receiver = Receiver::start().await;
-    receiver.behave("/events", Behaviour::Slow(Duration::from_millis(60), reqwest::StatusCode::OK));
+    receiver.behave(
+        "/events",
+        Behaviour::Slow(Duration::from_millis(60), reqwest::StatusCode::OK),
+    );
     let mut product = stage()
         .envs(&[
             ("SYSTEM_WEBHOOK_URL", receiver.url("/events").as_str()),
@@ -131,10 +197,20 @@ async fn only_the_chosen_ones_and_the_last_ones_at_shutdown() {
         .iter()
         .map(|one| {
             let body = one.json();
-            (body["event"].as_str().unwrap().to_owned(), body["data"]["data"]["prompt_id"].as_str().unwrap().to_owned())
+            (
+                body["event"].as_str().unwrap().to_owned(),
+                body["data"]["data"]["prompt_id"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned(),
+            )
         })
         .collect();
-    let expected: Vec<(String, String)> =
-        (0..10).flat_map(|n| ["comfy.execution_start", "comfy.execution_success"].map(|name| (name.to_owned(), format!("p{n}")))).collect();
+    let expected: Vec<(String, String)> = (0..10)
+        .flat_map(|n| {
+            ["comfy.execution_start", "comfy.execution_success"]
+                .map(|name| (name.to_owned(), format!("p{n}")))
+        })
+        .collect();
     assert_eq!(told, expected);
 }

@@ -50,13 +50,23 @@ pub fn stage() -> Stage {
 
 /// A URL where nothing listens.
 pub fn nowhere() -> String {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     format!("http://127.0.0.1:{port}")
 }
 
 /// The n-th file of a response.
 pub fn file(body: &Value, n: usize) -> Vec<u8> {
-    base64::engine::general_purpose::STANDARD.decode(body["images"][n].as_str().unwrap_or_else(|| panic!("no file {n} in {body}"))).unwrap()
+    base64::engine::general_purpose::STANDARD
+        .decode(
+            body["images"][n]
+                .as_str()
+                .unwrap_or_else(|| panic!("no file {n} in {body}")),
+        )
+        .unwrap()
 }
 
 /// A request that must be refused with a 400 before ComfyUI gets anything.
@@ -65,9 +75,22 @@ pub async fn refused(product: &Product, mut body: Value, location: &str, words: 
         body["prompt"] = picture(1);
     }
     let (status, answer) = product.prompt(&body).await;
-    assert_eq!((status, answer["code"].as_str()), (400, Some("invalid_request")), "{body}: {answer}");
+    assert_eq!(
+        (status, answer["code"].as_str()),
+        (400, Some("invalid_request")),
+        "{body}: {answer}"
+    );
     let error = answer["error"].as_str().unwrap();
-    assert!(words.iter().all(|word| error.contains(word)), "{words:?} in {error}");
-    assert!(answer["location"].as_str().unwrap_or_default().starts_with(location), "{location} in {answer}");
+    assert!(
+        words.iter().all(|word| error.contains(word)),
+        "{words:?} in {error}"
+    );
+    assert!(
+        answer["location"]
+            .as_str()
+            .unwrap_or_default()
+            .starts_with(location),
+        "{location} in {answer}"
+    );
     assert_eq!(product.log.count("prompt queued"), 0, "it reached ComfyUI");
 }

@@ -27,12 +27,20 @@ async fn lag(product: &Product, id: &str, seconds: f64, faults: Value) -> Durati
 #[tokio::test]
 async fn dropped() {
     for version in ["0.3.64", "current"] {
-        let product = Stage::new().flags(&format!("--imitate {version}")).start().await;
-        assert!(lag(&product, "one", 3.0, json!({"drop_websockets": true})).await < Duration::from_secs(5));
+        let product = Stage::new()
+            .flags(&format!("--imitate {version}"))
+            .start()
+            .await;
+        assert!(
+            lag(&product, "one", 3.0, json!({"drop_websockets": true})).await
+                < Duration::from_secs(5)
+        );
         product.log.line("connected again").await;
         // And in the middle of its messages, again and again.
         for number in 0..5 {
-            product.faults(json!({"drop_websockets_after": number + 2})).await;
+            product
+                .faults(json!({"drop_websockets_after": number + 2}))
+                .await;
             product.run(&format!("again-{number}"), &picture("p")).await;
         }
         // The new socket is heard.
@@ -47,11 +55,24 @@ async fn dropped() {
 #[tokio::test]
 async fn refused_for_a_while() {
     let product = Product::start(&[]).await;
-    assert!(lag(&product, "one", 3.0, json!({"drop_websockets": true, "refuse_websockets_ms": 8000})).await < Duration::from_secs(5));
+    assert!(
+        lag(
+            &product,
+            "one",
+            3.0,
+            json!({"drop_websockets": true, "refuse_websockets_ms": 8000})
+        )
+        .await
+            < Duration::from_secs(5)
+    );
     // One that comes and goes while there is no socket at all.
     let before = Instant::now();
     product.run("two", &slow(0.5, 5)).await;
-    assert!(before.elapsed() < Duration::from_secs(6), "{:?}", before.elapsed());
+    assert!(
+        before.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        before.elapsed()
+    );
     product.log.line("connected again").await;
     product.until_clean().await;
 }
@@ -59,7 +80,10 @@ async fn refused_for_a_while() {
 #[tokio::test]
 async fn frozen() {
     let product = Product::start(&[("WS_IDLE_TIMEOUT_S", "6")]).await;
-    assert!(lag(&product, "one", 3.0, json!({"freeze_websockets": true})).await < Duration::from_secs(5));
+    assert!(
+        lag(&product, "one", 3.0, json!({"freeze_websockets": true})).await
+            < Duration::from_secs(5)
+    );
     product.log.line("websocket to ComfyUI ended").await;
     product.faults(json!({"reset": true})).await;
     product.log.line("connected again").await;
@@ -70,8 +94,14 @@ async fn frozen() {
 #[tokio::test]
 async fn deaf() {
     for version in ["0.3.64", "current"] {
-        let product = Stage::new().flags(&format!("--imitate {version}")).start().await;
-        assert!(lag(&product, "one", 3.0, json!({"deafen_websockets": true})).await < Duration::from_secs(5));
+        let product = Stage::new()
+            .flags(&format!("--imitate {version}"))
+            .start()
+            .await;
+        assert!(
+            lag(&product, "one", 3.0, json!({"deafen_websockets": true})).await
+                < Duration::from_secs(5)
+        );
         product.log.line("reports nothing").await;
         product.faults(json!({"reset": true})).await;
         product.log.line("connected again").await;
@@ -87,7 +117,11 @@ async fn a_replaced_socket_does_not_make_the_next_one_suspect() {
     product.until_prompt("first", "running").await;
     product.faults(json!({"deafen_websockets": true})).await;
     // Always one more in the queue, submitted before the socket is replaced.
-    let others: Vec<_> = (0..4).map(|number| product.prompt_later(json!({"id": format!("next-{number}"), "prompt": slow(0.8, 8)}))).collect();
+    let others: Vec<_> = (0..4)
+        .map(|number| {
+            product.prompt_later(json!({"id": format!("next-{number}"), "prompt": slow(0.8, 8)}))
+        })
+        .collect();
     assert_eq!(first.await.unwrap().0, 200);
     product.faults(json!({"reset": true})).await;
     for other in others {

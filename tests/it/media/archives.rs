@@ -16,8 +16,14 @@ async fn packed_files_come_out_of_other_programs() {
     photo(64, 64).save(&picture).unwrap();
     fs::write(&text, "word ".repeat(20_000)).unwrap();
     let long = format!("{}/{}.txt", "d".repeat(90), "n".repeat(120));
-    let files =
-        || vec![(picture.clone(), "a.png".to_owned()), (text.clone(), "a.png".to_owned()), (text.clone(), "ä/t.txt".to_owned()), (text.clone(), long.clone())];
+    let files = || {
+        vec![
+            (picture.clone(), "a.png".to_owned()),
+            (text.clone(), "a.png".to_owned()),
+            (text.clone(), "ä/t.txt".to_owned()),
+            (text.clone(), long.clone()),
+        ]
+    };
     for format in [ArchiveFormat::Zip, ArchiveFormat::Tar, ArchiveFormat::TarGz] {
         let archive = folder.path().join(format!("x.{}", format.extension()));
         pack(files(), archive.clone(), format).await.unwrap();
@@ -27,10 +33,17 @@ async fn packed_files_come_out_of_other_programs() {
              else:\n    t = tarfile.open(p); out = [[m.name, hashlib.md5(t.extractfile(m).read()).hexdigest(), 0] for m in t]\nprint(json.dumps(out))",
             &[&archive],
         );
-        let sums =
-            python("import sys, json, hashlib\nprint(json.dumps([hashlib.md5(open(p, 'rb').read()).hexdigest() for p in sys.argv[1:]]))", &[&picture, &text]);
+        let sums = python(
+            "import sys, json, hashlib\nprint(json.dumps([hashlib.md5(open(p, 'rb').read()).hexdigest() for p in sys.argv[1:]]))",
+            &[&picture, &text],
+        );
         let deflated = if format == ArchiveFormat::Zip { 8 } else { 0 };
-        let expected = json!([["a.png", sums[0], 0], ["a_2.png", sums[1], deflated], ["ä/t.txt", sums[1], deflated], [long, sums[1], deflated]]);
+        let expected = json!([
+            ["a.png", sums[0], 0],
+            ["a_2.png", sums[1], deflated],
+            ["ä/t.txt", sums[1], deflated],
+            [long, sums[1], deflated]
+        ]);
         assert_eq!(listed, expected, "{format:?}");
         let head = fs::read(&archive).unwrap();
         assert!(is_archive(&head[..head.len().min(4096)]));
@@ -44,7 +57,13 @@ async fn packed_files_come_out_of_other_programs() {
 async fn a_pack_that_fails_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     for format in [ArchiveFormat::Zip, ArchiveFormat::Tar, ArchiveFormat::TarGz] {
-        let error = pack(vec![(folder.path().join("missing"), "m.png".to_owned())], folder.path().join("x"), format).await.unwrap_err();
+        let error = pack(
+            vec![(folder.path().join("missing"), "m.png".to_owned())],
+            folder.path().join("x"),
+            format,
+        )
+        .await
+        .unwrap_err();
         assert!(error.to_string().contains("m.png"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
@@ -100,9 +119,15 @@ async fn hostile_archives_are_refused_without_a_trace() {
             ("add('fifo', b'', 'fifo')", "regular"),
             ("add('good.txt')", "twice"),
             ("[add(f'{i}') for i in range(20)]", "MAX_ARCHIVE_FILES"),
-            ("[add(f'__MACOSX/{i}') for i in range(1100)]", "MAX_ARCHIVE_FILES"),
+            (
+                "[add(f'__MACOSX/{i}') for i in range(1100)]",
+                "MAX_ARCHIVE_FILES",
+            ),
             ("add('big', bytes(3 << 20))", "MAX_ARCHIVE_SIZE_MB"),
-            ("[add(f'{i}', bytes(300000)) for i in range(8)]", "MAX_ARCHIVE_SIZE_MB"),
+            (
+                "[add(f'{i}', bytes(300000)) for i in range(8)]",
+                "MAX_ARCHIVE_SIZE_MB",
+            ),
             ("add('n' * 300)", "too long"),
         ] {
             // The zip reader sees only the last of two entries with one name.
@@ -128,13 +153,21 @@ async fn only_files_count_as_files() {
         "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1], 'w'); [z.writestr(n, b'x') for n in ('d/', 'd/a', '__MACOSX/d/._a', 'd/e/', 'd/e/b')]; z.close(); print(0)",
         &[&zip],
     );
-    unpack(&zip, &folder.path().join("zip"), 2, 1 << 20).await.unwrap();
+    unpack(&zip, &folder.path().join("zip"), 2, 1 << 20)
+        .await
+        .unwrap();
     // A header of its own for each file, because its time has a fraction.
     let tar = folder.path().join("in.tar");
     let script = "import sys, tarfile, io\nt = tarfile.open(sys.argv[1], 'w', format=tarfile.PAX_FORMAT)\nfor n in 'abc':\n  i = tarfile.TarInfo(n); i.mtime = 1.5; i.size = 1; t.addfile(i, io.BytesIO(b'x'))\nt.close(); print(0)";
     python(script, &[&tar]);
-    unpack(&tar, &folder.path().join("tar"), 3, 1 << 20).await.unwrap();
-    assert!(unpack(&tar, &folder.path().join("less"), 2, 1 << 20).await.is_err());
+    unpack(&tar, &folder.path().join("tar"), 3, 1 << 20)
+        .await
+        .unwrap();
+    assert!(
+        unpack(&tar, &folder.path().join("less"), 2, 1 << 20)
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -144,7 +177,12 @@ async fn headers_that_lie_are_not_believed() {
     // The uncompressed size of both headers is changed to 1.
     let mut bytes = fs::read(&archive).unwrap();
     let size = (5_u32 << 20).to_le_bytes();
-    let places: Vec<usize> = bytes.windows(4).enumerate().filter(|(_, window)| *window == size).map(|(at, _)| at).collect();
+    let places: Vec<usize> = bytes
+        .windows(4)
+        .enumerate()
+        .filter(|(_, window)| *window == size)
+        .map(|(at, _)| at)
+        .collect();
     assert!(!places.is_empty());
     for at in places {
         bytes[at..at + 4].copy_from_slice(&1_u32.to_le_bytes());
@@ -158,24 +196,40 @@ async fn headers_that_lie_are_not_believed() {
 #[tokio::test]
 async fn good_archives_of_every_kind_unpack() {
     let folder = tempfile::tempdir().unwrap();
-    let make = "add('sub/dir/b.txt', b'deep'); add('__MACOSX/._b.txt'); add('L' * 120 + '.txt', b'long')";
+    let make =
+        "add('sub/dir/b.txt', b'deep'); add('__MACOSX/._b.txt'); add('L' * 120 + '.txt', b'long')";
     for kind in ["zip", "tar", "tar.gz", "tar.zst"] {
-        let mut archive = hostile(folder.path(), if kind == "tar.zst" { "tar" } else { kind }, make);
+        let mut archive = hostile(
+            folder.path(),
+            if kind == "tar.zst" { "tar" } else { kind },
+            make,
+        );
         if kind == "tar.zst" {
             let packed = zstd::encode_all(fs::File::open(&archive).unwrap(), 3).unwrap();
             archive = folder.path().join("in.tar.zst");
             fs::write(&archive, packed).unwrap();
         }
         let mut head = Vec::new();
-        fs::File::open(&archive).unwrap().take(4096).read_to_end(&mut head).unwrap();
+        fs::File::open(&archive)
+            .unwrap()
+            .take(4096)
+            .read_to_end(&mut head)
+            .unwrap();
         assert!(is_archive(&head), "{kind}");
         assert_eq!(extension_for(&head), Some(kind));
         let out = folder.path().join(format!("out-{kind}"));
         unpack(&archive, &out, 100, 1 << 20).await.unwrap();
-        assert_eq!(fs::read_to_string(out.join("sub/dir/b.txt")).unwrap(), "deep", "{kind}");
+        assert_eq!(
+            fs::read_to_string(out.join("sub/dir/b.txt")).unwrap(),
+            "deep",
+            "{kind}"
+        );
         assert_eq!(fs::read_to_string(out.join("good.txt")).unwrap(), "x");
         assert!(out.join("L".repeat(120) + ".txt").exists() && !out.join("__MACOSX").exists());
-        assert!(unpack(&archive, &out, 100, 1 << 20).await.is_err(), "not into a directory in use");
+        assert!(
+            unpack(&archive, &out, 100, 1 << 20).await.is_err(),
+            "not into a directory in use"
+        );
         assert!(out.join("good.txt").exists(), "which is left alone");
     }
 }
@@ -184,9 +238,17 @@ async fn good_archives_of_every_kind_unpack() {
 async fn what_is_no_archive_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
-    for content in [b"hello".as_slice(), b"PK\x03\x04broken", &[0x1F, 0x8B, 8, 0, 0], b"\x28\xB5\x2F\xFDxx", b""] {
+    for content in [
+        b"hello".as_slice(),
+        b"PK\x03\x04broken",
+        &[0x1F, 0x8B, 8, 0, 0],
+        b"\x28\xB5\x2F\xFDxx",
+        b"",
+    ] {
         fs::write(&path, content).unwrap();
-        unpack(&path, &folder.path().join("out"), 10, 1000).await.unwrap_err();
+        unpack(&path, &folder.path().join("out"), 10, 1000)
+            .await
+            .unwrap_err();
         assert!(!folder.path().join("out").exists());
     }
     assert!(!is_archive(b"hello"));
@@ -196,25 +258,59 @@ async fn what_is_no_archive_is_said() {
 #[tokio::test]
 async fn inputs_are_recognised() {
     let folder = tempfile::tempdir().unwrap();
-    let pillow = ["x.png", "x.jpg", "x.webp", "x.gif", "x.bmp", "x.tif", "x.avif"].map(|name| folder.path().join(name));
+    let pillow = [
+        "x.png", "x.jpg", "x.webp", "x.gif", "x.bmp", "x.tif", "x.avif",
+    ]
+    .map(|name| folder.path().join(name));
     python(
         "import sys\nfrom PIL import Image\nfor p in sys.argv[1:]: Image.new('RGB', (32, 32), 'red').save(p)\nprint('0')",
         &pillow.iter().map(PathBuf::as_path).collect::<Vec<_>>(),
     );
     let mut all = pillow.to_vec();
-    for name in ["v.mp4", "v.webm", "v.mkv", "v.mov", "v.avi", "v.mpg", "v.flv", "v.ts", "v.m4v"] {
+    for name in [
+        "v.mp4", "v.webm", "v.mkv", "v.mov", "v.avi", "v.mpg", "v.flv", "v.ts", "v.m4v",
+    ] {
         let path = folder.path().join(name);
-        super::ffmpeg(&["-f", "lavfi", "-i", "testsrc=size=64x48:rate=25:duration=0.2"], &path);
+        super::ffmpeg(
+            &[
+                "-f",
+                "lavfi",
+                "-i",
+                "testsrc=size=64x48:rate=25:duration=0.2",
+            ],
+            &path,
+        );
         all.push(path);
     }
-    for name in ["a.mp3", "a.wav", "a.flac", "a.ogg", "a.opus", "a.m4a", "a.aac", "a.aiff"] {
+    for name in [
+        "a.mp3", "a.wav", "a.flac", "a.ogg", "a.opus", "a.m4a", "a.aac", "a.aiff",
+    ] {
         let path = folder.path().join(name);
-        let codec: &[&str] = if name == "a.ogg" { &["-c:a", "libvorbis"] } else { &[] };
-        super::ffmpeg(&[&["-f", "lavfi", "-i", "sine=duration=0.2"], codec].concat(), &path);
+        let codec: &[&str] = if name == "a.ogg" {
+            &["-c:a", "libvorbis"]
+        } else {
+            &[]
+        };
+        super::ffmpeg(
+            &[&["-f", "lavfi", "-i", "sine=duration=0.2"], codec].concat(),
+            &path,
+        );
         all.push(path);
     }
     let bare = folder.path().join("bare.mp3");
-    super::ffmpeg(&["-f", "lavfi", "-i", "sine=duration=0.2", "-id3v2_version", "0", "-write_xing", "0"], &bare);
+    super::ffmpeg(
+        &[
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=duration=0.2",
+            "-id3v2_version",
+            "0",
+            "-write_xing",
+            "0",
+        ],
+        &bare,
+    );
     all.push(bare);
     for path in all {
         let wanted = path.extension().unwrap().to_str().unwrap();

@@ -18,25 +18,57 @@ async fn the_queue_shows_who_runs_who_waits_and_who_is_done() {
     }
     let progress = until("some progress", async || {
         let (_, entry) = product.get("/prompt/first").await;
-        entry["progress"]["value"].as_f64().filter(|value| *value >= 2.0).map(|_| entry["progress"].clone())
+        entry["progress"]["value"]
+            .as_f64()
+            .filter(|value| *value >= 2.0)
+            .map(|_| entry["progress"].clone())
     })
     .await;
-    assert_eq!((&progress["node"], &progress["max"]), (&json!("5"), &json!(200.0)));
+    assert_eq!(
+        (&progress["node"], &progress["max"]),
+        (&json!("5"), &json!(200.0))
+    );
     assert!(progress["percent"].as_f64().unwrap() > 0.0);
     let (status, queue) = product.get("/queue").await;
     assert_eq!(status, 200);
-    let ids = |list: &Value| -> Vec<String> { list.as_array().unwrap().iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect() };
+    let ids = |list: &Value| -> Vec<String> {
+        list.as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
     assert_eq!(ids(&queue["running"]), ["first"]);
     assert_eq!(ids(&queue["pending"]), ["second", "third", "fourth"]);
-    assert_eq!(queue["pending"].as_array().unwrap().iter().map(|entry| entry["position"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(
+        queue["pending"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["position"].as_u64().unwrap())
+            .collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
     assert_eq!(ids(&queue["finished"]), ["done"]);
     let done = &queue["finished"][0];
-    assert_eq!((&done["status"], &done["source"]), (&json!("succeeded"), &json!("http")));
-    assert!(done["created_at"].as_u64().unwrap() <= done["started_at"].as_u64().unwrap() && done["started_at"].as_u64() <= done["finished_at"].as_u64());
+    assert_eq!(
+        (&done["status"], &done["source"]),
+        (&json!("succeeded"), &json!("http"))
+    );
+    assert!(
+        done["created_at"].as_u64().unwrap() <= done["started_at"].as_u64().unwrap()
+            && done["started_at"].as_u64() <= done["finished_at"].as_u64()
+    );
     assert!(!queue.to_string().contains("images"));
 
-    assert_eq!(product.delete("/prompt/second").await, (200, json!({"id": "second", "interrupted": "success"})));
-    until("the others move up", async || (product.get("/prompt/third").await.1["position"] == 1).then_some(())).await;
+    assert_eq!(
+        product.delete("/prompt/second").await,
+        (200, json!({"id": "second", "interrupted": "success"}))
+    );
+    until("the others move up", async || {
+        (product.get("/prompt/third").await.1["position"] == 1).then_some(())
+    })
+    .await;
     assert_eq!(product.delete("/prompt/first").await.0, 200);
     assert_eq!(first.await.unwrap().0, 409);
     let mut statuses = Vec::new();
@@ -46,7 +78,10 @@ async fn the_queue_shows_who_runs_who_waits_and_who_is_done() {
     assert_eq!(statuses, [409, 200, 200]);
     let (status, answer) = product.get("/prompt/unheard-of").await;
     assert_eq!((status, &answer["code"]), (404, &json!("not_found")));
-    assert_eq!(product.get("/prompt/first").await.1["status"], "interrupted");
+    assert_eq!(
+        product.get("/prompt/first").await.1["status"],
+        "interrupted"
+    );
     product.until_clean().await;
 }
 
@@ -54,7 +89,13 @@ async fn the_queue_shows_who_runs_who_waits_and_who_is_done() {
 async fn a_hundred_finished_prompts_are_remembered() {
     let product = Product::start(&[]).await;
     for batch in 0..11 {
-        let running: Vec<_> = (0..10).map(|number| product.prompt_later(json!({"id": format!("p{batch}-{number}"), "prompt": picture("p")}))).collect();
+        let running: Vec<_> = (0..10)
+            .map(|number| {
+                product.prompt_later(
+                    json!({"id": format!("p{batch}-{number}"), "prompt": picture("p")}),
+                )
+            })
+            .collect();
         for prompt in running {
             assert_eq!(prompt.await.unwrap().0, 200);
         }

@@ -5,7 +5,9 @@ use std::io::Write as _;
 use image::ImageFormat;
 use serde_json::{Value, json};
 
-use crate::support::graphs::{colour_of, encoded, from_base64, loaded, picture, png, to_base64, with};
+use crate::support::graphs::{
+    colour_of, encoded, from_base64, loaded, picture, png, to_base64, with,
+};
 use crate::support::origin::{Origin, Reply};
 use crate::support::product::{Product, Stage};
 
@@ -21,9 +23,22 @@ async fn colour(product: &Product, id: &str, image: &str) -> [u8; 3] {
 async fn pictures_as_text() {
     let product = Product::start(&[]).await;
     let red = to_base64(&png(RED));
-    let url_safe = red.replace('+', "-").replace('/', "_").trim_end_matches('=').to_owned();
-    let wrapped: String = red.as_bytes().chunks(60).map(|line| format!("{}\r\n", String::from_utf8_lossy(line))).collect();
-    for (id, text) in [("standard", red.clone()), ("safe", url_safe), ("wrapped", wrapped), ("uri", format!("data:image/png;base64,{red}"))] {
+    let url_safe = red
+        .replace('+', "-")
+        .replace('/', "_")
+        .trim_end_matches('=')
+        .to_owned();
+    let wrapped: String = red
+        .as_bytes()
+        .chunks(60)
+        .map(|line| format!("{}\r\n", String::from_utf8_lossy(line)))
+        .collect();
+    for (id, text) in [
+        ("standard", red.clone()),
+        ("safe", url_safe),
+        ("wrapped", wrapped),
+        ("uri", format!("data:image/png;base64,{red}")),
+    ] {
         assert_eq!(colour(&product, id, &text).await, RED, "{id}");
     }
     let jpeg = to_base64(&encoded(BLUE, ImageFormat::Jpeg));
@@ -32,8 +47,22 @@ async fn pictures_as_text() {
     assert!(found[2] > 240 && found[0] < 20, "{found:?}");
     let webp = to_base64(&encoded(RED, ImageFormat::WebP));
     let answer = product.run("webp", &loaded(&webp)).await;
-    assert!(answer["prompt"]["1"]["inputs"]["image"].as_str().unwrap().ends_with(".webp"), "{}", answer["prompt"]);
-    assert!(answer["prompt"]["1"]["inputs"]["image"].as_str().unwrap().starts_with("webp/"), "{}", answer["prompt"]);
+    assert!(
+        answer["prompt"]["1"]["inputs"]["image"]
+            .as_str()
+            .unwrap()
+            .ends_with(".webp"),
+        "{}",
+        answer["prompt"]
+    );
+    assert!(
+        answer["prompt"]["1"]["inputs"]["image"]
+            .as_str()
+            .unwrap()
+            .starts_with("webp/"),
+        "{}",
+        answer["prompt"]
+    );
     product.until_clean().await;
 
     for (what, text) in [
@@ -43,8 +72,19 @@ async fn pictures_as_text() {
         ("empty", String::new()),
     ] {
         let (status, answer) = product.prompt(&json!({"prompt": loaded(&text)})).await;
-        assert_eq!((status, &answer["code"], &answer["location"]), (400, &json!("invalid_request"), &json!("prompt.1.inputs.image")), "{what}: {answer}");
-        assert!(answer["error"].as_str().unwrap().len() < 600, "{what}: the sentence does not repeat the whole input");
+        assert_eq!(
+            (status, &answer["code"], &answer["location"]),
+            (
+                400,
+                &json!("invalid_request"),
+                &json!("prompt.1.inputs.image")
+            ),
+            "{what}: {answer}"
+        );
+        assert!(
+            answer["error"].as_str().unwrap().len() < 600,
+            "{what}: the sentence does not repeat the whole input"
+        );
     }
     product.until_clean().await;
 }
@@ -56,25 +96,42 @@ async fn names_and_paths_that_are_there_already() {
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(outside.path().join("secret.png"), png(RED)).unwrap();
     let stage = Stage::new().env("ALLOWED_INPUT_PATHS", allowed.path().display());
-    let stage = stage.file("input/plain.png", png(RED)).file("input/sub/deep.png", png(BLUE)).file("output/made.png", png(BLUE)).file("temp2/t.png", png(RED));
+    let stage = stage
+        .file("input/plain.png", png(RED))
+        .file("input/sub/deep.png", png(BLUE))
+        .file("output/made.png", png(BLUE))
+        .file("temp2/t.png", png(RED));
     let product = stage.start().await;
-    std::os::unix::fs::symlink(outside.path().join("secret.png"), product.path("input/link.png")).unwrap();
+    std::os::unix::fs::symlink(
+        outside.path().join("secret.png"),
+        product.path("input/link.png"),
+    )
+    .unwrap();
     assert_eq!(colour(&product, "n1", "plain.png").await, RED);
     assert_eq!(colour(&product, "n2", "sub/deep.png").await, BLUE);
     assert_eq!(colour(&product, "n3", "plain.png [input]").await, RED);
     assert_eq!(colour(&product, "n4", "made.png [output]").await, BLUE);
-    assert_eq!(product.run("n5", &loaded("plain.png")).await["prompt"]["1"]["inputs"]["image"], "plain.png");
+    assert_eq!(
+        product.run("n5", &loaded("plain.png")).await["prompt"]["1"]["inputs"]["image"],
+        "plain.png"
+    );
 
     let refused = |image: String| {
         let product = &product;
         async move {
             let (status, answer) = product.prompt(&json!({"prompt": loaded(&image)})).await;
-            (status, answer["code"].as_str().unwrap_or_default().to_owned())
+            (
+                status,
+                answer["code"].as_str().unwrap_or_default().to_owned(),
+            )
         }
     };
     let home = product.path("").display().to_string();
     for (what, image) in [
-        ("outside", outside.path().join("secret.png").display().to_string()),
+        (
+            "outside",
+            outside.path().join("secret.png").display().to_string(),
+        ),
         ("etc", "/etc/passwd".to_owned()),
         ("above", "../secret.png".to_owned()),
         ("above in the middle", format!("{home}/input/../../x.png")),
@@ -82,23 +139,46 @@ async fn names_and_paths_that_are_there_already() {
         ("missing", "missing.png".to_owned()),
         ("wrong suffix", "plain.png [elsewhere]".to_owned()),
     ] {
-        assert_eq!(refused(image).await, (400, "invalid_request".to_owned()), "{what}");
+        assert_eq!(
+            refused(image).await,
+            (400, "invalid_request".to_owned()),
+            "{what}"
+        );
     }
     // Allowed by us; whether ComfyUI's node takes paths is its own business.
-    for path in [format!("{home}/input/plain.png"), "./input/plain.png".to_owned(), allowed.path().join("a.png").display().to_string()] {
+    for path in [
+        format!("{home}/input/plain.png"),
+        "./input/plain.png".to_owned(),
+        allowed.path().join("a.png").display().to_string(),
+    ] {
         let (_, answer) = product.prompt(&json!({"prompt": loaded(&path)})).await;
         assert_ne!(answer["code"], "invalid_request", "{path}: {answer}");
     }
     let kept = product.leftovers();
-    assert_eq!(kept, ["input/link.png", "input/plain.png", "input/sub", "input/sub/deep.png", "output/made.png"], "what was there stays");
+    assert_eq!(
+        kept,
+        [
+            "input/link.png",
+            "input/plain.png",
+            "input/sub",
+            "input/sub/deep.png",
+            "output/made.png"
+        ],
+        "what was there stays"
+    );
 }
 
 #[tokio::test]
 async fn an_input_named_like_the_id_is_not_touched() {
-    let product = Stage::new().file("input/mine/own.png", png(BLUE)).start().await;
-    assert_eq!(colour(&product, "mine", &to_base64(&png(RED))).await, RED);
-    crate::support::product::until("only the user's own file is left", async || (product.leftovers() == ["input/mine", "input/mine/own.png"]).then_some(()))
+    let product = Stage::new()
+        .file("input/mine/own.png", png(BLUE))
+        .start()
         .await;
+    assert_eq!(colour(&product, "mine", &to_base64(&png(RED))).await, RED);
+    crate::support::product::until("only the user's own file is left", async || {
+        (product.leftovers() == ["input/mine", "input/mine/own.png"]).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -106,8 +186,12 @@ async fn urls_of_pictures_go_through_the_cache() {
     let body = png(RED);
     let origin = Origin::start(move |request, _| match request.target.as_str() {
         "/missing.png" => Reply::status(404),
-        "/private.png" if request.header("authorization") != Some("Bearer sesame") => Reply::status(401),
-        _ => Reply::ok(body.clone()).with("Content-Type", "image/png").with("ETag", "\"1\""),
+        "/private.png" if request.header("authorization") != Some("Bearer sesame") => {
+            Reply::status(401)
+        }
+        _ => Reply::ok(body.clone())
+            .with("Content-Type", "image/png")
+            .with("ETag", "\"1\""),
     })
     .await;
     let product = Product::start(&[("ALLOW_PRIVATE_NETWORKS", "true")]).await;
@@ -117,24 +201,57 @@ async fn urls_of_pictures_go_through_the_cache() {
             json!({"2": {"class_type": "LoadImage", "inputs": {"image": url}}, "8": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "second"}}}),
         )
     };
-    let answer = product.run("u1", &graph(&origin.url("/photo.png?sig=hidden"))).await;
-    assert_eq!((colour_of(&answer["images"][0]), colour_of(&answer["images"][1])), (RED, RED));
+    let answer = product
+        .run("u1", &graph(&origin.url("/photo.png?sig=hidden")))
+        .await;
+    assert_eq!(
+        (
+            colour_of(&answer["images"][0]),
+            colour_of(&answer["images"][1])
+        ),
+        (RED, RED)
+    );
     let downloads = answer["stats"]["downloads"].as_array().unwrap();
     assert_eq!(downloads.len(), 2);
-    assert_eq!(downloads[0]["size"].as_u64().unwrap(), png(RED).len() as u64);
-    assert!(!answer["stats"].to_string().contains("hidden"), "{}", answer["stats"]);
+    assert_eq!(
+        downloads[0]["size"].as_u64().unwrap(),
+        png(RED).len() as u64
+    );
+    assert!(
+        !answer["stats"].to_string().contains("hidden"),
+        "{}",
+        answer["stats"]
+    );
     assert_eq!(origin.count("GET"), 1, "one download for both nodes");
-    let again = product.run("u2", &loaded(&origin.url("/photo.png?sig=hidden"))).await;
+    let again = product
+        .run("u2", &loaded(&origin.url("/photo.png?sig=hidden")))
+        .await;
     assert_eq!(again["stats"]["downloads"][0]["cached"], true);
     product.until_clean().await;
 
-    let (status, answer) = product.prompt(&json!({"prompt": loaded(&origin.url("/missing.png"))})).await;
-    assert_eq!((status, &answer["code"], &answer["location"]), (400, &json!("download_failed"), &json!("prompt.1.inputs.image")), "{answer}");
+    let (status, answer) = product
+        .prompt(&json!({"prompt": loaded(&origin.url("/missing.png"))}))
+        .await;
+    assert_eq!(
+        (status, &answer["code"], &answer["location"]),
+        (
+            400,
+            &json!("download_failed"),
+            &json!("prompt.1.inputs.image")
+        ),
+        "{answer}"
+    );
     let private = origin.url("/private.png");
     let (status, answer) = product.prompt(&json!({"prompt": loaded(&private)})).await;
-    assert_eq!((status, &answer["code"]), (400, &json!("download_failed")), "{answer}");
+    assert_eq!(
+        (status, &answer["code"]),
+        (400, &json!("download_failed")),
+        "{answer}"
+    );
     let credentials = json!([{"url_pattern": format!("{}/**", origin.url("")), "auth": {"type": "bearer", "token": "sesame"}}]);
-    let (status, answer) = product.prompt(&json!({"prompt": loaded(&private), "credentials": credentials})).await;
+    let (status, answer) = product
+        .prompt(&json!({"prompt": loaded(&private), "credentials": credentials}))
+        .await;
     assert_eq!(status, 200, "{answer}");
     assert!(!answer.to_string().contains("sesame") && !product.log.text().contains("sesame"));
     product.until_clean().await;
@@ -149,16 +266,28 @@ async fn sound_and_video() {
         .await;
     assert_eq!(made["filenames"], json!(["v_x_00001_.mp4"]));
     let video = made["images"][0].as_str().unwrap();
-    for (class, input, text) in [("LoadVideo", "file", video.to_owned()), ("VHS_LoadVideo", "video", format!("data:video/mp4;base64,{video}"))] {
-        let mut graph =
-            with(picture("p"), json!({"4": {"class_type": class, "inputs": {}}, "6": {"class_type": "PreviewAny", "inputs": {"source": ["4", 0]}}}));
+    for (class, input, text) in [
+        ("LoadVideo", "file", video.to_owned()),
+        (
+            "VHS_LoadVideo",
+            "video",
+            format!("data:video/mp4;base64,{video}"),
+        ),
+    ] {
+        let mut graph = with(
+            picture("p"),
+            json!({"4": {"class_type": class, "inputs": {}}, "6": {"class_type": "PreviewAny", "inputs": {"source": ["4", 0]}}}),
+        );
         graph["4"]["inputs"][input] = text.into();
         if class == "VHS_LoadVideo" {
             graph["4"]["inputs"]["frame_load_cap"] = 0.into();
         }
         let answer = product.run(class, &graph).await;
         let name = answer["prompt"]["4"]["inputs"][input].as_str().unwrap();
-        assert!(name.starts_with(&format!("{class}/")) && name.ends_with(".mp4"), "{name}");
+        assert!(
+            name.starts_with(&format!("{class}/")) && name.ends_with(".mp4"),
+            "{name}"
+        );
     }
     let mut wav = b"RIFF\x24\x01\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x44\xac\0\0\x88\x58\x01\0\x02\0\x10\0data\0\x01\0\0".to_vec();
     wav.extend([0; 256]);
@@ -167,7 +296,14 @@ async fn sound_and_video() {
         json!({"4": {"class_type": "LoadAudio", "inputs": {"audio": to_base64(&wav)}}, "6": {"class_type": "PreviewAny", "inputs": {"source": ["4", 0]}}}),
     );
     let answer = product.run("sound", &graph).await;
-    assert!(answer["prompt"]["4"]["inputs"]["audio"].as_str().unwrap().ends_with(".wav"), "{}", answer["prompt"]["4"]);
+    assert!(
+        answer["prompt"]["4"]["inputs"]["audio"]
+            .as_str()
+            .unwrap()
+            .ends_with(".wav"),
+        "{}",
+        answer["prompt"]["4"]
+    );
     product.until_clean().await;
 }
 
@@ -179,7 +315,9 @@ fn directory(value: &Value) -> Value {
 fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, content) in files {
-        archive.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        archive
+            .start_file(*name, zip::write::SimpleFileOptions::default())
+            .unwrap();
         archive.write_all(content).unwrap();
     }
     archive.finish().unwrap().into_inner()
@@ -188,27 +326,74 @@ fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
 #[tokio::test]
 async fn directories_of_pictures() {
     let origin = Origin::start(|_, _| Reply::ok(png(BLUE)).with("Content-Type", "image/png")).await;
-    let product = Stage::new().env("ALLOW_PRIVATE_NETWORKS", "true").file("input/here/a.png", png(RED)).file("input/one.png", png(RED)).start().await;
-    let colours = |answer: &Value| -> Vec<[u8; 3]> { answer["images"].as_array().unwrap().iter().map(colour_of).collect() };
+    let product = Stage::new()
+        .env("ALLOW_PRIVATE_NETWORKS", "true")
+        .file("input/here/a.png", png(RED))
+        .file("input/one.png", png(RED))
+        .start()
+        .await;
+    let colours = |answer: &Value| -> Vec<[u8; 3]> {
+        answer["images"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(colour_of)
+            .collect()
+    };
 
-    let list = json!([to_base64(&png(RED)), origin.url("/b.png"), format!("data:image/png;base64,{}", to_base64(&png(RED))), "one.png"]);
+    let list = json!([
+        to_base64(&png(RED)),
+        origin.url("/b.png"),
+        format!("data:image/png;base64,{}", to_base64(&png(RED))),
+        "one.png"
+    ]);
     let answer = product.run("list", &directory(&list)).await;
-    assert_eq!(colours(&answer), [RED, BLUE, RED, RED], "in the order of the list");
+    assert_eq!(
+        colours(&answer),
+        [RED, BLUE, RED, RED],
+        "in the order of the list"
+    );
     assert_eq!(answer["prompt"]["1"]["inputs"]["directory"], "list");
 
     let archive = zip(&[("1.png", &png(BLUE)), ("2.png", &png(RED))]);
-    let answer = product.run("zip", &directory(&json!(to_base64(&archive)))).await;
+    let answer = product
+        .run("zip", &directory(&json!(to_base64(&archive))))
+        .await;
     assert_eq!(colours(&answer), [BLUE, RED]);
     let answer = product.run("there", &directory(&json!("here"))).await;
-    assert_eq!((colours(&answer), &answer["prompt"]["1"]["inputs"]["directory"]), (vec![RED], &json!("here")));
+    assert_eq!(
+        (
+            colours(&answer),
+            &answer["prompt"]["1"]["inputs"]["directory"]
+        ),
+        (vec![RED], &json!("here"))
+    );
 
-    for (what, files) in [("above", vec![("../../up.png", png(RED))]), ("absolute", vec![("/tmp/abs.png", png(RED))])] {
-        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, content)| (*name, content.as_slice())).collect();
-        let (status, answer) = product.prompt(&json!({"prompt": directory(&json!(to_base64(&zip(&files))))})).await;
-        assert_eq!((status, &answer["location"]), (400, &json!("prompt.1.inputs.directory")), "{what}: {answer}");
+    for (what, files) in [
+        ("above", vec![("../../up.png", png(RED))]),
+        ("absolute", vec![("/tmp/abs.png", png(RED))]),
+    ] {
+        let files: Vec<(&str, &[u8])> = files
+            .iter()
+            .map(|(name, content)| (*name, content.as_slice()))
+            .collect();
+        let (status, answer) = product
+            .prompt(&json!({"prompt": directory(&json!(to_base64(&zip(&files))))}))
+            .await;
+        assert_eq!(
+            (status, &answer["location"]),
+            (400, &json!("prompt.1.inputs.directory")),
+            "{what}: {answer}"
+        );
     }
-    let (status, answer) = product.prompt(&json!({"prompt": directory(&json!(["nowhere.png"]))})).await;
-    assert_eq!((status, &answer["location"]), (400, &json!("prompt.1.inputs.directory")), "{answer}");
+    let (status, answer) = product
+        .prompt(&json!({"prompt": directory(&json!(["nowhere.png"]))}))
+        .await;
+    assert_eq!(
+        (status, &answer["location"]),
+        (400, &json!("prompt.1.inputs.directory")),
+        "{answer}"
+    );
     crate::support::product::until("only what was there is left", async || {
         (product.leftovers() == ["input/here", "input/here/a.png", "input/one.png"]).then_some(())
     })
@@ -218,29 +403,62 @@ async fn directories_of_pictures() {
 #[tokio::test]
 async fn archives_have_limits() {
     let product = Product::start(&[("MAX_ARCHIVE_FILES", "2"), ("MAX_ARCHIVE_SIZE_MB", "1")]).await;
-    let many = zip(&[("1.png", &png(RED)), ("2.png", &png(RED)), ("3.png", &png(RED))]);
+    let many = zip(&[
+        ("1.png", &png(RED)),
+        ("2.png", &png(RED)),
+        ("3.png", &png(RED)),
+    ]);
     let large = zip(&[("1.png", &vec![0; 2 << 20])]);
     for archive in [many, large] {
-        let (status, answer) = product.prompt(&json!({"prompt": directory(&json!(to_base64(&archive)))})).await;
-        assert_eq!((status, &answer["code"]), (400, &json!("invalid_request")), "{answer}");
-        assert!(answer["error"].as_str().unwrap().contains("MAX_ARCHIVE_"), "{answer}");
+        let (status, answer) = product
+            .prompt(&json!({"prompt": directory(&json!(to_base64(&archive)))}))
+            .await;
+        assert_eq!(
+            (status, &answer["code"]),
+            (400, &json!("invalid_request")),
+            "{answer}"
+        );
+        assert!(
+            answer["error"].as_str().unwrap().contains("MAX_ARCHIVE_"),
+            "{answer}"
+        );
     }
     product.until_clean().await;
 }
 
 #[tokio::test]
 async fn the_first_failure_ends_the_rest_and_leaves_nothing() {
-    let origin =
-        Origin::start(|request, _| if request.target == "/bad.png" { Reply::status(404) } else { Reply { stall_after: Some(5), ..Reply::ok(vec![1; 1000]) } })
-            .await;
+    let origin = Origin::start(|request, _| {
+        if request.target == "/bad.png" {
+            Reply::status(404)
+        } else {
+            Reply {
+                stall_after: Some(5),
+                ..Reply::ok(vec![1; 1000])
+            }
+        }
+    })
+    .await;
     let product = Product::start(&[("ALLOW_PRIVATE_NETWORKS", "true")]).await;
     let graph = with(
         loaded(&origin.url("/stalls.png")),
         json!({"2": {"class_type": "LoadImage", "inputs": {"image": origin.url("/bad.png")}}, "3": {"class_type": "LoadImage", "inputs": {"image": to_base64(&png(RED))}}}),
     );
-    let (status, answer) = product.prompt(&json!({"id": "half", "prompt": graph})).await;
-    assert_eq!((status, &answer["location"]), (400, &json!("prompt.2.inputs.image")), "{answer}");
+    let (status, answer) = product
+        .prompt(&json!({"id": "half", "prompt": graph}))
+        .await;
+    assert_eq!(
+        (status, &answer["location"]),
+        (400, &json!("prompt.2.inputs.image")),
+        "{answer}"
+    );
     product.until_clean().await;
-    crate::support::product::until("the stalled download is given up", async || (origin.open_now() == 0).then_some(())).await;
-    assert_eq!(from_base64(&product.run("next", &picture("p")).await["images"][0])[1..4], *b"PNG");
+    crate::support::product::until("the stalled download is given up", async || {
+        (origin.open_now() == 0).then_some(())
+    })
+    .await;
+    assert_eq!(
+        from_base64(&product.run("next", &picture("p")).await["images"][0])[1..4],
+        *b"PNG"
+    );
 }

@@ -8,16 +8,36 @@ async fn the_folder_probe_finds_every_model_input() {
         let stand = Stand::start(flags).await;
         let folders = stand.get_json("/internal/folder_paths").await;
         for (name, directories) in folders.as_object().unwrap() {
-            let extension = if name == "configs" { "yaml" } else { "safetensors" };
-            write(&Path::new(directories[0].as_str().unwrap()).join(format!("zz-probe--{name}--zz.{extension}")), b"");
+            let extension = if name == "configs" {
+                "yaml"
+            } else {
+                "safetensors"
+            };
+            write(
+                &Path::new(directories[0].as_str().unwrap())
+                    .join(format!("zz-probe--{name}--zz.{extension}")),
+                b"",
+            );
         }
         let info = stand.get_json("/object_info").await;
         let mut found = Vec::new();
         for (class, info) in info.as_object().unwrap() {
             for (input, spec) in info["input"]["required"].as_object().unwrap() {
-                let options = if spec[0] == "COMBO" { &spec[1]["options"] } else { &spec[0] };
-                for option in options.as_array().into_iter().flatten().filter_map(Value::as_str) {
-                    if let Some((folder, _)) = option.strip_prefix("zz-probe--").and_then(|rest| rest.split_once("--zz")) {
+                let options = if spec[0] == "COMBO" {
+                    &spec[1]["options"]
+                } else {
+                    &spec[0]
+                };
+                for option in options
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                {
+                    if let Some((folder, _)) = option
+                        .strip_prefix("zz-probe--")
+                        .and_then(|rest| rest.split_once("--zz"))
+                    {
                         found.push(format!("{class}.{input}={folder}"));
                     }
                 }
@@ -33,9 +53,15 @@ async fn the_folder_probe_finds_every_model_input() {
             "SimStyleLoader.style=simulator_styles",
             "VAELoader.vae_name=vae",
         ] {
-            assert!(found.iter().any(|f| f == expected), "{expected} is not in {found:?}");
+            assert!(
+                found.iter().any(|f| f == expected),
+                "{expected} is not in {found:?}"
+            );
         }
-        assert_eq!(stand.get_json("/models/loras").await, json!(["zz-probe--loras--zz.safetensors"]));
+        assert_eq!(
+            stand.get_json("/models/loras").await,
+            json!(["zz-probe--loras--zz.safetensors"])
+        );
         assert_eq!(stand.get("/models/unet").await.0, 404);
     }
 }
@@ -46,15 +72,38 @@ async fn jobs_of_the_current_version() {
     let running = stand.submit(&sleeper(30.0, 3000), "c").await;
     stand.until_running(&running).await;
     let pending = stand.submit(&simple("p"), "c").await;
-    let list = stand.get_json("/api/jobs?status=pending,in_progress&sort_order=asc").await;
+    let list = stand
+        .get_json("/api/jobs?status=pending,in_progress&sort_order=asc")
+        .await;
     assert_eq!(list["pagination"]["total"], 2);
-    assert_eq!(stand.post(&format!("/api/jobs/{pending}/cancel"), &json!({})).await, (200, json!({"cancelled": true})));
+    assert_eq!(
+        stand
+            .post(&format!("/api/jobs/{pending}/cancel"), &json!({}))
+            .await,
+        (200, json!({"cancelled": true}))
+    );
     assert_eq!(stand.get(&format!("/api/jobs/{pending}")).await.0, 404);
-    assert_eq!(stand.post(&format!("/api/jobs/{running}/cancel"), &json!({})).await, (200, json!({"cancelled": true})));
+    assert_eq!(
+        stand
+            .post(&format!("/api/jobs/{running}/cancel"), &json!({}))
+            .await,
+        (200, json!({"cancelled": true}))
+    );
     stand.outcome(&running).await;
-    assert_eq!(stand.get_json(&format!("/api/jobs/{running}")).await["status"], "cancelled");
-    assert_eq!(stand.post(&format!("/api/jobs/{running}/cancel"), &json!({})).await, (200, json!({"cancelled": false})));
-    assert_eq!(stand.post("/api/jobs/nonsense/cancel", &json!({})).await.0, 400);
+    assert_eq!(
+        stand.get_json(&format!("/api/jobs/{running}")).await["status"],
+        "cancelled"
+    );
+    assert_eq!(
+        stand
+            .post(&format!("/api/jobs/{running}/cancel"), &json!({}))
+            .await,
+        (200, json!({"cancelled": false}))
+    );
+    assert_eq!(
+        stand.post("/api/jobs/nonsense/cancel", &json!({})).await.0,
+        400
+    );
     assert_eq!(stand.get("/jobs").await.0, 404);
     let old = Stand::start(OLD).await;
     assert_eq!(old.get("/api/jobs").await.0, 404);
@@ -64,25 +113,60 @@ async fn jobs_of_the_current_version() {
 async fn uploads_and_small_endpoints() {
     let stand = Stand::start(&["--max-upload-size", "1"]).await;
     let upload = async |content: &'static [u8], extra: &[(&'static str, &'static str)]| {
-        let mut form = reqwest::multipart::Form::new().part("image", reqwest::multipart::Part::bytes(content).file_name("in.png"));
+        let mut form = reqwest::multipart::Form::new().part(
+            "image",
+            reqwest::multipart::Part::bytes(content).file_name("in.png"),
+        );
         for (name, value) in extra {
             form = form.text(*name, *value);
         }
-        let response = stand.http.post(format!("{}/upload/image", stand.simulator.url())).multipart(form).send().await.unwrap();
+        let response = stand
+            .http
+            .post(format!("{}/upload/image", stand.simulator.url()))
+            .multipart(form)
+            .send()
+            .await
+            .unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     };
-    assert_eq!(upload(b"one", &[]).await, (200, r#"{"name": "in.png", "subfolder": "", "type": "input"}"#.to_owned()));
+    assert_eq!(
+        upload(b"one", &[]).await,
+        (
+            200,
+            r#"{"name": "in.png", "subfolder": "", "type": "input"}"#.to_owned()
+        )
+    );
     assert!(upload(b"one", &[]).await.1.contains(r#""in.png""#));
     assert!(upload(b"two", &[]).await.1.contains(r#""in (1).png""#));
-    assert!(upload(b"two", &[("subfolder", "a/b"), ("overwrite", "true")]).await.1.contains(r#""subfolder": "a/b""#));
-    assert_eq!(std::fs::read(stand.path("input/a/b/in.png")).unwrap(), b"two");
+    assert!(
+        upload(b"two", &[("subfolder", "a/b"), ("overwrite", "true")])
+            .await
+            .1
+            .contains(r#""subfolder": "a/b""#)
+    );
+    assert_eq!(
+        std::fs::read(stand.path("input/a/b/in.png")).unwrap(),
+        b"two"
+    );
     assert_eq!(upload(b"two", &[("subfolder", "../..")]).await.0, 400);
     assert_eq!(upload(b"two", &[("type", "elsewhere")]).await.0, 500);
     assert_eq!(stand.post_text("/prompt", " ".repeat(1 << 21)).await.0, 413);
-    let foreign = stand.http.get(format!("{}/prompt", stand.simulator.url())).header("Origin", "https://example.com").send().await.unwrap();
+    let foreign = stand
+        .http
+        .get(format!("{}/prompt", stand.simulator.url()))
+        .header("Origin", "https://example.com")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(foreign.status(), 403);
-    assert_eq!(stand.get_json("/api/features").await["max_upload_size"], 1_048_576);
-    assert_eq!(stand.get_json("/system_stats").await["system"]["os"], "linux");
+    assert_eq!(
+        stand.get_json("/api/features").await["max_upload_size"],
+        1_048_576
+    );
+    assert_eq!(
+        stand.get_json("/system_stats").await["system"]["os"],
+        "linux"
+    );
     assert_eq!(stand.get("/health").await, (404, String::new()));
     assert_eq!(stand.get("/queue").await.0, 200);
     assert_eq!(stand.post_text("/queue", String::new()).await.0, 500);
@@ -94,7 +178,10 @@ async fn uploads_and_small_endpoints() {
     loop {
         let (_, history) = stand.get("/history").await;
         if history != "{}" {
-            assert!(history.contains(r#"{"value": Infinity}"#) && history.contains(r#""\ud800""#), "{history}");
+            assert!(
+                history.contains(r#"{"value": Infinity}"#) && history.contains(r#""\ud800""#),
+                "{history}"
+            );
             break;
         }
         assert!(tokio::time::Instant::now() < deadline);
@@ -109,20 +196,32 @@ async fn cache_policies() {
         let id = stand.submit(&json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": name}}}), "c").await;
         stand.outcome(&id).await;
     }
-    assert!(stand.path("output/a_00002_.bin").exists(), "another prompt in between evicts");
+    assert!(
+        stand.path("output/a_00002_.bin").exists(),
+        "another prompt in between evicts"
+    );
     let stand = Stand::start(&[]).await;
     for name in ["a", "b", "a"] {
         let id = stand.submit(&json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": name}}}), "c").await;
         stand.outcome(&id).await;
     }
-    assert!(!stand.path("output/a_00002_.bin").exists(), "newer versions keep more");
+    assert!(
+        !stand.path("output/a_00002_.bin").exists(),
+        "newer versions keep more"
+    );
     // Neither ids nor _meta matter; an unknown input does.
     let renumbered = json!({"77": {"class_type": "SimBlob", "_meta": {"title": "x"}, "inputs": {"bytes": 1, "filename_prefix": "a"}}});
     let id = stand.submit(&renumbered, "c").await;
-    assert_eq!(stand.outcome(&id).await["outputs"]["77"]["files"][0]["filename"], "a_00001_.bin");
+    assert_eq!(
+        stand.outcome(&id).await["outputs"]["77"]["files"][0]["filename"],
+        "a_00001_.bin"
+    );
     let dummy = json!({"77": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": "a", "_job": "1"}}});
     let id = stand.submit(&dummy, "c").await;
-    assert_eq!(stand.outcome(&id).await["outputs"]["77"]["files"][0]["filename"], "a_00002_.bin");
+    assert_eq!(
+        stand.outcome(&id).await["outputs"]["77"]["files"][0]["filename"],
+        "a_00002_.bin"
+    );
     // Two equal save nodes write one file.
     let twins = json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": "t"}}, "2": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": "t"}}});
     let id = stand.submit(&twins, "c").await;
@@ -133,13 +232,22 @@ async fn cache_policies() {
 
 #[tokio::test]
 async fn newer_versions_show_loaded_videos_as_inputs() {
-    for (flags, expected) in [(OLD, json!(null)), (&[][..], json!([{"filename": "v.mp4", "subfolder": "a", "type": "input"}]))] {
+    for (flags, expected) in [
+        (OLD, json!(null)),
+        (
+            &[][..],
+            json!([{"filename": "v.mp4", "subfolder": "a", "type": "input"}]),
+        ),
+    ] {
         let stand = Stand::start(flags).await;
         write(&stand.path("input/a/v.mp4"), b"a video");
         let graph = json!({"1": {"class_type": "LoadVideo", "inputs": {"file": "a/v.mp4"}},
             "2": {"class_type": "SaveVideo", "inputs": {"video": ["1", 0], "filename_prefix": "copy", "format": "auto", "codec": "auto"}}});
         let id = stand.submit(&graph, "c").await;
         assert_eq!(stand.outcome(&id).await["outputs"]["1"]["images"], expected);
-        assert_eq!(std::fs::read(stand.path("output/copy_00001_.mp4")).unwrap(), b"a video");
+        assert_eq!(
+            std::fs::read(stand.path("output/copy_00001_.mp4")).unwrap(),
+            b"a video"
+        );
     }
 }

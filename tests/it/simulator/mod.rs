@@ -33,7 +33,11 @@ impl Stand {
         let mut args = Args::from_words(flags.iter().copied()).unwrap();
         args.base_directory = Some(base.path().to_path_buf());
         let simulator = Simulator::start(args).await.unwrap();
-        Self { simulator, http: reqwest::Client::builder().no_proxy().build().unwrap(), base }
+        Self {
+            simulator,
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            base,
+        }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -41,7 +45,12 @@ impl Stand {
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
-        let response = self.http.get(format!("{}{path}", self.simulator.url())).send().await.unwrap();
+        let response = self
+            .http
+            .get(format!("{}{path}", self.simulator.url()))
+            .send()
+            .await
+            .unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
@@ -52,17 +61,28 @@ impl Stand {
     }
 
     async fn post_text(&self, path: &str, body: String) -> (u16, String) {
-        let response = self.http.post(format!("{}{path}", self.simulator.url())).body(body).send().await.unwrap();
+        let response = self
+            .http
+            .post(format!("{}{path}", self.simulator.url()))
+            .body(body)
+            .send()
+            .await
+            .unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
     async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let (status, body) = self.post_text(path, body.to_string()).await;
-        (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+        (
+            status,
+            serde_json::from_str(&body).unwrap_or(Value::String(body)),
+        )
     }
 
     async fn submit(&self, graph: &Value, client: &str) -> String {
-        let (status, body) = self.post("/prompt", &json!({"prompt": graph, "client_id": client})).await;
+        let (status, body) = self
+            .post("/prompt", &json!({"prompt": graph, "client_id": client}))
+            .await;
         assert_eq!((status, &body["node_errors"]), (200, &json!({})), "{body}");
         body["prompt_id"].as_str().unwrap().to_owned()
     }
@@ -107,7 +127,10 @@ struct Listener {
 
 impl Listener {
     async fn next(&mut self) -> Option<Message> {
-        tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("no message in time").and_then(Result::ok)
+        tokio::time::timeout(PATIENCE, self.socket.next())
+            .await
+            .expect("no message in time")
+            .and_then(Result::ok)
     }
 
     async fn json(&mut self) -> Value {
@@ -123,7 +146,9 @@ impl Listener {
         let mut messages = Vec::new();
         loop {
             let message = self.json().await;
-            let over = message["type"] == "executing" && message["data"]["node"].is_null() && message["data"]["prompt_id"] == id;
+            let over = message["type"] == "executing"
+                && message["data"]["node"].is_null()
+                && message["data"]["prompt_id"] == id;
             messages.push(message);
             if over {
                 return messages;
@@ -142,7 +167,10 @@ fn short(message: &Value) -> String {
         "progress" => format!("progress {}/{}", data["value"], data["max"]),
         "progress_state" => {
             let nodes = data["nodes"].as_object().unwrap();
-            let states: Vec<String> = nodes.iter().map(|(id, node)| format!("{id} {}", node["state"].as_str().unwrap())).collect();
+            let states: Vec<String> = nodes
+                .iter()
+                .map(|(id, node)| format!("{id} {}", node["state"].as_str().unwrap()))
+                .collect();
             format!("state {}", states.join(", "))
         }
         kind => kind.to_owned(),
@@ -154,7 +182,10 @@ fn shorts(messages: &[Value]) -> Vec<String> {
 }
 
 fn without_states(messages: &[Value]) -> Vec<String> {
-    shorts(messages).into_iter().filter(|text| !text.starts_with("state")).collect()
+    shorts(messages)
+        .into_iter()
+        .filter(|text| !text.starts_with("state"))
+        .collect()
 }
 
 fn simple(prefix: &str) -> Value {

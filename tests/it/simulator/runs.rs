@@ -7,7 +7,10 @@ async fn a_b_c_simple_then_cached_then_partly_cached() {
     let stand = Stand::start(OLD).await;
     let mut ws = stand.listen("c1").await;
     let hello = ws.json().await;
-    assert_eq!((&hello["data"]["sid"], short(&hello)), (&json!("c1"), "status 0".to_owned()));
+    assert_eq!(
+        (&hello["data"]["sid"], short(&hello)),
+        (&json!("c1"), "status 0".to_owned())
+    );
     let id = stand.submit(&simple("t1"), "c1").await;
     let messages = ws.run(&id).await;
     let expected = [
@@ -27,12 +30,18 @@ async fn a_b_c_simple_then_cached_then_partly_cached() {
         "executing null",
     ];
     assert_eq!(shorts(&messages), expected);
-    assert_eq!(messages[9]["data"]["output"], json!({"images": [{"filename": "t1_00001_.png", "subfolder": "", "type": "output"}]}));
+    assert_eq!(
+        messages[9]["data"]["output"],
+        json!({"images": [{"filename": "t1_00001_.png", "subfolder": "", "type": "output"}]})
+    );
     let entry = stand.outcome(&id).await;
     assert_eq!(entry["prompt"][4], json!(["2"]));
     assert_eq!(entry["status"]["status_str"], "success");
     assert_eq!(entry["status"]["messages"].as_array().unwrap().len(), 3);
-    assert_eq!(entry["meta"]["2"], json!({"node_id": "2", "display_node": "2", "parent_node": null, "real_node_id": "2"}));
+    assert_eq!(
+        entry["meta"]["2"],
+        json!({"node_id": "2", "display_node": "2", "parent_node": null, "real_node_id": "2"})
+    );
 
     std::fs::remove_file(stand.path("output/t1_00001_.png")).unwrap();
     let id = stand.submit(&simple("t1"), "c1").await;
@@ -51,12 +60,23 @@ async fn a_b_c_simple_then_cached_then_partly_cached() {
             "executing null"
         ]
     );
-    assert_eq!(messages[4]["data"]["output"]["images"][0]["filename"], "t1_00001_.png");
-    assert!(!stand.path("output/t1_00001_.png").exists(), "a cached save writes nothing");
+    assert_eq!(
+        messages[4]["data"]["output"]["images"][0]["filename"],
+        "t1_00001_.png"
+    );
+    assert!(
+        !stand.path("output/t1_00001_.png").exists(),
+        "a cached save writes nothing"
+    );
 
-    let id = stand.submit(&simple("jobs/abc/%width%x%height%_%date:yyyy%"), "c1").await;
+    let id = stand
+        .submit(&simple("jobs/abc/%width%x%height%_%date:yyyy%"), "c1")
+        .await;
     let messages = ws.run(&id).await;
-    assert_eq!(without_states(&messages)[3..6], ["cached [\"1\"]", "executing 2", "executed 2"]);
+    assert_eq!(
+        without_states(&messages)[3..6],
+        ["cached [\"1\"]", "executing 2", "executed 2"]
+    );
     assert_eq!(
         stand.outcome(&id).await["outputs"]["2"]["images"],
         json!([{"filename": "64x64_%date:yyyy%_00001_.png", "subfolder": "jobs/abc", "type": "output"}])
@@ -68,7 +88,10 @@ async fn d_load_change_save_and_preview() {
     let stand = Stand::start(OLD).await;
     let id = stand.submit(&simple("made"), "nobody").await;
     stand.outcome(&id).await;
-    write(&stand.path("input/a/in.png"), &std::fs::read(stand.path("output/made_00001_.png")).unwrap());
+    write(
+        &stand.path("input/a/in.png"),
+        &std::fs::read(stand.path("output/made_00001_.png")).unwrap(),
+    );
     let mut ws = stand.listen("c").await;
     let graph = json!({"10": {"class_type": "LoadImage", "inputs": {"image": "a/in.png"}},
         "11": {"class_type": "ImageScale", "inputs": {"image": ["10", 0], "upscale_method": "bilinear", "width": 32, "height": 48, "crop": "disabled"}},
@@ -77,18 +100,37 @@ async fn d_load_change_save_and_preview() {
         "14": {"class_type": "PreviewImage", "inputs": {"images": ["11", 0]}}});
     let id = stand.submit(&graph, "c").await;
     let messages = ws.run(&id).await;
-    let nodes: Vec<&str> = messages.iter().filter(|m| m["type"] == "executing").filter_map(|m| m["data"]["node"].as_str()).collect();
+    let nodes: Vec<&str> = messages
+        .iter()
+        .filter(|m| m["type"] == "executing")
+        .filter_map(|m| m["data"]["node"].as_str())
+        .collect();
     assert_eq!(nodes, ["10", "11", "14", "12", "13"]);
     let outputs = stand.outcome(&id).await["outputs"].clone();
     assert_eq!(outputs["14"]["images"][0]["type"], "temp");
-    let picture = image::open(stand.path("output/t2_00001_.png")).unwrap().to_rgb8();
-    assert_eq!((picture.dimensions(), picture.get_pixel(0, 0).0), ((32, 48), [255; 3]));
-    let (status, body) = stand.get("/api/view?filename=t2_00001_.png&type=output").await;
+    let picture = image::open(stand.path("output/t2_00001_.png"))
+        .unwrap()
+        .to_rgb8();
+    assert_eq!(
+        (picture.dimensions(), picture.get_pixel(0, 0).0),
+        ((32, 48), [255; 3])
+    );
+    let (status, body) = stand
+        .get("/api/view?filename=t2_00001_.png&type=output")
+        .await;
     assert_eq!((status, body.is_empty()), (200, false));
-    for (query, expected) in
-        [("filename=none.png", 404), ("filename=../x", 400), ("filename=a&type=other", 400), ("filename=a.png&subfolder=../..", 403), ("", 404)]
-    {
-        assert_eq!(stand.get(&format!("/view?{query}")).await.0, expected, "{query}");
+    for (query, expected) in [
+        ("filename=none.png", 404),
+        ("filename=../x", 400),
+        ("filename=a&type=other", 400),
+        ("filename=a.png&subfolder=../..", 403),
+        ("", 404),
+    ] {
+        assert_eq!(
+            stand.get(&format!("/view?{query}")).await.0,
+            expected,
+            "{query}"
+        );
     }
 }
 
@@ -109,7 +151,9 @@ async fn e_f_g_h_every_kind_of_output() {
         "12": {"class_type": "VHS_VideoCombine", "inputs": {"images": ["1", 0], "frame_rate": 8, "loop_count": 0, "filename_prefix": "vhs", "format": "video/h264-mp4", "pingpong": false, "save_output": true}},
         "13": {"class_type": "SimBlob", "inputs": {"bytes": 100_000, "filename_prefix": "blob"}}});
     let mut ws = stand.listen("other").await;
-    let (_, reply) = stand.post("/prompt", &json!({"prompt": graph, "client_id": "c"})).await;
+    let (_, reply) = stand
+        .post("/prompt", &json!({"prompt": graph, "client_id": "c"}))
+        .await;
     let id = reply["prompt_id"].as_str().unwrap();
     // The node's text goes to every socket.
     let text = loop {
@@ -117,7 +161,10 @@ async fn e_f_g_h_every_kind_of_output() {
             break bytes;
         }
     };
-    assert_eq!(&text[..], b"\0\0\0\x03\0\0\0\x019width: 64, height: 32\n batch size: 3");
+    assert_eq!(
+        &text[..],
+        b"\0\0\0\x03\0\0\0\x019width: 64, height: 32\n batch size: 3"
+    );
     let history = loop {
         let (_, text) = stand.get(&format!("/history/{id}")).await;
         if text != "{}" {
@@ -126,32 +173,63 @@ async fn e_f_g_h_every_kind_of_output() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     assert!(history.contains(r#"{"values": [NaN]"#), "{history}");
-    let outputs = serde_json::from_str::<Value>(&history.replace("NaN]", "null]")).unwrap()[id]["outputs"].clone();
+    let outputs =
+        serde_json::from_str::<Value>(&history.replace("NaN]", "null]")).unwrap()[id]["outputs"]
+            .clone();
     assert_eq!(outputs["2"]["images"].as_array().unwrap().len(), 3);
-    assert_eq!(outputs["3"], json!({"images": [{"filename": "anim_00001_.webp", "subfolder": "", "type": "output"}], "animated": [true]}));
-    assert_eq!(outputs["5"], json!({"images": [{"filename": "t5_00001_.mp4", "subfolder": "video", "type": "output"}], "animated": [true]}));
-    let mut sounds = [&outputs["7"], &outputs["8"]].map(|o| o["audio"][0]["filename"].as_str().unwrap()[..8].to_owned());
+    assert_eq!(
+        outputs["3"],
+        json!({"images": [{"filename": "anim_00001_.webp", "subfolder": "", "type": "output"}], "animated": [true]})
+    );
+    assert_eq!(
+        outputs["5"],
+        json!({"images": [{"filename": "t5_00001_.mp4", "subfolder": "video", "type": "output"}], "animated": [true]})
+    );
+    let mut sounds = [&outputs["7"], &outputs["8"]]
+        .map(|o| o["audio"][0]["filename"].as_str().unwrap()[..8].to_owned());
     sounds.sort();
     assert_eq!(sounds, ["t6_00001", "t6_00002"]);
     assert_eq!(outputs["10"], json!({"text": ["64"]}));
     assert_eq!(outputs["12"]["gifs"][0]["format"], "video/h264-mp4");
-    assert_eq!(std::fs::metadata(stand.path("output/blob_00001_.bin")).unwrap().len(), 100_000);
+    assert_eq!(
+        std::fs::metadata(stand.path("output/blob_00001_.bin"))
+            .unwrap()
+            .len(),
+        100_000
+    );
     for file in ["output/anim_00001_.webp", "output/video/t5_00001_.mp4"] {
         let kind = infer::get_from_path(stand.path(file)).unwrap().unwrap();
         assert_eq!(kind.extension(), file.rsplit_once('.').unwrap().1);
     }
     // A real decoder, if the machine has one, reads the video and the sound.
-    for (file, expected) in [("output/video/t5_00001_.mp4", "3"), ("output/t6_00001_.wav", ""), ("output/t6_00001_.flac", "")] {
+    for (file, expected) in [
+        ("output/video/t5_00001_.mp4", "3"),
+        ("output/t6_00001_.wav", ""),
+        ("output/t6_00001_.flac", ""),
+    ] {
         if !stand.path(file).exists() {
             continue;
         }
         let probe = std::process::Command::new("ffprobe")
-            .args(["-v", "error", "-count_frames", "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0"])
+            .args([
+                "-v",
+                "error",
+                "-count_frames",
+                "-show_entries",
+                "stream=nb_read_frames",
+                "-of",
+                "csv=p=0",
+            ])
             .arg(stand.path(file))
             .output();
         if let Ok(probe) = probe {
             assert_eq!(String::from_utf8_lossy(&probe.stderr), "", "{file}");
-            assert!(String::from_utf8_lossy(&probe.stdout).trim().starts_with(expected), "{file}: {probe:?}");
+            assert!(
+                String::from_utf8_lossy(&probe.stdout)
+                    .trim()
+                    .starts_with(expected),
+                "{file}: {probe:?}"
+            );
         }
     }
 }
@@ -165,13 +243,42 @@ async fn i_run_time_error_beside_a_good_branch() {
         "3": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}}, "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "good"}}});
     let id = stand.submit(&graph, "c").await;
     let messages = ws.run(&id).await;
-    let error = &messages.iter().find(|m| m["type"] == "execution_error").unwrap()["data"];
-    assert_eq!((&error["node_id"], &error["node_type"], &error["exception_type"]), (&json!("1"), &json!("LoadImage"), &json!("PIL.UnidentifiedImageError")));
-    assert_eq!(error["exception_message"], format!("cannot identify image file '{}'\n", stand.path("input/bad.png").display()));
+    let error = &messages
+        .iter()
+        .find(|m| m["type"] == "execution_error")
+        .unwrap()["data"];
+    assert_eq!(
+        (
+            &error["node_id"],
+            &error["node_type"],
+            &error["exception_type"]
+        ),
+        (
+            &json!("1"),
+            &json!("LoadImage"),
+            &json!("PIL.UnidentifiedImageError")
+        )
+    );
+    assert_eq!(
+        error["exception_message"],
+        format!(
+            "cannot identify image file '{}'\n",
+            stand.path("input/bad.png").display()
+        )
+    );
     assert_eq!(error["current_inputs"], json!({"image": ["bad.png"]}));
-    assert_eq!(without_states(&messages)[messages_tail(&messages)..], ["execution_error", "status 0", "executing null"]);
+    assert_eq!(
+        without_states(&messages)[messages_tail(&messages)..],
+        ["execution_error", "status 0", "executing null"]
+    );
     let entry = stand.outcome(&id).await;
-    assert_eq!((&entry["status"]["status_str"], &entry["status"]["completed"]), (&json!("error"), &json!(false)));
+    assert_eq!(
+        (
+            &entry["status"]["status_str"],
+            &entry["status"]["completed"]
+        ),
+        (&json!("error"), &json!(false))
+    );
 }
 
 fn messages_tail(messages: &[Value]) -> usize {
@@ -186,21 +293,63 @@ async fn k_queue_and_interrupt() {
     ws.run(&first).await;
     let running = stand.submit(&sleeper(30.0, 3000), "c").await;
     stand.until_running(&running).await;
-    let (low, deleted) = (stand.submit(&simple("low"), "c").await, stand.submit(&simple("deleted"), "c").await);
-    let (_, front) = stand.post("/prompt", &json!({"prompt": simple("front"), "client_id": "c", "front": true})).await;
+    let (low, deleted) = (
+        stand.submit(&simple("low"), "c").await,
+        stand.submit(&simple("deleted"), "c").await,
+    );
+    let (_, front) = stand
+        .post(
+            "/prompt",
+            &json!({"prompt": simple("front"), "client_id": "c", "front": true}),
+        )
+        .await;
     assert_eq!(front["number"], -4);
     for id in [&low, "unknown"] {
-        assert_eq!(stand.post_text("/interrupt", json!({"prompt_id": id}).to_string()).await, (200, String::new()));
+        assert_eq!(
+            stand
+                .post_text("/interrupt", json!({"prompt_id": id}).to_string())
+                .await,
+            (200, String::new())
+        );
     }
-    assert_eq!(stand.post_text("/queue", json!({"delete": [deleted, running]}).to_string()).await, (200, String::new()));
-    assert_eq!(stand.get_json(&format!("/history/{deleted}")).await, json!({}));
-    assert_eq!(stand.get_json("/prompt").await["exec_info"]["queue_remaining"], 3);
-    stand.post("/interrupt", &json!({"prompt_id": running})).await;
+    assert_eq!(
+        stand
+            .post_text("/queue", json!({"delete": [deleted, running]}).to_string())
+            .await,
+        (200, String::new())
+    );
+    assert_eq!(
+        stand.get_json(&format!("/history/{deleted}")).await,
+        json!({})
+    );
+    assert_eq!(
+        stand.get_json("/prompt").await["exec_info"]["queue_remaining"],
+        3
+    );
+    stand
+        .post("/interrupt", &json!({"prompt_id": running}))
+        .await;
     let messages = ws.run(&running).await;
-    let interrupted = messages.iter().find(|m| m["type"] == "execution_interrupted").unwrap();
-    assert_eq!((&interrupted["data"]["node_id"], &interrupted["data"]["node_type"]), (&json!("7"), &json!("SimSleep")));
+    let interrupted = messages
+        .iter()
+        .find(|m| m["type"] == "execution_interrupted")
+        .unwrap();
+    assert_eq!(
+        (
+            &interrupted["data"]["node_id"],
+            &interrupted["data"]["node_type"]
+        ),
+        (&json!("7"), &json!("SimSleep"))
+    );
     let entry = stand.outcome(&running).await;
-    assert_eq!(entry["status"]["messages"].as_array().unwrap().last().unwrap()[0], "execution_interrupted");
+    assert_eq!(
+        entry["status"]["messages"]
+            .as_array()
+            .unwrap()
+            .last()
+            .unwrap()[0],
+        "execution_interrupted"
+    );
     assert_eq!(entry["status"]["status_str"], "error");
     ws.run(front["prompt_id"].as_str().unwrap()).await;
     ws.run(&low).await;
@@ -208,7 +357,9 @@ async fn k_queue_and_interrupt() {
     loop {
         let message = other.json().await;
         assert_eq!(message["type"], "status");
-        if short(&message) == "status 0" && stand.get_json("/prompt").await["exec_info"]["queue_remaining"] == 0 {
+        if short(&message) == "status 0"
+            && stand.get_json("/prompt").await["exec_info"]["queue_remaining"] == 0
+        {
             break;
         }
     }
@@ -226,9 +377,18 @@ async fn m_without_a_client_id() {
     stand.outcome(body["prompt_id"].as_str().unwrap()).await;
     let id = stand.submit(&simple("mark"), "c").await;
     let messages = ws.run(&id).await;
-    let start = messages.iter().position(|m| m["type"] == "execution_start").unwrap();
-    let kinds: std::collections::BTreeSet<&str> = messages[..start].iter().map(|m| m["type"].as_str().unwrap()).collect();
-    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["progress_state", "status"]);
+    let start = messages
+        .iter()
+        .position(|m| m["type"] == "execution_start")
+        .unwrap();
+    let kinds: std::collections::BTreeSet<&str> = messages[..start]
+        .iter()
+        .map(|m| m["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        kinds.into_iter().collect::<Vec<_>>(),
+        ["progress_state", "status"]
+    );
 }
 
 #[tokio::test]
@@ -246,7 +406,10 @@ async fn n_o_reconnecting_and_the_bug_of_two_sockets() {
     }
     let mut again = stand.listen("c").await;
     assert_eq!(again.json().await["data"]["sid"], "c");
-    assert_eq!(again.json().await, json!({"type": "executing", "data": {"node": "7"}}));
+    assert_eq!(
+        again.json().await,
+        json!({"type": "executing", "data": {"node": "7"}})
+    );
     let mut second = stand.listen("c").await;
     second.json().await;
     stand.post("/interrupt", &json!({})).await;
@@ -261,18 +424,39 @@ async fn n_o_reconnecting_and_the_bug_of_two_sockets() {
     }
     let id = stand.submit(&simple("deaf"), "c").await;
     assert_eq!(stand.outcome(&id).await["status"]["status_str"], "success");
-    second.socket.send(Message::Ping("still there".into())).await.unwrap();
-    assert_eq!(second.next().await.unwrap(), Message::Pong("still there".into()), "open, and nothing but the pong");
+    second
+        .socket
+        .send(Message::Ping("still there".into()))
+        .await
+        .unwrap();
+    assert_eq!(
+        second.next().await.unwrap(),
+        Message::Pong("still there".into()),
+        "open, and nothing but the pong"
+    );
 }
 
 #[tokio::test]
 async fn p_sampler_with_previews_of_both_kinds() {
     let stand = Stand::start(&["--imitate", "0.3.64", "--preview-method", "latent2rgb"]).await;
     write(&stand.path("models/checkpoints/m.safetensors"), b"x");
-    let (mut plain, mut negotiated) = (stand.listen("plain").await, stand.listen("negotiated").await);
-    negotiated.socket.send(Message::text(json!({"type": "feature_flags", "data": {"supports_preview_metadata": true}}).to_string())).await.unwrap();
+    let (mut plain, mut negotiated) = (
+        stand.listen("plain").await,
+        stand.listen("negotiated").await,
+    );
+    negotiated
+        .socket
+        .send(Message::text(
+            json!({"type": "feature_flags", "data": {"supports_preview_metadata": true}})
+                .to_string(),
+        ))
+        .await
+        .unwrap();
     while negotiated.json().await["type"] != "feature_flags" {}
-    for (client, ws, expected) in [("plain", &mut plain, [0, 1]), ("negotiated", &mut negotiated, [4, 0])] {
+    for (client, ws, expected) in [
+        ("plain", &mut plain, [0, 1]),
+        ("negotiated", &mut negotiated, [4, 0]),
+    ] {
         stand.post("/free", &json!({"free_memory": true})).await;
         let id = stand.submit(&sampling(4), client).await;
         let mut order = Vec::new();
@@ -286,7 +470,10 @@ async fn p_sampler_with_previews_of_both_kinds() {
                     } else {
                         let length = u32::from_be_bytes(bytes[4..8].try_into().unwrap()) as usize;
                         let about: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-                        assert_eq!((&about["prompt_id"], &about["node_id"], &about["image_type"]), (&json!(id), &json!("3"), &json!("image/jpeg")));
+                        assert_eq!(
+                            (&about["prompt_id"], &about["node_id"], &about["image_type"]),
+                            (&json!(id), &json!("3"), &json!("image/jpeg"))
+                        );
                     }
                 }
                 Message::Text(text) => {
@@ -315,7 +502,11 @@ async fn q_r_interrupt_in_and_behind_the_last_step() {
     let mut ws = stand.listen("c").await;
     while ws.json().await["type"] != "executing" {}
     stand.post("/interrupt", &json!({"prompt_id": id})).await;
-    assert_eq!(stand.outcome(&id).await["status"]["status_str"], "success", "too late: the last node runs to its end");
+    assert_eq!(
+        stand.outcome(&id).await["status"]["status_str"],
+        "success",
+        "too late: the last node runs to its end"
+    );
 }
 
 #[tokio::test]
@@ -333,5 +524,12 @@ async fn s_logs_for_who_asks() {
     assert_eq!(response.status(), 200);
     stand.submit(&simple("s"), "nobody").await;
     let logs = ws.json().await;
-    assert_eq!((&logs["type"], &logs["data"]["entries"][0]["m"], &logs["data"]["size"]), (&json!("logs"), &json!("got prompt\n"), &json!(null)));
+    assert_eq!(
+        (
+            &logs["type"],
+            &logs["data"]["entries"][0]["m"],
+            &logs["data"]["size"]
+        ),
+        (&json!("logs"), &json!("got prompt\n"), &json!(null))
+    );
 }

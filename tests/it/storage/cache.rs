@@ -23,7 +23,8 @@ fn meta(file: &Path) -> Value {
 
 fn age(path: impl AsRef<Path>, seconds: u64) {
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-    file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(seconds))
+        .unwrap();
 }
 
 async fn nobody() -> Origin {
@@ -36,14 +37,22 @@ async fn a_directory_of_the_node_server_is_used_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("cache");
     std::fs::create_dir(&cache).unwrap();
-    let (plain, described, nameless) = (origin.url("/a.safetensors"), origin.url("/b.png"), origin.url("/download?id=3"));
+    let (plain, described, nameless) = (
+        origin.url("/a.safetensors"),
+        origin.url("/b.png"),
+        origin.url("/download?id=3"),
+    );
     std::fs::write(cache.join(base(&plain) + ".safetensors"), "plain").unwrap();
     std::fs::write(cache.join(base(&described) + ".png"), "described").unwrap();
     let node = serde_json::json!({"authRequired": false, "url": described, "cachedAt": "2025-01-01T00:00:00.000Z"});
     std::fs::write(cache.join(base(&described) + ".png.meta"), node.to_string()).unwrap();
     std::fs::write(cache.join(base(&nameless) + ".ckpt"), "nameless").unwrap();
     let bench = Bench::in_dir(dir, &[], hasty()).await;
-    for (url, text) in [(&plain, "plain"), (&described, "described"), (&nameless, "nameless")] {
+    for (url, text) in [
+        (&plain, "plain"),
+        (&described, "described"),
+        (&nameless, "nameless"),
+    ] {
         let fetched = bench.get(url).await.unwrap();
         assert!(fetched.cached);
         assert_eq!(std::fs::read_to_string(fetched.path).unwrap(), text);
@@ -58,9 +67,17 @@ async fn a_directory_of_the_node_server_is_used_as_it_is() {
 #[tokio::test]
 async fn extensions_come_from_the_answer_where_the_url_has_none() {
     let origin = Origin::start(|request, _| match request.target.as_str() {
-        "/named" => Reply::ok("1").with("Content-Disposition", "attachment; filename=\"my model.safetensors\"").with("Content-Type", "image/png"),
+        "/named" => Reply::ok("1")
+            .with(
+                "Content-Disposition",
+                "attachment; filename=\"my model.safetensors\"",
+            )
+            .with("Content-Type", "image/png"),
         "/moved" => Reply::redirect("/elsewhere/file.ckpt"),
-        "/hostile" => Reply::ok("1").with("Content-Disposition", "attachment; filename=\"../..\\\\a: b?.ckpt \""),
+        "/hostile" => Reply::ok("1").with(
+            "Content-Disposition",
+            "attachment; filename=\"../..\\\\a: b?.ckpt \"",
+        ),
         "/typed" => Reply::ok("1").with("Content-Type", "image/webp; charset=x"),
         _ => Reply::ok("1"),
     })
@@ -77,7 +94,10 @@ async fn extensions_come_from_the_answer_where_the_url_has_none() {
         for cached in [false, true] {
             let fetched = bench.get(&url).await.unwrap();
             assert_eq!(fetched.path, bench.cache.join(base(&url) + extension));
-            assert_eq!((fetched.origin_name.as_str(), fetched.cached), (name, cached));
+            assert_eq!(
+                (fetched.origin_name.as_str(), fetched.cached),
+                (name, cached)
+            );
         }
     }
 }
@@ -99,13 +119,29 @@ async fn a_protected_file_needs_credentials_that_the_origin_accepts() {
         let error = bench.get(&url).await.unwrap_err();
         assert_eq!(
             (error.kind, error.message),
-            (ErrorKind::Unauthorized, format!("Authentication required to access cached file for URL: {}", origin.url("/gated.bin")))
+            (
+                ErrorKind::Unauthorized,
+                format!(
+                    "Authentication required to access cached file for URL: {}",
+                    origin.url("/gated.bin")
+                )
+            )
         );
         assert_eq!(origin.requests().len(), asked);
-        assert_eq!(bench.get_as(&url, bearer("wrong")).await.unwrap_err().kind, ErrorKind::Unauthorized);
+        assert_eq!(
+            bench.get_as(&url, bearer("wrong")).await.unwrap_err().kind,
+            ErrorKind::Unauthorized
+        );
         assert!(bench.get_as(&url, bearer("other")).await.unwrap().cached);
         let credentials = serde_json::json!([{"url_pattern": "http://127.0.0.1:*/**", "auth": {"type": "bearer", "token": "right"}}]);
-        assert!(bench.storage.fetch(fetch_with(&url, credentials)).await.unwrap().cached);
+        assert!(
+            bench
+                .storage
+                .fetch(fetch_with(&url, credentials))
+                .await
+                .unwrap()
+                .cached
+        );
         let last = origin.requests().pop().unwrap();
         assert_eq!(last.method == "HEAD", !head_refused);
         if head_refused {
@@ -118,7 +154,10 @@ async fn a_protected_file_needs_credentials_that_the_origin_accepts() {
 async fn a_protected_download_in_flight_is_not_for_strangers() {
     let body = content(200_000);
     let origin = Origin::start(move |request, _| match request.header("authorization") {
-        Some("Bearer right") => Reply { trickle: Some(4_000), ..Reply::file(request, &body, "\"v\"") },
+        Some("Bearer right") => Reply {
+            trickle: Some(4_000),
+            ..Reply::file(request, &body, "\"v\"")
+        },
         _ => Reply::status(401),
     })
     .await;
@@ -126,7 +165,10 @@ async fn a_protected_download_in_flight_is_not_for_strangers() {
     let url = origin.url("/gated.bin");
     let stranger = async {
         origin.wait_for(1).await;
-        (bench.get(&url).await, bench.get_as(&url, bearer("wrong")).await)
+        (
+            bench.get(&url).await,
+            bench.get_as(&url, bearer("wrong")).await,
+        )
     };
     let (owner, (nobody, wrong)) = tokio::join!(bench.get_as(&url, bearer("right")), stranger);
     assert!(owner.is_ok());
@@ -146,7 +188,10 @@ async fn a_broken_description_is_not_trusted() {
     // A file that is shorter than it was is what a power cut leaves.
     std::fs::write(&path, "fre").unwrap();
     let again = bench.get(&url).await.unwrap();
-    assert_eq!((again.cached, std::fs::read_to_string(&path).unwrap()), (false, "fresh".to_owned()));
+    assert_eq!(
+        (again.cached, std::fs::read_to_string(&path).unwrap()),
+        (false, "fresh".to_owned())
+    );
     // And a file that somebody removed is fetched again.
     std::fs::remove_file(&path).unwrap();
     assert!(!bench.get(&url).await.unwrap().cached);
@@ -166,7 +211,11 @@ async fn the_least_recently_used_files_go_and_their_links_with_them() {
     let mut paths = Vec::new();
     for n in 0..2 {
         let fetched = bench.get(&url(n)).await.unwrap();
-        bench.storage.place_model(&fetched, &models, &format!("{n}.bin")).await.unwrap();
+        bench
+            .storage
+            .place_model(&fetched, &models, &format!("{n}.bin"))
+            .await
+            .unwrap();
         paths.push(fetched.path);
     }
     // Number 0 is used again, so number 1 is the one to go.
@@ -189,15 +238,30 @@ async fn use_survives_a_restart_and_the_start_evicts() {
     let models = bench.dir.path().join("models");
     for n in 0..3 {
         let fetched = bench.get(&url(n)).await.unwrap();
-        bench.storage.place_model(&fetched, &models, &format!("{n}.bin")).await.unwrap();
-        age(format!("{}.meta", fetched.path.display()), 1000 - u64::from(n));
+        bench
+            .storage
+            .place_model(&fetched, &models, &format!("{n}.bin"))
+            .await
+            .unwrap();
+        age(
+            format!("{}.meta", fetched.path.display()),
+            1000 - u64::from(n),
+        );
     }
     // The oldest one is used, which is all that speaks for it after the restart.
     bench.get(&url(0)).await.unwrap();
     let bench = Bench::in_dir(bench.dir, &[("LRU_CACHE_SIZE_GB", &limit(150.0))], hasty()).await;
-    let files: Vec<String> = bench.names().into_iter().filter(|name| name.ends_with(".bin")).collect();
+    let files: Vec<String> = bench
+        .names()
+        .into_iter()
+        .filter(|name| name.ends_with(".bin"))
+        .collect();
     assert_eq!(files, [base(&url(0)) + ".bin"]);
-    assert!(models.join("0.bin").exists() && !models.join("1.bin").is_symlink() && !models.join("2.bin").is_symlink());
+    assert!(
+        models.join("0.bin").exists()
+            && !models.join("1.bin").is_symlink()
+            && !models.join("2.bin").is_symlink()
+    );
     assert_eq!(bench.events("file_deleted").len(), 2);
 }
 
@@ -220,19 +284,32 @@ async fn a_model_that_is_named_by_its_link_is_used_and_held() {
     let bench = Bench::new(&[("LRU_CACHE_SIZE_GB", &limit(250.0))]).await;
     let models = bench.dir.path().join("models");
     let named = bench.get(&origin.url("/named.bin")).await.unwrap();
-    bench.storage.place_model(&named, &models, "named.bin").await.unwrap();
+    bench
+        .storage
+        .place_model(&named, &models, "named.bin")
+        .await
+        .unwrap();
     let path = named.path.clone();
     drop(named);
     bench.get(&origin.url("/second.bin")).await.unwrap();
     // The oldest by its download, but the newest by its use.
-    let paths = || vec![models.join("named.bin"), models.join("missing.bin"), models.clone()];
+    let paths = || {
+        vec![
+            models.join("named.bin"),
+            models.join("missing.bin"),
+            models.clone(),
+        ]
+    };
     drop(bench.storage.hold_linked(paths()).await);
     bench.get(&origin.url("/third.bin")).await.unwrap();
     assert!(path.exists());
     let held = bench.storage.hold_linked(paths()).await;
     assert_eq!(held.len(), 1);
     for n in 0..4 {
-        bench.get(&origin.url(&format!("/more{n}.bin"))).await.unwrap();
+        bench
+            .get(&origin.url(&format!("/more{n}.bin")))
+            .await
+            .unwrap();
     }
     assert!(path.exists() && models.join("named.bin").exists());
 }
@@ -240,14 +317,20 @@ async fn a_model_that_is_named_by_its_link_is_used_and_held() {
 #[tokio::test]
 async fn what_can_never_fit_empties_nothing() {
     let huge = |request: &crate::support::origin::Request, _| match request.target.as_str() {
-        "/huge.bin" => Reply { claimed_length: Some(1 << 50), ..Reply::ok("x") },
+        "/huge.bin" => Reply {
+            claimed_length: Some(1 << 50),
+            ..Reply::ok("x")
+        },
         _ => Reply::ok(vec![1; 1024]),
     };
     let origin = Origin::start(huge).await;
     let bench = Bench::new(&[("LRU_CACHE_SIZE_GB", "1")]).await;
     let path = bench.get(&origin.url("/kept.bin")).await.unwrap().path;
     let error = bench.get(&origin.url("/huge.bin")).await.unwrap_err();
-    assert!(error.message.contains("the disk is full") && path.exists(), "{error}");
+    assert!(
+        error.message.contains("the disk is full") && path.exists(),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -268,7 +351,11 @@ async fn old_partial_files_go_at_the_start() {
 async fn two_servers_may_share_a_directory() {
     let body = content(300_000);
     let served = Arc::clone(&body);
-    let origin = Origin::start(move |request, _| Reply { trickle: Some(10_000), ..Reply::file(request, &served, "\"v\"") }).await;
+    let origin = Origin::start(move |request, _| Reply {
+        trickle: Some(10_000),
+        ..Reply::file(request, &served, "\"v\"")
+    })
+    .await;
     let one = Bench::new(&[]).await;
     let cache = one.cache.to_str().unwrap().to_owned();
     let two = Bench::new(&[("CACHE_DIR", &cache)]).await;

@@ -13,7 +13,11 @@ async fn origin() -> Origin {
 #[tokio::test]
 async fn the_five_kinds_and_the_first_pattern_that_matches() {
     let origin = origin().await;
-    let bench = Bench::new(&[("HTTP_AUTH_HEADER_NAME", "X-Key"), ("HTTP_AUTH_HEADER_VALUE", "configured")]).await;
+    let bench = Bench::new(&[
+        ("HTTP_AUTH_HEADER_NAME", "X-Key"),
+        ("HTTP_AUTH_HEADER_VALUE", "configured"),
+    ])
+    .await;
     let credentials = json!([
         {"url_pattern": "**/bearer", "auth": {"type": "bearer", "token": "t1"}},
         {"url_pattern": "**/basic", "auth": {"type": "basic", "username": "me", "password": "pw"}},
@@ -22,17 +26,33 @@ async fn the_five_kinds_and_the_first_pattern_that_matches() {
         {"url_pattern": "**/bearer", "auth": {"type": "bearer", "token": "never"}},
     ]);
     for path in ["/bearer", "/basic", "/header", "/query", "/none"] {
-        bench.storage.fetch(fetch_with(&origin.url(path), credentials.clone())).await.unwrap();
+        bench
+            .storage
+            .fetch(fetch_with(&origin.url(path), credentials.clone()))
+            .await
+            .unwrap();
     }
     let seen: Vec<_> = origin
         .requests()
         .iter()
         .map(|request| {
             let header = |name: &str| request.header(name).unwrap_or_default().to_owned();
-            (request.target.clone(), header("authorization"), header("x-token"), header("x-key"))
+            (
+                request.target.clone(),
+                header("authorization"),
+                header("x-token"),
+                header("x-key"),
+            )
         })
         .collect();
-    let row = |target: &str, authorization: &str, token: &str, key: &str| (target.to_owned(), authorization.to_owned(), token.to_owned(), key.to_owned());
+    let row = |target: &str, authorization: &str, token: &str, key: &str| {
+        (
+            target.to_owned(),
+            authorization.to_owned(),
+            token.to_owned(),
+            key.to_owned(),
+        )
+    };
     assert_eq!(
         seen,
         [
@@ -43,7 +63,10 @@ async fn the_five_kinds_and_the_first_pattern_that_matches() {
             row("/none", "", "", "configured"),
         ]
     );
-    let s3 = serde_json::from_value(json!({"type": "s3", "access_key_id": "a", "secret_access_key": "marked"})).unwrap();
+    let s3 = serde_json::from_value(
+        json!({"type": "s3", "access_key_id": "a", "secret_access_key": "marked"}),
+    )
+    .unwrap();
     let error = bench.get_as(&origin.url("/s3"), s3).await.unwrap_err();
     assert!(error.message.contains("s3") && !error.message.contains("marked"));
 }
@@ -51,15 +74,41 @@ async fn the_five_kinds_and_the_first_pattern_that_matches() {
 #[tokio::test]
 async fn auth_of_the_download_comes_before_the_list_and_userinfo_before_the_configured_header() {
     let origin = origin().await;
-    let bench = Bench::new(&[("HTTP_AUTH_HEADER_NAME", "Authorization"), ("HTTP_AUTH_HEADER_VALUE", "configured")]).await;
+    let bench = Bench::new(&[
+        ("HTTP_AUTH_HEADER_NAME", "Authorization"),
+        ("HTTP_AUTH_HEADER_VALUE", "configured"),
+    ])
+    .await;
     let with_userinfo = |path: &str| format!("http://me:pw@127.0.0.1:{}{path}", origin.port);
     let list = json!([{"url_pattern": "**", "auth": {"type": "bearer", "token": "list"}}]);
-    bench.storage.fetch(Fetch { auth: Some(bearer("own")), ..fetch_with(&with_userinfo("/1"), list.clone()) }).await.unwrap();
-    bench.storage.fetch(fetch_with(&with_userinfo("/2"), list)).await.unwrap();
-    bench.storage.fetch(fetch(&with_userinfo("/3"))).await.unwrap();
+    bench
+        .storage
+        .fetch(Fetch {
+            auth: Some(bearer("own")),
+            ..fetch_with(&with_userinfo("/1"), list.clone())
+        })
+        .await
+        .unwrap();
+    bench
+        .storage
+        .fetch(fetch_with(&with_userinfo("/2"), list))
+        .await
+        .unwrap();
+    bench
+        .storage
+        .fetch(fetch(&with_userinfo("/3")))
+        .await
+        .unwrap();
     bench.storage.fetch(fetch(&origin.url("/4"))).await.unwrap();
-    let seen: Vec<_> = origin.requests().iter().map(|request| request.header("authorization").unwrap().to_owned()).collect();
-    assert_eq!(seen, ["Bearer own", "Bearer list", "Basic bWU6cHc=", "configured"]);
+    let seen: Vec<_> = origin
+        .requests()
+        .iter()
+        .map(|request| request.header("authorization").unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        seen,
+        ["Bearer own", "Bearer list", "Basic bWU6cHc=", "configured"]
+    );
     for name in bench.names().iter().filter(|name| name.ends_with(".meta")) {
         let text = std::fs::read_to_string(bench.cache.join(name)).unwrap();
         assert!(!text.contains("pw") && !text.contains("me:"), "{text}");
@@ -77,32 +126,78 @@ async fn credentials_stay_at_their_origin() {
         _ => Reply::ok("x"),
     })
     .await;
-    let bench = Bench::new(&[("HTTP_AUTH_HEADER_NAME", "X-Key"), ("HTTP_AUTH_HEADER_VALUE", "configured")]).await;
-    bench.get_as(&origin.url("/here"), bearer("secret")).await.unwrap();
-    assert!(origin.requests().iter().all(|request| request.header("authorization") == Some("Bearer secret")));
+    let bench = Bench::new(&[
+        ("HTTP_AUTH_HEADER_NAME", "X-Key"),
+        ("HTTP_AUTH_HEADER_VALUE", "configured"),
+    ])
+    .await;
+    bench
+        .get_as(&origin.url("/here"), bearer("secret"))
+        .await
+        .unwrap();
+    assert!(
+        origin
+            .requests()
+            .iter()
+            .all(|request| request.header("authorization") == Some("Bearer secret"))
+    );
     assert_eq!(origin.requests().len(), 2);
     let landed = &elsewhere.requests()[0];
-    assert_eq!((landed.header("authorization"), landed.header("x-key")), (None, None));
+    assert_eq!(
+        (landed.header("authorization"), landed.header("x-key")),
+        (None, None)
+    );
 
     // The configured header is a credential as well, and so is userinfo.
-    bench.get(&format!("{}?2", origin.url("/here"))).await.unwrap();
+    bench
+        .get(&format!("{}?2", origin.url("/here")))
+        .await
+        .unwrap();
     let userinfo = format!("http://me:pw@127.0.0.1:{}/still-here", origin.port);
     bench.get(&userinfo).await.unwrap();
-    assert!(elsewhere.requests().iter().all(|request| request.header("authorization").is_none() && request.header("x-key").is_none()));
+    assert!(
+        elsewhere
+            .requests()
+            .iter()
+            .all(|request| request.header("authorization").is_none()
+                && request.header("x-key").is_none())
+    );
 }
 
 #[tokio::test]
 async fn credentials_do_not_come_back_with_a_redirect_from_elsewhere() {
-    let (port, origin_port) = (std::sync::Arc::new(std::sync::atomic::AtomicU16::new(0)), ());
+    let (port, origin_port) = (
+        std::sync::Arc::new(std::sync::atomic::AtomicU16::new(0)),
+        (),
+    );
     let () = origin_port;
     let known = std::sync::Arc::clone(&port);
-    let middle =
-        Origin::start(move |_, _| Reply::redirect(format!("http://127.0.0.1:{}/chosen-by-another", known.load(std::sync::atomic::Ordering::SeqCst)))).await;
+    let middle = Origin::start(move |_, _| {
+        Reply::redirect(format!(
+            "http://127.0.0.1:{}/chosen-by-another",
+            known.load(std::sync::atomic::Ordering::SeqCst)
+        ))
+    })
+    .await;
     let to = middle.url("/middle");
-    let origin = Origin::start(move |request, _| if request.target == "/start" { Reply::redirect(to.clone()) } else { Reply::ok("x") }).await;
+    let origin = Origin::start(move |request, _| {
+        if request.target == "/start" {
+            Reply::redirect(to.clone())
+        } else {
+            Reply::ok("x")
+        }
+    })
+    .await;
     port.store(origin.port, std::sync::atomic::Ordering::SeqCst);
     let bench = Bench::new(&[]).await;
-    bench.get_as(&origin.url("/start"), bearer("secret")).await.unwrap();
-    let seen: Vec<_> = origin.requests().iter().map(|request| request.header("authorization").map(str::to_owned)).collect();
+    bench
+        .get_as(&origin.url("/start"), bearer("secret"))
+        .await
+        .unwrap();
+    let seen: Vec<_> = origin
+        .requests()
+        .iter()
+        .map(|request| request.header("authorization").map(str::to_owned))
+        .collect();
     assert_eq!(seen, [Some("Bearer secret".to_owned()), None]);
 }

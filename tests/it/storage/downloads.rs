@@ -19,18 +19,32 @@ async fn a_file_is_fetched_once_and_served_from_the_cache_afterwards() {
     let bench = Bench::new(&[]).await;
     let url = origin.url("/dir/model%20one.safetensors?token=secret&type=Model");
     let first = bench.get(&url).await.unwrap();
-    assert_eq!((first.cached, first.size, first.origin_name.as_str()), (false, 100_000, "model one.safetensors"));
+    assert_eq!(
+        (first.cached, first.size, first.origin_name.as_str()),
+        (false, 100_000, "model one.safetensors")
+    );
     assert_eq!(std::fs::read(&first.path).unwrap(), *body);
     let second = bench.get(&url).await.unwrap();
     assert!(second.cached && second.path == first.path);
     assert_eq!(origin.requests().len(), 1);
-    let meta: serde_json::Value = serde_json::from_slice(&std::fs::read(format!("{}.meta", first.path.display())).unwrap()).unwrap();
+    let meta: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(format!("{}.meta", first.path.display())).unwrap())
+            .unwrap();
     assert_eq!(meta["authRequired"], false);
-    assert_eq!(meta["url"], origin.url("/dir/model%20one.safetensors?type=Model"));
-    assert_eq!((&meta["etag"], &meta["size"]), (&"\"one\"".into(), &100_000.into()));
+    assert_eq!(
+        meta["url"],
+        origin.url("/dir/model%20one.safetensors?type=Model")
+    );
+    assert_eq!(
+        (&meta["etag"], &meta["size"]),
+        (&"\"one\"".into(), &100_000.into())
+    );
     assert!(meta["cachedAt"].as_str().unwrap().ends_with('Z'));
     let events = bench.events("file_downloaded");
-    assert_eq!((events.len(), &events[0]["size"], &events[0]["local_path"]), (1, &100_000.into(), &first.path.to_str().unwrap().into()));
+    assert_eq!(
+        (events.len(), &events[0]["size"], &events[0]["local_path"]),
+        (1, &100_000.into(), &first.path.to_str().unwrap().into())
+    );
     assert!(!events[0]["url"].as_str().unwrap().contains("secret"));
     assert_eq!(bench.names().len(), 2, "{:?}", bench.names());
 }
@@ -39,14 +53,19 @@ async fn a_file_is_fetched_once_and_served_from_the_cache_afterwards() {
 async fn a_large_file_comes_in_parallel_ranges() {
     let body = content(5 << 20);
     let served = Arc::clone(&body);
-    let origin = Origin::start(move |request, _| Reply { trickle: Some(64 << 10), ..Reply::file(request, &served, "\"v\"") }).await;
+    let origin = Origin::start(move |request, _| Reply {
+        trickle: Some(64 << 10),
+        ..Reply::file(request, &served, "\"v\"")
+    })
+    .await;
     let bench = Bench::new(&[("DOWNLOAD_CONNECTIONS", "4")]).await;
     let fetched = bench.get(&origin.url("/large.bin")).await.unwrap();
     assert_eq!(std::fs::read(&fetched.path).unwrap(), *body);
     assert_eq!(origin.requests().len(), 4);
     assert!(origin.most_at_once() >= 3, "{}", origin.most_at_once());
     // A small one never does.
-    let small = Origin::start(move |request, _| Reply::file(request, &content(1000), "\"v\"")).await;
+    let small =
+        Origin::start(move |request, _| Reply::file(request, &content(1000), "\"v\"")).await;
     bench.get(&small.url("/small.bin")).await.unwrap();
     assert_eq!(small.requests().len(), 1);
 }
@@ -54,22 +73,37 @@ async fn a_large_file_comes_in_parallel_ranges() {
 #[tokio::test]
 async fn sixty_four_requests_are_one_download() {
     let body = content(300_000);
-    let origin = Origin::start(move |request, _| Reply { trickle: Some(20_000), ..Reply::file(request, &body, "\"v\"") }).await;
+    let origin = Origin::start(move |request, _| Reply {
+        trickle: Some(20_000),
+        ..Reply::file(request, &body, "\"v\"")
+    })
+    .await;
     let bench = Bench::new(&[]).await;
     let url = origin.url("/popular.bin");
     let fetched = join_all((0..64).map(|_| bench.get(&url))).await;
-    assert!(fetched.iter().all(|fetched| fetched.as_ref().unwrap().size == 300_000));
+    assert!(
+        fetched
+            .iter()
+            .all(|fetched| fetched.as_ref().unwrap().size == 300_000)
+    );
     assert_eq!(origin.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn one_who_leaves_does_not_stop_the_others_and_the_last_one_does() {
     let body = content(400_000);
-    let origin = Origin::start(move |request, _| Reply { trickle: Some(4_000), ..Reply::file(request, &body, "\"v\"") }).await;
+    let origin = Origin::start(move |request, _| Reply {
+        trickle: Some(4_000),
+        ..Reply::file(request, &body, "\"v\"")
+    })
+    .await;
     let bench = Bench::new(&[]).await;
     let url = origin.url("/left.bin");
     let leaver = CancellationToken::new();
-    let leaving = bench.storage.fetch(Fetch { cancel: leaver.clone(), ..fetch(&url) });
+    let leaving = bench.storage.fetch(Fetch {
+        cancel: leaver.clone(),
+        ..fetch(&url)
+    });
     let staying = bench.get(&url);
     let cancel = async {
         origin.wait_for(1).await;
@@ -81,14 +115,20 @@ async fn one_who_leaves_does_not_stop_the_others_and_the_last_one_does() {
 
     let url = origin.url("/abandoned.bin");
     let leaver = CancellationToken::new();
-    let leaving = bench.storage.fetch(Fetch { cancel: leaver.clone(), ..fetch(&url) });
+    let leaving = bench.storage.fetch(Fetch {
+        cancel: leaver.clone(),
+        ..fetch(&url)
+    });
     let cancel = async {
         origin.wait_for(2).await;
         leaver.cancel();
     };
     assert!(tokio::join!(leaving, cancel).0.is_err());
     until("the abandoned download stops", || origin.open_now() == 0).await;
-    until("its partial file is gone", || bench.names().iter().all(|name| !name.ends_with(".partial"))).await;
+    until("its partial file is gone", || {
+        bench.names().iter().all(|name| !name.ends_with(".partial"))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -97,26 +137,54 @@ async fn a_cut_off_download_is_resumed_where_it_broke_off() {
     let served = Arc::clone(&body);
     let origin = Origin::start(move |request, before| {
         let reply = Reply::file(request, &served, "\"v\"");
-        Reply { cut_after: (before < 2).then_some(50_000), ..reply }
+        Reply {
+            cut_after: (before < 2).then_some(50_000),
+            ..reply
+        }
     })
     .await;
     let bench = Bench::new(&[]).await;
     let fetched = bench.get(&origin.url("/cut.bin")).await.unwrap();
     assert_eq!(std::fs::read(&fetched.path).unwrap(), *body);
-    let ranges: Vec<_> =
-        origin.requests().iter().map(|request| (request.range().map(|range| range.0), request.header("if-range").map(str::to_owned))).collect();
-    assert_eq!(ranges, [(None, None), (Some(50_000), Some("\"v\"".into())), (Some(100_000), Some("\"v\"".into()))]);
+    let ranges: Vec<_> = origin
+        .requests()
+        .iter()
+        .map(|request| {
+            (
+                request.range().map(|range| range.0),
+                request.header("if-range").map(str::to_owned),
+            )
+        })
+        .collect();
+    assert_eq!(
+        ranges,
+        [
+            (None, None),
+            (Some(50_000), Some("\"v\"".into())),
+            (Some(100_000), Some("\"v\"".into()))
+        ]
+    );
 }
 
 #[tokio::test]
 async fn a_server_without_ranges_is_asked_anew() {
     let body = content(200_000);
     let served = Arc::clone(&body);
-    let origin = Origin::start(move |_, before| Reply { cut_after: (before == 0).then_some(50_000), body: Arc::clone(&served), ..Reply::status(200) }).await;
+    let origin = Origin::start(move |_, before| Reply {
+        cut_after: (before == 0).then_some(50_000),
+        body: Arc::clone(&served),
+        ..Reply::status(200)
+    })
+    .await;
     let bench = Bench::new(&[]).await;
     let fetched = bench.get(&origin.url("/plain.bin")).await.unwrap();
     assert_eq!(std::fs::read(&fetched.path).unwrap(), *body);
-    assert!(origin.requests().iter().all(|request| request.range().is_none()));
+    assert!(
+        origin
+            .requests()
+            .iter()
+            .all(|request| request.range().is_none())
+    );
     assert_eq!(origin.requests().len(), 2);
 }
 
@@ -128,7 +196,10 @@ async fn content_that_changes_on_the_way_is_never_mixed() {
     for connections in ["1", "4"] {
         let (old, served) = (Arc::clone(&old), Arc::clone(&served));
         let origin = Origin::start(move |request, before| match before {
-            0 => Reply { cut_after: Some(100_000), ..Reply::file(request, &old, "\"old\"") },
+            0 => Reply {
+                cut_after: Some(100_000),
+                ..Reply::file(request, &old, "\"old\"")
+            },
             _ => {
                 let mut careless = request.clone();
                 careless.headers.remove("if-range");
@@ -144,11 +215,21 @@ async fn content_that_changes_on_the_way_is_never_mixed() {
 
 #[tokio::test]
 async fn a_truncated_file_is_a_failure_and_leaves_nothing() {
-    let origin = Origin::start(|_, _| Reply { cut_after: Some(1000), ..Reply::ok(vec![1; 5000]) }).await;
+    let origin = Origin::start(|_, _| Reply {
+        cut_after: Some(1000),
+        ..Reply::ok(vec![1; 5000])
+    })
+    .await;
     let bench = Bench::new(&[]).await;
-    let error = bench.get(&origin.url("/short.bin?token=secret")).await.unwrap_err();
+    let error = bench
+        .get(&origin.url("/short.bin?token=secret"))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Transient);
-    assert!(error.message.contains("/short.bin") && !error.message.contains("secret"), "{error}");
+    assert!(
+        error.message.contains("/short.bin") && !error.message.contains("secret"),
+        "{error}"
+    );
     assert_eq!(bench.names(), Vec::<String>::new());
 }
 
@@ -156,11 +237,18 @@ async fn a_truncated_file_is_a_failure_and_leaves_nothing() {
 async fn a_stalled_download_is_tried_again() {
     let body = content(100_000);
     let served = Arc::clone(&body);
-    let origin = Origin::start(move |request, before| Reply { stall_after: (before == 0).then_some(30_000), ..Reply::file(request, &served, "\"v\"") }).await;
+    let origin = Origin::start(move |request, before| Reply {
+        stall_after: (before == 0).then_some(30_000),
+        ..Reply::file(request, &served, "\"v\"")
+    })
+    .await;
     let bench = Bench::tuned(&[], impatient()).await;
     let fetched = bench.get(&origin.url("/stalling.bin")).await.unwrap();
     assert_eq!(std::fs::read(&fetched.path).unwrap(), *body);
-    assert_eq!(origin.requests()[1].range().map(|range| range.0), Some(30_000));
+    assert_eq!(
+        origin.requests()[1].range().map(|range| range.0),
+        Some(30_000)
+    );
 }
 
 #[tokio::test]
@@ -174,11 +262,18 @@ async fn statuses_that_may_pass_are_tried_again_and_retry_after_is_obeyed() {
     .await;
     let bench = Bench::new(&[]).await;
     let started = Instant::now();
-    assert_eq!(bench.get(&origin.url("/flapping.txt")).await.unwrap().size, 4);
+    assert_eq!(
+        bench.get(&origin.url("/flapping.txt")).await.unwrap().size,
+        4
+    );
     assert!(started.elapsed() >= Duration::from_secs(1));
     assert_eq!(origin.requests().len(), 4);
-    for (status, kind, tries) in [(404, ErrorKind::NotFound, 1), (401, ErrorKind::Unauthorized, 1), (500, ErrorKind::Transient, 5), (418, ErrorKind::Failed, 1)]
-    {
+    for (status, kind, tries) in [
+        (404, ErrorKind::NotFound, 1),
+        (401, ErrorKind::Unauthorized, 1),
+        (500, ErrorKind::Transient, 5),
+        (418, ErrorKind::Failed, 1),
+    ] {
         let origin = Origin::start(move |_, _| Reply::status(status)).await;
         assert_eq!(bench.get(&origin.url("/x")).await.unwrap_err().kind, kind);
         assert_eq!(origin.requests().len(), tries, "{status}");
@@ -190,21 +285,32 @@ async fn a_promised_checksum_is_checked() {
     // SHA-256 of "hello".
     let sum = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
     let origin = Origin::start(move |request, _| {
-        let body = if request.target.contains("good") { "hello" } else { "hellO" };
+        let body = if request.target.contains("good") {
+            "hello"
+        } else {
+            "hellO"
+        };
         Reply::ok(body).with("X-Linked-Etag", format!("\"{sum}\""))
     })
     .await;
     let bench = Bench::new(&[]).await;
     let good = bench.get(&origin.url("/good.bin")).await.unwrap();
-    assert!(std::fs::read_to_string(format!("{}.meta", good.path.display())).unwrap().contains(sum));
+    assert!(
+        std::fs::read_to_string(format!("{}.meta", good.path.display()))
+            .unwrap()
+            .contains(sum)
+    );
     let error = bench.get(&origin.url("/bad.bin")).await.unwrap_err();
     assert!(error.message.contains(sum), "{error}");
     assert_eq!(bench.names().len(), 2);
 }
 
 /// `hello`, and what object stores say of it.
-const HELLO: [(&str, &str); 3] =
-    [("x-amz-checksum-crc32", "NhCmhg=="), ("x-amz-checksum-crc32c", "mnG7TA=="), ("x-amz-checksum-sha1", "qvTGHdzF6KLavt4PO0gs2a6pQ00=")];
+const HELLO: [(&str, &str); 3] = [
+    ("x-amz-checksum-crc32", "NhCmhg=="),
+    ("x-amz-checksum-crc32c", "mnG7TA=="),
+    ("x-amz-checksum-sha1", "qvTGHdzF6KLavt4PO0gs2a6pQ00="),
+];
 
 fn s3(endpoint: &str) -> Auth {
     serde_json::from_value(serde_json::json!({"type": "s3", "access_key_id": "a", "secret_access_key": "b", "region": "eu-1", "endpoint": endpoint})).unwrap()
@@ -214,12 +320,32 @@ fn s3(endpoint: &str) -> Auth {
 async fn the_checksums_of_object_stores_are_checked() {
     for (header, sum) in HELLO {
         // Wrong on the way once, then as it is.
-        let origin = Origin::start(move |_, before| Reply::ok(if before == 0 { "hellO" } else { "hello" }).with("ETag", "\"e\"").with(header, sum)).await;
+        let origin = Origin::start(move |_, before| {
+            Reply::ok(if before == 0 { "hellO" } else { "hello" })
+                .with("ETag", "\"e\"")
+                .with(header, sum)
+        })
+        .await;
         let bench = Bench::new(&[]).await;
-        let fetched = bench.get_as("s3://bucket/key.bin", s3(&origin.url(""))).await.unwrap();
-        assert_eq!((std::fs::read(&fetched.path).unwrap(), origin.requests().len()), (b"hello".to_vec(), 2), "{header}");
-        let liar = Origin::start(move |_, _| Reply::ok("hellO").with("ETag", "\"e\"").with(header, sum)).await;
-        let error = bench.get_as("s3://bucket/key.bin", s3(&liar.url(""))).await.unwrap_err();
+        let fetched = bench
+            .get_as("s3://bucket/key.bin", s3(&origin.url("")))
+            .await
+            .unwrap();
+        assert_eq!(
+            (
+                std::fs::read(&fetched.path).unwrap(),
+                origin.requests().len()
+            ),
+            (b"hello".to_vec(), 2),
+            "{header}"
+        );
+        let liar =
+            Origin::start(move |_, _| Reply::ok("hellO").with("ETag", "\"e\"").with(header, sum))
+                .await;
+        let error = bench
+            .get_as("s3://bucket/key.bin", s3(&liar.url("")))
+            .await
+            .unwrap_err();
         assert!(error.message.contains("promised"), "{error}");
     }
 }
@@ -230,7 +356,10 @@ async fn the_same_bucket_and_key_at_another_service_is_another_file() {
     let two = Origin::start(|_, _| Reply::ok("two").with("ETag", "\"e\"")).await;
     let bench = Bench::new(&[]).await;
     for (origin, text) in [(&one, "one"), (&two, "two"), (&one, "one")] {
-        let fetched = bench.get_as("s3://bucket/key.bin", s3(&origin.url(""))).await.unwrap();
+        let fetched = bench
+            .get_as("s3://bucket/key.bin", s3(&origin.url("")))
+            .await
+            .unwrap();
         assert_eq!(std::fs::read_to_string(&fetched.path).unwrap(), text);
     }
 }
@@ -240,13 +369,24 @@ async fn an_object_that_is_replaced_on_the_way_is_fetched_anew() {
     let (old, new) = (content(200_000), content(150_000));
     let served = Arc::clone(&new);
     let origin = Origin::start(move |request, before| match before {
-        0 => Reply { cut_after: Some(50_000), ..Reply::file(request, &old, "\"old\"") },
-        _ if request.header("if-match").is_some_and(|wanted| wanted != "\"new\"") => Reply::status(412),
+        0 => Reply {
+            cut_after: Some(50_000),
+            ..Reply::file(request, &old, "\"old\"")
+        },
+        _ if request
+            .header("if-match")
+            .is_some_and(|wanted| wanted != "\"new\"") =>
+        {
+            Reply::status(412)
+        }
         _ => Reply::file(request, &served, "\"new\""),
     })
     .await;
     let bench = Bench::new(&[]).await;
-    let fetched = bench.get_as("s3://bucket/key.bin", s3(&origin.url(""))).await.unwrap();
+    let fetched = bench
+        .get_as("s3://bucket/key.bin", s3(&origin.url("")))
+        .await
+        .unwrap();
     assert_eq!(std::fs::read(&fetched.path).unwrap(), *new);
 }
 
@@ -259,8 +399,14 @@ async fn what_is_sent_compressed_unasked_is_decompressed() {
         packer.finish().unwrap()
     };
     let origin = Origin::start(move |_, before| {
-        let reply = Reply::ok(packed.clone()).with("Content-Encoding", "gzip").with("ETag", "\"e\"").with("Accept-Ranges", "bytes");
-        Reply { cut_after: (before == 0).then_some(1000), ..reply }
+        let reply = Reply::ok(packed.clone())
+            .with("Content-Encoding", "gzip")
+            .with("ETag", "\"e\"")
+            .with("Accept-Ranges", "bytes");
+        Reply {
+            cut_after: (before == 0).then_some(1000),
+            ..reply
+        }
     })
     .await;
     let bench = Bench::new(&[]).await;
@@ -270,10 +416,19 @@ async fn what_is_sent_compressed_unasked_is_decompressed() {
 
 #[tokio::test]
 async fn a_file_that_cannot_fit_is_refused_before_it_is_fetched() {
-    let origin = Origin::start(|_, _| Reply { claimed_length: Some(1 << 60), ..Reply::ok("x") }).await;
+    let origin = Origin::start(|_, _| Reply {
+        claimed_length: Some(1 << 60),
+        ..Reply::ok("x")
+    })
+    .await;
     let bench = Bench::new(&[]).await;
     let error = bench.get(&origin.url("/huge.bin")).await.unwrap_err();
-    assert!(error.message.contains("disk is full") && error.message.contains(&(1_u64 << 60).to_string()) && error.message.contains("bytes free"), "{error}");
+    assert!(
+        error.message.contains("disk is full")
+            && error.message.contains(&(1_u64 << 60).to_string())
+            && error.message.contains("bytes free"),
+        "{error}"
+    );
     assert_eq!(origin.requests().len(), 1);
     assert_eq!(bench.names(), Vec::<String>::new());
 }
@@ -281,7 +436,11 @@ async fn a_file_that_cannot_fit_is_refused_before_it_is_fetched() {
 #[tokio::test]
 async fn progress_is_told() {
     let body = content(400_000);
-    let origin = Origin::start(move |request, _| Reply { trickle: Some(4_000), ..Reply::file(request, &body, "\"v\"") }).await;
+    let origin = Origin::start(move |request, _| Reply {
+        trickle: Some(4_000),
+        ..Reply::file(request, &body, "\"v\"")
+    })
+    .await;
     let bench = Bench::new(&[]).await;
     let told = Arc::new(AtomicUsize::new(0));
     let counting = Arc::clone(&told);
@@ -289,16 +448,32 @@ async fn progress_is_told() {
         assert_eq!(total, Some(400_000));
         counting.fetch_add(1, Ordering::SeqCst);
     });
-    bench.storage.fetch(Fetch { progress: Some(progress), ..fetch(&origin.url("/told.bin")) }).await.unwrap();
+    bench
+        .storage
+        .fetch(Fetch {
+            progress: Some(progress),
+            ..fetch(&origin.url("/told.bin"))
+        })
+        .await
+        .unwrap();
     assert!(told.load(Ordering::SeqCst) > 5);
 }
 
 #[tokio::test]
 async fn downloads_at_once_are_limited() {
-    let origin = Origin::start(|_, _| Reply { delay: Some(Duration::from_millis(20)), ..Reply::ok("x") }).await;
+    let origin = Origin::start(|_, _| Reply {
+        delay: Some(Duration::from_millis(20)),
+        ..Reply::ok("x")
+    })
+    .await;
     let bench = Bench::new(&[("MAX_CONCURRENT_DOWNLOADS", "2")]).await;
     let urls: Vec<String> = (0..10).map(|n| origin.url(&format!("/{n}.bin"))).collect();
-    assert!(join_all(urls.iter().map(|url| bench.get(url))).await.iter().all(Result::is_ok));
+    assert!(
+        join_all(urls.iter().map(|url| bench.get(url)))
+            .await
+            .iter()
+            .all(Result::is_ok)
+    );
     assert!(origin.most_at_once() <= 2);
     assert_eq!(origin.requests().len(), 10);
 }
@@ -308,7 +483,10 @@ async fn a_file_that_shrinks_on_the_way_is_fetched_anew() {
     let (long, short) = (content(200_000), Arc::new(vec![9_u8; 10_000]));
     let served = Arc::clone(&short);
     let origin = Origin::start(move |request, before| match before {
-        0 => Reply { cut_after: Some(50_000), ..Reply::file(request, &long, "\"long\"") },
+        0 => Reply {
+            cut_after: Some(50_000),
+            ..Reply::file(request, &long, "\"long\"")
+        },
         _ => {
             let mut careless = request.clone();
             careless.headers.remove("if-range");
@@ -323,8 +501,15 @@ async fn a_file_that_shrinks_on_the_way_is_fetched_anew() {
 
 #[tokio::test]
 async fn a_server_that_never_answers_is_given_up() {
-    let origin = Origin::start(|_, _| Reply { delay: Some(Duration::from_secs(600)), ..Reply::status(200) }).await;
+    let origin = Origin::start(|_, _| Reply {
+        delay: Some(Duration::from_secs(600)),
+        ..Reply::status(200)
+    })
+    .await;
     let bench = Bench::tuned(&[], impatient()).await;
     let error = bench.get(&origin.url("/silent.bin")).await.unwrap_err();
-    assert!(error.kind == ErrorKind::Transient && error.message.contains("does not answer"), "{error}");
+    assert!(
+        error.kind == ErrorKind::Transient && error.message.contains("does not answer"),
+        "{error}"
+    );
 }

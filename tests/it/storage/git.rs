@@ -14,11 +14,24 @@ use crate::support::storage::{Bench, until};
 fn git(dir: &Path, arguments: &[&str]) {
     let output = Command::new("git")
         .current_dir(dir)
-        .args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false"])
+        .args([
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@t",
+            "-c",
+            "init.defaultBranch=main",
+            "-c",
+            "commit.gpgsign=false",
+        ])
         .args(arguments)
         .output()
         .expect("git must be installed");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// A bare repository `r.git` with three commits and the tag `first`, beside its work tree.
@@ -46,7 +59,10 @@ fn commit(work: &Path, text: &str) {
 
 /// git's own server for the smart protocol.
 fn backend(root: &Path, request: &Request) -> Reply {
-    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let (path, query) = request
+        .target
+        .split_once('?')
+        .unwrap_or((&request.target, ""));
     let mut child = Command::new("git")
         .arg("http-backend")
         .env("GIT_PROJECT_ROOT", root)
@@ -54,16 +70,33 @@ fn backend(root: &Path, request: &Request) -> Reply {
         .env("REQUEST_METHOD", &request.method)
         .env("PATH_INFO", path)
         .env("QUERY_STRING", query)
-        .env("CONTENT_TYPE", request.header("content-type").unwrap_or_default())
-        .env("HTTP_CONTENT_ENCODING", request.header("content-encoding").unwrap_or_default())
-        .env("GIT_PROTOCOL", request.header("git-protocol").unwrap_or_default())
+        .env(
+            "CONTENT_TYPE",
+            request.header("content-type").unwrap_or_default(),
+        )
+        .env(
+            "HTTP_CONTENT_ENCODING",
+            request.header("content-encoding").unwrap_or_default(),
+        )
+        .env(
+            "GIT_PROTOCOL",
+            request.header("git-protocol").unwrap_or_default(),
+        )
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("git must be installed");
-    child.stdin.take().unwrap().write_all(&request.body).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(&request.body)
+        .unwrap();
     let output = child.wait_with_output().unwrap().stdout;
-    let end = output.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    let end = output
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .unwrap();
     let mut reply = Reply::ok(&output[end + 4..]);
     for line in String::from_utf8_lossy(&output[..end]).lines() {
         let (name, value) = line.split_once(": ").unwrap();
@@ -79,8 +112,15 @@ async fn smart(root: PathBuf) -> Origin {
     Origin::start(move |request, _| backend(&root, request)).await
 }
 
-async fn clone(bench: &Bench, url: &str, to: &Path) -> Result<(), comfyui_api::storage::StorageError> {
-    bench.storage.clone_repository(url, to, &CancellationToken::new()).await
+async fn clone(
+    bench: &Bench,
+    url: &str,
+    to: &Path,
+) -> Result<(), comfyui_api::storage::StorageError> {
+    bench
+        .storage
+        .clone_repository(url, to, &CancellationToken::new())
+        .await
 }
 
 #[tokio::test]
@@ -101,9 +141,16 @@ async fn a_clone_is_shallow_and_kept_up_to_date() {
     clone(&bench, &origin.url("/r.git"), &to).await.unwrap();
     assert_eq!(std::fs::read_to_string(to.join("file")).unwrap(), "mine");
     let at = bench.dir.path().join("at");
-    clone(&bench, &origin.url("/r.git#first"), &at).await.unwrap();
+    clone(&bench, &origin.url("/r.git#first"), &at)
+        .await
+        .unwrap();
     assert_eq!(std::fs::read_to_string(at.join("file")).unwrap(), "1");
-    assert_eq!(std::fs::read_dir(bench.dir.path().join("nodes")).unwrap().count(), 1);
+    assert_eq!(
+        std::fs::read_dir(bench.dir.path().join("nodes"))
+            .unwrap()
+            .count(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -145,9 +192,25 @@ async fn credentials_are_sent_but_not_kept_or_shown() {
     })
     .await;
     let to = bench.dir.path().join("r");
-    clone(&bench, &format!("http://me:marked@127.0.0.1:{}/r.git", origin.port), &to).await.unwrap();
-    assert!(!std::fs::read_to_string(to.join(".git/config")).unwrap().contains("marked"));
-    let error = clone(&bench, &format!("http://me:wrong-marked@127.0.0.1:{}/r.git", origin.port), &bench.dir.path().join("other")).await.unwrap_err();
+    clone(
+        &bench,
+        &format!("http://me:marked@127.0.0.1:{}/r.git", origin.port),
+        &to,
+    )
+    .await
+    .unwrap();
+    assert!(
+        !std::fs::read_to_string(to.join(".git/config"))
+            .unwrap()
+            .contains("marked")
+    );
+    let error = clone(
+        &bench,
+        &format!("http://me:wrong-marked@127.0.0.1:{}/r.git", origin.port),
+        &bench.dir.path().join("other"),
+    )
+    .await
+    .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unauthorized);
     assert!(!error.message.contains("marked"), "{error}");
 }
@@ -157,12 +220,20 @@ async fn a_plain_web_server_and_a_redirect_work_too() {
     let (repository, bench) = (repository(), Bench::new(&[]).await);
     let root = repository.path().to_owned();
     let dumb = Origin::start(move |request, _| {
-        let path = request.target.split('?').next().unwrap().trim_start_matches('/');
+        let path = request
+            .target
+            .split('?')
+            .next()
+            .unwrap()
+            .trim_start_matches('/');
         std::fs::read(root.join(path)).map_or_else(|_| Reply::status(404), Reply::ok)
     })
     .await;
     let to = dumb.url("");
-    let moved = Origin::start(move |request, _| Reply::redirect(format!("{to}{}", request.target.replace("/old", "/r.git")))).await;
+    let moved = Origin::start(move |request, _| {
+        Reply::redirect(format!("{to}{}", request.target.replace("/old", "/r.git")))
+    })
+    .await;
     for (n, url) in [dumb.url("/r.git"), moved.url("/old")].iter().enumerate() {
         let to = bench.dir.path().join(n.to_string());
         clone(&bench, url, &to).await.unwrap();
@@ -177,14 +248,45 @@ async fn failures_leave_nothing_and_what_is_there_is_left_alone() {
     let parent = bench.dir.path().join("nodes");
     std::fs::create_dir_all(parent.join("mine")).unwrap();
     std::fs::write(parent.join("mine/x"), "x").unwrap();
-    assert_eq!(clone(&bench, &origin.url("/none.git"), &parent.join("none")).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(
+        clone(&bench, &origin.url("/none.git"), &parent.join("none"))
+            .await
+            .unwrap_err()
+            .kind,
+        ErrorKind::NotFound
+    );
     let empty = Origin::start(|_, _| Reply::ok("not a repository")).await;
-    assert!(clone(&bench, &empty.url("/x.git"), &parent.join("x")).await.is_err());
-    assert!(clone(&bench, &empty.url("/x.git"), &parent.join("mine")).await.unwrap_err().message.contains("left alone"));
-    for url in ["file:///etc", "ssh://h/r", "--upload-pack=x", "ext::sh -c x"] {
-        assert_eq!(clone(&bench, url, &parent.join("y")).await.unwrap_err().kind, ErrorKind::Invalid, "{url}");
+    assert!(
+        clone(&bench, &empty.url("/x.git"), &parent.join("x"))
+            .await
+            .is_err()
+    );
+    assert!(
+        clone(&bench, &empty.url("/x.git"), &parent.join("mine"))
+            .await
+            .unwrap_err()
+            .message
+            .contains("left alone")
+    );
+    for url in [
+        "file:///etc",
+        "ssh://h/r",
+        "--upload-pack=x",
+        "ext::sh -c x",
+    ] {
+        assert_eq!(
+            clone(&bench, url, &parent.join("y"))
+                .await
+                .unwrap_err()
+                .kind,
+            ErrorKind::Invalid,
+            "{url}"
+        );
     }
-    until("temporary directories are gone", || std::fs::read_dir(&parent).unwrap().count() == 1).await;
+    until("temporary directories are gone", || {
+        std::fs::read_dir(&parent).unwrap().count() == 1
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -193,23 +295,39 @@ async fn a_cancelled_clone_is_killed() {
     let root = repository.path().to_owned();
     let origin = Origin::start(move |request, before| {
         let reply = backend(&root, request);
-        Reply { delay: (before >= 1).then_some(Duration::from_secs(60)), ..reply }
+        Reply {
+            delay: (before >= 1).then_some(Duration::from_secs(60)),
+            ..reply
+        }
     })
     .await;
-    let (token, url, to) = (CancellationToken::new(), origin.url("/r.git"), bench.dir.path().join("nodes/r"));
+    let (token, url, to) = (
+        CancellationToken::new(),
+        origin.url("/r.git"),
+        bench.dir.path().join("nodes/r"),
+    );
     let cancel = async {
         origin.wait_for(2).await;
         token.cancel();
     };
     let (cloned, ()) = tokio::join!(bench.storage.clone_repository(&url, &to, &token), cancel);
     assert_eq!(cloned.unwrap_err().kind, ErrorKind::Cancelled);
-    until("the temporary clone is gone", || std::fs::read_dir(bench.dir.path().join("nodes")).unwrap().count() == 0).await;
+    until("the temporary clone is gone", || {
+        std::fs::read_dir(bench.dir.path().join("nodes"))
+            .unwrap()
+            .count()
+            == 0
+    })
+    .await;
     let mine = format!("127.0.0.1:{}", origin.port);
     let running = || {
-        std::fs::read_dir("/proc").unwrap().filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok()).any(|line| {
-            let line = String::from_utf8_lossy(&line).into_owned();
-            line.contains("git") && line.contains(&mine)
-        })
+        std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok())
+            .any(|line| {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                line.contains("git") && line.contains(&mine)
+            })
     };
     until("git has ended", || !running()).await;
 }

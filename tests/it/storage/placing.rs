@@ -15,8 +15,18 @@ async fn origin() -> Origin {
 async fn a_model_is_a_link_that_is_replaced_at_once() {
     let (origin, bench) = (origin().await, Bench::new(&[]).await);
     let folder = bench.dir.path().join("models/checkpoints");
-    let (one, two) = (bench.get(&origin.url("/1.ckpt")).await.unwrap(), bench.get(&origin.url("/2.ckpt")).await.unwrap());
-    assert_eq!(bench.storage.place_model(&one, &folder, "sub/m.ckpt").await.unwrap(), None);
+    let (one, two) = (
+        bench.get(&origin.url("/1.ckpt")).await.unwrap(),
+        bench.get(&origin.url("/2.ckpt")).await.unwrap(),
+    );
+    assert_eq!(
+        bench
+            .storage
+            .place_model(&one, &folder, "sub/m.ckpt")
+            .await
+            .unwrap(),
+        None
+    );
     let link = folder.join("sub/m.ckpt");
     assert_eq!(std::fs::read_link(&link).unwrap(), one.path);
     // While it is replaced over and over, the name is there at every moment.
@@ -29,7 +39,11 @@ async fn a_model_is_a_link_that_is_replaced_at_once() {
         }
     });
     for n in 0..200 {
-        bench.storage.place_model(if n % 2 == 0 { &two } else { &one }, &folder, "sub/m.ckpt").await.unwrap();
+        bench
+            .storage
+            .place_model(if n % 2 == 0 { &two } else { &one }, &folder, "sub/m.ckpt")
+            .await
+            .unwrap();
     }
     stop.cancel();
     looker.await.unwrap();
@@ -42,13 +56,30 @@ async fn a_regular_file_is_used_as_it_is_with_a_warning() {
     let (origin, bench) = (origin().await, Bench::new(&[]).await);
     let fetched = bench.get(&origin.url("/1.ckpt")).await.unwrap();
     std::fs::write(bench.dir.path().join("mine.ckpt"), "mine").unwrap();
-    let warning = bench.storage.place_model(&fetched, bench.dir.path(), "mine.ckpt").await.unwrap().unwrap();
+    let warning = bench
+        .storage
+        .place_model(&fetched, bench.dir.path(), "mine.ckpt")
+        .await
+        .unwrap()
+        .unwrap();
     assert!(warning.contains("mine.ckpt"), "{warning}");
-    assert_eq!(std::fs::read_to_string(bench.dir.path().join("mine.ckpt")).unwrap(), "mine");
+    assert_eq!(
+        std::fs::read_to_string(bench.dir.path().join("mine.ckpt")).unwrap(),
+        "mine"
+    );
     for name in ["../out.ckpt", "/abs.ckpt", "a/../../b", ".hidden", "nul"] {
-        assert!(bench.storage.place_model(&fetched, &bench.dir.path().join("models"), name).await.is_err(), "{name}");
+        assert!(
+            bench
+                .storage
+                .place_model(&fetched, &bench.dir.path().join("models"), name)
+                .await
+                .is_err(),
+            "{name}"
+        );
     }
-    assert!(!bench.dir.path().join("models").exists() && !bench.dir.path().join("out.ckpt").exists());
+    assert!(
+        !bench.dir.path().join("models").exists() && !bench.dir.path().join("out.ckpt").exists()
+    );
 }
 
 #[tokio::test]
@@ -58,8 +89,14 @@ async fn an_input_is_a_hard_link_or_a_copy_elsewhere() {
     let near = bench.dir.path().join("input/id/1.png");
     for _ in 0..2 {
         bench.storage.place_input(&fetched, &near).await.unwrap();
-        assert_eq!(std::fs::metadata(&near).unwrap().ino(), std::fs::metadata(&fetched.path).unwrap().ino());
-        assert_eq!(std::fs::read_dir(near.parent().unwrap()).unwrap().count(), 1);
+        assert_eq!(
+            std::fs::metadata(&near).unwrap().ino(),
+            std::fs::metadata(&fetched.path).unwrap().ino()
+        );
+        assert_eq!(
+            std::fs::read_dir(near.parent().unwrap()).unwrap().count(),
+            1
+        );
     }
     // Another file system, where there is one.
     if let Ok(far) = tempfile::tempdir_in("/dev/shm") {
@@ -73,7 +110,9 @@ async fn an_input_is_a_hard_link_or_a_copy_elsewhere() {
 #[tokio::test]
 async fn models_get_names_that_comfyui_lists() {
     let origin = Origin::start(|request, _| match request.target.as_str() {
-        "/named" => Reply::ok("x").with("Content-Disposition", "attachment; filename=m.safetensors"),
+        "/named" => {
+            Reply::ok("x").with("Content-Disposition", "attachment; filename=m.safetensors")
+        }
         "/sniffed" => Reply::ok([&20_u64.to_le_bytes()[..], b"{\"__metadata__\": {}}"].concat()),
         "/gguf" => Reply::ok("GGUF and more of it"),
         _ => Reply::ok("unknown"),
@@ -101,11 +140,22 @@ async fn links_of_an_older_server_are_adopted() {
     std::fs::create_dir_all(&folder).unwrap();
     let path = bench.get(&origin.url("/1.pt")).await.unwrap().path;
     let users = bench.dir.path().join("nowhere");
-    for (target, name) in [(&path, "kept.pt"), (&bench.cache.join("gone.pt"), "dangling.pt"), (&users, "users.pt")] {
+    for (target, name) in [
+        (&path, "kept.pt"),
+        (&bench.cache.join("gone.pt"), "dangling.pt"),
+        (&users, "users.pt"),
+    ] {
         std::os::unix::fs::symlink(target, folder.join(name)).unwrap();
     }
-    bench.storage.adopt_links(vec![bench.dir.path().join("models")]).await;
-    assert!(folder.join("kept.pt").exists() && !folder.join("dangling.pt").is_symlink() && folder.join("users.pt").is_symlink());
+    bench
+        .storage
+        .adopt_links(vec![bench.dir.path().join("models")])
+        .await;
+    assert!(
+        folder.join("kept.pt").exists()
+            && !folder.join("dangling.pt").is_symlink()
+            && folder.join("users.pt").is_symlink()
+    );
     bench.get(&origin.url("/2.pt")).await.unwrap();
     assert!(!path.exists() && !folder.join("kept.pt").is_symlink());
 }

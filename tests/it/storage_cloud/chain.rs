@@ -23,7 +23,10 @@ const METADATA: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 #[ignore = "started by the tests below with an environment of its own"]
 async fn child() {
     let endpoint = std::env::var(ENDPOINT).unwrap();
-    let variables = [("AWS_REGION", "eu-test-1"), ("AWS_ENDPOINT_URL", endpoint.as_str())];
+    let variables = [
+        ("AWS_REGION", "eu-test-1"),
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+    ];
     let backend = S3Backend::new(&storage_config(&variables).s3, outbound(&variables));
     let error = backend.head(&source("s3://bucket/key")).await.unwrap_err();
     println!("kind={:?} message={}", error.kind, error.message);
@@ -31,16 +34,29 @@ async fn child() {
 
 async fn run(directory: &Path, endpoint: &str, variables: &[(&str, &str)]) -> String {
     let output = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "storage_cloud::chain::child", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "storage_cloud::chain::child",
+            "--ignored",
+            "--nocapture",
+        ])
         .env_clear()
         .env("HOME", directory)
         .env(ENDPOINT, endpoint)
-        .envs(if variables.iter().any(|(name, _)| *name == METADATA) { None } else { Some(("AWS_EC2_METADATA_DISABLED", "true")) })
+        .envs(if variables.iter().any(|(name, _)| *name == METADATA) {
+            None
+        } else {
+            Some(("AWS_EC2_METADATA_DISABLED", "true"))
+        })
         .envs(variables.iter().copied())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(std::time::Duration::from_secs(60), output).await.unwrap().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let output = tokio::time::timeout(std::time::Duration::from_secs(60), output)
+        .await
+        .unwrap()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     said
 }
@@ -63,15 +79,25 @@ async fn peers() -> (String, Arc<Mutex<Vec<String>>>) {
 
 fn answer(path: &str, headers: &HeaderMap, seen: &Mutex<Vec<String>>) -> axum::response::Response {
     if path == "/container" {
-        assert_eq!(headers.get(header::AUTHORIZATION).unwrap(), "container-token");
+        assert_eq!(
+            headers.get(header::AUTHORIZATION).unwrap(),
+            "container-token"
+        );
         let body = r#"{"AccessKeyId":"AKIDCONTAINER","SecretAccessKey":"s","Token":"t","Expiration":"2099-01-01T00:00:00Z"}"#;
         return body.into_response();
     }
     if path == "/latest/api/token" {
-        return ([("x-aws-ec2-metadata-token-ttl-seconds", "21600")], "metadata-token").into_response();
+        return (
+            [("x-aws-ec2-metadata-token-ttl-seconds", "21600")],
+            "metadata-token",
+        )
+            .into_response();
     }
     if let Some(rest) = path.strip_prefix("/latest/meta-data/iam/security-credentials/") {
-        assert_eq!(headers.get("x-aws-ec2-metadata-token").unwrap(), "metadata-token");
+        assert_eq!(
+            headers.get("x-aws-ec2-metadata-token").unwrap(),
+            "metadata-token"
+        );
         let keys = r#"{"Code":"Success","Type":"AWS-HMAC","LastUpdated":"2026-01-01T00:00:00Z","AccessKeyId":"AKIDINSTANCE","SecretAccessKey":"s","Token":"t","Expiration":"2099-01-01T00:00:00Z"}"#;
         return if rest.is_empty() { "role" } else { keys }.into_response();
     }
@@ -84,7 +110,9 @@ fn answer(path: &str, headers: &HeaderMap, seen: &Mutex<Vec<String>>) -> axum::r
             </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>";
         return ([(header::CONTENT_TYPE, "text/xml")], keys).into_response();
     }
-    let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
+    let authorization = headers
+        .get(header::AUTHORIZATION)
+        .map(|value| value.to_str().unwrap().to_owned());
     seen.lock().unwrap().push(authorization.unwrap_or_default());
     StatusCode::NOT_FOUND.into_response()
 }
@@ -98,7 +126,12 @@ async fn a_shared_profile() {
     run(directory.path(), &url, &[]).await;
     run(directory.path(), &url, &[("AWS_PROFILE", "other")]).await;
     let seen = seen.lock().unwrap();
-    assert!(seen.len() == 2 && seen[0].contains("Credential=AKIDDEFAULT/") && seen[1].contains("Credential=AKIDOTHER/"), "{seen:?}");
+    assert!(
+        seen.len() == 2
+            && seen[0].contains("Credential=AKIDDEFAULT/")
+            && seen[1].contains("Credential=AKIDOTHER/"),
+        "{seen:?}"
+    );
     assert!(seen[0].contains("/eu-test-1/s3/"), "{seen:?}");
 }
 
@@ -106,9 +139,20 @@ async fn a_shared_profile() {
 async fn the_containers_endpoint_never_through_a_proxy() {
     let (directory, (url, seen)) = (tempfile::tempdir().unwrap(), peers().await);
     let full = format!("{url}/container");
-    run(directory.path(), &url, &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &full), ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token")]).await;
+    run(
+        directory.path(),
+        &url,
+        &[
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &full),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token"),
+        ],
+    )
+    .await;
     let seen = seen.lock().unwrap();
-    assert!(seen.len() == 1 && seen[0].contains("Credential=AKIDCONTAINER/"), "{seen:?}");
+    assert!(
+        seen.len() == 1 && seen[0].contains("Credential=AKIDCONTAINER/"),
+        "{seen:?}"
+    );
 }
 
 #[tokio::test]
@@ -116,7 +160,10 @@ async fn the_role_of_an_instance() {
     let (directory, (url, seen)) = (tempfile::tempdir().unwrap(), peers().await);
     run(directory.path(), &url, &[(METADATA, &url)]).await;
     let seen = seen.lock().unwrap();
-    assert!(seen.len() == 1 && seen[0].contains("Credential=AKIDINSTANCE/"), "{seen:?}");
+    assert!(
+        seen.len() == 1 && seen[0].contains("Credential=AKIDINSTANCE/"),
+        "{seen:?}"
+    );
 }
 
 #[tokio::test]
@@ -126,15 +173,31 @@ async fn the_role_of_a_kubernetes_service_account() {
     std::fs::write(&token, "a.b.c").unwrap();
     let token = token.to_str().unwrap();
     let role = "arn:aws:iam::123456789012:role/comfyui";
-    run(directory.path(), &url, &[("AWS_WEB_IDENTITY_TOKEN_FILE", token), ("AWS_ROLE_ARN", role), ("AWS_ENDPOINT_URL_STS", &url)]).await;
+    run(
+        directory.path(),
+        &url,
+        &[
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", token),
+            ("AWS_ROLE_ARN", role),
+            ("AWS_ENDPOINT_URL_STS", &url),
+        ],
+    )
+    .await;
     let seen = seen.lock().unwrap();
-    assert!(seen.len() == 1 && seen[0].contains("Credential=AKIDWEB/"), "{seen:?}");
+    assert!(
+        seen.len() == 1 && seen[0].contains("Credential=AKIDWEB/"),
+        "{seen:?}"
+    );
 }
 
 #[tokio::test]
 async fn no_credentials_anywhere_is_said() {
     let (directory, (url, seen)) = (tempfile::tempdir().unwrap(), peers().await);
     let said = run(directory.path(), &url, &[]).await;
-    assert!(said.contains(&format!("kind={:?}", ErrorKind::Invalid)) && said.contains("set AWS_ACCESS_KEY_ID"), "{said}");
+    assert!(
+        said.contains(&format!("kind={:?}", ErrorKind::Invalid))
+            && said.contains("set AWS_ACCESS_KEY_ID"),
+        "{said}"
+    );
     assert!(seen.lock().unwrap().is_empty());
 }

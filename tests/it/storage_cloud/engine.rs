@@ -15,16 +15,41 @@ const LARGE: usize = 5 * 1024 * 1024 + 3;
 /// Uploads and fetches large and small files through a storage; returns the signed URLs' contents.
 async fn round_trip(bench: &Bench, target: &Target, signed: bool) {
     let directory = tempfile::tempdir().unwrap();
-    let contents = [("large 1.bin", noise(LARGE)), ("small.bin", noise(100)), ("empty.bin", Vec::new())];
-    let files: Vec<_> = contents.iter().map(|(name, bytes)| file(directory.path(), name, bytes)).collect();
+    let contents = [
+        ("large 1.bin", noise(LARGE)),
+        ("small.bin", noise(100)),
+        ("empty.bin", Vec::new()),
+    ];
+    let files: Vec<_> = contents
+        .iter()
+        .map(|(name, bytes)| file(directory.path(), name, bytes))
+        .collect();
     bench.storage.check_target(target, signed).await.unwrap();
-    let uploaded = bench.storage.upload(target, &files, signed, None, &CancellationToken::new()).await.unwrap();
+    let uploaded = bench
+        .storage
+        .upload(target, &files, signed, None, &CancellationToken::new())
+        .await
+        .unwrap();
     for ((name, bytes), uploaded) in contents.iter().zip(uploaded) {
         let fetched = bench.storage.fetch(fetch(&uploaded.url)).await.unwrap();
-        assert!(std::fs::read(&fetched.path).unwrap() == *bytes, "{name} from {}", uploaded.url);
-        assert!(bench.storage.fetch(fetch(&uploaded.url)).await.unwrap().cached);
+        assert!(
+            std::fs::read(&fetched.path).unwrap() == *bytes,
+            "{name} from {}",
+            uploaded.url
+        );
+        assert!(
+            bench
+                .storage
+                .fetch(fetch(&uploaded.url))
+                .await
+                .unwrap()
+                .cached
+        );
         if let Some(url) = uploaded.signed_url {
-            assert!(reqwest::get(url).await.unwrap().bytes().await.unwrap() == bytes.as_slice(), "{name}");
+            assert!(
+                reqwest::get(url).await.unwrap().bytes().await.unwrap() == bytes.as_slice(),
+                "{name}"
+            );
         }
     }
 }
@@ -32,34 +57,79 @@ async fn round_trip(bench: &Bench, target: &Target, signed: bool) {
 async fn s3_variables() -> Vec<(&'static str, String)> {
     let url = tokio::task::spawn_blocking(moto::url).await.unwrap();
     let text = |text: &str| text.to_owned();
-    vec![("AWS_REGION", text("us-east-1")), ("AWS_ENDPOINT_URL", text(url)), ("AWS_ACCESS_KEY_ID", text("id")), ("AWS_SECRET_ACCESS_KEY", text("marked"))]
+    vec![
+        ("AWS_REGION", text("us-east-1")),
+        ("AWS_ENDPOINT_URL", text(url)),
+        ("AWS_ACCESS_KEY_ID", text("id")),
+        ("AWS_SECRET_ACCESS_KEY", text("marked")),
+    ]
 }
 
 async fn bench(variables: &[(&str, String)]) -> Bench {
-    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
     Bench::new(&variables).await
 }
 
 #[tokio::test]
 async fn s3() {
     let bench = bench(&s3_variables().await).await;
-    round_trip(&bench, &Target::S3 { bucket: moto::bucket().await, prefix: "a b/".to_owned() }, true).await;
+    round_trip(
+        &bench,
+        &Target::S3 {
+            bucket: moto::bucket().await,
+            prefix: "a b/".to_owned(),
+        },
+        true,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn azure() {
-    let bench = bench(&[("AZURE_STORAGE_CONNECTION_STRING", azurite::connection_string().await)]).await;
-    round_trip(&bench, &Target::Azure { container: azurite::container(false).await, blob_prefix: "/a b/".to_owned() }, true).await;
+    let bench = bench(&[(
+        "AZURE_STORAGE_CONNECTION_STRING",
+        azurite::connection_string().await,
+    )])
+    .await;
+    round_trip(
+        &bench,
+        &Target::Azure {
+            container: azurite::container(false).await,
+            blob_prefix: "/a b/".to_owned(),
+        },
+        true,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn huggingface() {
     let hub = Hub::start().await;
-    let bench = bench(&[("HF_ENDPOINT", hub.url.clone()), ("HF_TOKEN", TOKEN.to_owned())]).await;
-    let repository = HfTarget { repo: "owner/data".to_owned(), repo_type: HfRepoType::Dataset, revision: "main".to_owned(), directory: "a b".to_owned() };
+    let bench = bench(&[
+        ("HF_ENDPOINT", hub.url.clone()),
+        ("HF_TOKEN", TOKEN.to_owned()),
+    ])
+    .await;
+    let repository = HfTarget {
+        repo: "owner/data".to_owned(),
+        repo_type: HfRepoType::Dataset,
+        revision: "main".to_owned(),
+        directory: "a b".to_owned(),
+    };
     let target = Target::HuggingFace(repository);
     round_trip(&bench, &target, false).await;
-    assert_eq!(bench.storage.check_target(&target, true).await.unwrap_err().kind, ErrorKind::Invalid);
+    assert_eq!(
+        bench
+            .storage
+            .check_target(&target, true)
+            .await
+            .unwrap_err()
+            .kind,
+        ErrorKind::Invalid
+    );
 }
 
 #[tokio::test]
@@ -71,24 +141,48 @@ async fn a_corrupted_copy_of_a_large_file_is_never_served() {
     let bench = bench(&[("HF_ENDPOINT", hub.url.clone())]).await;
     let url = format!("{}/owner/model/resolve/main/x.safetensors", hub.url);
     assert!(bench.get(&url).await.is_err());
-    assert!(bench.names().iter().all(|name| !name.ends_with(".safetensors")), "{:?}", bench.names());
+    assert!(
+        bench
+            .names()
+            .iter()
+            .all(|name| !name.ends_with(".safetensors")),
+        "{:?}",
+        bench.names()
+    );
     // The CDN has come to its senses.
     hub.state().lfs.get_mut(&oid).unwrap()[LARGE / 2] ^= 1;
-    assert_eq!(std::fs::read(bench.get(&url).await.unwrap().path).unwrap(), noise(LARGE));
+    assert_eq!(
+        std::fs::read(bench.get(&url).await.unwrap().path).unwrap(),
+        noise(LARGE)
+    );
 }
 
 #[tokio::test]
 async fn a_protected_file_needs_credentials_again() {
     let hub = Hub::start().await;
     hub.put("owner/model", "x.safetensors", &noise(1000), true);
-    hub.state().repositories.get_mut("owner/model").unwrap().private = true;
+    hub.state()
+        .repositories
+        .get_mut("owner/model")
+        .unwrap()
+        .private = true;
     let bench = bench(&[("HF_ENDPOINT", hub.url.clone())]).await;
     let url = format!("{}/owner/model/resolve/main/x.safetensors", hub.url);
-    let with = |token: &str| Auth::Bearer { token: Secret::new(token) };
-    assert_eq!(bench.get(&url).await.unwrap_err().kind, ErrorKind::Unauthorized);
+    let with = |token: &str| Auth::Bearer {
+        token: Secret::new(token),
+    };
+    assert_eq!(
+        bench.get(&url).await.unwrap_err().kind,
+        ErrorKind::Unauthorized
+    );
     assert!(!bench.get_as(&url, with(TOKEN)).await.unwrap().cached);
     let error = bench.get(&url).await.unwrap_err();
-    assert!(error.message.contains("Authentication required to access cached file for URL"), "{error}");
+    assert!(
+        error
+            .message
+            .contains("Authentication required to access cached file for URL"),
+        "{error}"
+    );
     assert!(bench.get_as(&url, with("wrong")).await.is_err());
     assert!(bench.get_as(&url, with(TOKEN)).await.unwrap().cached);
 }
@@ -97,10 +191,16 @@ async fn a_protected_file_needs_credentials_again() {
 #[tokio::test]
 async fn backends_that_are_not_configured_stay_out_of_the_way() {
     let bench = bench(&[]).await;
-    for (url, part) in [("s3://bucket/key", "S3 is not configured"), ("https://acc.blob.core.windows.net/", "names no blob")] {
+    for (url, part) in [
+        ("s3://bucket/key", "S3 is not configured"),
+        ("https://acc.blob.core.windows.net/", "names no blob"),
+    ] {
         let error = bench.get(url).await.unwrap_err();
         assert!(error.message.contains(part), "{url}: {error}");
     }
-    let s3 = comfyui_api::storage::s3::S3Backend::new(&super::storage_config(&[]).s3, super::outbound(&[]));
+    let s3 = comfyui_api::storage::s3::S3Backend::new(
+        &super::storage_config(&[]).s3,
+        super::outbound(&[]),
+    );
     assert!(!s3.claims(&url::Url::parse("https://bucket.s3.amazonaws.com/key").unwrap()));
 }

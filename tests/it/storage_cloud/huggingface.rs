@@ -19,8 +19,17 @@ fn backend(hub: &Hub, token: Option<&str>) -> HuggingFaceBackend {
 }
 
 fn target(repo_type: HfRepoType, directory: &str) -> HfTarget {
-    let repo = if repo_type == HfRepoType::Model { "owner/model" } else { "owner/data" };
-    HfTarget { repo: repo.to_owned(), repo_type, revision: "main".to_owned(), directory: directory.to_owned() }
+    let repo = if repo_type == HfRepoType::Model {
+        "owner/model"
+    } else {
+        "owner/data"
+    };
+    HfTarget {
+        repo: repo.to_owned(),
+        repo_type,
+        revision: "main".to_owned(),
+        directory: directory.to_owned(),
+    }
 }
 
 #[tokio::test]
@@ -28,31 +37,57 @@ async fn large_files_come_from_the_cdn_without_the_token() {
     let hub = Hub::start().await;
     let bytes = noise(300_000);
     hub.put("owner/model", "a b/é.safetensors", &bytes, true);
-    hub.state().repositories.get_mut("owner/model").unwrap().private = true;
+    hub.state()
+        .repositories
+        .get_mut("owner/model")
+        .unwrap()
+        .private = true;
     let backend = backend(&hub, Some(TOKEN));
     let oid = sha256(&bytes);
     for page in ["resolve", "blob"] {
         // A URL of the public hub is asked of the configured one.
         for base in [hub.url.as_str(), "https://huggingface.co"] {
-            let source = source(&format!("{base}/owner/model/{page}/main/a%20b/%C3%A9.safetensors?download=true"));
+            let source = source(&format!(
+                "{base}/owner/model/{page}/main/a%20b/%C3%A9.safetensors?download=true"
+            ));
             assert!(backend.claims(&source.url));
             let info = backend.head(&source).await.unwrap();
-            assert_eq!((info.size, info.sha256.as_deref(), info.ranges), (Some(300_000), Some(oid.as_str()), true));
+            assert_eq!(
+                (info.size, info.sha256.as_deref(), info.ranges),
+                (Some(300_000), Some(oid.as_str()), true)
+            );
             let stream = backend.open(&source, None, None).await.unwrap();
-            assert_eq!((stream.info.size, stream.info.sha256.as_deref(), stream.offset), (Some(300_000), Some(oid.as_str()), 0));
+            assert_eq!(
+                (
+                    stream.info.size,
+                    stream.info.sha256.as_deref(),
+                    stream.offset
+                ),
+                (Some(300_000), Some(oid.as_str()), 0)
+            );
             assert!(read(stream).await == bytes);
-            let stream = backend.open(&source, range(1000, 1999), info.etag.as_deref()).await.unwrap();
+            let stream = backend
+                .open(&source, range(1000, 1999), info.etag.as_deref())
+                .await
+                .unwrap();
             assert_eq!((stream.info.size, stream.offset), (Some(300_000), 1000));
             assert!(read(stream).await == bytes[1000..2000]);
             // The file is another one by now: all of it comes.
-            let stream = backend.open(&source, range(1000, 1999), Some("\"other\"")).await.unwrap();
+            let stream = backend
+                .open(&source, range(1000, 1999), Some("\"other\""))
+                .await
+                .unwrap();
             assert_eq!((stream.offset, read(stream).await.len()), (0, 300_000));
         }
     }
     let seen = hub.state().seen.clone();
     assert!(seen.iter().any(|seen| seen.origin == "cdn"));
     for seen in seen {
-        assert_eq!(seen.authorization.is_some(), seen.origin == "hub", "{seen:?}");
+        assert_eq!(
+            seen.authorization.is_some(),
+            seen.origin == "hub",
+            "{seen:?}"
+        );
     }
 }
 
@@ -61,13 +96,22 @@ async fn small_files_come_from_the_hub_itself() {
     let hub = Hub::start().await;
     hub.put("datasets/owner/data", "config.json", b"{\"a\": 1}", false);
     let backend = backend(&hub, None);
-    let source = source(&format!("{}/datasets/owner/data/resolve/main/config.json", hub.url));
+    let source = source(&format!(
+        "{}/datasets/owner/data/resolve/main/config.json",
+        hub.url
+    ));
     let info = backend.head(&source).await.unwrap();
     assert_eq!((info.size, info.sha256.as_deref()), (Some(8), None));
-    let stream = backend.open(&source, range(1, 3), info.etag.as_deref()).await.unwrap();
+    let stream = backend
+        .open(&source, range(1, 3), info.etag.as_deref())
+        .await
+        .unwrap();
     assert_eq!((stream.offset, stream.info.size), (1, Some(8)));
     assert_eq!(read(stream).await, b"\"a\"");
-    let stream = backend.open(&source, range(1, 3), Some("\"other\"")).await.unwrap();
+    let stream = backend
+        .open(&source, range(1, 3), Some("\"other\""))
+        .await
+        .unwrap();
     assert_eq!((stream.offset, read(stream).await.len()), (0, 8));
 }
 
@@ -76,25 +120,79 @@ async fn refusals_say_what_to_do() {
     let hub = Hub::start().await;
     hub.put("owner/model", "x.bin", b"x", false);
     let url = format!("{}/owner/model/resolve/main/x.bin", hub.url);
-    hub.state().repositories.get_mut("owner/model").unwrap().private = true;
-    let open = async |token: Option<&str>, url: &str| backend(&hub, token).open(&source(url), None, None).await.err().unwrap();
+    hub.state()
+        .repositories
+        .get_mut("owner/model")
+        .unwrap()
+        .private = true;
+    let open = async |token: Option<&str>, url: &str| {
+        backend(&hub, token)
+            .open(&source(url), None, None)
+            .await
+            .err()
+            .unwrap()
+    };
     let error = open(None, &url).await;
     assert_eq!(error.kind, ErrorKind::Unauthorized);
-    assert!(error.message.contains("HF_TOKEN") && error.message.contains(&format!("{}/owner/model", hub.url)), "{error}");
+    assert!(
+        error.message.contains("HF_TOKEN")
+            && error.message.contains(&format!("{}/owner/model", hub.url)),
+        "{error}"
+    );
     let error = open(Some("hf_wrong_marked"), &url).await;
-    assert!(error.kind == ErrorKind::Unauthorized && !error.message.contains("hf_wrong_marked"), "{error}");
+    assert!(
+        error.kind == ErrorKind::Unauthorized && !error.message.contains("hf_wrong_marked"),
+        "{error}"
+    );
     // Credentials of the request replace the operator's.
     let mut with_auth = source(&url);
-    with_auth.auth = Some(Auth::Bearer { token: Secret::new(TOKEN) });
-    assert_eq!(read(backend(&hub, Some("hf_wrong_marked")).open(&with_auth, None, None).await.unwrap()).await, b"x");
-    hub.state().repositories.get_mut("owner/model").unwrap().gated = true;
+    with_auth.auth = Some(Auth::Bearer {
+        token: Secret::new(TOKEN),
+    });
+    assert_eq!(
+        read(
+            backend(&hub, Some("hf_wrong_marked"))
+                .open(&with_auth, None, None)
+                .await
+                .unwrap()
+        )
+        .await,
+        b"x"
+    );
+    hub.state()
+        .repositories
+        .get_mut("owner/model")
+        .unwrap()
+        .gated = true;
     let error = open(Some(TOKEN), &url).await;
-    assert!(error.kind == ErrorKind::Unauthorized && error.message.contains("gated") && error.message.contains("HF_TOKEN"), "{error}");
-    assert_eq!(backend(&hub, Some(TOKEN)).head(&source(&url)).await.unwrap_err().kind, ErrorKind::Unauthorized);
-    hub.state().repositories.get_mut("owner/model").unwrap().gated = false;
-    for (path, part) in [("resolve/main/none.bin", "no such file"), ("resolve/nowhere/x.bin", "revision")] {
+    assert!(
+        error.kind == ErrorKind::Unauthorized
+            && error.message.contains("gated")
+            && error.message.contains("HF_TOKEN"),
+        "{error}"
+    );
+    assert_eq!(
+        backend(&hub, Some(TOKEN))
+            .head(&source(&url))
+            .await
+            .unwrap_err()
+            .kind,
+        ErrorKind::Unauthorized
+    );
+    hub.state()
+        .repositories
+        .get_mut("owner/model")
+        .unwrap()
+        .gated = false;
+    for (path, part) in [
+        ("resolve/main/none.bin", "no such file"),
+        ("resolve/nowhere/x.bin", "revision"),
+    ] {
         let error = open(Some(TOKEN), &format!("{}/owner/model/{path}", hub.url)).await;
-        assert!(error.kind == ErrorKind::NotFound && error.message.contains(part), "{error}");
+        assert!(
+            error.kind == ErrorKind::NotFound && error.message.contains(part),
+            "{error}"
+        );
     }
 }
 
@@ -102,23 +200,66 @@ async fn refusals_say_what_to_do() {
 async fn the_files_of_a_prompt_are_one_commit() {
     let (hub, directory) = (Hub::start().await, tempfile::tempdir().unwrap());
     let backend = backend(&hub, Some(TOKEN));
-    for (repo_type, repository) in [(HfRepoType::Model, "owner/model"), (HfRepoType::Dataset, "datasets/owner/data")] {
+    for (repo_type, repository) in [
+        (HfRepoType::Model, "owner/model"),
+        (HfRepoType::Dataset, "datasets/owner/data"),
+    ] {
         let target = Target::HuggingFace(target(repo_type, "/out puts/"));
         backend.check(&target, false).await.unwrap();
-        let contents = [("text.json", b"{}".repeat(400_001)), ("empty.txt", Vec::new()), ("small é.png", noise(1000)), ("big.png", noise(2 * CHUNK + 77))];
-        let files: Vec<_> = contents.iter().map(|(name, bytes)| file(directory.path(), name, bytes)).collect();
-        backend.upload_together(&target, &files, &CancellationToken::new()).await.unwrap().unwrap();
+        let contents = [
+            ("text.json", b"{}".repeat(400_001)),
+            ("empty.txt", Vec::new()),
+            ("small é.png", noise(1000)),
+            ("big.png", noise(2 * CHUNK + 77)),
+        ];
+        let files: Vec<_> = contents
+            .iter()
+            .map(|(name, bytes)| file(directory.path(), name, bytes))
+            .collect();
+        backend
+            .upload_together(&target, &files, &CancellationToken::new())
+            .await
+            .unwrap()
+            .unwrap();
         for (name, bytes) in &contents {
-            assert!(hub.content(repository, &format!("out puts/{name}")).as_ref() == Some(bytes), "{name}");
-            let stream = backend.open(&source(&backend.url_of(&target, name)), None, None).await.unwrap();
+            assert!(
+                hub.content(repository, &format!("out puts/{name}"))
+                    .as_ref()
+                    == Some(bytes),
+                "{name}"
+            );
+            let stream = backend
+                .open(&source(&backend.url_of(&target, name)), None, None)
+                .await
+                .unwrap();
             assert!(read(stream).await == *bytes, "{name}");
         }
         // Again: the objects are in LFS by now and are not sent a second time.
-        backend.upload_together(&target, &files, &CancellationToken::new()).await.unwrap().unwrap();
-        assert_eq!(hub.state().repositories[repository].commits.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4]);
+        backend
+            .upload_together(&target, &files, &CancellationToken::new())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            hub.state().repositories[repository]
+                .commits
+                .iter()
+                .map(Vec::len)
+                .collect::<Vec<_>>(),
+            [4, 4]
+        );
     }
-    let uploads = hub.state().seen.iter().filter(|seen| seen.method == "PUT").count();
-    assert_eq!(uploads, 1 + 3, "one small object, one in three parts; the dataset finds them in place");
+    let uploads = hub
+        .state()
+        .seen
+        .iter()
+        .filter(|seen| seen.method == "PUT")
+        .count();
+    assert_eq!(
+        uploads,
+        1 + 3,
+        "one small object, one in three parts; the dataset finds them in place"
+    );
 }
 
 #[tokio::test]
@@ -127,26 +268,59 @@ async fn refused_uploads_say_why() {
     let (with_token, without) = (backend(&hub, Some(TOKEN)), backend(&hub, None));
     let plain = Target::HuggingFace(target(HfRepoType::Model, ""));
     let error = without.check(&plain, false).await.unwrap_err();
-    assert!(error.kind == ErrorKind::Invalid && error.message.contains("HF_TOKEN"), "{error}");
-    assert_eq!(with_token.check(&plain, true).await.unwrap_err().kind, ErrorKind::Invalid);
+    assert!(
+        error.kind == ErrorKind::Invalid && error.message.contains("HF_TOKEN"),
+        "{error}"
+    );
+    assert_eq!(
+        with_token.check(&plain, true).await.unwrap_err().kind,
+        ErrorKind::Invalid
+    );
     let upload = async |target: &Target, name: &str| {
         let x = file(directory.path(), name, b"x");
-        with_token.upload(target, &x, None, &CancellationToken::new()).await.unwrap_err()
+        with_token
+            .upload(target, &x, None, &CancellationToken::new())
+            .await
+            .unwrap_err()
     };
-    let elsewhere = Target::HuggingFace(HfTarget { revision: "no/branch".to_owned(), ..target(HfRepoType::Model, "") });
+    let elsewhere = Target::HuggingFace(HfTarget {
+        revision: "no/branch".to_owned(),
+        ..target(HfRepoType::Model, "")
+    });
     let error = upload(&elsewhere, "x").await;
-    assert!(error.kind == ErrorKind::NotFound && error.message.contains("revision does not exist"), "{error}");
+    assert!(
+        error.kind == ErrorKind::NotFound && error.message.contains("revision does not exist"),
+        "{error}"
+    );
     let error = upload(&plain, "x.ignored").await;
-    assert!(error.kind == ErrorKind::Failed && error.message.contains(".gitignore"), "{error}");
+    assert!(
+        error.kind == ErrorKind::Failed && error.message.contains(".gitignore"),
+        "{error}"
+    );
     for status in [409, 412, 429, 500, 503] {
         hub.state().commit_faults.push(status);
         let error = upload(&plain, "x").await;
-        assert!(error.kind == ErrorKind::Transient && error.message.contains(&status.to_string()), "{error}");
+        assert!(
+            error.kind == ErrorKind::Transient && error.message.contains(&status.to_string()),
+            "{error}"
+        );
         assert!(!error.message.contains(TOKEN));
     }
-    let denied = backend(&hub, Some("hf_wrong_marked")).upload(&plain, &file(directory.path(), "x", b"x"), None, &CancellationToken::new()).await;
+    let denied = backend(&hub, Some("hf_wrong_marked"))
+        .upload(
+            &plain,
+            &file(directory.path(), "x", b"x"),
+            None,
+            &CancellationToken::new(),
+        )
+        .await;
     let denied = denied.unwrap_err();
-    assert!(denied.kind == ErrorKind::Unauthorized && denied.message.contains("HF_TOKEN") && !denied.message.contains("hf_wrong_marked"), "{denied}");
+    assert!(
+        denied.kind == ErrorKind::Unauthorized
+            && denied.message.contains("HF_TOKEN")
+            && !denied.message.contains("hf_wrong_marked"),
+        "{denied}"
+    );
 }
 
 #[tokio::test]
@@ -156,7 +330,11 @@ async fn a_cancelled_upload_commits_nothing() {
     cancel.cancel();
     let target = Target::HuggingFace(target(HfRepoType::Model, ""));
     let x = file(directory.path(), "x", b"x");
-    let error = backend(&hub, Some(TOKEN)).upload_together(&target, &[x], &cancel).await.unwrap().unwrap_err();
+    let error = backend(&hub, Some(TOKEN))
+        .upload_together(&target, &[x], &cancel)
+        .await
+        .unwrap()
+        .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Cancelled);
     assert!(hub.state().repositories["owner/model"].commits.is_empty());
 }
@@ -190,11 +368,22 @@ print("agreed")
         std::fs::write(directory.path().join(name), bytes).unwrap();
     }
     for repo_type in [HfRepoType::Model, HfRepoType::Dataset] {
-        let files: Vec<_> = contents[..3].iter().map(|(name, bytes)| file(directory.path(), name, bytes)).collect();
+        let files: Vec<_> = contents[..3]
+            .iter()
+            .map(|(name, bytes)| file(directory.path(), name, bytes))
+            .collect();
         let target = Target::HuggingFace(target(repo_type, "ours"));
-        backend.upload_together(&target, &files, &CancellationToken::new()).await.unwrap().unwrap();
+        backend
+            .upload_together(&target, &files, &CancellationToken::new())
+            .await
+            .unwrap()
+            .unwrap();
     }
-    assert!(python().exists(), "{} is missing; install PyPI huggingface_hub", python().display());
+    assert!(
+        python().exists(),
+        "{} is missing; install PyPI huggingface_hub",
+        python().display()
+    );
     let output = tokio::process::Command::new(python())
         .args(["-c", SCRIPT, directory.path().to_str().unwrap(), TOKEN])
         .env("HF_ENDPOINT", &hub.url)
@@ -205,14 +394,28 @@ print("agreed")
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(std::time::Duration::from_secs(120), output).await.unwrap().unwrap();
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = tokio::time::timeout(std::time::Duration::from_secs(120), output)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     for (repository, fresh) in [("owner/model", 3), ("datasets/owner/data", 4)] {
         for (name, bytes) in [&contents[0], &contents[1], &contents[fresh]] {
             let path = format!("theirs/{name}");
-            assert!(hub.content(repository, &path).as_ref() == Some(bytes), "{path}");
+            assert!(
+                hub.content(repository, &path).as_ref() == Some(bytes),
+                "{path}"
+            );
             let url = format!("{}/{repository}/resolve/main/{path}", hub.url);
-            assert!(read(backend.open(&source(&url), None, None).await.unwrap()).await == *bytes, "{path}");
+            assert!(
+                read(backend.open(&source(&url), None, None).await.unwrap()).await == *bytes,
+                "{path}"
+            );
         }
     }
 }

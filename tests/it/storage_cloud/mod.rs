@@ -20,7 +20,10 @@ use url::Url;
 /// The storage configuration that an environment makes.
 fn storage_config(variables: &[(&str, &str)]) -> StorageConfig {
     comfyui_api::net::install_crypto();
-    let variables: BTreeMap<String, String> = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let variables: BTreeMap<String, String> = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     Config::from_env(&variables).unwrap().storage
 }
 
@@ -29,11 +32,17 @@ fn outbound(variables: &[(&str, &str)]) -> Outbound {
 }
 
 fn source(url: &str) -> Source {
-    Source { url: Url::parse(url).unwrap(), auth: None }
+    Source {
+        url: Url::parse(url).unwrap(),
+        auth: None,
+    }
 }
 
 fn range(start: u64, end: u64) -> Option<ByteRange> {
-    Some(ByteRange { start, end: Some(end) })
+    Some(ByteRange {
+        start,
+        end: Some(end),
+    })
 }
 
 async fn read(stream: ObjectStream) -> Vec<u8> {
@@ -50,7 +59,11 @@ async fn read(stream: ObjectStream) -> Vec<u8> {
 fn file(directory: &Path, filename: &str, bytes: &[u8]) -> UploadFile {
     let path = directory.join(uuid::Uuid::new_v4().simple().to_string());
     std::fs::write(&path, bytes).unwrap();
-    UploadFile { path, filename: filename.to_owned(), content_type: "image/png".to_owned() }
+    UploadFile {
+        path,
+        filename: filename.to_owned(),
+        content_type: "image/png".to_owned(),
+    }
 }
 
 /// Bytes that differ at every place, so that a part at the wrong place is seen.

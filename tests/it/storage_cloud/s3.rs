@@ -15,68 +15,142 @@ use crate::support::moto;
 
 async fn backend() -> S3Backend {
     let url = tokio::task::spawn_blocking(moto::url).await.unwrap();
-    let variables = [("AWS_REGION", "us-east-1"), ("AWS_ENDPOINT_URL", url), ("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "marked")];
+    let variables = [
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", url),
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "marked"),
+    ];
     S3Backend::new(&storage_config(&variables).s3, outbound(&variables))
 }
 
 fn target(bucket: &str, prefix: &str) -> Target {
-    Target::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() }
+    Target::S3 {
+        bucket: bucket.to_owned(),
+        prefix: prefix.to_owned(),
+    }
 }
 
 #[tokio::test]
 async fn files_come_back_under_the_url_that_was_promised() {
-    let (backend, bucket, directory) = (backend().await, moto::bucket().await, tempfile::tempdir().unwrap());
-    for (prefix, name, bytes) in
-        [("a b/", "c+d é.png", noise(100_000)), ("", "100% sure.png", b"x".to_vec()), ("what?", "is#this", noise(5)), ("empty/", "file", Vec::new())]
-    {
+    let (backend, bucket, directory) = (
+        backend().await,
+        moto::bucket().await,
+        tempfile::tempdir().unwrap(),
+    );
+    for (prefix, name, bytes) in [
+        ("a b/", "c+d é.png", noise(100_000)),
+        ("", "100% sure.png", b"x".to_vec()),
+        ("what?", "is#this", noise(5)),
+        ("empty/", "file", Vec::new()),
+    ] {
         let target = target(&bucket, prefix);
         backend.check(&target, true).await.unwrap();
-        backend.upload(&target, &file(directory.path(), name, &bytes), None, &CancellationToken::new()).await.unwrap();
+        backend
+            .upload(
+                &target,
+                &file(directory.path(), name, &bytes),
+                None,
+                &CancellationToken::new(),
+            )
+            .await
+            .unwrap();
         let url = backend.url_of(&target, name);
         assert_eq!(url, format!("s3://{bucket}/{prefix}{name}"));
         let info = backend.head(&source(&url)).await.unwrap();
-        assert_eq!((info.size, info.content_type.as_deref()), (Some(bytes.len() as u64), Some("image/png")), "{url}");
+        assert_eq!(
+            (info.size, info.content_type.as_deref()),
+            (Some(bytes.len() as u64), Some("image/png")),
+            "{url}"
+        );
         let stream = backend.open(&source(&url), None, None).await.unwrap();
-        assert_eq!((stream.info.size, stream.offset), (Some(bytes.len() as u64), 0));
+        assert_eq!(
+            (stream.info.size, stream.offset),
+            (Some(bytes.len() as u64), 0)
+        );
         assert!(read(stream).await == bytes, "{url}");
     }
 }
 
 #[tokio::test]
 async fn ranges_and_validators() {
-    let (backend, bucket, directory) = (backend().await, moto::bucket().await, tempfile::tempdir().unwrap());
+    let (backend, bucket, directory) = (
+        backend().await,
+        moto::bucket().await,
+        tempfile::tempdir().unwrap(),
+    );
     let (target, bytes) = (target(&bucket, ""), noise(10_000));
-    backend.upload(&target, &file(directory.path(), "x", &bytes), None, &CancellationToken::new()).await.unwrap();
+    backend
+        .upload(
+            &target,
+            &file(directory.path(), "x", &bytes),
+            None,
+            &CancellationToken::new(),
+        )
+        .await
+        .unwrap();
     let source = source(&backend.url_of(&target, "x"));
     let etag = backend.head(&source).await.unwrap().etag.unwrap();
-    let stream = backend.open(&source, range(100, 199), Some(&etag)).await.unwrap();
-    assert_eq!((stream.info.size, stream.offset, stream.info.etag.as_ref()), (Some(10_000), 100, Some(&etag)));
+    let stream = backend
+        .open(&source, range(100, 199), Some(&etag))
+        .await
+        .unwrap();
+    assert_eq!(
+        (stream.info.size, stream.offset, stream.info.etag.as_ref()),
+        (Some(10_000), 100, Some(&etag))
+    );
     assert!(read(stream).await == bytes[100..200]);
-    let changed = backend.open(&source, range(100, 199), Some("\"other\"")).await.unwrap();
-    assert_eq!((changed.offset, changed.info.etag.as_ref()), (0, Some(&etag)), "the whole of it, which shows that it is another one");
+    let changed = backend
+        .open(&source, range(100, 199), Some("\"other\""))
+        .await
+        .unwrap();
+    assert_eq!(
+        (changed.offset, changed.info.etag.as_ref()),
+        (0, Some(&etag)),
+        "the whole of it, which shows that it is another one"
+    );
 }
 
 #[tokio::test]
 async fn large_files_go_in_parts_and_report_progress() {
-    let (backend, bucket, directory) = (backend().await, moto::bucket().await, tempfile::tempdir().unwrap());
+    let (backend, bucket, directory) = (
+        backend().await,
+        moto::bucket().await,
+        tempfile::tempdir().unwrap(),
+    );
     let (target, bytes) = (target(&bucket, "big/"), noise(40 * 1024 * 1024 + 17));
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let progress: Progress = Arc::new({
         let seen = seen.clone();
         move |now, all| seen.lock().unwrap().push((now, all))
     });
-    backend.upload(&target, &file(directory.path(), "x", &bytes), Some(&progress), &CancellationToken::new()).await.unwrap();
+    backend
+        .upload(
+            &target,
+            &file(directory.path(), "x", &bytes),
+            Some(&progress),
+            &CancellationToken::new(),
+        )
+        .await
+        .unwrap();
     let source = source(&backend.url_of(&target, "x"));
     let etag = backend.head(&source).await.unwrap().etag.unwrap();
     assert!(etag.ends_with("-3\""), "three parts, not {etag}");
     assert!(read(backend.open(&source, None, None).await.unwrap()).await == bytes);
     let seen = seen.lock().unwrap();
-    assert_eq!((seen.len(), *seen.last().unwrap()), (3, (bytes.len() as u64, Some(bytes.len() as u64))));
+    assert_eq!(
+        (seen.len(), *seen.last().unwrap()),
+        (3, (bytes.len() as u64, Some(bytes.len() as u64)))
+    );
 }
 
 #[tokio::test]
 async fn a_cancelled_upload_leaves_nothing() {
-    let (backend, bucket, directory) = (backend().await, moto::bucket().await, tempfile::tempdir().unwrap());
+    let (backend, bucket, directory) = (
+        backend().await,
+        moto::bucket().await,
+        tempfile::tempdir().unwrap(),
+    );
     for by_drop in [false, true] {
         let cancel = CancellationToken::new();
         let (started, mut was_started) = tokio::sync::mpsc::unbounded_channel();
@@ -89,7 +163,10 @@ async fn a_cancelled_upload_leaves_nothing() {
                 }
             }
         });
-        let (target, file) = (target(&bucket, ""), file(directory.path(), "x", &noise(80 * 1024 * 1024)));
+        let (target, file) = (
+            target(&bucket, ""),
+            file(directory.path(), "x", &noise(80 * 1024 * 1024)),
+        );
         let upload = backend.upload(&target, &file, Some(&progress), &cancel);
         if by_drop {
             tokio::select! {
@@ -100,47 +177,128 @@ async fn a_cancelled_upload_leaves_nothing() {
             assert_eq!(upload.await.unwrap_err().kind, ErrorKind::Cancelled);
         }
         let deadline = Instant::now() + Duration::from_secs(90);
-        while moto::get(&format!("{bucket}?uploads")).await.contains("<UploadId>") {
-            assert!(Instant::now() < deadline, "the multipart upload is still there, by drop: {by_drop}");
+        while moto::get(&format!("{bucket}?uploads"))
+            .await
+            .contains("<UploadId>")
+        {
+            assert!(
+                Instant::now() < deadline,
+                "the multipart upload is still there, by drop: {by_drop}"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert_eq!(backend.head(&source(&backend.url_of(&target, "x"))).await.unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(
+            backend
+                .head(&source(&backend.url_of(&target, "x")))
+                .await
+                .unwrap_err()
+                .kind,
+            ErrorKind::NotFound
+        );
     }
 }
 
 #[tokio::test]
 async fn signed_urls_open_without_credentials() {
-    let (backend, bucket, directory) = (backend().await, moto::bucket().await, tempfile::tempdir().unwrap());
+    let (backend, bucket, directory) = (
+        backend().await,
+        moto::bucket().await,
+        tempfile::tempdir().unwrap(),
+    );
     let target = target(&bucket, "a b/");
-    backend.upload(&target, &file(directory.path(), "é.png", b"signed"), None, &CancellationToken::new()).await.unwrap();
-    let url = backend.sign(&target, "é.png", Duration::from_secs(600)).await.unwrap();
-    assert!(url.contains("X-Amz-Signature=") && url.contains("X-Amz-Expires=600") && !url.contains("marked"), "{url}");
-    assert_eq!(reqwest::get(url).await.unwrap().text().await.unwrap(), "signed");
+    backend
+        .upload(
+            &target,
+            &file(directory.path(), "é.png", b"signed"),
+            None,
+            &CancellationToken::new(),
+        )
+        .await
+        .unwrap();
+    let url = backend
+        .sign(&target, "é.png", Duration::from_secs(600))
+        .await
+        .unwrap();
+    assert!(
+        url.contains("X-Amz-Signature=")
+            && url.contains("X-Amz-Expires=600")
+            && !url.contains("marked"),
+        "{url}"
+    );
+    assert_eq!(
+        reqwest::get(url).await.unwrap().text().await.unwrap(),
+        "signed"
+    );
 }
 
 #[tokio::test]
 async fn what_is_missing_is_said() {
     let (backend, directory) = (backend().await, tempfile::tempdir().unwrap());
-    let error = backend.upload(&target("no-such-bucket-here", ""), &file(directory.path(), "x", b"x"), None, &CancellationToken::new()).await.unwrap_err();
-    assert!(error.kind == ErrorKind::NotFound && error.message.contains("no-such-bucket-here") && error.message.contains("bucket does not exist"), "{error}");
+    let error = backend
+        .upload(
+            &target("no-such-bucket-here", ""),
+            &file(directory.path(), "x", b"x"),
+            None,
+            &CancellationToken::new(),
+        )
+        .await
+        .unwrap_err();
+    assert!(
+        error.kind == ErrorKind::NotFound
+            && error.message.contains("no-such-bucket-here")
+            && error.message.contains("bucket does not exist"),
+        "{error}"
+    );
     let bucket = moto::bucket().await;
-    for error in [backend.head(&source(&format!("s3://{bucket}/x"))).await.err(), backend.open(&source(&format!("s3://{bucket}/x")), None, None).await.err()] {
+    for error in [
+        backend
+            .head(&source(&format!("s3://{bucket}/x")))
+            .await
+            .err(),
+        backend
+            .open(&source(&format!("s3://{bucket}/x")), None, None)
+            .await
+            .err(),
+    ] {
         assert_eq!(error.unwrap().kind, ErrorKind::NotFound);
     }
     let bare = S3Backend::new(&storage_config(&[]).s3, outbound(&[]));
     let error = bare.check(&target("bucket", ""), false).await.unwrap_err();
-    assert!(error.kind == ErrorKind::Invalid && error.message.contains("S3 is not configured: set AWS_REGION"), "{error}");
+    assert!(
+        error.kind == ErrorKind::Invalid
+            && error
+                .message
+                .contains("S3 is not configured: set AWS_REGION"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn checksums_of_whole_objects_are_passed_on() {
     let (backend, bucket) = (backend().await, moto::bucket().await);
     let hex = crate::support::hub::sha256(b"checked");
-    let digest: Vec<u8> = (0..32).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect();
-    let request = reqwest::Client::new().put(format!("{}/{bucket}/x", moto::url())).header("x-amz-sdk-checksum-algorithm", "SHA256");
-    let request = request.header("x-amz-checksum-sha256", base64::engine::general_purpose::STANDARD.encode(digest)).body("checked");
+    let digest: Vec<u8> = (0..32)
+        .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
+        .collect();
+    let request = reqwest::Client::new()
+        .put(format!("{}/{bucket}/x", moto::url()))
+        .header("x-amz-sdk-checksum-algorithm", "SHA256");
+    let request = request
+        .header(
+            "x-amz-checksum-sha256",
+            base64::engine::general_purpose::STANDARD.encode(digest),
+        )
+        .body("checked");
     assert!(request.send().await.unwrap().status().is_success());
-    assert_eq!(backend.head(&source(&format!("s3://{bucket}/x"))).await.unwrap().sha256.as_deref(), Some(hex.as_str()));
+    assert_eq!(
+        backend
+            .head(&source(&format!("s3://{bucket}/x")))
+            .await
+            .unwrap()
+            .sha256
+            .as_deref(),
+        Some(hex.as_str())
+    );
 }
 
 fn brought(endpoint: &str) -> Auth {
@@ -155,25 +313,54 @@ fn brought(endpoint: &str) -> Auth {
 
 #[tokio::test]
 async fn credentials_of_requests_use_their_own_service() {
-    let (operator, bucket, directory) = (backend().await, moto::bucket().await, tempfile::tempdir().unwrap());
-    operator.upload(&target(&bucket, ""), &file(directory.path(), "x", b"theirs"), None, &CancellationToken::new()).await.unwrap();
+    let (operator, bucket, directory) = (
+        backend().await,
+        moto::bucket().await,
+        tempfile::tempdir().unwrap(),
+    );
+    operator
+        .upload(
+            &target(&bucket, ""),
+            &file(directory.path(), "x", b"theirs"),
+            None,
+            &CancellationToken::new(),
+        )
+        .await
+        .unwrap();
     let mut source = source(&format!("s3://{bucket}/x"));
     source.auth = Some(brought(moto::url()));
     // Nothing of the operator's is configured here.
-    let trusting = S3Backend::new(&storage_config(&[]).s3, outbound(&[("ALLOW_PRIVATE_NETWORKS", "true")]));
-    assert_eq!(read(trusting.open(&source, None, None).await.unwrap()).await, b"theirs");
+    let trusting = S3Backend::new(
+        &storage_config(&[]).s3,
+        outbound(&[("ALLOW_PRIVATE_NETWORKS", "true")]),
+    );
+    assert_eq!(
+        read(trusting.open(&source, None, None).await.unwrap()).await,
+        b"theirs"
+    );
     assert_eq!(trusting.head(&source).await.unwrap().size, Some(6));
-    source.auth = Some(Auth::Bearer { token: Secret::new("marked") });
+    source.auth = Some(Auth::Bearer {
+        token: Secret::new("marked"),
+    });
     let error = trusting.head(&source).await.unwrap_err();
-    assert!(error.kind == ErrorKind::Invalid && !error.message.contains("marked"), "{error}");
+    assert!(
+        error.kind == ErrorKind::Invalid && !error.message.contains("marked"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn endpoints_of_requests_obey_the_guard() {
     let mut source = source("s3://bucket/x");
-    source.auth = Some(brought(tokio::task::spawn_blocking(moto::url).await.unwrap()));
+    source.auth = Some(brought(
+        tokio::task::spawn_blocking(moto::url).await.unwrap(),
+    ));
     let guarded = S3Backend::new(&storage_config(&[]).s3, outbound(&[]));
     let error = guarded.head(&source).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
-    assert!(error.message.contains("HTTP_TRUSTED_ORIGINS") && error.message.contains("ALLOW_PRIVATE_NETWORKS"), "{error}");
+    assert!(
+        error.message.contains("HTTP_TRUSTED_ORIGINS")
+            && error.message.contains("ALLOW_PRIVATE_NETWORKS"),
+        "{error}"
+    );
 }

@@ -37,8 +37,12 @@ impl ChaosProxy {
     pub async fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let controls =
-            Arc::new(Controls { mode: watch::Sender::new(Mode::Pass), era: watch::Sender::new(0), fuse: AtomicI64::new(-1), connections: AtomicU64::new(0) });
+        let controls = Arc::new(Controls {
+            mode: watch::Sender::new(Mode::Pass),
+            era: watch::Sender::new(0),
+            fuse: AtomicI64::new(-1),
+            connections: AtomicU64::new(0),
+        });
         let serving = Arc::clone(&controls);
         let listener = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -47,7 +51,11 @@ impl ChaosProxy {
                 }
             }
         });
-        Self { address, controls, listener: listener.abort_handle() }
+        Self {
+            address,
+            controls,
+            listener: listener.abort_handle(),
+        }
     }
 
     /// Where clients connect.
@@ -96,7 +104,9 @@ impl Drop for ChaosProxy {
 
 async fn carry(client: TcpStream, upstream: SocketAddr, controls: Arc<Controls>) {
     let mut era = controls.era.subscribe();
-    let Ok(server) = TcpStream::connect(upstream).await else { return };
+    let Ok(server) = TcpStream::connect(upstream).await else {
+        return;
+    };
     controls.connections.fetch_add(1, Ordering::SeqCst);
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_read, client_write) = client.into_split();
@@ -108,7 +118,12 @@ async fn carry(client: TcpStream, upstream: SocketAddr, controls: Arc<Controls>)
     }
 }
 
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, controls: &Controls, burns: bool) {
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    controls: &Controls,
+    burns: bool,
+) {
     let mut mode = controls.mode.subscribe();
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(mut read) = from.read(&mut buffer).await {

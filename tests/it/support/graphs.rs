@@ -16,13 +16,19 @@ pub fn coloured(prefix: &str, colour: u32) -> Value {
 
 /// Some nodes more.
 pub fn with(mut graph: Value, nodes: Value) -> Value {
-    graph.as_object_mut().unwrap().extend(nodes.as_object().unwrap().clone());
+    graph
+        .as_object_mut()
+        .unwrap()
+        .extend(nodes.as_object().unwrap().clone());
     graph
 }
 
 /// A picture, and a node that takes its time in steps; in no step at all it cannot be interrupted.
 pub fn slow(seconds: f64, steps: u32) -> Value {
-    with(picture("slow"), json!({"5": {"class_type": "SimSleep", "inputs": {"seconds": seconds, "steps": steps}}}))
+    with(
+        picture("slow"),
+        json!({"5": {"class_type": "SimSleep", "inputs": {"seconds": seconds, "steps": steps}}}),
+    )
 }
 
 /// A picture that is loaded and saved again.
@@ -45,7 +51,9 @@ pub fn sampling(steps: u32) -> Value {
 /// A picture file of one colour.
 pub fn encoded(colour: [u8; 3], format: image::ImageFormat) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    image::RgbImage::from_pixel(16, 16, image::Rgb(colour)).write_to(&mut bytes, format).unwrap();
+    image::RgbImage::from_pixel(16, 16, image::Rgb(colour))
+        .write_to(&mut bytes, format)
+        .unwrap();
     bytes.into_inner()
 }
 
@@ -56,8 +64,12 @@ pub fn png(colour: [u8; 3]) -> Vec<u8> {
 
 /// The colour in the middle of a picture in base64, as answers hold it.
 pub fn colour_of(base64: &Value) -> [u8; 3] {
-    let picture = image::load_from_memory(&from_base64(base64)).unwrap().to_rgb8();
-    picture.get_pixel(picture.width() / 2, picture.height() / 2).0
+    let picture = image::load_from_memory(&from_base64(base64))
+        .unwrap()
+        .to_rgb8();
+    picture
+        .get_pixel(picture.width() / 2, picture.height() / 2)
+        .0
 }
 
 /// Standard base64.
@@ -67,5 +79,10 @@ pub fn to_base64(bytes: &[u8]) -> String {
 
 /// The bytes of a base64 string.
 pub fn from_base64(text: &Value) -> Vec<u8> {
-    base64::engine::general_purpose::STANDARD.decode(text.as_str().unwrap_or_else(|| panic!("not a string: {text}"))).unwrap()
+    base64::engine::general_purpose::STANDARD
+        .decode(
+            text.as_str()
+                .unwrap_or_else(|| panic!("not a string: {text}")),
+        )
+        .unwrap()
 }

@@ -26,7 +26,10 @@ impl Request {
 
     /// Start and inclusive end of a `Range` header.
     pub fn range(&self) -> Option<(usize, Option<usize>)> {
-        let (start, end) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        let (start, end) = self
+            .header("range")?
+            .strip_prefix("bytes=")?
+            .split_once('-')?;
         Some((start.parse().ok()?, end.parse().ok()))
     }
 }
@@ -53,11 +56,18 @@ pub struct Reply {
 
 impl Reply {
     pub fn status(status: u16) -> Self {
-        Self { status, ..Self::default() }
+        Self {
+            status,
+            ..Self::default()
+        }
     }
 
     pub fn ok(body: impl Into<Vec<u8>>) -> Self {
-        Self { status: 200, body: Arc::new(body.into()), ..Self::default() }
+        Self {
+            status: 200,
+            body: Arc::new(body.into()),
+            ..Self::default()
+        }
     }
 
     pub fn redirect(to: impl Into<String>) -> Self {
@@ -71,16 +81,33 @@ impl Reply {
 
     /// A file as a good server serves it: ranges, etag, `If-Range`.
     pub fn file(request: &Request, body: &Arc<Vec<u8>>, etag: &str) -> Self {
-        let current = request.header("if-range").is_none_or(|wanted| wanted == etag);
-        let reply = Self::status(200).with("ETag", etag).with("Accept-Ranges", "bytes");
+        let current = request
+            .header("if-range")
+            .is_none_or(|wanted| wanted == etag);
+        let reply = Self::status(200)
+            .with("ETag", etag)
+            .with("Accept-Ranges", "bytes");
         match request.range().filter(|_| current) {
-            Some((start, _)) if start >= body.len() => Self::status(416).with("Content-Range", format!("bytes */{}", body.len())),
+            Some((start, _)) if start >= body.len() => {
+                Self::status(416).with("Content-Range", format!("bytes */{}", body.len()))
+            }
             Some((start, end)) => {
                 let end = end.unwrap_or(body.len() - 1).min(body.len() - 1);
                 let part = Arc::new(body[start..=end].to_vec());
-                Self { status: 206, body: part, ..reply }.with("Content-Range", format!("bytes {start}-{end}/{}", body.len()))
+                Self {
+                    status: 206,
+                    body: part,
+                    ..reply
+                }
+                .with(
+                    "Content-Range",
+                    format!("bytes {start}-{end}/{}", body.len()),
+                )
             }
-            None => Self { body: Arc::clone(body), ..reply },
+            None => Self {
+                body: Arc::clone(body),
+                ..reply
+            },
         }
     }
 }
@@ -100,7 +127,12 @@ impl Origin {
     /// Serves what the handler says; it is told the request and how many came before it.
     pub async fn start(handler: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let origin = Self { port: listener.local_addr().unwrap().port(), requests: Arc::default(), open: Arc::default(), most_open: Arc::default() };
+        let origin = Self {
+            port: listener.local_addr().unwrap().port(),
+            requests: Arc::default(),
+            open: Arc::default(),
+            most_open: Arc::default(),
+        };
         let (handler, serving): (Arc<Handler>, _) = (Arc::new(handler), origin.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -125,7 +157,10 @@ impl Origin {
 
     /// How many requests of a method came.
     pub fn count(&self, method: &str) -> usize {
-        self.requests().iter().filter(|request| request.method == method).count()
+        self.requests()
+            .iter()
+            .filter(|request| request.method == method)
+            .count()
     }
 
     /// The most answers that were under way at the same time.
@@ -170,34 +205,58 @@ async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<Reque
         return Ok(None);
     }
     let mut words = line.split_whitespace();
-    let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+    let (method, target) = (
+        words.next().unwrap_or_default().to_owned(),
+        words.next().unwrap_or_default().to_owned(),
+    );
     let mut headers = HashMap::new();
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).await?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            break;
+        };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let length = headers
+        .get("content-length")
+        .and_then(|length| length.parse().ok())
+        .unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    Ok(Some(Request { method, target, headers, body }))
+    Ok(Some(Request {
+        method,
+        target,
+        headers,
+        body,
+    }))
 }
 
-async fn answer(stream: &mut BufReader<TcpStream>, request: &Request, reply: &Reply) -> std::io::Result<bool> {
+async fn answer(
+    stream: &mut BufReader<TcpStream>,
+    request: &Request,
+    reply: &Reply,
+) -> std::io::Result<bool> {
     if let Some(delay) = reply.delay {
         tokio::time::sleep(delay).await;
     }
     let mut head = format!("HTTP/1.1 {} Answer\r\n", reply.status);
     if !reply.until_close {
-        head += &format!("Content-Length: {}\r\n", reply.claimed_length.unwrap_or(reply.body.len()));
+        head += &format!(
+            "Content-Length: {}\r\n",
+            reply.claimed_length.unwrap_or(reply.body.len())
+        );
     }
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
     }
     stream.write_all(format!("{head}\r\n").as_bytes()).await?;
     if request.method != "HEAD" {
-        let length = [reply.cut_after, reply.stall_after].into_iter().flatten().min().unwrap_or(reply.body.len());
+        let length = [reply.cut_after, reply.stall_after]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(reply.body.len());
         let body = &reply.body[..length.min(reply.body.len())];
         for part in body.chunks(reply.trickle.unwrap_or(1 << 20).max(1)) {
             stream.write_all(part).await?;

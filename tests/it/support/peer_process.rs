@@ -6,12 +6,18 @@ use std::time::{Duration, Instant};
 
 /// The virtualenv's Python (BRIEF: `$TEST_PYTHON`).
 pub fn python() -> PathBuf {
-    std::env::var_os("TEST_PYTHON").map_or_else(|| "/opt/comfyui-api-test/venv/bin/python".into(), PathBuf::from)
+    std::env::var_os("TEST_PYTHON").map_or_else(
+        || "/opt/comfyui-api-test/venv/bin/python".into(),
+        PathBuf::from,
+    )
 }
 
 /// Where npm's packages are (`$TEST_NODE_MODULES`).
 pub fn node_modules() -> PathBuf {
-    std::env::var_os("TEST_NODE_MODULES").map_or_else(|| "/opt/comfyui-api-test/node_modules".into(), PathBuf::from)
+    std::env::var_os("TEST_NODE_MODULES").map_or_else(
+        || "/opt/comfyui-api-test/node_modules".into(),
+        PathBuf::from,
+    )
 }
 
 /// A running peer.
@@ -25,14 +31,22 @@ pub struct PeerProcess {
 impl PeerProcess {
     /// Starts a program that prints `http://127.0.0.1:<port>` when it is ready. `install` says where it comes from.
     pub fn start(name: &str, install: &str, program: &Path, arguments: &[&str]) -> Self {
-        assert!(program.exists() || !program.is_absolute(), "{name} is not installed: {} is missing; install {install}", program.display());
+        assert!(
+            program.exists() || !program.is_absolute(),
+            "{name} is not installed: {} is missing; install {install}",
+            program.display()
+        );
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
         let out = std::fs::File::create(&log).unwrap();
         // The shell ends the peer when its standard input closes: that happens on drop, and when the test binary dies.
         let mut peer = Self {
             child: Command::new("sh")
-                .args(["-c", "\"$@\" </dev/null & peer=$!; cat >/dev/null; kill $peer", "sh"])
+                .args([
+                    "-c",
+                    "\"$@\" </dev/null & peer=$!; cat >/dev/null; kill $peer",
+                    "sh",
+                ])
                 .arg(program)
                 .args(arguments)
                 .current_dir(directory.path())
@@ -51,7 +65,10 @@ impl PeerProcess {
                 peer.url = url;
                 return peer;
             }
-            assert!(Instant::now() < deadline, "{name} did not start ({install}); it said: {said}");
+            assert!(
+                Instant::now() < deadline,
+                "{name} did not start ({install}); it said: {said}"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -59,9 +76,14 @@ impl PeerProcess {
 
 fn url_in(said: &str) -> Option<String> {
     let at = said.find("http://127.0.0.1:")?;
-    let url: String = said[at..].chars().take_while(|c| !c.is_whitespace() && *c != '\u{1b}').collect();
+    let url: String = said[at..]
+        .chars()
+        .take_while(|c| !c.is_whitespace() && *c != '\u{1b}')
+        .collect();
     // The line must be whole, or the port may be cut off.
-    said[at + url.len()..].contains('\n').then(|| url.trim_end_matches('/').to_owned())
+    said[at + url.len()..]
+        .contains('\n')
+        .then(|| url.trim_end_matches('/').to_owned())
 }
 
 impl Drop for PeerProcess {

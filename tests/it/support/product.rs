@@ -84,9 +84,24 @@ impl Stage {
         .into();
         env.insert("PATH".to_owned(), std::env::var("PATH").unwrap_or_default());
         env.extend(
-            [("HOME", ""), ("COMFY_HOME", ""), ("CACHE_DIR", "cache"), ("WORKFLOW_DIR", "workflows"), ("TMPDIR", "tmp")].map(|(k, v)| (k.to_owned(), at(v))),
+            [
+                ("HOME", ""),
+                ("COMFY_HOME", ""),
+                ("CACHE_DIR", "cache"),
+                ("WORKFLOW_DIR", "workflows"),
+                ("TMPDIR", "tmp"),
+            ]
+            .map(|(k, v)| (k.to_owned(), at(v))),
         );
-        Self { home, env, comfy_port: free_port(), flags: String::new(), command: None, unread: None, reader: None }
+        Self {
+            home,
+            env,
+            comfy_port: free_port(),
+            flags: String::new(),
+            command: None,
+            unread: None,
+            reader: None,
+        }
     }
 
     /// Sets a variable.
@@ -97,7 +112,9 @@ impl Stage {
 
     /// Sets several.
     pub fn envs(self, variables: &[(&str, &str)]) -> Self {
-        variables.iter().fold(self, |stage, (name, value)| stage.env(name, value))
+        variables
+            .iter()
+            .fold(self, |stage, (name, value)| stage.env(name, value))
     }
 
     /// The variables that are set, for another command with the same ones.
@@ -160,7 +177,14 @@ impl Stage {
 
     /// Starts the process without waiting for anything.
     pub fn spawn(self) -> Product {
-        let simulated = || format!("{BINARY} simulate-comfyui --port {} --base-directory '{}' {}", self.comfy_port, self.home.path().display(), self.flags);
+        let simulated = || {
+            format!(
+                "{BINARY} simulate-comfyui --port {} --base-directory '{}' {}",
+                self.comfy_port,
+                self.home.path().display(),
+                self.flags
+            )
+        };
         let command = self.command.clone().unwrap_or_else(simulated);
         let mut child = Command::new(BINARY)
             .env_clear()
@@ -180,7 +204,11 @@ impl Stage {
         }
         log.follow(child.stderr.take().unwrap());
         comfyui_api::net::install_crypto();
-        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE * 2).build().unwrap();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(PATIENCE * 2)
+            .build()
+            .unwrap();
         Product {
             url: String::new(),
             http,
@@ -231,7 +259,10 @@ impl Log {
         tokio::spawn(async move {
             let mut stream = BufReader::new(stream).split(b'\n');
             while let Ok(Some(line)) = stream.next_segment().await {
-                lines.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
+                lines
+                    .lock()
+                    .unwrap()
+                    .push(String::from_utf8_lossy(&line).into_owned());
             }
         });
     }
@@ -248,7 +279,12 @@ impl Log {
 
     /// How many lines hold a text.
     pub fn count(&self, part: &str) -> usize {
-        self.lines.lock().unwrap().iter().filter(|line| line.contains(part)).count()
+        self.lines
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|line| line.contains(part))
+            .count()
     }
 
     /// Waits for a line that holds a text.
@@ -260,10 +296,21 @@ impl Log {
     pub async fn nth_line(&self, part: &str, before: usize) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(line) = self.lines.lock().unwrap().iter().filter(|line| line.contains(part)).nth(before) {
+            if let Some(line) = self
+                .lines
+                .lock()
+                .unwrap()
+                .iter()
+                .filter(|line| line.contains(part))
+                .nth(before)
+            {
                 return line.clone();
             }
-            assert!(Instant::now() < deadline, "no line with {part:?} in:\n{}", self.text());
+            assert!(
+                Instant::now() < deadline,
+                "no line with {part:?} in:\n{}",
+                self.text()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -315,10 +362,18 @@ impl Product {
 
     /// Waits until a path answers with a status.
     pub async fn until_status(&self, path: &str, status: u16) {
-        until(&format!("{path} answers {status}\n{}", self.log.text()), async || {
-            let response = self.http.get(format!("{}{path}", self.url)).send().await.ok()?;
-            (response.status().as_u16() == status).then_some(())
-        })
+        until(
+            &format!("{path} answers {status}\n{}", self.log.text()),
+            async || {
+                let response = self
+                    .http
+                    .get(format!("{}{path}", self.url))
+                    .send()
+                    .await
+                    .ok()?;
+                (response.status().as_u16() == status).then_some(())
+            },
+        )
         .await;
     }
 
@@ -366,7 +421,11 @@ impl Product {
 
     /// A request to its ComfyUI, past the product.
     pub async fn comfy(&self, path: &str) -> Value {
-        let (status, body) = answer(self.http.get(format!("http://127.0.0.1:{}{path}", self.comfy_port))).await;
+        let (status, body) = answer(
+            self.http
+                .get(format!("http://127.0.0.1:{}{path}", self.comfy_port)),
+        )
+        .await;
         assert_eq!(status, 200, "{path}: {body}");
         body
     }
@@ -387,7 +446,15 @@ impl Product {
         let mut found = Vec::new();
         walk(&self.path("input"), true, &mut found);
         walk(&self.path("output"), false, &mut found);
-        let mut found: Vec<String> = found.iter().map(|path| path.strip_prefix(self.home.path()).unwrap().display().to_string()).collect();
+        let mut found: Vec<String> = found
+            .iter()
+            .map(|path| {
+                path.strip_prefix(self.home.path())
+                    .unwrap()
+                    .display()
+                    .to_string()
+            })
+            .collect();
         found.sort();
         found
     }
@@ -400,7 +467,10 @@ impl Product {
             if files.is_empty() && history == json!({}) {
                 return;
             }
-            assert!(Instant::now() < deadline, "left behind: {files:?} {history}");
+            assert!(
+                Instant::now() < deadline,
+                "left behind: {files:?} {history}"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -429,7 +499,10 @@ impl Drop for Product {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let lines = self.log.lines();
-            eprintln!("--- the last lines of the product:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+            eprintln!(
+                "--- the last lines of the product:\n{}",
+                lines[lines.len().saturating_sub(60)..].join("\n")
+            );
         }
     }
 }
@@ -438,7 +511,10 @@ async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
-    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or(Value::String(text)),
+    )
 }
 
 fn walk(directory: &Path, with_directories: bool, found: &mut Vec<PathBuf>) {

@@ -36,13 +36,19 @@ impl RabbitMq {
     /// The broker that all tests share; they keep apart by names of queues and exchanges.
     pub async fn shared() -> &'static Self {
         static BROKER: OnceLock<RabbitMq> = OnceLock::new();
-        tokio::task::spawn_blocking(|| BROKER.get_or_init(Self::start)).await.unwrap()
+        tokio::task::spawn_blocking(|| BROKER.get_or_init(Self::start))
+            .await
+            .unwrap()
     }
 
     /// The broker for tests that stop it or raise its alarms; one test at a time has it. It is running when given out.
     pub async fn disruptable() -> tokio::sync::MutexGuard<'static, Self> {
         static BROKER: OnceLock<tokio::sync::Mutex<RabbitMq>> = OnceLock::new();
-        let broker = tokio::task::spawn_blocking(|| BROKER.get_or_init(|| tokio::sync::Mutex::new(Self::start()))).await.unwrap();
+        let broker = tokio::task::spawn_blocking(|| {
+            BROKER.get_or_init(|| tokio::sync::Mutex::new(Self::start()))
+        })
+        .await
+        .unwrap();
         let broker = broker.lock().await;
         broker.boot().await;
         broker
@@ -50,7 +56,11 @@ impl RabbitMq {
 
     /// Starts a broker and waits until it speaks AMQP. Blocks.
     fn start() -> Self {
-        let dir = tempfile::Builder::new().prefix("rabbitmq-").tempdir().unwrap().keep();
+        let dir = tempfile::Builder::new()
+            .prefix("rabbitmq-")
+            .tempdir()
+            .unwrap()
+            .keep();
         let [port, tls_port, distribution_port, epmd_port] = [(); 4].map(|()| free_port());
         make_certificates(&dir);
         let cookie = dir.join(".erlang.cookie");
@@ -64,7 +74,11 @@ impl RabbitMq {
         );
         std::fs::write(dir.join("rabbitmq.conf"), settings).unwrap();
         // How often acknowledgement timeouts are looked for.
-        std::fs::write(dir.join("advanced.config"), "[{rabbit, [{channel_tick_interval, 500}]}].\n").unwrap();
+        std::fs::write(
+            dir.join("advanced.config"),
+            "[{rabbit, [{channel_tick_interval, 500}]}].\n",
+        )
+        .unwrap();
         std::fs::write(dir.join("enabled_plugins"), "[].\n").unwrap();
         let epmd = Command::new("epmd")
             .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
@@ -77,9 +91,23 @@ impl RabbitMq {
         std::fs::write(dir.join("epmd.pid"), epmd.id().to_string()).unwrap();
         let script = "cat >/dev/null; for f in \"$0\"/*.pid; do kill -9 -\"$(cat \"$f\")\"; done; rm -rf \"$0\"";
         let mut janitor = Command::new("sh");
-        janitor.args(["-c", script]).arg(&dir).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        janitor
+            .args(["-c", script])
+            .arg(&dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let janitor = janitor.process_group(0).spawn().unwrap();
-        let broker = Self { dir, port, tls_port, distribution_port, epmd_port, server: Mutex::new(None), _epmd: epmd, _janitor: janitor };
+        let broker = Self {
+            dir,
+            port,
+            tls_port,
+            distribution_port,
+            epmd_port,
+            server: Mutex::new(None),
+            _epmd: epmd,
+            _janitor: janitor,
+        };
         broker.boot_now();
         broker
     }
@@ -124,8 +152,15 @@ impl RabbitMq {
     pub async fn ctl(&self, arguments: &[&str]) {
         let mut command = self.command("rabbitmqctl");
         command.args(arguments);
-        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = tokio::task::spawn_blocking(move || command.output())
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "rabbitmqctl {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     fn boot_now(&self) {
@@ -158,19 +193,29 @@ impl RabbitMq {
     }
 
     fn speaks_amqp(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect_timeout(&self.address(), Duration::from_secs(1)) else { return false };
+        let Ok(mut stream) = TcpStream::connect_timeout(&self.address(), Duration::from_secs(1))
+        else {
+            return false;
+        };
         let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
         stream.write_all(b"AMQP\x00\x00\x09\x01").is_ok() && stream.read_exact(&mut [0; 1]).is_ok()
     }
 
     fn end(&self, signal: Signal) {
-        let Some(mut child) = self.server.lock().unwrap().take() else { return };
+        let Some(mut child) = self.server.lock().unwrap().take() else {
+            return;
+        };
         let group = Pid::from_raw(i32::try_from(child.id()).unwrap());
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut signal = Some(signal);
         // The group, because the server is a shell script around the virtual machine.
         while TcpListener::bind(self.address()).is_err() || child.try_wait().unwrap().is_none() {
-            let _ = killpg(group, signal.take().or((Instant::now() > deadline).then_some(Signal::SIGKILL)));
+            let _ = killpg(
+                group,
+                signal
+                    .take()
+                    .or((Instant::now() > deadline).then_some(Signal::SIGKILL)),
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         let _ = killpg(group, Signal::SIGKILL);
@@ -182,7 +227,10 @@ impl RabbitMq {
         let dir = self.dir.to_string_lossy();
         command
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
             .env("LANG", "C.UTF-8")
             .env("HOME", &self.dir)
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
@@ -192,9 +240,15 @@ impl RabbitMq {
             .env("RABBITMQ_MNESIA_BASE", format!("{dir}/mnesia"))
             .env("RABBITMQ_LOG_BASE", format!("{dir}/log"))
             .env("RABBITMQ_CONFIG_FILE", format!("{dir}/rabbitmq.conf"))
-            .env("RABBITMQ_ADVANCED_CONFIG_FILE", format!("{dir}/advanced.config"))
+            .env(
+                "RABBITMQ_ADVANCED_CONFIG_FILE",
+                format!("{dir}/advanced.config"),
+            )
             .env("RABBITMQ_CONF_ENV_FILE", format!("{dir}/none"))
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", format!("{dir}/enabled_plugins"))
+            .env(
+                "RABBITMQ_ENABLED_PLUGINS_FILE",
+                format!("{dir}/enabled_plugins"),
+            )
             .env("RABBITMQ_PID_FILE", format!("{dir}/beam"))
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 +sbwt none");
         command
@@ -203,20 +257,45 @@ impl RabbitMq {
 
 /// Where the package keeps its own scripts; those in `/usr/sbin` change the user.
 fn installed() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/rabbitmq/lib").expect("RabbitMQ is missing: apt-get install rabbitmq-server");
-    let newest = versions.flatten().map(|entry| entry.path()).filter(|path| path.join("sbin").is_dir()).max();
-    newest.expect("RabbitMQ is missing: apt-get install rabbitmq-server").join(Path::new("sbin"))
+    let versions = std::fs::read_dir("/usr/lib/rabbitmq/lib")
+        .expect("RabbitMQ is missing: apt-get install rabbitmq-server");
+    let newest = versions
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.join("sbin").is_dir())
+        .max();
+    newest
+        .expect("RabbitMQ is missing: apt-get install rabbitmq-server")
+        .join(Path::new("sbin"))
 }
 
 /// A CA, and a certificate for 127.0.0.1 that it has signed.
 fn make_certificates(dir: &Path) {
     let openssl = |arguments: &str| {
-        let output = Command::new("openssl").args(arguments.split(' ')).current_dir(dir).output().expect("openssl is missing: apt-get install openssl");
-        assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(dir)
+            .output()
+            .expect("openssl is missing: apt-get install openssl");
+        assert!(
+            output.status.success(),
+            "openssl {arguments}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     };
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    std::fs::write(dir.join("server.ext"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
-    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca"));
-    openssl(&format!("req {key} -keyout server.key -out server.csr -subj /CN=127.0.0.1"));
-    openssl("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile server.ext");
+    std::fs::write(
+        dir.join("server.ext"),
+        "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n",
+    )
+    .unwrap();
+    openssl(&format!(
+        "req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca"
+    ));
+    openssl(&format!(
+        "req {key} -keyout server.key -out server.csr -subj /CN=127.0.0.1"
+    ));
+    openssl(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile server.ext",
+    );
 }

@@ -56,7 +56,9 @@ pub struct Received {
 
 impl Received {
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     pub fn json(&self) -> serde_json::Value {
@@ -89,11 +91,17 @@ impl Receiver {
     /// Starts one that answers 200 everywhere.
     pub async fn start() -> Self {
         let shared = Arc::<Shared>::default();
-        let router = axum::Router::new().fallback(receive).with_state(Arc::clone(&shared));
+        let router = axum::Router::new()
+            .fallback(receive)
+            .with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, shared, server }
+        Self {
+            address,
+            shared,
+            server,
+        }
     }
 
     pub fn url(&self, path: &str) -> Url {
@@ -102,12 +110,23 @@ impl Receiver {
 
     /// From now on requests to this path (without query) are treated so.
     pub fn behave(&self, path: &str, behaviour: Behaviour) {
-        self.shared.behaviours.lock().unwrap().insert(path.to_owned(), behaviour);
+        self.shared
+            .behaviours
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), behaviour);
     }
 
     /// What came to this path, in the order in which the bodies were complete.
     pub fn at(&self, path: &str) -> Vec<Received> {
-        self.shared.received.lock().unwrap().iter().filter(|one| one.path.split('?').next() == Some(path)).cloned().collect()
+        self.shared
+            .received
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|one| one.path.split('?').next() == Some(path))
+            .cloned()
+            .collect()
     }
 
     /// The most requests that were being treated at the same time.
@@ -117,11 +136,19 @@ impl Receiver {
 
     /// Waits until so many requests came to a path.
     pub async fn wait(&self, path: &str, count: usize) -> Vec<Received> {
-        self.wait_until(path, Duration::from_secs(30), |received| received.len() >= count).await
+        self.wait_until(path, Duration::from_secs(30), |received| {
+            received.len() >= count
+        })
+        .await
     }
 
     /// Waits until what came to a path satisfies a condition.
-    pub async fn wait_until(&self, path: &str, limit: Duration, enough: impl Fn(&[Received]) -> bool) -> Vec<Received> {
+    pub async fn wait_until(
+        &self,
+        path: &str,
+        limit: Duration,
+        enough: impl Fn(&[Received]) -> bool,
+    ) -> Vec<Received> {
         let deadline = Instant::now() + limit;
         loop {
             let changed = self.shared.changed.notified();
@@ -130,7 +157,11 @@ impl Receiver {
                 return received;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "after {limit:?} {path} had got only {} requests", received.len());
+            assert!(
+                !left.is_zero(),
+                "after {limit:?} {path} had got only {} requests",
+                received.len()
+            );
             let _ = tokio::time::timeout(left, changed).await;
         }
     }
@@ -154,8 +185,14 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         record(&shared, &parts, (Bytes::new(), 0, [0; 32]), None);
         return std::future::pending().await;
     }
-    let pause = if let Behaviour::ReadSlowly(pause) = behaviour { pause } else { Duration::ZERO };
-    let Some(read) = read(body, pause, !matches!(behaviour, Behaviour::Digest)).await else { return StatusCode::BAD_REQUEST.into_response() };
+    let pause = if let Behaviour::ReadSlowly(pause) = behaviour {
+        pause
+    } else {
+        Duration::ZERO
+    };
+    let Some(read) = read(body, pause, !matches!(behaviour, Behaviour::Digest)).await else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
     let (status, header) = match behaviour {
         Behaviour::Hang => {
             record(&shared, &parts, read, None);
@@ -172,14 +209,18 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     record(&shared, &parts, read, Some(status));
     let mut response = status.into_response();
     if let Some((name, value)) = header {
-        response.headers_mut().insert(name, HeaderValue::try_from(value).unwrap());
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::try_from(value).unwrap());
     }
     response
 }
 
 fn behaviour_at(shared: &Shared, path: &str) -> Behaviour {
     match shared.behaviours.lock().unwrap().get_mut(path) {
-        Some(Behaviour::Sequence(statuses)) if statuses.is_empty() => Behaviour::Answer(StatusCode::OK),
+        Some(Behaviour::Sequence(statuses)) if statuses.is_empty() => {
+            Behaviour::Answer(StatusCode::OK)
+        }
         Some(Behaviour::Sequence(statuses)) => Behaviour::Answer(statuses.remove(0)),
         Some(behaviour) => behaviour.clone(),
         None => Behaviour::Answer(StatusCode::OK),
@@ -204,10 +245,28 @@ async fn read(body: Body, pause: Duration, keep: bool) -> Option<(Bytes, u64, [u
     Some((all.into(), len, hash.finalize().into()))
 }
 
-fn record(shared: &Shared, parts: &axum::http::request::Parts, read: (Bytes, u64, [u8; 32]), status: Option<StatusCode>) {
+fn record(
+    shared: &Shared,
+    parts: &axum::http::request::Parts,
+    read: (Bytes, u64, [u8; 32]),
+    status: Option<StatusCode>,
+) {
     let (body, len, sha256) = read;
-    let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    let one = Received { at: Instant::now(), method: parts.method.clone(), path, headers: parts.headers.clone(), body, len, sha256, status };
+    let path = parts
+        .uri
+        .path_and_query()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let one = Received {
+        at: Instant::now(),
+        method: parts.method.clone(),
+        path,
+        headers: parts.headers.clone(),
+        body,
+        len,
+        sha256,
+        status,
+    };
     shared.received.lock().unwrap().push(one);
     shared.changed.notify_waiters();
 }

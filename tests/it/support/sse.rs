@@ -36,12 +36,17 @@ impl Sse {
     pub fn new(response: reqwest::Response) -> Self {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { response, buffer: Vec::new() }
+        Self {
+            response,
+            buffer: Vec::new(),
+        }
     }
 
     /// The next event; `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Event> {
-        tokio::time::timeout(PATIENCE, self.read()).await.expect("no event in time")
+        tokio::time::timeout(PATIENCE, self.read())
+            .await
+            .expect("no event in time")
     }
 
     async fn read(&mut self) -> Option<Event> {
@@ -53,7 +58,8 @@ impl Sse {
                 }
                 continue;
             }
-            self.buffer.extend_from_slice(&self.response.chunk().await.unwrap()?);
+            self.buffer
+                .extend_from_slice(&self.response.chunk().await.unwrap()?);
         }
     }
 
@@ -69,7 +75,10 @@ impl Sse {
     /// Reads until an event of a type.
     pub async fn until(&mut self, kind: &str) -> Event {
         loop {
-            let event = self.next().await.unwrap_or_else(|| panic!("the stream ended without {kind}"));
+            let event = self
+                .next()
+                .await
+                .unwrap_or_else(|| panic!("the stream ended without {kind}"));
             if event.kind() == kind {
                 return event;
             }
@@ -84,8 +93,16 @@ impl Sse {
 
 /// `None` for a comment.
 fn parse(block: &str) -> Option<Event> {
-    let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let field = |name: &str| {
+        block
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    };
     let data = field("data")?;
     let data = serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}"));
-    Some(Event { name: field("event").unwrap().to_owned(), id: field("id").expect("every event has an id").parse().unwrap(), data })
+    Some(Event {
+        name: field("event").unwrap().to_owned(),
+        id: field("id").expect("every event has an id").parse().unwrap(),
+        data,
+    })
 }

@@ -24,7 +24,10 @@ pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
 
 /// A storage configuration from variables.
 pub fn config(variables: &[(&str, &str)]) -> StorageConfig {
-    let env: BTreeMap<String, String> = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let env: BTreeMap<String, String> = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     Config::from_env(&env).unwrap().storage
 }
 
@@ -43,7 +46,10 @@ pub fn hasty() -> Tuning {
 
 /// The same for an origin that goes silent: less patience than a busy machine may need between two bytes.
 pub fn impatient() -> Tuning {
-    Tuning { stall: Duration::from_millis(400), ..hasty() }
+    Tuning {
+        stall: Duration::from_millis(400),
+        ..hasty()
+    }
 }
 
 /// A storage with a cache directory of its own.
@@ -59,7 +65,10 @@ struct Heard(Mutex<Vec<(String, Value)>>);
 
 impl EventSink for Heard {
     fn emit(&self, event: &Arc<SystemEvent>) {
-        self.0.lock().unwrap().push((event.name.to_string(), (*event.data).clone()));
+        self.0
+            .lock()
+            .unwrap()
+            .push((event.name.to_string(), (*event.data).clone()));
     }
 
     fn wants(&self, _name: &str) -> bool {
@@ -81,15 +90,24 @@ impl Bench {
     pub async fn in_dir(dir: TempDir, variables: &[(&str, &str)], tuning: Tuning) -> Self {
         let given = variables.iter().find(|(name, _)| *name == "CACHE_DIR");
         let cache = given.map_or_else(|| dir.path().join("cache"), |(_, path)| PathBuf::from(path));
-        let mut all = vec![("ALLOW_PRIVATE_NETWORKS", "true"), ("CACHE_DIR", cache.to_str().unwrap())];
+        let mut all = vec![
+            ("ALLOW_PRIVATE_NETWORKS", "true"),
+            ("CACHE_DIR", cache.to_str().unwrap()),
+        ];
         all.retain(|(name, _)| !variables.iter().any(|(other, _)| other == name));
         all.extend(variables);
         let config = config(&all);
         let (events, heard) = (Events::default(), Arc::new(Heard::default()));
         events.connect(vec![Arc::clone(&heard) as Arc<dyn EventSink>]);
-        let storage = Storage::with_tuning(&config, Outbound::new(&config).unwrap(), events, tuning);
+        let storage =
+            Storage::with_tuning(&config, Outbound::new(&config).unwrap(), events, tuning);
         storage.prepare().await.unwrap();
-        Self { storage, dir, cache, heard }
+        Self {
+            storage,
+            dir,
+            cache,
+            heard,
+        }
     }
 
     pub async fn get(&self, url: &str) -> Result<Fetched, StorageError> {
@@ -97,31 +115,55 @@ impl Bench {
     }
 
     pub async fn get_as(&self, url: &str, auth: Auth) -> Result<Fetched, StorageError> {
-        self.storage.fetch(Fetch { auth: Some(auth), ..fetch(url) }).await
+        self.storage
+            .fetch(Fetch {
+                auth: Some(auth),
+                ..fetch(url)
+            })
+            .await
     }
 
     /// Names in the cache directory, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = std::fs::read_dir(&self.cache).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = std::fs::read_dir(&self.cache)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
 
     /// Data of the events of a name, so far.
     pub fn events(&self, name: &str) -> Vec<Value> {
-        self.heard.0.lock().unwrap().iter().filter(|(known, _)| known == name).map(|(_, data)| data.clone()).collect()
+        self.heard
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|(known, _)| known == name)
+            .map(|(_, data)| data.clone())
+            .collect()
     }
 }
 
 /// A fetch without credentials.
 pub fn fetch(url: &str) -> Fetch {
-    Fetch { url: url.to_owned(), auth: None, credentials: Arc::new([]), cancel: CancellationToken::new(), progress: None }
+    Fetch {
+        url: url.to_owned(),
+        auth: None,
+        credentials: Arc::new([]),
+        cancel: CancellationToken::new(),
+        progress: None,
+    }
 }
 
 /// A fetch with a request's credentials.
 pub fn fetch_with(url: &str, credentials: Value) -> Fetch {
     let credentials: Vec<Credential> = serde_json::from_value(credentials).unwrap();
-    Fetch { credentials: credentials.into(), ..fetch(url) }
+    Fetch {
+        credentials: credentials.into(),
+        ..fetch(url)
+    }
 }
 
 /// Bytes that differ everywhere, so that a mix-up shows.

@@ -23,13 +23,20 @@ fn system(receiver: &Receiver, names: &str, retries: &str) -> SystemWebhook {
         ("PROMPT_WEBHOOK_RETRIES", retries),
         ("SALAD_MACHINE_ID", "m-1"),
     ]);
-    let webhook = SystemWebhook::with_schedule(&config.events, &config.webhook, outbound(&config), quick()).unwrap();
+    let webhook =
+        SystemWebhook::with_schedule(&config.events, &config.webhook, outbound(&config), quick())
+            .unwrap();
     webhook.start();
     webhook
 }
 
 fn event(name: &str, data: Value) -> Arc<SystemEvent> {
-    Arc::new(SystemEvent { source: Source::Comfy, name: name.into(), data: Arc::new(data), prompt: None })
+    Arc::new(SystemEvent {
+        source: Source::Comfy,
+        name: name.into(),
+        data: Arc::new(data),
+        prompt: None,
+    })
 }
 
 #[tokio::test]
@@ -40,15 +47,39 @@ async fn events_are_signed_envelopes_with_metadata() {
     events.connect(vec![Arc::new(webhook)]);
     assert!(events.wanted("executed") && !events.wanted("progress"));
     let message = json!({"type": "executed", "data": {"prompt_id": "p", "node": "9"}, "sid": "s"});
-    events.emit(SystemEvent { source: Source::Comfy, name: "progress".into(), data: Arc::new(json!({})), prompt: None });
-    events.emit(SystemEvent { source: Source::Comfy, name: "executed".into(), data: Arc::new(message.clone()), prompt: None });
-    events.storage("file_uploaded", json!({"local_path": "/a", "url": "s3://b/c", "size": 1, "duration": 0.5}));
+    events.emit(SystemEvent {
+        source: Source::Comfy,
+        name: "progress".into(),
+        data: Arc::new(json!({})),
+        prompt: None,
+    });
+    events.emit(SystemEvent {
+        source: Source::Comfy,
+        name: "executed".into(),
+        data: Arc::new(message.clone()),
+        prompt: None,
+    });
+    events.storage(
+        "file_uploaded",
+        json!({"local_path": "/a", "url": "s3://b/c", "size": 1, "duration": 0.5}),
+    );
     let received = receiver.wait("/events", 2).await;
     let metadata = json!({"region": "eu", "salad_machine_id": "m-1"});
-    assert_eq!(received[0].json(), json!({"event": "comfy.executed", "data": message, "metadata": metadata}));
+    assert_eq!(
+        received[0].json(),
+        json!({"event": "comfy.executed", "data": message, "metadata": metadata})
+    );
     assert_eq!(received[1].json()["event"], "storage.file_uploaded");
-    assert_ne!(received[0].header("webhook-id"), received[1].header("webhook-id"));
-    assert!(received.iter().all(|one| one.header("webhook-signature").starts_with("v1,") && !one.header("webhook-timestamp").is_empty()));
+    assert_ne!(
+        received[0].header("webhook-id"),
+        received[1].header("webhook-id")
+    );
+    assert!(
+        received
+            .iter()
+            .all(|one| one.header("webhook-signature").starts_with("v1,")
+                && !one.header("webhook-timestamp").is_empty())
+    );
 }
 
 #[tokio::test]
@@ -64,7 +95,10 @@ async fn ten_thousand_events_a_second_with_a_slow_receiver() {
     const SECONDS: u64 = 2;
     metrics::install();
     let receiver = Receiver::start().await;
-    receiver.behave("/events", Behaviour::Slow(Duration::from_millis(4), StatusCode::OK));
+    receiver.behave(
+        "/events",
+        Behaviour::Slow(Duration::from_millis(4), StatusCode::OK),
+    );
     let webhook = system(&receiver, "all", "3");
     let sink = webhook.clone();
     // `progress_state` events of this test only are dropped in this process, so that the count can be exact.
@@ -73,7 +107,11 @@ async fn ten_thousand_events_a_second_with_a_slow_receiver() {
         let begun = Instant::now();
         for tick in 0..SECONDS * 1000 {
             for _ in 0..10 {
-                let name = if n % 500 == 499 { "executed" } else { "progress_state" };
+                let name = if n % 500 == 499 {
+                    "executed"
+                } else {
+                    "progress_state"
+                };
                 kept += u64::from(name == "executed");
                 let event = event(name, json!({"n": n}));
                 let at = Instant::now();
@@ -81,7 +119,9 @@ async fn ten_thousand_events_a_second_with_a_slow_receiver() {
                 times.push(at.elapsed());
                 n += 1;
             }
-            std::thread::sleep((begun + Duration::from_millis(tick + 1)).saturating_duration_since(Instant::now()));
+            std::thread::sleep(
+                (begun + Duration::from_millis(tick + 1)).saturating_duration_since(Instant::now()),
+            );
         }
         sink.emit(&event("execution_success", json!({"n": n})));
         times.sort();
@@ -92,26 +132,54 @@ async fn ten_thousand_events_a_second_with_a_slow_receiver() {
     let (median, most) = (times[times.len() / 2], times[times.len() * 99 / 100]);
     println!("emit: median {median:?}, 99 of 100 below {most:?}");
     // The bounds are wide because the machine that runs the tests runs other things too.
-    assert!(median < Duration::from_millis(1) && most < Duration::from_millis(50), "emit blocks: {median:?} {most:?}");
+    assert!(
+        median < Duration::from_millis(1) && most < Duration::from_millis(50),
+        "emit blocks: {median:?} {most:?}"
+    );
     webhook.drain(Duration::from_secs(60)).await;
-    let received: Vec<Value> = receiver.at("/events").iter().map(|one| one.json()).collect();
-    let numbers: Vec<u64> = received.iter().map(|body| body["data"]["n"].as_u64().unwrap()).collect();
+    let received: Vec<Value> = receiver
+        .at("/events")
+        .iter()
+        .map(|one| one.json())
+        .collect();
+    let numbers: Vec<u64> = received
+        .iter()
+        .map(|body| body["data"]["n"].as_u64().unwrap())
+        .collect();
     assert!(numbers.is_sorted(), "order is kept");
-    assert_eq!(received.iter().filter(|body| body["event"] != "comfy.progress_state").count() as u64, kept, "nothing but progress is dropped");
+    assert_eq!(
+        received
+            .iter()
+            .filter(|body| body["event"] != "comfy.progress_state")
+            .count() as u64,
+        kept,
+        "nothing but progress is dropped"
+    );
     assert_eq!(received.last().unwrap()["event"], "comfy.execution_success");
     let dropped: u64 = metrics::render()
         .lines()
-        .find(|line| line.starts_with("comfyui_api_events_dropped_total") && line.contains("webhook") && line.contains("\"progress_state\""))
+        .find(|line| {
+            line.starts_with("comfyui_api_events_dropped_total")
+                && line.contains("webhook")
+                && line.contains("\"progress_state\"")
+        })
         .and_then(|line| line.rsplit(' ').next()?.parse().ok())
         .unwrap();
-    assert_eq!(received.len() as u64 + dropped, total, "what is missing was counted");
+    assert_eq!(
+        received.len() as u64 + dropped,
+        total,
+        "what is missing was counted"
+    );
     assert!(dropped > 0, "the receiver was meant to be too slow");
 }
 
 #[tokio::test]
 async fn kept_events_outlast_an_outage_and_progress_does_not() {
     let receiver = Receiver::start().await;
-    receiver.behave("/events", Behaviour::Answer(StatusCode::INTERNAL_SERVER_ERROR));
+    receiver.behave(
+        "/events",
+        Behaviour::Answer(StatusCode::INTERNAL_SERVER_ERROR),
+    );
     let webhook = system(&receiver, "all", "1");
     webhook.emit(&event("status", json!(0)));
     for n in 1..=5 {
@@ -119,19 +187,40 @@ async fn kept_events_outlast_an_outage_and_progress_does_not() {
     }
     // Two attempts for the status, far more than the retries of a webhook for the first that is kept.
     let received = receiver.wait("/events", 8).await;
-    assert_eq!(received.iter().filter(|one| one.json()["event"] == "comfy.status").count(), 2);
-    let ids: HashSet<&str> = received[2..].iter().map(|one| one.header("webhook-id")).collect();
-    assert_eq!(ids.len(), 1, "the same id over retries, and no other event overtakes");
+    assert_eq!(
+        received
+            .iter()
+            .filter(|one| one.json()["event"] == "comfy.status")
+            .count(),
+        2
+    );
+    let ids: HashSet<&str> = received[2..]
+        .iter()
+        .map(|one| one.header("webhook-id"))
+        .collect();
+    assert_eq!(
+        ids.len(),
+        1,
+        "the same id over retries, and no other event overtakes"
+    );
     receiver.behave("/events", Behaviour::Answer(StatusCode::OK));
     webhook.drain(Duration::from_secs(20)).await;
-    let delivered: Vec<Value> = receiver.at("/events").iter().filter(|one| one.status == Some(StatusCode::OK)).map(|one| one.json()["data"].clone()).collect();
+    let delivered: Vec<Value> = receiver
+        .at("/events")
+        .iter()
+        .filter(|one| one.status == Some(StatusCode::OK))
+        .map(|one| one.json()["data"].clone())
+        .collect();
     assert_eq!(delivered, [1, 2, 3, 4, 5].map(Value::from));
 }
 
 #[tokio::test]
 async fn an_event_the_receiver_refuses_does_not_block_the_others() {
     let receiver = Receiver::start().await;
-    receiver.behave("/events", Behaviour::Sequence(vec![StatusCode::PAYLOAD_TOO_LARGE; 2]));
+    receiver.behave(
+        "/events",
+        Behaviour::Sequence(vec![StatusCode::PAYLOAD_TOO_LARGE; 2]),
+    );
     let webhook = system(&receiver, "all", "1");
     webhook.emit(&event("executed", json!("too large")));
     webhook.emit(&event("executed", json!("fine")));

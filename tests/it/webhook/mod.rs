@@ -23,8 +23,13 @@ pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A configuration with these variables, receivers on this machine allowed.
 fn config(variables: &[(&str, &str)]) -> Config {
-    let mut env: BTreeMap<String, String> = BTreeMap::from([("ALLOW_PRIVATE_NETWORKS".to_owned(), "true".to_owned())]);
-    env.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    let mut env: BTreeMap<String, String> =
+        BTreeMap::from([("ALLOW_PRIVATE_NETWORKS".to_owned(), "true".to_owned())]);
+    env.extend(
+        variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
     Config::from_env(&env).unwrap()
 }
 
@@ -34,11 +39,23 @@ fn outbound(config: &Config) -> Outbound {
 }
 
 fn quick() -> RetryPolicy {
-    RetryPolicy { attempts: u32::MAX, first: Duration::from_millis(40), longest: Duration::from_millis(400), longest_asked: Duration::from_secs(5) }
+    RetryPolicy {
+        attempts: u32::MAX,
+        first: Duration::from_millis(40),
+        longest: Duration::from_millis(400),
+        longest_asked: Duration::from_secs(5),
+    }
 }
 
 fn webhooks(variables: &[(&str, &str)]) -> Webhooks {
-    webhooks_with(variables, Options { schedule: quick(), sweep_every: Duration::from_millis(100), ..Options::default() })
+    webhooks_with(
+        variables,
+        Options {
+            schedule: quick(),
+            sweep_every: Duration::from_millis(100),
+            ..Options::default()
+        },
+    )
 }
 
 fn webhooks_with(variables: &[(&str, &str)], options: Options) -> Webhooks {
@@ -47,7 +64,12 @@ fn webhooks_with(variables: &[(&str, &str)], options: Options) -> Webhooks {
 }
 
 fn delivery(url: Url, id: &str) -> Delivery {
-    Delivery { kind: Kind::V2, url, id: id.to_owned(), body: Document::from_text(body(id)) }
+    Delivery {
+        kind: Kind::V2,
+        url,
+        id: id.to_owned(),
+        body: Document::from_text(body(id)),
+    }
 }
 
 fn body(id: &str) -> String {
@@ -55,7 +77,11 @@ fn body(id: &str) -> String {
 }
 
 fn files(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).map(|entries| entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect());
+    let entries = std::fs::read_dir(dir).map(|entries| {
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    });
     let mut names: Vec<String> = entries.unwrap_or_default();
     names.sort();
     names

@@ -13,7 +13,11 @@ const PATH: &str = "/v1/deletion-cost";
 async fn the_deletion_cost_follows_the_queue() {
     let receiver = Receiver::start().await;
     let (sender, queue) = watch::channel(0);
-    let follower = tokio::spawn(follow_queue(queue, outbound(&config(&[])), receiver.url("/")));
+    let follower = tokio::spawn(follow_queue(
+        queue,
+        outbound(&config(&[])),
+        receiver.url("/"),
+    ));
     receiver.wait(PATH, 1).await;
     sender.send_replace(3);
     receiver.wait(PATH, 2).await;
@@ -27,7 +31,14 @@ async fn the_deletion_cost_follows_the_queue() {
     drop(sender);
     follower.await.unwrap();
     let received = receiver.at(PATH);
-    let costs: Vec<_> = received.iter().map(|one| one.json()["deletion_cost"].as_u64().unwrap()).collect();
+    let costs: Vec<_> = received
+        .iter()
+        .map(|one| one.json()["deletion_cost"].as_u64().unwrap())
+        .collect();
     assert_eq!(costs, [0, 3, 4, 0], "on change only");
-    assert!(received.iter().all(|one| one.method == "PUT" && one.header("metadata") == "true"));
+    assert!(
+        received
+            .iter()
+            .all(|one| one.method == "PUT" && one.header("metadata") == "true")
+    );
 }

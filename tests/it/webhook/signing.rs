@@ -41,24 +41,35 @@ console.log("verified");
 "#;
 
 fn python() -> Command {
-    let program = std::env::var("TEST_PYTHON").unwrap_or_else(|_| "/opt/comfyui-api-test/venv/bin/python".to_owned());
+    let program = std::env::var("TEST_PYTHON")
+        .unwrap_or_else(|_| "/opt/comfyui-api-test/venv/bin/python".to_owned());
     let mut command = Command::new(program);
     command.args(["-c", PYTHON]);
     command
 }
 
 fn node() -> Command {
-    let modules = std::env::var("TEST_NODE_MODULES").unwrap_or_else(|_| "/opt/comfyui-api-test/node_modules".to_owned());
+    let modules = std::env::var("TEST_NODE_MODULES")
+        .unwrap_or_else(|_| "/opt/comfyui-api-test/node_modules".to_owned());
     let mut command = Command::new("node");
     command.args(["-e", NODE]).env("NODE_PATH", modules);
     command
 }
 
 fn verify(mut command: Command, cases: &serde_json::Value) {
-    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let spawned = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut child =
         spawned.unwrap_or_else(|error| panic!("{command:?} cannot be run ({error}): this test needs Python and Node with standardwebhooks and svix"));
-    child.stdin.take().unwrap().write_all(cases.to_string().as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(cases.to_string().as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(
         output.status.success() && output.stdout.starts_with(b"verified"),
@@ -67,9 +78,18 @@ fn verify(mut command: Command, cases: &serde_json::Value) {
     );
 }
 
-fn case(what: &str, secret: &str, received: &Received, valid: bool, tamper: bool) -> serde_json::Value {
+fn case(
+    what: &str,
+    secret: &str,
+    received: &Received,
+    valid: bool,
+    tamper: bool,
+) -> serde_json::Value {
     let headers: serde_json::Map<String, serde_json::Value> =
-        ["webhook-id", "webhook-timestamp", "webhook-signature"].into_iter().map(|name| (name.to_owned(), received.header(name).into())).collect();
+        ["webhook-id", "webhook-timestamp", "webhook-signature"]
+            .into_iter()
+            .map(|name| (name.to_owned(), received.header(name).into()))
+            .collect();
     let mut body = received.body.to_vec();
     if tamper {
         body.push(b' ');
@@ -81,7 +101,8 @@ fn case(what: &str, secret: &str, received: &Received, valid: bool, tamper: bool
 async fn public_libraries_verify_what_is_sent() {
     let receiver = Receiver::start().await;
     webhooks(&[("WEBHOOK_SECRET", SECRET)]).deliver(delivery(receiver.url("/one"), "prompt-1"));
-    webhooks(&[("WEBHOOK_SECRET", &format!("{SECRET} {OTHER}"))]).deliver(delivery(receiver.url("/rotated"), "prompt-2"));
+    webhooks(&[("WEBHOOK_SECRET", &format!("{SECRET} {OTHER}"))])
+        .deliver(delivery(receiver.url("/rotated"), "prompt-2"));
     // The prefix, the padding and the alphabet are the operator's choice.
     let bare = SECRET.trim_start_matches("whsec_");
     webhooks(&[("WEBHOOK_SECRET", bare)]).deliver(delivery(receiver.url("/bare"), "prompt-3"));
@@ -90,7 +111,10 @@ async fn public_libraries_verify_what_is_sent() {
     let plain = receiver.wait("/bare", 1).await.remove(0);
     assert_eq!(one.header("content-type"), "application/json");
     assert_eq!(one.header("content-length"), one.body.len().to_string());
-    assert_eq!((one.header("webhook-id"), one.method.as_str()), ("prompt-1", "POST"));
+    assert_eq!(
+        (one.header("webhook-id"), one.method.as_str()),
+        ("prompt-1", "POST")
+    );
     assert_eq!(rotated.header("webhook-signature").split(' ').count(), 2);
     let cases = json!([
         case("one secret", SECRET, &one, true, false),
@@ -103,7 +127,9 @@ async fn public_libraries_verify_what_is_sent() {
     ]);
     let (in_python, in_node) = (cases.clone(), cases);
     let python = tokio::task::spawn_blocking(move || verify(python(), &in_python));
-    tokio::task::spawn_blocking(move || verify(node(), &in_node)).await.unwrap();
+    tokio::task::spawn_blocking(move || verify(node(), &in_node))
+        .await
+        .unwrap();
     python.await.unwrap();
 }
 
@@ -113,7 +139,10 @@ async fn without_a_secret_there_is_no_signature() {
     webhooks(&[]).deliver(delivery(receiver.url("/"), "prompt-1"));
     let received = receiver.wait("/", 1).await.remove(0);
     assert_eq!(received.header("webhook-id"), "prompt-1");
-    assert!(received.headers.contains_key("webhook-timestamp") && !received.headers.contains_key("webhook-signature"));
+    assert!(
+        received.headers.contains_key("webhook-timestamp")
+            && !received.headers.contains_key("webhook-signature")
+    );
 }
 
 #[tokio::test]
@@ -124,5 +153,12 @@ async fn legacy_webhooks_are_plain_posts() {
     webhooks(&[("WEBHOOK_SECRET", SECRET)]).deliver(delivery);
     let received = receiver.wait("/", 1).await.remove(0);
     assert_eq!(received.body, super::body("prompt-1"));
-    assert!(!received.headers.keys().any(|name| name.as_str().starts_with("webhook-")), "{:?}", received.headers);
+    assert!(
+        !received
+            .headers
+            .keys()
+            .any(|name| name.as_str().starts_with("webhook-")),
+        "{:?}",
+        received.headers
+    );
 }

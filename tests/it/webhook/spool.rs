@@ -22,16 +22,27 @@ async fn what_could_not_be_delivered_is_delivered_later() {
     let (receiver, dir) = (Receiver::start().await, tempfile::tempdir().unwrap());
     receiver.behave("/", Behaviour::Answer(StatusCode::INTERNAL_SERVER_ERROR));
     let spool = dir.path().join("spool");
-    let webhooks = webhooks(&[("WEBHOOK_SPOOL_DIR", path(&spool)), ("PROMPT_WEBHOOK_RETRIES", "1"), ("WEBHOOK_SECRET", SECRET)]);
+    let webhooks = webhooks(&[
+        ("WEBHOOK_SPOOL_DIR", path(&spool)),
+        ("PROMPT_WEBHOOK_RETRIES", "1"),
+        ("WEBHOOK_SECRET", SECRET),
+    ]);
     webhooks.start();
     webhooks.deliver(delivery(receiver.url("/"), "an-id"));
     // More than the first attempt and its retry: the rounds through the spool have begun.
     receiver.wait("/", 4).await;
     assert_eq!(files(&spool).len(), 1);
     receiver.behave("/", Behaviour::Answer(StatusCode::OK));
-    let received = receiver.wait_until("/", Duration::from_secs(10), |all| all.iter().any(|one| one.status == Some(StatusCode::OK))).await;
+    let received = receiver
+        .wait_until("/", Duration::from_secs(10), |all| {
+            all.iter().any(|one| one.status == Some(StatusCode::OK))
+        })
+        .await;
     let last = received.last().unwrap();
-    assert_eq!((last.header("webhook-id"), last.body.clone()), ("an-id", super::body("an-id").into()));
+    assert_eq!(
+        (last.header("webhook-id"), last.body.clone()),
+        ("an-id", super::body("an-id").into())
+    );
     eventually("the spool is empty", || files(&spool).is_empty()).await;
 }
 
@@ -59,12 +70,24 @@ async fn the_end_of_the_process_spools_what_is_left() {
     first.drain(Duration::from_millis(100)).await;
     // Even one that comes too late.
     first.deliver(delivery(receiver.url("/"), "late"));
-    eventually("all are in the spool", || files(dir.path()).iter().filter(|name| name.ends_with(".webhook")).count() == COUNT + 1).await;
+    eventually("all are in the spool", || {
+        files(dir.path())
+            .iter()
+            .filter(|name| name.ends_with(".webhook"))
+            .count()
+            == COUNT + 1
+    })
+    .await;
     drop(first);
     receiver.behave("/", Behaviour::Answer(StatusCode::OK));
     webhooks(&[("WEBHOOK_SPOOL_DIR", path(dir.path()))]).start();
     eventually("the spool is empty", || files(dir.path()).is_empty()).await;
-    let ids: BTreeSet<String> = receiver.at("/").iter().filter(|one| one.status.is_some()).map(|one| one.header("webhook-id").to_owned()).collect();
+    let ids: BTreeSet<String> = receiver
+        .at("/")
+        .iter()
+        .filter(|one| one.status.is_some())
+        .map(|one| one.header("webhook-id").to_owned())
+        .collect();
     assert_eq!(ids.len(), COUNT + 1);
 }
 
@@ -74,12 +97,26 @@ async fn damaged_files_are_set_aside_and_old_ones_dropped() {
     receiver.behave("/", Behaviour::Answer(StatusCode::INTERNAL_SERVER_ERROR));
     std::fs::write(dir.path().join("0000000000001-x.webhook"), "garbage").unwrap();
     std::fs::write(dir.path().join("README"), "not ours").unwrap();
-    let options = Options { schedule: quick(), sweep_every: Duration::from_millis(50), keep_for: Duration::from_millis(700), ..Options::default() };
-    let webhooks = webhooks_with(&[("WEBHOOK_SPOOL_DIR", path(dir.path())), ("PROMPT_WEBHOOK_RETRIES", "0")], options);
+    let options = Options {
+        schedule: quick(),
+        sweep_every: Duration::from_millis(50),
+        keep_for: Duration::from_millis(700),
+        ..Options::default()
+    };
+    let webhooks = webhooks_with(
+        &[
+            ("WEBHOOK_SPOOL_DIR", path(dir.path())),
+            ("PROMPT_WEBHOOK_RETRIES", "0"),
+        ],
+        options,
+    );
     webhooks.start();
     webhooks.deliver(delivery(receiver.url("/"), "1"));
     receiver.wait("/", 2).await;
-    eventually("the damaged file is aside and the old one gone", || files(dir.path()) == ["0000000000001-x.webhook.damaged", "README"]).await;
+    eventually("the damaged file is aside and the old one gone", || {
+        files(dir.path()) == ["0000000000001-x.webhook.damaged", "README"]
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -88,7 +125,8 @@ async fn a_spool_that_cannot_be_written_costs_no_delivery() {
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
     receiver.behave("/", Behaviour::Sequence(vec![StatusCode::BAD_GATEWAY]));
-    webhooks(&[("WEBHOOK_SPOOL_DIR", path(&file.join("below")))]).deliver(delivery(receiver.url("/"), "1"));
+    webhooks(&[("WEBHOOK_SPOOL_DIR", path(&file.join("below")))])
+        .deliver(delivery(receiver.url("/"), "1"));
     assert_eq!(receiver.wait("/", 2).await[1].status, Some(StatusCode::OK));
 }
 
@@ -97,35 +135,82 @@ async fn kill_9_loses_nothing() {
     let (receiver, dir) = (Receiver::start().await, tempfile::tempdir().unwrap());
     receiver.behave("/", Behaviour::Answer(StatusCode::INTERNAL_SERVER_ERROR));
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "webhook::spool::killed_process", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "webhook::spool::killed_process",
+            "--ignored",
+            "--nocapture",
+        ])
         .env("WEBHOOK_TEST_URL", receiver.url("/").as_str())
         .env("WEBHOOK_TEST_SPOOL", dir.path())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let ids = |received: &[crate::support::receiver::Received]| received.iter().map(|one| one.header("webhook-id").to_owned()).collect::<BTreeSet<_>>();
-    receiver.wait_until("/", Duration::from_secs(60), |received| ids(received).len() == COUNT).await;
+    let ids = |received: &[crate::support::receiver::Received]| {
+        received
+            .iter()
+            .map(|one| one.header("webhook-id").to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    receiver
+        .wait_until("/", Duration::from_secs(60), |received| {
+            ids(received).len() == COUNT
+        })
+        .await;
     // SIGKILL.
     child.kill().unwrap();
     child.wait().unwrap();
     let before = receiver.at("/").len();
-    assert_eq!(files(dir.path()).iter().filter(|name| name.ends_with(".webhook")).count(), COUNT);
+    assert_eq!(
+        files(dir.path())
+            .iter()
+            .filter(|name| name.ends_with(".webhook"))
+            .count(),
+        COUNT
+    );
     receiver.behave("/", Behaviour::Answer(StatusCode::OK));
-    webhooks(&[("WEBHOOK_SPOOL_DIR", path(dir.path())), ("WEBHOOK_SECRET", SECRET)]).start();
-    eventually("the spool is empty", || files(dir.path()).iter().all(|name| !name.ends_with(".webhook"))).await;
+    webhooks(&[
+        ("WEBHOOK_SPOOL_DIR", path(dir.path())),
+        ("WEBHOOK_SECRET", SECRET),
+    ])
+    .start();
+    eventually("the spool is empty", || {
+        files(dir.path())
+            .iter()
+            .all(|name| !name.ends_with(".webhook"))
+    })
+    .await;
     let delivered = receiver.at("/").split_off(before);
     assert_eq!(ids(&delivered).len(), COUNT, "all arrive");
     // Up to 8 requests of the killed process may have been on their way and be read only now.
-    assert!(delivered.len() <= COUNT + 8, "each once, not {}", delivered.len());
-    assert!(delivered.iter().all(|one| one.body == super::body(one.header("webhook-id")) && one.header("webhook-signature").starts_with("v1,")));
+    assert!(
+        delivered.len() <= COUNT + 8,
+        "each once, not {}",
+        delivered.len()
+    );
+    assert!(
+        delivered
+            .iter()
+            .all(|one| one.body == super::body(one.header("webhook-id"))
+                && one.header("webhook-signature").starts_with("v1,"))
+    );
 }
 
 /// The process that [`kill_9_loses_nothing`] kills.
 #[tokio::test]
 #[ignore = "run by kill_9_loses_nothing"]
 async fn killed_process() {
-    let (Ok(url), Ok(dir)) = (std::env::var("WEBHOOK_TEST_URL"), std::env::var("WEBHOOK_TEST_SPOOL")) else { return };
-    let webhooks = webhooks(&[("WEBHOOK_SPOOL_DIR", &dir), ("PROMPT_WEBHOOK_RETRIES", "1000"), ("WEBHOOK_SECRET", SECRET)]);
+    let (Ok(url), Ok(dir)) = (
+        std::env::var("WEBHOOK_TEST_URL"),
+        std::env::var("WEBHOOK_TEST_SPOOL"),
+    ) else {
+        return;
+    };
+    let webhooks = webhooks(&[
+        ("WEBHOOK_SPOOL_DIR", &dir),
+        ("PROMPT_WEBHOOK_RETRIES", "1000"),
+        ("WEBHOOK_SECRET", SECRET),
+    ]);
     for n in 0..COUNT {
         webhooks.deliver(delivery(url.parse().unwrap(), &format!("id-{n}")));
     }

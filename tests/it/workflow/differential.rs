@@ -16,19 +16,38 @@ module.exports = {
 "#;
 
 async fn built_in() -> Vec<Value> {
-    let (_dir, workflows) = loaded(&[("lib/zod_cases.js", CASES), ("lib/zod_run.js", RUN), ("run.js", RUNNER)]).await;
+    let (_dir, workflows) = loaded(&[
+        ("lib/zod_cases.js", CASES),
+        ("lib/zod_run.js", RUN),
+        ("run.js", RUNNER),
+    ])
+    .await;
     let generated = workflows.generate("run", json!({})).await.unwrap();
     generated.prompt["results"].as_array().unwrap().clone()
 }
 
 async fn real(package: &str) -> Vec<Value> {
     let path = node_modules().join(package);
-    assert!(path.join("package.json").is_file(), "{} is missing: npm install zod3@npm:zod@3.25.76 zod4@npm:zod@4 there", path.display());
+    assert!(
+        path.join("package.json").is_file(),
+        "{} is missing: npm install zod3@npm:zod@3.25.76 zod4@npm:zod@4 there",
+        path.display()
+    );
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("zod_cases.js"), CASES).unwrap();
     std::fs::write(dir.path().join("zod_run.js"), RUN).unwrap();
-    let output = tokio::process::Command::new("node").arg("zod_run.js").arg(path).current_dir(dir.path()).output().await.expect("node can be started");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = tokio::process::Command::new("node")
+        .arg("zod_run.js")
+        .arg(path)
+        .current_dir(dir.path())
+        .output()
+        .await
+        .expect("node can be started");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -37,8 +56,19 @@ async fn the_built_in_zod_answers_as_zod_3_does() {
     let (ours, theirs) = tokio::join!(built_in(), real("zod3"));
     assert_eq!(ours.len(), theirs.len());
     assert!(ours.len() > 900, "only {} cases", ours.len());
-    let different: Vec<String> = ours.iter().zip(&theirs).filter(|(a, b)| a != b).map(|(a, b)| format!("ours   {a}\nzod 3  {b}\n")).collect();
-    assert!(different.is_empty(), "{} of {} differ:\n{}", different.len(), ours.len(), different.join("\n"));
+    let different: Vec<String> = ours
+        .iter()
+        .zip(&theirs)
+        .filter(|(a, b)| a != b)
+        .map(|(a, b)| format!("ours   {a}\nzod 3  {b}\n"))
+        .collect();
+    assert!(
+        different.is_empty(),
+        "{} of {} differ:\n{}",
+        different.len(),
+        ours.len(),
+        different.join("\n")
+    );
 }
 
 /// What zod 4 calls the issues of zod 3.
@@ -59,15 +89,27 @@ fn places(result: &Value, translate: bool) -> Option<Places> {
     let place = |issue: &Value| {
         let code = issue["code"].as_str().unwrap_or_default();
         // zod 4 says invalid_value for any wrong value of an enum, also for one of the wrong type.
-        let enumerated = issue["expected"].as_str().is_some_and(|expected| expected.contains('\''));
+        let enumerated = issue["expected"]
+            .as_str()
+            .is_some_and(|expected| expected.contains('\''));
         let code = match code {
             _ if translate && enumerated => "invalid_value",
             _ if translate => code_of_4(code),
             _ => code,
         };
-        (issue["path"].as_array().cloned().unwrap_or_default(), code.to_owned())
+        (
+            issue["path"].as_array().cloned().unwrap_or_default(),
+            code.to_owned(),
+        )
     };
-    Some(result.get("issues")?.as_array()?.iter().map(place).collect())
+    Some(
+        result
+            .get("issues")?
+            .as_array()?
+            .iter()
+            .map(place)
+            .collect(),
+    )
 }
 
 /// Leaves out what the two libraries do differently by design, on both sides:
@@ -79,12 +121,26 @@ fn comparable(places: &Places, unions: &[Vec<Value>]) -> Vec<(String, String)> {
     let is_size = |code: &str| SIZES.contains(&code);
     let mut left: Vec<(String, String)> = places
         .iter()
-        .filter(|(path, code)| !(is_size(code) && places.iter().any(|(other, kind)| other == path && kind == "invalid_type")))
-        .filter(|(path, _)| !places.iter().any(|(other, kind)| is_size(kind) && other.len() < path.len() && path.starts_with(other)))
-        .map(|(path, code)| match unions.iter().find(|union| path.starts_with(union)) {
-            Some(union) => (Value::from(union.clone()).to_string(), "invalid_union".to_owned()),
-            None => (Value::from(path.clone()).to_string(), code.clone()),
+        .filter(|(path, code)| {
+            !(is_size(code)
+                && places
+                    .iter()
+                    .any(|(other, kind)| other == path && kind == "invalid_type"))
         })
+        .filter(|(path, _)| {
+            !places.iter().any(|(other, kind)| {
+                is_size(kind) && other.len() < path.len() && path.starts_with(other)
+            })
+        })
+        .map(
+            |(path, code)| match unions.iter().find(|union| path.starts_with(union)) {
+                Some(union) => (
+                    Value::from(union.clone()).to_string(),
+                    "invalid_union".to_owned(),
+                ),
+                None => (Value::from(path.clone()).to_string(), code.clone()),
+            },
+        )
         .collect();
     left.sort();
     left.dedup();
@@ -99,9 +155,15 @@ fn alike(ours: &Value, theirs: &Value) -> bool {
         return true;
     }
     let (Some(a), Some(b)) = (places(ours, true), places(theirs, false)) else {
-        return ours.get("issues").is_some() == theirs.get("issues").is_some() && ours.get("value") == theirs.get("value");
+        return ours.get("issues").is_some() == theirs.get("issues").is_some()
+            && ours.get("value") == theirs.get("value");
     };
-    let unions: Vec<Vec<Value>> = a.iter().chain(&b).filter(|(_, code)| code == "invalid_union").map(|(path, _)| path.clone()).collect();
+    let unions: Vec<Vec<Value>> = a
+        .iter()
+        .chain(&b)
+        .filter(|(_, code)| code == "invalid_union")
+        .map(|(path, _)| path.clone())
+        .collect();
     comparable(&a, &unions) == comparable(&b, &unions)
 }
 
@@ -109,8 +171,22 @@ fn alike(ours: &Value, theirs: &Value) -> bool {
 async fn the_built_in_zod_accepts_and_refuses_what_zod_4_does() {
     let (ours, theirs) = tokio::join!(built_in(), real("zod4"));
     assert_eq!(ours.len(), theirs.len());
-    let compared: Vec<_> = ours.iter().zip(&theirs).filter(|(ours, _)| ours["not4"].is_null()).collect();
+    let compared: Vec<_> = ours
+        .iter()
+        .zip(&theirs)
+        .filter(|(ours, _)| ours["not4"].is_null())
+        .collect();
     assert!(compared.len() > 800, "only {} cases", compared.len());
-    let different: Vec<String> = compared.iter().filter(|(ours, theirs)| !alike(ours, theirs)).map(|(a, b)| format!("ours   {a}\nzod 4  {b}\n")).collect();
-    assert!(different.is_empty(), "{} of {} differ:\n{}", different.len(), compared.len(), different.join("\n"));
+    let different: Vec<String> = compared
+        .iter()
+        .filter(|(ours, theirs)| !alike(ours, theirs))
+        .map(|(a, b)| format!("ours   {a}\nzod 4  {b}\n"))
+        .collect();
+    assert!(
+        different.is_empty(),
+        "{} of {} differ:\n{}",
+        different.len(),
+        compared.len(),
+        different.join("\n")
+    );
 }

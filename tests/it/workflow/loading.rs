@@ -32,12 +32,20 @@ async fn every_extension_and_directory_becomes_a_route() {
         ("sd1.5/i.js", &esm),
     ];
     let (_dir, workflows) = loaded(&files).await;
-    let expected = ["a", "b", "c", "d", "deep/er/f", "e", "g", "h", "sd1.5/i"].map(|name| format!("/workflow/{name}"));
+    let expected = ["a", "b", "c", "d", "deep/er/f", "e", "g", "h", "sd1.5/i"]
+        .map(|name| format!("/workflow/{name}"));
     assert_eq!(routes(&workflows), expected);
     for route in expected {
         let path = route.strip_prefix("/workflow/").unwrap();
-        let generated = workflows.generate(path, json!({"a": 5, "unknown": 1})).await.unwrap();
-        assert_eq!(generated.prompt, json!({"n": {"inputs": {"a": 5}}}), "{path}");
+        let generated = workflows
+            .generate(path, json!({"a": 5, "unknown": 1}))
+            .await
+            .unwrap();
+        assert_eq!(
+            generated.prompt,
+            json!({"n": {"inputs": {"a": 5}}}),
+            "{path}"
+        );
         assert_eq!(generated.input, json!({"a": 5}), "{path}");
     }
 }
@@ -49,25 +57,39 @@ async fn a_missing_directory_is_fine() {
     workflows.load().await;
     assert!(workflows.endpoints().is_empty());
     let failure = workflows.generate("x", json!({})).await.unwrap_err();
-    assert_eq!((failure.status.as_u16(), failure.code.as_str()), (404, "not_found"));
+    assert_eq!(
+        (failure.status.as_u16(), failure.code.as_str()),
+        (404, "not_found")
+    );
 }
 
 #[tokio::test]
 async fn a_broken_file_is_named_with_its_place_and_the_others_are_served() {
     let good = file(GOOD, "return {}");
-    let throws =
-        "import { z } from 'zod';\ntype A = { x: number };\ninterface B {\n  y: string;\n}\nconst v: any = undefined;\nconst w = v.missing;\nexport default w;";
+    let throws = "import { z } from 'zod';\ntype A = { x: number };\ninterface B {\n  y: string;\n}\nconst v: any = undefined;\nconst w = v.missing;\nexport default w;";
     let files = [
         ("good.ts", good.as_str()),
-        ("syntax.ts", "import { z } from 'zod';\n\nconst x: number = = 5;\n"),
+        (
+            "syntax.ts",
+            "import { z } from 'zod';\n\nconst x: number = = 5;\n",
+        ),
         ("plainjs.js", "const a = 1;\nconst b = (;\n"),
         ("throws.ts", throws),
         ("common.js", "const a = 1;\n  nothing.here();\n"),
-        ("missing.ts", "import { x } from './nowhere';\nexport default x;"),
+        (
+            "missing.ts",
+            "import { x } from './nowhere';\nexport default x;",
+        ),
         ("outside.ts", "import fs from 'fs';\nexport default fs;"),
-        ("uses_broken.ts", "import x from './syntax';\nexport default x;"),
+        (
+            "uses_broken.ts",
+            "import x from './syntax';\nexport default x;",
+        ),
         ("bad.json", "{\n  \"prompt\": oops\n}"),
-        ("noschema.ts", "export default { RequestSchema: {}, generateWorkflow() { return {}; } };"),
+        (
+            "noschema.ts",
+            "export default { RequestSchema: {}, generateWorkflow() { return {}; } };",
+        ),
     ];
     let (_dir, workflows) = loaded(&files).await;
     assert_eq!(routes(&workflows), ["/workflow/good"]);
@@ -76,19 +98,41 @@ async fn a_broken_file_is_named_with_its_place_and_the_others_are_served() {
         ("bad", "bad.json", 2, 13, "expected value"),
         ("common", "common.js", 2, 0, "nothing is not defined"),
         ("missing", "missing.ts", 1, 19, "./nowhere"),
-        ("noschema", "noschema.ts", 1, 1, "RequestSchema is not a zod schema"),
+        (
+            "noschema",
+            "noschema.ts",
+            1,
+            1,
+            "RequestSchema is not a zod schema",
+        ),
         ("outside", "outside.ts", 1, 16, "'fs'"),
         ("plainjs", "plainjs.js", 2, 12, "Unexpected token"),
         ("syntax", "syntax.ts", 3, 19, "Unexpected token"),
-        ("throws", "throws.ts", 7, 0, "cannot read property 'missing' of undefined"),
+        (
+            "throws",
+            "throws.ts",
+            7,
+            0,
+            "cannot read property 'missing' of undefined",
+        ),
         ("uses_broken", "syntax.ts", 3, 19, "Unexpected token"),
     ];
     assert_eq!(broken.len(), expected.len(), "{broken:#?}");
     for (broken, (name, file, line, column, message)) in broken.iter().zip(expected) {
-        assert_eq!((broken.name.as_str(), broken.line), (name, line), "{broken:?}");
-        assert!(broken.file.ends_with(file) && broken.message.contains(message), "{broken:?}");
+        assert_eq!(
+            (broken.name.as_str(), broken.line),
+            (name, line),
+            "{broken:?}"
+        );
+        assert!(
+            broken.file.ends_with(file) && broken.message.contains(message),
+            "{broken:?}"
+        );
         // Where in an expression a read fails is the engine's business; that there is a column is ours.
-        assert!(broken.column == column || (column == 0 && broken.column > 0), "{broken:?}");
+        assert!(
+            broken.column == column || (column == 0 && broken.column > 0),
+            "{broken:?}"
+        );
     }
     let failure = workflows.generate("syntax", json!({})).await.unwrap_err();
     assert_eq!(failure.status.as_u16(), 404);
@@ -101,7 +145,14 @@ async fn of_two_files_with_one_name_the_typescript_is_served() {
     let graph = "{\"1\": {\"inputs\": {}, \"class_type\": \"X\"}}";
     let (_dir, workflows) = loaded(&[("a.js", &js), ("a.ts", &ts), ("a.json", graph)]).await;
     assert_eq!(routes(&workflows), ["/workflow/a"]);
-    assert_eq!(workflows.generate("a", json!({"a": 1})).await.unwrap().prompt, json!({"from": "ts"}));
+    assert_eq!(
+        workflows
+            .generate("a", json!({"a": 1}))
+            .await
+            .unwrap()
+            .prompt,
+        json!({"from": "ts"})
+    );
 }
 
 #[tokio::test]
@@ -111,16 +162,25 @@ async fn files_import_each_other_and_data() {
             "main.ts",
             "import { z } from 'zod';\nimport { scale } from './lib/scale';\nimport { more } from './lib/more.js';\nimport graph from './graph.json';\nimport type { Workflow } from '../types';\nimport { ComfyPrompt } from '../types';\nimport old from './lib/old';\nconst w: Workflow = { RequestSchema: z.object({ a: z.number().transform(scale) }), generateWorkflow: (i: any): ComfyPrompt => ({ ...(graph as any), n: [i.a, more, old.name] }) };\nexport default w;",
         ),
-        ("lib/scale.ts", "export enum Factor { Two = 2 }\nexport const scale = (n: number): number => n * Factor.Two;"),
+        (
+            "lib/scale.ts",
+            "export enum Factor { Two = 2 }\nexport const scale = (n: number): number => n * Factor.Two;",
+        ),
         ("lib/more.ts", "export const more = 'more' as const;"),
         ("lib/old.js", "exports.name = require('./data.json').name;"),
         ("lib/data.json", "{\"name\": \"old\"}"),
-        ("graph.json", "{\"9\": {\"inputs\": {}, \"class_type\": \"SaveImage\"}}"),
+        (
+            "graph.json",
+            "{\"9\": {\"inputs\": {}, \"class_type\": \"SaveImage\"}}",
+        ),
     ];
     let (_dir, workflows) = loaded(&files).await;
     assert_eq!(routes(&workflows), ["/workflow/main"]);
     let generated = workflows.generate("main", json!({"a": 4})).await.unwrap();
-    assert_eq!(generated.prompt, json!({"9": {"inputs": {}, "class_type": "SaveImage"}, "n": [8, "more", "old"]}));
+    assert_eq!(
+        generated.prompt,
+        json!({"9": {"inputs": {}, "class_type": "SaveImage"}, "n": [8, "more", "old"]})
+    );
 }
 
 #[tokio::test]
@@ -142,8 +202,14 @@ const RequestSchema = z.object({
 export default { RequestSchema, generateWorkflow: (i: any) => ({ url: config.comfyURL, dir: config.models.checkpoints.dir, all: config.models.checkpoints.all, none: config.models.no_such_folder.all }) };
 "#;
     let (_dir, workflows, stage) = staged(&[("deep/w.ts", text)]).await;
-    let generated = workflows.generate("deep/w", json!({"checkpoint": "one.safetensors"})).await.unwrap();
-    assert_eq!(generated.input, json!({"sampler": "euler", "scheduler": "normal", "checkpoint": "one.safetensors"}));
+    let generated = workflows
+        .generate("deep/w", json!({"checkpoint": "one.safetensors"}))
+        .await
+        .unwrap();
+    assert_eq!(
+        generated.input,
+        json!({"sampler": "euler", "scheduler": "normal", "checkpoint": "one.safetensors"})
+    );
     assert_eq!(
         generated.prompt,
         json!({"url": "http://127.0.0.1:8188", "dir": "/opt/ComfyUI/models/checkpoints", "all": ["one.safetensors", "two.safetensors"], "none": []})
@@ -155,19 +221,37 @@ export default { RequestSchema, generateWorkflow: (i: any) => ({ url: config.com
         (json!({"sampler": "no"}), "input.sampler"),
     ] {
         let failure = workflows.generate("deep/w", input).await.unwrap_err();
-        assert_eq!((failure.status.as_u16(), failure.location.as_deref()), (400, Some(place)));
-        assert!(failure.message.starts_with("Invalid enum value. Expected "), "{}", failure.message);
+        assert_eq!(
+            (failure.status.as_u16(), failure.location.as_deref()),
+            (400, Some(place))
+        );
+        assert!(
+            failure.message.starts_with("Invalid enum value. Expected "),
+            "{}",
+            failure.message
+        );
     }
     stage.change(|context| {
-        context.models.get_mut("checkpoints").unwrap().all.push("new.safetensors".into());
+        context
+            .models
+            .get_mut("checkpoints")
+            .unwrap()
+            .all
+            .push("new.safetensors".into());
         context.warmup_ckpt = Some("new.safetensors".into());
     });
     let generated = workflows.generate("deep/w", json!({})).await.unwrap();
     assert_eq!(generated.input["checkpoint"], "new.safetensors");
     // The documentation follows in the background.
     let deadline = Instant::now() + Duration::from_secs(10);
-    while workflows.endpoints()[0].input_schema["properties"]["checkpoint"]["default"] != "new.safetensors" {
-        assert!(Instant::now() < deadline, "{}", workflows.endpoints()[0].input_schema);
+    while workflows.endpoints()[0].input_schema["properties"]["checkpoint"]["default"]
+        != "new.safetensors"
+    {
+        assert!(
+            Instant::now() < deadline,
+            "{}",
+            workflows.endpoints()[0].input_schema
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -176,22 +260,50 @@ export default { RequestSchema, generateWorkflow: (i: any) => ({ url: config.com
 async fn a_file_that_needs_what_is_not_there_yet_loads_when_it_is() {
     let text = "import { z } from 'zod';\nimport config from '../config';\nconst first = config.models.checkpoints.all[2].toUpperCase();\nexport default { RequestSchema: z.object({}), generateWorkflow: () => ({ first }) };";
     let (_dir, workflows, stage) = staged(&[("w.ts", text)]).await;
-    assert_eq!(workflows.generate("w", json!({})).await.unwrap_err().status.as_u16(), 404);
-    stage.change(|context| context.models.get_mut("checkpoints").unwrap().all.push("third".into()));
-    assert_eq!(workflows.generate("w", json!({})).await.unwrap().prompt, json!({"first": "THIRD"}));
+    assert_eq!(
+        workflows
+            .generate("w", json!({}))
+            .await
+            .unwrap_err()
+            .status
+            .as_u16(),
+        404
+    );
+    stage.change(|context| {
+        context
+            .models
+            .get_mut("checkpoints")
+            .unwrap()
+            .all
+            .push("third".into())
+    });
+    assert_eq!(
+        workflows.generate("w", json!({})).await.unwrap().prompt,
+        json!({"first": "THIRD"})
+    );
 }
 
 #[tokio::test]
 async fn changed_files_are_loaded_while_running_when_watched() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "a.ts", &file(GOOD, "return { version: 1 }"));
-    let watched = WorkflowConfig { watch: true, ..config(dir.path()) };
+    let watched = WorkflowConfig {
+        watch: true,
+        ..config(dir.path())
+    };
     let workflows = Workflows::new(&watched, Stage::new() as Arc<dyn ContextSource>);
     workflows.load().await;
     write(dir.path(), "a.ts", &file(GOOD, "return { version: 'two' }"));
     write(dir.path(), "new/b.ts", &file(GOOD, "return {}"));
     let deadline = Instant::now() + Duration::from_secs(20);
-    while workflows.generate("a", json!({"a": 1})).await.unwrap().prompt != json!({"version": "two"}) || routes(&workflows).len() != 2 {
+    while workflows
+        .generate("a", json!({"a": 1}))
+        .await
+        .unwrap()
+        .prompt
+        != json!({"version": "two"})
+        || routes(&workflows).len() != 2
+    {
         assert!(Instant::now() < deadline, "the change was not seen");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -211,12 +323,35 @@ async fn typescript_of_all_kinds_loads() {
         "import {{ z }} from 'zod';\nconst n = 0{};\nexport default {{ RequestSchema: z.object({{}}), generateWorkflow: () => ({{ n }}) }};",
         " + 1".repeat(3000)
     );
-    let (_dir, workflows) = loaded(&[("equals.ts", equals), ("star.mts", star), ("deep.ts", &deep), ("long.ts", &long)]).await;
+    let (_dir, workflows) = loaded(&[
+        ("equals.ts", equals),
+        ("star.mts", star),
+        ("deep.ts", &deep),
+        ("long.ts", &long),
+    ])
+    .await;
     let broken = workflows.broken();
-    assert_eq!(routes(&workflows), ["/workflow/equals", "/workflow/long", "/workflow/star"], "{broken:#?}");
+    assert_eq!(
+        routes(&workflows),
+        ["/workflow/equals", "/workflow/long", "/workflow/star"],
+        "{broken:#?}"
+    );
     assert!(broken[0].message.contains("nested"), "{broken:#?}");
     let generated = workflows.generate("equals", json!({"a": 7})).await.unwrap();
-    assert_eq!(generated.prompt, json!({"a": [64, "fast", 7, "x", 7, {"a": 7}]}));
-    assert_eq!(workflows.generate("star", json!({"a": 7})).await.unwrap().prompt, json!({"e": "function", "same": true}));
-    assert_eq!(workflows.generate("long", json!({})).await.unwrap().prompt, json!({"n": 3000}));
+    assert_eq!(
+        generated.prompt,
+        json!({"a": [64, "fast", 7, "x", 7, {"a": 7}]})
+    );
+    assert_eq!(
+        workflows
+            .generate("star", json!({"a": 7}))
+            .await
+            .unwrap()
+            .prompt,
+        json!({"e": "function", "same": true})
+    );
+    assert_eq!(
+        workflows.generate("long", json!({})).await.unwrap().prompt,
+        json!({"n": 3000})
+    );
 }

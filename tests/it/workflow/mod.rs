@@ -26,7 +26,10 @@ pub struct Stage {
 
 impl Stage {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { number: AtomicU64::new(1), context: Mutex::new(Arc::new(context())) })
+        Arc::new(Self {
+            number: AtomicU64::new(1),
+            context: Mutex::new(Arc::new(context())),
+        })
     }
 
     pub fn change(&self, change: impl FnOnce(&mut WorkflowContext)) {
@@ -39,7 +42,10 @@ impl Stage {
 #[async_trait::async_trait]
 impl ContextSource for Stage {
     async fn context(&self) -> (u64, Arc<WorkflowContext>) {
-        (self.number.load(Ordering::SeqCst), Arc::clone(&self.context.lock().unwrap()))
+        (
+            self.number.load(Ordering::SeqCst),
+            Arc::clone(&self.context.lock().unwrap()),
+        )
     }
 }
 
@@ -48,19 +54,34 @@ fn names(names: &[&str]) -> Vec<String> {
 }
 
 fn context() -> WorkflowContext {
-    let folder = |name: &str, all: &[&str]| (name.to_owned(), ModelFolder { dir: format!("/opt/ComfyUI/models/{name}").into(), all: names(all) });
+    let folder = |name: &str, all: &[&str]| {
+        (
+            name.to_owned(),
+            ModelFolder {
+                dir: format!("/opt/ComfyUI/models/{name}").into(),
+                all: names(all),
+            },
+        )
+    };
     let values = serde_json::json!({"comfyURL": "http://127.0.0.1:8188", "modelDir": "/opt/ComfyUI/models", "outputDir": "/opt/ComfyUI/output"});
     WorkflowContext {
         values: values.as_object().unwrap().clone(),
         samplers: names(&["euler", "euler_ancestral", "dpmpp_2m"]),
         schedulers: names(&["normal", "karras", "simple"]),
-        models: BTreeMap::from([folder("checkpoints", &["one.safetensors", "two.safetensors"]), folder("loras", &[])]),
+        models: BTreeMap::from([
+            folder("checkpoints", &["one.safetensors", "two.safetensors"]),
+            folder("loras", &[]),
+        ]),
         warmup_ckpt: None,
     }
 }
 
 pub fn config(dir: &Path) -> WorkflowConfig {
-    WorkflowConfig { dir: dir.to_path_buf(), watch: false, markdown_descriptions: true }
+    WorkflowConfig {
+        dir: dir.to_path_buf(),
+        watch: false,
+        markdown_descriptions: true,
+    }
 }
 
 /// A directory with these files, loaded.
@@ -75,7 +96,10 @@ pub async fn staged(files: &[(&str, &str)]) -> (tempfile::TempDir, Workflows, Ar
         write(dir.path(), name, text);
     }
     let stage = Stage::new();
-    let workflows = Workflows::new(&config(dir.path()), Arc::clone(&stage) as Arc<dyn ContextSource>);
+    let workflows = Workflows::new(
+        &config(dir.path()),
+        Arc::clone(&stage) as Arc<dyn ContextSource>,
+    );
     workflows.load().await;
     (dir, workflows, stage)
 }
@@ -87,7 +111,11 @@ pub fn write(dir: &Path, name: &str, text: &str) {
 }
 
 pub fn routes(workflows: &Workflows) -> Vec<String> {
-    workflows.endpoints().into_iter().map(|endpoint| endpoint.route).collect()
+    workflows
+        .endpoints()
+        .into_iter()
+        .map(|endpoint| endpoint.route)
+        .collect()
 }
 
 /// A workflow with this RequestSchema and this body of generateWorkflow.
@@ -99,5 +127,6 @@ pub fn file(schema: &str, body: &str) -> String {
 
 /// Where npm packages for tests are.
 pub fn node_modules() -> std::path::PathBuf {
-    std::env::var_os("TEST_NODE_MODULES").map_or_else(|| "/opt/comfyui-api-test/node_modules".into(), Into::into)
+    std::env::var_os("TEST_NODE_MODULES")
+        .map_or_else(|| "/opt/comfyui-api-test/node_modules".into(), Into::into)
 }

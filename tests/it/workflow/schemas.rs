@@ -55,7 +55,10 @@ async fn a_schema_becomes_json_schema() {
         "when": {"type": "string", "format": "date-time"},
     });
     assert_eq!(schema["properties"], expected);
-    assert_eq!(schema["required"], json!(["prompt", "site", "either", "list", "refined"]));
+    assert_eq!(
+        schema["required"],
+        json!(["prompt", "site", "either", "list", "refined"])
+    );
 }
 
 #[tokio::test]
@@ -65,7 +68,14 @@ async fn the_description_is_a_markdown_table() {
     assert_eq!(endpoint.summary.as_deref(), Some("w"));
     let description = endpoint.description.unwrap();
     let rows: Vec<&str> = description.lines().collect();
-    assert_eq!(rows[..3], ["| Field | Type | Description | Default |", "|-|-|-|-|", "| prompt | string | The \\| prompt | **Required** |"]);
+    assert_eq!(
+        rows[..3],
+        [
+            "| Field | Type | Description | Default |",
+            "|-|-|-|-|",
+            "| prompt | string | The \\| prompt | **Required** |"
+        ]
+    );
     for row in [
         "| email | string |  | - |",
         "| steps | number | Steps | 20 |",
@@ -89,11 +99,29 @@ async fn without_tables_the_description_is_the_files_own() {
         "import { z } from 'zod';\nexport default { RequestSchema: z.object({}), generateWorkflow: () => ({}), summary: 'S', description: 'D' };",
     );
     write(dir.path(), "x.ts", &file("z.object({})", "return {}"));
-    let workflows = Workflows::new(&WorkflowConfig { markdown_descriptions: false, ..config(dir.path()) }, Stage::new());
+    let workflows = Workflows::new(
+        &WorkflowConfig {
+            markdown_descriptions: false,
+            ..config(dir.path())
+        },
+        Stage::new(),
+    );
     workflows.load().await;
     let endpoints = workflows.endpoints();
-    assert_eq!((endpoints[0].summary.as_deref(), endpoints[0].description.as_deref()), (Some("S"), Some("D")));
-    assert_eq!((endpoints[1].summary.as_deref(), endpoints[1].description.as_deref()), (Some("x"), None));
+    assert_eq!(
+        (
+            endpoints[0].summary.as_deref(),
+            endpoints[0].description.as_deref()
+        ),
+        (Some("S"), Some("D"))
+    );
+    assert_eq!(
+        (
+            endpoints[1].summary.as_deref(),
+            endpoints[1].description.as_deref()
+        ),
+        (Some("x"), None)
+    );
 }
 
 #[tokio::test]
@@ -101,5 +129,8 @@ async fn a_schema_that_contains_itself_ends() {
     let schema = "z.object({ tree: (() => { const t: any = z.object({ children: z.lazy(() => z.array(t)).default([]) }); return t; })() })";
     let (_dir, workflows) = loaded(&[("w.ts", &file(schema, "return {}"))]).await;
     let schema = workflows.endpoints().remove(0).input_schema;
-    assert_eq!(schema["properties"]["tree"]["properties"]["children"]["items"]["type"], "object");
+    assert_eq!(
+        schema["properties"]["tree"]["properties"]["children"]["items"]["type"],
+        "object"
+    );
 }

@@ -30,14 +30,20 @@ const COLOR: &str = "z.object({ color: z.number().int().min(0).max(16777215).def
 
 fn stage(files: &[(&str, &str)]) -> Stage {
     let stage = Stage::new().env("ALLOW_PRIVATE_NETWORKS", "true");
-    files.iter().fold(stage, |stage, (name, text)| stage.file(&format!("workflows/{name}"), text))
+    files.iter().fold(stage, |stage, (name, text)| {
+        stage.file(&format!("workflows/{name}"), text)
+    })
 }
 
 /// The first image of an answer, decoded.
 fn first_image(answer: &Value) -> Vec<u8> {
     use base64::Engine as _;
-    let text = answer["images"][0].as_str().unwrap_or_else(|| panic!("no image in {answer}"));
-    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+    let text = answer["images"][0]
+        .as_str()
+        .unwrap_or_else(|| panic!("no image in {answer}"));
+    base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .unwrap()
 }
 
 fn input(input: &Value) -> Value {
