@@ -6,7 +6,7 @@ megabytes=${1:-2048}
 rounds=${2:-3}
 cd "$(dirname "$0")/.."
 cargo build --release --example download
-download=target/x86_64-unknown-linux-gnu/release/examples/download
+download=target/release/examples/download
 work=$(mktemp -d "${TMPDIR:-/tmp}/download_vs_curl.XXXXXX")
 server=
 trap 'test -z "$server" || kill "$server"; rm -rf "$work"' EXIT INT TERM

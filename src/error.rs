@@ -1,4 +1,4 @@
-//! What a door answers when something goes wrong: a stable code, a public sentence, and where in the request it happened.
+//! What a transport answers when something goes wrong: a stable code, a public sentence, and where in the request it happened.
 //!
 //! The table of codes and statuses is http-api.md's. Whatever is put into a [`Failure`] may reach a client, a webhook, an
 //! event and the log, so it must be free of secrets when it is made.

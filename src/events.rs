@@ -33,8 +33,8 @@ pub enum Source {
 pub struct PromptRef {
     /// The caller's id.
     pub id: Arc<str>,
-    /// It came from the queue.
-    pub amqp: bool,
+    /// Its events go to the broker.
+    pub published: bool,
 }
 
 /// A listener.

@@ -1,4 +1,4 @@
-//! The health of the whole: a small state machine with reasons, which the probes show and the doors ask (process.md, "Probes").
+//! The health of the whole: a small state machine with reasons, which the probes show and the transports ask (process.md, "Probes").
 
 use tokio::sync::watch;
 

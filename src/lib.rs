@@ -1,35 +1,36 @@
 //! comfyui-api: one static binary that turns ComfyUI into a production API.
 //!
-//! # The house
+//! # Architecture
 //!
 //! ```text
-//!            doors                    the way of a prompt                    what it asks
-//!   http/    REST, SSE, docs   ┐
-//!   amqp/    tasks, fleet      ├──►  prompt/  request -> preprocess -> execution -> outputs -> deliver
-//!   app/warmup                 ┘         │         │             │           │          │
-//!                                        │      storage/       comfy/      media/    webhook/, storage/
-//!   workflow/  files -> graphs  ─────────┘
+//!   transports                       the pipeline                            what it asks
+//!   transport/rest  REST, SSE, docs ┐
+//!   transport/amqp  tasks, events   ├─►  job/  request -> preprocess -> execution -> outputs -> deliver
+//!   app/warmup                      ┘        │         │             │           │          │
+//!                                            │      storage/       comfy/      media/    webhook/, storage/
+//!   workflow/  files -> graphs  ─────────────┘
 //! ```
 //!
-//! - [`app`] is the only place that knows everything: it builds the parts from [`config`], starts and stops them in order, and
-//!   keeps ComfyUI alive ([`comfy::supervisor`]). Nobody imports it but `main`.
-//! - A door ([`http`], [`amqp`]) translates between its protocol and [`prompt::Service`], the one owner of all prompts. Nothing in
-//!   [`prompt`] knows which door a prompt came through.
-//! - [`comfy`] is ComfyUI as we see it: calls, messages, how the end of a prompt is noticed whatever happens to the websocket.
-//! - [`storage`] brings files in and out: cache, four backends, credentials. [`net`] holds the few shared ways out and the guard
-//!   over addresses. [`media`] turns files into other files. [`webhook`] delivers documents. [`workflow`] turns input into graphs.
-//!   [`manifest`] installs what a machine needs. None of them knows of prompts or doors.
-//! - [`config`], [`error`], [`document`], [`events`], [`health`] and [`telemetry`] are leaves that everybody may use.
+//! - [`app`] is the only place that knows everything: it builds the parts from [`config`], starts and
+//!   stops them in order, and keeps ComfyUI alive ([`comfy::supervisor`]). Nobody imports it but `main`.
+//! - A [`transport`] translates between its protocol and [`job::Service`], the one owner of all jobs.
+//! - [`comfy`] is ComfyUI as we see it: calls, messages, how the end of a prompt is noticed whatever
+//!   happens to the websocket.
+//! - [`storage`] brings files in and out: cache, backends, credentials. [`net`] holds the few shared
+//!   ways out and the guard over addresses. [`media`] turns files into other files. [`webhook`]
+//!   delivers documents. [`workflow`] turns input into graphs. [`manifest`] installs what a machine
+//!   needs. None of them knows of jobs or transports.
+//! - [`config`], [`error`], [`document`], [`events`], [`health`] and [`telemetry`] are leaves that
+//!   everybody may use.
 //! - [`simulator`] is a faithful ComfyUI stand-in for [`demo`] and for tests.
 //!
-//! Data flows one way. Where a part must call upwards it owns a small trait and [`app`] hands it an implementation:
-//! [`amqp::TaskRunner`], [`workflow::ContextSource`], [`events::EventSink`].
+//! Data flows one way. Where a part must call upwards it owns a small trait and [`app`] hands it an
+//! implementation: [`transport::amqp::TaskRunner`], [`workflow::ContextSource`], [`events::EventSink`].
 //!
-//! A result is a [`document::Document`]: JSON with holes for files, so that base64 of a 1 GiB video is never in memory, and files
-//! are deleted when the last user of the document is gone.
+//! A result is a [`document::Document`]: JSON with holes for files, so that base64 of a 1 GiB video is
+//! never in memory, and files are deleted when the last user of the document is gone.
 
 pub mod allocator;
-pub mod amqp;
 pub mod app;
 pub mod comfy;
 pub mod command;
@@ -39,15 +40,15 @@ pub mod document;
 pub mod error;
 pub mod events;
 pub mod health;
-pub mod http;
+pub mod job;
 pub mod manifest;
 pub mod media;
 pub mod net;
 pub mod paths;
-pub mod prompt;
 pub mod simulator;
 pub mod storage;
 pub mod telemetry;
+pub mod transport;
 pub mod webhook;
 pub mod workflow;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use comfyui_api::config::{Config, ProcessEnv};
-use comfyui_api::{app, comfy, command, demo, http, net, simulator, telemetry};
+use comfyui_api::transport::rest;
+use comfyui_api::{app, comfy, command, demo, net, simulator, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -92,7 +93,7 @@ async fn run(command: Option<Command>) -> ExitCode {
         Some(Command::Openapi) => {
             let keys = Config::from_env(&ProcessEnv)
                 .is_ok_and(|config| !config.server.api_keys.is_empty());
-            let document = http::docs::document(&http::docs::Surface {
+            let document = rest::docs::document(&rest::docs::ApiSurface {
                 keys,
                 ..Default::default()
             });

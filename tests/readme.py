@@ -31,7 +31,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BINARY = Path(os.environ.get("BINARY", ROOT / "target/x86_64-unknown-linux-gnu/debug/comfyui-api")).resolve()
+BINARY = Path(os.environ.get("BINARY", ROOT / "target/debug/comfyui-api")).resolve()
 NODE_MODULES = Path(os.environ.get("TEST_NODE_MODULES", "/opt/comfyui-api-test/node_modules"))
 FENCE = re.compile(r"^(?:<!-- (?P<mark>.*?) -->\n)?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.M | re.S)
 

@@ -5,7 +5,7 @@
 # SCHEMATHESIS_SECONDS the run; SCHEMATHESIS_SEED chooses other cases.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-binary=${1:-$here/../target/x86_64-unknown-linux-gnu/debug/comfyui-api}
+binary=${1:-$here/../target/debug/comfyui-api}
 python=${TEST_PYTHON:-/opt/comfyui-api-test/venv/bin/python}
 schemathesis=$(dirname "$python")/schemathesis
 [ -x "$binary" ] || { echo "no binary at $binary: cargo build" >&2; exit 2; }

@@ -486,7 +486,7 @@ def log_findings(log):
 
 def main():
     minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
-    binary = Path(os.environ.get("BINARY", ROOT / "target/x86_64-unknown-linux-gnu/debug/comfyui-api")).resolve()
+    binary = Path(os.environ.get("BINARY", ROOT / "target/debug/comfyui-api")).resolve()
     print(f"{binary}, {minutes:g} minutes, {CLIENTS} clients", flush=True)
     with tempfile.TemporaryDirectory(prefix="soak-") as directory:
         directory = Path(directory)

@@ -1,9 +1,9 @@
 //! The only place that knows everything: builds the parts from the configuration, starts and stops them in order.
 
+mod amqp_bridge;
 mod context;
-mod fleet;
+mod idle;
 mod lifecycle;
-mod rest;
 mod shutdown;
 mod warmup;
 
@@ -14,16 +14,16 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::amqp::{Amqp, Setup};
 use crate::comfy::Comfy;
 use crate::config::Config;
 use crate::events::{EventSink, Events};
 use crate::health::Health;
-use crate::http::{self, Door};
+use crate::job::{Parts, Service};
 use crate::media::Media;
 use crate::net::Outbound;
-use crate::prompt::{Parts, Service};
 use crate::storage::Storage;
+use crate::transport::amqp::{Amqp, Setup};
+use crate::transport::rest::{self, RouterState};
 use crate::webhook::system::SystemWebhook;
 use crate::webhook::{Webhooks, salad};
 use crate::workflow::Workflows;
@@ -67,7 +67,7 @@ pub async fn serve(config: Config) -> ExitCode {
 async fn run(config: Config) -> Result<(), Fatal> {
     let stop = shutdown::on_signal();
     let app = Arc::new(App::build(config, stop)?);
-    let listener = http::bind(&app.config.server).await.map_err(|error| {
+    let listener = rest::bind(&app.config.server).await.map_err(|error| {
         Fatal(format!(
             "cannot listen on HOST={} PORT={}: {error}",
             app.config.server.host, app.config.server.port
@@ -77,7 +77,7 @@ async fn run(config: Config) -> Result<(), Fatal> {
         info!(version = crate::VERSION, address = %address, "listening");
     }
     let closing = CancellationToken::new();
-    let server = tokio::spawn(listener.serve(http::router(app.door()), closing.clone()));
+    let server = tokio::spawn(listener.serve(rest::router(app.router_state()), closing.clone()));
     app.start_background();
     let ended = lifecycle::keep(&app).await;
     shutdown::wind_down(&app, closing, server, ended.is_err()).await;
@@ -142,13 +142,13 @@ impl App {
         Ok(app)
     }
 
-    /// Starts the queue door; it takes tasks only once the product is ready.
+    /// Starts the AMQP transport; it takes tasks only once the product is ready.
     fn connect_broker(&self) -> Result<(), Fatal> {
         let Some(config) = self.config.amqp.clone() else {
             return Ok(());
         };
         let publish_all = config.publish_all;
-        let runner = Arc::new(fleet::Runner::new(
+        let runner = Arc::new(amqp_bridge::Runner::new(
             self.service.clone(),
             self.comfy.clone(),
             self.health.clone(),
@@ -161,14 +161,14 @@ impl App {
         };
         let amqp = Arc::new(Amqp::start(setup).map_err(Fatal)?);
         if publish_all {
-            fleet::publish_results(&self.service, &amqp);
+            amqp_bridge::publish_results(&self.service, &amqp);
         }
         let _ = self.amqp.set(amqp);
         Ok(())
     }
 
     fn start_background(&self) {
-        tokio::spawn(rest::give_memory_back(self.service.clone()));
+        tokio::spawn(idle::give_memory_back(self.service.clone()));
         self.webhooks.start();
         if let Some(system) = &self.system_webhook {
             system.start();
@@ -184,9 +184,9 @@ impl App {
         }
     }
 
-    fn door(&self) -> Door {
+    fn router_state(&self) -> RouterState {
         let amqp = self.amqp.get().cloned();
-        Door {
+        RouterState {
             config: self.config.clone(),
             health: self.health.clone(),
             service: self.service.clone(),

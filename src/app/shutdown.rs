@@ -106,6 +106,6 @@ pub(super) async fn wind_down(
         warn!("some clients had not read their answers when the server shut down");
     }
     // With the last answer and webhook the last output files became superfluous.
-    app.service.tidied(FAREWELL).await;
+    app.service.cleaned(FAREWELL).await;
     info!("shut down");
 }

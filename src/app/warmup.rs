@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use super::{App, Fatal};
 use crate::config::{WarmupSource, public};
 use crate::error::chain;
+use crate::job::{Policy, PromptRequest, Source, Submission};
 use crate::net::redirect;
-use crate::prompt::{PromptRequest, Source};
 
 /// A warmup prompt is a graph; tens of megabytes are a mistake.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -100,7 +100,16 @@ pub(super) async fn run(app: &App, prompt: Value) -> Result<(), String> {
     let request = PromptRequest::parse(body).map_err(|failure| failure.to_string())?;
     let mut running = app
         .service
-        .begin(request, Source::Warmup, false)
+        .begin(
+            request,
+            Submission {
+                policy: Policy {
+                    before_ready: true,
+                    ..Policy::default()
+                },
+                ..Submission::new(Source::Warmup)
+            },
+        )
         .map_err(|failure| failure.to_string())?;
     running
         .done()

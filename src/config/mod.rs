@@ -22,7 +22,7 @@ pub use sections::{
 /// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The HTTP door.
+    /// The HTTP server.
     pub server: ServerConfig,
     /// Log level and form.
     pub log: LogConfig,

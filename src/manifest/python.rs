@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::ManifestError;
-use super::record::PythonPlaces;
+use super::record::PythonEnvironment;
 use super::tool::Tools;
 use crate::config::ManifestConfig;
 
@@ -59,8 +59,8 @@ impl Python {
 }
 
 /// Where packages end up: in the virtual environment, or with one of the interpreters on `PATH`.
-pub(super) fn places(config: &ManifestConfig) -> PythonPlaces {
-    let mut places = PythonPlaces::default();
+pub(super) fn places(config: &ManifestConfig) -> PythonEnvironment {
+    let mut places = PythonEnvironment::default();
     places.prefixes.extend(config.virtual_env.clone());
     for folder in &config.search_path {
         let interpreter = folder.join("python3");

@@ -13,13 +13,13 @@ const DPKG_STATUS: &str = "/var/lib/dpkg/status";
 #[derive(Debug)]
 pub(super) struct Record {
     file: PathBuf,
-    python: PythonPlaces,
+    python: PythonEnvironment,
     done: Done,
 }
 
 /// Where Python packages may be.
 #[derive(Debug, Clone, Default)]
-pub(super) struct PythonPlaces {
+pub(super) struct PythonEnvironment {
     /// Directories with a `lib/python3*/site-packages`.
     pub prefixes: BTreeSet<PathBuf>,
 }
@@ -64,7 +64,7 @@ impl Step {
 
 impl Record {
     /// Reads the record and forgets what is no longer true. A record that cannot be read is an empty one.
-    pub async fn open(file: PathBuf, python: PythonPlaces) -> Self {
+    pub async fn open(file: PathBuf, python: PythonEnvironment) -> Self {
         let mut done: Done = match tokio::fs::read(&file).await {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
             Err(_) => Done::default(),
@@ -155,7 +155,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 /// dpkg's database as a hash, and the installed Python packages by the names of their metadata folders (name and version).
-async fn look(python: PythonPlaces) -> (String, BTreeSet<String>) {
+async fn look(python: PythonEnvironment) -> (String, BTreeSet<String>) {
     tokio::task::spawn_blocking(move || {
         let dpkg = std::fs::read(DPKG_STATUS)
             .map(|status| hex(&Sha256::digest(&status)))
@@ -166,7 +166,7 @@ async fn look(python: PythonPlaces) -> (String, BTreeSet<String>) {
     .unwrap_or_default()
 }
 
-impl PythonPlaces {
+impl PythonEnvironment {
     fn packages(&self) -> BTreeSet<String> {
         let folders = |folder: PathBuf| {
             std::fs::read_dir(folder)
@@ -205,8 +205,11 @@ mod tests {
     #[tokio::test]
     async fn a_later_list_takes_the_place_of_an_earlier_one_of_its_own_kind_and_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let mut record =
-            Record::open(folder.path().join("record.json"), PythonPlaces::default()).await;
+        let mut record = Record::open(
+            folder.path().join("record.json"),
+            PythonEnvironment::default(),
+        )
+        .await;
         let first: [(Step, &[&str]); 6] = [
             (Step::Apt, &["a=1"]),
             (Step::Pip, &["p==1"]),
@@ -223,7 +226,11 @@ mod tests {
         for (step, content) in first.iter().chain(&later) {
             record.put(*step, content, ()).await;
         }
-        let record = Record::open(folder.path().join("record.json"), PythonPlaces::default()).await;
+        let record = Record::open(
+            folder.path().join("record.json"),
+            PythonEnvironment::default(),
+        )
+        .await;
         let known = |steps: &[(Step, &[&str])]| {
             steps
                 .iter()

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::ManifestError;
-use crate::comfy::supervisor::{Exit, ProcessGroup, Tail, forward, spawn_in_group};
+use crate::comfy::supervisor::{Exit, OutputTail, ProcessGroup, forward, spawn_in_group};
 use crate::config::public_text;
 
 /// Building a wheel from source may take long; a command that waits for a human must not wait for ever.
@@ -121,7 +121,7 @@ impl Tools {
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .map(|id| Unfinished(ProcessGroup(Pid::from_raw(id))));
-        let tail = Tail::default();
+        let tail = OutputTail::default();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let said = async {
             let mut answer = String::new();
@@ -184,7 +184,7 @@ async fn forward_if(pipe: Option<impl tokio::io::AsyncRead + Unpin>, on_line: im
     }
 }
 
-fn sink<'a>(step: &'a str, tail: &'a Tail, log: bool) -> impl FnMut(&str) + 'a {
+fn sink<'a>(step: &'a str, tail: &'a OutputTail, log: bool) -> impl FnMut(&str) + 'a {
     move |line| {
         let line = public_text(line);
         if log {

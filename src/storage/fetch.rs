@@ -10,7 +10,7 @@ use url::Url;
 use super::backend::{Backend, Source};
 use super::cache::Entry;
 use super::credentials::choose;
-use super::download::{Download, Flight, Joined, run};
+use super::download::{Download, JoinedDownload, SingleFlight, run};
 use super::{Auth, ErrorKind, Fetch, Fetched, Inner, StorageError};
 use crate::config::public;
 use crate::telemetry::metrics;
@@ -117,14 +117,14 @@ impl Asked<'_> {
                 .flights
                 .join(self.url_text, self.source.auth.as_ref())
             {
-                Joined::First(seat) => {
+                JoinedDownload::First(seat) => {
                     metrics::cache_lookup(false);
                     self.launch(Arc::clone(seat.flight()));
                     seat
                 }
-                Joined::Waiting(seat) => seat,
+                JoinedDownload::Waiting(seat) => seat,
                 // Downloading it a second time would be waste, and handing it out unasked a leak.
-                Joined::Stranger(flight) => {
+                JoinedDownload::Stranger(flight) => {
                     flight.ended().await;
                     continue;
                 }
@@ -132,7 +132,7 @@ impl Asked<'_> {
             let entry = seat
                 .result(
                     self.fetch.progress.as_ref(),
-                    self.inner.tuning.progress_interval,
+                    self.inner.settings.progress_interval,
                 )
                 .await?;
             return Ok((entry, false));
@@ -183,7 +183,7 @@ impl Asked<'_> {
         let mut failures = 0;
         loop {
             let error = match tokio::time::timeout(
-                self.inner.tuning.stall * 2,
+                self.inner.settings.stall * 2,
                 self.backend.head(&self.source),
             )
             .await
@@ -199,7 +199,7 @@ impl Asked<'_> {
             failures += 1;
             let delay = self
                 .inner
-                .tuning
+                .settings
                 .retry
                 .delay(failures, error.retry_after)
                 .filter(|_| error.kind == ErrorKind::Transient);
@@ -208,7 +208,7 @@ impl Asked<'_> {
     }
 
     /// Begins the download that everybody waits for.
-    fn launch(&self, flight: Arc<Flight>) {
+    fn launch(&self, flight: Arc<SingleFlight>) {
         let inner = Arc::clone(self.inner);
         let url_text = self.url_text.to_owned();
         let download = Download {
@@ -217,7 +217,7 @@ impl Asked<'_> {
             backend: Arc::clone(self.backend),
             cache: Arc::clone(&inner.cache),
             events: inner.events.clone(),
-            tuning: inner.tuning,
+            settings: inner.settings,
             connections: inner.config.download_connections,
             meter: Arc::clone(&flight.meter),
         };
@@ -274,7 +274,7 @@ async fn blocking<T: Send + 'static>(
 struct Landing {
     inner: Arc<Inner>,
     url_text: String,
-    flight: Arc<Flight>,
+    flight: Arc<SingleFlight>,
 }
 
 impl Drop for Landing {

@@ -16,7 +16,7 @@ pub mod huggingface;
 mod names;
 mod place;
 pub mod s3;
-mod tuning;
+mod transfer_settings;
 mod upload;
 
 use std::path::{Path, PathBuf};
@@ -29,12 +29,12 @@ pub use place::model_name;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-pub use tuning::Tuning;
+pub use transfer_settings::TransferSettings;
 use url::Url;
 
 use self::backend::Backend;
 use self::cache::Cache;
-use self::download::Flights;
+use self::download::SingleFlights;
 use self::upload::Uploads;
 use crate::config::{StorageConfig, public, public_url};
 use crate::events::Events;
@@ -212,12 +212,12 @@ pub struct Storage {
 
 struct Inner {
     config: StorageConfig,
-    tuning: Tuning,
+    settings: TransferSettings,
     outbound: Outbound,
     events: Events,
     backends: Vec<Arc<dyn Backend>>,
     cache: Arc<Cache>,
-    flights: Flights,
+    flights: SingleFlights,
     clones: git::Clones,
     /// `MAX_CONCURRENT_DOWNLOADS`.
     download_slots: Semaphore,
@@ -227,7 +227,7 @@ struct Inner {
 impl Storage {
     /// Sets up the backends; touches neither network nor disk.
     pub fn new(config: &StorageConfig, outbound: Outbound, events: Events) -> Self {
-        Self::with_tuning(config, outbound, events, Tuning::default())
+        Self::with_tuning(config, outbound, events, TransferSettings::default())
     }
 
     /// [`Storage::new`] with other sizes and times: for tests and benchmarks.
@@ -235,17 +235,17 @@ impl Storage {
         config: &StorageConfig,
         outbound: Outbound,
         events: Events,
-        tuning: Tuning,
+        settings: TransferSettings,
     ) -> Self {
         let inner = Inner {
             backends: backends::all(config, &outbound),
             cache: Arc::new(Cache::new(&config.cache, events.clone())),
-            flights: Flights::default(),
+            flights: SingleFlights::default(),
             clones: git::Clones::default(),
             download_slots: Semaphore::new(config.max_concurrent_downloads),
             uploads: Uploads::new(config.max_concurrent_uploads),
             config: config.clone(),
-            tuning,
+            settings,
             outbound,
             events,
         };

@@ -34,14 +34,14 @@ impl Uploads {
     }
 
     /// Takes over a URL: whoever is uploading to it is aborted.
-    fn take_over(&self, url: &str) -> Turn<'_> {
+    fn take_over(&self, url: &str) -> Slot<'_> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let aborted = CancellationToken::new();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, older)) = current.insert(url.to_owned(), (number, aborted.clone())) {
             older.cancel();
         }
-        Turn {
+        Slot {
             uploads: self,
             url: url.to_owned(),
             number,
@@ -51,14 +51,14 @@ impl Uploads {
 }
 
 /// The right to upload to a URL, until somebody newer comes.
-struct Turn<'a> {
+struct Slot<'a> {
     uploads: &'a Uploads,
     url: String,
     number: u64,
     aborted: CancellationToken,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         let mut current = self
             .uploads
@@ -162,7 +162,7 @@ impl Batch<'_> {
             failures += 1;
             let delay = self
                 .inner
-                .tuning
+                .settings
                 .retry
                 .delay(failures, error.retry_after)
                 .filter(|_| error.kind == ErrorKind::Transient);
@@ -207,7 +207,7 @@ impl Batch<'_> {
             failures += 1;
             let delay = self
                 .inner
-                .tuning
+                .settings
                 .retry
                 .delay(failures, error.retry_after)
                 .filter(|_| error.kind == ErrorKind::Transient);

@@ -93,7 +93,7 @@ fn register() {
 fn describe() {
     metrics::describe_counter!(
         "comfyui_api_prompts_total",
-        "Prompts that ended, by status and by the door they came through"
+        "Prompts that ended, by status and by the transport they came through"
     );
     metrics::describe_histogram!(
         "comfyui_api_stage_duration_seconds",

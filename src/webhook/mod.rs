@@ -1,14 +1,14 @@
 //! Webhooks: signing, attempts, spool; system events. Knows nothing of prompts: it is given documents to deliver.
 //!
-//! A delivery is a task of its own that waits for its turn ([`lanes`]), makes attempts ([`attempt`]) as the shared [`RetryPolicy`] spaces them, and
+//! A delivery is a task of its own that waits for its turn ([`queues`]), makes attempts ([`attempt`]) as the shared [`RetryPolicy`] spaces them, and
 //! ends delivered, given up, or in the [`spool`]. With a spool a delivery is written there *before* its first attempt and
 //! deleted after its last, so that not even kill -9 loses it, and what waits in memory is a URL, not a body.
 //! Delivery is at least once: a receiver may see a `webhook-id` twice when its answer, or the process after it, was lost.
 
 mod attempt;
 mod body;
-mod courier;
-mod lanes;
+mod dispatcher;
+mod per_receiver_queue;
 pub mod salad;
 mod signature;
 mod spool;
@@ -25,7 +25,7 @@ use crate::config::{WebhookConfig, public};
 use crate::document::Document;
 use crate::net::Outbound;
 use crate::net::retry::RetryPolicy;
-use courier::Courier;
+use dispatcher::Dispatcher;
 
 /// Which dialect a delivery speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +117,7 @@ impl Default for Options {
 /// The deliverer. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Webhooks {
-    courier: Arc<Courier>,
+    dispatcher: Arc<Dispatcher>,
 }
 
 impl Webhooks {
@@ -129,13 +129,13 @@ impl Webhooks {
     /// The same with other delays and bounds.
     pub fn with_options(config: &WebhookConfig, outbound: Outbound, options: Options) -> Self {
         Self {
-            courier: Arc::new(Courier::new(config, outbound, options)),
+            dispatcher: Arc::new(Dispatcher::new(config, outbound, options)),
         }
     }
 
     /// Begins to retry what the spool holds, if there is one. Must be called inside the runtime.
     pub fn start(&self) {
-        Arc::clone(&self.courier).start_sweeping();
+        Arc::clone(&self.dispatcher).start_sweeping();
     }
 
     /// Delivers in the background; returns at once. Must be called inside the runtime.
@@ -146,7 +146,7 @@ impl Webhooks {
                 "`webhook` is deprecated: use `webhook_v2`, whose bodies are signed (this is said once)"
             );
         }
-        Arc::clone(&self.courier).accept(delivery);
+        Arc::clone(&self.dispatcher).accept(delivery);
     }
 
     /// At shutdown: waits for deliveries under way, at most so long, then spools what is left.
@@ -155,6 +155,6 @@ impl Webhooks {
     /// until the time is over; each delivery that is lost then is logged with its id. Returns a few seconds
     /// after `grace` at the latest. Deliveries accepted afterwards only go to the spool.
     pub async fn drain(&self, grace: Duration) {
-        self.courier.drain(grace).await;
+        self.dispatcher.drain(grace).await;
     }
 }

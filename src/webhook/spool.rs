@@ -55,7 +55,7 @@ pub struct Spool {
 
 /// A spool file that a delivery of this process is responsible for; nobody else takes it while this lives.
 #[derive(Debug)]
-pub struct Claim {
+pub struct SpoolLock {
     path: PathBuf,
     name: OsString,
     claimed: Arc<Mutex<HashSet<OsString>>>,
@@ -63,7 +63,7 @@ pub struct Claim {
 
 /// A spool file, opened.
 #[derive(Debug)]
-pub struct Kept {
+pub struct SpooledWebhook {
     /// Where it goes.
     pub parcel: Parcel,
     /// When it was written first.
@@ -101,7 +101,7 @@ impl Spool {
     ///
     /// # Errors
     /// When the disk is full or the body cannot be read; nothing is left behind then.
-    pub async fn keep(&self, parcel: &Parcel, body: &Body) -> io::Result<(Claim, Body)> {
+    pub async fn keep(&self, parcel: &Parcel, body: &Body) -> io::Result<(SpoolLock, Body)> {
         // Never closed.
         let _writer = self.writers.acquire().await.map_err(io::Error::other)?;
         self.prepare().await?;
@@ -158,7 +158,7 @@ impl Spool {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn waiting(&self) -> io::Result<Vec<Claim>> {
+    pub fn waiting(&self) -> io::Result<Vec<SpoolLock>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -181,9 +181,9 @@ impl Spool {
             .collect())
     }
 
-    fn claim(&self, name: OsString) -> Option<Claim> {
+    fn claim(&self, name: OsString) -> Option<SpoolLock> {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-        claimed.insert(name.clone()).then(|| Claim {
+        claimed.insert(name.clone()).then(|| SpoolLock {
             path: self.dir.join(&name),
             name,
             claimed: Arc::clone(&self.claimed),
@@ -199,13 +199,13 @@ fn is_stale(entry: &std::fs::DirEntry) -> bool {
         .is_some_and(|age| age > STALE)
 }
 
-impl Claim {
+impl SpoolLock {
     /// Reads the header. Blocks. `Err(None)` when the file is gone (somebody else delivered it), `Err(Some(_))` when it is
     /// not a whole spool file.
     ///
     /// # Errors
     /// See above; other troubles with reading count as gone, so that the file is looked at again later.
-    pub fn open(&self) -> Result<Kept, Option<String>> {
+    pub fn open(&self) -> Result<SpooledWebhook, Option<String>> {
         let later = |error: io::Error| {
             if error.kind() != io::ErrorKind::NotFound {
                 tracing::warn!(%error, "the spool file {} cannot be read now; it is tried again later", self.path.display());
@@ -233,7 +233,7 @@ impl Claim {
                 header.length
             )));
         }
-        Ok(Kept {
+        Ok(SpooledWebhook {
             parcel: Parcel {
                 kind: header.kind,
                 url: header.url,
@@ -273,7 +273,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for SpoolLock {
     fn drop(&mut self) {
         self.claimed
             .lock()

@@ -32,7 +32,7 @@ use crate::config::WorkflowConfig;
 use crate::error::{Code, Failure};
 use engine::{Isolate, Library, Outcome};
 use pool::Pool;
-use registry::{Opening, Registry, ScriptWorkflow, Workflow};
+use registry::{FileLoad, Registry, ScriptWorkflow, Workflow};
 use schedule::Scheduler;
 
 /// How often a watched directory is looked at.
@@ -321,7 +321,7 @@ impl Inner {
             _ => Arc::new(Library::new(root)),
         };
         *last = Some(Arc::clone(&library));
-        let opening = Opening {
+        let opening = FileLoad {
             library,
             context,
             scheduler: &self.scheduler,
@@ -421,7 +421,7 @@ fn run_blocking(
     number: u64,
     json: &Arc<str>,
     input: &str,
-    turn: schedule::Turn,
+    turn: schedule::Slot,
 ) -> Outcome {
     let failed = |message: String, at| Outcome::Failed {
         message,

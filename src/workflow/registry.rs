@@ -54,12 +54,12 @@ pub struct Registry {
 }
 
 /// What opens files.
-pub struct Opening<'a> {
+pub struct FileLoad<'a> {
     /// The files, freshly to be read.
     pub library: Arc<Library>,
     /// The context as JSON, and its number.
     pub context: (u64, Arc<str>),
-    /// Lanes.
+    /// PerFileQueue.
     pub scheduler: &'a Scheduler,
     /// Where opened isolates wait for their first call.
     pub pool: &'a Arc<Pool>,
@@ -74,7 +74,7 @@ enum Loaded {
     Failed(Fault),
 }
 
-impl Opening<'_> {
+impl FileLoad<'_> {
     /// Opens all files, several at once.
     pub async fn all(&self, files: Vec<WorkflowFile>) -> Registry {
         let mut registry = Registry {

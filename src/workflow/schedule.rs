@@ -35,7 +35,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Lanes for this machine.
+    /// PerFileQueue for this machine.
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let places = (cores * 2).max(4);
@@ -57,11 +57,11 @@ impl Scheduler {
     }
 
     /// Waits for a place, first among the calls of the same workflow, then among all; in the order of asking.
-    pub async fn admit(&self, share: &Arc<Semaphore>) -> Turn {
+    pub async fn admit(&self, share: &Arc<Semaphore>) -> Slot {
         // Neither semaphore is ever closed, so the permits are always there.
         let own = Arc::clone(share).acquire_owned().await.ok();
         let place = Arc::clone(&self.short).acquire_owned().await.ok();
-        Turn {
+        Slot {
             places: Places {
                 held: Arc::new(Mutex::new(Held {
                     permits: [own, place],
@@ -161,7 +161,7 @@ impl Places {
 
 /// The right of one call to run.
 #[derive(Debug)]
-pub struct Turn {
+pub struct Slot {
     places: Places,
     in_long_lane: bool,
     /// Processor time when the slot of the long lane was taken.
@@ -172,7 +172,7 @@ pub struct Turn {
     over: Option<Limit>,
 }
 
-impl Turn {
+impl Slot {
     /// Set it to end the call.
     pub fn cancellation(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.cancelled)
@@ -260,7 +260,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.places.release();
     }
@@ -268,11 +268,11 @@ impl Drop for Turn {
 
 /// What an engine's interrupt handler holds; empty between calls.
 #[derive(Debug, Default)]
-pub struct Meter(Mutex<Option<Turn>>);
+pub struct Meter(Mutex<Option<Slot>>);
 
 impl Meter {
     /// A call begins, on this thread.
-    pub fn begin(&self, mut turn: Turn) {
+    pub fn begin(&self, mut turn: Slot) {
         let now = thread_cpu();
         turn.started = Instant::now();
         turn.cpu_at_start = now;
@@ -281,13 +281,13 @@ impl Meter {
     }
 
     /// The call has ended; hands its turn back.
-    pub fn end(&self) -> Option<Turn> {
+    pub fn end(&self) -> Option<Slot> {
         self.lock().take()
     }
 
     /// Whether the running call has to stop.
     pub fn tick(&self) -> bool {
-        self.lock().as_mut().is_some_and(Turn::tick)
+        self.lock().as_mut().is_some_and(Slot::tick)
     }
 
     /// The limit the running call ran into.
@@ -300,7 +300,7 @@ impl Meter {
         self.lock().as_mut().is_none_or(|turn| turn.sleep(pause))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Turn>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Slot>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP door: what every endpoint has in common, before any prompt runs.
+//! The HTTP transport: what every endpoint has in common, before any prompt runs.
 
 use std::io::Read as _;
 use std::process::Command;

@@ -20,7 +20,7 @@ const MARKS: &[&str] = &[
     hub::TOKEN,
     "%4dARKED",
 ];
-/// Opens the doors.
+/// Opens the transports.
 const KEY: &str = "MARKED-api-key";
 
 /// All that the product said or wrote, with where.

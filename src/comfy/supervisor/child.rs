@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::environment::{AI_DOCK_ROOT, ai_dock_environment};
-use super::output::{Tail, forward};
+use super::output::{OutputTail, forward};
 use super::process_group::{ProcessGroup, spawn_in_group};
 use crate::config::{ComfyConfig, public_text};
 
@@ -68,7 +68,7 @@ pub struct Child {
     worker_died: watch::Receiver<bool>,
     /// Until when descendants may outlive the leader; set by [`Child::stop`].
     patience: Arc<watch::Sender<Option<Instant>>>,
-    tail: Tail,
+    tail: OutputTail,
 }
 
 impl Child {
@@ -112,7 +112,7 @@ impl Child {
     fn watch(mut child: tokio::process::Child) -> Option<Self> {
         let pid = child.id().and_then(|id| i32::try_from(id).ok())?;
         let group = ProcessGroup(Pid::from_raw(pid));
-        let tail = Tail::default();
+        let tail = OutputTail::default();
         let (died, worker_died) = watch::channel(false);
         let died = Arc::new(died);
         let stdout = child.stdout.take().map(|pipe| {
@@ -244,7 +244,7 @@ pub fn kill_running() {
 /// What happens to each line: our log, the tail, and a look whether it tells of the worker's death.
 fn line_sink(
     stream: &'static str,
-    tail: Tail,
+    tail: OutputTail,
     worker_died: Arc<watch::Sender<bool>>,
 ) -> impl FnMut(&str) + Send {
     move |line| {

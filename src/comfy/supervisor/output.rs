@@ -12,11 +12,11 @@ const LONGEST_LINE: usize = 8 * 1024;
 
 /// The last lines that a child printed, on stdout and stderr together.
 #[derive(Debug, Clone, Default)]
-pub struct Tail {
+pub struct OutputTail {
     lines: Arc<Mutex<VecDeque<String>>>,
 }
 
-impl Tail {
+impl OutputTail {
     /// Adds a line, forgetting the oldest when there are too many.
     pub fn push(&self, line: &str) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_tail_keeps_the_last_two_hundred_lines() {
-        let tail = Tail::default();
+        let tail = OutputTail::default();
         (0..500).for_each(|n| tail.push(&n.to_string()));
         let lines = tail.lines();
         assert_eq!(

@@ -25,7 +25,7 @@ use crate::events::{Events, PromptRef, Source, SystemEvent};
 
 /// What a prompt's watcher is told.
 #[derive(Debug)]
-pub enum Happening {
+pub enum WatchEvent {
     /// A message of this prompt, or a `status` for those that asked for it.
     Message(TextMessage),
     /// A preview of this prompt.
@@ -64,7 +64,7 @@ struct Inner {
 
 struct Watched {
     prompt: PromptRef,
-    happenings: mpsc::UnboundedSender<Happening>,
+    happenings: mpsc::UnboundedSender<WatchEvent>,
     wants_status: Arc<AtomicBool>,
     /// The socket its messages go to.
     client_id: String,
@@ -85,7 +85,7 @@ pub struct Watcher {
     /// To be sent as `client_id`, so that messages come to our socket.
     pub client_id: String,
     watch: Watch,
-    happenings: mpsc::UnboundedReceiver<Happening>,
+    happenings: mpsc::UnboundedReceiver<WatchEvent>,
 }
 
 impl Watch {
@@ -197,7 +197,7 @@ impl Watch {
     /// Ends every watched prompt: ComfyUI is dead.
     pub fn fail_all(&self, failure: &Failure) {
         for watched in lock(&self.inner.prompts).values_mut() {
-            watched.end(Happening::Lost(failure.clone()));
+            watched.end(WatchEvent::Lost(failure.clone()));
         }
     }
 }
@@ -212,8 +212,8 @@ impl Watcher {
         self.watch.inner.wake.notify_one();
     }
 
-    /// The next happening. Never ends by itself: an end comes as [`Happening::Ended`] or [`Happening::Lost`]. Cancel-safe.
-    pub async fn next(&mut self) -> Happening {
+    /// The next happening. Never ends by itself: an end comes as [`WatchEvent::Ended`] or [`WatchEvent::Lost`]. Cancel-safe.
+    pub async fn next(&mut self) -> WatchEvent {
         match self.happenings.recv().await {
             Some(happening) => happening,
             // The sender lives in the registry until this watcher is dropped.
@@ -224,7 +224,7 @@ impl Watcher {
     /// Why the prompt will never end, once that is known. Cancel-safe, but other happenings are skipped.
     pub async fn lost(&mut self) -> Failure {
         loop {
-            if let Happening::Lost(failure) = self.next().await {
+            if let WatchEvent::Lost(failure) = self.next().await {
                 return failure;
             }
         }
@@ -238,7 +238,7 @@ impl Drop for Watcher {
 }
 
 impl Watched {
-    fn end(&mut self, how: Happening) {
+    fn end(&mut self, how: WatchEvent) {
         if !self.ended {
             self.ended = true;
             let _ = self.happenings.send(how);
@@ -284,7 +284,9 @@ impl Inner {
                 .values()
                 .filter(|watched| watched.wants_status.load(Ordering::Relaxed))
             {
-                let _ = watched.happenings.send(Happening::Message(message.clone()));
+                let _ = watched
+                    .happenings
+                    .send(WatchEvent::Message(message.clone()));
             }
             return;
         }
@@ -302,9 +304,9 @@ impl Inner {
                 .value()
                 .pointer("/data/node")
                 .is_none_or(Value::is_null);
-        let _ = watched.happenings.send(Happening::Message(message));
+        let _ = watched.happenings.send(WatchEvent::Message(message));
         if over {
-            watched.end(Happening::Ended(None));
+            watched.end(WatchEvent::Ended(None));
         }
     }
 
@@ -342,7 +344,7 @@ impl Inner {
                 prompt: Some(watched.prompt.clone()),
             });
         }
-        let _ = watched.happenings.send(Happening::Preview(preview));
+        let _ = watched.happenings.send(WatchEvent::Preview(preview));
     }
 }
 

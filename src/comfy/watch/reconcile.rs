@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::super::client::CallError;
-use super::{Happening, Inner, lock};
+use super::{Inner, WatchEvent, lock};
 use crate::error::{Code, Failure};
 
 const FIRST: Duration = Duration::from_secs(1);
@@ -75,11 +75,11 @@ async fn pass(inner: &Inner) {
         let answer = inner.client.history(id).await;
         deaf |= !matches!(answer, Ok(None)) && should_have_been_told(inner, id);
         let how = match answer {
-            Ok(Some(entry)) => Happening::Ended(Some(entry)),
+            Ok(Some(entry)) => WatchEvent::Ended(Some(entry)),
             // An answer that cannot be read: it is over all the same, and what the socket told has to do.
-            Err(CallError::Unexpected { .. }) => Happening::Ended(None),
+            Err(CallError::Unexpected { .. }) => WatchEvent::Ended(None),
             Err(CallError::Unreachable { .. }) => return,
-            Ok(None) => Happening::Lost(Failure::new(
+            Ok(None) => WatchEvent::Lost(Failure::new(
                 Code::ComfyuiUnavailable,
                 "the prompt was lost by ComfyUI: it is neither in its queue nor in its history (was ComfyUI restarted, or its queue cleared?); send it again",
             )),

@@ -1,4 +1,4 @@
-//! The HTTP door, and how logs look.
+//! The HTTP server, and how logs look.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use url::Url;
 use super::MIB;
 use crate::config::{Reader, Secret};
 
-/// The HTTP door.
+/// The HTTP server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// `HOST`, an address or a name to resolve.

@@ -19,12 +19,12 @@ pub(super) use run::{Download, run};
 
 /// The downloads in flight, by URL.
 #[derive(Default)]
-pub(super) struct Flights {
-    flying: Mutex<HashMap<String, Arc<Flight>>>,
+pub(super) struct SingleFlights {
+    flying: Mutex<HashMap<String, Arc<SingleFlight>>>,
 }
 
 /// One download in flight.
-pub(super) struct Flight {
+pub(super) struct SingleFlight {
     /// The credentials that it uses. Only who brings the same may have its result unasked.
     auth: Option<Auth>,
     result: watch::Sender<Option<Result<Entry, StorageError>>>,
@@ -41,26 +41,26 @@ struct Waiters {
 }
 
 /// A place among those who wait. Leaving is dropping it.
-pub(super) struct Seat {
-    flight: Arc<Flight>,
+pub(super) struct Permit {
+    flight: Arc<SingleFlight>,
 }
 
 /// What joining a flight gives.
-pub(super) enum Joined {
+pub(super) enum JoinedDownload {
     /// Nobody is downloading that URL: the caller must launch it.
-    First(Seat),
+    First(Permit),
     /// Somebody is, with the same credentials.
-    Waiting(Seat),
+    Waiting(Permit),
     /// Somebody is, with other credentials: wait for the end, then look again.
-    Stranger(Arc<Flight>),
+    Stranger(Arc<SingleFlight>),
 }
 
-impl Flights {
-    pub fn join(&self, url: &str, auth: Option<&Auth>) -> Joined {
+impl SingleFlights {
+    pub fn join(&self, url: &str, auth: Option<&Auth>) -> JoinedDownload {
         let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flying.get(url) {
             if flight.auth.as_ref() != auth {
-                return Joined::Stranger(Arc::clone(flight));
+                return JoinedDownload::Stranger(Arc::clone(flight));
             }
             let mut waiters = flight
                 .waiters
@@ -69,12 +69,12 @@ impl Flights {
             if !waiters.closed {
                 waiters.count += 1;
                 drop(waiters);
-                return Joined::Waiting(Seat {
+                return JoinedDownload::Waiting(Permit {
                     flight: Arc::clone(flight),
                 });
             }
         }
-        let flight = Arc::new(Flight {
+        let flight = Arc::new(SingleFlight {
             auth: auth.cloned(),
             result: watch::Sender::new(None),
             waiters: Mutex::new(Waiters {
@@ -85,11 +85,11 @@ impl Flights {
             meter: Arc::default(),
         });
         flying.insert(url.to_owned(), Arc::clone(&flight));
-        Joined::First(Seat { flight })
+        JoinedDownload::First(Permit { flight })
     }
 
     /// Ends a flight: later comers find its file in the cache, or try again.
-    pub fn land(&self, url: &str, flight: &Arc<Flight>, result: Result<Entry, StorageError>) {
+    pub fn land(&self, url: &str, flight: &Arc<SingleFlight>, result: Result<Entry, StorageError>) {
         let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
         if flying
             .get(url)
@@ -102,24 +102,29 @@ impl Flights {
     }
 }
 
-impl Flights {
-    /// [`Flights::land`] for a flight that ended without a result; does nothing to one that has landed.
-    pub fn crash(&self, url: &str, flight: &Arc<Flight>, reason: impl FnOnce() -> StorageError) {
+impl SingleFlights {
+    /// [`SingleFlights::land`] for a flight that ended without a result; does nothing to one that has landed.
+    pub fn crash(
+        &self,
+        url: &str,
+        flight: &Arc<SingleFlight>,
+        reason: impl FnOnce() -> StorageError,
+    ) {
         if flight.result.borrow().is_none() {
             self.land(url, flight, Err(reason()));
         }
     }
 }
 
-impl Flight {
+impl SingleFlight {
     /// Waits for the end, whatever it is.
     pub async fn ended(&self) {
         let _ = self.result.subscribe().wait_for(Option::is_some).await;
     }
 }
 
-impl Seat {
-    pub fn flight(&self) -> &Arc<Flight> {
+impl Permit {
+    pub fn flight(&self) -> &Arc<SingleFlight> {
         &self.flight
     }
 
@@ -166,7 +171,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut waiters = self
             .flight

@@ -12,7 +12,7 @@ use super::run::Download;
 use crate::config::public;
 
 /// Why bytes stopped coming.
-pub(super) enum Broken {
+pub(super) enum BrokenTransfer {
     /// What is there so far is of no use: another version of the file.
     Changed(StorageError),
     /// No more tries, or a failure that will not go away.
@@ -22,7 +22,7 @@ pub(super) enum Broken {
 }
 
 /// The rest of a file, or a part of it.
-pub(super) struct Part<'a> {
+pub(super) struct Chunk<'a> {
     pub download: &'a Download,
     pub info: &'a ObjectInfo,
     pub sink: mpsc::Sender<(u64, bytes::Bytes)>,
@@ -32,10 +32,13 @@ pub(super) struct Part<'a> {
     pub end: Option<u64>,
 }
 
-impl Part<'_> {
+impl Chunk<'_> {
     /// Receives everything up to the end, from `stream` first if there is one. Returns the byte after the last.
-    pub async fn receive(mut self, mut stream: Option<ObjectStream>) -> Result<u64, Broken> {
-        let tuning = &self.download.tuning;
+    pub async fn receive(
+        mut self,
+        mut stream: Option<ObjectStream>,
+    ) -> Result<u64, BrokenTransfer> {
+        let settings = &self.download.settings;
         let (mut failures, mut all_failures) = (0, 0);
         loop {
             if self.end == Some(self.at) {
@@ -44,21 +47,24 @@ impl Part<'_> {
             let before = self.at;
             let error = match self.attempt(stream.take()).await {
                 Ok(()) => return Ok(self.at),
-                Err(Broken::Final(error)) => error,
+                Err(BrokenTransfer::Final(error)) => error,
                 Err(other) => return Err(other),
             };
             failures = if self.at > before { 1 } else { failures + 1 };
             all_failures += 1;
-            let delay = tuning.retry.delay(failures, error.retry_after).filter(|_| {
-                error.kind == ErrorKind::Transient && all_failures < tuning.most_failures
-            });
+            let delay = settings
+                .retry
+                .delay(failures, error.retry_after)
+                .filter(|_| {
+                    error.kind == ErrorKind::Transient && all_failures < settings.most_failures
+                });
             let Some(delay) = delay else {
-                return Err(Broken::Final(error));
+                return Err(BrokenTransfer::Final(error));
             };
             tracing::debug!(%error, at = self.at, delay_ms = delay.as_millis() as u64, "a download broke off and is resumed");
             tokio::time::sleep(delay).await;
             if self.at > 0 && !self.resumable() {
-                return Err(Broken::Changed(error));
+                return Err(BrokenTransfer::Changed(error));
             }
         }
     }
@@ -68,21 +74,22 @@ impl Part<'_> {
         self.info.ranges && self.info.etag.is_some()
     }
 
-    async fn attempt(&mut self, stream: Option<ObjectStream>) -> Result<(), Broken> {
+    async fn attempt(&mut self, stream: Option<ObjectStream>) -> Result<(), BrokenTransfer> {
         let mut stream = match stream {
             Some(stream) => stream,
             None => self.open().await?,
         };
         loop {
-            let chunk = tokio::time::timeout(self.download.tuning.stall, stream.body.next()).await;
+            let chunk =
+                tokio::time::timeout(self.download.settings.stall, stream.body.next()).await;
             let mut bytes = match chunk {
                 Err(_) => {
-                    return Err(Broken::Final(
+                    return Err(BrokenTransfer::Final(
                         self.download
                             .error(ErrorKind::Transient, "nothing came for too long"),
                     ));
                 }
-                Ok(Some(Err(error))) => return Err(Broken::Final(error)),
+                Ok(Some(Err(error))) => return Err(BrokenTransfer::Final(error)),
                 Ok(Some(Ok(bytes))) => bytes,
                 Ok(None) => break,
             };
@@ -95,7 +102,7 @@ impl Part<'_> {
             self.sink
                 .send((self.at, bytes))
                 .await
-                .map_err(|_| Broken::Disk)?;
+                .map_err(|_| BrokenTransfer::Disk)?;
             self.at += length;
             self.download.meter.add(length);
             if self.end == Some(self.at) {
@@ -105,7 +112,7 @@ impl Part<'_> {
         match self.end {
             Some(end) => {
                 let message = format!("the answer ended after {} of {end} bytes", self.at);
-                Err(Broken::Final(
+                Err(BrokenTransfer::Final(
                     self.download.error(ErrorKind::Transient, &message),
                 ))
             }
@@ -114,7 +121,7 @@ impl Part<'_> {
     }
 
     /// Opens the file where this part goes on, and makes sure that it still is the same file.
-    async fn open(&self) -> Result<ObjectStream, Broken> {
+    async fn open(&self) -> Result<ObjectStream, BrokenTransfer> {
         let whole = self.at == 0 && self.end == self.info.size;
         let range = (!whole).then(|| ByteRange {
             start: self.at,
@@ -124,7 +131,7 @@ impl Part<'_> {
             .download
             .open(range, self.info.etag.as_deref().filter(|_| range.is_some()))
             .await
-            .map_err(Broken::Final)?;
+            .map_err(BrokenTransfer::Final)?;
         let changed = opened.offset != self.at
             || differ(&opened.info.size, &self.info.size)
             || differ(&opened.info.etag, &self.info.etag);
@@ -133,7 +140,7 @@ impl Part<'_> {
                 ErrorKind::Transient,
                 "the file changed while it was being downloaded",
             );
-            return Err(Broken::Changed(error));
+            return Err(BrokenTransfer::Changed(error));
         }
         Ok(opened)
     }
@@ -151,12 +158,12 @@ pub(super) async fn receive_parallel(
     size: u64,
     first: ObjectStream,
     sink: &mpsc::Sender<(u64, bytes::Bytes)>,
-) -> Result<u64, Broken> {
+) -> Result<u64, BrokenTransfer> {
     let connections = download.connections.max(1) as u64;
     let length = size.div_ceil(connections);
     let mut first = Some(first);
     let parts = (0..connections).filter(|n| n * length < size).map(|n| {
-        let part = Part {
+        let part = Chunk {
             download,
             info,
             sink: sink.clone(),
@@ -183,7 +190,7 @@ impl Download {
     ) -> Result<ObjectStream, StorageError> {
         let backend = Arc::clone(&self.backend);
         match tokio::time::timeout(
-            self.tuning.stall * 2,
+            self.settings.stall * 2,
             backend.open(&self.source, range, if_match),
         )
         .await

@@ -11,10 +11,10 @@ use super::super::backend::{Backend, Checksum, ObjectInfo, ObjectStream, Source}
 use super::super::cache::sidecar::{Sidecar, rfc3339};
 use super::super::cache::{Cache, Entry, naming};
 use super::super::cloud::{digest_of, hex};
-use super::super::{ErrorKind, StorageError, Tuning};
+use super::super::{ErrorKind, StorageError, TransferSettings};
 use super::meter::Meter;
 use super::partial::Partial;
-use super::ranges::{Broken, Part, receive_parallel};
+use super::ranges::{BrokenTransfer, Chunk, receive_parallel};
 use crate::config::public;
 use crate::events::Events;
 use crate::telemetry::metrics;
@@ -30,7 +30,7 @@ pub(in crate::storage) struct Download {
     pub backend: Arc<dyn Backend>,
     pub cache: Arc<Cache>,
     pub events: Events,
-    pub tuning: Tuning,
+    pub settings: TransferSettings,
     pub connections: usize,
     pub meter: Arc<Meter>,
 }
@@ -44,17 +44,17 @@ pub(in crate::storage) async fn run(download: Download) -> Result<Entry, Storage
         loop {
             match download.version().await {
                 // A version that vanished midway, or could not be resumed: from the beginning, as often as any failure.
-                Err(Broken::Changed(error)) => {
+                Err(BrokenTransfer::Changed(error)) => {
                     failures += 1;
-                    let Some(delay) = download.tuning.retry.delay(failures, error.retry_after)
+                    let Some(delay) = download.settings.retry.delay(failures, error.retry_after)
                     else {
                         return Err(error);
                     };
                     tracing::debug!(%error, "a download begins anew");
                     tokio::time::sleep(delay).await;
                 }
-                Err(Broken::Final(error)) => return Err(error),
-                Err(Broken::Disk) => {
+                Err(BrokenTransfer::Final(error)) => return Err(error),
+                Err(BrokenTransfer::Disk) => {
                     return Err(download.error(ErrorKind::Local, "the cache cannot be written"));
                 }
                 Ok(entry) => return Ok(entry),
@@ -63,7 +63,7 @@ pub(in crate::storage) async fn run(download: Download) -> Result<Entry, Storage
     };
     let result = tokio::select! {
         result = downloading => result,
-        () = download.meter.log(url, download.tuning.log_interval) => Err(download.error(ErrorKind::Failed, "given up")),
+        () = download.meter.log(url, download.settings.log_interval) => Err(download.error(ErrorKind::Failed, "given up")),
     };
     let (done, _) = download.meter.read();
     metrics::download(download.backend.name(), result.is_ok(), done);
@@ -78,19 +78,19 @@ pub(in crate::storage) async fn run(download: Download) -> Result<Entry, Storage
 
 impl Download {
     /// Downloads the version of the file that is there now.
-    async fn version(&self) -> Result<Entry, Broken> {
-        let first = self.first().await.map_err(Broken::Final)?;
+    async fn version(&self) -> Result<Entry, BrokenTransfer> {
+        let first = self.first().await.map_err(BrokenTransfer::Final)?;
         let info = first.info.clone();
         self.meter.restart(0, info.size);
-        self.make_room(&info).await.map_err(Broken::Final)?;
+        self.make_room(&info).await.map_err(BrokenTransfer::Final)?;
         let name = naming::base(&self.url_text) + &naming::extension_of(&self.source.url, &info);
         let mut partial = Partial::create(self.cache.dir.join(&name))
             .await
-            .map_err(Broken::Final)?;
+            .map_err(BrokenTransfer::Final)?;
         let received = self.receive(&info, first, &partial).await;
         let written = partial.finish().await;
         if let Err(error) = written {
-            return Err(Broken::Final(self.disk_error(&info, &error)));
+            return Err(BrokenTransfer::Final(self.disk_error(&info, &error)));
         }
         let size = received?;
         let sha256 = self.verify(&info, size, &partial).await?;
@@ -114,7 +114,7 @@ impl Download {
             .await
             .map_err(io::Error::other)
             .and_then(|entry| entry)
-            .map_err(|error| Broken::Final(self.disk_error(&info, &error)))
+            .map_err(|error| BrokenTransfer::Final(self.disk_error(&info, &error)))
     }
 
     /// The first answer, tried for as often as the policy says.
@@ -127,7 +127,7 @@ impl Download {
             };
             failures += 1;
             let delay = self
-                .tuning
+                .settings
                 .retry
                 .delay(failures, error.retry_after)
                 .filter(|_| error.kind == ErrorKind::Transient);
@@ -144,21 +144,21 @@ impl Download {
         info: &ObjectInfo,
         first: ObjectStream,
         partial: &Partial,
-    ) -> Result<u64, Broken> {
+    ) -> Result<u64, BrokenTransfer> {
         let Some(sink) = partial.sink() else {
-            return Err(Broken::Disk);
+            return Err(BrokenTransfer::Disk);
         };
         match info.size {
             Some(size)
                 if self.connections > 1
-                    && size >= self.tuning.parallel_from
+                    && size >= self.settings.parallel_from
                     && info.ranges
                     && info.etag.is_some() =>
             {
                 receive_parallel(self, info, size, first, &sink).await
             }
             end => {
-                Part {
+                Chunk {
                     download: self,
                     info,
                     sink,
@@ -177,8 +177,9 @@ impl Download {
         info: &ObjectInfo,
         size: u64,
         partial: &Partial,
-    ) -> Result<Option<String>, Broken> {
-        let changed = |what: String| Broken::Changed(self.error(ErrorKind::Transient, &what));
+    ) -> Result<Option<String>, BrokenTransfer> {
+        let changed =
+            |what: String| BrokenTransfer::Changed(self.error(ErrorKind::Transient, &what));
         if let Some(expected) = info.size.filter(|expected| *expected != size) {
             return Err(changed(format!("{size} bytes came instead of {expected}")));
         }
@@ -197,7 +198,7 @@ impl Download {
         };
         let digest = digest_of(partial.path().to_owned(), algorithm)
             .await
-            .map_err(|error| Broken::Final(self.disk_error(info, &error)))?;
+            .map_err(|error| BrokenTransfer::Final(self.disk_error(info, &error)))?;
         let actual = hex(&digest);
         if actual != expected {
             return Err(changed(format!(

@@ -5,7 +5,7 @@ use futures_util::StreamExt;
 use reqwest::StatusCode;
 
 use super::failure::refused;
-use super::hub::{Followed, Hub, Linked};
+use super::hub::{FollowedLink, Hub, Linked};
 use super::location;
 use crate::storage::backend::{ByteRange, ObjectInfo, ObjectStream, Source};
 use crate::storage::cloud;
@@ -109,7 +109,7 @@ fn open_headers(range: Option<ByteRange>) -> HeaderMap {
     headers
 }
 
-fn info(asked: &url::Url, followed: &Followed) -> ObjectInfo {
+fn info(asked: &url::Url, followed: &FollowedLink) -> ObjectInfo {
     let headers = followed.response.headers();
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let whole = match (

@@ -22,7 +22,7 @@ pub struct Hub {
 }
 
 /// An answer that is no redirect, and what the hub said of the file on the way to it.
-pub struct Followed {
+pub struct FollowedLink {
     /// The answer.
     pub response: Response,
     /// Where it came from.
@@ -188,7 +188,7 @@ impl Hub {
         url: &Url,
         private: &HeaderMap,
         open: impl Fn(&Linked) -> HeaderMap,
-    ) -> Result<Followed, StorageError> {
+    ) -> Result<FollowedLink, StorageError> {
         let shown = crate::config::public(url);
         let broken = |what: &str| StorageError::new(ErrorKind::Failed, format!("{shown}: {what}"));
         let mut at = url.clone();
@@ -221,14 +221,14 @@ impl Hub {
                 .get(LOCATION)
                 .filter(|_| response.status().is_redirection());
             let Some(location) = location else {
-                return Ok(Followed {
+                return Ok(FollowedLink {
                     response,
                     url: at,
                     linked,
                 });
             };
             if method == Method::HEAD && linked.size.is_some() {
-                return Ok(Followed {
+                return Ok(FollowedLink {
                     response,
                     url: at,
                     linked,

@@ -7,7 +7,7 @@ use crate::workflow::source::Fault;
 
 /// What was thrown.
 #[derive(Debug, Clone, Default)]
-pub struct Thrown {
+pub struct ScriptError {
     /// The message alone.
     pub message: String,
     /// The engine's stack, one frame a line; may be empty.
@@ -17,7 +17,7 @@ pub struct Thrown {
 }
 
 /// Takes the pending exception.
-pub fn thrown(ctx: &Ctx<'_>, error: rquickjs::Error) -> Thrown {
+pub fn thrown(ctx: &Ctx<'_>, error: rquickjs::Error) -> ScriptError {
     match CaughtError::from_error(ctx, error) {
         CaughtError::Exception(exception) => {
             let message = exception.message().unwrap_or_default();
@@ -31,7 +31,7 @@ pub fn thrown(ctx: &Ctx<'_>, error: rquickjs::Error) -> Thrown {
                 .split_once("\n    at ")
                 .map(|(message, place)| (message.to_owned(), format!("    at {place}\n")))
                 .unwrap_or((message, String::new()));
-            Thrown {
+            ScriptError {
                 message,
                 stack: format!("{place}{stack}"),
                 memory,
@@ -48,15 +48,15 @@ pub fn thrown(ctx: &Ctx<'_>, error: rquickjs::Error) -> Thrown {
                         .and_then(|text| text.to_string().ok())
                 })
                 .unwrap_or_else(|| "something that is not an error was thrown".to_owned());
-            Thrown {
+            ScriptError {
                 message,
-                ..Thrown::default()
+                ..ScriptError::default()
             }
         }
-        CaughtError::Error(error) => Thrown {
+        CaughtError::Error(error) => ScriptError {
             message: error.to_string(),
             memory: matches!(error, rquickjs::Error::Allocation),
-            ..Thrown::default()
+            ..ScriptError::default()
         },
     }
 }
@@ -90,7 +90,7 @@ pub fn unresolved(message: &str) -> Option<Fault> {
 }
 
 /// File, line and column (from 1) of the first frame that lies in a file of the user.
-pub fn place(library: &Library, thrown: &Thrown) -> Option<(String, u32, u32)> {
+pub fn place(library: &Library, thrown: &ScriptError) -> Option<(String, u32, u32)> {
     thrown.stack.lines().find_map(|frame| {
         let frame = frame.trim().strip_prefix("at ")?;
         let place = frame

@@ -15,9 +15,9 @@ use rquickjs::{Context, Ctx, Function, Object, Promise, Runtime};
 pub use library::Library;
 pub use memory::give_back as give_memory_back;
 
-use super::schedule::{Limit, Meter, Turn};
+use super::schedule::{Limit, Meter, Slot};
 use super::source::Fault;
-use exception::{Thrown, thrown};
+use exception::{ScriptError, thrown};
 
 /// Memory of one isolate (workflows.md); a large input may use as much again as it needs to be read and written.
 const MEMORY_LIMIT: usize = 128 * 1024 * 1024;
@@ -95,8 +95,8 @@ impl Isolate {
         library: &Arc<Library>,
         context_json: &Arc<str>,
         id: &str,
-        turn: Turn,
-    ) -> Result<(Self, Opened, Turn), Fault> {
+        turn: Slot,
+    ) -> Result<(Self, Opened, Slot), Fault> {
         let fault = |message: String| Fault {
             message,
             file: id.to_owned(),
@@ -137,7 +137,12 @@ impl Isolate {
         }
     }
 
-    fn evaluate(&self, ctx: &Ctx<'_>, context_json: &Arc<str>, id: &str) -> Result<Opened, Thrown> {
+    fn evaluate(
+        &self,
+        ctx: &Ctx<'_>,
+        context_json: &Arc<str>,
+        id: &str,
+    ) -> Result<Opened, ScriptError> {
         let host = host::object(ctx, &self.library, context_json, id)
             .map_err(|error| thrown(ctx, error))?;
         let source = format!(
@@ -156,15 +161,15 @@ impl Isolate {
         match (answer.first().map(String::as_str), answer.get(1)) {
             (Some("ok"), Some(description)) => Ok(Opened::Workflow(description.clone())),
             (Some("none"), _) => Ok(Opened::NoWorkflow),
-            (_, reason) => Err(Thrown {
+            (_, reason) => Err(ScriptError {
                 message: reason.cloned().unwrap_or_default(),
-                ..Thrown::default()
+                ..ScriptError::default()
             }),
         }
     }
 
     /// Runs the workflow on an input (JSON).
-    pub fn call(&mut self, input: &str, turn: Turn) -> Outcome {
+    pub fn call(&mut self, input: &str, turn: Slot) -> Outcome {
         self.calls += 1;
         self.runtime.set_memory_limit(
             MEMORY_LIMIT.saturating_add(input.len().saturating_mul(INPUT_COPIES)),
@@ -195,7 +200,7 @@ impl Isolate {
         self.calls
     }
 
-    fn failed(&self, thrown: Thrown, limit: Option<Limit>) -> Outcome {
+    fn failed(&self, thrown: ScriptError, limit: Option<Limit>) -> Outcome {
         let message = match limit {
             Some(limit) => limit.sentence(),
             None if thrown.memory => format!(
@@ -213,7 +218,7 @@ impl Isolate {
         }
     }
 
-    fn fault_of(&self, thrown: Thrown, limit: Option<Limit>, id: &str) -> Fault {
+    fn fault_of(&self, thrown: ScriptError, limit: Option<Limit>, id: &str) -> Fault {
         if let Some(fault) = self
             .library
             .fault(&format!("{}\n{}", thrown.message, thrown.stack))
@@ -235,7 +240,7 @@ impl Isolate {
     }
 
     /// Calls a function of entry.js and waits for its promise.
-    fn ask(&self, ctx: &Ctx<'_>, name: &str, argument: &str) -> Result<Vec<String>, Thrown> {
+    fn ask(&self, ctx: &Ctx<'_>, name: &str, argument: &str) -> Result<Vec<String>, ScriptError> {
         let promise: Promise = (|| {
             let api: Object = ctx.globals().get("__comfyui_api")?;
             let function: Function = api.get(name)?;
@@ -245,21 +250,21 @@ impl Isolate {
         self.settle(ctx, &promise)?;
         match promise.result::<Vec<String>>() {
             Some(result) => result.map_err(|error| thrown(ctx, error)),
-            None => Err(Thrown {
+            None => Err(ScriptError {
                 message: "it awaits a promise that never settles".to_owned(),
-                ..Thrown::default()
+                ..ScriptError::default()
             }),
         }
     }
 
     /// Runs jobs and timers until the promise is settled or nothing is left to run.
-    fn settle(&self, ctx: &Ctx<'_>, promise: &Promise<'_>) -> Result<(), Thrown> {
+    fn settle(&self, ctx: &Ctx<'_>, promise: &Promise<'_>) -> Result<(), ScriptError> {
         loop {
             run_jobs(ctx);
             if let Some(limit) = self.meter.over() {
-                return Err(Thrown {
+                return Err(ScriptError {
                     message: limit.sentence(),
-                    ..Thrown::default()
+                    ..ScriptError::default()
                 });
             }
             if promise.result::<rquickjs::Value>().is_some() {
@@ -281,7 +286,7 @@ impl Isolate {
 }
 
 /// Calls a function of the prelude's clock.
-fn clock<'js, T: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, name: &str) -> Result<T, Thrown> {
+fn clock<'js, T: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, name: &str) -> Result<T, ScriptError> {
     let call = || {
         let api: Object<'js> = ctx.globals().get("__comfyui_api")?;
         api.get::<_, Object<'js>>("clock")?

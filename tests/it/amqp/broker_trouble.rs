@@ -72,7 +72,7 @@ async fn a_refused_password_is_told_once_and_never_shown() {
     let name = unique("password");
     let proxy = ChaosProxy::start(broker.address()).await;
     let runner = ScriptedRunner::new(true);
-    let door = open(
+    let transport = open(
         config(
             &format!("amqp://guest:marked-password@{}", proxy.address()),
             &name,
@@ -87,8 +87,8 @@ async fn a_refused_password_is_told_once_and_never_shown() {
         "{}",
         lines.all()
     );
-    assert!(!door.connected());
-    close(&door).await;
+    assert!(!transport.connected());
+    close(&transport).await;
 }
 
 #[tokio::test]
@@ -98,10 +98,10 @@ async fn a_broker_that_comes_later_is_used_when_it_is_there() {
     let (lines, _guard) = Lines::collect();
     let name = unique("late");
     let runner = ScriptedRunner::new(true);
-    let door = open(config(&broker.uri(), &name, &[]), &runner);
+    let transport = open(config(&broker.uri(), &name, &[]), &runner);
     until("it is told", async || lines.of("cannot be used") == 1).await;
     broker.boot().await;
-    until("connected", async || door.connected()).await;
+    until("connected", async || transport.connected()).await;
     let mut client = Client::connect(&broker.uri(), &name).await;
     client.submit(&json!({"id": "a"})).await;
     assert_eq!(client.next_result().await.0, "execution_success");
@@ -121,7 +121,7 @@ async fn a_broker_that_comes_later_is_used_when_it_is_there() {
     );
 
     broker.stop().await;
-    until("the loss is noticed", async || !door.connected()).await;
+    until("the loss is noticed", async || !transport.connected()).await;
     assert_eq!(lines.of("connection lost"), 1, "{}", lines.all());
     broker.boot().await;
     until("registered again", async || {
@@ -137,13 +137,14 @@ async fn a_broker_that_comes_later_is_used_when_it_is_there() {
         "{}",
         lines.all()
     );
-    close(&door).await;
+    close(&transport).await;
     assert_eq!(lines.of("AMQP connection closed"), 1, "{}", lines.all());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_larger_than_the_broker_takes_becomes_an_error_that_says_what_to_do() {
-    let (mut client, _runner, door) = at_work("oversized", true, &[("AMQP_PREFETCH", "2")]).await;
+    let (mut client, _runner, transport) =
+        at_work("oversized", true, &[("AMQP_PREFETCH", "2")]).await;
     client
         .submit(&json!({"id": "large", "bytes": MAX_MESSAGE_BYTES + 1}))
         .await;
@@ -167,10 +168,10 @@ async fn a_result_larger_than_the_broker_takes_becomes_an_error_that_says_what_t
     );
     // An acknowledgement that the broken connection took with it is given again.
     until("both are done with", async || {
-        door.tasks() == 0 && door.connected() && client.waiting().await == 0
+        transport.tasks() == 0 && transport.connected() && client.waiting().await == 0
     })
     .await;
-    close(&door).await;
+    close(&transport).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,7 +186,7 @@ async fn a_task_longer_than_the_brokers_acknowledgement_timeout_survives_it() {
         ])
         .await;
     let runner = ScriptedRunner::new(true);
-    let door = open(config(&broker.uri(), &name, &[]), &runner);
+    let transport = open(config(&broker.uri(), &name, &[]), &runner);
     client.submit(&json!({"id": "long", "do": "hold"})).await;
     until("it runs", async || runner.runs().len() == 1).await;
     until("it is back in the queue", async || {
@@ -204,8 +205,8 @@ async fn a_task_longer_than_the_brokers_acknowledgement_timeout_survives_it() {
     .await;
     runner.release.add_permits(1);
     assert_eq!(client.next_result().await.0, "execution_success");
-    until("it is acknowledged", async || door.tasks() == 0).await;
-    close(&door).await;
+    until("it is acknowledged", async || transport.tasks() == 0).await;
+    close(&transport).await;
     assert_eq!((client.waiting().await, runner.runs().len()), (0, 1));
 }
 
@@ -216,7 +217,7 @@ async fn a_memory_alarm_is_waited_out() {
     let name = unique("alarm");
     let mut client = Client::connect(&broker.uri(), &name).await;
     let runner = ScriptedRunner::new(true);
-    let door = open(
+    let transport = open(
         config(&broker.uri(), &name, &[("HEARTBEAT_INTERVAL", "50")]),
         &runner,
     );
@@ -225,7 +226,7 @@ async fn a_memory_alarm_is_waited_out() {
     broker.ctl(&["set_vm_memory_high_watermark", "0"]).await;
     until("it is told", async || lines.of("blocks publishing") == 1).await;
     runner.release.add_permits(1);
-    assert!(door.connected() && door.tasks() == 1);
+    assert!(transport.connected() && transport.tasks() == 1);
     broker.ctl(&["set_vm_memory_high_watermark", "0.6"]).await;
     assert_eq!(client.next_result().await.0, "execution_success");
     until("it is told", async || lines.of("takes messages again") == 1).await;
@@ -235,8 +236,8 @@ async fn a_memory_alarm_is_waited_out() {
         "{}",
         lines.all()
     );
-    until("it is acknowledged", async || door.tasks() == 0).await;
-    close(&door).await;
+    until("it is acknowledged", async || transport.tasks() == 0).await;
+    close(&transport).await;
     assert_eq!(client.waiting().await, 0);
 }
 
@@ -246,7 +247,7 @@ async fn a_silent_broker_is_left() {
     let name = unique("silent");
     let proxy = ChaosProxy::start(broker.address()).await;
     let runner = ScriptedRunner::new(true);
-    let door = open(
+    let transport = open(
         config(
             &format!("amqp://guest:guest@{}/%2f?heartbeat=1", proxy.address()),
             &name,
@@ -254,12 +255,12 @@ async fn a_silent_broker_is_left() {
         ),
         &runner,
     );
-    until("connected", async || door.connected()).await;
+    until("connected", async || transport.connected()).await;
     proxy.freeze();
-    until("the silence is noticed", async || !door.connected()).await;
+    until("the silence is noticed", async || !transport.connected()).await;
     proxy.pass();
-    until("connected again", async || door.connected()).await;
-    close(&door).await;
+    until("connected again", async || transport.connected()).await;
+    close(&transport).await;
 }
 
 #[tokio::test]
@@ -272,7 +273,7 @@ async fn a_private_ca_is_trusted_when_it_is_given_and_only_then() {
     until("it is told", async || lines.of("TLS failed") == 1).await;
     close(&stranger).await;
     let ca_file = broker.ca_file();
-    let door = open(
+    let transport = open(
         config(
             &broker.tls_uri(),
             &name,
@@ -283,7 +284,7 @@ async fn a_private_ca_is_trusted_when_it_is_given_and_only_then() {
     let mut client = Client::connect(&broker.uri(), &name).await;
     client.submit(&json!({"id": "a"})).await;
     assert_eq!(client.next_result().await.0, "execution_success");
-    close(&door).await;
+    close(&transport).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -310,11 +311,11 @@ async fn queues_get_priorities_when_they_are_made_and_are_used_as_they_are_when_
                 .unwrap();
         }
         let runner = ScriptedRunner::new(true);
-        let door = open(
+        let transport = open(
             config(&broker.uri(), &name, &[("AMQP_QUEUE_INPUT", &queue)]),
             &runner,
         );
-        until("connected", async || door.connected()).await;
+        until("connected", async || transport.connected()).await;
         let same = channel
             .queue_declare(
                 queue.as_str().into(),
@@ -323,7 +324,7 @@ async fn queues_get_priorities_when_they_are_made_and_are_used_as_they_are_when_
             )
             .await;
         assert_eq!(same.is_ok(), !exists, "{same:?}");
-        close(&door).await;
+        close(&transport).await;
     }
 }
 
@@ -333,8 +334,8 @@ async fn a_deleted_queue_and_a_deleted_exchange_are_made_again() {
     let name = unique("deleted");
     let client = Client::connect(&broker.uri(), &name).await;
     let runner = ScriptedRunner::new(true);
-    let door = open(config(&broker.uri(), &name, &[]), &runner);
-    until("connected", async || door.connected()).await;
+    let transport = open(config(&broker.uri(), &name, &[]), &runner);
+    until("connected", async || transport.connected()).await;
     client
         .channel
         .queue_delete(format!("in.{name}").into(), Default::default())
@@ -351,5 +352,5 @@ async fn a_deleted_queue_and_a_deleted_exchange_are_made_again() {
     let mut client = Client::connect(&broker.uri(), &name).await;
     client.submit(&json!({"id": "a"})).await;
     assert_eq!(client.next_result().await.0, "execution_success");
-    close(&door).await;
+    close(&transport).await;
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use comfyui_api::amqp::{Load, TaskOutcome};
 use comfyui_api::document::Document;
 use comfyui_api::events::{Events, PromptRef, Source, SystemEvent};
+use comfyui_api::transport::amqp::{Load, TaskOutcome};
 use serde_json::{Value, json};
 
 use super::stage::{Client, ScriptedRunner, at_work, close, config, open, unique, until};
@@ -19,7 +19,7 @@ fn event(name: &str, id: &str, amqp: bool, data: Value) -> SystemEvent {
         data: Arc::new(message),
         prompt: Some(PromptRef {
             id: id.into(),
-            amqp,
+            published: amqp,
         }),
     }
 }
@@ -30,7 +30,7 @@ async fn events_of_tasks_come_in_order_and_results_only_once() {
     let name = unique("events");
     let mut client = Client::connect(&broker.uri(), &name).await;
     let runner = ScriptedRunner::new(true);
-    let door = open(
+    let transport = open(
         config(
             &broker.uri(),
             &name,
@@ -42,7 +42,7 @@ async fn events_of_tasks_come_in_order_and_results_only_once() {
         &runner,
     );
     let events = Events::default();
-    events.connect(vec![door.sink()]);
+    events.connect(vec![transport.sink()]);
     client.submit(&json!({"id": "a", "do": "hold"})).await;
     until("it runs", async || runner.runs().len() == 1).await;
     events.emit(event(
@@ -116,18 +116,18 @@ async fn events_of_tasks_come_in_order_and_results_only_once() {
         ("event.result.execution_success", None, 2),
     ];
     assert_eq!(shape, expected);
-    close(&door).await;
+    close(&transport).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_publish_all_prompts_from_other_doors_are_told_too() {
-    let (mut client, _runner, door) = at_work(
+    let (mut client, _runner, transport) = at_work(
         "all",
         true,
         &[("AMQP_PUBLISH_ALL", "true"), ("AMQP_PREVIEWS", "true")],
     )
     .await;
-    door.sink().emit(&Arc::new(event(
+    transport.sink().emit(&Arc::new(event(
         "binary_preview",
         "http",
         false,
@@ -137,17 +137,18 @@ async fn with_publish_all_prompts_from_other_doors_are_told_too() {
         client.next_of("event.").await.0,
         "event.stream.binary_preview"
     );
-    door.publish_result(
-        "http",
-        &TaskOutcome::Success(Document::from_value(&json!({"images": []}))),
-    )
-    .await;
+    transport
+        .publish_result(
+            "http",
+            &TaskOutcome::Success(Document::from_value(&json!({"images": []}))),
+        )
+        .await;
     let (kind, envelope) = client.next_result().await;
     assert_eq!(
         (kind.as_str(), &envelope["task_id"], &envelope["data"]),
         ("execution_success", &json!("http"), &json!({"images": []}))
     );
-    close(&door).await;
+    close(&transport).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,8 +167,8 @@ async fn an_instance_registers_and_its_heart_beats_in_time() {
         ("GPU_MEMORY", "48G"),
         ("AMQP_PREFETCH", "2"),
     ];
-    let door = open(config(&broker.uri(), &name, &more), &runner);
-    until("connected", async || door.connected()).await;
+    let transport = open(config(&broker.uri(), &name, &more), &runner);
+    until("connected", async || transport.connected()).await;
     runner.ready.send_replace(true);
     let (key, register, mode) = client.next().await;
     assert_eq!(
@@ -282,7 +283,7 @@ async fn an_instance_registers_and_its_heart_beats_in_time() {
             );
         }
     }
-    close(&door).await;
+    close(&transport).await;
 }
 
 /// The example of the documentation, as users run it.
@@ -299,8 +300,8 @@ async fn the_python_client_of_the_documentation_works() {
     let mut config = config(&broker.uri(), "unused", &[]);
     "q.gpu.20g".clone_into(&mut config.queue);
     "runnode.comfyui.topic".clone_into(&mut config.exchange);
-    let door = open(config, &runner);
-    until("connected", async || door.connected()).await;
+    let transport = open(config, &runner);
+    until("connected", async || transport.connected()).await;
     let mut client = tokio::process::Command::new(python);
     client
         .arg(concat!(
@@ -323,5 +324,5 @@ async fn the_python_client_of_the_documentation_works() {
         output.status.success() && text.contains("execution_success {'id'"),
         "{text}"
     );
-    close(&door).await;
+    close(&transport).await;
 }

@@ -48,7 +48,7 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
     let settled = async || {
         let goal = runs() + 6;
         until("all are back and work goes on", async || {
-            instances.iter().all(|(door, _)| door.connected()) && runs() >= goal
+            instances.iter().all(|(transport, _)| transport.connected()) && runs() >= goal
         })
         .await;
     };
@@ -114,9 +114,9 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
                 .or_default() += 1;
         }
     }
-    for (door, runner) in &instances {
-        until("nothing is held", async || door.tasks() == 0).await;
-        close(door).await;
+    for (transport, runner) in &instances {
+        until("nothing is held", async || transport.tasks() == 0).await;
+        close(transport).await;
         assert_eq!(
             runner
                 .most_at_a_time
@@ -144,7 +144,7 @@ async fn overhead_of_a_task() {
         }
         let runner = ScriptedRunner::new(true);
         let begun = Instant::now();
-        let door = open(
+        let transport = open(
             config(&broker.uri(), &name, &[("AMQP_PREFETCH", prefetch)]),
             &runner,
         );
@@ -152,6 +152,6 @@ async fn overhead_of_a_task() {
             client.next_result().await;
         }
         println!("prefetch {prefetch}: {:?} per task", begun.elapsed() / 1000);
-        close(&door).await;
+        close(&transport).await;
     }
 }

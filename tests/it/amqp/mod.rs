@@ -1,4 +1,4 @@
-//! The queue door against a real RabbitMQ. The runner behind it is a scripted one: what a task does stands in its body.
+//! The queue transport against a real RabbitMQ. The runner behind it is a scripted one: what a task does stands in its body.
 
 mod broker_trouble;
 mod events;

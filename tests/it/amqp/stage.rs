@@ -1,14 +1,14 @@
-//! What the tests of this folder share: a door with a scripted runner, and a client of the fleet.
+//! What the tests of this folder share: a transport with a scripted runner, and a client of the fleet.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use comfyui_api::amqp::{Amqp, Load, Setup, TaskOutcome, TaskRunner};
 use comfyui_api::config::{AmqpConfig, Config};
 use comfyui_api::document::Document;
 use comfyui_api::error::{Code, Failure};
+use comfyui_api::transport::amqp::{Amqp, Load, Setup, TaskOutcome, TaskRunner};
 use futures_util::StreamExt;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
@@ -142,7 +142,7 @@ impl TaskRunner for ScriptedRunner {
     }
 }
 
-/// Starts a door.
+/// Starts a transport.
 pub fn open(config: AmqpConfig, runner: &Arc<ScriptedRunner>) -> Amqp {
     let metadata = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
     Amqp::start(Setup {
@@ -154,7 +154,7 @@ pub fn open(config: AmqpConfig, runner: &Arc<ScriptedRunner>) -> Amqp {
     .unwrap()
 }
 
-/// A client, and a door with its runner, at a queue of their own on the shared broker.
+/// A client, and a transport with its runner, at a queue of their own on the shared broker.
 pub async fn at_work(
     name: &str,
     ready: bool,
@@ -164,8 +164,8 @@ pub async fn at_work(
     let name = unique(name);
     let client = Client::connect(&uri, &name).await;
     let runner = ScriptedRunner::new(ready);
-    let door = open(config(&uri, &name, more), &runner);
-    (client, runner, door)
+    let transport = open(config(&uri, &name, more), &runner);
+    (client, runner, transport)
 }
 
 /// Somebody who submits tasks and listens to the exchange.
@@ -335,8 +335,9 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Ends a door as SIGTERM would.
-pub async fn close(door: &Amqp) {
-    door.shutdown(Instant::now() + Duration::from_secs(20), "test")
+/// Ends a transport as SIGTERM would.
+pub async fn close(transport: &Amqp) {
+    transport
+        .shutdown(Instant::now() + Duration::from_secs(20), "test")
         .await;
 }

@@ -14,7 +14,7 @@ async fn every_outcome_has_its_event_and_every_task_leaves_the_queue() {
     let name = unique("outcomes");
     let mut client = Client::connect(&broker.uri(), &name).await;
     let runner = ScriptedRunner::new(true);
-    let door = open(
+    let transport = open(
         config(&broker.uri(), &name, &[("AMQP_MAX_RESULT_MB", "1")]),
         &runner,
     );
@@ -79,7 +79,7 @@ async fn every_outcome_has_its_event_and_every_task_leaves_the_queue() {
             "{poison}"
         );
     }
-    close(&door).await;
+    close(&transport).await;
     assert_eq!(
         (client.waiting().await, runner.runs().len()),
         (0, 6),
@@ -93,23 +93,24 @@ async fn results_are_persistent_and_tasks_are_acknowledged() {
     let name = unique("persistent");
     let mut client = Client::connect(&broker.uri(), &name).await;
     let runner = ScriptedRunner::new(true);
-    let door = open(config(&broker.uri(), &name, &[]), &runner);
+    let transport = open(config(&broker.uri(), &name, &[]), &runner);
     client.submit(&json!({"id": "a"})).await;
     assert_eq!(client.next_of("event.result.").await.2, Some(2));
-    until("the task is done with", async || door.tasks() == 0).await;
-    drop(door);
+    until("the task is done with", async || transport.tasks() == 0).await;
+    drop(transport);
     // An instance that comes after it gets nothing.
     let second = ScriptedRunner::new(true);
-    let door = open(config(&broker.uri(), &name, &[]), &second);
+    let transport = open(config(&broker.uri(), &name, &[]), &second);
     client.submit(&json!({"id": "b"})).await;
     assert_eq!(client.next_result().await.1["task_id"], "b");
     assert_eq!(second.runs(), ["b"]);
-    close(&door).await;
+    close(&transport).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_fails_by_our_fault_is_given_up_after_the_configured_attempts() {
-    let (mut client, runner, door) = at_work("attempts", true, &[("AMQP_MAX_ATTEMPTS", "2")]).await;
+    let (mut client, runner, transport) =
+        at_work("attempts", true, &[("AMQP_MAX_ATTEMPTS", "2")]).await;
     client.submit(&json!({"id": "poison", "do": "fail"})).await;
     client.submit(&json!({"id": "crash", "do": "panic"})).await;
     let mut ends = Vec::new();
@@ -120,7 +121,7 @@ async fn a_task_that_fails_by_our_fault_is_given_up_after_the_configured_attempt
     }
     ends.sort();
     assert_eq!(ends, ["crash", "poison"]);
-    close(&door).await;
+    close(&transport).await;
     let mut runs = runner.runs();
     runs.sort();
     assert_eq!(runs, ["crash", "crash", "poison", "poison"]);
@@ -129,7 +130,8 @@ async fn a_task_that_fails_by_our_fault_is_given_up_after_the_configured_attempt
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_without_an_id_is_given_up_like_any_other() {
-    let (mut client, runner, door) = at_work("nameless", true, &[("AMQP_MAX_ATTEMPTS", "2")]).await;
+    let (mut client, runner, transport) =
+        at_work("nameless", true, &[("AMQP_MAX_ATTEMPTS", "2")]).await;
     // Two that are equal to the byte are two.
     client.submit(&json!({"do": "fail"})).await;
     client.submit(&json!({"do": "fail"})).await;
@@ -140,7 +142,7 @@ async fn a_task_without_an_id_is_given_up_like_any_other() {
         ends.push(envelope["task_id"].as_str().unwrap().to_owned());
     }
     ends.sort();
-    until("both are gone", async || door.tasks() == 0).await;
+    until("both are gone", async || transport.tasks() == 0).await;
     let mut runs = runner.runs();
     runs.sort();
     assert_ne!(ends[0], ends[1]);
@@ -148,22 +150,23 @@ async fn a_task_without_an_id_is_given_up_like_any_other() {
         runs,
         [&ends[0], &ends[0], &ends[1], &ends[1]].map(String::as_str)
     );
-    close(&door).await;
+    close(&transport).await;
     assert_eq!(client.waiting().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_that_is_used_again_is_another_task_when_it_comes_back_too() {
-    let (mut client, runner, door) = at_work("reused", true, &[("AMQP_MAX_ATTEMPTS", "2")]).await;
+    let (mut client, runner, transport) =
+        at_work("reused", true, &[("AMQP_MAX_ATTEMPTS", "2")]).await;
     client.submit(&json!({"id": "x"})).await;
     assert_eq!(client.next_result().await.0, "execution_success");
-    until("it is done with", async || door.tasks() == 0).await;
+    until("it is done with", async || transport.tasks() == 0).await;
     // Fails by our fault, goes back and comes again: not to be answered with the result of the first.
     client.submit(&json!({"id": "x", "do": "fail"})).await;
     assert_eq!(client.next_result().await.0, "execution_error");
-    until("it is done with", async || door.tasks() == 0).await;
+    until("it is done with", async || transport.tasks() == 0).await;
     assert_eq!(runner.runs(), ["x", "x", "x"]);
-    close(&door).await;
+    close(&transport).await;
     assert_eq!(client.waiting().await, 0);
 }
 
@@ -173,7 +176,7 @@ async fn tasks_are_taken_only_while_ready_and_never_more_than_the_prefetch() {
     let name = unique("ready");
     let mut client = Client::connect(&broker.uri(), &name).await;
     let runner = ScriptedRunner::new(false);
-    let door = open(
+    let transport = open(
         config(&broker.uri(), &name, &[("AMQP_PREFETCH", "2")]),
         &runner,
     );
@@ -182,7 +185,7 @@ async fn tasks_are_taken_only_while_ready_and_never_more_than_the_prefetch() {
             .submit(&json!({"id": format!("t{index}"), "do": "hold"}))
             .await;
     }
-    until("connected", async || door.connected()).await;
+    until("connected", async || transport.connected()).await;
     assert_eq!((client.waiting().await, runner.runs().len()), (5, 0));
     runner.ready.send_replace(true);
     until("two tasks run", async || runner.runs().len() == 2).await;
@@ -196,7 +199,7 @@ async fn tasks_are_taken_only_while_ready_and_never_more_than_the_prefetch() {
     runner.release.add_permits(2);
     client.next_result().await;
     client.next_result().await;
-    until("both are done with", async || door.tasks() == 0).await;
+    until("both are done with", async || transport.tasks() == 0).await;
     assert_eq!((client.waiting().await, runner.runs().len()), (3, 2));
     runner.ready.send_replace(true);
     runner.release.add_permits(3);
@@ -209,7 +212,7 @@ async fn tasks_are_taken_only_while_ready_and_never_more_than_the_prefetch() {
             .load(std::sync::atomic::Ordering::SeqCst),
         2
     );
-    close(&door).await;
+    close(&transport).await;
 }
 
 async fn consumers(client: &Client, name: &str) -> u32 {
@@ -233,7 +236,7 @@ async fn a_task_that_is_delivered_again_while_it_runs_is_joined_and_not_run_twic
     let mut client = Client::connect(&broker.uri(), &name).await;
     let proxy = ChaosProxy::start(broker.address()).await;
     let runner = ScriptedRunner::new(true);
-    let door = open(
+    let transport = open(
         config(
             &format!("amqp://guest:guest@{}", proxy.address()),
             &name,
@@ -253,8 +256,8 @@ async fn a_task_that_is_delivered_again_while_it_runs_is_joined_and_not_run_twic
     .await;
     runner.release.add_permits(1);
     assert_eq!(client.next_result().await.0, "execution_success");
-    until("it is acknowledged", async || door.tasks() == 0).await;
-    close(&door).await;
+    until("it is acknowledged", async || transport.tasks() == 0).await;
+    close(&transport).await;
     assert_eq!((client.waiting().await, runner.runs().len()), (0, 1));
 }
 
@@ -265,7 +268,7 @@ async fn a_result_that_waits_for_a_connection_is_published_on_the_next() {
     let mut client = Client::connect(&broker.uri(), &name).await;
     let proxy = ChaosProxy::start(broker.address()).await;
     let runner = ScriptedRunner::new(true);
-    let door = open(
+    let transport = open(
         config(
             &format!("amqp://guest:guest@{}", proxy.address()),
             &name,
@@ -277,7 +280,7 @@ async fn a_result_that_waits_for_a_connection_is_published_on_the_next() {
     until("it runs", async || runner.runs().len() == 1).await;
     // The connection goes, the task ends meanwhile; its result waits for the next connection.
     proxy.refuse();
-    until("the connection is gone", async || !door.connected()).await;
+    until("the connection is gone", async || !transport.connected()).await;
     runner.release.add_permits(1);
     // Nobody else consumes, so the broker has put it back.
     until("it is back in the queue", async || {
@@ -291,10 +294,10 @@ async fn a_result_that_waits_for_a_connection_is_published_on_the_next() {
         ("execution_success", &json!("done"))
     );
     until("it left the queue", async || {
-        client.waiting().await == 0 && door.tasks() == 0 && door.connected()
+        client.waiting().await == 0 && transport.tasks() == 0 && transport.connected()
     })
     .await;
-    close(&door).await;
+    close(&transport).await;
     assert_eq!(
         (client.waiting().await, runner.runs().len()),
         (0, 1),
@@ -302,13 +305,13 @@ async fn a_result_that_waits_for_a_connection_is_published_on_the_next() {
     );
 }
 
-/// Makes `id` run at a door that takes nothing more, and its delivery go back to the queue behind its back.
+/// Makes `id` run at a transport that takes nothing more, and its delivery go back to the queue behind its back.
 async fn orphan(
     id: &str,
     client: &Client,
     runner: &ScriptedRunner,
     proxy: &ChaosProxy,
-    door: &comfyui_api::amqp::Amqp,
+    transport: &comfyui_api::transport::amqp::Amqp,
 ) {
     client.submit(&json!({"id": id, "do": "hold"})).await;
     until("it runs", async || runner.runs() == [id]).await;
@@ -316,7 +319,7 @@ async fn orphan(
     let before = proxy.connections();
     proxy.cut();
     until("connected again, the task back in the queue", async || {
-        proxy.connections() > before && door.connected() && client.waiting().await == 1
+        proxy.connections() > before && transport.connected() && client.waiting().await == 1
     })
     .await;
 }
@@ -328,7 +331,7 @@ async fn a_task_that_comes_back_after_its_end_is_answered_from_memory() {
     let mut client = Client::connect(&broker.uri(), &name).await;
     let proxy = ChaosProxy::start(broker.address()).await;
     let runner = ScriptedRunner::new(true);
-    let door = open(
+    let transport = open(
         config(
             &format!("amqp://guest:guest@{}", proxy.address()),
             &name,
@@ -336,33 +339,33 @@ async fn a_task_that_comes_back_after_its_end_is_answered_from_memory() {
         ),
         &runner,
     );
-    orphan("done", &client, &runner, &proxy, &door).await;
+    orphan("done", &client, &runner, &proxy, &transport).await;
     runner.release.add_permits(1);
     let first = client.next_result().await;
-    until("the run is over", async || door.tasks() == 0).await;
+    until("the run is over", async || transport.tasks() == 0).await;
     assert_eq!(client.waiting().await, 1);
     runner.ready.send_replace(true);
     let second = client.next_result().await;
     assert_eq!(first, second, "the same answer, word for word");
     until("it left the queue", async || {
-        client.waiting().await == 0 && door.tasks() == 0
+        client.waiting().await == 0 && transport.tasks() == 0
     })
     .await;
-    close(&door).await;
+    close(&transport).await;
     assert_eq!(
         (client.waiting().await, runner.runs().len()),
         (0, 1),
         "it ran once"
     );
     // The same id as a new message is a new order.
-    let door = open(config(&broker.uri(), &name, &[]), &runner);
+    let transport = open(config(&broker.uri(), &name, &[]), &runner);
     for runs in 2..4 {
         client.submit(&json!({"id": "done"})).await;
         client.next_result().await;
-        until("it is done with", async || door.tasks() == 0).await;
+        until("it is done with", async || transport.tasks() == 0).await;
         assert_eq!(runner.runs().len(), runs);
     }
-    close(&door).await;
+    close(&transport).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -372,7 +375,7 @@ async fn a_task_that_waits_for_its_start_goes_back_when_the_instance_is_not_read
     let client = Client::connect(&broker.uri(), &name).await;
     let proxy = ChaosProxy::start(broker.address()).await;
     let runner = ScriptedRunner::new(true);
-    let door = open(
+    let transport = open(
         config(
             &format!("amqp://guest:guest@{}", proxy.address()),
             &name,
@@ -380,7 +383,7 @@ async fn a_task_that_waits_for_its_start_goes_back_when_the_instance_is_not_read
         ),
         &runner,
     );
-    orphan("first", &client, &runner, &proxy, &door).await;
+    orphan("first", &client, &runner, &proxy, &transport).await;
     // Somebody else takes the first task, so that the second comes here while the only place is taken.
     let queue = format!("in.{name}");
     let taken = client
@@ -394,10 +397,10 @@ async fn a_task_that_waits_for_its_start_goes_back_when_the_instance_is_not_read
         .unwrap();
     client.submit(&json!({"id": "second"})).await;
     runner.ready.send_replace(true);
-    until("the second task is here", async || door.tasks() == 2).await;
+    until("the second task is here", async || transport.tasks() == 2).await;
     runner.ready.send_replace(false);
     until("it is back", async || {
-        client.waiting().await == 1 && door.tasks() == 1
+        client.waiting().await == 1 && transport.tasks() == 1
     })
     .await;
     assert_eq!(runner.runs(), ["first"]);
@@ -408,7 +411,7 @@ async fn a_task_that_waits_for_its_start_goes_back_when_the_instance_is_not_read
         .await
         .unwrap();
     runner.release.add_permits(1);
-    close(&door).await;
+    close(&transport).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -417,7 +420,7 @@ async fn what_is_not_finished_at_shutdown_goes_back_at_once() {
     let name = unique("shutdown");
     let mut client = Client::connect(&broker.uri(), &name).await;
     let runner = ScriptedRunner::new(true);
-    let door = open(
+    let transport = open(
         config(
             &broker.uri(),
             &name,
@@ -434,13 +437,13 @@ async fn what_is_not_finished_at_shutdown_goes_back_at_once() {
     let (key, register, mode) = client.next_of("service.instance.register").await;
     assert_eq!((key.as_str(), mode), ("service.instance.register", Some(2)));
     assert_eq!(register["data"]["instance_id"], "leaving");
-    door.stop_consuming();
+    transport.stop_consuming();
     until("nothing is taken any more", async || {
         consumers(&client, &name).await == 0
     })
     .await;
     let begun = std::time::Instant::now();
-    close(&door).await;
+    close(&transport).await;
     assert!(
         begun.elapsed() < Duration::from_secs(10),
         "{:?}",
@@ -463,5 +466,5 @@ async fn what_is_not_finished_at_shutdown_goes_back_at_once() {
         )
     );
     assert_eq!(bye["data"]["api_url"], "http://localhost:3000");
-    assert!(!door.connected());
+    assert!(!transport.connected());
 }

@@ -1,4 +1,4 @@
-//! The queue door of the whole product: the real binary, a real RabbitMQ, the simulator as ComfyUI.
+//! The queue transport of the whole product: the real binary, a real RabbitMQ, the simulator as ComfyUI.
 
 mod crashes;
 mod failures;

@@ -1,4 +1,4 @@
-//! What is refused at the door, word for word.
+//! What is refused at the transport, word for word.
 
 use super::*;
 

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use comfyui_api::config::{Config, StorageConfig};
 use comfyui_api::events::{EventSink, Events, SystemEvent};
 use comfyui_api::net::Outbound;
-use comfyui_api::storage::{Auth, Credential, Fetch, Fetched, Storage, StorageError, Tuning};
+use comfyui_api::storage::{
+    Auth, Credential, Fetch, Fetched, Storage, StorageError, TransferSettings,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -32,9 +34,9 @@ pub fn config(variables: &[(&str, &str)]) -> StorageConfig {
 }
 
 /// The defaults with delays of milliseconds and a low threshold for parallel ranges.
-pub fn hasty() -> Tuning {
-    let tuning = Tuning::default();
-    Tuning {
+pub fn hasty() -> TransferSettings {
+    let tuning = TransferSettings::default();
+    TransferSettings {
         retry: tuning.retry.hasty(),
         stall: Duration::from_secs(3),
         parallel_from: 1 << 20,
@@ -45,8 +47,8 @@ pub fn hasty() -> Tuning {
 }
 
 /// The same for an origin that goes silent: less patience than a busy machine may need between two bytes.
-pub fn impatient() -> Tuning {
-    Tuning {
+pub fn impatient() -> TransferSettings {
+    TransferSettings {
         stall: Duration::from_millis(400),
         ..hasty()
     }
@@ -82,12 +84,16 @@ impl Bench {
         Self::tuned(variables, hasty()).await
     }
 
-    pub async fn tuned(variables: &[(&str, &str)], tuning: Tuning) -> Self {
+    pub async fn tuned(variables: &[(&str, &str)], tuning: TransferSettings) -> Self {
         Self::in_dir(tempfile::tempdir().unwrap(), variables, tuning).await
     }
 
     /// With a directory that may be filled already.
-    pub async fn in_dir(dir: TempDir, variables: &[(&str, &str)], tuning: Tuning) -> Self {
+    pub async fn in_dir(
+        dir: TempDir,
+        variables: &[(&str, &str)],
+        tuning: TransferSettings,
+    ) -> Self {
         let given = variables.iter().find(|(name, _)| *name == "CACHE_DIR");
         let cache = given.map_or_else(|| dir.path().join("cache"), |(_, path)| PathBuf::from(path));
         let mut all = vec![

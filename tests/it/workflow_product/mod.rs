@@ -1,9 +1,9 @@
 //! Workflow endpoints of the whole product: files in, the real binary, the simulator as ComfyUI.
 
-mod doors;
 mod examples;
 mod limits;
 mod liveness;
+mod transports;
 
 use serde_json::{Value, json};
 

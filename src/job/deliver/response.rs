@@ -1,0 +1,111 @@
+//! The response body of a prompt that has ended well (http-api.md, `POST /prompt`).
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::super::outputs::{FileCleanup, OutputFile};
+use super::super::request::{Graph, PromptRequest};
+use super::Images;
+use crate::document::{Document, EmbeddedFile, placeholder};
+
+/// A response body, and what its variants for webhooks are made from.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The sync response body.
+    pub document: Document,
+    /// Each file of the result on its own, for the legacy webhook.
+    pub files: Vec<OutputFile>,
+    /// The graph, for the legacy webhook.
+    pub graph: Graph,
+    /// The statistics, for the legacy webhook.
+    pub stats: Value,
+    /// Removes the output files when the last user of the response is gone.
+    pub keeper: Arc<FileCleanup>,
+}
+
+/// What the stages have made.
+pub struct Outcome {
+    /// Where the files are for the client.
+    pub images: Images,
+    /// The files.
+    pub files: Vec<OutputFile>,
+    /// `{node_id: [string]}`
+    pub texts: Map<String, Value>,
+    /// What went wrong without failing the request.
+    pub warnings: Vec<String>,
+    /// The statistics.
+    pub stats: Value,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(flatten)]
+    echo: &'a Map<String, Value>,
+    id: &'a str,
+    prompt: &'a Map<String, Value>,
+    images: Vec<String>,
+    filenames: Vec<&'a str>,
+    stats: &'a Value,
+    outputs: &'a [OutputFile],
+    texts: Map<String, Value>,
+    warnings: Vec<String>,
+}
+
+impl Response {
+    /// Puts it together. Files are not read yet.
+    pub(in crate::job) fn new(
+        request: &PromptRequest,
+        graph: Graph,
+        outcome: Outcome,
+        keeper: Arc<FileCleanup>,
+    ) -> Self {
+        let Outcome {
+            images,
+            files,
+            texts,
+            warnings,
+            stats,
+        } = outcome;
+        let mark = uuid::Uuid::new_v4().to_string();
+        let (images, embedded) = match images {
+            Images::Urls(urls) => (urls, Vec::new()),
+            Images::Inline => {
+                let embedded: Vec<EmbeddedFile> = files
+                    .iter()
+                    .map(|file| EmbeddedFile {
+                        path: file.path.clone(),
+                        size: file.size,
+                    })
+                    .collect();
+                (
+                    (0..embedded.len())
+                        .map(|index| placeholder(&mark, index))
+                        .collect(),
+                    embedded,
+                )
+            }
+        };
+        let filenames = files.iter().map(|file| file.filename.as_str()).collect();
+        let body = Body {
+            echo: &request.echo,
+            id: &request.id,
+            prompt: &graph,
+            images,
+            filenames,
+            stats: &stats,
+            outputs: &files,
+            texts,
+            warnings,
+        };
+        let document = Document::with_files(&body, &mark, &embedded, Some(keeper.clone()));
+        Self {
+            document,
+            files,
+            graph,
+            stats,
+            keeper,
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Inputs that are a directory of images: a list of media, one archive, or a directory that is there.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use futures_util::stream::{self, StreamExt};
+use serde_json::Value;
+
+use super::media::{Placed, place_value, unwritable};
+use super::{AT_ONCE, Context, Done, InputTask, Work};
+use crate::error::{Code, Failure};
+use crate::media::{self, UnpackError};
+
+/// Which part of the workspace a task's files go to. A directory node reads every file in its directory, so nothing else
+/// may lie there; with a single such node the directory is the workspace itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DirectoryLayout {
+    directories: usize,
+}
+
+impl DirectoryLayout {
+    pub(super) fn of(tasks: &[InputTask]) -> Self {
+        Self {
+            directories: tasks
+                .iter()
+                .filter(|task| task.work == Work::Directory)
+                .count(),
+        }
+    }
+
+    /// Where single media go.
+    pub(super) fn media_dir(self) -> &'static str {
+        // A name that nothing in a user's archive has.
+        if self.directories == 0 {
+            ""
+        } else {
+            "comfyui-api.media"
+        }
+    }
+
+    fn directory(self, task: &InputTask) -> String {
+        if self.directories == 1 {
+            String::new()
+        } else {
+            task.index.to_string()
+        }
+    }
+}
+
+/// A list of strings, as opposed to a link `[node, output]`.
+pub(super) fn is_media_list(value: &Value) -> bool {
+    value
+        .as_array()
+        .is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_string))
+}
+
+pub(super) async fn place(context: &Context<'_>, task: &InputTask) -> Result<Done, Failure> {
+    let sub = context.layout.directory(task);
+    let done = match &task.value {
+        Value::Array(list) => place_list(context, list, &sub).await?,
+        value => {
+            match place_archive(context, task, value.as_str().unwrap_or_default(), &sub).await? {
+                Some(done) => done,
+                None => return Ok(Done::default()),
+            }
+        }
+    };
+    let dir: PathBuf = context
+        .workspace
+        .dir()
+        .await
+        .map_err(unwritable)?
+        .join(&sub);
+    // `join("")` leaves a trailing separator that ComfyUI would take for part of the name.
+    let dir: PathBuf = dir.components().collect();
+    Ok(Done {
+        value: Some(context.name_for(&task.class, &task.input, dir)),
+        ..done
+    })
+}
+
+async fn place_list(context: &Context<'_>, list: &[Value], sub: &str) -> Result<Done, Failure> {
+    let mut all = Done::default();
+    let work: Vec<_> = list
+        .iter()
+        .enumerate()
+        .map(|(index, item)| place_item(context, index, item.as_str().unwrap_or_default(), sub))
+        .collect();
+    let mut placing = stream::iter(work).buffered(AT_ONCE);
+    while let Some(done) = placing.next().await {
+        all.fetched.extend(done?.fetched);
+    }
+    Ok(all)
+}
+
+/// Numbered so that the files sort in the order of the list.
+async fn place_item(
+    context: &Context<'_>,
+    index: usize,
+    item: &str,
+    sub: &str,
+) -> Result<Done, Failure> {
+    let prefix = format!("{index:05}_");
+    match place_value(context, item, &prefix, sub).await? {
+        Placed::New(_, done) => Ok(done),
+        Placed::There(path) => bring(context, path, &prefix, sub)
+            .await
+            .map(|()| Done::default()),
+    }
+}
+
+/// A file that is there is brought into the directory too: by another name for it, else by a copy.
+async fn bring(
+    context: &Context<'_>,
+    path: PathBuf,
+    prefix: &str,
+    sub: &str,
+) -> Result<(), Failure> {
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let target = context
+        .workspace
+        .subdir(sub)
+        .await
+        .map_err(unwritable)?
+        .join(format!("{prefix}{name}"));
+    let work = tokio::task::spawn_blocking(move || {
+        // A link to a link would lead out of the input directory.
+        let real = path.canonicalize()?;
+        std::fs::hard_link(&real, &target).or_else(|_| std::fs::copy(&real, &target).map(drop))
+    });
+    let brought = context
+        .workspace
+        .holding(async move { work.await.map_err(std::io::Error::other)? })
+        .await
+        .map_err(unwritable)?;
+    brought.map_err(|error| match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => unwritable(error),
+        _ => Failure::new(
+            Code::InvalidRequest,
+            format!("\"{name}\" cannot be put into the directory: {error}"),
+        ),
+    })
+}
+
+/// An archive by URL or base64 is unpacked; the name of a directory that is there is left alone (`None`).
+async fn place_archive(
+    context: &Context<'_>,
+    task: &InputTask,
+    text: &str,
+    sub: &str,
+) -> Result<Option<Done>, Failure> {
+    let holding = format!("archive-{}", task.index);
+    let Placed::New(archive, done) = place_value(context, text, "", &holding).await? else {
+        return Ok(None);
+    };
+    let (max_files, max_bytes) = (
+        context.around.prompt.max_archive_files,
+        context.around.prompt.max_archive_bytes,
+    );
+    // A name that nothing in the archive can have.
+    let unpacked = context
+        .workspace
+        .dir()
+        .await
+        .map_err(unwritable)?
+        .join(format!("unpacked-{}", uuid::Uuid::new_v4().simple()));
+    let target = context.workspace.subdir(sub).await.map_err(unwritable)?;
+    let work = async move {
+        media::unpack(&archive, &unpacked, max_files, max_bytes)
+            .await
+            .map_err(|error| match error {
+                UnpackError::Archive(reason) => Failure::new(Code::InvalidRequest, reason),
+                UnpackError::Disk(error) => unwritable(error),
+            })?;
+        let moving = tokio::task::spawn_blocking(move || {
+            // Out of the way first: a directory node would read the archive, and its name may be one of those inside.
+            archive.parent().map_or(Ok(()), std::fs::remove_dir_all)?;
+            move_contents(&unpacked, &target)
+        });
+        moving
+            .await
+            .map_err(std::io::Error::other)
+            .and_then(|moved| moved)
+            .map_err(unwritable)
+    };
+    context
+        .workspace
+        .holding(work)
+        .await
+        .map_err(unwritable)??;
+    Ok(Some(done))
+}
+
+/// Moves what was unpacked to where the node looks for it. Directory nodes do not look into folders, so a folder that holds
+/// everything, as people often pack it, is left out.
+fn move_contents(unpacked: &Path, target: &Path) -> std::io::Result<()> {
+    let mut source = unpacked.to_path_buf();
+    loop {
+        let entries = std::fs::read_dir(&source)?.collect::<Result<Vec<_>, _>>()?;
+        // What macOS adds to archives is not meant by anybody.
+        let meant: Vec<_> = entries
+            .iter()
+            .filter(|entry| !matches!(entry.file_name().to_str(), Some("__MACOSX" | ".DS_Store")))
+            .collect();
+        match meant.as_slice() {
+            [only] if only.file_type()?.is_dir() => source = only.path(),
+            meant => {
+                for entry in meant {
+                    std::fs::rename(entry.path(), target.join(entry.file_name()))?;
+                }
+                return std::fs::remove_dir_all(unpacked);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_holds_everything_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let (unpacked, target) = (dir.path().join("unpacked"), dir.path().join("target"));
+        for folder in ["unpacked/__MACOSX", "unpacked/photos/2026/more", "target"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        for file in [
+            "__MACOSX/._a.png",
+            "photos/2026/a.png",
+            "photos/2026/more/b.png",
+        ] {
+            std::fs::write(unpacked.join(file), "x").unwrap();
+        }
+        move_contents(&unpacked, &target).unwrap();
+        assert!(
+            target.join("a.png").is_file()
+                && target.join("more/b.png").is_file()
+                && !unpacked.exists()
+        );
+        assert_eq!(std::fs::read_dir(&target).unwrap().count(), 2);
+    }
+}

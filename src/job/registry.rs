@@ -1,0 +1,513 @@
+//! What is in flight: state, progress, position, streams; and the bounded memory of what is finished.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use super::policy::{Policy, Submission};
+use super::request::Source;
+use super::stream::{Streams, Weight};
+use crate::error::{Code, Failure};
+use crate::telemetry::logging::epoch_ms;
+
+/// How many ended prompts are remembered.
+const FINISHED: usize = 100;
+/// How many callers' ids are remembered, to know one that comes again.
+const RECENT_IDS: usize = 10_000;
+
+/// Where a prompt is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the words of http-api.md")]
+pub enum Status {
+    Preprocessing,
+    Pending,
+    Running,
+    Postprocessing,
+    Uploading,
+    Succeeded,
+    Failed,
+    Interrupted,
+}
+
+/// How far the running prompt is.
+#[derive(Debug, Clone, Default, Serialize, PartialEq, ToSchema)]
+pub struct Progress {
+    /// Of the node that works, as ComfyUI reports it.
+    pub value: f64,
+    /// See `value`.
+    pub max: f64,
+    /// The node that works.
+    pub node: Option<String>,
+    /// Of the whole graph, 0 to 100.
+    pub percent: f64,
+}
+
+/// One prompt as `/queue` and `/prompt/{id}` show it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct JobSnapshot {
+    /// The caller's id.
+    #[schema(value_type = String, example = "order-1234")]
+    pub id: Arc<str>,
+    /// Where it is in its life.
+    pub status: Status,
+    /// Its place in the queue, 1 = next; only while pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub position: Option<usize>,
+    /// The transport it came through: `http`, `amqp`, `workflow` or `warmup`.
+    #[schema(value_type = String, pattern = "^(http|amqp|workflow|warmup)$")]
+    pub source: &'static str,
+    /// Epoch milliseconds.
+    pub created_at: u64,
+    /// When ComfyUI began, epoch milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub started_at: Option<u64>,
+    /// Epoch milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub finished_at: Option<u64>,
+    /// How far it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub progress: Option<Progress>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub error: Option<String>,
+    /// The stable word for why it failed.
+    #[serde(skip)]
+    pub code: Option<&'static str>,
+}
+
+/// A prompt in flight.
+#[derive(Debug)]
+pub struct Job {
+    /// The caller's id.
+    pub id: Arc<str>,
+    /// The transport it came through.
+    pub source: Source,
+    /// How it is treated.
+    pub policy: Policy,
+    /// Cancelled by a client, a caller that left, or shutdown.
+    pub cancel: CancellationToken,
+    /// Its streams.
+    pub streams: Streams,
+    /// The id was used before: ComfyUI may answer from its cache with files that are gone.
+    pub repeated: bool,
+    /// Counts up: a later job has a greater one.
+    pub number: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    entry: JobSnapshot,
+    /// Order of acceptance by ComfyUI, for positions.
+    accepted: Option<u64>,
+    reason: Option<Failure>,
+    /// Stops the stages after a run that `cancel` did not stop in time.
+    later: Option<CancellationToken>,
+}
+
+impl Job {
+    /// Asks it to end. The first reason counts.
+    pub fn stop(&self, reason: Failure) {
+        let later = {
+            let mut state = lock(&self.state);
+            state.reason.get_or_insert(reason);
+            state.later.clone()
+        };
+        self.cancel.cancel();
+        if let Some(later) = later {
+            later.cancel();
+        }
+    }
+
+    /// What stops the stages after the run. A prompt that was cancelled while it ran and finished all the same is reported as what it
+    /// is: a success, which that cancellation stops no more, but the next one does. When the server ends there is no time for that.
+    pub fn outlives_cancelling(&self) -> CancellationToken {
+        let mut state = lock(&self.state);
+        if state
+            .reason
+            .take_if(|reason| reason.code == Code::ExecutionInterrupted)
+            .is_none()
+        {
+            return self.cancel.clone();
+        }
+        state.later.insert(CancellationToken::new()).clone()
+    }
+
+    /// Why it was asked to end.
+    pub fn stop_reason(&self) -> Failure {
+        let reason = lock(&self.state).reason.clone();
+        reason.unwrap_or_else(|| {
+            Failure::new(
+                Code::ExecutionInterrupted,
+                format!("prompt {} was cancelled", self.id),
+            )
+        })
+    }
+
+    /// Moves on to another state and tells the streams; `false` when it was in that state already.
+    pub fn enter(&self, status: Status) -> bool {
+        let changed = self.change(status);
+        if changed {
+            self.streams
+                .message(Weight::Always, || state_event(&self.id, status, None));
+        }
+        changed
+    }
+
+    /// Whether the state is another one than before.
+    fn change(&self, status: Status) -> bool {
+        let mut state = lock(&self.state);
+        if status == Status::Running {
+            state.entry.started_at.get_or_insert_with(epoch_ms);
+        }
+        std::mem::replace(&mut state.entry.status, status) != status
+    }
+
+    /// Its number in ComfyUI's queue, while it waits there.
+    fn waits_as(&self) -> Option<u64> {
+        let state = lock(&self.state);
+        state
+            .accepted
+            .filter(|_| state.entry.status == Status::Pending)
+    }
+
+    /// Where it is.
+    pub fn status(&self) -> Status {
+        lock(&self.state).entry.status
+    }
+
+    fn entry(&self, waiting: &[u64]) -> JobSnapshot {
+        let position = position(self, waiting);
+        JobSnapshot {
+            position,
+            ..lock(&self.state).entry.clone()
+        }
+    }
+
+    /// Notes how far it is.
+    pub fn progress(&self, progress: Progress) {
+        lock(&self.state).entry.progress = Some(progress);
+    }
+}
+
+fn state_event(id: &str, status: Status, position: Option<usize>) -> String {
+    let mut data = json!({"prompt_id": id, "status": status});
+    if let Some(position) = position {
+        data["position"] = position.into();
+    }
+    json!({"type": "state", "data": data}).to_string()
+}
+
+/// Everything in flight, and what is remembered of the rest.
+#[derive(Debug, Default)]
+pub struct JobRegistry {
+    inner: Mutex<Inner>,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    active: HashMap<Arc<str>, Arc<Job>>,
+    accepted: u64,
+    begun: u64,
+    finished: VecDeque<JobSnapshot>,
+    recent: VecDeque<u64>,
+    /// The number of the last job of each id in `recent`.
+    last_of: HashMap<u64, u64>,
+}
+
+impl JobRegistry {
+    /// Begins a job.
+    ///
+    /// # Errors
+    /// 409 when the id is in flight already.
+    pub fn begin(
+        &self,
+        id: &Arc<str>,
+        id_is_callers: bool,
+        submission: Submission,
+    ) -> Result<Arc<Job>, Failure> {
+        let entry = JobSnapshot {
+            id: id.clone(),
+            status: Status::Preprocessing,
+            position: None,
+            source: submission.source.as_str(),
+            created_at: epoch_ms(),
+            started_at: None,
+            finished_at: None,
+            progress: None,
+            error: None,
+            code: None,
+        };
+        let mut inner = lock(&self.inner);
+        if inner.active.contains_key(id) {
+            return Err(Failure::new(Code::Conflict, format!("a prompt with the id \"{id}\" is in flight already: wait for it, or use another id")).at("id"));
+        }
+        inner.begun += 1;
+        let job = Job {
+            id: id.clone(),
+            source: submission.source,
+            policy: submission.policy,
+            cancel: CancellationToken::new(),
+            streams: Streams::default(),
+            repeated: id_is_callers && inner.seen_before(id),
+            number: inner.begun,
+            state: Mutex::new(State {
+                entry,
+                accepted: None,
+                reason: None,
+                later: None,
+            }),
+        };
+        let job = Arc::new(job);
+        inner.active.insert(id.clone(), job.clone());
+        Ok(job)
+    }
+
+    /// ComfyUI has queued it.
+    pub fn accepted(&self, job: &Job) {
+        let mut inner = lock(&self.inner);
+        inner.accepted += 1;
+        lock(&job.state).accepted = Some(inner.accepted);
+        drop(inner);
+        if job.change(Status::Pending) {
+            job.streams.message(Weight::Always, || {
+                state_event(
+                    &job.id,
+                    Status::Pending,
+                    position(job, &waiting(&self.all())),
+                )
+            });
+        }
+    }
+
+    /// ComfyUI has begun with it: those behind it have moved up.
+    pub fn started(&self, job: &Job) {
+        if job.enter(Status::Running) {
+            self.tell_positions();
+        }
+    }
+
+    fn tell_positions(&self) {
+        let all = self.all();
+        if !all
+            .iter()
+            .any(|job| job.waits_as().is_some() && job.streams.has_readers())
+        {
+            return;
+        }
+        let waiting = waiting(&all);
+        for job in all {
+            if let Some(position) = position(&job, &waiting) {
+                job.streams.message(Weight::Newest(10), || {
+                    state_event(&job.id, Status::Pending, Some(position))
+                });
+            }
+        }
+    }
+
+    /// It has ended, well (`None`) or not; it is remembered for a while.
+    pub fn finish(&self, job: &Job, failure: Option<&Failure>) {
+        let waited = job.waits_as().is_some();
+        let mut state = lock(&job.state);
+        state.entry.status = match failure {
+            None => Status::Succeeded,
+            Some(failure) if failure.code == Code::ExecutionInterrupted => Status::Interrupted,
+            Some(_) => Status::Failed,
+        };
+        state.entry.finished_at = Some(epoch_ms());
+        state.entry.error = failure.map(|failure| failure.message.clone());
+        state.entry.code = failure.map(|failure| failure.code.as_str());
+        let entry = state.entry.clone();
+        drop(state);
+        let mut inner = lock(&self.inner);
+        inner.active.remove(&job.id);
+        inner.finished.push_front(entry);
+        inner.finished.truncate(FINISHED);
+        let empty = inner.active.is_empty();
+        drop(inner);
+        if waited {
+            self.tell_positions();
+        }
+        if empty {
+            self.emptied.notify_one();
+        }
+    }
+
+    /// Waits until the last prompt in flight has ended. For one waiter.
+    pub async fn emptied(&self) {
+        self.emptied.notified().await;
+    }
+
+    /// A prompt in flight.
+    pub fn get(&self, id: &str) -> Option<Arc<Job>> {
+        lock(&self.inner).active.get(id).cloned()
+    }
+
+    /// Whether another job with that id has begun since.
+    pub fn is_superseded(&self, id: &str, number: u64) -> bool {
+        lock(&self.inner)
+            .last_of
+            .get(&hash(id))
+            .is_some_and(|last| *last > number)
+    }
+
+    /// All prompts in flight.
+    pub fn all(&self) -> Vec<Arc<Job>> {
+        lock(&self.inner).active.values().cloned().collect()
+    }
+
+    /// How many are in flight.
+    pub fn count(&self) -> usize {
+        lock(&self.inner).active.len()
+    }
+
+    /// One prompt, in flight or remembered.
+    pub fn entry(&self, id: &str) -> Option<JobSnapshot> {
+        if let Some(job) = self.get(id) {
+            return Some(job.entry(&waiting(&self.all())));
+        }
+        lock(&self.inner)
+            .finished
+            .iter()
+            .find(|entry| &*entry.id == id)
+            .cloned()
+    }
+
+    /// `(running, pending, finished)`: those that ComfyUI works on or that are on their way out, those before that in queue
+    /// order, and the remembered ones, newest first.
+    pub fn lists(&self) -> (Vec<JobSnapshot>, Vec<JobSnapshot>, Vec<JobSnapshot>) {
+        let all = self.all();
+        let waiting = waiting(&all);
+        let (mut pending, mut running): (Vec<_>, Vec<_>) = all
+            .iter()
+            .map(|job| job.entry(&waiting))
+            .partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
+        pending.sort_by_key(|entry| (entry.position.unwrap_or(usize::MAX), entry.created_at));
+        running.sort_by_key(|entry| entry.started_at);
+        let finished = lock(&self.inner).finished.iter().cloned().collect();
+        (running, pending, finished)
+    }
+}
+
+/// The numbers of those that wait in ComfyUI's queue, next first.
+fn waiting(jobs: &[Arc<Job>]) -> Vec<u64> {
+    let mut waiting: Vec<u64> = jobs.iter().filter_map(|job| job.waits_as()).collect();
+    waiting.sort_unstable();
+    waiting
+}
+
+/// The place of a prompt among those that wait, 1 = next.
+fn position(job: &Job, waiting: &[u64]) -> Option<usize> {
+    let mine = job.waits_as()?;
+    Some(waiting.partition_point(|other| *other < mine) + 1)
+}
+
+impl Inner {
+    /// Whether a caller's id was used lately; remembers it.
+    fn seen_before(&mut self, id: &str) -> bool {
+        let hash = hash(id);
+        if self.last_of.insert(hash, self.begun).is_some() {
+            return true;
+        }
+        if self.recent.len() >= RECENT_IDS
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.last_of.remove(&oldest);
+        }
+        self.recent.push_back(hash);
+        false
+    }
+}
+
+fn hash(id: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_that_outlived_a_cancellation_is_stopped_by_the_next() {
+        let jobs = JobRegistry::default();
+        let job = jobs
+            .begin(&"a".into(), true, Submission::new(Source::Http))
+            .unwrap();
+        assert!(!job.outlives_cancelling().is_cancelled());
+        job.stop(Failure::new(Code::ExecutionInterrupted, "first"));
+        let later = job.outlives_cancelling();
+        assert!(!later.is_cancelled());
+        job.stop(Failure::new(Code::ShuttingDown, "second"));
+        assert!(later.is_cancelled());
+        assert_eq!(job.stop_reason().code, Code::ShuttingDown);
+        assert!(
+            job.outlives_cancelling().is_cancelled(),
+            "a shutdown is not outlived"
+        );
+    }
+
+    #[test]
+    fn positions_follow_the_order_of_acceptance() {
+        let jobs = JobRegistry::default();
+        let begin = |id: &str| {
+            jobs.begin(&id.into(), true, Submission::new(Source::Http))
+                .unwrap()
+        };
+        let [first, second, third] = ["b", "c", "a"].map(begin);
+        assert!(
+            jobs.begin(&"a".into(), true, Submission::new(Source::Http))
+                .is_err_and(|failure| failure.code == Code::Conflict)
+        );
+        [&first, &second, &third]
+            .into_iter()
+            .for_each(|job| jobs.accepted(job));
+        let reader = third.streams.attach(false);
+        jobs.started(&first);
+        jobs.started(&first);
+        let (running, pending, _) = jobs.lists();
+        let ids = |entries: &[JobSnapshot]| {
+            entries
+                .iter()
+                .map(|entry| (entry.id.to_string(), entry.position))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&running), [("b".to_owned(), None)]);
+        assert_eq!(
+            ids(&pending),
+            [("c".to_owned(), Some(1)), ("a".to_owned(), Some(2))]
+        );
+        let told = reader.waiting();
+        assert_eq!(told.len(), 1, "told once that it has moved up: {told:?}");
+        assert!(told[0].contains(r#""position":2"#), "{told:?}");
+        jobs.finish(&first, None);
+        assert_eq!(
+            jobs.entry("b").map(|entry| entry.status),
+            Some(Status::Succeeded)
+        );
+        assert!(!jobs.is_superseded("b", first.number));
+        assert!(
+            !begin("z").repeated && begin("b").repeated,
+            "an id that comes again is known"
+        );
+        assert!(jobs.is_superseded("b", first.number) && !jobs.is_superseded("c", second.number));
+    }
+}

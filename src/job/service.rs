@@ -1,0 +1,437 @@
+//! The one owner of all prompts. Transports begin a prompt here and translate what comes of it; none of them is known here.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use serde_json::{Map, Value};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use super::cleaner::Cleaner;
+use super::deliver;
+use super::history_cleanup::HistoryCleanup;
+use super::policy::Submission;
+use super::preprocess::Directories;
+use super::registry::{Job, JobRegistry, JobSnapshot, Status};
+use super::request::{Graph, PromptRequest, Source, WebhookRequest};
+use super::stream::Reader;
+use super::{deliver::Response, runner};
+use crate::comfy::Comfy;
+use crate::config::{ComfyConfig, PromptConfig, public_value};
+use crate::document::Document;
+use crate::error::{Code, Failure};
+use crate::events::Events;
+use crate::health::Health;
+use crate::media::Media;
+use crate::net::Outbound;
+use crate::storage::Storage;
+use crate::telemetry::metrics;
+use crate::webhook::Webhooks;
+
+/// What the pipeline needs.
+pub struct Parts {
+    /// How prompts are treated.
+    pub config: PromptConfig,
+    /// Where ComfyUI's directories are.
+    pub comfy_config: ComfyConfig,
+    /// ComfyUI.
+    pub comfy: Comfy,
+    /// Downloads and uploads.
+    pub storage: Storage,
+    /// Conversion.
+    pub media: Media,
+    /// Webhooks.
+    pub webhooks: Webhooks,
+    /// The guard over addresses.
+    pub outbound: Outbound,
+    /// Listeners.
+    pub events: Events,
+    /// Whether prompts are taken.
+    pub health: Health,
+}
+
+pub(super) struct Inner {
+    parts: Parts,
+    pub jobs: JobRegistry,
+    pub directories: Arc<Directories>,
+    pub tasks: TaskTracker,
+    pub cleaner: Cleaner,
+    pub history_cleanup: HistoryCleanup,
+    /// Told of every end, if anybody asked for that.
+    ends: OnceLock<mpsc::UnboundedSender<End>>,
+}
+
+/// The end of a prompt.
+#[derive(Debug)]
+pub struct End {
+    /// The caller's id.
+    pub id: Arc<str>,
+    /// The transport it came through.
+    pub source: Source,
+    /// The response body, or why not.
+    pub result: Result<Document, Failure>,
+}
+
+impl std::ops::Deref for Inner {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+/// How long the end of the server waits until ComfyUI has deleted its last history entries.
+const HISTORY_CLEANUP: Duration = Duration::from_secs(1);
+
+/// The owner of all prompts. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+/// A prompt that has begun. It goes on whether or not this value is kept.
+pub struct JobHandle {
+    /// What is known of it at any time.
+    pub job: Arc<Job>,
+    /// All its events from the first on, if that was asked for.
+    pub reader: Option<Reader>,
+    accepted: oneshot::Receiver<Graph>,
+    done: oneshot::Receiver<Result<Document, Failure>>,
+}
+
+impl JobHandle {
+    /// The graph as ComfyUI has queued it.
+    ///
+    /// # Errors
+    /// Whatever ended the prompt before that.
+    pub async fn accepted(&mut self) -> Result<Graph, Failure> {
+        match (&mut self.accepted).await {
+            Ok(graph) => Ok(graph),
+            Err(_) => Err(self.done().await.err().unwrap_or_else(vanished)),
+        }
+    }
+
+    /// The response body, when all is delivered.
+    ///
+    /// # Errors
+    /// Whatever ended the prompt.
+    pub async fn done(&mut self) -> Result<Document, Failure> {
+        (&mut self.done).await.unwrap_or_else(|_| Err(vanished()))
+    }
+}
+
+fn vanished() -> Failure {
+    Failure::new(
+        Code::Internal,
+        "the prompt ended without a result; this is a defect of the server, please report it",
+    )
+    .transient()
+}
+
+impl Service {
+    /// Sets it up. Needs a runtime: the clean-up of ComfyUI's history runs in the background.
+    pub fn new(parts: Parts) -> Self {
+        let history_cleanup = HistoryCleanup::start(parts.comfy.client.clone());
+        let directories = Arc::new(Directories::new(&parts.comfy_config, &parts.config));
+        let inner = Inner {
+            parts,
+            jobs: JobRegistry::default(),
+            directories,
+            tasks: TaskTracker::new(),
+            cleaner: Cleaner::default(),
+            history_cleanup,
+            ends: OnceLock::new(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The ends of all prompts from now on. There can be one listener.
+    pub fn ends(&self) -> mpsc::UnboundedReceiver<End> {
+        let (sender, ends) = mpsc::unbounded_channel();
+        let _ = self.inner.ends.set(sender);
+        ends
+    }
+
+    /// Begins a prompt; with `stream` its events are kept for a reader from the first on.
+    ///
+    /// # Errors
+    /// 503 when none is taken, 409 when its id is in flight.
+    pub fn begin(
+        &self,
+        request: PromptRequest,
+        submission: Submission,
+    ) -> Result<JobHandle, Failure> {
+        self.inner.health.accepts(submission.policy.before_ready)?;
+        let job = self
+            .inner
+            .jobs
+            .begin(&request.id, request.id_is_callers, submission)?;
+        let reader = submission.stream.then(|| job.streams.attach(true));
+        let (tell_accepted, accepted) = oneshot::channel();
+        let (tell_done, done) = oneshot::channel();
+        let task = drive(
+            self.inner.clone(),
+            job.clone(),
+            request,
+            tell_accepted,
+            tell_done,
+        );
+        self.inner.tasks.spawn(task);
+        Ok(JobHandle {
+            job,
+            reader,
+            accepted,
+            done,
+        })
+    }
+
+    /// Tells the receiver of a request that could not even be parsed, for a transport that has no other answer.
+    pub fn refused(&self, id: &str, webhook: &WebhookRequest, prompt: Value, failure: &Failure) {
+        deliver::failed(&self.inner, webhook, id, &public_value(prompt), failure);
+    }
+
+    /// Cancels a prompt wherever it is; `false` when no such prompt is in flight.
+    pub fn interrupt(&self, id: &str) -> bool {
+        let Some(job) = self.inner.jobs.get(id) else {
+            return false;
+        };
+        info!(id, "prompt is cancelled on request");
+        job.stop(Failure::new(
+            Code::ExecutionInterrupted,
+            format!("prompt {id} was cancelled"),
+        ));
+        true
+    }
+
+    /// A prompt in flight.
+    pub fn job(&self, id: &str) -> Option<Arc<Job>> {
+        self.inner.jobs.get(id)
+    }
+
+    /// One prompt, in flight or remembered.
+    pub fn entry(&self, id: &str) -> Option<JobSnapshot> {
+        self.inner.jobs.entry(id)
+    }
+
+    /// `(running, pending, finished)`
+    pub fn lists(&self) -> (Vec<JobSnapshot>, Vec<JobSnapshot>, Vec<JobSnapshot>) {
+        self.inner.jobs.lists()
+    }
+
+    /// How many are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.inner.jobs.count()
+    }
+
+    /// Waits until the last prompt in flight has ended. For one waiter.
+    pub async fn emptied(&self) {
+        self.inner.jobs.emptied().await;
+    }
+
+    /// Ends what has not come as far as ComfyUI: there will be no ComfyUI for it.
+    pub fn stop_all(&self, reason: &Failure) {
+        for job in self
+            .inner
+            .jobs
+            .all()
+            .iter()
+            .filter(|job| job.status() == Status::Preprocessing)
+        {
+            job.stop(reason.clone());
+        }
+    }
+
+    /// At shutdown, when nobody reads a result any more: waits until the files of all requests are removed, at most so long.
+    pub async fn cleaned(&self, patience: Duration) {
+        self.inner.cleaner.finished(patience).await;
+    }
+
+    /// At shutdown: waits until the prompts in flight have ended, at most so long; then ends those that are left and waits until
+    /// they have let go. A ComfyUI that stays keeps nothing of them.
+    pub async fn drain(&self, grace: Duration) {
+        self.inner.tasks.close();
+        if tokio::time::timeout(grace, self.inner.tasks.wait())
+            .await
+            .is_err()
+        {
+            self.abort().await;
+        }
+        self.inner.history_cleanup.done(HISTORY_CLEANUP).await;
+    }
+
+    async fn abort(&self) {
+        for job in self.inner.jobs.all() {
+            warn!(id = %job.id, status = ?job.status(), "prompt is given up: the server shuts down");
+            job.stop(Failure::new(
+                Code::ShuttingDown,
+                "the server shut down before the prompt had ended: send it again",
+            ));
+        }
+        // Enough to take it out of ComfyUI's queue; the rest of a running node is not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(3), self.inner.tasks.wait()).await;
+    }
+}
+
+/// One prompt from beginning to end, with everything that must happen however it ends.
+async fn drive(
+    inner: Arc<Inner>,
+    job: Arc<Job>,
+    mut request: PromptRequest,
+    accepted: oneshot::Sender<Graph>,
+    done: oneshot::Sender<Result<Document, Failure>>,
+) {
+    let began = std::time::Instant::now();
+    // A request may carry its inputs in base64: nobody but a task's last word needs them once they are in place.
+    let graph = if job.policy.webhook_tells_refusals {
+        request.graph.clone()
+    } else {
+        std::mem::take(&mut request.graph)
+    };
+    let (tell, mut heard) = oneshot::channel::<Graph>();
+    // The graph as queued is needed for failure webhooks too.
+    let mut queued = None;
+    let result = {
+        let running =
+            std::panic::AssertUnwindSafe(runner::run(&inner, &job, &request, graph, tell))
+                .catch_unwind();
+        tokio::pin!(running);
+        let mut accepted = Some(accepted);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut running => break result,
+                Ok(graph) = &mut heard, if queued.is_none() => {
+                    if let Some(accepted) = accepted.take() {
+                        let _ = accepted.send(graph.clone());
+                    }
+                    queued = Some(graph);
+                }
+            }
+        }
+    };
+    if queued.is_none() {
+        queued = heard.try_recv().ok();
+    }
+    let result = result.unwrap_or_else(|_| {
+        error!(id = %job.id, "the pipeline panicked; this is a defect, please report it");
+        Err(vanished())
+    });
+    end(
+        &inner,
+        &job,
+        &request,
+        queued.as_deref(),
+        &result,
+        began.elapsed(),
+    );
+    let result = result.map(|response| response.document);
+    if let Some(ends) = inner.ends.get() {
+        let _ = ends.send(End {
+            id: job.id.clone(),
+            source: job.source,
+            result: result.clone(),
+        });
+    }
+    let _ = done.send(result);
+}
+
+fn end(
+    inner: &Inner,
+    job: &Job,
+    request: &PromptRequest,
+    queued: Option<&Map<String, Value>>,
+    result: &Result<Response, Failure>,
+    took: Duration,
+) {
+    let source = job.source.as_str();
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    inner.jobs.finish(job, result.as_ref().err());
+    match result {
+        Ok(response) => {
+            metrics::prompt_ended("succeeded", source);
+            let delivered = request
+                .upload
+                .as_ref()
+                .map_or("inline", |upload| upload.field);
+            info!(id = %job.id, duration_ms, files = response.files.len(), delivered, webhook = request.webhook.is_some(), "prompt succeeded");
+            job.streams.end("complete", &response.document);
+            deliver::succeeded(inner, request, response);
+        }
+        Err(failure) => {
+            let interrupted = failure.code == Code::ExecutionInterrupted;
+            metrics::prompt_ended(if interrupted { "interrupted" } else { "failed" }, source);
+            warn!(id = %job.id, duration_ms, code = failure.code.as_str(), error = %failure.message, location = failure.location, "prompt failed");
+            let body = Value::Object(failure.body()).to_string();
+            job.streams.end("error", &Document::from_text(body));
+            // Before ComfyUI had it an HTTP client learns of the failure from its own answer; a task from the queue has none. One
+            // that will be tried again has not failed yet.
+            let transport_tells = queued.is_none() && !job.policy.webhook_tells_refusals;
+            let comes_again = failure.transient
+                && (job.policy.tried_again
+                    || (job.policy.given_back && failure.code == Code::ShuttingDown));
+            if let Some(webhook) = &request.webhook
+                && !transport_tells
+                && !comes_again
+            {
+                match queued {
+                    Some(graph) => deliver::failed(inner, webhook, &request.id, graph, failure),
+                    // The URLs of its inputs are still in it.
+                    None => deliver::failed(
+                        inner,
+                        webhook,
+                        &request.id,
+                        &public_value(Value::Object(request.graph.clone())),
+                        failure,
+                    ),
+                }
+            }
+        }
+    }
+}
+
+/// Cancels a prompt when dropped, unless it was disarmed: for callers whose leaving ends the prompt.
+pub struct CancelOnDrop {
+    job: Option<Arc<Job>>,
+}
+
+impl CancelOnDrop {
+    /// Armed.
+    pub fn new(job: Arc<Job>) -> Self {
+        Self { job: Some(job) }
+    }
+
+    /// The caller got its answer.
+    pub fn disarm(mut self) {
+        self.job = None;
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(job) = &self.job {
+            info!(id = %job.id, "prompt is cancelled: its client has gone away");
+            job.stop(Failure::new(
+                Code::ExecutionInterrupted,
+                format!("prompt {} was cancelled: its client has gone away", job.id),
+            ));
+        }
+    }
+}
+
+/// Ends a prompt as given back when `give_back` is cancelled: for tasks that another instance shall run.
+pub fn stop_with(job: &Arc<Job>, give_back: CancellationToken) -> tokio_util::sync::DropGuard {
+    let over = CancellationToken::new();
+    let (guard, job) = (over.clone().drop_guard(), job.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = over.cancelled() => {}
+            () = give_back.cancelled() => job.stop(Failure::new(Code::ShuttingDown, "the task is given back to the queue")),
+        }
+    });
+    guard
+}

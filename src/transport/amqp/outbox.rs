@@ -1,0 +1,472 @@
+//! Messages on their way to the broker, kept until it has confirmed them. Outlives connections.
+//!
+//! One queue in one order, so that a task's result never overtakes its progress. When it grows too long, stream events are
+//! dropped first, then other events; results of tasks never.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::events::SystemEvent;
+use crate::telemetry::metrics;
+
+/// Messages that may wait before some are dropped.
+const MAX_WAITING: usize = 2_000;
+/// Bytes of droppable messages that may wait, beside the largest result.
+const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// How long a message that the broker has refused waits before it is tried again; twice as long at every refusal.
+const SHORTEST_REFUSAL: Duration = Duration::from_millis(200);
+const LONGEST_REFUSAL: Duration = Duration::from_secs(30);
+
+/// What may happen to a message, the most expendable first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Transient, dropped first, not repeated when the connection breaks.
+    Stream,
+    /// Persistent, dropped only when there is no stream event left to drop.
+    Event,
+    /// Persistent, never dropped.
+    Result,
+}
+
+/// The body, or what it is made of when its turn comes.
+#[derive(Debug, Clone)]
+pub(super) enum Body {
+    Ready(Bytes),
+    Event {
+        task_id: Option<Arc<str>>,
+        event: Arc<SystemEvent>,
+        at_ms: u64,
+    },
+}
+
+/// One message.
+#[derive(Debug)]
+pub(super) struct OutboxMessage {
+    pub(super) routing_key: Arc<str>,
+    pub(super) body: Body,
+    pub(super) class: Class,
+    waiter: Option<oneshot::Sender<TaskDecision>>,
+    /// What counts for the bound on bytes.
+    bytes: usize,
+    /// How often the broker has refused it, and until when it waits for that.
+    refusals: u32,
+    not_before: Option<Instant>,
+}
+
+/// What became of a message somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TaskDecision {
+    /// The broker has it.
+    Confirmed,
+    /// The broker will never take it: it is larger than the broker's `max_message_size`.
+    TooLarge,
+}
+
+impl OutboxMessage {
+    pub(super) fn new(routing_key: Arc<str>, body: Body, class: Class) -> Self {
+        let bytes = match &body {
+            _ if class == Class::Result => 0,
+            Body::Ready(bytes) => bytes.len(),
+            Body::Event { event, .. } => weight(&event.data),
+        };
+        Self {
+            routing_key,
+            body,
+            class,
+            waiter: None,
+            bytes,
+            refusals: 0,
+            not_before: None,
+        }
+    }
+
+    fn refused(&mut self) {
+        let wait = SHORTEST_REFUSAL
+            .saturating_mul(2_u32.saturating_pow(self.refusals))
+            .min(LONGEST_REFUSAL);
+        self.refusals += 1;
+        self.not_before = Some(Instant::now() + wait);
+    }
+}
+
+/// Roughly the bytes a value holds; much cheaper than writing it out.
+fn weight(value: &Value) -> usize {
+    const NODE: usize = 32;
+    match value {
+        Value::String(text) => NODE + text.len(),
+        Value::Array(items) => items.iter().map(weight).sum::<usize>() + NODE,
+        Value::Object(members) => {
+            members
+                .iter()
+                .map(|(name, member)| NODE + name.len() + weight(member))
+                .sum::<usize>()
+                + NODE
+        }
+        _ => NODE,
+    }
+}
+
+/// A message whose turn has come. Give its number to [`Outbox::settle`].
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) number: u64,
+    pub(super) routing_key: Arc<str>,
+    pub(super) body: Body,
+    pub(super) persistent: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_number: u64,
+    waiting: BTreeMap<u64, OutboxMessage>,
+    waiting_streams: BTreeSet<u64>,
+    waiting_events: BTreeSet<u64>,
+    waiting_bytes: usize,
+    in_flight: BTreeMap<u64, OutboxMessage>,
+}
+
+/// The queue. Shared.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    max_waiting_bytes: usize,
+    state: Mutex<State>,
+    arrived: Notify,
+    /// Persistent messages that are not confirmed.
+    unconfirmed: watch::Sender<usize>,
+}
+
+impl Outbox {
+    /// Results of prompts from other transports have room for one of the largest size.
+    pub(super) fn new(max_result_bytes: u64) -> Self {
+        let max_waiting_bytes = MAX_WAITING_BYTES
+            .saturating_add(usize::try_from(max_result_bytes).unwrap_or(usize::MAX));
+        Self {
+            max_waiting_bytes,
+            state: Mutex::default(),
+            arrived: Notify::new(),
+            unconfirmed: watch::Sender::default(),
+        }
+    }
+
+    /// Queues a message; never blocks.
+    pub(super) fn post(&self, message: OutboxMessage) {
+        let mut state = self.lock();
+        let number = state.next_number;
+        state.next_number += 1;
+        state.put(number, message);
+        state.make_room(self.max_waiting_bytes);
+        self.count(&state);
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Queues a message and returns what resolves when the broker has confirmed it, over however many connections.
+    pub(super) fn post_confirmed(
+        &self,
+        routing_key: Arc<str>,
+        body: Bytes,
+    ) -> oneshot::Receiver<TaskDecision> {
+        let (sender, receiver) = oneshot::channel();
+        self.post(OutboxMessage {
+            waiter: Some(sender),
+            ..OutboxMessage::new(routing_key, Body::Ready(body), Class::Result)
+        });
+        receiver
+    }
+
+    /// The next message. One caller at a time.
+    pub(super) async fn next(&self) -> Taken {
+        loop {
+            let later = match self.take() {
+                Ok(taken) => return taken,
+                Err(later) => later,
+            };
+            let held_over = async {
+                match later {
+                    Some(later) => tokio::time::sleep_until(later).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.arrived.notified() => {}
+                () = held_over => {}
+            }
+        }
+    }
+
+    /// # Errors
+    /// When nothing may go now; then when to look again, if something waits.
+    fn take(&self) -> Result<Taken, Option<Instant>> {
+        let mut state = self.lock();
+        let number = state.first_due()?;
+        let message = state.remove(number).ok_or(None)?;
+        let taken = Taken {
+            number,
+            routing_key: Arc::clone(&message.routing_key),
+            body: message.body.clone(),
+            persistent: message.class != Class::Stream,
+        };
+        state.in_flight.insert(number, message);
+        Ok(taken)
+    }
+
+    /// Tells what became of a message: confirmed, or to be tried again.
+    pub(super) fn settle(&self, number: u64, confirmed: bool) {
+        let mut state = self.lock();
+        let Some(mut message) = state.in_flight.remove(&number) else {
+            return;
+        };
+        metrics::amqp_published(confirmed);
+        if confirmed {
+            if let Some(waiter) = message.waiter {
+                let _ = waiter.send(TaskDecision::Confirmed);
+            }
+        } else if message.class != Class::Stream {
+            // A listener's full queue refuses (`reject-publish`); other listeners have their copy, so it does not come at once again.
+            message.refused();
+            state.put(number, message);
+            self.arrived.notify_one();
+        }
+        self.count(&state);
+    }
+
+    /// The broker closed the channel because of a message's size. It does not say which one: the largest on its way.
+    pub(super) fn discard_largest(&self) {
+        let mut state = self.lock();
+        let size = |message: &OutboxMessage| match &message.body {
+            Body::Ready(bytes) => bytes.len(),
+            Body::Event { event, .. } => event.data.to_string().len(),
+        };
+        let largest = state
+            .in_flight
+            .iter()
+            .max_by_key(|(_, message)| size(message))
+            .map(|(number, _)| *number);
+        if let Some(message) = largest.and_then(|number| state.in_flight.remove(&number)) {
+            tracing::warn!(bytes = size(&message), routing_key = %message.routing_key, "AMQP message is larger than the broker's max_message_size");
+            metrics::amqp_published(false);
+            if let Some(waiter) = message.waiter {
+                let _ = waiter.send(TaskDecision::TooLarge);
+            }
+        }
+        self.count(&state);
+    }
+
+    /// The connection is gone: what was not confirmed waits again, in its old order.
+    pub(super) fn rewind(&self) {
+        let mut state = self.lock();
+        for (number, message) in std::mem::take(&mut state.in_flight) {
+            if message.class != Class::Stream {
+                state.put(number, message);
+            }
+        }
+        for message in state.waiting.values_mut() {
+            message.not_before = None;
+        }
+        self.count(&state);
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Resolves when every persistent message is confirmed.
+    pub(super) async fn flushed(&self) {
+        // Fails only when the sender is gone, and that is `self`.
+        let _ = self
+            .unconfirmed
+            .subscribe()
+            .wait_for(|count| *count == 0)
+            .await;
+    }
+
+    fn count(&self, state: &State) {
+        let waiting = state.waiting.len() - state.waiting_streams.len();
+        let in_flight = state
+            .in_flight
+            .values()
+            .filter(|message| message.class != Class::Stream)
+            .count();
+        self.unconfirmed.send_if_modified(|count| {
+            std::mem::replace(count, waiting + in_flight) != waiting + in_flight
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn put(&mut self, number: u64, message: OutboxMessage) {
+        match message.class {
+            Class::Stream => _ = self.waiting_streams.insert(number),
+            Class::Event => _ = self.waiting_events.insert(number),
+            Class::Result => {}
+        }
+        self.waiting_bytes += message.bytes;
+        self.waiting.insert(number, message);
+    }
+
+    fn remove(&mut self, number: u64) -> Option<OutboxMessage> {
+        let message = self.waiting.remove(&number)?;
+        self.waiting_streams.remove(&number);
+        self.waiting_events.remove(&number);
+        self.waiting_bytes -= message.bytes;
+        Some(message)
+    }
+
+    /// # Errors
+    /// As [`Outbox::take`].
+    fn first_due(&self) -> Result<u64, Option<Instant>> {
+        let mut earliest = None;
+        let now = Instant::now();
+        for (number, message) in &self.waiting {
+            match message.not_before.filter(|moment| *moment > now) {
+                None => return Ok(*number),
+                Some(moment) => {
+                    earliest = Some(earliest.map_or(moment, |known: Instant| known.min(moment)))
+                }
+            }
+        }
+        Err(earliest)
+    }
+
+    fn make_room(&mut self, max_bytes: usize) {
+        while self.waiting.len() > MAX_WAITING || self.waiting_bytes > max_bytes {
+            let Some(number) = self
+                .waiting_streams
+                .first()
+                .or_else(|| self.waiting_events.first())
+                .copied()
+            else {
+                return;
+            };
+            if let Some(message) = self.remove(number) {
+                if matches!(message.body, Body::Ready(_)) {
+                    tracing::warn!(routing_key = %message.routing_key, bytes = message.bytes, "too much waits for the AMQP broker: the result of a prompt from another transport is not published");
+                }
+                metrics::event_dropped(
+                    "amqp",
+                    message.routing_key.rsplit('.').next().unwrap_or_default(),
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(key: &str, class: Class) -> OutboxMessage {
+        OutboxMessage::new(key.into(), Body::Ready(Bytes::from_static(b"x")), class)
+    }
+
+    fn keys(outbox: &Outbox) -> Vec<String> {
+        std::iter::from_fn(|| outbox.take().ok())
+            .map(|taken| taken.routing_key.to_string())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_not_confirmed_comes_again_in_its_order() {
+        let outbox = Outbox::new(0);
+        outbox.post(message("a", Class::Event));
+        outbox.post(message("s", Class::Stream));
+        let mut confirmed = outbox.post_confirmed("r".into(), Bytes::new());
+        let first = outbox.next().await;
+        outbox.settle(first.number, true);
+        assert_eq!(keys(&outbox), ["s", "r"]);
+        outbox.rewind();
+        assert!(confirmed.try_recv().is_err());
+        let again = outbox.next().await;
+        assert_eq!(&*again.routing_key, "r", "a stream event is not repeated");
+        outbox.settle(again.number, false);
+        // After a short wait, because the broker refused it.
+        let again = outbox.next().await;
+        outbox.settle(again.number, true);
+        confirmed.await.unwrap();
+        outbox.flushed().await;
+    }
+
+    #[test]
+    fn stream_events_are_dropped_first_and_results_never() {
+        let outbox = Outbox::new(0);
+        for _ in 0..MAX_WAITING {
+            outbox.post(message("stream.progress", Class::Stream));
+        }
+        for _ in 0..10 {
+            outbox.post(message("event", Class::Event));
+        }
+        let kept = keys(&outbox);
+        assert_eq!(
+            (
+                kept.len(),
+                kept.iter().filter(|key| *key == "event").count()
+            ),
+            (MAX_WAITING, 10)
+        );
+        for _ in 0..MAX_WAITING + 5 {
+            outbox.post(message("result", Class::Result));
+        }
+        outbox.post(message("event", Class::Event));
+        assert_eq!(keys(&outbox).len(), MAX_WAITING + 5);
+    }
+
+    #[test]
+    fn what_the_broker_refuses_waits_longer_each_time_and_holds_nobody_up() {
+        let outbox = Outbox::new(0);
+        outbox.post(message("refused", Class::Event));
+        for wait in [200, 400, 800] {
+            let before = Instant::now();
+            outbox.settle(outbox.take().unwrap().number, false);
+            outbox.post(message("other", Class::Event));
+            let other = outbox.take().unwrap();
+            assert_eq!(&*other.routing_key, "other");
+            outbox.settle(other.number, true);
+            let again = outbox.take().unwrap_err().unwrap() - before;
+            assert!((wait..wait + 190).contains(&again.as_millis()), "{again:?}");
+            // A new connection may do better at once.
+            outbox.rewind();
+        }
+    }
+
+    #[test]
+    fn events_count_with_what_they_hold_and_the_largest_result_has_room() {
+        let outbox = Outbox::new(8 << 20);
+        let data = Arc::new(serde_json::json!({"image_data": "x".repeat(1 << 20)}));
+        for _ in 0..100 {
+            let event = Arc::new(SystemEvent {
+                source: crate::events::Source::Comfy,
+                name: "binary_preview".into(),
+                data: Arc::clone(&data),
+                prompt: None,
+            });
+            outbox.post(OutboxMessage::new(
+                "preview".into(),
+                Body::Event {
+                    task_id: None,
+                    event,
+                    at_ms: 0,
+                },
+                Class::Stream,
+            ));
+        }
+        outbox.post(OutboxMessage::new(
+            "result".into(),
+            Body::Ready(Bytes::from(vec![0; 8 << 20])),
+            Class::Event,
+        ));
+        let kept = keys(&outbox);
+        assert!(
+            (50..72).contains(&kept.len()) && kept.last().unwrap() == "result",
+            "{}",
+            kept.len()
+        );
+    }
+}

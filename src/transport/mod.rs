@@ -1,0 +1,4 @@
+//! One folder per protocol. Each translates between its protocol and [`crate::job::Service`]; none knows another.
+
+pub mod amqp;
+pub mod rest;

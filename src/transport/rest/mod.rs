@@ -1,0 +1,189 @@
+//! HTTP: one file per resource. Handlers translate between HTTP and the parts; they decide nothing.
+
+mod answer;
+mod auth;
+mod body;
+pub mod docs;
+mod models;
+mod path;
+mod probes;
+mod prompt;
+mod serve;
+mod sse;
+mod workflow;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+pub use serve::{Listener, bind};
+
+use crate::comfy::Comfy;
+use crate::config::Config;
+use crate::error::{Code, Failure};
+use crate::health::Health;
+use crate::job::Service;
+use crate::net::Outbound;
+use crate::storage::Storage;
+use crate::workflow::Workflows;
+
+/// What the handlers need. Cheap to clone.
+#[derive(Clone)]
+pub struct RouterState {
+    /// The whole configuration.
+    pub config: Arc<Config>,
+    /// Whether prompts are taken.
+    pub health: Health,
+    /// All prompts.
+    pub service: Service,
+    /// ComfyUI.
+    pub comfy: Comfy,
+    /// Downloads.
+    pub storage: Storage,
+    /// The guard over addresses.
+    pub outbound: Outbound,
+    /// Endpoints from files.
+    pub workflows: Workflows,
+    /// A further condition for readiness: the broker, when it is required. `Some` is the reason why not.
+    pub broker: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+impl RouterState {
+    /// Why `/ready` answers 503, if it does.
+    pub fn not_ready(&self) -> Option<String> {
+        let deep = || {
+            let (limit, queued) = (
+                self.config.server.max_queue_depth,
+                *self.comfy.watch.queue_remaining().borrow(),
+            );
+            (limit > 0 && queued >= limit).then(|| {
+                format!("ComfyUI's queue holds {queued} prompts; MAX_QUEUE_DEPTH is {limit}")
+            })
+        };
+        self.health
+            .not_ready()
+            .or_else(deep)
+            .or_else(|| (self.broker)())
+    }
+}
+
+/// Everything that is served.
+pub fn router(state: RouterState) -> Router {
+    let cors = cors(&state.config.server.cors_allowed_origins);
+    let routes = Router::new()
+        .route("/health", get(probes::health))
+        .route("/ready", get(probes::ready))
+        .route("/metrics", get(probes::prometheus))
+        .route("/prompt", post(prompt::submit))
+        .route(
+            "/prompt/{id}",
+            get(prompt::show).merge(delete(prompt::cancel)),
+        )
+        .route("/prompt/{id}/events", get(sse::attach))
+        .route("/queue", get(prompt::queue))
+        .route("/interrupt", post(prompt::interrupt))
+        .route("/models", get(models::list).merge(post(models::add)))
+        .route("/download", post(models::download))
+        .route("/workflow/{*path}", post(workflow::run))
+        .merge(docs::routes())
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            auth::require_key,
+        ))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(
+            CompressionLayer::new()
+                .gzip(true)
+                .br(true)
+                .quality(tower_http::CompressionLevel::Fastest)
+                .compress_when(DefaultPredicate::new().and(Compressible)),
+        );
+    match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    }
+    .with_state(state)
+}
+
+async fn not_found(request: Request) -> Failure {
+    let path: String = request.uri().path().chars().take(200).collect();
+    Failure::new(
+        Code::NotFound,
+        format!("there is nothing at {path}: see /docs for what there is"),
+    )
+}
+
+async fn method_not_allowed(request: Request) -> Failure {
+    Failure::new(
+        Code::MethodNotAllowed,
+        format!(
+            "{} is not a method of {}: see /docs",
+            request.method(),
+            request.uri().path()
+        ),
+    )
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    tracing::error!("a request handler panicked; this is a defect, please report it");
+    Failure::new(
+        Code::Internal,
+        "the server failed to answer this request; this is a defect, please report it",
+    )
+    .into_response()
+}
+
+/// Only JSON and documentation are worth compressing; answers full of encoded media say so themselves.
+#[derive(Debug, Clone, Copy)]
+struct Compressible;
+
+impl Predicate for Compressible {
+    fn should_compress<B>(&self, response: &axum::http::Response<B>) -> bool
+    where
+        B: axum::body::HttpBody,
+    {
+        response
+            .extensions()
+            .get::<answer::Uncompressed>()
+            .is_none()
+    }
+}
+
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    if origins.is_empty() {
+        return None;
+    }
+    let origin = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(
+            origins
+                .iter()
+                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
+        )
+    };
+    let headers = [
+        header::CONTENT_TYPE,
+        header::AUTHORIZATION,
+        header::ACCEPT,
+        HeaderName::from_static("x-api-key"),
+        HeaderName::from_static("last-event-id"),
+    ];
+    Some(
+        CorsLayer::new()
+            .allow_origin(origin)
+            .allow_methods([Method::GET, Method::POST, Method::DELETE])
+            .allow_headers(headers),
+    )
+}

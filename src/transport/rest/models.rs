@@ -1,0 +1,226 @@
+//! `GET /models`, `POST /models`, `POST /download`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::RouterState;
+use super::body::JsonObject;
+use crate::config::public_url;
+use crate::error::{Code, Failure};
+use crate::job::request::read;
+use crate::storage::{Auth, ErrorKind, Fetch, Fetched, Storage, StorageError, check_file_name};
+
+/// Every model that ComfyUI lists.
+pub async fn list(State(state): State<RouterState>) -> Result<Response, Failure> {
+    Ok(Json(state.comfy.list_models().await?).into_response())
+}
+
+/// A checked download request.
+struct Download {
+    url: String,
+    folder: String,
+    dir: PathBuf,
+    filename: String,
+    auth: Option<Auth>,
+    wait: bool,
+}
+
+/// Downloads a model and waits for it.
+pub async fn add(
+    State(state): State<RouterState>,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Failure> {
+    let download = parse(&state, body, "type", "body.")?;
+    let (path, _) = fetch(&state, &download)
+        .await
+        .map_err(|error| match error.kind {
+            ErrorKind::Invalid => Failure::invalid("body.url", error.message),
+            // Existing clients know a failed download of this endpoint as a 500.
+            _ => Failure::new(Code::DownloadFailed, error.message)
+                .with_status(StatusCode::INTERNAL_SERVER_ERROR)
+                .at("body.url"),
+        })?;
+    Ok(Json(json!({"status": "ok", "path": path})).into_response())
+}
+
+/// Downloads a model, in the background unless `wait` is true.
+pub async fn download(
+    State(state): State<RouterState>,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Failure> {
+    let download = parse(&state, body, "model_type", "")?;
+    let mut answer = json!({"url": public_url(&download.url), "model_type": download.folder, "filename": download.filename});
+    if !download.wait {
+        // What can be known to be wrong with the URL is said now, not in the log later.
+        state
+            .storage
+            .check_url(&download.url)
+            .await
+            .map_err(|error| Failure::invalid("url", error.message))?;
+        let state = state.clone();
+        tokio::spawn(async move {
+            let url = public_url(&download.url);
+            match fetch(&state, &download).await {
+                Ok((path, fetched)) => {
+                    info!(url, path = %path.display(), size = fetched.size, "model downloaded")
+                }
+                Err(error) => warn!(url, error = %error, "model download failed"),
+            }
+        });
+        answer["status"] = "started".into();
+        return Ok((StatusCode::ACCEPTED, Json(answer)).into_response());
+    }
+    let began = Instant::now();
+    let (_, fetched) = fetch(&state, &download)
+        .await
+        .map_err(|error| match error.kind {
+            ErrorKind::Invalid => Failure::invalid("url", error.message),
+            _ => Failure::new(Code::DownloadFailed, error.message).at("url"),
+        })?;
+    answer["status"] = "completed".into();
+    answer["size"] = fetched.size.into();
+    answer["duration"] = began.elapsed().as_secs_f64().into();
+    Ok(Json(answer).into_response())
+}
+
+fn parse(
+    state: &RouterState,
+    mut body: Map<String, Value>,
+    type_field: &str,
+    prefix: &str,
+) -> Result<Download, Failure> {
+    body.retain(|_, value| !value.is_null());
+    let at = |field: &str| format!("{prefix}{field}");
+    let url = text(&body, "url", prefix)?
+        .ok_or_else(|| Failure::invalid(at("url"), "the field \"url\" is missing"))?;
+    if !Storage::is_url(&url) || url::Url::parse(&url).is_err() {
+        return Err(Failure::invalid(
+            at("url"),
+            "\"url\" must be a URL that begins with http://, https:// or s3://",
+        ));
+    }
+    let folder = text(&body, type_field, prefix)?.ok_or_else(|| {
+        Failure::invalid(
+            at(type_field),
+            format!("the field \"{type_field}\" is missing"),
+        )
+    })?;
+    let dir = model_dir(state, &folder).map_err(|failure| failure.at(at(type_field)))?;
+    let filename = match text(&body, "filename", prefix)? {
+        Some(name) => check_file_name(&name)
+            .map_err(|error| Failure::invalid(at("filename"), error.message))?,
+        None => name_of(&url).ok_or_else(|| {
+            Failure::invalid(
+                at("filename"),
+                "the URL does not end with a usable file name: give one as \"filename\"",
+            )
+        })?,
+    };
+    let wait = match body.get("wait") {
+        None => false,
+        Some(Value::Bool(wait)) => *wait,
+        Some(_) => {
+            return Err(Failure::invalid(
+                at("wait"),
+                "\"wait\" must be true or false",
+            ));
+        }
+    };
+    let auth = body
+        .remove("auth")
+        .map(|auth| read::<Auth>(auth, &at("auth")))
+        .transpose()?;
+    Ok(Download {
+        url,
+        folder,
+        dir,
+        filename,
+        auth,
+        wait,
+    })
+}
+
+fn text(body: &Map<String, Value>, field: &str, prefix: &str) -> Result<Option<String>, Failure> {
+    match body.get(field) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(Failure::invalid(
+            format!("{prefix}{field}"),
+            format!("\"{field}\" must be a string"),
+        )),
+    }
+}
+
+fn model_dir(state: &RouterState, folder: &str) -> Result<PathBuf, Failure> {
+    let catalogue = state.comfy.catalogue();
+    if catalogue.folders.is_empty() {
+        state.health.accepts(true)?;
+    }
+    // The names of two folders before ComfyUI renamed them, which existing clients go on using.
+    let folder = match folder {
+        "clip" if !catalogue.folders.contains_key("clip") => "text_encoders",
+        "unet" if !catalogue.folders.contains_key("unet") => "diffusion_models",
+        folder => folder,
+    };
+    let known: Vec<&str> = catalogue
+        .folders
+        .keys()
+        .map(String::as_str)
+        .filter(|name| *name != "custom_nodes")
+        .collect();
+    match catalogue.model_dir(folder) {
+        Some(dir) if folder != "custom_nodes" => Ok(dir.to_path_buf()),
+        _ => {
+            let shown: String = folder.chars().take(60).collect();
+            Err(Failure::new(
+                Code::InvalidRequest,
+                format!(
+                    "Unknown model type: {shown}. Available types: {}",
+                    known.join(", ")
+                ),
+            ))
+        }
+    }
+}
+
+/// The last segment of a URL's path, if it can be a file's name.
+fn name_of(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    let last = url.path().rsplit('/').next()?;
+    let decoded = percent_encoding::percent_decode_str(last)
+        .decode_utf8()
+        .ok()?;
+    check_file_name(&decoded).ok()
+}
+
+async fn fetch(
+    state: &RouterState,
+    download: &Download,
+) -> Result<(PathBuf, Fetched), StorageError> {
+    let fetch = Fetch {
+        url: download.url.clone(),
+        auth: download.auth.clone(),
+        credentials: Arc::new([]),
+        cancel: CancellationToken::new(),
+        progress: None,
+    };
+    let fetched = state.storage.fetch(fetch).await?;
+    if let Some(warning) = state
+        .storage
+        .place_model(&fetched, &download.dir, &download.filename)
+        .await?
+    {
+        warn!(warning, "model not linked");
+    }
+    state.comfy.models_changed();
+    Ok((download.dir.join(&download.filename), fetched))
+}

@@ -1,0 +1,129 @@
+//! `POST /prompt`, `GET /prompt/{id}`, `DELETE /prompt/{id}`, and what they share with workflow endpoints.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::body::JsonObject;
+use super::path::PathText;
+use super::{RouterState, answer, sse};
+use crate::error::{Code, Failure};
+use crate::job::{CancelOnDrop, PromptRequest, Source, Submission};
+
+/// Runs a graph.
+pub async fn submit(
+    State(state): State<RouterState>,
+    headers: HeaderMap,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Failure> {
+    run(&state, &headers, PromptRequest::parse(body)?, Source::Http).await
+}
+
+/// Runs a checked request and answers the way it asked for: at the end, at once (202), or as a stream.
+pub async fn run(
+    state: &RouterState,
+    headers: &HeaderMap,
+    request: PromptRequest,
+    source: Source,
+) -> Result<Response, Failure> {
+    let stream = wants_stream(headers);
+    let background = request.is_async() && !stream;
+    let mut echo = request.echo.clone();
+    let mut running = state.service.begin(
+        request,
+        Submission {
+            stream,
+            ..Submission::new(source)
+        },
+    )?;
+    let guard = (state.config.prompt.cancel_on_disconnect && !background)
+        .then(|| CancelOnDrop::new(running.job.clone()));
+    if stream {
+        return sse::follow(running, guard).await;
+    }
+    if background {
+        let graph = running.accepted().await?;
+        echo.insert("id".into(), (*running.job.id).into());
+        echo.insert("prompt".into(), Value::Object(Map::clone(&graph)));
+        echo.insert("status".into(), "ok".into());
+        return Ok((StatusCode::ACCEPTED, Json(Value::Object(echo))).into_response());
+    }
+    let result = running.done().await;
+    if let Some(guard) = guard {
+        guard.disarm();
+    }
+    answer::document(&result?).await
+}
+
+fn wants_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.to_ascii_lowercase().contains("text/event-stream"))
+}
+
+/// One prompt, in flight or remembered.
+pub async fn show(
+    State(state): State<RouterState>,
+    PathText(id): PathText,
+) -> Result<Response, Failure> {
+    state
+        .service
+        .entry(&id)
+        .map(|entry| Json(entry).into_response())
+        .ok_or_else(|| unknown(&id))
+}
+
+/// Cancels a prompt.
+pub async fn cancel(State(state): State<RouterState>, PathText(id): PathText) -> Response {
+    interrupt_answer(&state, &id)
+}
+
+/// `POST /interrupt`: the older form of cancelling.
+pub async fn interrupt(
+    State(state): State<RouterState>,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Failure> {
+    match body.get("id") {
+        Some(Value::String(id)) => Ok(interrupt_answer(&state, id)),
+        Some(_) => Err(Failure::invalid(
+            "id",
+            "\"id\" must be a string: the id of the prompt to interrupt",
+        )),
+        None => Err(Failure::invalid(
+            "id",
+            "the field \"id\" is missing: the id of the prompt to interrupt",
+        )),
+    }
+}
+
+fn interrupt_answer(state: &RouterState, id: &str) -> Response {
+    if state.service.interrupt(id) {
+        return Json(json!({"id": id, "interrupted": "success"})).into_response();
+    }
+    let failure = unknown(id);
+    let mut body: Map<String, Value> = failure.body();
+    body.insert("id".into(), id.into());
+    body.insert("interrupted".into(), "failed".into());
+    answer::answer_with(&failure, body)
+}
+
+/// A 404 for an id that is not known here.
+pub fn unknown(id: &str) -> Failure {
+    let shown: String = id.chars().take(128).collect();
+    Failure::new(
+        Code::NotFound,
+        format!(
+            "no prompt with the id \"{shown}\" is in flight here, nor among the last 100 that ended"
+        ),
+    )
+}
+
+/// `GET /queue`
+pub async fn queue(State(state): State<RouterState>) -> Response {
+    let (running, pending, finished) = state.service.lists();
+    Json(json!({"running": running, "pending": pending, "finished": finished})).into_response()
+}
