@@ -48,8 +48,14 @@ def permitted(expression, allowed):
     return alternatives()
 
 
+def host():
+    """The triple of the machine that this runs on."""
+    told = subprocess.run(["rustc", "-vV"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return next(line.split()[1] for line in told.splitlines() if line.startswith("host:"))
+
+
 def main():
-    command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu"]
+    command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", host()]
     metadata = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     used = {node["id"] for node in metadata["resolve"]["nodes"]}
     refused, exceptions, count = [], [], 0

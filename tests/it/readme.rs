@@ -1,10 +1,10 @@
-//! README.md's table of variables is the code's own list. `UPDATE_README=1` writes it anew.
+//! The table in docs/reference/variables.md of variables is the code's own list. `UPDATE_README=1` writes it anew.
 
 use std::fmt::Write as _;
 
 use comfyui_api::config::variables::VARIABLES;
 
-const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/variables.md");
 const BEGIN: &str = "<!-- variables:begin";
 const END: &str = "<!-- variables:end -->";
 
@@ -52,7 +52,7 @@ fn the_readme_shows_every_variable() {
     } else {
         assert!(
             shown == wanted,
-            "README.md and src/config/variables.rs differ: UPDATE_README=1 cargo test --test it readme"
+            "docs/reference/variables.md and src/config/variables.rs differ: UPDATE_README=1 cargo test --test it readme"
         );
     }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs every command and example of README.md against a running demo, so that they cannot rot.
+"""Runs every command and example of README.md and docs/ against a running demo, so that they cannot rot.
 
 Each fenced block says in an HTML comment on the line above it what becomes of it:
 
@@ -14,7 +14,7 @@ Each fenced block says in an HTML comment on the line above it what becomes of i
 `; needs: s3` starts an S3 server with a bucket "outputs", `; expect: TEXT` waits for TEXT in the output of a background
 program. A json block without a comment must only be JSON. Every other block without one is an error.
 
-Usage: python tests/readme.py [README.md]; BINARY names the server (default: the dev build). Ports are replaced by free ones.
+Usage: python tests/docs_examples.py [PAGE...] (default: all pages); BINARY names the server (default: the dev build); relative links are checked too. Ports are replaced by free ones.
 Needs the packages of tests/peers/requirements.txt in the Python that runs it, node, jq, curl, file.
 """
 import json
@@ -37,7 +37,7 @@ FENCE = re.compile(r"^(?:<!-- (?P<mark>.*?) -->\n)?```(?P<language>\w*)\n(?P<bod
 
 
 class Failed(Exception):
-    """An example that is not as the README says."""
+    """An example that is not as its page says."""
 
 
 class Block:
@@ -75,7 +75,7 @@ class Stage:
         self.directory = directory
         named = [3000, 4000, 4001, 9000]
         self.ports = dict(zip(named, free_ports(len(named))))
-        self.server, self.background, self.output = None, [], ""
+        self.server, self.servers, self.background, self.output = None, 0, [], ""
         (directory / "bin").mkdir()
         (directory / "bin/comfyui-api").symlink_to(BINARY)
         (directory / "node_modules").symlink_to(NODE_MODULES)
@@ -106,7 +106,8 @@ class Stage:
         self.stop_server()
         if block.options.get("needs") == "s3":
             self.start_s3()
-        log = self.directory / f"server-{block.line}.log"
+        self.servers += 1
+        log = self.directory / f"server-{self.servers}.log"
         body = self.placed(block.body)
         # What is built is built from the repository; everything else happens in the directory of the examples.
         directory = ROOT if "cargo run" in body else self.directory
@@ -196,7 +197,7 @@ class Stage:
 def check_output(expected, printed):
     pattern = ".*?".join(re.escape(part) for part in expected.strip().split("…"))
     if not re.fullmatch(pattern, printed.strip(), re.S):
-        raise Failed(f"the README says:\n{expected}\nbut it printed:\n{printed}")
+        raise Failed(f"the page says:\n{expected}\nbut it printed:\n{printed}")
 
 
 def play(stage, block):
@@ -222,37 +223,83 @@ def play(stage, block):
     elif block.language == "json":
         json.loads(block.body)
     else:
-        raise Failed(f"nothing says how to run this block ({block.language}); see tests/readme.py")
+        raise Failed(f"nothing says how to run this block ({block.language}); see tests/docs_examples.py")
+
+
+# The guide in the order in which a reader takes it: a page may use files and the server of the pages before it. Every
+# other page starts what it needs.
+FIRST = ["README.md"] + [
+    f"docs/guide/{name}.md"
+    for name in "prompts inputs-and-models webhooks storage queue workflow-endpoints operation security".split()
+]
+
+
+def pages():
+    others = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
+    # The contract describes; its blocks are no examples.
+    others = [page for page in others if page not in FIRST and not page.startswith("docs/contract/")]
+    return [ROOT / page for page in FIRST + others]
+
+
+def broken_links(page):
+    """Relative links of a page that lead nowhere."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        name, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        file = (page.parent / name) if name else page
+        if not file.exists():
+            yield target
+        elif anchor and file.suffix == ".md" and anchor not in anchors(file):
+            yield target
+
+
+def anchors(page):
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", page.read_text(), re.M)}
+
+
+def play_page(stage, page):
+    name = page.relative_to(ROOT)
+    count = 0
+    for block in blocks(page.read_text()):
+        started = time.monotonic()
+        try:
+            play(stage, block)
+        except (Failed, subprocess.TimeoutExpired, json.JSONDecodeError) as failure:
+            raise Failed(f"{name}:{block.line}: {failure}") from failure
+        if block.kind == "run":
+            count += 1
+            print(f"{name}:{block.line}: {block.language} ran in {time.monotonic() - started:.1f} s", flush=True)
+        elif block.kind == "not run":
+            print(f"{name}:{block.line}: not run: {block.rest}")
+    return count
 
 
 def main():
-    readme = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "README.md"
     if not BINARY.exists():
-        sys.exit(f"{BINARY} is missing: cargo build")
+        sys.exit(f"{BINARY} is missing: cargo build, or name another one by BINARY")
+    every = [ROOT / name for name in sys.argv[1:]] or pages()
+    broken = [f"{page.relative_to(ROOT)}: {link} leads nowhere" for page in [*every, *(ROOT / "docs/contract").glob("*.md")] for link in broken_links(page)]
+    if broken:
+        sys.exit("\n".join(broken))
     count = 0
-    with tempfile.TemporaryDirectory(prefix="readme-") as directory:
+    with tempfile.TemporaryDirectory(prefix="docs-") as directory:
         stage = Stage(Path(directory))
-        block = None
         try:
-            for block in blocks(readme.read_text()):
-                started = time.monotonic()
-                play(stage, block)
-                if block.kind == "run":
-                    count += 1
-                    print(f"README.md:{block.line}: {block.language} ran in {time.monotonic() - started:.1f} s")
-                elif block.kind == "not run":
-                    print(f"README.md:{block.line}: not run: {block.rest}")
+            for page in every:
+                count += play_page(stage, page)
             stage.check_background()
-        except (Failed, subprocess.TimeoutExpired, json.JSONDecodeError) as failure:
-            print(f"README.md:{block.line}: {failure}", file=sys.stderr)
-            for log in sorted(stage.directory.glob("server-*.log"))[-1:]:
+        except Failed as failure:
+            print(failure, file=sys.stderr)
+            for log in sorted(stage.directory.glob("server-*.log"), key=lambda log: log.stat().st_mtime)[-1:]:
                 print(f"--- the server's log\n{log.read_text()[-2000:]}", file=sys.stderr)
             return 1
         finally:
             stage.close()
-    if count < 20:
-        sys.exit(f"only {count} examples were found: the README's marks are broken")
-    print(f"{count} examples of README.md ran")
+    if len(sys.argv) == 1 and count < 20:
+        sys.exit(f"only {count} examples were found: the marks in the documentation are broken")
+    print(f"{count} examples of the documentation ran")
     return 0
 
 

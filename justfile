@@ -1,0 +1,43 @@
+# The everyday commands; `just` lists them.
+
+default:
+    @just --list
+
+# the product with a simulated ComfyUI
+run *args:
+    cargo run -- demo {{args}}
+
+# everything that is checked before a merge
+ci:
+    .ci/run
+
+# tests, optionally those whose name holds FILTER
+test filter="":
+    cargo test --locked {{filter}}
+
+# formatter and linters
+lint:
+    cargo fmt --all --check
+    cargo clippy --all-targets --locked -- -D warnings
+
+# licences, duplicates and advisories (needs cargo-deny)
+deny:
+    cargo deny check
+
+# throughput and latency against ComfyUI driven directly, then the codecs
+bench:
+    BINARY=bin/comfyui-api benches/load.sh
+    cargo bench --bench convert
+
+# the examples of the documentation against a dev build
+docs:
+    cargo build --locked
+    python3 tests/docs_examples.py
+
+# ten minutes of mixed load with faults
+soak minutes="10":
+    python3 tests/soak.py {{minutes}}
+
+# the binary to ship
+binary:
+    ./build-binary
