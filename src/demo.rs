@@ -81,6 +81,7 @@ pub fn prepare(outer: &dyn Env) -> Result<Demo, String> {
         ("COMFYUI_PORT_HOST", port),
         ("CACHE_DIR", format!("{home}/cache")),
         ("WORKFLOW_DIR", format!("{home}/workflows")),
+        ("STATE_DIR", format!("{home}/state")),
         ("ALWAYS_RESTART_COMFYUI", "true".to_owned()),
     ];
     demo.env.extend(

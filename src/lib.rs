@@ -47,6 +47,7 @@ pub mod net;
 pub mod paths;
 pub mod simulator;
 pub mod storage;
+pub mod store;
 pub mod telemetry;
 pub mod transport;
 pub mod webhook;

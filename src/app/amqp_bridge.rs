@@ -70,7 +70,6 @@ impl Runner {
             }
         };
         let submission = Submission {
-            source: Source::Amqp,
             policy: Policy {
                 webhook_tells_refusals: true,
                 tried_again: !last,
@@ -78,7 +77,7 @@ impl Runner {
                 published: true,
                 ..Policy::default()
             },
-            stream: false,
+            ..Submission::new(Source::Amqp)
         };
         let mut running = self.service.begin(request, submission)?;
         let _over = stop_with(&running.job, give_back);

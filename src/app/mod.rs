@@ -12,16 +12,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::comfy::Comfy;
-use crate::config::Config;
+use crate::config::{Config, StateConfig};
 use crate::events::{EventSink, Events};
 use crate::health::Health;
 use crate::job::{Parts, Service};
 use crate::media::Media;
 use crate::net::Outbound;
 use crate::storage::Storage;
+use crate::store::{Limits, Store};
 use crate::transport::amqp::{Amqp, Setup};
 use crate::transport::rest::{self, RouterState};
 use crate::webhook::system::SystemWebhook;
@@ -39,6 +40,7 @@ pub(crate) struct App {
     pub system_webhook: Option<SystemWebhook>,
     pub workflows: Workflows,
     pub service: Service,
+    pub store: Store,
     pub amqp: OnceLock<Arc<Amqp>>,
     /// What the warmup prompt's checkpoint is called, for workflow files.
     pub warmup_checkpoint: Arc<OnceLock<String>>,
@@ -84,6 +86,29 @@ async fn run(config: Config) -> Result<(), Fatal> {
     ended.map(drop)
 }
 
+/// On the disk of this machine that keeps 1 GiB for others.
+const DISK_RESERVE: u64 = 1 << 30;
+
+fn open_store(config: &StateConfig) -> Result<Store, Fatal> {
+    let limits = Limits {
+        retention: config.retention,
+        asset_retention: config.asset_retention,
+        max_bytes: config.max_bytes,
+        max_jobs: config.max_jobs,
+        reserve: DISK_RESERVE,
+    };
+    let (store, notes) = Store::open(config.dir.as_deref(), limits)
+        .map_err(|reason| Fatal(format!("cannot open a store: {reason}")))?;
+    for note in notes {
+        if note.contains("set aside") {
+            error!("{note}");
+        } else {
+            warn!("{note}");
+        }
+    }
+    Ok(store)
+}
+
 impl App {
     fn build(config: Config, stop: CancellationToken) -> Result<Self, Fatal> {
         let config = Arc::new(config);
@@ -104,6 +129,7 @@ impl App {
                 warmup_checkpoint.clone(),
             )),
         );
+        let store = open_store(&config.state)?;
         let service = Service::new(Parts {
             config: config.prompt.clone(),
             comfy_config: config.comfy.clone(),
@@ -114,6 +140,7 @@ impl App {
             outbound: outbound.clone(),
             events: events.clone(),
             health: health.clone(),
+            store: store.clone(),
         });
         let app = Self {
             health,
@@ -124,6 +151,7 @@ impl App {
             system_webhook,
             workflows,
             service,
+            store,
             amqp: OnceLock::new(),
             warmup_checkpoint,
             stop,
@@ -169,6 +197,8 @@ impl App {
 
     fn start_background(&self) {
         tokio::spawn(idle::give_memory_back(self.service.clone()));
+        let store = self.store.clone();
+        tokio::spawn(async move { store.keep_clean().await });
         self.webhooks.start();
         if let Some(system) = &self.system_webhook {
             system.start();

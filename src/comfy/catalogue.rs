@@ -40,6 +40,7 @@ pub struct Catalogue {
     pub devices: Vec<(String, u64)>,
     media_inputs: HashSet<(String, String)>,
     model_inputs: HashMap<(String, String), String>,
+    output_classes: HashSet<String>,
 }
 
 impl Catalogue {
@@ -86,6 +87,11 @@ impl Catalogue {
         Ok(catalogue)
     }
 
+    /// Whether a class is an output node.
+    pub fn is_output(&self, class: &str) -> bool {
+        self.output_classes.contains(class)
+    }
+
     /// Whether an input names a file in the input directory, by ComfyUI's own word.
     pub fn is_media(&self, class: &str, input: &str) -> bool {
         // A lookup with borrowed keys would need a nested map; two short allocations per string input are cheaper to read.
@@ -120,6 +126,9 @@ impl Catalogue {
             return;
         };
         for (class, description) in classes {
+            if description.get("output_node").and_then(Value::as_bool) == Some(true) {
+                self.output_classes.insert(class.clone());
+            }
             for group in ["required", "optional"] {
                 let Some(inputs) = description
                     .pointer(&format!("/input/{group}"))

@@ -15,7 +15,7 @@ pub use secret::{Secret, public, public_url};
 pub use sections::{
     AmqpConfig, AzureConfig, CacheConfig, ComfyConfig, EventsConfig, GuardConfig, HfConfig,
     HttpAuthHeader, InstanceConfig, LogConfig, LogFormat, ManifestConfig, MediaConfig,
-    PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StorageConfig, WarmupSource,
+    PROMPT_OPTIONS, PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StateConfig, StorageConfig, WarmupSource,
     WebhookConfig, WorkflowConfig,
 };
 
@@ -32,6 +32,8 @@ pub struct Config {
     pub prompt: PromptConfig,
     /// Downloads, uploads, cache, credentials.
     pub storage: StorageConfig,
+    /// What survives, and the Comfy API v2.
+    pub state: StateConfig,
     /// Conversion by ffmpeg.
     pub media: MediaConfig,
     /// Webhooks for prompts.
@@ -59,6 +61,7 @@ impl Config {
             log: LogConfig::read(&mut reader),
             prompt: PromptConfig::read(&mut reader),
             storage: StorageConfig::read(&mut reader),
+            state: StateConfig::read(&mut reader),
             media: MediaConfig::read(&mut reader),
             webhook: WebhookConfig::read(&mut reader),
             events: EventsConfig::read(&mut reader),

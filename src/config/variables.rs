@@ -190,6 +190,54 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
         ],
     ),
     (
+        "Comfy API v2",
+        &[
+            plain("V2_ENABLED", "true", "serve `/api/v2`; false = 404, but for its assets"),
+            plain(
+                "STATE_DIR",
+                "$HOME/.local/state/comfyui-api",
+                "jobs, assets and idempotency keys that survive a restart; for this server alone",
+            ),
+            plain(
+                "V2_RETENTION_HOURS",
+                "24",
+                "how long a job and its outputs are kept after its end (fractions allowed)",
+            ),
+            plain(
+                "V2_ASSET_RETENTION_HOURS",
+                "168",
+                "how long an uploaded asset is kept after its last use",
+            ),
+            plain(
+                "V2_STORE_MAX_GB",
+                "20",
+                "room for assets and records (GiB, fractions allowed); what was used least goes first",
+            ),
+            plain("V2_MAX_JOBS", "100000", "most records of jobs; the oldest ended go first"),
+            plain("V2_MAX_UPLOAD_MB", "2048", "largest uploaded asset, MiB"),
+            plain(
+                "V2_LONG_POLL_S",
+                "5",
+                "how long the poll of an unfinished job waits for its end; 0 = not at all",
+            ),
+            plain("V2_MAX_STREAMS", "0", "most event streams at once; 0 = no limit"),
+            plain(
+                "V2_MAX_ATTEMPTS",
+                "2",
+                "attempts at a job whose ComfyUI dies while it runs",
+            ),
+            plain(
+                "V2_QUEUE_TIMEOUT_S",
+                "0",
+                "a job that waits longer expires; 0 = never",
+            ),
+            hidden(
+                "V2_DEFAULTS",
+                "JSON: delivery fields of `POST /prompt` for every v2 job, such as `{\"convert_output\": {\"format\": \"webp\"}}`",
+            ),
+        ],
+    ),
+    (
         "Storage",
         &[
             plain("CACHE_DIR", "$HOME/.cache/comfyui-api", "downloaded files"),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::event::JobEvent;
 use super::registry::{Job, JobRegistry};
 use super::rejection;
 use super::stats::Timeline;
@@ -272,6 +273,7 @@ impl Seen {
         message: TextMessage,
     ) {
         let kind = message.kind.as_str();
+        job.observe(&message);
         job.streams
             .message(weight(kind), || message.text_with_id(&job.id));
         match kind {
@@ -430,6 +432,7 @@ fn node_error(data: &Value) -> Failure {
 }
 
 fn show_preview(job: &Job, preview: &Preview) {
+    job.tell(&JobEvent::Preview(preview.clone()));
     job.streams.message(Weight::Newest(2), || {
         let data = json!({"prompt_id": &*job.id, "node_id": preview.node_id, "image_type": preview.image_type, "image_data": base64(&preview.image)});
         json!({"type": "binary_preview", "data": data}).to_string()

@@ -3,11 +3,14 @@
 
 mod cleaner;
 mod deliver;
+pub mod event;
 mod execution;
 mod history_cleanup;
+mod keep;
 mod outputs;
 pub mod policy;
 mod preprocess;
+pub mod progress;
 pub mod registry;
 mod rejection;
 pub mod request;
@@ -16,6 +19,7 @@ pub mod service;
 mod stats;
 pub mod stream;
 
-pub use policy::{Policy, Submission};
+pub use event::{JobEvent, Listener};
+pub use policy::{Keep, Policy, Submission};
 pub use request::{PromptRequest, Source};
 pub use service::{CancelOnDrop, JobHandle, Parts, Service};

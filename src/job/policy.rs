@@ -1,10 +1,13 @@
 //! What a transport decides for its jobs. The pipeline asks these values and never which transport a
 //! job came through.
 
+use std::sync::Arc;
+
+use super::event::Listener;
 use super::request::Source;
 
 /// What a transport hands in beside the request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct Submission {
     /// The name in lists, metrics and the log; nothing acts on it.
     pub source: Source,
@@ -12,6 +15,24 @@ pub struct Submission {
     pub policy: Policy,
     /// Its events are kept for a reader from the first on.
     pub stream: bool,
+    /// Told of everything that happens to it, from the first on.
+    pub listener: Option<Listener>,
+    /// Its outputs are kept in the store, where a record of the job with this id is.
+    pub keep: Option<Arc<Keep>>,
+}
+
+/// How the outputs of a job are kept.
+pub struct Keep {
+    /// The address of an asset, for whoever is told of the result.
+    pub address: Box<dyn Fn(&str) -> String + Send + Sync>,
+    /// `images` hold these addresses instead of the files, unless they were uploaded elsewhere.
+    pub by_address: bool,
+}
+
+impl std::fmt::Debug for Keep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keep").finish_non_exhaustive()
+    }
 }
 
 impl Submission {
@@ -21,6 +42,8 @@ impl Submission {
             source,
             policy: Policy::default(),
             stream: false,
+            listener: None,
+            keep: None,
         }
     }
 }

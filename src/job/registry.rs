@@ -9,7 +9,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+use super::event::{JobEvent, Listener};
+use super::keep::Keeping;
 use super::policy::{Policy, Submission};
+use super::progress::Tracker;
 use super::request::Source;
 use super::stream::{Streams, Weight};
 use crate::error::{Code, Failure};
@@ -60,8 +63,8 @@ pub struct JobSnapshot {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub position: Option<usize>,
-    /// The transport it came through: `http`, `amqp`, `workflow` or `warmup`.
-    #[schema(value_type = String, pattern = "^(http|amqp|workflow|warmup)$")]
+    /// The transport it came through: `http`, `amqp`, `workflow`, `v2`, `mcp` or `warmup`.
+    #[schema(value_type = String, pattern = "^(http|amqp|workflow|v2|mcp|warmup)$")]
     pub source: &'static str,
     /// Epoch milliseconds.
     pub created_at: u64,
@@ -103,7 +106,44 @@ pub struct Job {
     pub repeated: bool,
     /// Counts up: a later job has a greater one.
     pub number: u64,
+    /// How far it is, for those who listen.
+    pub tracker: Mutex<Option<Tracker>>,
+    /// Keeps its outputs, if they are kept.
+    pub keeping: Option<Keeping>,
+    pub(super) listeners: Listeners,
     state: Mutex<State>,
+}
+
+/// Whoever listens to a job.
+#[derive(Default)]
+pub(super) struct Listeners {
+    some: std::sync::atomic::AtomicBool,
+    all: Mutex<Vec<Listener>>,
+}
+
+impl std::fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listeners").field("some", &self.some).finish_non_exhaustive()
+    }
+}
+
+impl Listeners {
+    pub(super) fn any(&self) -> bool {
+        self.some.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn add(&self, listener: Listener) {
+        lock(&self.all).push(listener);
+        self.some.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(super) fn tell(&self, event: &JobEvent) {
+        if self.any() {
+            // Called without the lock: a listener may look at the job.
+            let all = lock(&self.all).clone();
+            all.iter().for_each(|listener| listener(event));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -155,12 +195,23 @@ impl Job {
         })
     }
 
+    /// Tells whoever listens of everything from now on.
+    pub fn subscribe(&self, listener: Listener) {
+        self.listeners.add(listener);
+    }
+
+    /// Tells whoever listens.
+    pub fn tell(&self, event: &JobEvent) {
+        self.listeners.tell(event);
+    }
+
     /// Moves on to another state and tells the streams; `false` when it was in that state already.
     pub fn enter(&self, status: Status) -> bool {
         let changed = self.change(status);
         if changed {
             self.streams
                 .message(Weight::Always, || state_event(&self.id, status, None));
+            self.tell(&JobEvent::State(status));
         }
         changed
     }
@@ -255,10 +306,15 @@ impl JobRegistry {
             return Err(Failure::new(Code::Conflict, format!("a prompt with the id \"{id}\" is in flight already: wait for it, or use another id")).at("id"));
         }
         inner.begun += 1;
+        let listeners = Listeners::default();
+        submission.listener.into_iter().for_each(|listener| listeners.add(listener));
         let job = Job {
             id: id.clone(),
             source: submission.source,
             policy: submission.policy,
+            tracker: Mutex::default(),
+            keeping: submission.keep.map(Keeping::new),
+            listeners,
             cancel: CancellationToken::new(),
             streams: Streams::default(),
             repeated: id_is_callers && inner.seen_before(id),
@@ -289,6 +345,7 @@ impl JobRegistry {
                     position(job, &waiting(&self.all())),
                 )
             });
+            job.tell(&JobEvent::State(Status::Pending));
         }
     }
 
@@ -301,6 +358,11 @@ impl JobRegistry {
 
     fn tell_positions(&self) {
         let all = self.all();
+        for job in all.iter().filter(|job| job.listeners.any()) {
+            if matches!(job.status(), Status::Preprocessing | Status::Pending) {
+                job.tell(&JobEvent::Moved);
+            }
+        }
         if !all
             .iter()
             .any(|job| job.waits_as().is_some() && job.streams.has_readers())
@@ -383,6 +445,23 @@ impl JobRegistry {
             .iter()
             .find(|entry| &*entry.id == id)
             .cloned()
+    }
+
+    /// The place of a job that waits, 1 = next: behind those in ComfyUI's queue come those whose inputs are still fetched.
+    pub fn place(&self, job: &Job) -> Option<usize> {
+        let all = self.all();
+        let waiting = waiting(&all);
+        match job.status() {
+            Status::Pending => position(job, &waiting),
+            Status::Preprocessing => {
+                let before = all
+                    .iter()
+                    .filter(|other| other.number < job.number && other.status() == Status::Preprocessing)
+                    .count();
+                Some(waiting.len() + before + 1)
+            }
+            _ => None,
+        }
     }
 
     /// `(running, pending, finished)`: those that ComfyUI works on or that are on their way out, those before that in queue

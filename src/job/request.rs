@@ -25,6 +25,10 @@ pub enum Source {
     Workflow,
     /// The warmup prompt.
     Warmup,
+    /// `POST /api/v2/jobs`
+    V2,
+    /// A tool of an agent.
+    Mcp,
 }
 
 impl Source {
@@ -35,6 +39,8 @@ impl Source {
             Self::Amqp => "amqp",
             Self::Workflow => "workflow",
             Self::Warmup => "warmup",
+            Self::V2 => "v2",
+            Self::Mcp => "mcp",
         }
     }
 }

@@ -8,15 +8,18 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::deliver::{self, Outcome, Response};
+use super::deliver::{self, Images, Outcome, Response};
+use super::event::JobEvent;
 use super::execution::{self, Execution};
-use super::outputs::{self, Collected, DeliveryOptions, FileCleanup, Origin};
+use super::keep;
+use super::outputs::{self, Collected, DeliveryOptions, FileCleanup, Origin, OutputFile};
 use super::preprocess::{self, PrepareContext, Prepared, names};
 use super::registry::{Job, Status};
 use super::request::{Graph, PromptRequest};
 use super::service::Inner;
 use super::stats::{Stages, Timeline};
 use crate::error::{Code, Failure};
+use crate::store::AssetRecord;
 
 /// Runs one prompt from its beginning to the response body. `accepted` is told the graph once ComfyUI has queued it.
 ///
@@ -24,7 +27,7 @@ use crate::error::{Code, Failure};
 /// Whatever ended it, fit to be shown.
 pub(super) async fn run(
     inner: &Arc<Inner>,
-    job: &Job,
+    job: &Arc<Job>,
     request: &PromptRequest,
     graph: Map<String, Value>,
     accepted: oneshot::Sender<Graph>,
@@ -51,6 +54,15 @@ pub(super) async fn run(
         number: job.number,
         armed: AtomicBool::new(true),
     });
+    if let Some(keeping) = &job.keeping {
+        let place = keep::Place {
+            output_dir: origin.output_dir.clone(),
+            temp_dir: inner.comfy_config.home.join("temp"),
+            results_differ: request.conversion.is_some() || request.archive.is_some(),
+            guards: vec![cleanup.clone(), cleanup_guard.clone()],
+        };
+        keeping.start(inner, job, place).await;
+    }
     let (collected, timeline, run_warnings) =
         execute(inner, job, request, &cleanup_guard, &cleanup, accepted).await?;
     // Nothing reads the inputs any more.
@@ -74,6 +86,7 @@ pub(super) async fn run(
     warnings.extend(finished.warnings);
     stages.over("postprocess");
     let images = deliver::images(inner, job, request, &finished.files, &cancel).await?;
+    let images = kept(job, &finished.files, images).await?;
     stages.over("upload");
     cleanup_guard.disarm();
     let stats = stages.report(&timeline, &origin.graph, &downloads);
@@ -90,6 +103,28 @@ pub(super) async fn run(
         result,
         cleanup,
     ))
+}
+
+/// Keeps what is delivered, if that was asked for; whoever is told of the result gets addresses then.
+async fn kept(job: &Job, files: &[OutputFile], images: Images) -> Result<Images, Failure> {
+    let Some(keeping) = &job.keeping else {
+        return Ok(images);
+    };
+    let assets = keeping.results(files).await.map_err(|error| {
+        Failure::new(Code::Internal, format!("the outputs cannot be kept: {error}"))
+    })?;
+    match images {
+        Images::Urls(urls) => {
+            let uploaded = assets.iter().map(|asset| asset.id.clone()).zip(urls.iter().cloned());
+            job.tell(&JobEvent::Uploaded(uploaded.collect()));
+            Ok(Images::Urls(urls))
+        }
+        Images::Inline if keeping.keep().by_address => {
+            let address = |asset: &AssetRecord| (keeping.keep().address)(&asset.id);
+            Ok(Images::Urls(assets.iter().map(address).collect()))
+        }
+        inline => Ok(inline),
+    }
 }
 
 /// Checks what the request's fields ask for, then brings everything in place.
@@ -167,6 +202,9 @@ async fn execute(
         drop(marked);
         let comfy_id = queued.comfy_id().to_owned();
         let mut timeline = Timeline::accepted(graph.len());
+        job.tell(&JobEvent::Accepted { comfy_id: comfy_id.clone(), graph: graph.clone() });
+        let catalogue = inner.comfy.catalogue();
+        job.track(graph, |class| catalogue.is_output(class));
         inner.jobs.accepted(job);
         if let Some(accepted) = accepted.take() {
             info!(id = %job.id, comfyui_id = %comfy_id, source = job.source.as_str(), nodes = graph.len(), "prompt queued");
@@ -196,6 +234,9 @@ async fn execute(
             let news = unique.as_ref().is_none_or(|known| !beside.is_subset(known));
             if news {
                 unique.get_or_insert_default().extend(beside);
+                if let Some(keeping) = &job.keeping {
+                    keeping.withdraw();
+                }
                 continue;
             }
         }

@@ -28,6 +28,7 @@ use crate::health::Health;
 use crate::media::Media;
 use crate::net::Outbound;
 use crate::storage::Storage;
+use crate::store::Store;
 use crate::telemetry::metrics;
 use crate::webhook::Webhooks;
 
@@ -51,6 +52,8 @@ pub struct Parts {
     pub events: Events,
     /// Whether prompts are taken.
     pub health: Health,
+    /// Assets, and outputs that are kept.
+    pub store: Store,
 }
 
 pub(super) struct Inner {
@@ -167,11 +170,12 @@ impl Service {
         submission: Submission,
     ) -> Result<JobHandle, Failure> {
         self.inner.health.accepts(submission.policy.before_ready)?;
+        let stream = submission.stream;
         let job = self
             .inner
             .jobs
             .begin(&request.id, request.id_is_callers, submission)?;
-        let reader = submission.stream.then(|| job.streams.attach(true));
+        let reader = stream.then(|| job.streams.attach(true));
         let (tell_accepted, accepted) = oneshot::channel();
         let (tell_done, done) = oneshot::channel();
         let task = drive(
@@ -216,6 +220,11 @@ impl Service {
     /// One prompt, in flight or remembered.
     pub fn entry(&self, id: &str) -> Option<JobSnapshot> {
         self.inner.jobs.entry(id)
+    }
+
+    /// The place of a job that waits, 1 = next.
+    pub fn place(&self, job: &Job) -> Option<usize> {
+        self.inner.jobs.place(job)
     }
 
     /// `(running, pending, finished)`
@@ -321,6 +330,9 @@ async fn drive(
         error!(id = %job.id, "the pipeline panicked; this is a defect, please report it");
         Err(vanished())
     });
+    if let Some(keeping) = &job.keeping {
+        keeping.settled().await;
+    }
     end(
         &inner,
         &job,

@@ -6,6 +6,7 @@ mod comfy;
 mod machine;
 mod prompt;
 mod server;
+mod state;
 mod storage;
 mod webhook;
 
@@ -15,6 +16,7 @@ pub use comfy::{ComfyConfig, WarmupSource};
 pub use machine::{ManifestConfig, WorkflowConfig};
 pub use prompt::{MediaConfig, PromptConfig};
 pub use server::{LogConfig, LogFormat, ServerConfig};
+pub use state::{PROMPT_OPTIONS, StateConfig};
 pub use storage::{CacheConfig, GuardConfig, HttpAuthHeader, ProxyConfig, StorageConfig};
 pub use webhook::{EventsConfig, SigningKey, WebhookConfig};
 
