@@ -15,8 +15,8 @@ pub use secret::{Secret, public, public_url};
 pub use sections::{
     AmqpConfig, AzureConfig, CacheConfig, ComfyConfig, EventsConfig, GuardConfig, HfConfig,
     HttpAuthHeader, InstanceConfig, LogConfig, LogFormat, ManifestConfig, MediaConfig,
-    PROMPT_OPTIONS, PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StateConfig, StorageConfig, WarmupSource,
-    WebhookConfig, WorkflowConfig,
+    PROMPT_OPTIONS, PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StateConfig,
+    StorageConfig, WarmupSource, WebhookConfig, WorkflowConfig,
 };
 
 /// The whole configuration.

@@ -192,7 +192,11 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
     (
         "Comfy API v2",
         &[
-            plain("V2_ENABLED", "true", "serve `/api/v2`; false = 404, but for its assets"),
+            plain(
+                "V2_ENABLED",
+                "true",
+                "serve `/api/v2`; false = 404, but for its assets",
+            ),
             plain(
                 "STATE_DIR",
                 "$HOME/.local/state/comfyui-api",
@@ -213,14 +217,22 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "20",
                 "room for assets and records (GiB, fractions allowed); what was used least goes first",
             ),
-            plain("V2_MAX_JOBS", "100000", "most records of jobs; the oldest ended go first"),
+            plain(
+                "V2_MAX_JOBS",
+                "100000",
+                "most records of jobs; the oldest ended go first",
+            ),
             plain("V2_MAX_UPLOAD_MB", "2048", "largest uploaded asset, MiB"),
             plain(
                 "V2_LONG_POLL_S",
                 "5",
                 "how long the poll of an unfinished job waits for its end; 0 = not at all",
             ),
-            plain("V2_MAX_STREAMS", "0", "most event streams at once; 0 = no limit"),
+            plain(
+                "V2_MAX_STREAMS",
+                "0",
+                "most event streams at once; 0 = no limit",
+            ),
             plain(
                 "V2_MAX_ATTEMPTS",
                 "2",

@@ -58,14 +58,27 @@ impl std::fmt::Debug for Place {
 }
 
 enum Order {
-    Node { node: String, output: Value, place: Place },
-    Results { files: Vec<OutputFile>, place: Place, done: oneshot::Sender<Result<Vec<AssetRecord>, StoreError>> },
+    Node {
+        node: String,
+        output: Value,
+        place: Place,
+    },
+    Results {
+        files: Vec<OutputFile>,
+        place: Place,
+        done: oneshot::Sender<Result<Vec<AssetRecord>, StoreError>>,
+    },
     Withdraw,
 }
 
 impl Keeping {
     pub(super) fn new(keep: Arc<Keep>) -> Self {
-        Self { keep, orders: Mutex::default(), idle: tokio::sync::Mutex::default(), place: Mutex::default() }
+        Self {
+            keep,
+            orders: Mutex::default(),
+            idle: tokio::sync::Mutex::default(),
+            place: Mutex::default(),
+        }
     }
 
     /// How they are kept.
@@ -91,8 +104,14 @@ impl Keeping {
 
     /// A node has finished with this output.
     fn node_finished(&self, node: &str, output: Value) {
-        let Some(place) = lock(&self.place).clone() else { return };
-        self.order(Order::Node { node: node.to_owned(), output, place });
+        let Some(place) = lock(&self.place).clone() else {
+            return;
+        };
+        self.order(Order::Node {
+            node: node.to_owned(),
+            output,
+            place,
+        });
     }
 
     /// What was kept so far belongs to a run that is done once more.
@@ -101,13 +120,21 @@ impl Keeping {
     }
 
     /// Keeps the files of the result, those that are not kept yet; the answer is in their order.
-    pub(super) async fn results(&self, files: &[OutputFile]) -> Result<Vec<AssetRecord>, StoreError> {
+    pub(super) async fn results(
+        &self,
+        files: &[OutputFile],
+    ) -> Result<Vec<AssetRecord>, StoreError> {
         let Some(place) = lock(&self.place).clone() else {
             return Ok(Vec::new());
         };
         let (done, told) = oneshot::channel();
-        self.order(Order::Results { files: files.to_vec(), place, done });
-        told.await.unwrap_or_else(|_| Err(StoreError::Failed("outputs were not kept".into())))
+        self.order(Order::Results {
+            files: files.to_vec(),
+            place,
+            done,
+        });
+        told.await
+            .unwrap_or_else(|_| Err(StoreError::Failed("outputs were not kept".into())))
     }
 
     fn order(&self, order: Order) {
@@ -130,22 +157,30 @@ impl Job {
     /// A message of ComfyUI about this job, for progress and outputs.
     pub(super) fn observe(&self, message: &TextMessage) {
         let kind = message.kind.as_str();
-        if !matches!(kind, "execution_cached" | "executing" | "progress" | "executed")
-            || !(self.listeners.any() || self.keeping.is_some())
+        if !matches!(
+            kind,
+            "execution_cached" | "executing" | "progress" | "executed"
+        ) || !(self.listeners.any() || self.keeping.is_some())
         {
             return;
         }
         let mut value = message.value();
-        let Some(data) = value.get_mut("data") else { return };
+        let Some(data) = value.get_mut("data") else {
+            return;
+        };
         let mut tracker = lock(&self.tracker);
-        let progress = tracker.as_mut().and_then(|tracker| tracker.message(kind, data));
+        let progress = tracker
+            .as_mut()
+            .and_then(|tracker| tracker.message(kind, data));
         if kind == "executed"
             && let Some(keeping) = &self.keeping
             && let Some(output) = data.get_mut("output").map(Value::take)
         {
             let text = |name: &str| data.get(name).and_then(Value::as_str);
             let node = text("node").unwrap_or_default();
-            let node = tracker.as_ref().map_or(node, |tracker| tracker.node_of(node, text("display_node")));
+            let node = tracker
+                .as_ref()
+                .map_or(node, |tracker| tracker.node_of(node, text("display_node")));
             keeping.node_finished(node, output);
         }
         drop(tracker);
@@ -179,7 +214,11 @@ struct Worker {
 
 /// Something a node has reported.
 enum Found {
-    File { path: PathBuf, shown: String, temp: bool },
+    File {
+        path: PathBuf,
+        shown: String,
+        temp: bool,
+    },
     Text(String),
 }
 
@@ -187,7 +226,11 @@ impl Worker {
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Node { node, output, place } => self.node(&node, &output, &place).await,
+                Order::Node {
+                    node,
+                    output,
+                    place,
+                } => self.node(&node, &output, &place).await,
                 Order::Results { files, place, done } => {
                     let _ = done.send(self.results(files, &place).await);
                 }
@@ -215,7 +258,8 @@ impl Worker {
             let kept = match one {
                 Found::File { temp: false, .. } if place.results_differ => continue,
                 Found::File { path, shown, .. } => {
-                    if !self.seen.insert((node.to_owned(), shown)) || self.was_kept(&path).is_some() {
+                    if !self.seen.insert((node.to_owned(), shown)) || self.was_kept(&path).is_some()
+                    {
                         continue;
                     }
                     self.file(node, &path, None).await.map(drop)
@@ -229,11 +273,18 @@ impl Worker {
     }
 
     fn was_kept(&self, path: &Path) -> Option<&AssetRecord> {
-        self.kept.iter().find(|(known, _)| known == path).map(|(_, asset)| asset)
+        self.kept
+            .iter()
+            .find(|(known, _)| known == path)
+            .map(|(_, asset)| asset)
     }
 
     async fn text(&mut self, node: &str, number: usize, text: String) -> Result<(), StoreError> {
-        if text.len() > MAX_TEXT || !self.seen.insert((node.to_owned(), format!("text {number}"))) {
+        if text.len() > MAX_TEXT
+            || !self
+                .seen
+                .insert((node.to_owned(), format!("text {number}")))
+        {
             return Ok(());
         }
         let name = self.unique(&format!("{}_{node}_{number}.txt", self.id));
@@ -244,12 +295,24 @@ impl Worker {
         Ok(())
     }
 
-    async fn file(&mut self, node: &str, path: &Path, name: Option<&str>) -> Result<AssetRecord, StoreError> {
-        let base = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    async fn file(
+        &mut self,
+        node: &str,
+        path: &Path,
+        name: Option<&str>,
+    ) -> Result<AssetRecord, StoreError> {
+        let base = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let own = base.starts_with(&*self.id);
         let wanted = name.map_or(base, str::to_owned);
         // A name that is not ours alone would be the same in another job.
-        let wanted = if wanted.starts_with(&*self.id) { wanted } else { format!("{}_{wanted}", self.id) };
+        let wanted = if wanted.starts_with(&*self.id) {
+            wanted
+        } else {
+            format!("{}_{wanted}", self.id)
+        };
         let name = self.unique(&wanted);
         let (from, shown) = (path.to_path_buf(), name.clone());
         let content_type = tokio::task::spawn_blocking(move || {
@@ -264,7 +327,11 @@ impl Worker {
         Ok(asset)
     }
 
-    async fn results(&mut self, files: Vec<OutputFile>, _place: &Place) -> Result<Vec<AssetRecord>, StoreError> {
+    async fn results(
+        &mut self,
+        files: Vec<OutputFile>,
+        _place: &Place,
+    ) -> Result<Vec<AssetRecord>, StoreError> {
         let mut assets = Vec::with_capacity(files.len());
         for file in files {
             if let Some(known) = self.was_kept(&file.path) {
@@ -277,7 +344,13 @@ impl Worker {
         Ok(assets)
     }
 
-    fn new_output(&self, node: &str, name: String, kind: &'static str, content_type: String) -> NewOutput {
+    fn new_output(
+        &self,
+        node: &str,
+        name: String,
+        kind: &'static str,
+        content_type: String,
+    ) -> NewOutput {
         NewOutput {
             job_id: self.id.to_string(),
             node_id: node.to_owned(),
@@ -325,14 +398,23 @@ fn find(output: &Value, place: &Place, found: &mut Vec<Found>) {
     match output {
         Value::Object(members) => {
             if let Some(filename) = members.get("filename").and_then(Value::as_str) {
-                let text = |name: &str| members.get(name).and_then(Value::as_str).unwrap_or_default();
+                let text = |name: &str| {
+                    members
+                        .get(name)
+                        .and_then(Value::as_str)
+                        .unwrap_or_default()
+                };
                 let (root, temp) = match text("type") {
                     "" | "output" => (&place.output_dir, false),
                     "temp" => (&place.temp_dir, true),
                     _ => return,
                 };
                 if let Some(path) = resolve(root, text("subfolder"), filename) {
-                    found.push(Found::File { shown: format!("{}:{}", text("type"), path.display()), path, temp });
+                    found.push(Found::File {
+                        shown: format!("{}:{}", text("type"), path.display()),
+                        path,
+                        temp,
+                    });
                 }
                 return;
             }
@@ -341,7 +423,12 @@ fn find(output: &Value, place: &Place, found: &mut Vec<Found>) {
                     match value {
                         Value::String(text) => found.push(Found::Text(text.clone())),
                         Value::Array(texts) => {
-                            found.extend(texts.iter().filter_map(Value::as_str).map(|text| Found::Text(text.to_owned())));
+                            found.extend(
+                                texts
+                                    .iter()
+                                    .filter_map(Value::as_str)
+                                    .map(|text| Found::Text(text.to_owned())),
+                            );
                         }
                         _ => {}
                     }
@@ -357,7 +444,11 @@ fn find(output: &Value, place: &Place, found: &mut Vec<Found>) {
                         if let Some(path) = resolve(&place.output_dir, "", name)
                             && path.is_file()
                         {
-                            found.push(Found::File { shown: format!(":{}", path.display()), path, temp: false });
+                            found.push(Found::File {
+                                shown: format!(":{}", path.display()),
+                                path,
+                                temp: false,
+                            });
                         }
                     }
                     item => find(item, place, found),
@@ -372,7 +463,11 @@ fn find(output: &Value, place: &Place, found: &mut Vec<Found>) {
 fn resolve(root: &Path, subfolder: &str, filename: &str) -> Option<PathBuf> {
     let clean = |text: &str| text.replace('\\', "/");
     let path = root.join(clean(subfolder)).join(clean(filename));
-    if path.components().any(|part| part == std::path::Component::ParentDir) || !path.starts_with(root) {
+    if path
+        .components()
+        .any(|part| part == std::path::Component::ParentDir)
+        || !path.starts_with(root)
+    {
         return None;
     }
     match (path.canonicalize(), root.canonicalize()) {

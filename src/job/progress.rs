@@ -63,24 +63,50 @@ pub struct Tracker {
 impl Tracker {
     /// For a graph; `is_output` knows which classes are output nodes.
     pub fn new(graph: &Map<String, Value>, is_output: impl Fn(&str) -> bool) -> Self {
-        let class = |node: &Value| node.get("class_type").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let classes: HashMap<String, String> =
-            graph.iter().map(|(id, node)| (id.clone(), class(node))).collect();
-        let mut waiting: Vec<&str> =
-            graph.iter().filter(|(_, node)| is_output(&class(node))).map(|(id, _)| id.as_str()).collect();
+        let class = |node: &Value| {
+            node.get("class_type")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let classes: HashMap<String, String> = graph
+            .iter()
+            .map(|(id, node)| (id.clone(), class(node)))
+            .collect();
+        let mut waiting: Vec<&str> = graph
+            .iter()
+            .filter(|(_, node)| is_output(&class(node)))
+            .map(|(id, _)| id.as_str())
+            .collect();
         if waiting.is_empty() {
             waiting = graph.keys().map(String::as_str).collect();
         }
         let mut needed = HashSet::new();
         while let Some(id) = waiting.pop() {
             if needed.insert(id.to_owned())
-                && let Some(inputs) = graph.get(id).and_then(|node| node.get("inputs")).and_then(Value::as_object)
+                && let Some(inputs) = graph
+                    .get(id)
+                    .and_then(|node| node.get("inputs"))
+                    .and_then(Value::as_object)
             {
-                waiting.extend(inputs.values().filter_map(link).filter(|id| graph.contains_key(*id)));
+                waiting.extend(
+                    inputs
+                        .values()
+                        .filter_map(link)
+                        .filter(|id| graph.contains_key(*id)),
+                );
             }
         }
-        let now = GraphProgress { nodes_total: needed.len().max(1), ..GraphProgress::default() };
-        Self { classes, needed, done: HashSet::new(), now }
+        let now = GraphProgress {
+            nodes_total: needed.len().max(1),
+            ..GraphProgress::default()
+        };
+        Self {
+            classes,
+            needed,
+            done: HashSet::new(),
+            now,
+        }
     }
 
     /// The newest snapshot.
@@ -109,26 +135,36 @@ impl Tracker {
         let text = |name: &str| data.get(name).and_then(Value::as_str);
         match kind {
             "execution_cached" => {
-                let nodes = data.get("nodes").and_then(Value::as_array).into_iter().flatten();
+                let nodes = data
+                    .get("nodes")
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten();
                 for node in nodes.filter_map(Value::as_str) {
                     self.now.reused = true;
                     self.finish(&self.node_of(node, None).to_owned());
                 }
             }
             "executing" => {
-                let node = text("node").map(|node| self.node_of(node, text("display_node")).to_owned());
+                let node =
+                    text("node").map(|node| self.node_of(node, text("display_node")).to_owned());
                 if self.now.current_node != node {
                     if let Some(last) = self.now.current_node.take() {
                         self.finish(&last);
                     }
-                    self.now.current_class = node.as_ref().and_then(|node| self.classes.get(node)).cloned();
+                    self.now.current_class = node
+                        .as_ref()
+                        .and_then(|node| self.classes.get(node))
+                        .cloned();
                     self.now.current_node = node;
                     (self.now.step, self.now.steps) = (None, None);
                 }
             }
             "progress" => {
-                let number = |name: &str| data.get(name).and_then(Value::as_f64).filter(|n| *n >= 0.0);
-                let node = text("node").map(|node| self.node_of(node, text("display_node")).to_owned());
+                let number =
+                    |name: &str| data.get(name).and_then(Value::as_f64).filter(|n| *n >= 0.0);
+                let node =
+                    text("node").map(|node| self.node_of(node, text("display_node")).to_owned());
                 if node.is_none() || node == self.now.current_node {
                     let steps = number("max").filter(|max| *max >= 1.0);
                     self.now.steps = steps.map(|max| max as u64);
@@ -186,16 +222,30 @@ mod tests {
         });
         let mut tracker = Tracker::new(graph.as_object().unwrap(), |class| class == "Save");
         assert_eq!(tracker.now().nodes_total, 3);
-        let cached = tracker.message("execution_cached", &json!({"nodes": ["1", "7"]})).unwrap();
+        let cached = tracker
+            .message("execution_cached", &json!({"nodes": ["1", "7"]}))
+            .unwrap();
         assert!(cached.reused && cached.nodes_done == 1);
-        tracker.message("executing", &json!({"node": "2.0.0.1", "display_node": "2"}));
-        let half = tracker.message("progress", &json!({"node": "2", "value": 1, "max": 2})).unwrap();
-        assert_eq!((half.value, half.message().as_deref()), (0.5, Some("KSampler 1/2")));
+        tracker.message(
+            "executing",
+            &json!({"node": "2.0.0.1", "display_node": "2"}),
+        );
+        let half = tracker
+            .message("progress", &json!({"node": "2", "value": 1, "max": 2}))
+            .unwrap();
+        assert_eq!(
+            (half.value, half.message().as_deref()),
+            (0.5, Some("KSampler 1/2"))
+        );
         // A second loop of the same node begins anew.
-        let again = tracker.message("progress", &json!({"node": "2", "value": 0, "max": 2})).unwrap();
+        let again = tracker
+            .message("progress", &json!({"node": "2", "value": 0, "max": 2}))
+            .unwrap();
         assert_eq!(again.value, 0.5);
         tracker.message("executing", &json!({"node": "3"}));
-        let last = tracker.message("executing", &json!({"node": null})).unwrap();
+        let last = tracker
+            .message("executing", &json!({"node": null}))
+            .unwrap();
         assert!(last.value < 1.0 && last.nodes_done == 3);
         assert_eq!(last.completed().value, 1.0);
     }

@@ -123,7 +123,9 @@ pub(super) struct Listeners {
 
 impl std::fmt::Debug for Listeners {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listeners").field("some", &self.some).finish_non_exhaustive()
+        f.debug_struct("Listeners")
+            .field("some", &self.some)
+            .finish_non_exhaustive()
     }
 }
 
@@ -307,7 +309,10 @@ impl JobRegistry {
         }
         inner.begun += 1;
         let listeners = Listeners::default();
-        submission.listener.into_iter().for_each(|listener| listeners.add(listener));
+        submission
+            .listener
+            .into_iter()
+            .for_each(|listener| listeners.add(listener));
         let job = Job {
             id: id.clone(),
             source: submission.source,
@@ -456,7 +461,9 @@ impl JobRegistry {
             Status::Preprocessing => {
                 let before = all
                     .iter()
-                    .filter(|other| other.number < job.number && other.status() == Status::Preprocessing)
+                    .filter(|other| {
+                        other.number < job.number && other.status() == Status::Preprocessing
+                    })
                     .count();
                 Some(waiting.len() + before + 1)
             }

@@ -111,11 +111,17 @@ async fn kept(job: &Job, files: &[OutputFile], images: Images) -> Result<Images,
         return Ok(images);
     };
     let assets = keeping.results(files).await.map_err(|error| {
-        Failure::new(Code::Internal, format!("the outputs cannot be kept: {error}"))
+        Failure::new(
+            Code::Internal,
+            format!("the outputs cannot be kept: {error}"),
+        )
     })?;
     match images {
         Images::Urls(urls) => {
-            let uploaded = assets.iter().map(|asset| asset.id.clone()).zip(urls.iter().cloned());
+            let uploaded = assets
+                .iter()
+                .map(|asset| asset.id.clone())
+                .zip(urls.iter().cloned());
             job.tell(&JobEvent::Uploaded(uploaded.collect()));
             Ok(Images::Urls(urls))
         }
@@ -202,7 +208,10 @@ async fn execute(
         drop(marked);
         let comfy_id = queued.comfy_id().to_owned();
         let mut timeline = Timeline::accepted(graph.len());
-        job.tell(&JobEvent::Accepted { comfy_id: comfy_id.clone(), graph: graph.clone() });
+        job.tell(&JobEvent::Accepted {
+            comfy_id: comfy_id.clone(),
+            graph: graph.clone(),
+        });
         let catalogue = inner.comfy.catalogue();
         job.track(graph, |class| catalogue.is_output(class));
         inner.jobs.accepted(job);

@@ -149,9 +149,11 @@ impl Store {
         new_bytes: bool,
     ) -> Result<Stored, StoreError> {
         let now = now_ms();
-        let lives = new.expires_in.map_or(ms(self.inner.limits.asset_retention), |seconds| {
-            i64::try_from(seconds).unwrap_or(i64::MAX / 2000) * 1000
-        });
+        let lives = new
+            .expires_in
+            .map_or(ms(self.inner.limits.asset_retention), |seconds| {
+                i64::try_from(seconds).unwrap_or(i64::MAX / 2000) * 1000
+            });
         let expires = now + lives;
         let same = write.db.prepare_cached(
             "SELECT id FROM assets WHERE hash = ? AND file_path = ? AND content_type = ? AND job_id IS NULL AND external IS NULL",
@@ -171,12 +173,18 @@ impl Store {
             .execute(params![id, hash, column(size), new.content_type, new.file_path, new.tags, now, expires])?;
         } else {
             // Re-use extends, never shortens.
-            write.db.prepare_cached("UPDATE assets SET expires_at = MAX(expires_at, ?) WHERE id = ?")?
+            write
+                .db
+                .prepare_cached("UPDATE assets SET expires_at = MAX(expires_at, ?) WHERE id = ?")?
                 .execute(params![expires, id])?;
         }
         self.inner.expires(expires);
         let asset = by_id(write.db, &id)?.ok_or(StoreError::NotFound)?;
-        Ok(Stored { asset, new_bytes, new_record })
+        Ok(Stored {
+            asset,
+            new_bytes,
+            new_record,
+        })
     }
 
     /// A record of a file that lies elsewhere and is never removed by us.
@@ -224,7 +232,9 @@ impl Store {
                 std::fs::copy(&from, incoming.path())?;
             }
             let size = std::fs::metadata(incoming.path())?.len();
-            let hash = (size <= HASHED_AT_ONCE).then(|| blobs::hash_file(incoming.path())).transpose()?;
+            let hash = (size <= HASHED_AT_ONCE)
+                .then(|| blobs::hash_file(incoming.path()))
+                .transpose()?;
             Ok::<_, std::io::Error>((incoming, size, hash))
         });
         let (incoming, size, hash) = linked
@@ -237,7 +247,11 @@ impl Store {
     ///
     /// # Errors
     /// When there is no room.
-    pub async fn commit_text(&self, text: String, new: NewOutput) -> Result<AssetRecord, StoreError> {
+    pub async fn commit_text(
+        &self,
+        text: String,
+        new: NewOutput,
+    ) -> Result<AssetRecord, StoreError> {
         let incoming = self.incoming();
         let hash = blake3::hash(text.as_bytes()).to_hex().to_string();
         let size = text.len() as u64;
@@ -299,7 +313,9 @@ impl Store {
                     };
                     inner.forget_bytes(asset.size);
                     inner.place_blob(write, &inner.pending_path(&id), &hash, asset.size)?;
-                    write.db.execute("UPDATE assets SET hash = ? WHERE id = ?", params![hash, id])?;
+                    write
+                        .db
+                        .execute("UPDATE assets SET hash = ? WHERE id = ?", params![hash, id])?;
                     Ok(())
                 })
                 .await;
@@ -315,7 +331,10 @@ impl Store {
     /// When the database cannot be read.
     pub async fn asset(&self, id: &str) -> Result<Option<AssetRecord>, StoreError> {
         let id = id.to_owned();
-        self.read(move |db| Ok(by_id(db, &id)?.filter(|asset| asset.expires_at.is_none_or(|at| at > now_ms())))).await
+        self.read(move |db| {
+            Ok(by_id(db, &id)?.filter(|asset| asset.expires_at.is_none_or(|at| at > now_ms())))
+        })
+        .await
     }
 
     /// Any asset with these bytes.
@@ -325,8 +344,13 @@ impl Store {
     pub async fn asset_by_hash(&self, hash: &str) -> Result<Option<AssetRecord>, StoreError> {
         let hash = hash.to_owned();
         self.read(move |db| {
-            let sql = format!("SELECT {COLUMNS} FROM assets WHERE hash = ? ORDER BY created_at DESC LIMIT 1");
-            Ok(db.prepare_cached(&sql)?.query_row([hash], record).optional()?)
+            let sql = format!(
+                "SELECT {COLUMNS} FROM assets WHERE hash = ? ORDER BY created_at DESC LIMIT 1"
+            );
+            Ok(db
+                .prepare_cached(&sql)?
+                .query_row([hash], record)
+                .optional()?)
         })
         .await
     }
@@ -338,7 +362,9 @@ impl Store {
     pub async fn outputs(&self, job: &str) -> Result<Vec<AssetRecord>, StoreError> {
         let job = job.to_owned();
         self.read(move |db| {
-            let sql = format!("SELECT {COLUMNS} FROM assets WHERE job_id = ? ORDER BY position, created_at");
+            let sql = format!(
+                "SELECT {COLUMNS} FROM assets WHERE job_id = ? ORDER BY position, created_at"
+            );
             let mut statement = db.prepare_cached(&sql)?;
             let rows = statement.query_map([job], record)?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -356,7 +382,11 @@ impl Store {
             (None, Some(hash)) => self.blob_path(hash),
             (None, None) => self.pending_path(&asset.id),
         };
-        if path.is_file() { Ok(path) } else { Err(StoreError::Gone) }
+        if path.is_file() {
+            Ok(path)
+        } else {
+            Err(StoreError::Gone)
+        }
     }
 
     /// Notes that an asset was used: uploads live on from here, and its bytes are evicted later than others.
@@ -367,11 +397,17 @@ impl Store {
             let now = now_ms();
             if upload {
                 let expires = now + ms(store.inner.limits.asset_retention);
-                write.db.prepare_cached("UPDATE assets SET expires_at = MAX(expires_at, ?) WHERE id = ?")?
+                write
+                    .db
+                    .prepare_cached(
+                        "UPDATE assets SET expires_at = MAX(expires_at, ?) WHERE id = ?",
+                    )?
                     .execute(params![expires, id])?;
             }
             if let Some(hash) = hash {
-                write.db.prepare_cached("UPDATE blobs SET used_at = ? WHERE hash = ?")?
+                write
+                    .db
+                    .prepare_cached("UPDATE blobs SET used_at = ? WHERE hash = ?")?
                     .execute(params![now, hash])?;
             }
             Ok(())
@@ -392,7 +428,10 @@ impl Store {
                 if !job.status.has_ended() {
                     return Err(StoreError::InUse);
                 }
-                write.db.execute("UPDATE jobs SET outputs_count = outputs_count - 1 WHERE seq = ?", [job.seq])?;
+                write.db.execute(
+                    "UPDATE jobs SET outputs_count = outputs_count - 1 WHERE seq = ?",
+                    [job.seq],
+                )?;
             }
             store.remove_asset(write, &asset)
         })
@@ -405,22 +444,31 @@ impl Store {
     /// When the database cannot be written.
     pub async fn withdraw_outputs(&self, job: &str) -> Result<(), StoreError> {
         let (store, job) = (self.clone(), job.to_owned());
-        self.write(move |write| store.remove_outputs(write, &job)).await
+        self.write(move |write| store.remove_outputs(write, &job))
+            .await
     }
 
     /// Where the outputs of a job were uploaded to, in the order in which they were committed.
     pub fn outputs_uploaded(&self, ids: Vec<(String, String)>) {
         self.write_later(move |write| {
             for (id, url) in ids {
-                write.db.execute("UPDATE assets SET remote_url = ? WHERE id = ?", params![url, id])?;
+                write.db.execute(
+                    "UPDATE assets SET remote_url = ? WHERE id = ?",
+                    params![url, id],
+                )?;
             }
             Ok(())
         });
     }
 
-    pub(super) fn remove_outputs(&self, write: &mut Write<'_>, job: &str) -> Result<(), StoreError> {
+    pub(super) fn remove_outputs(
+        &self,
+        write: &mut Write<'_>,
+        job: &str,
+    ) -> Result<(), StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM assets WHERE job_id = ?");
-        let outputs: Vec<AssetRecord> = write.db
+        let outputs: Vec<AssetRecord> = write
+            .db
             .prepare_cached(&sql)?
             .query_map([job], record)?
             .collect::<rusqlite::Result<_>>()?;
@@ -430,8 +478,15 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn remove_asset(&self, write: &mut Write<'_>, asset: &AssetRecord) -> Result<(), StoreError> {
-        write.db.prepare_cached("DELETE FROM assets WHERE id = ?")?.execute([&asset.id])?;
+    pub(super) fn remove_asset(
+        &self,
+        write: &mut Write<'_>,
+        asset: &AssetRecord,
+    ) -> Result<(), StoreError> {
+        write
+            .db
+            .prepare_cached("DELETE FROM assets WHERE id = ?")?
+            .execute([&asset.id])?;
         match &asset.hash {
             Some(hash) => self.drop_blob_if_unused(write, hash),
             None => {
@@ -445,5 +500,8 @@ impl Store {
 
 pub(super) fn by_id(db: &Connection, id: &str) -> Result<Option<AssetRecord>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM assets WHERE id = ?");
-    Ok(db.prepare_cached(&sql)?.query_row([id], record).optional()?)
+    Ok(db
+        .prepare_cached(&sql)?
+        .query_row([id], record)
+        .optional()?)
 }

@@ -57,7 +57,9 @@ impl Drop for Held {
 
 /// Where a blob lies.
 pub(super) fn path(dir: &Path, hash: &str) -> PathBuf {
-    dir.join(BLOBS).join(hash.get(..2).unwrap_or("__")).join(hash)
+    dir.join(BLOBS)
+        .join(hash.get(..2).unwrap_or("__"))
+        .join(hash)
 }
 
 /// The hash of a file. Blocks.
@@ -96,7 +98,9 @@ impl Store {
     /// A place for a file that is about to come.
     pub fn incoming(&self) -> Incoming {
         let name = uuid::Uuid::new_v4().simple().to_string();
-        Incoming { path: self.inner.dir.join(INCOMING).join(name) }
+        Incoming {
+            path: self.inner.dir.join(INCOMING).join(name),
+        }
     }
 
     /// Where a blob lies, or would.
@@ -112,7 +116,9 @@ impl Store {
     /// Bytes in use: blobs and database.
     pub fn used(&self) -> u64 {
         let size = |name: &str| {
-            std::fs::metadata(self.inner.dir.join(name)).map(|data| data.len()).unwrap_or(0)
+            std::fs::metadata(self.inner.dir.join(name))
+                .map(|data| data.len())
+                .unwrap_or(0)
         };
         self.inner.used.load(Ordering::Relaxed) + size("state.db") + size("state.db-wal")
     }
@@ -120,7 +126,10 @@ impl Store {
     /// Keeps a blob from being evicted.
     pub fn hold(&self, hash: &str) -> Held {
         *lock(&self.inner.held).entry(hash.to_owned()).or_default() += 1;
-        Held { store: self.clone(), hash: hash.to_owned() }
+        Held {
+            store: self.clone(),
+            hash: hash.to_owned(),
+        }
     }
 
     /// Whether there is such a blob; it counts as used.
@@ -140,7 +149,9 @@ impl Store {
         let known = present(write.db, hash)?.is_some();
         let to = self.blob_path(hash);
         if known && to.exists() {
-            write.db.prepare_cached("UPDATE blobs SET used_at = ? WHERE hash = ?")?
+            write
+                .db
+                .prepare_cached("UPDATE blobs SET used_at = ? WHERE hash = ?")?
                 .execute(params![now_ms(), hash])?;
             let _ = std::fs::remove_file(file);
             return Ok(false);
@@ -149,11 +160,13 @@ impl Store {
             std::fs::create_dir_all(parent)?;
         }
         std::fs::rename(file, &to)?;
-        write.db.prepare_cached(
-            "INSERT INTO blobs (hash, size, used_at, present) VALUES (?1, ?2, ?3, 1)
+        write
+            .db
+            .prepare_cached(
+                "INSERT INTO blobs (hash, size, used_at, present) VALUES (?1, ?2, ?3, 1)
              ON CONFLICT (hash) DO UPDATE SET present = 1, used_at = ?3",
-        )?
-        .execute(params![hash, column(size), now_ms()])?;
+            )?
+            .execute(params![hash, column(size), now_ms()])?;
         self.inner.used.fetch_add(size, Ordering::Relaxed);
         Ok(true)
     }
@@ -175,14 +188,20 @@ impl Store {
             self.forget_bytes(size);
             write.remove.push(self.blob_path(hash));
         }
-        write.db.prepare_cached("DELETE FROM blobs WHERE hash = ?")?.execute([hash])?;
+        write
+            .db
+            .prepare_cached("DELETE FROM blobs WHERE hash = ?")?
+            .execute([hash])?;
         Ok(())
     }
 
     pub(super) fn forget_bytes(&self, size: u64) {
-        let _ = self.inner.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            Some(used.saturating_sub(size))
-        });
+        let _ = self
+            .inner
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                Some(used.saturating_sub(size))
+            });
     }
 }
 

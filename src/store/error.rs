@@ -4,7 +4,9 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// No room, not even after eviction.
-    #[error("the store has no room: {needed} bytes are needed and {free} are free; delete assets or jobs, or raise V2_STORE_MAX_GB")]
+    #[error(
+        "the store has no room: {needed} bytes are needed and {free} are free; delete assets or jobs, or raise V2_STORE_MAX_GB"
+    )]
     Full {
         /// Bytes.
         needed: u64,
@@ -38,7 +40,10 @@ impl From<rusqlite::Error> for StoreError {
             rusqlite::Error::SqliteFailure(code, _)
                 if code.code == rusqlite::ErrorCode::DiskFull =>
             {
-                Self::Full { needed: 4096, free: 0 }
+                Self::Full {
+                    needed: 4096,
+                    free: 0,
+                }
             }
             other => Self::Failed(other.to_string()),
         }
@@ -48,7 +53,10 @@ impl From<rusqlite::Error> for StoreError {
 impl From<std::io::Error> for StoreError {
     fn from(error: std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::StorageFull {
-            return Self::Full { needed: 4096, free: 0 };
+            return Self::Full {
+                needed: 4096,
+                free: 0,
+            };
         }
         Self::Failed(error.to_string())
     }

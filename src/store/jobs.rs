@@ -52,7 +52,10 @@ impl JobStatus {
 
     /// It changes no more.
     pub const fn has_ended(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Canceled | Self::Expired)
+        matches!(
+            self,
+            Self::Succeeded | Self::Failed | Self::Canceled | Self::Expired
+        )
     }
 }
 
@@ -245,17 +248,24 @@ impl Store {
             return Ok(());
         };
         self.remove_outputs(write, id)?;
-        let hashes: Vec<String> = write.db
+        let hashes: Vec<String> = write
+            .db
             .prepare_cached("SELECT hash FROM job_blobs WHERE seq = ?")?
             .query_map([job.seq], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
-        write.db.prepare_cached("DELETE FROM jobs WHERE seq = ?")?.execute([job.seq])?;
+        write
+            .db
+            .prepare_cached("DELETE FROM jobs WHERE seq = ?")?
+            .execute([job.seq])?;
         for hash in hashes {
             self.drop_blob_if_unused(write, &hash)?;
         }
-        let _ = self.inner.jobs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |jobs| {
-            Some(jobs.saturating_sub(1))
-        });
+        let _ = self
+            .inner
+            .jobs
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |jobs| {
+                Some(jobs.saturating_sub(1))
+            });
         Ok(())
     }
 
@@ -264,11 +274,13 @@ impl Store {
         if self.inner.jobs.load(Ordering::Relaxed) < self.inner.limits.max_jobs {
             return Ok(());
         }
-        let oldest: Option<String> = write.db.prepare_cached(
-            "SELECT id FROM jobs WHERE completed_at IS NOT NULL ORDER BY seq LIMIT 1",
-        )?
-        .query_row([], |row| row.get(0))
-        .optional()?;
+        let oldest: Option<String> = write
+            .db
+            .prepare_cached(
+                "SELECT id FROM jobs WHERE completed_at IS NOT NULL ORDER BY seq LIMIT 1",
+            )?
+            .query_row([], |row| row.get(0))
+            .optional()?;
         match oldest {
             Some(id) => self.remove_job(write, &id),
             None => Err(StoreError::TooManyJobs),
@@ -305,11 +317,17 @@ impl Store {
     pub fn job_accepted(&self, id: &str, comfy_id: String, graph: String) {
         let id = id.to_owned();
         self.write_later(move |write| {
-            let seq: i64 = write.db.prepare_cached("SELECT seq FROM jobs WHERE id = ?")?
+            let seq: i64 = write
+                .db
+                .prepare_cached("SELECT seq FROM jobs WHERE id = ?")?
                 .query_row([&id], |row| row.get(0))?;
-            write.db.prepare_cached("UPDATE jobs SET comfy_id = ? WHERE seq = ?")?
+            write
+                .db
+                .prepare_cached("UPDATE jobs SET comfy_id = ? WHERE seq = ?")?
                 .execute(params![comfy_id, seq])?;
-            write.db.prepare_cached("UPDATE job_data SET graph = ? WHERE seq = ?")?
+            write
+                .db
+                .prepare_cached("UPDATE job_data SET graph = ? WHERE seq = ?")?
                 .execute(params![graph, seq])?;
             Ok(())
         });
@@ -417,7 +435,10 @@ fn by_seq(db: &Connection, seq: i64) -> Result<JobRecord, StoreError> {
 
 pub(super) fn by_id(db: &Connection, id: &str) -> Result<Option<JobRecord>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?");
-    Ok(db.prepare_cached(&sql)?.query_row([id], record).optional()?)
+    Ok(db
+        .prepare_cached(&sql)?
+        .query_row([id], record)
+        .optional()?)
 }
 
 fn list(db: &Connection, query: &ListQuery) -> Result<(Vec<JobRecord>, bool), StoreError> {
@@ -426,11 +447,17 @@ fn list(db: &Connection, query: &ListQuery) -> Result<(Vec<JobRecord>, bool), St
     let (from, seq) = match query.labels.first() {
         Some((key, value)) => {
             values.extend([Sql::from(key.clone()), Sql::from(value.clone())]);
-            ("labels l JOIN jobs j ON j.seq = l.seq WHERE l.key = ? AND l.value = ?", "l.seq")
+            (
+                "labels l JOIN jobs j ON j.seq = l.seq WHERE l.key = ? AND l.value = ?",
+                "l.seq",
+            )
         }
         None => ("jobs j WHERE 1", "j.seq"),
     };
-    let columns = COLUMNS.split(", ").map(|name| format!("j.{}", name.trim())).collect::<Vec<_>>();
+    let columns = COLUMNS
+        .split(", ")
+        .map(|name| format!("j.{}", name.trim()))
+        .collect::<Vec<_>>();
     let mut sql = format!("SELECT {} FROM {from}", columns.join(", "));
     for (key, value) in query.labels.iter().skip(1) {
         sql.push_str(" AND EXISTS (SELECT 1 FROM labels m WHERE m.key = ? AND m.value = ? AND m.seq = j.seq)");
@@ -443,8 +470,22 @@ fn list(db: &Connection, query: &ListQuery) -> Result<(Vec<JobRecord>, bool), St
             values.extend(words.into_iter().map(Sql::from));
         }
     };
-    one_of("j.source", query.sources.iter().map(|word| (*word).to_owned()).collect());
-    one_of("j.status", query.statuses.iter().map(|status| status.as_str().to_owned()).collect());
+    one_of(
+        "j.source",
+        query
+            .sources
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect(),
+    );
+    one_of(
+        "j.status",
+        query
+            .statuses
+            .iter()
+            .map(|status| status.as_str().to_owned())
+            .collect(),
+    );
     sql.push_str(" AND (j.completed_at IS NULL OR j.expires_at > ?)");
     values.push(Sql::from(now_ms()));
     if let Some(before) = query.before {
@@ -452,7 +493,9 @@ fn list(db: &Connection, query: &ListQuery) -> Result<(Vec<JobRecord>, bool), St
         values.push(Sql::from(before));
     }
     sql.push_str(&format!(" ORDER BY {seq} DESC LIMIT ?"));
-    values.push(Sql::from(i64::try_from(query.limit).unwrap_or(i64::MAX - 1) + 1));
+    values.push(Sql::from(
+        i64::try_from(query.limit).unwrap_or(i64::MAX - 1) + 1,
+    ));
     let mut statement = db.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(values), record)?;
     let mut jobs: Vec<JobRecord> = rows.collect::<rusqlite::Result<_>>()?;

@@ -24,28 +24,44 @@ pub(super) fn claim(
     made: &str,
 ) -> Result<(), StoreError> {
     let now = now_ms();
-    let known = write.db.prepare_cached("SELECT made, created_at FROM keys WHERE scope = ? AND key = ?")?
-        .query_row(params![scope, key], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))
+    let known = write
+        .db
+        .prepare_cached("SELECT made, created_at FROM keys WHERE scope = ? AND key = ?")?
+        .query_row(params![scope, key], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+        })
         .optional()?;
     if let Some((made, created)) = known
         && created + KEPT_MS > now
     {
         return Err(StoreError::KeyReuse(made));
     }
-    write.db.prepare_cached("INSERT OR REPLACE INTO keys (scope, key, made, created_at) VALUES (?, ?, ?, ?)")?
+    write
+        .db
+        .prepare_cached(
+            "INSERT OR REPLACE INTO keys (scope, key, made, created_at) VALUES (?, ?, ?, ?)",
+        )?
         .execute(params![scope, key, made, now])?;
     Ok(())
 }
 
 pub(super) fn release(write: &mut Write<'_>, scope: &str, made: &str) -> Result<(), StoreError> {
-    write.db.execute("DELETE FROM keys WHERE scope = ? AND made = ?", params![scope, made])?;
+    write.db.execute(
+        "DELETE FROM keys WHERE scope = ? AND made = ?",
+        params![scope, made],
+    )?;
     Ok(())
 }
 
 /// Forgets old ones; returns when the next is due.
 pub(super) fn expire(write: &mut Write<'_>, now: i64) -> Result<Option<i64>, StoreError> {
-    write.db.execute("DELETE FROM keys WHERE created_at <= ?", [now - KEPT_MS])?;
-    let oldest: Option<i64> = write.db.query_row("SELECT MIN(created_at) FROM keys", [], |row| row.get(0))?;
+    write
+        .db
+        .execute("DELETE FROM keys WHERE created_at <= ?", [now - KEPT_MS])?;
+    let oldest: Option<i64> =
+        write
+            .db
+            .query_row("SELECT MIN(created_at) FROM keys", [], |row| row.get(0))?;
     Ok(oldest.map(|oldest| oldest + KEPT_MS))
 }
 
@@ -54,15 +70,20 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn key_made(&self, scope: &'static str, key: &str) -> Result<Option<String>, StoreError> {
+    pub async fn key_made(
+        &self,
+        scope: &'static str,
+        key: &str,
+    ) -> Result<Option<String>, StoreError> {
         let key = key.to_owned();
         self.read(move |db| {
-            Ok(db.query_row(
-                "SELECT made FROM keys WHERE scope = ? AND key = ? AND created_at > ?",
-                params![scope, key, now_ms() - KEPT_MS],
-                |row| row.get(0),
-            )
-            .optional()?)
+            Ok(db
+                .query_row(
+                    "SELECT made FROM keys WHERE scope = ? AND key = ? AND created_at > ?",
+                    params![scope, key, now_ms() - KEPT_MS],
+                    |row| row.get(0),
+                )
+                .optional()?)
         })
         .await
     }

@@ -38,7 +38,10 @@ pub(super) fn open(dir: Option<&Path>, limits: Limits) -> io::Result<(Store, Vec
     let refused = match dir {
         Some(dir) => match claim(dir) {
             Ok(lock) => {
-                let home = Home { _lock: lock, temporary: None };
+                let home = Home {
+                    _lock: lock,
+                    temporary: None,
+                };
                 match open_in(dir, home, &limits, &mut notes) {
                     Ok(store) => return Ok((store, notes)),
                     Err(error) => error.to_string(),
@@ -48,22 +51,39 @@ pub(super) fn open(dir: Option<&Path>, limits: Limits) -> io::Result<(Store, Vec
         },
         None => "STATE_DIR is not set and there is no HOME".to_owned(),
     };
-    let shown = dir.map(|dir| format!("{}: ", dir.display())).unwrap_or_default();
+    let shown = dir
+        .map(|dir| format!("{}: ", dir.display()))
+        .unwrap_or_default();
     notes.push(format!(
         "jobs and assets are kept in a temporary directory and will not survive a restart ({shown}{refused}); set STATE_DIR to a writable directory of this server's own"
     ));
     let temporary = std::env::temp_dir();
     remove_abandoned(&temporary);
-    let dir = temporary.join(format!("{TEMPORARY}{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()));
-    let home = Home { _lock: claim(&dir)?, temporary: Some(dir.clone()) };
+    let dir = temporary.join(format!(
+        "{TEMPORARY}{}-{}",
+        std::process::id(),
+        uuid::Uuid::new_v4().simple()
+    ));
+    let home = Home {
+        _lock: claim(&dir)?,
+        temporary: Some(dir.clone()),
+    };
     let store = open_in(&dir, home, &limits, &mut notes)?;
     Ok((store, notes))
 }
 
 /// Makes the directory and locks it.
 fn claim(dir: &Path) -> io::Result<Flock<File>> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let file = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(dir.join("lock"))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)?;
+    let file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(dir.join("lock"))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|(_, error)| io::Error::other(format!("another process uses it ({error})")))
 }
@@ -102,7 +122,9 @@ fn open_in(dir: &Path, home: Home, limits: &Limits, notes: &mut Vec<String>) -> 
         due_changed: Notify::new(),
         _home: home,
     };
-    Ok(Store { inner: Arc::new(inner) })
+    Ok(Store {
+        inner: Arc::new(inner),
+    })
 }
 
 fn usable(path: &Path) -> Result<Connection, SchemaError> {
@@ -140,7 +162,11 @@ fn clean(dir: &Path, connection: &Connection) -> Result<u64, StoreError> {
     }
     let mut there = HashSet::new();
     for folder in std::fs::read_dir(dir.join(blobs::BLOBS))?.flatten() {
-        for entry in std::fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(folder.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             if let Ok(name) = entry.file_name().into_string() {
                 there.insert(name);
             }
@@ -192,7 +218,11 @@ fn secret(path: &Path) -> io::Result<[u8; 32]> {
     rand::fill(&mut secret[..]);
     let beside = path.with_extension("new");
     let _ = std::fs::remove_file(&beside);
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&beside)?;
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&beside)?;
     file.write_all(&secret)?;
     drop(file);
     std::fs::rename(&beside, path)?;

@@ -60,7 +60,10 @@ impl Store {
             let rows = statement.query_map(rusqlite::params![now, AT_ONCE], |row| row.get(0))?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         };
-        for id in ids(write, "SELECT id FROM jobs WHERE completed_at IS NOT NULL AND expires_at <= ? LIMIT ?")? {
+        for id in ids(
+            write,
+            "SELECT id FROM jobs WHERE completed_at IS NOT NULL AND expires_at <= ? LIMIT ?",
+        )? {
             self.remove_job(write, &id)?;
         }
         for id in ids(write, "SELECT id FROM assets WHERE expires_at <= ? LIMIT ?")? {
@@ -95,7 +98,9 @@ impl Store {
             }
             let freed = match self.evict_a_blob(write)? {
                 Some(size) => size,
-                None => self.evict_a_job(write)?.ok_or(StoreError::Full { needed, free })?,
+                None => self
+                    .evict_a_job(write)?
+                    .ok_or(StoreError::Full { needed, free })?,
             };
             removed_on_disk += freed;
         }
@@ -103,7 +108,11 @@ impl Store {
 
     /// Blobs and the pages of the database that hold something.
     fn in_use(&self, write: &Write<'_>) -> Result<u64, StoreError> {
-        let pragma = |name: &str| write.db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let pragma = |name: &str| {
+            write
+                .db
+                .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+        };
         let pages = pragma("page_count")? - pragma("freelist_count")?;
         let database = u64::try_from(pages * pragma("page_size")?).unwrap_or(0);
         Ok(self.inner.used.load(Ordering::Relaxed) + database)
@@ -131,12 +140,17 @@ impl Store {
             .collect::<rusqlite::Result<_>>()?;
         drop(statement);
         let held = lock(&self.inner.held);
-        let Some((hash, size)) = candidates.into_iter().find(|(hash, _)| !held.contains_key(hash)) else {
+        let Some((hash, size)) = candidates
+            .into_iter()
+            .find(|(hash, _)| !held.contains_key(hash))
+        else {
             return Ok(None);
         };
         drop(held);
         let size = u64::try_from(size).unwrap_or(0);
-        write.db.execute("UPDATE blobs SET present = 0 WHERE hash = ?", [&hash])?;
+        write
+            .db
+            .execute("UPDATE blobs SET present = 0 WHERE hash = ?", [&hash])?;
         self.forget_bytes(size);
         write.remove.push(self.blob_path(&hash));
         Ok(Some(size))
@@ -146,7 +160,11 @@ impl Store {
     fn evict_a_job(&self, write: &mut Write<'_>) -> Result<Option<u64>, StoreError> {
         let oldest: Option<String> = write
             .db
-            .query_row("SELECT id FROM jobs WHERE completed_at IS NOT NULL ORDER BY seq LIMIT 1", [], |row| row.get(0))
+            .query_row(
+                "SELECT id FROM jobs WHERE completed_at IS NOT NULL ORDER BY seq LIMIT 1",
+                [],
+                |row| row.get(0),
+            )
             .optional()?;
         let Some(id) = oldest else {
             return Ok(None);

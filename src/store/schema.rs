@@ -121,7 +121,11 @@ pub fn migrate(connection: &mut Connection) -> std::result::Result<(), SchemaErr
 /// A quick look that finds a file which is no database, or whose pages are damaged at the places that are used first.
 fn check(connection: &Connection) -> Result<()> {
     for table in ["jobs", "job_data", "assets", "blobs", "keys", "labels"] {
-        connection.query_row(&format!("SELECT COUNT(*) FROM (SELECT 1 FROM {table} LIMIT 1)"), [], |_| Ok(()))?;
+        connection.query_row(
+            &format!("SELECT COUNT(*) FROM (SELECT 1 FROM {table} LIMIT 1)"),
+            [],
+            |_| Ok(()),
+        )?;
     }
     Ok(())
 }

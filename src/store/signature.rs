@@ -7,7 +7,9 @@ const DIGITS: usize = 48;
 
 impl Store {
     fn sign(&self, what: &str) -> String {
-        let mut text = blake3::keyed_hash(&self.inner.secret, what.as_bytes()).to_hex().to_string();
+        let mut text = blake3::keyed_hash(&self.inner.secret, what.as_bytes())
+            .to_hex()
+            .to_string();
         text.truncate(DIGITS);
         text
     }
@@ -20,7 +22,8 @@ impl Store {
     /// Whether a signature is ours and not too late.
     pub fn signature_is_good(&self, id: &str, until: i64, signature: &str) -> bool {
         let mine = self.sign_asset(id, until);
-        let same: bool = subtle::ConstantTimeEq::ct_eq(mine.as_bytes(), signature.as_bytes()).into();
+        let same: bool =
+            subtle::ConstantTimeEq::ct_eq(mine.as_bytes(), signature.as_bytes()).into();
         same && until.saturating_mul(1000) > super::now_ms()
     }
 
@@ -33,7 +36,8 @@ impl Store {
     pub fn place(&self, cursor: &str) -> Option<i64> {
         let (seq, _) = cursor.split_once('-')?;
         let seq = i64::from_str_radix(seq, 16).ok()?;
-        let same: bool = subtle::ConstantTimeEq::ct_eq(self.cursor(seq).as_bytes(), cursor.as_bytes()).into();
+        let same: bool =
+            subtle::ConstantTimeEq::ct_eq(self.cursor(seq).as_bytes(), cursor.as_bytes()).into();
         same.then_some(seq)
     }
 }

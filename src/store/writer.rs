@@ -21,7 +21,8 @@ pub struct Write<'a> {
     pub remove: &'a mut Vec<PathBuf>,
 }
 
-type Order = Box<dyn FnOnce(&mut Write<'_>) -> Box<dyn FnOnce(Result<(), StoreError>) + Send> + Send>;
+type Order =
+    Box<dyn FnOnce(&mut Write<'_>) -> Box<dyn FnOnce(Result<(), StoreError>) + Send> + Send>;
 
 /// The way to the thread.
 pub struct Writer {
@@ -35,7 +36,10 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || run(connection, &ordered))?;
-        Ok(Self { orders: Some(orders), thread: Some(thread) })
+        Ok(Self {
+            orders: Some(orders),
+            thread: Some(thread),
+        })
     }
 
     /// Hands a write over at once; the receiver is told when it is committed. Writes keep their order.
@@ -86,7 +90,10 @@ fn run(connection: Connection, ordered: &mpsc::Receiver<Order>) {
         let mut tell = Vec::with_capacity(waiting.len());
         let begun = connection.execute_batch("BEGIN IMMEDIATE");
         if begun.is_ok() {
-            let mut write = Write { db: &connection, remove: &mut remove };
+            let mut write = Write {
+                db: &connection,
+                remove: &mut remove,
+            };
             for order in waiting {
                 tell.push(order(&mut write));
             }

@@ -57,7 +57,9 @@ pub const PROMPT_OPTIONS: &[&str] = &[
 
 impl StateConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        let home = r.path("HOME").map(|home| home.join(".local/state/comfyui-api"));
+        let home = r
+            .path("HOME")
+            .map(|home| home.join(".local/state/comfyui-api"));
         let hours = |r: &mut Reader, name: &str, default: f64| {
             Duration::from_secs_f64(r.number(name, default, 0.0001, 876_000.0, "hours") * HOUR)
         };
@@ -72,7 +74,13 @@ impl StateConfig {
             max_upload_bytes: (r.number("V2_MAX_UPLOAD_MB", 2048.0, 0.001, 1_048_576.0, "MiB")
                 * super::MIB as f64) as u64,
             long_poll_s: r.number("V2_LONG_POLL_S", 5, 0, 30, "seconds"),
-            max_streams: r.number("V2_MAX_STREAMS", 0, 0, 10_000_000, "streams, 0 for no limit"),
+            max_streams: r.number(
+                "V2_MAX_STREAMS",
+                0,
+                0,
+                10_000_000,
+                "streams, 0 for no limit",
+            ),
             max_attempts: r.number("V2_MAX_ATTEMPTS", 2, 1, 1000, "attempts"),
             queue_timeout: (!queue_timeout.is_zero()).then_some(queue_timeout),
             defaults: defaults(r),
@@ -91,7 +99,10 @@ fn defaults(r: &mut Reader) -> Map<String, Value> {
     // The value may hold credentials, so it is not repeated.
     match serde_json::from_str(&text) {
         Ok(Value::Object(members)) => {
-            if let Some(odd) = members.keys().find(|name| !PROMPT_OPTIONS.contains(&name.as_str())) {
+            if let Some(odd) = members
+                .keys()
+                .find(|name| !PROMPT_OPTIONS.contains(&name.as_str()))
+            {
                 let odd: String = odd.chars().take(60).collect();
                 r.problem(format!(
                     "V2_DEFAULTS: \"{odd}\" is not one of {}",
