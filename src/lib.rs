@@ -37,6 +37,7 @@ pub mod command;
 pub mod config;
 pub mod demo;
 pub mod document;
+pub mod durable;
 pub mod error;
 pub mod events;
 pub mod health;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::comfy::Comfy;
+use crate::durable::{DurableJobs, Rules};
 use crate::config::{Config, StateConfig};
 use crate::events::{EventSink, Events};
 use crate::health::Health;
@@ -25,6 +26,7 @@ use crate::storage::Storage;
 use crate::store::{Limits, Store};
 use crate::transport::amqp::{Amqp, Setup};
 use crate::transport::rest::{self, RouterState};
+use crate::transport::v2::{self, V2State};
 use crate::webhook::system::SystemWebhook;
 use crate::webhook::{Webhooks, salad};
 use crate::workflow::Workflows;
@@ -41,6 +43,7 @@ pub(crate) struct App {
     pub workflows: Workflows,
     pub service: Service,
     pub store: Store,
+    pub durable: DurableJobs,
     pub amqp: OnceLock<Arc<Amqp>>,
     /// What the warmup prompt's checkpoint is called, for workflow files.
     pub warmup_checkpoint: Arc<OnceLock<String>>,
@@ -79,7 +82,7 @@ async fn run(config: Config) -> Result<(), Fatal> {
         info!(version = crate::VERSION, address = %address, "listening");
     }
     let closing = CancellationToken::new();
-    let server = tokio::spawn(listener.serve(rest::router(app.router_state()), closing.clone()));
+    let server = tokio::spawn(listener.serve(rest::router(app.router_state(), v2::router(app.v2_state())), closing.clone()));
     app.start_background();
     let ended = lifecycle::keep(&app).await;
     shutdown::wind_down(&app, closing, server, ended.is_err()).await;
@@ -142,6 +145,20 @@ impl App {
             health: health.clone(),
             store: store.clone(),
         });
+        let rules = Rules {
+            max_attempts: config.state.max_attempts,
+            queue_timeout: config.state.queue_timeout,
+            address_lives: config.storage.signed_url_expiry,
+            attached: config.comfy.command.is_empty(),
+            max_unfinished: usize::try_from(config.state.max_jobs).unwrap_or(usize::MAX),
+        };
+        let durable = DurableJobs::new(
+            service.clone(),
+            store.clone(),
+            comfy.clone(),
+            health.clone(),
+            rules,
+        );
         let app = Self {
             health,
             outbound,
@@ -152,6 +169,7 @@ impl App {
             workflows,
             service,
             store,
+            durable,
             amqp: OnceLock::new(),
             warmup_checkpoint,
             stop,
@@ -199,6 +217,7 @@ impl App {
         tokio::spawn(idle::give_memory_back(self.service.clone()));
         let store = self.store.clone();
         tokio::spawn(async move { store.keep_clean().await });
+        self.durable.take_up();
         self.webhooks.start();
         if let Some(system) = &self.system_webhook {
             system.start();
@@ -211,6 +230,16 @@ impl App {
                 self.outbound.clone(),
                 base,
             ));
+        }
+    }
+
+    fn v2_state(&self) -> V2State {
+        V2State {
+            config: self.config.clone(),
+            jobs: self.durable.clone(),
+            health: self.health.clone(),
+            comfy: self.comfy.clone(),
+            streams: Arc::default(),
         }
     }
 

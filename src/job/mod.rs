@@ -1,6 +1,7 @@
 //! The pipeline, from request to delivered files. The only module that knows the order of the stages; which transport a
 //! prompt came through makes no difference here.
 
+pub mod asset_input;
 mod cleaner;
 mod deliver;
 pub mod event;

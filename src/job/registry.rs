@@ -111,6 +111,8 @@ pub struct Job {
     /// Keeps its outputs, if they are kept.
     pub keeping: Option<Keeping>,
     pub(super) listeners: Listeners,
+    /// Its inputs are in place and ComfyUI is being asked.
+    pub(super) submitting: std::sync::atomic::AtomicBool,
     state: Mutex<State>,
 }
 
@@ -195,6 +197,11 @@ impl Job {
                 format!("prompt {} was cancelled", self.id),
             )
         })
+    }
+
+    /// Whether its inputs are in place.
+    pub fn is_submitting(&self) -> bool {
+        self.submitting.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Tells whoever listens of everything from now on.
@@ -320,6 +327,7 @@ impl JobRegistry {
             tracker: Mutex::default(),
             keeping: submission.keep.map(Keeping::new),
             listeners,
+            submitting: std::sync::atomic::AtomicBool::default(),
             cancel: CancellationToken::new(),
             streams: Streams::default(),
             repeated: id_is_callers && inner.seen_before(id),

@@ -54,6 +54,7 @@ pub(super) async fn run(
         number: job.number,
         armed: AtomicBool::new(true),
     });
+    job.submitting.store(true, Ordering::Relaxed);
     if let Some(keeping) = &job.keeping {
         let place = keep::Place {
             output_dir: origin.output_dir.clone(),
@@ -150,6 +151,7 @@ async fn prepare(
             catalogue: &catalogue,
             storage: &inner.storage,
             cleaner: &inner.cleaner,
+            store: &inner.store,
         };
         preprocess::run(&around, request, graph, job).await
     };

@@ -213,6 +213,66 @@ impl Store {
         .await
     }
 
+    /// A record of a model that lies in its folder and stays there.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyReuse`].
+    pub async fn add_model(
+        &self,
+        path: PathBuf,
+        hash: String,
+        size: u64,
+        new: NewAsset,
+    ) -> Result<AssetRecord, StoreError> {
+        let store = self.clone();
+        self.write(move |write| {
+            let now = now_ms();
+            let expires = now + ms(store.inner.limits.asset_retention);
+            let place = path.to_string_lossy().into_owned();
+            let known = write
+                .db
+                .query_row("SELECT id FROM assets WHERE external = ? AND kind = 'model'", [&place], |row| row.get::<_, String>(0))
+                .optional()?;
+            let id = known.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+            if let Some(key) = &new.key {
+                keys::claim(write, keys::ASSETS, key, &id)?;
+            }
+            if known.is_none() {
+                write.db.execute(
+                    "INSERT INTO assets (id, hash, size, content_type, file_path, tags, created_at, expires_at, external, kind)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'model')",
+                    params![id, hash, column(size), new.content_type, new.file_path, new.tags, now, expires, place],
+                )?;
+            } else {
+                write.db.execute("UPDATE assets SET expires_at = ? WHERE id = ?", params![expires, id])?;
+            }
+            store.inner.expires(expires);
+            by_id(write.db, &id)?.ok_or(StoreError::NotFound)
+        })
+        .await
+    }
+
+    /// Keeps a text beside the records; its hash is the answer.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub async fn add_text_blob(&self, text: String) -> Result<String, StoreError> {
+        let (store, incoming) = (self.clone(), self.incoming());
+        let path = incoming.path().to_path_buf();
+        let size = text.len() as u64;
+        let hash = blake3::hash(text.as_bytes()).to_hex().to_string();
+        let name = hash.clone();
+        tokio::fs::write(path, text).await?;
+        self.write(move |write| {
+            if blobs::present(write.db, &name)?.is_none() {
+                store.make_room(write, size)?;
+            }
+            store.place_blob(write, incoming.path(), &name, size).map(drop)
+        })
+        .await?;
+        Ok(hash)
+    }
+
     /// Commits a file as an output of a job: linked, else copied, and recorded. A large one is hashed afterwards. `link` says that
     /// nobody else will write to it.
     ///
@@ -488,6 +548,7 @@ impl Store {
             .prepare_cached("DELETE FROM assets WHERE id = ?")?
             .execute([&asset.id])?;
         match &asset.hash {
+            _ if asset.external.is_some() => Ok(()),
             Some(hash) => self.drop_blob_if_unused(write, hash),
             None => {
                 self.forget_bytes(asset.size);

@@ -160,6 +160,11 @@ fn clean(dir: &Path, connection: &Connection) -> Result<u64, StoreError> {
     for entry in std::fs::read_dir(dir.join(blobs::INCOMING))?.flatten() {
         let _ = std::fs::remove_file(entry.path());
     }
+    connection.execute(
+        "DELETE FROM blobs WHERE NOT EXISTS (SELECT 1 FROM assets a WHERE a.hash = blobs.hash)
+         AND NOT EXISTS (SELECT 1 FROM job_blobs r WHERE r.hash = blobs.hash)",
+        [],
+    )?;
     let mut there = HashSet::new();
     for folder in std::fs::read_dir(dir.join(blobs::BLOBS))?.flatten() {
         for entry in std::fs::read_dir(folder.path())

@@ -1,4 +1,6 @@
 //! One folder per protocol. Each translates between its protocol and [`crate::job::Service`]; none knows another.
 
+pub mod access;
 pub mod amqp;
 pub mod rest;
+pub mod v2;

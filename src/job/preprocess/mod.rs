@@ -14,6 +14,7 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::asset_input;
 use super::cleaner::Cleaner;
 use super::registry::Job;
 use super::request::PromptRequest;
@@ -21,6 +22,7 @@ use super::stream::Weight;
 use crate::comfy::catalogue::Catalogue;
 use crate::config::{ComfyConfig, PromptConfig, public_url};
 use crate::error::{Code, Failure};
+use crate::store::Store;
 use crate::storage::{ErrorKind, Fetch, Fetched, Progress, Storage, StorageError};
 pub use value::Directories;
 pub use workspace::Workspace;
@@ -42,6 +44,8 @@ pub struct PrepareContext<'a> {
     pub storage: &'a Storage,
     /// Where input files are handed over for cleaner.
     pub cleaner: &'a Cleaner,
+    /// Assets that graphs may name.
+    pub store: &'a Store,
 }
 
 /// A graph that ComfyUI can run, and what it stands on.
@@ -112,8 +116,10 @@ pub async fn run(
     job: &Job,
 ) -> Result<Prepared, Failure> {
     names::prefix_outputs(&mut graph, &request.id, around.prompt.prepend_filenames)?;
-    let tasks = find_tasks(&graph, around.catalogue);
     let workspace = Workspace::new(&around.comfy.input_dir, &request.id, around.cleaner.clone());
+    let input_dir = &around.comfy.input_dir;
+    asset_input::place(&mut graph, around.store, &workspace, input_dir, media::takes_path).await?;
+    let tasks = find_tasks(&graph, around.catalogue);
     let models_placed = tasks
         .iter()
         .any(|task| matches!(task.work, Work::Model { .. } | Work::Repository));

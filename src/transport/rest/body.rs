@@ -28,7 +28,16 @@ impl FromRequest<RouterState> for JsonObject {
 
     async fn from_request(request: Request, state: &RouterState) -> Result<Self, Failure> {
         check_type(request.headers())?;
-        let text = read(request, state.config.server.max_body_bytes).await?;
+        object(request, state.config.server.max_body_bytes).await.map(Self)
+    }
+}
+
+/// Reads the body as a JSON object of at most `limit` bytes, whatever its type is said to be.
+///
+/// # Errors
+/// 400 when it is none, 413 when it is larger.
+pub async fn object(request: Request, limit: usize) -> Result<Map<String, Value>, Failure> {
+        let text = read(request, limit).await?;
         let parsed = if text.len() > LARGE {
             let parsing =
                 tokio::task::spawn_blocking(move || serde_json::from_slice::<Value>(&text));
@@ -39,14 +48,13 @@ impl FromRequest<RouterState> for JsonObject {
             serde_json::from_slice::<Value>(&text)
         };
         match parsed {
-            Ok(Value::Object(members)) => Ok(Self(members)),
+            Ok(Value::Object(members)) => Ok(members),
             Ok(_) => Err(Failure::invalid("body", "the body must be a JSON object")),
             Err(error) => Err(Failure::invalid(
                 "body",
                 format!("the body is not JSON: {error}"),
             )),
         }
-    }
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 mod answer;
 mod auth;
-mod body;
+pub(in crate::transport) mod body;
 pub mod docs;
 mod models;
 mod path;
@@ -25,6 +25,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+pub use answer::Uncompressed;
 pub use serve::{Listener, bind};
 
 use crate::comfy::Comfy;
@@ -76,8 +77,8 @@ impl RouterState {
     }
 }
 
-/// Everything that is served.
-pub fn router(state: RouterState) -> Router {
+/// Everything that is served; `v2` is the Comfy API v2.
+pub fn router(state: RouterState, v2: Router) -> Router {
     let cors = cors(&state.config.server.cors_allowed_origins);
     let routes = Router::new()
         .route("/health", get(probes::health))
@@ -101,6 +102,7 @@ pub fn router(state: RouterState) -> Router {
             state.clone(),
             auth::require_key,
         ))
+        .nest_service("/api/v2", v2)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(
             CompressionLayer::new()
@@ -179,11 +181,20 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         header::ACCEPT,
         HeaderName::from_static("x-api-key"),
         HeaderName::from_static("last-event-id"),
+        HeaderName::from_static("idempotency-key"),
+        header::RANGE,
+    ];
+    let exposed = [
+        header::RETRY_AFTER,
+        header::CONTENT_RANGE,
+        header::ACCEPT_RANGES,
+        HeaderName::from_static("x-comfy-request-id"),
     ];
     Some(
         CorsLayer::new()
             .allow_origin(origin)
             .allow_methods([Method::GET, Method::POST, Method::DELETE])
-            .allow_headers(headers),
+            .allow_headers(headers)
+            .expose_headers(exposed),
     )
 }

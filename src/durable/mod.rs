@@ -1,0 +1,271 @@
+//! Jobs that survive: recorded before they are answered for, run through the ordinary pipeline, tried again when ComfyUI is lost,
+//! taken up again by the next process (v2.md, "Jobs", "What survives"). The Comfy API v2 and the tools for agents stand on it.
+//!
+//! What a client asks for is answered from memory while a job is in flight ([`live`]) and from the store afterwards; ComfyUI is
+//! never asked for it. A terminal state is shown only once it is committed.
+
+mod ending;
+pub mod live;
+mod recover;
+mod request;
+mod supervise;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+pub use live::{JobView, LiveJob};
+pub use request::{NewSubmission, unpack};
+
+use crate::comfy::Comfy;
+use crate::error::{Code, Failure};
+use crate::health::Health;
+use crate::job::{PromptRequest, Service, Source};
+use crate::store::{JobStatus, NewJob, Store, StoreError};
+
+/// How long an answer waits while inputs are fetched, and for ComfyUI's verdict.
+const FETCHING: Duration = Duration::from_secs(2);
+const VERDICT: Duration = Duration::from_secs(20);
+/// How long a cancelling waits for the end.
+const CANCELLING: Duration = Duration::from_millis(500);
+
+/// What is decided by the configuration.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Attempts at a job in all.
+    pub max_attempts: i64,
+    /// A job that waits longer expires.
+    pub queue_timeout: Option<Duration>,
+    /// Validity of signed addresses.
+    pub address_lives: Duration,
+    /// ComfyUI is somebody else's: it may still have what the last process gave it.
+    pub attached: bool,
+    /// Jobs that have not ended, at most.
+    pub max_unfinished: usize,
+}
+
+/// All durable jobs. Cheap to clone.
+#[derive(Clone)]
+pub struct DurableJobs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    service: Service,
+    store: Store,
+    comfy: Comfy,
+    health: Health,
+    rules: Rules,
+    live: Mutex<HashMap<String, Arc<LiveJob>>>,
+    /// Those that are to be sent to ComfyUI again go one after the other, the oldest first.
+    again: recover::Gate,
+}
+
+/// Why a job was not taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// The pipeline or ComfyUI refuses it; there is no job.
+    Failure(Failure),
+    /// The store does.
+    Store(StoreError),
+    /// Assets that are not there.
+    MissingAssets(Vec<String>),
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl DurableJobs {
+    /// Nothing runs yet; see [`DurableJobs::take_up`].
+    pub fn new(service: Service, store: Store, comfy: Comfy, health: Health, rules: Rules) -> Self {
+        let inner = Inner {
+            service,
+            store,
+            comfy,
+            health,
+            rules,
+            live: Mutex::default(),
+            again: recover::Gate::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Validity of signed addresses.
+    pub fn address_lives(&self) -> Duration {
+        self.inner.rules.address_lives
+    }
+
+    /// The address of an asset that needs no key, and until when it is good (seconds since 1970).
+    pub fn address(&self, base: &str, asset: &str) -> (String, i64) {
+        address(&self.inner.store, self.inner.rules.address_lives, base, asset)
+    }
+
+    /// Records a job, runs it, and waits for ComfyUI's verdict, but not for ever.
+    ///
+    /// # Errors
+    /// Whatever keeps it from becoming a job: nothing of it is left then.
+    pub async fn submit(&self, new: NewSubmission) -> Result<JobView, Refused> {
+        let inner = &self.inner;
+        if let Some(key) = &new.key
+            && let Some(made) = inner.store.key_made(crate::store::keys::JOBS, key).await?
+        {
+            return Err(StoreError::KeyReuse(made).into());
+        }
+        inner.health.accepts(false)?;
+        if lock(&inner.live).len() >= inner.rules.max_unfinished {
+            return Err(StoreError::TooManyJobs.into());
+        }
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut body = new.body;
+        body.insert("id".into(), id.clone().into());
+        let mut hashes = request::assets_of(&body, &inner.store).await?;
+        let (stored, blobs) = request::pack(&body, &inner.store).await?;
+        hashes.extend(blobs);
+        let needs_secrets = ["extra_data", "credentials"].iter().any(|name| body.contains_key(*name));
+        let mut parsed = PromptRequest::parse(body)?;
+        parsed.id_is_callers = false;
+        parsed.echo.insert("job_id".into(), id.clone().into());
+        let record = NewJob {
+            id,
+            source: new.source.as_str(),
+            metadata: new.metadata.as_ref().map(Value::to_string),
+            labels: new.labels,
+            priority: new.priority,
+            request: stored,
+            blobs: hashes,
+            needs_secrets,
+            base_url: new.base_url,
+            key: new.key,
+        };
+        let record = inner.store.create_job(record).await?;
+        let live = LiveJob::new(record, new.source);
+        lock(&inner.live).insert(live.id.clone(), live.clone());
+        let (tell, verdict) = oneshot::channel();
+        supervise::start(inner.clone(), live.clone(), Some(parsed), Some(tell));
+        match self.wait_for_verdict(&live, verdict).await {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(live.view(inner)),
+        }
+    }
+
+    /// `None`: it is a job.
+    async fn wait_for_verdict(
+        &self,
+        live: &LiveJob,
+        mut verdict: oneshot::Receiver<Option<Failure>>,
+    ) -> Option<Failure> {
+        if let Ok(told) = timeout(FETCHING, &mut verdict).await {
+            return told.ok().flatten();
+        }
+        if live.is_preparing(&self.inner) {
+            return live.answered(&mut verdict);
+        }
+        match timeout(VERDICT - FETCHING, &mut verdict).await {
+            Ok(told) => told.ok().flatten(),
+            Err(_) => live.answered(&mut verdict),
+        }
+    }
+
+    /// A job in flight.
+    pub fn live(&self, id: &str) -> Option<Arc<LiveJob>> {
+        lock(&self.inner.live).get(id).cloned()
+    }
+
+    /// A job, in flight or not.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn view(&self, id: &str) -> Result<Option<JobView>, StoreError> {
+        if let Some(live) = self.live(id) {
+            return Ok(Some(live.view(&self.inner)));
+        }
+        let Some(record) = self.inner.store.job(id).await? else {
+            return Ok(None);
+        };
+        let outputs = self.inner.store.outputs(id).await?;
+        Ok(Some(JobView::of_record(record, outputs)))
+    }
+
+    /// What a job in flight looks like now.
+    pub fn view_of(&self, live: &LiveJob) -> JobView {
+        live.view(&self.inner)
+    }
+
+    /// The status of a recorded job as it is now.
+    pub fn status_now(&self, id: &str) -> Option<JobStatus> {
+        self.live(id).map(|live| live.status())
+    }
+
+    /// Cancels a job wherever it is, and waits a moment for its end.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn cancel(&self, id: &str) -> Result<Option<JobView>, StoreError> {
+        if let Some(live) = self.live(id) {
+            live.cancel(&self.inner);
+            let _ = timeout(CANCELLING, live.ended()).await;
+            if !live.status().has_ended() {
+                return Ok(Some(live.view(&self.inner)));
+            }
+        }
+        self.view(id).await
+    }
+
+    /// How many have not ended, and how many of them wait.
+    pub fn unfinished(&self) -> (usize, usize) {
+        let live = lock(&self.inner.live);
+        let waiting = live.values().filter(|job| job.status() == JobStatus::Queued).count();
+        (live.len(), waiting)
+    }
+
+    /// Takes up what the last process has left, oldest first. Returns at once.
+    pub fn take_up(&self) {
+        let inner = self.inner.clone();
+        tokio::spawn(async move { recover::take_up(inner).await });
+    }
+}
+
+impl Inner {
+    fn forget(&self, id: &str) {
+        lock(&self.live).remove(id);
+    }
+}
+
+fn address(store: &Store, lives: Duration, base: &str, asset: &str) -> (String, i64) {
+    let now = crate::store::now_ms() / 1000;
+    let until = now + i64::try_from(lives.as_secs()).unwrap_or(0);
+    let signature = store.sign_asset(asset, until);
+    (format!("{base}/api/v2/assets/{asset}/content?expires={until}&signature={signature}"), until)
+}
+
+/// The last word about a job that the next process takes up.
+fn left_for_later(failure: &Failure) -> bool {
+    failure.code == Code::ShuttingDown
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The transport of a recorded job.
+fn source_of(word: &str) -> Source {
+    if word == Source::Mcp.as_str() { Source::Mcp } else { Source::V2 }
+}

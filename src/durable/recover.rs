@@ -1,0 +1,112 @@
+//! Jobs that are sent to ComfyUI again: after it was lost, and after a restart of this server. One after the other, the oldest first,
+//! so that they come into its queue in their old order.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::live::LiveJob;
+use super::{Inner, lock, source_of, supervise};
+use crate::health::ComfyState;
+
+/// A job whose inputs take long does not hold up the others for longer than this.
+const HELD_UP: Duration = Duration::from_secs(2);
+
+/// Those that wait for their turn.
+#[derive(Debug)]
+pub(super) struct Gate {
+    waiting: Mutex<BTreeSet<i64>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), changed: watch::Sender::new(0) }
+    }
+}
+
+impl Gate {
+    fn enter(&self, seq: i64) {
+        lock(&self.waiting).insert(seq);
+    }
+
+    /// It is in ComfyUI's queue, or will never be: the next may go.
+    pub fn sent(&self, seq: i64) {
+        if lock(&self.waiting).remove(&seq) {
+            self.changed.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// Its place among those that wait.
+    pub fn place(&self, seq: i64) -> usize {
+        lock(&self.waiting).range(..seq).count() + 1
+    }
+
+    async fn first(&self, seq: i64) {
+        let mut changed = self.changed.subscribe();
+        while lock(&self.waiting).first().is_some_and(|first| *first < seq) {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until ComfyUI is ready and those before have gone. `false`: the server shuts down.
+pub(super) async fn turn(inner: &Arc<Inner>, live: &LiveJob) -> bool {
+    inner.again.enter(live.record.seq);
+    let mut health = inner.health.watch();
+    loop {
+        {
+            let state = health.borrow_and_update();
+            if state.draining {
+                return false;
+            }
+            if state.comfy == ComfyState::Ready {
+                break;
+            }
+        }
+        if health.changed().await.is_err() {
+            return false;
+        }
+    }
+    let seq = live.record.seq;
+    inner.again.first(seq).await;
+    let inner = inner.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(HELD_UP).await;
+        inner.again.sent(seq);
+    });
+    true
+}
+
+/// Takes up what the last process has left.
+pub(super) async fn take_up(inner: Arc<Inner>) {
+    let unfinished = match inner.store.unfinished().await {
+        Ok(unfinished) => unfinished,
+        Err(error) => return warn!(%error, "the jobs of the last run cannot be taken up"),
+    };
+    if unfinished.is_empty() {
+        return;
+    }
+    info!(jobs = unfinished.len(), "taking up jobs of the last run");
+    let mut taken = Vec::new();
+    for record in unfinished {
+        if let Err(error) = inner.store.withdraw_outputs(&record.id).await {
+            warn!(id = %record.id, %error, "the outputs of a lost attempt cannot be withdrawn");
+        }
+        inner.again.enter(record.seq);
+        let source = source_of(&record.source);
+        let live = LiveJob::new(record, source);
+        lock(&inner.live).insert(live.id.clone(), live.clone());
+        live.change(|state| state.answered = true);
+        taken.push(live);
+    }
+    for live in taken {
+        let _ = inner.store.update_job(&live.id, live.update()).await;
+        supervise::start(inner.clone(), live, None, None);
+    }
+}

@@ -1,0 +1,184 @@
+//! `GET /assets/{id}/content`: the bytes, whole or a part.
+
+use std::io::SeekFrom;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio_util::io::ReaderStream;
+
+use super::V2State;
+use super::error::ApiError;
+use crate::store::{AssetRecord, StoreError};
+use crate::transport::rest::Uncompressed;
+
+const CHUNK: usize = 64 * 1024;
+/// What need not be escaped in `filename*`.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+pub async fn content(
+    method: Method,
+    State(state): State<V2State>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let store = state.jobs.store();
+    let asset = store.asset(&id).await?.ok_or_else(|| ApiError::not_found("asset", &id))?;
+    let held = asset.hash.as_deref().map(|hash| store.hold(hash));
+    let path = match store.content(&asset) {
+        Ok(path) => path,
+        Err(StoreError::Gone) if asset.remote_url.is_some() => return Ok(moved(&asset)),
+        Err(error) => return Err(error.into()),
+    };
+    let mut file = tokio::fs::File::open(&path).await.map_err(|_| ApiError::from(StoreError::Gone))?;
+    let size = file.metadata().await.map_err(|_| ApiError::from(StoreError::Gone))?.len();
+    store.used_now(&asset);
+    let etag = asset.hash.as_ref().map(|hash| format!("\"{hash}\""));
+    if let (Some(etag), Some(known)) = (&etag, text(&headers, header::IF_NONE_MATCH.as_str()))
+        && known.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == etag || one == "*")
+    {
+        let mut response = StatusCode::NOT_MODIFIED.into_response();
+        describe(response.headers_mut(), &asset, Some(etag));
+        return Ok(response);
+    }
+    let fresh = text(&headers, header::IF_RANGE.as_str()).is_none_or(|known| Some(known) == etag.as_deref());
+    let range = text(&headers, header::RANGE.as_str()).filter(|_| fresh).map(|range| part(range, size));
+    let (status, first, length) = match range {
+        None | Some(Part::Whole) => (StatusCode::OK, 0, size),
+        Some(Part::Some(first, last)) => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
+        Some(Part::Outside) => {
+            let mut response = ApiError::new(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "invalid_request",
+                format!("the Range lies outside of the {size} bytes"),
+            )
+            .into_response();
+            insert(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"));
+            return Ok(response);
+        }
+    };
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        if first > 0 {
+            file.seek(SeekFrom::Start(first)).await.map_err(|_| ApiError::upstream())?;
+        }
+        let stream = ReaderStream::with_capacity(file.take(length), CHUNK);
+        Body::from_stream(futures_util::StreamExt::map(stream, move |chunk| {
+            let _held = &held;
+            chunk
+        }))
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    describe(headers, &asset, etag.as_ref());
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    if status == StatusCode::PARTIAL_CONTENT {
+        insert(headers, header::CONTENT_RANGE, &format!("bytes {first}-{}/{size}", first + length - 1));
+    }
+    response.extensions_mut().insert(Uncompressed);
+    Ok(response)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// The bytes were evicted here; the bucket has them.
+fn moved(asset: &AssetRecord) -> Response {
+    let mut response = StatusCode::FOUND.into_response();
+    insert(response.headers_mut(), header::LOCATION, asset.remote_url.as_deref().unwrap_or_default());
+    response
+}
+
+fn describe(headers: &mut HeaderMap, asset: &AssetRecord, etag: Option<&String>) {
+    let active = is_active(&asset.content_type);
+    let shown = if active { "application/octet-stream" } else { asset.content_type.as_str() };
+    insert(headers, header::CONTENT_TYPE, shown);
+    let name = asset.file_path.rsplit('/').next().unwrap_or_default();
+    let how = if active { "attachment" } else { "inline" };
+    let disposition = format!("{how}; filename*=UTF-8''{}", utf8_percent_encode(name, PLAIN));
+    insert(headers, header::CONTENT_DISPOSITION, &disposition);
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(etag) = etag {
+        insert(headers, header::ETAG, etag);
+    }
+}
+
+/// What a browser would run.
+fn is_active(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.contains("html") || essence.contains("xml") || essence.contains("svg") || essence.contains("script")
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    /// No range that we know: all of it.
+    Whole,
+    /// First and last byte.
+    Some(u64, u64),
+    Outside,
+}
+
+fn part(range: &str, size: u64) -> Part {
+    let Some((first, last)) = range
+        .strip_prefix("bytes=")
+        .filter(|list| !list.contains(','))
+        .and_then(|one| one.trim().split_once('-'))
+    else {
+        return Part::Whole;
+    };
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    match (first.trim().is_empty(), last.trim().is_empty()) {
+        (true, true) => Part::Whole,
+        (true, false) => match number(last) {
+            Some(0) => Part::Outside,
+            Some(_) if size == 0 => Part::Outside,
+            Some(suffix) => Part::Some(size.saturating_sub(suffix), size - 1),
+            None => Part::Whole,
+        },
+        (false, open) => match (number(first), if open { Some(u64::MAX) } else { number(last) }) {
+            (Some(first), Some(last)) if first > last => Part::Whole,
+            (Some(first), Some(last)) if first < size => Part::Some(first, last.min(size - 1)),
+            (Some(_), Some(_)) => Part::Outside,
+            _ => Part::Whole,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let cases = [
+            ("bytes=0-3", Part::Some(0, 3)),
+            ("bytes=4-", Part::Some(4, 9)),
+            ("bytes=-3", Part::Some(7, 9)),
+            ("bytes=-30", Part::Some(0, 9)),
+            ("bytes=0-99", Part::Some(0, 9)),
+            ("bytes=10-", Part::Outside),
+            ("bytes=-0", Part::Outside),
+            ("bytes=5-4", Part::Whole),
+            ("bytes=0-1,3-4", Part::Whole),
+            ("lines=0-1", Part::Whole),
+            ("bytes=x-", Part::Whole),
+        ];
+        for (range, expected) in cases {
+            assert_eq!(part(range, 10), expected, "{range}");
+        }
+        assert_eq!(part("bytes=-1", 0), Part::Outside);
+    }
+}

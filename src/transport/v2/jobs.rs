@@ -1,0 +1,306 @@
+//! `POST /jobs`, `GET /jobs/{id}`, cancel, workflow and logs.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep_until};
+
+use super::address::Base;
+use super::error::{ApiError, key_reuse};
+use super::{V2State, labels, view};
+use crate::config::{PROMPT_OPTIONS, public_value};
+use crate::durable::{NewSubmission, Refused, unpack};
+use crate::job::Source;
+use crate::store::StoreError;
+use crate::transport::rest::Uncompressed;
+use crate::transport::rest::body;
+
+/// The longest wait of a poll.
+const LONGEST_WAIT: u64 = 30;
+/// How often a waiting answer shows that it lives.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+const LONGEST_KEY: usize = 255;
+const PRIORITY: i64 = 1_000_000;
+
+/// The idempotency key of a request.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Ok(key) if !key.is_empty() && key.len() <= LONGEST_KEY => Ok(Some(key.to_owned())),
+        _ => Err(ApiError::invalid(format!("Idempotency-Key must be 1 to {LONGEST_KEY} characters"))),
+    }
+}
+
+/// Makes a job.
+pub async fn submit(State(state): State<V2State>, base: Base, request: Request) -> Result<Response, ApiError> {
+    let key = idempotency_key(request.headers())?;
+    let members = json_body(&state, request).await?;
+    let mut new = submission(members, &state)?;
+    new.key = key;
+    new.base_url = base.absolute.clone();
+    check_queue(&state)?;
+    let view = state.jobs.submit(new).await.map_err(refused)?;
+    Ok((StatusCode::CREATED, Json(view::job(&state, &base, &view))).into_response())
+}
+
+fn refused(refused: Refused) -> ApiError {
+    match refused {
+        Refused::Store(StoreError::KeyReuse(made)) => key_reuse("job_id", &made),
+        other => other.into(),
+    }
+}
+
+/// A JSON object, sent as JSON and nothing else.
+pub async fn json_body(state: &V2State, request: Request) -> Result<Map<String, Value>, ApiError> {
+    let content_type = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if essence != "application/json" {
+        return Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "the Content-Type must be application/json",
+        ));
+    }
+    body::object(request, state.config.server.max_body_bytes).await.map_err(ApiError::from)
+}
+
+fn check_queue(state: &V2State) -> Result<(), ApiError> {
+    let limit = state.config.server.max_queue_depth;
+    if limit == 0 {
+        return Ok(());
+    }
+    let (_, waiting) = state.jobs.unfinished();
+    let queued = *state.comfy.watch.queue_remaining().borrow();
+    if queued.max(waiting as u64) < limit {
+        return Ok(());
+    }
+    let message = format!("the queue holds {queued} prompts; MAX_QUEUE_DEPTH is {limit}: try again later");
+    Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message).retry(Duration::from_secs(2)))
+}
+
+/// Checks a body and turns it into one of `POST /prompt`.
+fn submission(mut members: Map<String, Value>, state: &V2State) -> Result<NewSubmission, ApiError> {
+    members.retain(|_, value| !value.is_null());
+    for reserved in ["webhook_url", "inputs"] {
+        if members.contains_key(reserved) {
+            return Err(ApiError::unprocessable(
+                "invalid_workflow",
+                format!("\"{reserved}\" is reserved: leave it out; webhooks are asked for in prompt_options.webhook_v2"),
+            ));
+        }
+    }
+    let mut body = state.config.state.defaults.clone();
+    body.append(&mut options(members.remove("prompt_options"))?);
+    if let Some(extra_data) = extra_data(members.remove("extra_data"))? {
+        body.insert("extra_data".into(), extra_data);
+    }
+    let priority = match members.remove("priority") {
+        None => None,
+        Some(value) => match value.as_i64() {
+            Some(priority) if priority.abs() <= PRIORITY => Some(priority),
+            _ => {
+                let message = format!("\"priority\" must be an integer from -{PRIORITY} to {PRIORITY}");
+                return Err(ApiError::invalid(message));
+            }
+        },
+    };
+    let workflow = graph(members.remove("workflow"))?;
+    body.insert("prompt".into(), workflow);
+    let metadata = members.remove("metadata");
+    let labels = labels::of(metadata.as_ref())?;
+    Ok(NewSubmission {
+        source: Source::V2,
+        body,
+        metadata,
+        labels,
+        priority,
+        key: None,
+        base_url: String::new(),
+    })
+}
+
+fn options(value: Option<Value>) -> Result<Map<String, Value>, ApiError> {
+    match value {
+        None => Ok(Map::new()),
+        Some(Value::Object(members)) => {
+            match members.keys().find(|name| !PROMPT_OPTIONS.contains(&name.as_str())) {
+                None => Ok(members),
+                Some(odd) => {
+                    let odd: String = odd.chars().take(60).collect();
+                    let known = PROMPT_OPTIONS.join(", ");
+                    Err(ApiError::invalid(format!("prompt_options.{odd} is not known: use {known}")))
+                }
+            }
+        }
+        Some(_) => Err(ApiError::invalid("\"prompt_options\" must be an object")),
+    }
+}
+
+fn extra_data(value: Option<Value>) -> Result<Option<Value>, ApiError> {
+    let Some(value) = value else { return Ok(None) };
+    let Value::Object(mut members) = value else {
+        return Err(ApiError::invalid("\"extra_data\" must be an object"));
+    };
+    members.retain(|_, value| !value.is_null());
+    let fits = members.iter().all(|(name, value)| name == "api_key_comfy_org" && value.is_string());
+    if !fits {
+        return Err(ApiError::invalid("\"extra_data\" may hold \"api_key_comfy_org\", a string, and nothing else"));
+    }
+    Ok((!members.is_empty()).then(|| members.into()))
+}
+
+fn graph(workflow: Option<Value>) -> Result<Value, ApiError> {
+    let invalid = |message: String| Err(ApiError::unprocessable("invalid_workflow", message));
+    let Some(Value::Object(nodes)) = workflow else {
+        return invalid("\"workflow\" must be an object: a ComfyUI graph in API format".into());
+    };
+    if nodes.is_empty() {
+        return invalid("\"workflow\" is empty: it must be a ComfyUI graph in API format".into());
+    }
+    if nodes.get("nodes").is_some_and(Value::is_array) {
+        return Err(ApiError::unprocessable(
+            "workflow_format_ui",
+            "this is a workflow as the ComfyUI editor saves it: export it with \"Export (API)\" and send that",
+        ));
+    }
+    for (id, node) in &nodes {
+        let shown: String = id.chars().take(60).collect();
+        if !node.get("class_type").is_some_and(Value::is_string) {
+            return invalid(format!("node {shown} has no \"class_type\""));
+        }
+        if !node.get("inputs").is_some_and(Value::is_object) {
+            return invalid(format!("node {shown} has no \"inputs\", which must be an object"));
+        }
+    }
+    Ok(Value::Object(nodes))
+}
+
+fn unknown(id: &str) -> ApiError {
+    ApiError::not_found("job", id)
+}
+
+#[derive(serde::Deserialize)]
+pub struct Poll {
+    wait: Option<String>,
+}
+
+/// One job; with `wait` as soon as it has ended.
+pub async fn show(
+    State(state): State<V2State>,
+    base: Base,
+    Path(id): Path<String>,
+    Query(poll): Query<Poll>,
+) -> Result<Response, ApiError> {
+    let wait = match poll.wait.as_deref() {
+        None | Some("") => 0,
+        Some(text) => text
+            .parse::<f64>()
+            .ok()
+            .filter(|wait| *wait >= 0.0)
+            .map(|wait| (wait.min(LONGEST_WAIT as f64) * 1000.0) as u64)
+            .ok_or_else(|| ApiError::invalid(format!("\"wait\" must be seconds, 0 to {LONGEST_WAIT}")))?,
+    };
+    match state.jobs.live(&id) {
+        Some(live) if wait > 0 && !live.status().has_ended() => {
+            Ok(waiting(state, base, live, Duration::from_millis(wait)))
+        }
+        _ => {
+            let view = state.jobs.view(&id).await?.ok_or_else(|| unknown(&id))?;
+            Ok(Json(view::job(&state, &base, &view)).into_response())
+        }
+    }
+}
+
+/// An answer that begins at once and ends with the job: blanks before JSON are legal.
+fn waiting(
+    state: V2State,
+    base: Base,
+    live: std::sync::Arc<crate::durable::LiveJob>,
+    wait: Duration,
+) -> Response {
+    let until = Instant::now() + wait;
+    let first = Some((state, base, live, until));
+    let body = stream::unfold(first, |at| async move {
+        let (state, base, live, until) = at?;
+        let next = (Instant::now() + SIGN_OF_LIFE).min(until);
+        let over = tokio::select! {
+            () = live.ended() => true,
+            () = sleep_until(next) => next == until,
+        };
+        if !over {
+            return Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), Some((state, base, live, until))));
+        }
+        let text = view::job(&state, &base, &state.jobs.view_of(&live)).to_string();
+        Some((Ok(text.into()), None))
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.extensions_mut().insert(Uncompressed);
+    response
+}
+
+/// Cancels, in every state.
+pub async fn cancel(
+    State(state): State<V2State>,
+    base: Base,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let view = state.jobs.cancel(&id).await?.ok_or_else(|| unknown(&id))?;
+    Ok(Json(view::job(&state, &base, &view)).into_response())
+}
+
+/// The graph as it runs; before its inputs are in place, as submitted.
+pub async fn workflow(State(state): State<V2State>, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let store = state.jobs.store();
+    if state.jobs.live(&id).is_none() && store.job(&id).await?.is_none() {
+        return Err(unknown(&id));
+    }
+    let (request, graph) = store.job_request(&id).await?;
+    let submitted = unpack(&request, store).await?.remove("prompt").unwrap_or_default();
+    let mut workflow = match graph {
+        Some(graph) => serde_json::from_str(&graph).unwrap_or_default(),
+        None => submitted.clone(),
+    };
+    // The id in front is ours; the client knows the name without it.
+    if let Some(nodes) = workflow.as_object_mut() {
+        for (node, value) in nodes {
+            let written = submitted.pointer(&format!("/{}/inputs/filename_prefix", pointer(node)));
+            if let (Some(written), Some(shown)) = (written, value.pointer_mut("/inputs/filename_prefix")) {
+                *shown = written.clone();
+            }
+        }
+    }
+    Ok(Json(json!({"workflow": public_value(workflow), "format": "api"})).into_response())
+}
+
+fn pointer(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+/// What ComfyUI printed while it ran.
+pub async fn logs(State(state): State<V2State>, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let view = state.jobs.view(&id).await?.ok_or_else(|| unknown(&id))?;
+    let logs = if view.record.status.has_ended() { state.jobs.store().logs_of(&id).await? } else { None };
+    Ok(match logs.filter(|logs| !logs.text.is_empty()) {
+        None => StatusCode::NO_CONTENT.into_response(),
+        Some(logs) => Json(json!({
+            "text": logs.text,
+            "truncated": logs.truncated,
+            "captured_at": view.record.completed_at.map(view::time),
+            "complete": true,
+        }))
+        .into_response(),
+    })
+}

@@ -1,0 +1,98 @@
+//! The Comfy API v2, as the official SDKs speak it: one file per resource (v2.md). Handlers translate between HTTP and
+//! [`crate::durable`]; they decide nothing about jobs.
+
+mod access;
+mod address;
+mod assets;
+mod content;
+mod error;
+mod events;
+mod jobs;
+mod labels;
+mod list;
+mod upload;
+mod view;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, head, post};
+use axum::{Json, Router, middleware};
+use serde_json::json;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::comfy::Comfy;
+use crate::config::Config;
+use crate::durable::DurableJobs;
+use crate::health::Health;
+use error::ApiError;
+
+/// What the handlers need. Cheap to clone.
+#[derive(Clone)]
+pub struct V2State {
+    /// The whole configuration.
+    pub config: Arc<Config>,
+    /// All durable jobs, and the store.
+    pub jobs: DurableJobs,
+    /// Whether jobs are taken.
+    pub health: Health,
+    /// ComfyUI, for its model folders and its queue.
+    pub comfy: Comfy,
+    /// Open event streams.
+    pub streams: Arc<AtomicUsize>,
+}
+
+/// Everything below `/api/v2`.
+pub fn router(state: V2State) -> Router {
+    let mut routes = Router::new()
+        .route("/assets", post(upload::create).layer(DefaultBodyLimit::disable()))
+        .route("/assets/from-hash", post(assets::from_hash))
+        .route("/assets/from-path", post(assets::from_path))
+        .route("/assets/by-hash/{hash}", head(assets::head_by_hash))
+        .route("/assets/{id}", get(assets::show).delete(assets::delete))
+        .route("/assets/{id}/content", get(content::content))
+        .route("/health", get(health));
+    if state.config.state.v2_enabled {
+        routes = routes
+            .route("/jobs", get(list::list).merge(post(jobs::submit)))
+            .route("/jobs/{id}", get(jobs::show))
+            .route("/jobs/{id}/events", get(events::events))
+            .route("/jobs/{id}/cancel", post(jobs::cancel))
+            .route("/jobs/{id}/workflow", get(jobs::workflow))
+            .route("/jobs/{id}/logs", get(jobs::logs));
+    }
+    routes
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(state.clone(), access::check))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(access::number))
+        .with_state(state)
+}
+
+async fn health(axum::extract::State(state): axum::extract::State<V2State>) -> Response {
+    let ready = state.health.not_ready().is_none();
+    Json(json!({"status": "healthy", "version": crate::VERSION, "ready": ready})).into_response()
+}
+
+async fn not_found(request: Request) -> ApiError {
+    let path: String = request.uri().path().chars().take(200).collect();
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at /api/v2{path}: see /docs"))
+}
+
+async fn method_not_allowed(request: Request) -> ApiError {
+    let path: String = request.uri().path().chars().take(200).collect();
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("{} is not a method of /api/v2{path}: see /docs", request.method()),
+    )
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    tracing::error!("a request handler panicked; this is a defect, please report it");
+    ApiError::upstream().into_response()
+}
