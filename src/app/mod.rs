@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::comfy::Comfy;
-use crate::durable::{DurableJobs, Rules};
 use crate::config::{Config, StateConfig};
+use crate::durable::{DurableJobs, Rules};
 use crate::events::{EventSink, Events};
 use crate::health::Health;
 use crate::job::{Parts, Service};
@@ -82,7 +82,10 @@ async fn run(config: Config) -> Result<(), Fatal> {
         info!(version = crate::VERSION, address = %address, "listening");
     }
     let closing = CancellationToken::new();
-    let server = tokio::spawn(listener.serve(rest::router(app.router_state(), v2::router(app.v2_state())), closing.clone()));
+    let server = tokio::spawn(listener.serve(
+        rest::router(app.router_state(), v2::router(app.v2_state())),
+        closing.clone(),
+    ));
     app.start_background();
     let ended = lifecycle::keep(&app).await;
     shutdown::wind_down(&app, closing, server, ended.is_err()).await;

@@ -15,7 +15,11 @@ pub(super) struct End {
 
 impl End {
     fn of(status: JobStatus, error: Option<Value>) -> Self {
-        Self { status, error, revoked: false }
+        Self {
+            status,
+            error,
+            revoked: false,
+        }
     }
 
     pub fn succeeded() -> Self {
@@ -27,7 +31,10 @@ impl End {
     }
 
     pub fn revoked() -> Self {
-        Self { revoked: true, ..Self::of(JobStatus::Failed, None) }
+        Self {
+            revoked: true,
+            ..Self::of(JobStatus::Failed, None)
+        }
     }
 
     pub fn expired() -> Self {
@@ -47,7 +54,11 @@ fn error(code: &str, message: &str) -> Value {
 /// The end that a failure of the pipeline means.
 pub(super) fn of_failure(failure: &Failure, cancelled: bool) -> End {
     let code = match failure.code {
-        Code::ExecutionInterrupted if !cancelled && failure.message.contains("PROMPT_TIMEOUT_S") => "timed_out",
+        Code::ExecutionInterrupted
+            if !cancelled && failure.message.contains("PROMPT_TIMEOUT_S") =>
+        {
+            "timed_out"
+        }
         Code::ExecutionInterrupted => return End::cancelled(),
         Code::ExecutionError => match &failure.details {
             Some(details) if details.get("node_id").is_some_and(|node| !node.is_null()) => {
@@ -65,10 +76,18 @@ pub(super) fn of_failure(failure: &Failure, cancelled: bool) -> End {
 }
 
 fn node_error(failure: &Failure, details: &Value) -> Value {
-    let text = |name: &str| details.get(name).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
+    let text = |name: &str| {
+        details
+            .get(name)
+            .and_then(Value::as_str)
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+    };
     let message = text("exception_message").unwrap_or(&failure.message);
     let traceback = match details.get("traceback") {
-        Some(Value::Array(lines)) => Some(lines.iter().filter_map(Value::as_str).collect::<String>()),
+        Some(Value::Array(lines)) => {
+            Some(lines.iter().filter_map(Value::as_str).collect::<String>())
+        }
         Some(Value::String(text)) => Some(text.clone()),
         _ => None,
     };

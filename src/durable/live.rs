@@ -8,8 +8,8 @@ use tokio::sync::{oneshot, watch};
 use super::{Inner, lock};
 use crate::comfy::message::Preview;
 use crate::error::Failure;
-use crate::job::registry::{Job, Status};
 use crate::job::progress::GraphProgress;
+use crate::job::registry::{Job, Status};
 use crate::job::{JobEvent, Source};
 use crate::store::jobs::JobUpdate;
 use crate::store::{AssetRecord, JobRecord, JobStatus, now_ms};
@@ -62,8 +62,17 @@ pub struct JobView {
 impl JobView {
     /// Of a job that is only recorded.
     pub fn of_record(record: JobRecord, outputs: Vec<AssetRecord>) -> Self {
-        let parse = |text: &Option<String>| text.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        Self { queue_position: None, progress: parse(&record.progress), error: parse(&record.error), outputs, record }
+        let parse = |text: &Option<String>| {
+            text.as_deref()
+                .and_then(|text| serde_json::from_str(text).ok())
+        };
+        Self {
+            queue_position: None,
+            progress: parse(&record.progress),
+            error: parse(&record.error),
+            outputs,
+            record,
+        }
     }
 }
 
@@ -112,7 +121,13 @@ impl LiveJob {
             answered: false,
             suspended: false,
         };
-        Arc::new(Self { id: record.id.clone(), source, record, state: Mutex::new(state), changed: watch::Sender::new(0) })
+        Arc::new(Self {
+            id: record.id.clone(),
+            source,
+            record,
+            state: Mutex::new(state),
+            changed: watch::Sender::new(0),
+        })
     }
 
     /// Its status now.
@@ -158,11 +173,17 @@ impl LiveJob {
 
     /// Still before ComfyUI has been asked.
     pub(super) fn is_preparing(&self, _: &Inner) -> bool {
-        lock(&self.state).job.as_ref().is_none_or(|job| job.status() == Status::Preprocessing && !job.is_submitting())
+        lock(&self.state)
+            .job
+            .as_ref()
+            .is_none_or(|job| job.status() == Status::Preprocessing && !job.is_submitting())
     }
 
     /// The submitter is told that it is a job, unless the verdict came in this very moment.
-    pub(super) fn answered(&self, verdict: &mut oneshot::Receiver<Option<Failure>>) -> Option<Failure> {
+    pub(super) fn answered(
+        &self,
+        verdict: &mut oneshot::Receiver<Option<Failure>>,
+    ) -> Option<Failure> {
         let mut state = lock(&self.state);
         if let Ok(told) = verdict.try_recv() {
             return told;
@@ -175,12 +196,19 @@ impl LiveJob {
     pub(super) fn note(&self, inner: &Inner, event: &JobEvent) {
         match event {
             JobEvent::State(status) => {
-                let running = matches!(status, Status::Running | Status::Postprocessing | Status::Uploading);
+                let running = matches!(
+                    status,
+                    Status::Running | Status::Postprocessing | Status::Uploading
+                );
                 let began = self.change(|state| {
                     if !running || state.status != JobStatus::Queued {
                         return false;
                     }
-                    state.status = if state.cancelled { JobStatus::Canceling } else { JobStatus::Running };
+                    state.status = if state.cancelled {
+                        JobStatus::Canceling
+                    } else {
+                        JobStatus::Running
+                    };
                     state.started_at = Some(now_ms());
                     true
                 });
@@ -248,7 +276,10 @@ impl LiveJob {
             attempts: state.attempts,
             outputs_reused: state.reused,
             outputs_count: i64::try_from(state.outputs.len()).unwrap_or(i64::MAX),
-            progress: state.progress.as_ref().map(|progress| shown_progress(progress).to_string()),
+            progress: state
+                .progress
+                .as_ref()
+                .map(|progress| shown_progress(progress).to_string()),
         }
     }
 
@@ -263,14 +294,19 @@ impl LiveJob {
             attempts: state.attempts,
             outputs_reused: state.reused,
             outputs_count: i64::try_from(state.outputs.len()).unwrap_or(i64::MAX),
-            expires_at: state.completed_at.unwrap_or(self.record.created_at) + (self.record.expires_at - self.record.created_at),
+            expires_at: state.completed_at.unwrap_or(self.record.created_at)
+                + (self.record.expires_at - self.record.created_at),
             ..self.record.clone()
         };
         let queued = state.status == JobStatus::Queued;
         JobView {
             record,
             queue_position: queue_position.filter(|_| queued),
-            progress: state.progress.as_ref().filter(|_| !queued).map(shown_progress),
+            progress: state
+                .progress
+                .as_ref()
+                .filter(|_| !queued)
+                .map(shown_progress),
             error: state.error.clone(),
             outputs: state.outputs.clone(),
         }
@@ -285,14 +321,20 @@ impl LiveJob {
             return None;
         }
         let behind = || inner.again.place(self.record.seq);
-        Some(job.and_then(|job| inner.service.place(&job)).unwrap_or_else(behind))
+        Some(
+            job.and_then(|job| inner.service.place(&job))
+                .unwrap_or_else(behind),
+        )
     }
 
     /// What a stream has not shown yet. `all` includes progress and previews, which are shown twice a second at most.
     pub(super) fn news(&self, inner: &Inner, shown: &mut Shown, all: bool) -> News {
         let position = self.position(inner);
         let state = lock(&self.state);
-        let mut news = News { suspended: state.suspended, ..News::default() };
+        let mut news = News {
+            suspended: state.suspended,
+            ..News::default()
+        };
         let ended = state.status.has_ended();
         if shown.statuses == 0 {
             // The present one; what was before is history.
@@ -303,7 +345,8 @@ impl LiveJob {
         } else {
             for status in state.history.get(shown.statuses..).unwrap_or_default() {
                 if !status.has_ended() {
-                    news.statuses.push((*status, position.filter(|_| *status == JobStatus::Queued)));
+                    news.statuses
+                        .push((*status, position.filter(|_| *status == JobStatus::Queued)));
                 }
             }
             shown.statuses = state.history.len();

@@ -100,7 +100,9 @@ impl DurableJobs {
             live: Mutex::default(),
             again: recover::Gate::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// The store below.
@@ -115,7 +117,12 @@ impl DurableJobs {
 
     /// The address of an asset that needs no key, and until when it is good (seconds since 1970).
     pub fn address(&self, base: &str, asset: &str) -> (String, i64) {
-        address(&self.inner.store, self.inner.rules.address_lives, base, asset)
+        address(
+            &self.inner.store,
+            self.inner.rules.address_lives,
+            base,
+            asset,
+        )
     }
 
     /// Records a job, runs it, and waits for ComfyUI's verdict, but not for ever.
@@ -139,7 +146,9 @@ impl DurableJobs {
         let mut hashes = request::assets_of(&body, &inner.store).await?;
         let (stored, blobs) = request::pack(&body, &inner.store).await?;
         hashes.extend(blobs);
-        let needs_secrets = ["extra_data", "credentials"].iter().any(|name| body.contains_key(*name));
+        let needs_secrets = ["extra_data", "credentials"]
+            .iter()
+            .any(|name| body.contains_key(*name));
         let mut parsed = PromptRequest::parse(body)?;
         parsed.id_is_callers = false;
         parsed.echo.insert("job_id".into(), id.clone().into());
@@ -232,7 +241,10 @@ impl DurableJobs {
     /// How many have not ended, and how many of them wait.
     pub fn unfinished(&self) -> (usize, usize) {
         let live = lock(&self.inner.live);
-        let waiting = live.values().filter(|job| job.status() == JobStatus::Queued).count();
+        let waiting = live
+            .values()
+            .filter(|job| job.status() == JobStatus::Queued)
+            .count();
         (live.len(), waiting)
     }
 
@@ -253,7 +265,10 @@ fn address(store: &Store, lives: Duration, base: &str, asset: &str) -> (String, 
     let now = crate::store::now_ms() / 1000;
     let until = now + i64::try_from(lives.as_secs()).unwrap_or(0);
     let signature = store.sign_asset(asset, until);
-    (format!("{base}/api/v2/assets/{asset}/content?expires={until}&signature={signature}"), until)
+    (
+        format!("{base}/api/v2/assets/{asset}/content?expires={until}&signature={signature}"),
+        until,
+    )
 }
 
 /// The last word about a job that the next process takes up.
@@ -267,5 +282,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// The transport of a recorded job.
 fn source_of(word: &str) -> Source {
-    if word == Source::Mcp.as_str() { Source::Mcp } else { Source::V2 }
+    if word == Source::Mcp.as_str() {
+        Source::Mcp
+    } else {
+        Source::V2
+    }
 }

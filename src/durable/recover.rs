@@ -24,7 +24,10 @@ pub(super) struct Gate {
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { waiting: Mutex::default(), changed: watch::Sender::new(0) }
+        Self {
+            waiting: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
     }
 }
 
@@ -47,7 +50,10 @@ impl Gate {
 
     async fn first(&self, seq: i64) {
         let mut changed = self.changed.subscribe();
-        while lock(&self.waiting).first().is_some_and(|first| *first < seq) {
+        while lock(&self.waiting)
+            .first()
+            .is_some_and(|first| *first < seq)
+        {
             if changed.changed().await.is_err() {
                 return;
             }

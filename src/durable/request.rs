@@ -32,9 +32,15 @@ pub struct NewSubmission {
 }
 
 /// The record of a request, and the blobs it refers to.
-pub(super) async fn pack(body: &Map<String, Value>, store: &Store) -> Result<(String, Vec<String>), StoreError> {
+pub(super) async fn pack(
+    body: &Map<String, Value>,
+    store: &Store,
+) -> Result<(String, Vec<String>), StoreError> {
     let mut stored = Map::new();
-    for (name, value) in body.iter().filter(|(name, _)| !SECRETS.contains(&name.as_str())) {
+    for (name, value) in body
+        .iter()
+        .filter(|(name, _)| !SECRETS.contains(&name.as_str()))
+    {
         stored.insert(name.clone(), value.clone());
     }
     let mut stored = Value::Object(stored);
@@ -66,13 +72,17 @@ fn move_out(value: &mut Value, texts: &mut Vec<String>) {
 /// # Errors
 /// When a blob is gone.
 pub async fn unpack(stored: &str, store: &Store) -> Result<Map<String, Value>, StoreError> {
-    let value: Value = serde_json::from_str(stored).map_err(|error| StoreError::Failed(error.to_string()))?;
+    let value: Value =
+        serde_json::from_str(stored).map_err(|error| StoreError::Failed(error.to_string()))?;
     let store = store.clone();
     let moved = tokio::task::spawn_blocking(move || {
         let mut value = value;
         move_in(&mut value, &store).map(|()| value)
     });
-    match moved.await.map_err(|error| StoreError::Failed(error.to_string()))?? {
+    match moved
+        .await
+        .map_err(|error| StoreError::Failed(error.to_string()))??
+    {
         Value::Object(body) => Ok(body),
         _ => Err(StoreError::NotFound),
     }
@@ -82,11 +92,14 @@ fn move_in(value: &mut Value, store: &Store) -> Result<(), StoreError> {
     match value {
         Value::Object(members) => {
             if let Some(hash) = members.get(BLOB).and_then(Value::as_str) {
-                let text = std::fs::read_to_string(store.blob_path(hash)).map_err(|_| StoreError::Gone)?;
+                let text =
+                    std::fs::read_to_string(store.blob_path(hash)).map_err(|_| StoreError::Gone)?;
                 *value = text.into();
                 return Ok(());
             }
-            members.values_mut().try_for_each(|item| move_in(item, store))
+            members
+                .values_mut()
+                .try_for_each(|item| move_in(item, store))
         }
         Value::Array(items) => items.iter_mut().try_for_each(|item| move_in(item, store)),
         _ => Ok(()),
@@ -97,7 +110,10 @@ fn move_in(value: &mut Value, store: &Store) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`Refused::MissingAssets`] with those that are malformed or not there.
-pub(super) async fn assets_of(body: &Map<String, Value>, store: &Store) -> Result<Vec<String>, Refused> {
+pub(super) async fn assets_of(
+    body: &Map<String, Value>,
+    store: &Store,
+) -> Result<Vec<String>, Refused> {
     let mut references = Vec::new();
     for name in ["prompt", "workflow"] {
         if let Some(graph) = body.get(name) {
@@ -111,5 +127,9 @@ pub(super) async fn assets_of(body: &Map<String, Value>, store: &Store) -> Resul
             _ => missing.push(reference.shown()),
         }
     }
-    if missing.is_empty() { Ok(hashes) } else { Err(Refused::MissingAssets(missing)) }
+    if missing.is_empty() {
+        Ok(hashes)
+    } else {
+        Err(Refused::MissingAssets(missing))
+    }
 }

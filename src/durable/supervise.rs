@@ -47,7 +47,9 @@ async fn supervise(
     mut verdict: Option<Verdict>,
 ) {
     // They are not recorded, so they are kept here for another attempt.
-    let secrets = request.as_ref().map(|request| (request.extra_data.clone(), request.credentials.clone()));
+    let secrets = request
+        .as_ref()
+        .map(|request| (request.extra_data.clone(), request.credentials.clone()));
     let expiry = inner.rules.queue_timeout.map(|limit| {
         let age = u64::try_from(now_ms() - live.record.created_at).unwrap_or(0);
         Instant::now() + limit.saturating_sub(Duration::from_millis(age))
@@ -88,7 +90,10 @@ async fn again(inner: &Inner, live: &LiveJob, counts: bool) -> Option<End> {
     if counts && attempts >= inner.rules.max_attempts {
         return Some(End::failed(
             "worker_lost",
-            format!("ComfyUI was lost while it worked on the job, {attempts} times: V2_MAX_ATTEMPTS is {}", inner.rules.max_attempts),
+            format!(
+                "ComfyUI was lost while it worked on the job, {attempts} times: V2_MAX_ATTEMPTS is {}",
+                inner.rules.max_attempts
+            ),
         ));
     }
     let _ = inner.store.withdraw_outputs(&live.id).await;
@@ -127,9 +132,15 @@ async fn read_again(
     };
     let parsed = body
         .await
-        .map_err(|error| Failure::new(Code::Internal, format!("the job's record cannot be read: {error}")))
+        .map_err(|error| {
+            Failure::new(
+                Code::Internal,
+                format!("the job's record cannot be read: {error}"),
+            )
+        })
         .and_then(PromptRequest::parse);
-    let mut request = parsed.map_err(|failure| Attempt::Ended(ending::of_failure(&failure, false)))?;
+    let mut request =
+        parsed.map_err(|failure| Attempt::Ended(ending::of_failure(&failure, false)))?;
     request.id_is_callers = false;
     request.echo.insert("job_id".into(), live.id.clone().into());
     if let Some((extra_data, credentials)) = secrets {
@@ -269,7 +280,9 @@ async fn judge(
         let down = matches!(inner.health.now().comfy, ComfyState::Down(_));
         let ran = super::lock(&live.state).status != JobStatus::Queued;
         // Waiting in a queue that died with ComfyUI is no attempt; being thrown out of one that lives is.
-        return Attempt::Again { counts: ran || (accepted && !down) };
+        return Attempt::Again {
+            counts: ran || (accepted && !down),
+        };
     }
     if !accepted && failure.code != Code::ExecutionInterrupted {
         if let Some(tell) = verdict.take()
@@ -280,7 +293,9 @@ async fn judge(
         if let Some(webhook) = webhook {
             tell_webhook(inner, live, webhook, &failure).await;
         }
-    } else if failure.transient && let Some(webhook) = webhook {
+    } else if failure.transient
+        && let Some(webhook) = webhook
+    {
         // The pipeline has not told: it was said that another attempt follows.
         tell_webhook(inner, live, webhook, &failure).await;
     }
@@ -294,9 +309,19 @@ async fn tell_webhook(
     webhook: &crate::job::request::WebhookRequest,
     failure: &Failure,
 ) {
-    let stored = inner.store.job_request(&live.id).await.map(|(request, _)| request).unwrap_or_default();
+    let stored = inner
+        .store
+        .job_request(&live.id)
+        .await
+        .map(|(request, _)| request)
+        .unwrap_or_default();
     let mut body: Map<String, Value> = serde_json::from_str(&stored).unwrap_or_default();
-    inner.service.refused(&live.id, webhook, body.remove("prompt").unwrap_or_default(), failure);
+    inner.service.refused(
+        &live.id,
+        webhook,
+        body.remove("prompt").unwrap_or_default(),
+        failure,
+    );
 }
 
 fn listener(inner: &Arc<Inner>, live: &Arc<LiveJob>) -> crate::job::Listener {
@@ -309,7 +334,11 @@ fn listener(inner: &Arc<Inner>, live: &Arc<LiveJob>) -> crate::job::Listener {
 }
 
 fn keep(inner: &Arc<Inner>, live: &LiveJob) -> Keep {
-    let (store, lives, base) = (inner.store.clone(), inner.rules.address_lives, live.record.base_url.clone());
+    let (store, lives, base) = (
+        inner.store.clone(),
+        inner.rules.address_lives,
+        live.record.base_url.clone(),
+    );
     Keep {
         address: Box::new(move |asset| super::address(&store, lives, &base, asset).0),
         by_address: true,
@@ -333,14 +362,23 @@ async fn finish(inner: &Inner, live: &LiveJob, end: End) {
     let progress = {
         let state = super::lock(&live.state);
         state.progress.as_ref().map(|progress| {
-            if end.status == JobStatus::Succeeded { progress.completed() } else { progress.clone() }
+            if end.status == JobStatus::Succeeded {
+                progress.completed()
+            } else {
+                progress.clone()
+            }
         })
     };
-    update.progress = progress.as_ref().map(|progress| super::live::shown_progress(progress).to_string());
+    update.progress = progress
+        .as_ref()
+        .map(|progress| super::live::shown_progress(progress).to_string());
     let completed_at = update.completed_at;
     let mut pause = Duration::from_millis(100);
     // An end that is not recorded is not shown: after a restart it would be another one.
-    while !matches!(inner.store.update_job(&live.id, update.clone()).await, Ok(Ok(()))) {
+    while !matches!(
+        inner.store.update_job(&live.id, update.clone()).await,
+        Ok(Ok(()))
+    ) {
         warn!(id = %live.id, "the end of a job cannot be recorded; trying again");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(10));

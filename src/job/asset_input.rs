@@ -37,7 +37,11 @@ impl Reference {
 
     /// For messages.
     pub fn shown(&self) -> String {
-        let text = self.id.as_deref().or(self.hash.as_deref()).unwrap_or("(malformed)");
+        let text = self
+            .id
+            .as_deref()
+            .or(self.hash.as_deref())
+            .unwrap_or("(malformed)");
         text.chars().take(100).collect()
     }
 }
@@ -54,12 +58,24 @@ fn reference(value: &Value) -> Option<Reference> {
         Value::String(text) => {
             let id = text.strip_prefix(PREFIX)?;
             uuid::Uuid::parse_str(id).ok()?;
-            Some(Reference { id: Some(id.to_owned()), hash: None })
+            Some(Reference {
+                id: Some(id.to_owned()),
+                hash: None,
+            })
         }
-        Value::Object(members) if members.get("__type").and_then(Value::as_str) == Some("core/ASSET") => {
-            let text = |name: &str| value.pointer(&format!("/info/{name}")).and_then(Value::as_str);
+        Value::Object(members)
+            if members.get("__type").and_then(Value::as_str) == Some("core/ASSET") =>
+        {
+            let text = |name: &str| {
+                value
+                    .pointer(&format!("/info/{name}"))
+                    .and_then(Value::as_str)
+            };
             let hash = text("hash").and_then(plain_hash);
-            Some(Reference { id: text("id").map(str::to_owned), hash })
+            Some(Reference {
+                id: text("id").map(str::to_owned),
+                hash,
+            })
         }
         _ => None,
     }
@@ -93,7 +109,11 @@ pub(super) async fn place(
 ) -> Result<(), Failure> {
     let mut number = 0;
     for (node, value) in graph.iter_mut() {
-        let class = value.get("class_type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let class = value
+            .get("class_type")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         let Some(inputs) = value.get_mut("inputs").and_then(Value::as_object_mut) else {
             continue;
         };
@@ -103,9 +123,16 @@ pub(super) async fn place(
             for reference in found {
                 number += 1;
                 let location = format!("prompt.{node}.inputs.{input}");
-                let name = place_one(&reference, number, store, workspace, input_dir, takes_path(&class, input))
-                    .await
-                    .map_err(|failure| failure.at(location))?;
+                let name = place_one(
+                    &reference,
+                    number,
+                    store,
+                    workspace,
+                    input_dir,
+                    takes_path(&class, input),
+                )
+                .await
+                .map_err(|failure| failure.at(location))?;
                 replace(value, &reference, &name);
             }
         }
@@ -121,10 +148,21 @@ async fn place_one(
     input_dir: &Path,
     as_path: bool,
 ) -> Result<String, Failure> {
-    let broken = |error: String| Failure::new(Code::Internal, format!("an asset cannot be put in place: {error}"));
-    let asset = wanted.find(store).await.map_err(|error| broken(error.to_string()))?;
+    let broken = |error: String| {
+        Failure::new(
+            Code::Internal,
+            format!("an asset cannot be put in place: {error}"),
+        )
+    };
+    let asset = wanted
+        .find(store)
+        .await
+        .map_err(|error| broken(error.to_string()))?;
     let gone = || {
-        let message = format!("there is no asset {} any more: upload it again", wanted.shown());
+        let message = format!(
+            "there is no asset {} any more: upload it again",
+            wanted.shown()
+        );
         Failure::new(Code::InvalidRequest, message)
     };
     let asset = asset.ok_or_else(gone)?;
@@ -134,10 +172,22 @@ async fn place_one(
     let source = store.content(&asset).map_err(|_| gone())?;
     let _held = asset.hash.as_deref().map(|hash| store.hold(hash));
     store.used_now(&asset);
-    let base = asset.file_path.rsplit('/').next().unwrap_or("input").to_owned();
+    let base = asset
+        .file_path
+        .rsplit('/')
+        .next()
+        .unwrap_or("input")
+        .to_owned();
     // Two assets of one job may have the same name.
-    let dir = if number == 1 { String::new() } else { number.to_string() };
-    let dir = workspace.subdir(&dir).await.map_err(|error| broken(error.to_string()))?;
+    let dir = if number == 1 {
+        String::new()
+    } else {
+        number.to_string()
+    };
+    let dir = workspace
+        .subdir(&dir)
+        .await
+        .map_err(|error| broken(error.to_string()))?;
     let path = dir.join(base);
     let placed = path.clone();
     let linking = workspace.holding(async move {
@@ -148,7 +198,11 @@ async fn place_one(
         .map_err(|error| broken(error.to_string()))?
         .map_err(|error| broken(error.to_string()))?
         .map_err(|error| broken(error.to_string()))?;
-    let shown = if as_path { &path } else { path.strip_prefix(input_dir).unwrap_or(&path) };
+    let shown = if as_path {
+        &path
+    } else {
+        path.strip_prefix(input_dir).unwrap_or(&path)
+    };
     Ok(shown.to_string_lossy().into_owned())
 }
 
@@ -158,8 +212,12 @@ fn replace(value: &mut Value, wanted: &Reference, name: &str) {
         return;
     }
     match value {
-        Value::Object(members) => members.values_mut().for_each(|item| replace(item, wanted, name)),
-        Value::Array(items) => items.iter_mut().for_each(|item| replace(item, wanted, name)),
+        Value::Object(members) => members
+            .values_mut()
+            .for_each(|item| replace(item, wanted, name)),
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| replace(item, wanted, name)),
         _ => {}
     }
 }
@@ -179,8 +237,14 @@ mod tests {
         let mut found = Vec::new();
         references(&graph, &mut found);
         let shown: Vec<String> = found.iter().map(Reference::shown).collect();
-        assert_eq!(shown, ["x", "(malformed)", "00000000-0000-4000-8000-000000000000"]);
-        assert_eq!(plain_hash(&format!("blake3:{}", "AB".repeat(32))), Some("ab".repeat(32)));
+        assert_eq!(
+            shown,
+            ["x", "(malformed)", "00000000-0000-4000-8000-000000000000"]
+        );
+        assert_eq!(
+            plain_hash(&format!("blake3:{}", "AB".repeat(32))),
+            Some("ab".repeat(32))
+        );
         assert_eq!(plain_hash("blake3:xyz"), None);
     }
 }

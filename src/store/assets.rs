@@ -267,7 +267,9 @@ impl Store {
             if blobs::present(write.db, &name)?.is_none() {
                 store.make_room(write, size)?;
             }
-            store.place_blob(write, incoming.path(), &name, size).map(drop)
+            store
+                .place_blob(write, incoming.path(), &name, size)
+                .map(drop)
         })
         .await?;
         Ok(hash)

@@ -6,7 +6,10 @@ use crate::config::Secret;
 
 /// Whether one of the presented keys is known. All are looked at, in constant time.
 pub fn key_fits(keys: &[Secret], headers: &HeaderMap) -> bool {
-    let known = |presented: &str| keys.iter().fold(false, |known, key| key.matches(presented) | known);
+    let known = |presented: &str| {
+        keys.iter()
+            .fold(false, |known, key| key.matches(presented) | known)
+    };
     presented(headers).fold(false, |found, key| known(key) | found)
 }
 
@@ -19,6 +22,9 @@ fn presented(headers: &HeaderMap) -> impl Iterator<Item = &str> {
             let (scheme, key) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
         });
-    let own = headers.get("x-api-key").and_then(|value| value.to_str().ok()).map(str::trim);
+    let own = headers
+        .get("x-api-key")
+        .and_then(|value| value.to_str().ok())
+        .map(str::trim);
     [bearer, own].into_iter().flatten()
 }

@@ -22,8 +22,8 @@ use super::stream::Weight;
 use crate::comfy::catalogue::Catalogue;
 use crate::config::{ComfyConfig, PromptConfig, public_url};
 use crate::error::{Code, Failure};
-use crate::store::Store;
 use crate::storage::{ErrorKind, Fetch, Fetched, Progress, Storage, StorageError};
+use crate::store::Store;
 pub use value::Directories;
 pub use workspace::Workspace;
 
@@ -118,7 +118,14 @@ pub async fn run(
     names::prefix_outputs(&mut graph, &request.id, around.prompt.prepend_filenames)?;
     let workspace = Workspace::new(&around.comfy.input_dir, &request.id, around.cleaner.clone());
     let input_dir = &around.comfy.input_dir;
-    asset_input::place(&mut graph, around.store, &workspace, input_dir, media::takes_path).await?;
+    asset_input::place(
+        &mut graph,
+        around.store,
+        &workspace,
+        input_dir,
+        media::takes_path,
+    )
+    .await?;
     let tasks = find_tasks(&graph, around.catalogue);
     let models_placed = tasks
         .iter()

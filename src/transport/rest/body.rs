@@ -28,7 +28,9 @@ impl FromRequest<RouterState> for JsonObject {
 
     async fn from_request(request: Request, state: &RouterState) -> Result<Self, Failure> {
         check_type(request.headers())?;
-        object(request, state.config.server.max_body_bytes).await.map(Self)
+        object(request, state.config.server.max_body_bytes)
+            .await
+            .map(Self)
     }
 }
 
@@ -37,24 +39,23 @@ impl FromRequest<RouterState> for JsonObject {
 /// # Errors
 /// 400 when it is none, 413 when it is larger.
 pub async fn object(request: Request, limit: usize) -> Result<Map<String, Value>, Failure> {
-        let text = read(request, limit).await?;
-        let parsed = if text.len() > LARGE {
-            let parsing =
-                tokio::task::spawn_blocking(move || serde_json::from_slice::<Value>(&text));
-            parsing
-                .await
-                .map_err(|error| Failure::new(Code::Internal, error.to_string()))?
-        } else {
-            serde_json::from_slice::<Value>(&text)
-        };
-        match parsed {
-            Ok(Value::Object(members)) => Ok(members),
-            Ok(_) => Err(Failure::invalid("body", "the body must be a JSON object")),
-            Err(error) => Err(Failure::invalid(
-                "body",
-                format!("the body is not JSON: {error}"),
-            )),
-        }
+    let text = read(request, limit).await?;
+    let parsed = if text.len() > LARGE {
+        let parsing = tokio::task::spawn_blocking(move || serde_json::from_slice::<Value>(&text));
+        parsing
+            .await
+            .map_err(|error| Failure::new(Code::Internal, error.to_string()))?
+    } else {
+        serde_json::from_slice::<Value>(&text)
+    };
+    match parsed {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(Failure::invalid("body", "the body must be a JSON object")),
+        Err(error) => Err(Failure::invalid(
+            "body",
+            format!("the body is not JSON: {error}"),
+        )),
+    }
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Failure> {

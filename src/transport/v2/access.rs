@@ -30,14 +30,18 @@ pub async fn number(request: Request, next: Next) -> Response {
 
 /// Lets a request through that presents a key, or needs none, and that no other site has made a browser send.
 pub async fn check(State(state): State<V2State>, request: Request, next: Next) -> Response {
-    let path = request
-        .extensions()
-        .get::<OriginalUri>()
-        .map_or_else(|| request.uri().path().to_owned(), |uri| uri.0.path().to_owned());
+    let path = request.extensions().get::<OriginalUri>().map_or_else(
+        || request.uri().path().to_owned(),
+        |uri| uri.0.path().to_owned(),
+    );
     let path = path.trim_start_matches("/api/v2");
     if let Some(until) = signed(&state, path, request.uri().query()) {
         // Any page may show what has a signature.
-        return if until { next.run(request).await } else { late().into_response() };
+        return if until {
+            next.run(request).await
+        } else {
+            late().into_response()
+        };
     }
     let open = path == "/health" || request.method() == Method::OPTIONS;
     let server = &state.config.server;
@@ -81,12 +85,22 @@ fn signed(state: &V2State, path: &str, query: Option<&str>) -> Option<bool> {
         }
     }
     let signature = signature?;
-    Some(state.jobs.store().signature_is_good(id, until.unwrap_or(0), &signature))
+    Some(
+        state
+            .jobs
+            .store()
+            .signature_is_good(id, until.unwrap_or(0), &signature),
+    )
 }
 
 /// A browser sends this for a page of another site, which was not allowed to.
 fn foreign(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
     let origin = text(header::ORIGIN.as_str());
     if allowed.iter().any(|one| one == "*" || one == origin) {
         return false;
@@ -109,7 +123,9 @@ fn is_loopback(host: &str) -> bool {
         None => host.split(':').next().unwrap_or_default(),
     };
     name.eq_ignore_ascii_case("localhost")
-        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        || name
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -127,16 +143,41 @@ mod tests {
         };
         let cases: [(&[(&str, &str)], bool); 6] = [
             (&[("host", "localhost:3000")], false),
-            (&[("host", "a.example"), ("sec-fetch-site", "cross-site")], true),
-            (&[("host", "a.example"), ("sec-fetch-site", "same-origin"), ("origin", "https://a.example")], false),
-            (&[("host", "127.0.0.1:3000"), ("origin", "http://evil.example")], true),
-            (&[("host", "[::1]:3000"), ("origin", "http://[::1]:3000")], false),
-            (&[("host", "a.example"), ("origin", "https://b.example")], false),
+            (
+                &[("host", "a.example"), ("sec-fetch-site", "cross-site")],
+                true,
+            ),
+            (
+                &[
+                    ("host", "a.example"),
+                    ("sec-fetch-site", "same-origin"),
+                    ("origin", "https://a.example"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    ("host", "127.0.0.1:3000"),
+                    ("origin", "http://evil.example"),
+                ],
+                true,
+            ),
+            (
+                &[("host", "[::1]:3000"), ("origin", "http://[::1]:3000")],
+                false,
+            ),
+            (
+                &[("host", "a.example"), ("origin", "https://b.example")],
+                false,
+            ),
         ];
         for (list, expected) in cases {
             assert_eq!(foreign(&headers(list), &[]), expected, "{list:?}");
         }
-        let evil = headers(&[("host", "127.0.0.1:3000"), ("origin", "http://evil.example")]);
+        let evil = headers(&[
+            ("host", "127.0.0.1:3000"),
+            ("origin", "http://evil.example"),
+        ]);
         assert!(!foreign(&evil, &["http://evil.example".into()]));
     }
 }

@@ -18,20 +18,39 @@ pub struct Base {
 impl FromRequestParts<V2State> for Base {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, state: &V2State) -> Result<Self, Self::Rejection> {
-        let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &V2State,
+    ) -> Result<Self, Self::Rejection> {
+        let authority = parts
+            .uri
+            .authority()
+            .map(|authority| authority.as_str().to_owned());
         Ok(base(&parts.headers, authority, state))
     }
 }
 
 fn base(headers: &HeaderMap, authority: Option<String>, state: &V2State) -> Base {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let prefix = text("x-forwarded-prefix").map(|prefix| prefix.trim_end_matches('/')).filter(|prefix| is_path(prefix));
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::trim)
+    };
+    let prefix = text("x-forwarded-prefix")
+        .map(|prefix| prefix.trim_end_matches('/'))
+        .filter(|prefix| is_path(prefix));
     let prefix = prefix.unwrap_or_default().to_owned();
     if let Some(url) = &state.config.state.api_url {
-        return Base { absolute: url.clone(), prefix };
+        return Base {
+            absolute: url.clone(),
+            prefix,
+        };
     }
-    let scheme = match text("x-forwarded-proto").and_then(|list| list.split(',').next()).map(str::trim) {
+    let scheme = match text("x-forwarded-proto")
+        .and_then(|list| list.split(',').next())
+        .map(str::trim)
+    {
         Some("https") => "https",
         _ => "http",
     };
@@ -40,18 +59,25 @@ fn base(headers: &HeaderMap, authority: Option<String>, state: &V2State) -> Base
         .or(authority)
         .filter(|host| is_authority(host))
         .unwrap_or_else(|| format!("localhost:{}", state.config.server.port));
-    Base { absolute: format!("{scheme}://{host}{prefix}"), prefix }
+    Base {
+        absolute: format!("{scheme}://{host}{prefix}"),
+        prefix,
+    }
 }
 
 fn is_path(text: &str) -> bool {
     text.starts_with('/')
         && !text.starts_with("//")
         && text.len() <= 200
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%".contains(&byte))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%".contains(&byte))
 }
 
 fn is_authority(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 300
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
 }

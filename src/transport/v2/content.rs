@@ -26,26 +26,41 @@ pub async fn content(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let store = state.jobs.store();
-    let asset = store.asset(&id).await?.ok_or_else(|| ApiError::not_found("asset", &id))?;
+    let asset = store
+        .asset(&id)
+        .await?
+        .ok_or_else(|| ApiError::not_found("asset", &id))?;
     let held = asset.hash.as_deref().map(|hash| store.hold(hash));
     let path = match store.content(&asset) {
         Ok(path) => path,
         Err(StoreError::Gone) if asset.remote_url.is_some() => return Ok(moved(&asset)),
         Err(error) => return Err(error.into()),
     };
-    let mut file = tokio::fs::File::open(&path).await.map_err(|_| ApiError::from(StoreError::Gone))?;
-    let size = file.metadata().await.map_err(|_| ApiError::from(StoreError::Gone))?.len();
+    let mut file = tokio::fs::File::open(&path)
+        .await
+        .map_err(|_| ApiError::from(StoreError::Gone))?;
+    let size = file
+        .metadata()
+        .await
+        .map_err(|_| ApiError::from(StoreError::Gone))?
+        .len();
     store.used_now(&asset);
     let etag = asset.hash.as_ref().map(|hash| format!("\"{hash}\""));
     if let (Some(etag), Some(known)) = (&etag, text(&headers, header::IF_NONE_MATCH.as_str()))
-        && known.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == etag || one == "*")
+        && known
+            .split(',')
+            .map(|one| one.trim().trim_start_matches("W/"))
+            .any(|one| one == etag || one == "*")
     {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         describe(response.headers_mut(), &asset, Some(etag));
         return Ok(response);
     }
-    let fresh = text(&headers, header::IF_RANGE.as_str()).is_none_or(|known| Some(known) == etag.as_deref());
-    let range = text(&headers, header::RANGE.as_str()).filter(|_| fresh).map(|range| part(range, size));
+    let fresh = text(&headers, header::IF_RANGE.as_str())
+        .is_none_or(|known| Some(known) == etag.as_deref());
+    let range = text(&headers, header::RANGE.as_str())
+        .filter(|_| fresh)
+        .map(|range| part(range, size));
     let (status, first, length) = match range {
         None | Some(Part::Whole) => (StatusCode::OK, 0, size),
         Some(Part::Some(first, last)) => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
@@ -56,7 +71,11 @@ pub async fn content(
                 format!("the Range lies outside of the {size} bytes"),
             )
             .into_response();
-            insert(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"));
+            insert(
+                response.headers_mut(),
+                header::CONTENT_RANGE,
+                &format!("bytes */{size}"),
+            );
             return Ok(response);
         }
     };
@@ -64,7 +83,9 @@ pub async fn content(
         Body::empty()
     } else {
         if first > 0 {
-            file.seek(SeekFrom::Start(first)).await.map_err(|_| ApiError::upstream())?;
+            file.seek(SeekFrom::Start(first))
+                .await
+                .map_err(|_| ApiError::upstream())?;
         }
         let stream = ReaderStream::with_capacity(file.take(length), CHUNK);
         Body::from_stream(futures_util::StreamExt::map(stream, move |chunk| {
@@ -78,7 +99,11 @@ pub async fn content(
     describe(headers, &asset, etag.as_ref());
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if status == StatusCode::PARTIAL_CONTENT {
-        insert(headers, header::CONTENT_RANGE, &format!("bytes {first}-{}/{size}", first + length - 1));
+        insert(
+            headers,
+            header::CONTENT_RANGE,
+            &format!("bytes {first}-{}/{size}", first + length - 1),
+        );
     }
     response.extensions_mut().insert(Uncompressed);
     Ok(response)
@@ -97,20 +122,34 @@ fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
 /// The bytes were evicted here; the bucket has them.
 fn moved(asset: &AssetRecord) -> Response {
     let mut response = StatusCode::FOUND.into_response();
-    insert(response.headers_mut(), header::LOCATION, asset.remote_url.as_deref().unwrap_or_default());
+    insert(
+        response.headers_mut(),
+        header::LOCATION,
+        asset.remote_url.as_deref().unwrap_or_default(),
+    );
     response
 }
 
 fn describe(headers: &mut HeaderMap, asset: &AssetRecord, etag: Option<&String>) {
     let active = is_active(&asset.content_type);
-    let shown = if active { "application/octet-stream" } else { asset.content_type.as_str() };
+    let shown = if active {
+        "application/octet-stream"
+    } else {
+        asset.content_type.as_str()
+    };
     insert(headers, header::CONTENT_TYPE, shown);
     let name = asset.file_path.rsplit('/').next().unwrap_or_default();
     let how = if active { "attachment" } else { "inline" };
-    let disposition = format!("{how}; filename*=UTF-8''{}", utf8_percent_encode(name, PLAIN));
+    let disposition = format!(
+        "{how}; filename*=UTF-8''{}",
+        utf8_percent_encode(name, PLAIN)
+    );
     insert(headers, header::CONTENT_DISPOSITION, &disposition);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     if let Some(etag) = etag {
         insert(headers, header::ETAG, etag);
     }
@@ -118,8 +157,16 @@ fn describe(headers: &mut HeaderMap, asset: &AssetRecord, etag: Option<&String>)
 
 /// What a browser would run.
 fn is_active(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence.contains("html") || essence.contains("xml") || essence.contains("svg") || essence.contains("script")
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    essence.contains("html")
+        || essence.contains("xml")
+        || essence.contains("svg")
+        || essence.contains("script")
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -148,7 +195,10 @@ fn part(range: &str, size: u64) -> Part {
             Some(suffix) => Part::Some(size.saturating_sub(suffix), size - 1),
             None => Part::Whole,
         },
-        (false, open) => match (number(first), if open { Some(u64::MAX) } else { number(last) }) {
+        (false, open) => match (
+            number(first),
+            if open { Some(u64::MAX) } else { number(last) },
+        ) {
             (Some(first), Some(last)) if first > last => Part::Whole,
             (Some(first), Some(last)) if first < size => Part::Some(first, last.min(size - 1)),
             (Some(_), Some(_)) => Part::Outside,

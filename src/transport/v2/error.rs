@@ -25,7 +25,13 @@ const SOON: Duration = Duration::from_secs(1);
 
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: None, retry_after: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            details: None,
+            retry_after: None,
+        }
     }
 
     pub fn invalid(message: impl Into<String>) -> Self {
@@ -39,7 +45,11 @@ impl ApiError {
 
     pub fn not_found(what: &str, id: &str) -> Self {
         let id: String = id.chars().take(100).collect();
-        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {what} \"{id}\", or not any more"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("there is no {what} \"{id}\", or not any more"),
+        )
     }
 
     pub fn upstream() -> Self {
@@ -66,20 +76,27 @@ impl ApiError {
         let in_graph = location == "prompt" || location.starts_with("prompt.");
         match failure.code {
             Code::InvalidPrompt => {
-                let message = failure.message.trim_start_matches("Failed to queue prompt: ");
+                let message = failure
+                    .message
+                    .trim_start_matches("Failed to queue prompt: ");
                 let mut details = json!({"node_errors": failure.node_errors.clone().unwrap_or_else(|| json!({}))});
                 if in_graph {
                     details["location"] = location.into();
                 }
                 Self::unprocessable("invalid_workflow", message).with(details)
             }
-            Code::InvalidRequest if in_graph && (location == "prompt" || location.ends_with(".filename_prefix")) => {
-                Self::unprocessable("invalid_workflow", failure.message.clone()).with(json!({"location": location}))
+            Code::InvalidRequest
+                if in_graph && (location == "prompt" || location.ends_with(".filename_prefix")) =>
+            {
+                Self::unprocessable("invalid_workflow", failure.message.clone())
+                    .with(json!({"location": location}))
             }
             Code::DownloadFailed => Self::unprocessable("download_failed", failure.message.clone())
                 .with(json!({"location": failure.location})),
-            Code::InvalidRequest if in_graph => Self::unprocessable("download_failed", failure.message.clone())
-                .with(json!({"location": location})),
+            Code::InvalidRequest if in_graph => {
+                Self::unprocessable("download_failed", failure.message.clone())
+                    .with(json!({"location": location}))
+            }
             Code::InvalidRequest => {
                 let mut error = Self::invalid(failure.message.clone());
                 if !location.is_empty() {
@@ -95,17 +112,25 @@ impl ApiError {
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         match failure.code {
-            Code::ComfyuiUnavailable | Code::ShuttingDown => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "deployment_not_ready", failure.message)
-                    .retry(failure.retry_after.unwrap_or(SOON))
+            Code::ComfyuiUnavailable | Code::ShuttingDown => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "deployment_not_ready",
+                failure.message,
+            )
+            .retry(failure.retry_after.unwrap_or(SOON)),
+            Code::InvalidRequest | Code::InvalidPrompt | Code::DownloadFailed => {
+                Self::invalid(failure.message)
             }
-            Code::InvalidRequest | Code::InvalidPrompt | Code::DownloadFailed => Self::invalid(failure.message),
-            Code::PayloadTooLarge => {
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", failure.message)
-            }
-            Code::UnsupportedMediaType => {
-                Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", failure.message)
-            }
+            Code::PayloadTooLarge => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "payload_too_large",
+                failure.message,
+            ),
+            Code::UnsupportedMediaType => Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                failure.message,
+            ),
             _ => {
                 tracing::error!(code = failure.code.as_str(), error = %failure.message, "a v2 request failed");
                 Self::upstream()
@@ -130,7 +155,11 @@ impl From<StoreError> for ApiError {
                 "there are as many unfinished jobs as this server takes: try again later",
             )
             .retry(Duration::from_secs(5)),
-            StoreError::NotFound => Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such record"),
+            StoreError::NotFound => Self::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "there is no such record",
+            ),
             StoreError::Gone => Self::new(
                 StatusCode::NOT_FOUND,
                 "output_unavailable",
@@ -156,7 +185,10 @@ impl From<Refused> for ApiError {
             Refused::Store(error) => error.into(),
             Refused::MissingAssets(ids) => Self::unprocessable(
                 "missing_asset",
-                format!("the workflow refers to assets that are not here: {}", ids.join(", ")),
+                format!(
+                    "the workflow refers to assets that are not here: {}",
+                    ids.join(", ")
+                ),
             )
             .with(json!({"missing_ids": ids})),
         }
@@ -174,14 +206,18 @@ pub fn key_reuse(what: &str, made: &str) -> ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({"error": {"code": self.code, "message": self.message, "details": self.details}});
+        let body =
+            json!({"error": {"code": self.code, "message": self.message, "details": self.details}});
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(after) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(after.as_secs().max(1)),
+            );
         }
         response
     }

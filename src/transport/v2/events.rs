@@ -60,7 +60,13 @@ pub async fn events(
     let live = state.jobs.live(&id);
     let ended = match &live {
         Some(_) => None,
-        None => Some(state.jobs.view(&id).await?.ok_or_else(|| ApiError::not_found("job", &id))?),
+        None => Some(
+            state
+                .jobs
+                .view(&id)
+                .await?
+                .ok_or_else(|| ApiError::not_found("job", &id))?,
+        ),
     };
     if method == Method::HEAD {
         return Ok(response(Body::empty()));
@@ -76,7 +82,10 @@ pub async fn events(
 fn response(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response.extensions_mut().insert(Uncompressed);
@@ -102,8 +111,15 @@ fn whole(state: &V2State, base: &Base, view: &JobView) -> String {
 
 /// The terminal status.
 fn last(state: &V2State, base: &Base, view: &JobView) -> String {
-    let outputs: Vec<Value> = view.outputs.iter().map(|asset| view::output(state, base, asset)).collect();
-    frame("status", &json!({"status": view.record.status.as_str(), "error": view.error, "outputs": outputs}))
+    let outputs: Vec<Value> = view
+        .outputs
+        .iter()
+        .map(|asset| view::output(state, base, asset))
+        .collect();
+    frame(
+        "status",
+        &json!({"status": view.record.status.as_str(), "error": view.error, "outputs": outputs}),
+    )
 }
 
 /// One stream of a job in flight. It keeps nothing but what it has shown: a slow reader loses snapshots and pictures only.
@@ -165,7 +181,11 @@ impl Stream {
                 continue;
             }
             let alive = self.quiet_since + KEEP_ALIVE;
-            let until = if self.pending { self.not_before.min(alive) } else { alive };
+            let until = if self.pending {
+                self.not_before.min(alive)
+            } else {
+                alive
+            };
             tokio::select! {
                 changed = self.changes.changed() => if changed.is_err() { return None },
                 () = sleep_until(until) => if until == alive {
@@ -205,7 +225,10 @@ impl Stream {
         if !snapshot.is_empty() {
             self.not_before = now + PAUSE;
         }
-        let outputs = news.outputs.iter().map(|asset| frame("output", &view::output(&self.state, &self.base, asset)));
+        let outputs = news
+            .outputs
+            .iter()
+            .map(|asset| frame("output", &view::output(&self.state, &self.base, asset)));
         if ended {
             self.frames.extend(outputs);
             self.frames.extend(snapshot);

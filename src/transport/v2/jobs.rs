@@ -35,12 +35,18 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> 
     };
     match value.to_str() {
         Ok(key) if !key.is_empty() && key.len() <= LONGEST_KEY => Ok(Some(key.to_owned())),
-        _ => Err(ApiError::invalid(format!("Idempotency-Key must be 1 to {LONGEST_KEY} characters"))),
+        _ => Err(ApiError::invalid(format!(
+            "Idempotency-Key must be 1 to {LONGEST_KEY} characters"
+        ))),
     }
 }
 
 /// Makes a job.
-pub async fn submit(State(state): State<V2State>, base: Base, request: Request) -> Result<Response, ApiError> {
+pub async fn submit(
+    State(state): State<V2State>,
+    base: Base,
+    request: Request,
+) -> Result<Response, ApiError> {
     let key = idempotency_key(request.headers())?;
     let members = json_body(&state, request).await?;
     let mut new = submission(members, &state)?;
@@ -65,7 +71,12 @@ pub async fn json_body(state: &V2State, request: Request) -> Result<Map<String, 
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     if essence != "application/json" {
         return Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -73,7 +84,9 @@ pub async fn json_body(state: &V2State, request: Request) -> Result<Map<String, 
             "the Content-Type must be application/json",
         ));
     }
-    body::object(request, state.config.server.max_body_bytes).await.map_err(ApiError::from)
+    body::object(request, state.config.server.max_body_bytes)
+        .await
+        .map_err(ApiError::from)
 }
 
 fn check_queue(state: &V2State) -> Result<(), ApiError> {
@@ -86,8 +99,12 @@ fn check_queue(state: &V2State) -> Result<(), ApiError> {
     if queued.max(waiting as u64) < limit {
         return Ok(());
     }
-    let message = format!("the queue holds {queued} prompts; MAX_QUEUE_DEPTH is {limit}: try again later");
-    Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message).retry(Duration::from_secs(2)))
+    let message =
+        format!("the queue holds {queued} prompts; MAX_QUEUE_DEPTH is {limit}: try again later");
+    Err(
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message)
+            .retry(Duration::from_secs(2)),
+    )
 }
 
 /// Checks a body and turns it into one of `POST /prompt`.
@@ -97,7 +114,9 @@ fn submission(mut members: Map<String, Value>, state: &V2State) -> Result<NewSub
         if members.contains_key(reserved) {
             return Err(ApiError::unprocessable(
                 "invalid_workflow",
-                format!("\"{reserved}\" is reserved: leave it out; webhooks are asked for in prompt_options.webhook_v2"),
+                format!(
+                    "\"{reserved}\" is reserved: leave it out; webhooks are asked for in prompt_options.webhook_v2"
+                ),
             ));
         }
     }
@@ -111,7 +130,8 @@ fn submission(mut members: Map<String, Value>, state: &V2State) -> Result<NewSub
         Some(value) => match value.as_i64() {
             Some(priority) if priority.abs() <= PRIORITY => Some(priority),
             _ => {
-                let message = format!("\"priority\" must be an integer from -{PRIORITY} to {PRIORITY}");
+                let message =
+                    format!("\"priority\" must be an integer from -{PRIORITY} to {PRIORITY}");
                 return Err(ApiError::invalid(message));
             }
         },
@@ -135,12 +155,17 @@ fn options(value: Option<Value>) -> Result<Map<String, Value>, ApiError> {
     match value {
         None => Ok(Map::new()),
         Some(Value::Object(members)) => {
-            match members.keys().find(|name| !PROMPT_OPTIONS.contains(&name.as_str())) {
+            match members
+                .keys()
+                .find(|name| !PROMPT_OPTIONS.contains(&name.as_str()))
+            {
                 None => Ok(members),
                 Some(odd) => {
                     let odd: String = odd.chars().take(60).collect();
                     let known = PROMPT_OPTIONS.join(", ");
-                    Err(ApiError::invalid(format!("prompt_options.{odd} is not known: use {known}")))
+                    Err(ApiError::invalid(format!(
+                        "prompt_options.{odd} is not known: use {known}"
+                    )))
                 }
             }
         }
@@ -154,9 +179,13 @@ fn extra_data(value: Option<Value>) -> Result<Option<Value>, ApiError> {
         return Err(ApiError::invalid("\"extra_data\" must be an object"));
     };
     members.retain(|_, value| !value.is_null());
-    let fits = members.iter().all(|(name, value)| name == "api_key_comfy_org" && value.is_string());
+    let fits = members
+        .iter()
+        .all(|(name, value)| name == "api_key_comfy_org" && value.is_string());
     if !fits {
-        return Err(ApiError::invalid("\"extra_data\" may hold \"api_key_comfy_org\", a string, and nothing else"));
+        return Err(ApiError::invalid(
+            "\"extra_data\" may hold \"api_key_comfy_org\", a string, and nothing else",
+        ));
     }
     Ok((!members.is_empty()).then(|| members.into()))
 }
@@ -181,7 +210,9 @@ fn graph(workflow: Option<Value>) -> Result<Value, ApiError> {
             return invalid(format!("node {shown} has no \"class_type\""));
         }
         if !node.get("inputs").is_some_and(Value::is_object) {
-            return invalid(format!("node {shown} has no \"inputs\", which must be an object"));
+            return invalid(format!(
+                "node {shown} has no \"inputs\", which must be an object"
+            ));
         }
     }
     Ok(Value::Object(nodes))
@@ -210,7 +241,9 @@ pub async fn show(
             .ok()
             .filter(|wait| *wait >= 0.0)
             .map(|wait| (wait.min(LONGEST_WAIT as f64) * 1000.0) as u64)
-            .ok_or_else(|| ApiError::invalid(format!("\"wait\" must be seconds, 0 to {LONGEST_WAIT}")))?,
+            .ok_or_else(|| {
+                ApiError::invalid(format!("\"wait\" must be seconds, 0 to {LONGEST_WAIT}"))
+            })?,
     };
     match state.jobs.live(&id) {
         Some(live) if wait > 0 && !live.status().has_ended() => {
@@ -240,13 +273,19 @@ fn waiting(
             () = sleep_until(next) => next == until,
         };
         if !over {
-            return Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), Some((state, base, live, until))));
+            return Some((
+                Ok::<_, std::io::Error>(Bytes::from_static(b" ")),
+                Some((state, base, live, until)),
+            ));
         }
         let text = view::job(&state, &base, &state.jobs.view_of(&live)).to_string();
         Some((Ok(text.into()), None))
     });
     let mut response = Response::new(Body::from_stream(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response.extensions_mut().insert(Uncompressed);
     response
 }
@@ -262,13 +301,19 @@ pub async fn cancel(
 }
 
 /// The graph as it runs; before its inputs are in place, as submitted.
-pub async fn workflow(State(state): State<V2State>, Path(id): Path<String>) -> Result<Response, ApiError> {
+pub async fn workflow(
+    State(state): State<V2State>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
     let store = state.jobs.store();
     if state.jobs.live(&id).is_none() && store.job(&id).await?.is_none() {
         return Err(unknown(&id));
     }
     let (request, graph) = store.job_request(&id).await?;
-    let submitted = unpack(&request, store).await?.remove("prompt").unwrap_or_default();
+    let submitted = unpack(&request, store)
+        .await?
+        .remove("prompt")
+        .unwrap_or_default();
     let mut workflow = match graph {
         Some(graph) => serde_json::from_str(&graph).unwrap_or_default(),
         None => submitted.clone(),
@@ -277,7 +322,9 @@ pub async fn workflow(State(state): State<V2State>, Path(id): Path<String>) -> R
     if let Some(nodes) = workflow.as_object_mut() {
         for (node, value) in nodes {
             let written = submitted.pointer(&format!("/{}/inputs/filename_prefix", pointer(node)));
-            if let (Some(written), Some(shown)) = (written, value.pointer_mut("/inputs/filename_prefix")) {
+            if let (Some(written), Some(shown)) =
+                (written, value.pointer_mut("/inputs/filename_prefix"))
+            {
                 *shown = written.clone();
             }
         }
@@ -290,9 +337,16 @@ fn pointer(key: &str) -> String {
 }
 
 /// What ComfyUI printed while it ran.
-pub async fn logs(State(state): State<V2State>, Path(id): Path<String>) -> Result<Response, ApiError> {
+pub async fn logs(
+    State(state): State<V2State>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
     let view = state.jobs.view(&id).await?.ok_or_else(|| unknown(&id))?;
-    let logs = if view.record.status.has_ended() { state.jobs.store().logs_of(&id).await? } else { None };
+    let logs = if view.record.status.has_ended() {
+        state.jobs.store().logs_of(&id).await?
+    } else {
+        None
+    };
     Ok(match logs.filter(|logs| !logs.text.is_empty()) {
         None => StatusCode::NO_CONTENT.into_response(),
         Some(logs) => Json(json!({

@@ -45,7 +45,11 @@ fn read(query: &str, state: &V2State) -> Result<ListQuery, ApiError> {
     let filter = |message: String| {
         ApiError::new(StatusCode::BAD_REQUEST, "invalid_metadata_filter", message)
     };
-    let mut wanted = ListQuery { sources: vec!["v2", "mcp"], limit: USUAL, ..ListQuery::default() };
+    let mut wanted = ListQuery {
+        sources: vec!["v2", "mcp"],
+        limit: USUAL,
+        ..ListQuery::default()
+    };
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         match &*name {
             "limit" => {
@@ -53,7 +57,9 @@ fn read(query: &str, state: &V2State) -> Result<ListQuery, ApiError> {
                     .parse()
                     .ok()
                     .filter(|limit| (1..=MOST).contains(limit))
-                    .ok_or_else(|| ApiError::invalid(format!("\"limit\" must be a number from 1 to {MOST}")))?;
+                    .ok_or_else(|| {
+                        ApiError::invalid(format!("\"limit\" must be a number from 1 to {MOST}"))
+                    })?;
             }
             "cursor" => {
                 let place = state.jobs.store().place(&value).ok_or_else(|| {
@@ -75,20 +81,26 @@ fn read(query: &str, state: &V2State) -> Result<ListQuery, ApiError> {
                 }
             }
             other => {
-                let Some(key) = other.strip_prefix("metadata") else { continue };
+                let Some(key) = other.strip_prefix("metadata") else {
+                    continue;
+                };
                 let key = key
                     .strip_prefix('[')
                     .and_then(|rest| rest.strip_suffix(']'))
                     .filter(|key| labels::is_key(key))
                     .ok_or_else(|| filter("write a filter as metadata[<key>]=<value>, with a key that a label may have".into()))?;
                 if !labels::is_value(&value) {
-                    return Err(filter(format!("the value of metadata[{key}] is none that a label may have")));
+                    return Err(filter(format!(
+                        "the value of metadata[{key}] is none that a label may have"
+                    )));
                 }
                 if wanted.labels.iter().any(|(known, _)| known == key) {
                     return Err(filter(format!("metadata[{key}] is there twice")));
                 }
                 if wanted.labels.len() == LABELS {
-                    return Err(filter(format!("at most {LABELS} labels can be asked for at once")));
+                    return Err(filter(format!(
+                        "at most {LABELS} labels can be asked for at once"
+                    )));
                 }
                 wanted.labels.push((key.to_owned(), value.into_owned()));
             }

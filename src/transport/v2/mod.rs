@@ -48,7 +48,10 @@ pub struct V2State {
 /// Everything below `/api/v2`.
 pub fn router(state: V2State) -> Router {
     let mut routes = Router::new()
-        .route("/assets", post(upload::create).layer(DefaultBodyLimit::disable()))
+        .route(
+            "/assets",
+            post(upload::create).layer(DefaultBodyLimit::disable()),
+        )
         .route("/assets/from-hash", post(assets::from_hash))
         .route("/assets/from-path", post(assets::from_path))
         .route("/assets/by-hash/{hash}", head(assets::head_by_hash))
@@ -80,7 +83,11 @@ async fn health(axum::extract::State(state): axum::extract::State<V2State>) -> R
 
 async fn not_found(request: Request) -> ApiError {
     let path: String = request.uri().path().chars().take(200).collect();
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at /api/v2{path}: see /docs"))
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        format!("there is nothing at /api/v2{path}: see /docs"),
+    )
 }
 
 async fn method_not_allowed(request: Request) -> ApiError {
@@ -88,7 +95,10 @@ async fn method_not_allowed(request: Request) -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
-        format!("{} is not a method of /api/v2{path}: see /docs", request.method()),
+        format!(
+            "{} is not a method of /api/v2{path}: see /docs",
+            request.method()
+        ),
     )
 }
 

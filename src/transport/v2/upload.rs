@@ -59,14 +59,18 @@ pub async fn create(
         pour_away(request.into_body()).await;
         return Err(too_large(limit));
     }
-    let mut form = Multipart::from_request(request, &()).await.map_err(|error| unreadable(&error.body_text()))?;
+    let mut form = Multipart::from_request(request, &())
+        .await
+        .map_err(|error| unreadable(&error.body_text()))?;
     let form = match read(&state, &mut form, limit).await {
         Ok(form) => form,
         Err(error) => {
             // A client that is still sending would not see the answer.
-            let rest = async { while let Ok(Some(mut field)) = form.next_field().await {
-                while let Ok(Some(_)) = field.chunk().await {}
-            } };
+            let rest = async {
+                while let Ok(Some(mut field)) = form.next_field().await {
+                    while let Ok(Some(_)) = field.chunk().await {}
+                }
+            };
             let _ = tokio::time::timeout(POURING, rest).await;
             return Err(error);
         }
@@ -116,7 +120,11 @@ fn broken(error: &MultipartError) -> ApiError {
 
 async fn read(state: &V2State, multipart: &mut Multipart, limit: u64) -> Result<Form, ApiError> {
     let mut form = Form::default();
-    while let Some(field) = multipart.next_field().await.map_err(|error| broken(&error))? {
+    while let Some(field) = multipart
+        .next_field()
+        .await
+        .map_err(|error| broken(&error))?
+    {
         let name = field.name().unwrap_or_default().to_owned();
         match name.as_str() {
             "file" if form.file.is_none() => {
@@ -143,17 +151,25 @@ async fn short(mut field: Field<'_>) -> Result<String, ApiError> {
     let mut text = Vec::new();
     while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
         if text.len() + chunk.len() > LONGEST_FIELD {
-            return Err(bad(format!("a field of the form is longer than {LONGEST_FIELD} bytes")));
+            return Err(bad(format!(
+                "a field of the form is longer than {LONGEST_FIELD} bytes"
+            )));
         }
         text.extend_from_slice(&chunk);
     }
     String::from_utf8(text).map_err(|_| bad("a field of the form is not UTF-8"))
 }
 
-async fn receive(state: &V2State, mut field: Field<'_>, limit: u64) -> Result<(Incoming, String, u64), ApiError> {
+async fn receive(
+    state: &V2State,
+    mut field: Field<'_>,
+    limit: u64,
+) -> Result<(Incoming, String, u64), ApiError> {
     let incoming = state.jobs.store().incoming();
     let failed = |error: std::io::Error| ApiError::from(StoreError::from(error));
-    let mut file = tokio::fs::File::create(incoming.path()).await.map_err(failed)?;
+    let mut file = tokio::fs::File::create(incoming.path())
+        .await
+        .map_err(failed)?;
     let mut hasher = blake3::Hasher::new();
     let mut size = 0_u64;
     let mut buffer = Vec::with_capacity(BUFFER);
@@ -174,32 +190,65 @@ async fn receive(state: &V2State, mut field: Field<'_>, limit: u64) -> Result<(I
     Ok((incoming, hasher.finalize().to_hex().to_string(), size))
 }
 
-async fn store(state: &V2State, base: &Base, form: Form, key: Option<String>) -> Result<Response, ApiError> {
+async fn store(
+    state: &V2State,
+    base: &Base,
+    form: Form,
+    key: Option<String>,
+) -> Result<Response, ApiError> {
     let (file, hash, size) = form.file.ok_or_else(|| bad("the form has no \"file\""))?;
-    let file_path = form.file_path.ok_or_else(|| bad("the form has no \"file_path\""))?;
+    let file_path = form
+        .file_path
+        .ok_or_else(|| bad("the form has no \"file_path\""))?;
     if form.expected_hash.is_some_and(|expected| expected != hash) {
         return Err(ApiError::new(
             StatusCode::CONFLICT,
             "hash_mismatch",
-            format!("the bytes have the hash blake3:{hash}, which is not \"expected_hash\": nothing was stored"),
+            format!(
+                "the bytes have the hash blake3:{hash}, which is not \"expected_hash\": nothing was stored"
+            ),
         ));
     }
     let content_type = form
         .content_type
-        .or_else(|| form.file_type.and_then(|given| assets::content_type(&given).ok()))
+        .or_else(|| {
+            form.file_type
+                .and_then(|given| assets::content_type(&given).ok())
+        })
         .unwrap_or_else(|| "application/octet-stream".into());
     let tags = (!form.tags.is_empty()).then(|| Value::from(form.tags).to_string());
-    let new = NewAsset { file_path, content_type, tags, expires_in: form.expires_in, key };
+    let new = NewAsset {
+        file_path,
+        content_type,
+        tags,
+        expires_in: form.expires_in,
+        key,
+    };
     let stored = match assets::root(&new.file_path, state)? {
         Root::Input => state.jobs.store().add_upload(file, hash, size, new).await,
-        Root::Model { folder, name } => return model(state, base, (file, hash, size), new, &folder, &name).await,
+        Root::Model { folder, name } => {
+            return model(state, base, (file, hash, size), new, &folder, &name).await;
+        }
     };
     let stored = stored.map_err(|error| match error {
         StoreError::KeyReuse(made) => key_reuse("asset_id", &made),
         other => other.into(),
     })?;
-    let status = if stored.new_bytes { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(view::asset(state, base, &stored.asset, Some(stored.new_bytes)))).into_response())
+    let status = if stored.new_bytes {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok((
+        status,
+        Json(view::asset(
+            state,
+            base,
+            &stored.asset,
+            Some(stored.new_bytes),
+        )),
+    )
+        .into_response())
 }
 
 /// A model goes into its folder and is the folder's from then on.
@@ -212,28 +261,52 @@ async fn model(
     name: &str,
 ) -> Result<Response, ApiError> {
     if !name.ends_with(".safetensors") {
-        return Err(bad("a model must be a .safetensors file: other formats can hold programs"));
+        return Err(bad(
+            "a model must be a .safetensors file: other formats can hold programs",
+        ));
     }
     let catalogue = state.comfy.catalogue();
-    let dir = catalogue.model_dir(folder).ok_or_else(|| bad("ComfyUI has no such model folder"))?.to_path_buf();
+    let dir = catalogue
+        .model_dir(folder)
+        .ok_or_else(|| bad("ComfyUI has no such model folder"))?
+        .to_path_buf();
     let to = dir.join(name);
     let expected = hash.clone();
-    let placed = tokio::task::spawn_blocking(move || place_model(file, &to, &expected).map(|new| (to, new)));
+    let placed =
+        tokio::task::spawn_blocking(move || place_model(file, &to, &expected).map(|new| (to, new)));
     let (path, new_bytes) = placed.await.map_err(|_| ApiError::upstream())??;
     state.comfy.models_changed();
-    let new = NewAsset { file_path: name.to_owned(), ..new };
-    let asset = state.jobs.store().add_model(path, hash, size, new).await.map_err(|error| match error {
-        StoreError::KeyReuse(made) => key_reuse("asset_id", &made),
-        other => other.into(),
-    })?;
-    let status = if new_bytes { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(view::asset(state, base, &asset, Some(new_bytes)))).into_response())
+    let new = NewAsset {
+        file_path: name.to_owned(),
+        ..new
+    };
+    let asset = state
+        .jobs
+        .store()
+        .add_model(path, hash, size, new)
+        .await
+        .map_err(|error| match error {
+            StoreError::KeyReuse(made) => key_reuse("asset_id", &made),
+            other => other.into(),
+        })?;
+    let status = if new_bytes {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok((
+        status,
+        Json(view::asset(state, base, &asset, Some(new_bytes))),
+    )
+        .into_response())
 }
 
 /// `true` when it was not there before.
 fn place_model(file: Incoming, to: &std::path::Path, hash: &str) -> Result<bool, ApiError> {
     if !is_safetensors(file.path()) {
-        return Err(bad("the file is not a safetensors file: its header cannot be read"));
+        return Err(bad(
+            "the file is not a safetensors file: its header cannot be read",
+        ));
     }
     let failed = |error: std::io::Error| ApiError::from(StoreError::from(error));
     if to.exists() {
@@ -258,13 +331,19 @@ fn place_model(file: Incoming, to: &std::path::Path, hash: &str) -> Result<bool,
 }
 
 fn conflict() -> ApiError {
-    ApiError::new(StatusCode::CONFLICT, "conflict", "a model of that name with other bytes is there already: choose another name")
+    ApiError::new(
+        StatusCode::CONFLICT,
+        "conflict",
+        "a model of that name with other bytes is there already: choose another name",
+    )
 }
 
 /// The length of a JSON object, and the object.
 fn is_safetensors(path: &std::path::Path) -> bool {
     use std::io::Read;
-    let Ok(mut file) = std::fs::File::open(path) else { return false };
+    let Ok(mut file) = std::fs::File::open(path) else {
+        return false;
+    };
     let total = file.metadata().map(|data| data.len()).unwrap_or(0);
     let mut length = [0_u8; 8];
     if file.read_exact(&mut length).is_err() {

@@ -11,9 +11,8 @@ use crate::store::{AssetRecord, JobRecord, JobStatus};
 
 /// RFC 3339 in UTC with milliseconds.
 pub fn time(ms: i64) -> String {
-    let format = format_description!(
-        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
-    );
+    let format =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
         .ok()
         .and_then(|time| time.format(format).ok())
@@ -27,7 +26,11 @@ fn maybe(ms: Option<i64>) -> Value {
 /// The whole job.
 pub fn job(state: &V2State, base: &Base, view: &JobView) -> Value {
     let record = &view.record;
-    let outputs: Vec<Value> = view.outputs.iter().map(|asset| output(state, base, asset)).collect();
+    let outputs: Vec<Value> = view
+        .outputs
+        .iter()
+        .map(|asset| output(state, base, asset))
+        .collect();
     let mut job = json!({
         "id": record.id,
         "status": record.status.as_str(),
@@ -74,7 +77,10 @@ pub fn item(state: &V2State, base: &Base, record: &JobRecord, status: JobStatus)
 }
 
 fn metadata(record: &JobRecord) -> Option<Value> {
-    record.metadata.as_deref().and_then(|text| serde_json::from_str(text).ok())
+    record
+        .metadata
+        .as_deref()
+        .and_then(|text| serde_json::from_str(text).ok())
 }
 
 fn metrics(record: &JobRecord) -> Value {
@@ -88,7 +94,11 @@ fn metrics(record: &JobRecord) -> Value {
 fn urls(state: &V2State, base: &Base, record: &JobRecord) -> Value {
     let own = format!("{}/api/v2/jobs/{}", base.prefix, record.id);
     let wait = state.config.state.long_poll_s;
-    let me = if record.status.has_ended() || wait == 0 { own.clone() } else { format!("{own}?wait={wait}") };
+    let me = if record.status.has_ended() || wait == 0 {
+        own.clone()
+    } else {
+        format!("{own}?wait={wait}")
+    };
     json!({
         "self": me,
         "events": format!("{own}/events"),
@@ -99,7 +109,10 @@ fn urls(state: &V2State, base: &Base, record: &JobRecord) -> Value {
 }
 
 fn hash(asset: &AssetRecord) -> Value {
-    asset.hash.as_ref().map_or(Value::Null, |hash| format!("blake3:{hash}").into())
+    asset
+        .hash
+        .as_ref()
+        .map_or(Value::Null, |hash| format!("blake3:{hash}").into())
 }
 
 /// Where the bytes can be had, and until when.
@@ -126,7 +139,12 @@ pub fn output(state: &V2State, base: &Base, asset: &AssetRecord) -> Value {
 }
 
 /// An asset; `created_new` where it was just made.
-pub fn asset(state: &V2State, base: &Base, asset: &AssetRecord, created_new: Option<bool>) -> Value {
+pub fn asset(
+    state: &V2State,
+    base: &Base,
+    asset: &AssetRecord,
+    created_new: Option<bool>,
+) -> Value {
     let (url, until) = address(state, base, asset);
     let mut body = Map::new();
     let mut add = |name: &str, value: Value| body.insert(name.to_owned(), value);
