@@ -9,6 +9,7 @@
 //!   app/warmup                      ┘        │         │             │           │          │
 //!                                            │      storage/       comfy/      media/    webhook/, storage/
 //!   workflow/  files -> graphs  ─────────────┘
+//!   graph/     the editor's format -> the API's format, by itself
 //! ```
 //!
 //! - [`app`] is the only place that knows everything: it builds the parts from [`config`], starts and
@@ -40,6 +41,7 @@ pub mod document;
 pub mod durable;
 pub mod error;
 pub mod events;
+pub mod graph;
 pub mod health;
 pub mod job;
 pub mod manifest;

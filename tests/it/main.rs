@@ -13,6 +13,7 @@ mod amqp_product;
 mod delivered;
 mod documentation;
 mod faults;
+mod graph;
 mod http;
 mod http_models;
 mod manifest;

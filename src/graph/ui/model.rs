@@ -269,15 +269,6 @@ impl Workflow<'_> {
             _ => node.class,
         })
     }
-
-    /// Whether a link begins at a [`Role::Primitive`].
-    pub fn is_from_primitive(&self, graph: usize, link: usize) -> bool {
-        let graph = &self.graphs[graph];
-        match graph.links[link].origin {
-            End::Node(node) => matches!(graph.nodes[node].role, Role::Primitive),
-            _ => false,
-        }
-    }
 }
 
 /// What is said beside the result: each once, and not without end.

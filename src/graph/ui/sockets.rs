@@ -11,7 +11,7 @@ use super::file::kind;
 use super::model::{Graph, Node, Outlet, Port, Role, Socket};
 use crate::graph::catalogue::{NodeClass, NodeClasses};
 
-pub use builder::{controls as controls_of, default, is_implicit_seed as is_implicit, is_widget};
+pub use builder::{controls as controls_of, is_implicit_seed as is_implicit, is_widget};
 pub use packs::{vhs_list, vhs_values};
 pub use values::Saved;
 
