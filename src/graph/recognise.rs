@@ -42,7 +42,9 @@ pub fn is_ui(object: &Map<String, Value>) -> bool {
 
 /// Whether an object has at least one node of the API's format.
 pub fn is_api(object: &Map<String, Value>) -> bool {
-    object.values().any(|node| node.get("class_type").is_some_and(Value::is_string))
+    object
+        .values()
+        .any(|node| node.get("class_type").is_some_and(Value::is_string))
 }
 
 fn within(offered: Value, depth: usize) -> Result<Recognised, String> {
@@ -65,7 +67,9 @@ fn within(offered: Value, depth: usize) -> Result<Recognised, String> {
     let mut why = None;
     if depth > 0 {
         for name in ["prompt", "workflow", "output"] {
-            let Some(inner) = object.shift_remove(name) else { continue };
+            let Some(inner) = object.shift_remove(name) else {
+                continue;
+            };
             match within(inner, depth - 1) {
                 Ok(found) => return Ok(found),
                 Err(error) => why = why.or(Some(error)),
@@ -120,7 +124,10 @@ mod tests {
             (json!({"workflow": ui}), true),
             (json!({"output": api}), false),
             (json!(api.to_string()), false),
-            (json!({"prompt": {"workflow": ui.to_string()}, "prompt_id": 1}), true),
+            (
+                json!({"prompt": {"workflow": ui.to_string()}, "prompt_id": 1}),
+                true,
+            ),
             (json!({"prompt": "a cat", "workflow": ui}), true),
         ] {
             let found = recognise(offered.clone()).unwrap();

@@ -143,28 +143,39 @@ impl InputDefinition {
 
     /// What the choices of a dynamic combo add.
     pub fn options(&self) -> &[DynamicOption] {
-        self.special.as_deref().map_or(&[], |special| &special.options)
+        self.special
+            .as_deref()
+            .map_or(&[], |special| &special.options)
     }
 
     /// The widgets that a choice brings with it.
     pub fn format(&self, value: &str) -> Option<&[InputDefinition]> {
         let formats = &self.special.as_deref()?.formats;
-        formats.iter().find(|(name, _)| name == value).map(|(_, inputs)| inputs.as_slice())
+        formats
+            .iter()
+            .find(|(name, _)| name == value)
+            .map(|(_, inputs)| inputs.as_slice())
     }
 
     /// Whether some choice brings widgets with it.
     pub fn has_formats(&self) -> bool {
-        self.special.as_deref().is_some_and(|special| !special.formats.is_empty())
+        self.special
+            .as_deref()
+            .is_some_and(|special| !special.formats.is_empty())
     }
 
     /// Which kind of upload it allows.
     pub fn upload(&self) -> Upload {
-        self.special.as_deref().map_or(Upload::None, |special| special.upload)
+        self.special
+            .as_deref()
+            .map_or(Upload::None, |special| special.upload)
     }
 
     /// Whether the combo has a button that asks for its choices again.
     pub fn refresh_button(&self) -> bool {
-        self.special.as_deref().is_some_and(|special| special.refresh_button)
+        self.special
+            .as_deref()
+            .is_some_and(|special| special.refresh_button)
     }
 
     /// The first choice of a combo.
@@ -183,6 +194,11 @@ fn first_key(options: &[DynamicOption]) -> Option<Value> {
         Value::Number(number) => number.as_u64().and_then(|n| u32::try_from(n).ok()),
         _ => None,
     };
-    let lowest = options.iter().filter(|o| number(o).is_some()).min_by_key(|o| number(o));
-    lowest.or_else(|| options.first()).map(|option| option.key.clone())
+    let lowest = options
+        .iter()
+        .filter(|o| number(o).is_some())
+        .min_by_key(|o| number(o));
+    lowest
+        .or_else(|| options.first())
+        .map(|option| option.key.clone())
 }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use input::{Control, DynamicOption, Growing, InputDefinition, MatchType, Round, Special, Upload};
+pub use input::{
+    Control, DynamicOption, Growing, InputDefinition, MatchType, Round, Special, Upload,
+};
 
 /// The choices of a combo, shared between the inputs that have the same ones.
 pub type Choices = Arc<[Value]>;
@@ -76,6 +78,7 @@ impl NodeClasses {
 
     /// Whether some class has an output of this type, or of one of a comma-separated list.
     pub fn is_produced(&self, kind: &str) -> bool {
-        kind.split(',').any(|one| self.output_types.contains(one.trim()))
+        kind.split(',')
+            .any(|one| self.output_types.contains(one.trim()))
     }
 }

@@ -17,7 +17,9 @@ pub fn read(object_info: &Value) -> NodeClasses {
     let mut reader = Reader::default();
     let mut read = NodeClasses::default();
     for (name, about) in object_info.as_object().into_iter().flatten() {
-        let Some(about) = about.as_object() else { continue };
+        let Some(about) = about.as_object() else {
+            continue;
+        };
         let class = reader.class(name, about);
         for output in &class.outputs {
             for kind in output.kind.split(',') {
@@ -41,17 +43,26 @@ impl Reader {
     fn class(&mut self, name: &str, about: &Map<String, Value>) -> NodeClass {
         let mut inputs = Vec::new();
         for (group, required) in [("required", true), ("optional", false)] {
-            let Some(members) = about.get("input").and_then(|i| i.get(group)).and_then(Value::as_object)
+            let Some(members) = about
+                .get("input")
+                .and_then(|i| i.get(group))
+                .and_then(Value::as_object)
             else {
                 continue;
             };
-            let order = about.get("input_order").and_then(|o| o.get(group)).and_then(Value::as_array);
+            let order = about
+                .get("input_order")
+                .and_then(|o| o.get(group))
+                .and_then(Value::as_array);
             inputs.extend(self.inputs(members, order, required));
         }
         let groups = about.get("output_matchtypes").and_then(Value::as_array);
         let outputs = about.get("output").and_then(Value::as_array);
         NodeClass {
-            display_name: text(about, "display_name").filter(|t| !t.is_empty()).unwrap_or(name).to_owned(),
+            display_name: text(about, "display_name")
+                .filter(|t| !t.is_empty())
+                .unwrap_or(name)
+                .to_owned(),
             inputs,
             outputs: outputs
                 .into_iter()
@@ -60,7 +71,8 @@ impl Reader {
                 .map(|(index, kind)| output(kind, groups.and_then(|groups| groups.get(index))))
                 .collect(),
             output_node: flag(about, "output_node"),
-            custom: text(about, "python_module").is_none_or(|module| module.starts_with("custom_nodes")),
+            custom: text(about, "python_module")
+                .is_none_or(|module| module.starts_with("custom_nodes")),
         }
     }
 
@@ -70,9 +82,16 @@ impl Reader {
         order: Option<&Vec<Value>>,
         required: bool,
     ) -> Vec<InputDefinition> {
-        let listed: Vec<&str> = order.into_iter().flatten().filter_map(Value::as_str).collect();
+        let listed: Vec<&str> = order
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let known: HashSet<&str> = listed.iter().copied().collect();
-        let others = members.keys().map(String::as_str).filter(|name| !known.contains(name));
+        let others = members
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !known.contains(name));
         let names: Vec<&str> = listed.iter().copied().chain(others).collect();
         let mut seen = HashSet::new();
         names
@@ -128,7 +147,10 @@ impl Reader {
             step: number(options, "step"),
             round: match options.get("round") {
                 Some(Value::Bool(false)) => Round::Never,
-                Some(round) => round.as_f64().filter(|r| *r > 0.0).map_or(Round::ByStep, Round::To),
+                Some(round) => round
+                    .as_f64()
+                    .filter(|r| *r > 0.0)
+                    .map_or(Round::ByStep, Round::To),
                 None => Round::ByStep,
             },
             ..InputDefinition::default()
@@ -142,7 +164,10 @@ impl Reader {
             _ => input.kind = "*".to_owned(),
         }
         if input.choices.is_none() && input.kind != "COMFY_DYNAMICCOMBO_V3" {
-            input.choices = options.get("options").and_then(Value::as_array).map(|list| self.share(list));
+            input.choices = options
+                .get("options")
+                .and_then(Value::as_array)
+                .map(|list| self.share(list));
         }
         input.special = self.special(&input.kind, options);
         input
@@ -185,14 +210,21 @@ impl Reader {
             special.formats = self.formats(formats);
             any = true;
         }
-        if ["image_upload", "video_upload", "animated_image_upload"].iter().any(|f| flag(options, f)) {
+        if ["image_upload", "video_upload", "animated_image_upload"]
+            .iter()
+            .any(|f| flag(options, f))
+        {
             special.upload = Upload::Media;
             any = true;
         } else if flag(options, "audio_upload") {
             special.upload = Upload::Audio;
             any = true;
         }
-        if options.get("remote").and_then(Value::as_object).is_some_and(|r| flag(r, "refresh_button")) {
+        if options
+            .get("remote")
+            .and_then(Value::as_object)
+            .is_some_and(|r| flag(r, "refresh_button"))
+        {
             special.refresh_button = true;
             any = true;
         }
@@ -201,7 +233,11 @@ impl Reader {
 
     fn growing(&mut self, template: Option<&Value>) -> Growing {
         let of = |name| template.and_then(|t| t.get(name));
-        let size = |name| of(name).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+        let size = |name| {
+            of(name)
+                .and_then(Value::as_u64)
+                .and_then(|n| usize::try_from(n).ok())
+        };
         let names = of("names").and_then(Value::as_array);
         let names: Vec<String> = names
             .into_iter()
@@ -209,10 +245,17 @@ impl Reader {
             .filter_map(|name| name.as_str().map(str::to_owned))
             .take(MOST_GROWN)
             .collect();
-        let most = if names.is_empty() { MOST_GROWN } else { names.len() };
+        let most = if names.is_empty() {
+            MOST_GROWN
+        } else {
+            names.len()
+        };
         Growing {
             inputs: self.groups(of("input")),
-            prefix: of("prefix").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            prefix: of("prefix")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
             min: size("min").unwrap_or(1).min(most),
             max: size("max").unwrap_or(100).min(most),
             names,
@@ -223,10 +266,14 @@ impl Reader {
     fn formats(&mut self, formats: &Map<String, Value>) -> Vec<(String, Vec<InputDefinition>)> {
         let mut read = Vec::new();
         for (value, widgets) in formats {
-            let Some(widgets) = widgets.as_array() else { continue };
+            let Some(widgets) = widgets.as_array() else {
+                continue;
+            };
             let mut inputs = Vec::new();
             for widget in widgets {
-                let Some(name) = widget.get(0).and_then(Value::as_str) else { continue };
+                let Some(name) = widget.get(0).and_then(Value::as_str) else {
+                    continue;
+                };
                 let options = widget.get(2).and_then(Value::as_object);
                 inputs.push(self.described(name, widget.get(1), options, true));
             }
@@ -237,7 +284,10 @@ impl Reader {
 
     fn share(&mut self, choices: &[Value]) -> Choices {
         let key = serde_json::to_string(choices).unwrap_or_default();
-        self.shared.entry(key).or_insert_with(|| Arc::from(choices)).clone()
+        self.shared
+            .entry(key)
+            .or_insert_with(|| Arc::from(choices))
+            .clone()
     }
 }
 

@@ -53,9 +53,14 @@ pub fn ogg<R: Read + Seek>(file: &mut File<'_, R>, found: &mut Found) -> io::Res
             }
             if packets == 2 {
                 let headers: [&[u8]; 3] = [b"OpusTags", b"\x03vorbis", b"\x7fFLAC"];
-                let list = headers.iter().find_map(|header| packet.strip_prefix(*header));
+                let list = headers
+                    .iter()
+                    .find_map(|header| packet.strip_prefix(*header));
                 // FLAC in Ogg has a block header of four bytes.
-                comments(list.unwrap_or_else(|| packet.get(4..).unwrap_or_default()), found);
+                comments(
+                    list.unwrap_or_else(|| packet.get(4..).unwrap_or_default()),
+                    found,
+                );
                 return Ok(());
             }
         }
@@ -70,15 +75,27 @@ fn comments(bytes: &[u8], found: &mut Found) {
         rest = after;
         Some(u32::from_le_bytes(*four))
     };
-    let Some(vendor) = next().and_then(|length| usize::try_from(length).ok()) else { return };
-    let Some(mut rest) = rest.get(vendor..) else { return };
-    let Some((count, after)) = rest.split_first_chunk::<4>() else { return };
+    let Some(vendor) = next().and_then(|length| usize::try_from(length).ok()) else {
+        return;
+    };
+    let Some(mut rest) = rest.get(vendor..) else {
+        return;
+    };
+    let Some((count, after)) = rest.split_first_chunk::<4>() else {
+        return;
+    };
     rest = after;
     for _ in 0..u32::from_le_bytes(*count) {
-        let Some((length, after)) = rest.split_first_chunk::<4>() else { return };
+        let Some((length, after)) = rest.split_first_chunk::<4>() else {
+            return;
+        };
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
-        let Some((entry, after)) = after.split_at_checked(length) else { return };
-        let is_comment = entry.get(..8).is_some_and(|name| name.eq_ignore_ascii_case(b"comment="));
+        let Some((entry, after)) = after.split_at_checked(length) else {
+            return;
+        };
+        let is_comment = entry
+            .get(..8)
+            .is_some_and(|name| name.eq_ignore_ascii_case(b"comment="));
         if is_comment {
             found.comment(entry.get(8..).unwrap_or_default());
         } else {
@@ -103,16 +120,24 @@ pub fn mp3<R: Read + Seek>(file: &mut File<'_, R>, found: &mut Found) -> io::Res
     let mut rest = tag.as_slice();
     if flags & 0x40 != 0 {
         // An extended header.
-        let Some(four) = rest.first_chunk::<4>() else { return Ok(()) };
+        let Some(four) = rest.first_chunk::<4>() else {
+            return Ok(());
+        };
         let size = u32::from_be_bytes(*four);
-        let size = if version >= 4 { syncsafe(size) } else { size.saturating_add(4) };
+        let size = if version >= 4 {
+            syncsafe(size)
+        } else {
+            size.saturating_add(4)
+        };
         rest = rest.get(size as usize..).unwrap_or_default();
     }
     while let Some((header, after)) = rest.split_first_chunk::<10>() {
         file.part()?;
         let size = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         let size = if version >= 4 { syncsafe(size) } else { size };
-        let Some((frame, after)) = after.split_at_checked(size as usize) else { return Ok(()) };
+        let Some((frame, after)) = after.split_at_checked(size as usize) else {
+            return Ok(());
+        };
         if header.starts_with(b"TXXX") {
             let unsynchronised = version >= 4 && header[9] & 0x02 != 0;
             // A length in front.
@@ -153,13 +178,17 @@ fn synchronised(bytes: &[u8]) -> Vec<u8> {
 
 /// A description and a text in one of four encodings.
 fn user_text(frame: &[u8], found: &mut Found) {
-    let Some((encoding, rest)) = frame.split_first() else { return };
+    let Some((encoding, rest)) = frame.split_first() else {
+        return;
+    };
     let text = match encoding {
         0 => rest.iter().map(|byte| char::from(*byte)).collect(),
         1 | 2 => utf16(rest, *encoding == 2),
         _ => String::from_utf8_lossy(rest).into_owned(),
     };
-    let Some((name, value)) = text.split_once('\0') else { return };
+    let Some((name, value)) = text.split_once('\0') else {
+        return;
+    };
     if name.eq_ignore_ascii_case("comment") {
         found.comment(value.as_bytes());
     } else {
@@ -181,8 +210,14 @@ fn utf16(bytes: &[u8], big: bool) -> String {
                 big = true;
                 None
             }
-            pair => Some(if big { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) }),
+            pair => Some(if big {
+                u16::from_be_bytes(pair)
+            } else {
+                u16::from_le_bytes(pair)
+            }),
         }
     });
-    char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+    char::decode_utf16(units)
+        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
+        .collect()
 }

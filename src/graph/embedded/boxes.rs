@@ -30,7 +30,11 @@ fn parts<R: Read + Seek>(file: &mut File<'_, R>, from: u64, to: u64) -> io::Resu
             break;
         }
         let end = at.saturating_add(size);
-        parts.push(Part { kind, from: at + header, to: end.min(to) });
+        parts.push(Part {
+            kind,
+            from: at + header,
+            to: end.min(to),
+        });
         at = end;
     }
     Ok(parts)
@@ -42,7 +46,10 @@ fn inside<R: Read + Seek>(file: &mut File<'_, R>, part: &Part) -> io::Result<Vec
 
 pub fn mp4<R: Read + Seek>(file: &mut File<'_, R>, found: &mut Found) -> io::Result<()> {
     let end = file.len();
-    for moov in parts(file, 0, end)?.iter().filter(|part| &part.kind == b"moov") {
+    for moov in parts(file, 0, end)?
+        .iter()
+        .filter(|part| &part.kind == b"moov")
+    {
         for part in inside(file, moov)? {
             match &part.kind {
                 b"meta" => meta(file, &part, found)?,
@@ -99,10 +106,16 @@ fn meta<R: Read + Seek>(file: &mut File<'_, R>, meta: &Part, found: &mut Found) 
                 None => continue,
             };
             let name = name.rsplit('.').next().unwrap_or_default().to_owned();
-            if !matches!(name.as_str(), "prompt" | "workflow" | "comment" | "parameters") {
+            if !matches!(
+                name.as_str(),
+                "prompt" | "workflow" | "comment" | "parameters"
+            ) {
                 continue;
             }
-            for data in inside(file, &entry)?.iter().filter(|part| &part.kind == b"data") {
+            for data in inside(file, &entry)?
+                .iter()
+                .filter(|part| &part.kind == b"data")
+            {
                 let value = file_bytes(file, data)?;
                 let text = value.get(8..).unwrap_or_default();
                 match name.as_str() {
@@ -117,23 +130,42 @@ fn meta<R: Read + Seek>(file: &mut File<'_, R>, meta: &Part, found: &mut Found) 
 
 pub fn avif<R: Read + Seek>(file: &mut File<'_, R>, found: &mut Found) -> io::Result<()> {
     let end = file.len();
-    for meta in parts(file, 0, end)?.iter().filter(|part| &part.kind == b"meta") {
+    for meta in parts(file, 0, end)?
+        .iter()
+        .filter(|part| &part.kind == b"meta")
+    {
         let inside = parts(file, meta.from + 4, meta.to)?;
         let mut read = |kind: &[u8; 4]| match inside.iter().find(|part| &part.kind == kind) {
             Some(part) => file_bytes(file, part).map(Some),
             None => Ok(None),
         };
-        let (Some(items), Some(places)) = (read(b"iinf")?, read(b"iloc")?) else { continue };
-        let data = inside.iter().find(|part| &part.kind == b"idat").map(|part| part.from);
-        let Some(item) = exif_item(&items) else { continue };
+        let (Some(items), Some(places)) = (read(b"iinf")?, read(b"iloc")?) else {
+            continue;
+        };
+        let data = inside
+            .iter()
+            .find(|part| &part.kind == b"idat")
+            .map(|part| part.from);
+        let Some(item) = exif_item(&items) else {
+            continue;
+        };
         for (from, length, in_data) in extents(&places, item).unwrap_or_default() {
-            let from = if in_data { data.unwrap_or(0).saturating_add(from) } else { from };
+            let from = if in_data {
+                data.unwrap_or(0).saturating_add(from)
+            } else {
+                from
+            };
             file.go(from)?;
             let bytes = file.bytes(length)?;
             // In front is how far away the TIFF header is.
-            let start = bytes.get(..4).and_then(|four| <[u8; 4]>::try_from(four).ok());
+            let start = bytes
+                .get(..4)
+                .and_then(|four| <[u8; 4]>::try_from(four).ok());
             let away = start.map_or(0, |four| u32::from_be_bytes(four) as usize);
-            exif::read(bytes.get(away.saturating_add(4)..).unwrap_or_default(), found);
+            exif::read(
+                bytes.get(away.saturating_add(4)..).unwrap_or_default(),
+                found,
+            );
             exif::read(bytes.get(4..).unwrap_or_default(), found);
         }
     }
@@ -147,7 +179,11 @@ impl Numbers<'_> {
     fn take(&mut self, bytes: usize) -> Option<u64> {
         let (number, rest) = self.0.split_at_checked(bytes)?;
         self.0 = rest;
-        Some(number.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        Some(
+            number
+                .iter()
+                .fold(0, |number, byte| number << 8 | u64::from(*byte)),
+        )
     }
 }
 

@@ -18,11 +18,19 @@ fn texts(bytes: &[u8], found: &mut Found) -> Option<()> {
     };
     let u16_at = |at: usize| -> Option<u16> {
         let two: [u8; 2] = bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
-        Some(if little { u16::from_le_bytes(two) } else { u16::from_be_bytes(two) })
+        Some(if little {
+            u16::from_le_bytes(two)
+        } else {
+            u16::from_be_bytes(two)
+        })
     };
     let u32_at = |at: usize| -> Option<usize> {
         let four: [u8; 4] = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
-        let number = if little { u32::from_le_bytes(four) } else { u32::from_be_bytes(four) };
+        let number = if little {
+            u32::from_le_bytes(four)
+        } else {
+            u32::from_be_bytes(four)
+        };
         usize::try_from(number).ok()
     };
     let directory = u32_at(4)?;

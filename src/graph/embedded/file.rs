@@ -16,7 +16,11 @@ impl<'r, R: Read + Seek> File<'r, R> {
     pub fn open(source: &'r mut R) -> io::Result<Self> {
         let len = source.seek(SeekFrom::End(0))?;
         source.rewind()?;
-        Ok(Self { source, len, parts: 0 })
+        Ok(Self {
+            source,
+            len,
+            parts: 0,
+        })
     }
 
     pub const fn len(&self) -> u64 {
@@ -81,6 +85,10 @@ impl<'r, R: Read + Seek> File<'r, R> {
     /// One more chunk, box or element: an error when there are too many.
     pub fn part(&mut self) -> io::Result<()> {
         self.parts += 1;
-        if self.parts > MOST_PARTS { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) }
+        if self.parts > MOST_PARTS {
+            Err(io::ErrorKind::InvalidData.into())
+        } else {
+            Ok(())
+        }
     }
 }

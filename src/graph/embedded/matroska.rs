@@ -23,10 +23,15 @@ pub fn read<R: Read + Seek>(file: &mut File<'_, R>, found: &mut Found) -> io::Re
             (SEGMENT | TAGS | TAG | SIMPLE_TAG, _) | (CLUSTER, None) => {}
             (TAG_NAME, Some(size)) => {
                 let bytes = file.bytes(size)?;
-                name = String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_ascii_lowercase();
+                name = String::from_utf8_lossy(&bytes)
+                    .trim_end_matches('\0')
+                    .to_ascii_lowercase();
             }
             (TAG_STRING, Some(size))
-                if matches!(name.as_str(), "prompt" | "workflow" | "comment" | "parameters") =>
+                if matches!(
+                    name.as_str(),
+                    "prompt" | "workflow" | "comment" | "parameters"
+                ) =>
             {
                 let text = file.bytes(size)?;
                 match name.as_str() {

@@ -155,8 +155,12 @@ impl Found {
     /// # Errors
     /// A sentence that says what kind of file it is and what was looked for.
     pub fn graph(self, preference: Preference) -> Result<Recognised, String> {
-        let prompt = self.prompt.map(|text| recognise_text(&utf8(text)).map(cleaned));
-        let workflow = self.workflow.map(|text| recognise_text(&utf8(text)).map(cleaned));
+        let prompt = self
+            .prompt
+            .map(|text| recognise_text(&utf8(text)).map(cleaned));
+        let workflow = self
+            .workflow
+            .map(|text| recognise_text(&utf8(text)).map(cleaned));
         let both = match preference {
             Preference::Prompt => [prompt, workflow],
             Preference::Workflow => [workflow, prompt],
@@ -169,7 +173,10 @@ impl Found {
             }
         }
         Err(match why {
-            Some(why) => format!("This {} has metadata of ComfyUI that is no workflow: {why}", self.kind),
+            Some(why) => format!(
+                "This {} has metadata of ComfyUI that is no workflow: {why}",
+                self.kind
+            ),
             None if self.foreign => format!(
                 "This {} was made by another program than ComfyUI (it has \"parameters\", as A1111 \
                  writes them) and holds no workflow",
@@ -185,7 +192,9 @@ impl Found {
 
 /// What ComfyUI adds to nodes while it runs them is no part of the graph.
 fn cleaned(found: Recognised) -> Recognised {
-    let Recognised::Api(mut graph) = found else { return found };
+    let Recognised::Api(mut graph) = found else {
+        return found;
+    };
     for node in graph.values_mut().filter_map(Value::as_object_mut) {
         if node.contains_key("class_type") {
             node.retain(|name, _| matches!(name.as_str(), "class_type" | "inputs" | "_meta"));
@@ -198,14 +207,24 @@ fn cleaned(found: Recognised) -> Recognised {
 fn utf8(text: Vec<u8>) -> Vec<u8> {
     match std::str::from_utf8(&text) {
         Ok(_) => text,
-        Err(_) => text.iter().map(|byte| char::from(*byte)).collect::<String>().into_bytes(),
+        Err(_) => text
+            .iter()
+            .map(|byte| char::from(*byte))
+            .collect::<String>()
+            .into_bytes(),
     }
 }
 
 fn trimmed(text: &[u8]) -> &[u8] {
     let is_padding = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
-    let from = text.iter().position(|byte| !is_padding(byte)).unwrap_or(text.len());
-    let to = text.iter().rposition(|byte| !is_padding(byte)).map_or(from, |at| at + 1);
+    let from = text
+        .iter()
+        .position(|byte| !is_padding(byte))
+        .unwrap_or(text.len());
+    let to = text
+        .iter()
+        .rposition(|byte| !is_padding(byte))
+        .map_or(from, |at| at + 1);
     text.get(from..to).unwrap_or_default()
 }
 
@@ -228,12 +247,23 @@ pub fn read<R: Read + Seek>(source: &mut R, preference: Preference) -> Result<Re
     }
     source.rewind().map_err(cannot)?;
     let mut text = Vec::new();
-    source.by_ref().take(LONGEST * 2).read_to_end(&mut text).map_err(cannot)?;
-    let start = trimmed(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text)).first().copied();
-    if !matches!(start, Some(b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b'N')) {
-        return Err("This is neither JSON nor a file of a kind that can hold a workflow (PNG, WebP, \
+    source
+        .by_ref()
+        .take(LONGEST * 2)
+        .read_to_end(&mut text)
+        .map_err(cannot)?;
+    let start = trimmed(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text))
+        .first()
+        .copied();
+    if !matches!(
+        start,
+        Some(b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b'N')
+    ) {
+        return Err(
+            "This is neither JSON nor a file of a kind that can hold a workflow (PNG, WebP, \
                     JPEG, AVIF, MP4, MOV, WebM, MKV, FLAC, Ogg, MP3, SVG, GLB, safetensors)"
-            .to_owned());
+                .to_owned(),
+        );
     }
     // A file with both formats, such as the editor's own test data.
     match preference {

@@ -23,11 +23,15 @@ pub fn png<R: Read + Seek>(file: &mut File<'_, R>, found: &mut Found) -> io::Res
 }
 
 fn png_text(kind: &[u8; 4], chunk: &[u8], found: &mut Found) {
-    let Some((name, rest)) = split(chunk) else { return };
+    let Some((name, rest)) = split(chunk) else {
+        return;
+    };
     let name = String::from_utf8_lossy(name).into_owned();
     match kind {
         b"iTXt" => {
-            let (Some(deflated), Some(rest)) = (rest.first(), rest.get(2..)) else { return };
+            let (Some(deflated), Some(rest)) = (rest.first(), rest.get(2..)) else {
+                return;
+            };
             let Some((_, rest)) = split(rest) else { return };
             let Some((_, text)) = split(rest) else { return };
             if *deflated == 1 {
@@ -48,7 +52,9 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn inflated(bytes: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
-    let _ = flate2::read::ZlibDecoder::new(bytes).take(LONGEST).read_to_end(&mut text);
+    let _ = flate2::read::ZlibDecoder::new(bytes)
+        .take(LONGEST)
+        .read_to_end(&mut text);
     text
 }
 

@@ -22,7 +22,9 @@ pub fn glb<R: Read + Seek>(file: &mut File<'_, R>, found: &mut Found) -> io::Res
 
 /// The length of a header, and its first brace.
 pub fn is_safetensors(start: &[u8], file: u64) -> bool {
-    let Some((length, rest)) = start.split_first_chunk::<8>() else { return false };
+    let Some((length, rest)) = start.split_first_chunk::<8>() else {
+        return false;
+    };
     let length = u64::from_le_bytes(*length);
     rest.first() == Some(&b'{') && length >= 2 && length <= file.saturating_sub(8)
 }
@@ -48,10 +50,15 @@ pub fn svg<R: Read + Seek>(file: &mut File<'_, R>, found: &mut Found) -> io::Res
     let text = String::from_utf8_lossy(&bytes);
     let mut rest = text.as_ref();
     while let Some((_, after)) = rest.split_once("<metadata") {
-        let Some((_, content)) = after.split_once('>') else { return Ok(()) };
+        let Some((_, content)) = after.split_once('>') else {
+            return Ok(());
+        };
         let (content, after) = content.split_once("</metadata>").unwrap_or((content, ""));
         rest = after;
-        let cdata = content.trim().strip_prefix("<![CDATA[").and_then(|c| c.rsplit_once("]]>"));
+        let cdata = content
+            .trim()
+            .strip_prefix("<![CDATA[")
+            .and_then(|c| c.rsplit_once("]]>"));
         let text = match cdata {
             Some((text, _)) => text.to_owned(),
             None => content

@@ -18,7 +18,10 @@ pub fn assemble<'a>(
 ) -> Result<(Workflow<'a>, Vec<usize>), ConversionError> {
     let order = file::order(&file.graphs)?;
     let File { graphs, sources } = file;
-    let mut workflow = Workflow { graphs, warnings: Warnings::default() };
+    let mut workflow = Workflow {
+        graphs,
+        warnings: Warnings::default(),
+    };
     for graph in &order {
         let source = sources[*graph];
         nodes_and_links(&mut workflow, *graph, source, classes);
@@ -51,7 +54,9 @@ fn nodes_and_links<'a>(
             linked[*node].insert(name);
         }
     }
-    let mut of_group = source.group_node.map(|node| Saved::list(node.list("widgets_values").iter()));
+    let mut of_group = source
+        .group_node
+        .map(|node| Saved::list(node.list("widgets_values").iter()));
     let mut nodes = std::mem::take(&mut workflow.graphs[place].nodes);
     for (at, node) in nodes.iter_mut().enumerate() {
         if let Role::Instance(definition) = node.role {
@@ -117,9 +122,18 @@ fn side_links(graph: &mut super::model::Graph<'_>, source: Source<'_>) {
         }
     }
     let ids = |member: &str, port: usize| -> std::collections::HashMap<String, usize> {
-        let list = source.object.list(member).get(port).and_then(|port| port.get("linkIds"));
-        let list = list.and_then(serde_json::Value::as_array).into_iter().flatten();
-        list.enumerate().filter_map(|(at, id)| Some((super::model::id_text(id)?, at))).collect()
+        let list = source
+            .object
+            .list(member)
+            .get(port)
+            .and_then(|port| port.get("linkIds"));
+        let list = list
+            .and_then(serde_json::Value::as_array)
+            .into_iter()
+            .flatten();
+        list.enumerate()
+            .filter_map(|(at, id)| Some((super::model::id_text(id)?, at)))
+            .collect()
     };
     for (member, of, ports) in [
         ("inputs", of_inputs, &mut graph.inputs),
@@ -128,7 +142,12 @@ fn side_links(graph: &mut super::model::Graph<'_>, source: Source<'_>) {
         for (place, (mut links, port)) in of.into_iter().zip(ports).enumerate() {
             if links.len() > 1 {
                 let order = ids(member, place);
-                links.sort_by_key(|link| order.get(&graph.links[*link].id).copied().unwrap_or(usize::MAX));
+                links.sort_by_key(|link| {
+                    order
+                        .get(&graph.links[*link].id)
+                        .copied()
+                        .unwrap_or(usize::MAX)
+                });
             }
             port.links = links;
         }

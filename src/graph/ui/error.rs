@@ -16,7 +16,11 @@ pub struct ConversionError {
 impl ConversionError {
     /// An error about a place.
     pub fn new(location: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { message: message.into(), location: location.into(), details: None }
+        Self {
+            message: message.into(),
+            location: location.into(),
+            details: None,
+        }
     }
 }
 
@@ -90,7 +94,10 @@ fn with_offenders(message: String, offenders: &[Offender]) -> ConversionError {
             entry
         })
         .collect();
-    let location = offenders.first().map(|o| o.location.clone()).unwrap_or_default();
+    let location = offenders
+        .first()
+        .map(|o| o.location.clone())
+        .unwrap_or_default();
     ConversionError {
         message,
         location,

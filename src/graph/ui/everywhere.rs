@@ -26,7 +26,10 @@ pub fn connect(workflow: &mut Workflow<'_>, place: usize) {
     }
     let mut by_kind: HashMap<&str, Vec<&Sender>> = HashMap::new();
     for sender in &sent {
-        by_kind.entry(sender.kind.as_str()).or_default().push(sender);
+        by_kind
+            .entry(sender.kind.as_str())
+            .or_default()
+            .push(sender);
     }
     let to_any: Vec<&Sender> = sent.iter().filter(|sender| sender.to_any).collect();
     let mut compared = 0;
@@ -84,8 +87,14 @@ fn takers(workflow: &Workflow<'_>, place: usize) -> Vec<(Target, usize)> {
     let graph = &workflow.graphs[place];
     let mut takers = Vec::new();
     for (node, at) in graph.nodes.iter().enumerate() {
-        let takes = matches!(at.role, Role::Class(_) | Role::Instance(_) | Role::Reroute | Role::Set(_));
-        let rejects = at.raw.property("rejects_ue_links").is_some_and(super::text::is_truthy);
+        let takes = matches!(
+            at.role,
+            Role::Class(_) | Role::Instance(_) | Role::Reroute | Role::Set(_)
+        );
+        let rejects = at
+            .raw
+            .property("rejects_ue_links")
+            .is_some_and(super::text::is_truthy);
         if !takes || rejects || at.mode == Mode::Muted || is_broadcaster(at.class) {
             continue;
         }
@@ -112,7 +121,11 @@ fn takers(workflow: &Workflow<'_>, place: usize) -> Vec<(Target, usize)> {
     }
     if place != ROOT {
         let outputs = graph.outputs.iter().enumerate();
-        takers.extend(outputs.filter(|(_, port)| port.links.is_empty()).map(|(slot, _)| (None, slot)));
+        takers.extend(
+            outputs
+                .filter(|(_, port)| port.links.is_empty())
+                .map(|(slot, _)| (None, slot)),
+        );
     }
     takers
 }

@@ -23,8 +23,15 @@ struct Frame {
 impl Frames {
     /// Lays the graphs open, root first.
     pub fn open(workflow: &Workflow<'_>) -> Result<Self, ConversionError> {
-        let root = Frame { graph: ROOT, around: None, prefix: String::new() };
-        let mut frames = Self { frames: vec![root], inside: HashMap::new() };
+        let root = Frame {
+            graph: ROOT,
+            around: None,
+            prefix: String::new(),
+        };
+        let mut frames = Self {
+            frames: vec![root],
+            inside: HashMap::new(),
+        };
         let (mut nodes, mut text) = (0, 0);
         let mut waiting = vec![0];
         while let Some(frame) = waiting.pop() {
@@ -42,14 +49,20 @@ impl Frames {
             }
             let first = waiting.len();
             for (node, at) in graph.nodes.iter().enumerate() {
-                let Role::Instance(definition) = at.role else { continue };
+                let Role::Instance(definition) = at.role else {
+                    continue;
+                };
                 let whole = frame == 0 || workflow.graphs[definition].is_group_node;
                 if whole && at.mode != Mode::Active {
                     continue;
                 }
                 let prefix = format!("{}{}:", frames.frames[frame].prefix, at.id);
                 let place = frames.frames.len();
-                frames.frames.push(Frame { graph: definition, around: Some((frame, node)), prefix });
+                frames.frames.push(Frame {
+                    graph: definition,
+                    around: Some((frame, node)),
+                    prefix,
+                });
                 frames.inside.insert((frame, node), place);
                 waiting.push(place);
                 if place > super::MOST_NODES {
@@ -86,7 +99,10 @@ impl Frames {
     /// The execution id of a node.
     pub fn id(&self, workflow: &Workflow<'_>, frame: usize, node: usize) -> String {
         let frame = &self.frames[frame];
-        format!("{}{}", frame.prefix, workflow.graphs[frame.graph].nodes[node].id)
+        format!(
+            "{}{}",
+            frame.prefix, workflow.graphs[frame.graph].nodes[node].id
+        )
     }
 
     /// `"KSampler" in "Upscale"`: the title, and those of the instances around.

@@ -35,18 +35,28 @@ pub fn read<'a>(
     let definitions = definitions(workflow);
     let mut reader = Reader {
         classes,
-        by_id: definitions.iter().enumerate().map(|(i, (id, _))| (id.clone(), i + 1)).collect(),
+        by_id: definitions
+            .iter()
+            .enumerate()
+            .map(|(i, (id, _))| (id.clone(), i + 1))
+            .collect(),
         group_nodes: Raw(Some(workflow))
             .get("extra")
             .and_then(|extra| extra.get("groupNodes"))
             .and_then(Value::as_object),
-        file: File { graphs: Vec::new(), sources: Vec::new() },
+        file: File {
+            graphs: Vec::new(),
+            sources: Vec::new(),
+        },
         taken: HashSet::new(),
         last: last_id(workflow),
     };
     reader.graph(Raw(Some(workflow)), "")?;
     for (place, (_, object)) in definitions.iter().enumerate() {
-        reader.graph(Raw(Some(object)), &format!("definitions.subgraphs.{place}."))?;
+        reader.graph(
+            Raw(Some(object)),
+            &format!("definitions.subgraphs.{place}."),
+        )?;
     }
     reader.group_nodes()?;
     Ok(reader.file)
@@ -58,10 +68,15 @@ fn definitions(workflow: &Map<String, Value>) -> Vec<(String, &Map<String, Value
     let mut all = Vec::new();
     let mut waiting: VecDeque<&Map<String, Value>> = VecDeque::from([workflow]);
     while let Some(around) = waiting.pop_front() {
-        let list = around.get("definitions").and_then(|d| d.get("subgraphs")).and_then(Value::as_array);
+        let list = around
+            .get("definitions")
+            .and_then(|d| d.get("subgraphs"))
+            .and_then(Value::as_array);
         for definition in list.into_iter().flatten().filter_map(Value::as_object) {
             waiting.push_back(definition);
-            let Some(id) = definition.get("id").and_then(id_text) else { continue };
+            let Some(id) = definition.get("id").and_then(id_text) else {
+                continue;
+            };
             if seen.insert(id.clone()) {
                 all.push((id, definition));
             }
@@ -71,9 +86,13 @@ fn definitions(workflow: &Map<String, Value>) -> Vec<(String, &Map<String, Value
 }
 
 fn last_id(workflow: &Map<String, Value>) -> i128 {
-    let state = workflow.get("state").and_then(|state| state.get("lastNodeId"));
+    let state = workflow
+        .get("state")
+        .and_then(|state| state.get("lastNodeId"));
     let last = workflow.get("last_node_id").or(state);
-    last.and_then(id_text).and_then(|id| id.parse().ok()).unwrap_or(0)
+    last.and_then(id_text)
+        .and_then(|id| id.parse().ok())
+        .unwrap_or(0)
 }
 
 struct Reader<'a> {
@@ -124,7 +143,10 @@ impl<'a> Reader<'a> {
             graph.nodes[place].id = self.free();
         }
         self.file.graphs.push(graph);
-        self.file.sources.push(Source { object, group_node: None });
+        self.file.sources.push(Source {
+            object,
+            group_node: None,
+        });
         Ok(())
     }
 
@@ -147,7 +169,10 @@ impl<'a> Reader<'a> {
 
     fn node(&self, entry: &'a Value, location: &str) -> Result<Node<'a>, ConversionError> {
         let Some(object) = entry.as_object() else {
-            return Err(ConversionError::new(location, "An entry of \"nodes\" is not an object"));
+            return Err(ConversionError::new(
+                location,
+                "An entry of \"nodes\" is not an object",
+            ));
         };
         let raw = Raw(Some(object));
         let Some(id) = raw.get("id").and_then(id_text) else {
@@ -206,8 +231,13 @@ impl<'a> Reader<'a> {
     }
 
     fn group_node(&self, class: &str) -> Option<Raw<'a>> {
-        let name = class.strip_prefix("workflow").and_then(|c| c.strip_prefix(['>', '/']))?;
-        self.group_nodes?.get(name)?.as_object().map(|object| Raw(Some(object)))
+        let name = class
+            .strip_prefix("workflow")
+            .and_then(|c| c.strip_prefix(['>', '/']))?;
+        self.group_nodes?
+            .get(name)?
+            .as_object()
+            .map(|object| Raw(Some(object)))
     }
 
     /// Each group node gets a graph of its own: their values differ.
@@ -222,7 +252,9 @@ impl<'a> Reader<'a> {
                 if self.by_id.contains_key(class) {
                     continue;
                 }
-                let Some(object) = self.group_node(class) else { continue };
+                let Some(object) = self.group_node(class) else {
+                    continue;
+                };
                 if self.file.graphs.len() >= MOST_GRAPHS {
                     return Err(ConversionError::new(
                         "extra.groupNodes",
@@ -235,7 +267,10 @@ impl<'a> Reader<'a> {
                 let graph = self.group_graph(object, class)?;
                 self.file.graphs[place].nodes[node].role = Role::Instance(self.file.graphs.len());
                 self.file.graphs.push(graph);
-                self.file.sources.push(Source { object, group_node: Some(raw) });
+                self.file.sources.push(Source {
+                    object,
+                    group_node: Some(raw),
+                });
             }
             place += 1;
         }
@@ -253,7 +288,10 @@ impl<'a> Reader<'a> {
             let Some(inner) = raw.text("type") else {
                 return Err(ConversionError::new(
                     "extra.groupNodes",
-                    format!("Node {place} of the group node \"{}\" has no type", shown(class)),
+                    format!(
+                        "Node {place} of the group node \"{}\" has no type",
+                        shown(class)
+                    ),
                 ));
             };
             graph.by_file_id.insert(place.to_string(), place);
@@ -273,7 +311,11 @@ impl<'a> Reader<'a> {
 fn ports(list: &[Value]) -> Vec<Port<'_>> {
     list.iter()
         .map(|port| Port {
-            name: port.get("name").and_then(Value::as_str).unwrap_or_default().into(),
+            name: port
+                .get("name")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .into(),
             label: port.get("label").and_then(Value::as_str),
             kind: kind(port.get("type")),
             ..Port::default()
@@ -349,7 +391,15 @@ pub fn order(graphs: &[Graph<'_>]) -> Result<Vec<usize>, ConversionError> {
     }
     let inside = |graph: usize| -> Vec<usize> {
         let roles = graphs[graph].nodes.iter().map(|node| node.role);
-        roles.filter_map(|role| if let Role::Instance(d) = role { Some(d) } else { None }).collect()
+        roles
+            .filter_map(|role| {
+                if let Role::Instance(d) = role {
+                    Some(d)
+                } else {
+                    None
+                }
+            })
+            .collect()
     };
     let mut seen = vec![Seen::No; graphs.len()];
     let mut order = Vec::new();
@@ -368,7 +418,10 @@ pub fn order(graphs: &[Graph<'_>]) -> Result<Vec<usize>, ConversionError> {
             Seen::Open => {
                 return Err(ConversionError::new(
                     "definitions",
-                    format!("The subgraph \"{}\" contains itself", shown(graphs[definition].name)),
+                    format!(
+                        "The subgraph \"{}\" contains itself",
+                        shown(graphs[definition].name)
+                    ),
                 ));
             }
             Seen::No if open.len() > super::DEEPEST => {

@@ -86,10 +86,15 @@ pub fn read_group<'a>(graph: &Graph<'a>, list: &'a [Value]) -> Vec<Named<'a>> {
             let node = index(entry.get(at));
             (node < graph.nodes.len()).then_some(node)
         };
-        let (Some(origin), Some(target)) = (end(0), end(2)) else { continue };
+        let (Some(origin), Some(target)) = (end(0), end(2)) else {
+            continue;
+        };
         let target_slot = index(entry.get(3));
         let raw = graph.nodes[target].raw.list("inputs");
-        let name = raw.get(target_slot).and_then(|input| input.get("name")).and_then(Value::as_str);
+        let name = raw
+            .get(target_slot)
+            .and_then(|input| input.get("name"))
+            .and_then(Value::as_str);
         links.push(Named {
             id: format!("group {place}"),
             origin: End::Node(origin),
@@ -104,7 +109,11 @@ pub fn read_group<'a>(graph: &Graph<'a>, list: &'a [Value]) -> Vec<Named<'a>> {
 
 /// What an input of older versions of a pack is called today.
 fn current_name<'a>(class: &str, name: &'a str) -> &'a str {
-    if name == "batch_manager" && class.starts_with("VHS_") { "meta_batch" } else { name }
+    if name == "batch_manager" && class.starts_with("VHS_") {
+        "meta_batch"
+    } else {
+        name
+    }
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -118,7 +127,11 @@ fn sockets_naming_links(nodes: &[Node<'_>]) -> HashMap<(usize, String), usize> {
     let mut naming = HashMap::new();
     for (place, node) in nodes.iter().enumerate() {
         for (slot, input) in node.raw.list("inputs").iter().enumerate() {
-            let Some(link) = input.get("link").filter(|link| !link.is_null()).and_then(id_text) else {
+            let Some(link) = input
+                .get("link")
+                .filter(|link| !link.is_null())
+                .and_then(id_text)
+            else {
                 continue;
             };
             naming.entry((place, link)).or_insert(slot);
@@ -137,7 +150,13 @@ struct Parts {
 
 fn parts(entry: &Value) -> Option<Parts> {
     let (id, origin, origin_slot, target, target_slot) = match entry {
-        Value::Array(list) => (list.first(), list.get(1), list.get(2), list.get(3), list.get(4)),
+        Value::Array(list) => (
+            list.first(),
+            list.get(1),
+            list.get(2),
+            list.get(3),
+            list.get(4),
+        ),
         Value::Object(map) => (
             map.get("id"),
             map.get("origin_id"),
@@ -201,7 +220,9 @@ fn socket_of(
         Some(name) if node.inputs.len() > 32 => {
             let names = large.entry(place).or_insert_with(|| {
                 let sockets = node.inputs.iter().enumerate().rev();
-                sockets.map(|(slot, socket)| (socket.name.to_string(), slot)).collect()
+                sockets
+                    .map(|(slot, socket)| (socket.name.to_string(), slot))
+                    .collect()
             });
             names.get(name.as_ref()).copied()
         }

@@ -59,7 +59,10 @@ pub struct Moment {
 impl Moment {
     /// Now, and by chance.
     pub fn now() -> Self {
-        Self { now: jiff::Zoned::now().datetime(), seed: rand::random() }
+        Self {
+            now: jiff::Zoned::now().datetime(),
+            seed: rand::random(),
+        }
     }
 }
 
@@ -76,7 +79,9 @@ pub fn convert(
     let (mut workflow, order) = assemble::assemble(read, classes)?;
     let mut random = rand::rngs::SmallRng::seed_from_u64(moment.seed);
     for graph in &order {
-        unknown::unmute_by_chance(&mut workflow, *graph, &mut |count| random.random_range(0..count));
+        unknown::unmute_by_chance(&mut workflow, *graph, &mut |count| {
+            random.random_range(0..count)
+        });
         types::match_groups(&mut workflow, *graph);
         everywhere::connect(&mut workflow, *graph);
     }
@@ -94,5 +99,8 @@ pub fn convert(
         between: &mut |from, to| random.borrow_mut().random_range(from..to),
     };
     let prompt = result::graph(&workflow, &frames, &mut around, &mut warnings)?;
-    Ok(Conversion { prompt, warnings: warnings.into_texts() })
+    Ok(Conversion {
+        prompt,
+        warnings: warnings.into_texts(),
+    })
 }

@@ -178,12 +178,16 @@ impl<'a> Raw<'a> {
 
     /// A list; empty when it is none.
     pub fn list(self, name: &str) -> &'a [Value] {
-        self.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        self.get(name)
+            .and_then(Value::as_array)
+            .map_or(&[], Vec::as_slice)
     }
 
     /// A property.
     pub fn property(self, name: &str) -> Option<&'a Value> {
-        self.get("properties")?.get(name).filter(|value| !value.is_null())
+        self.get("properties")?
+            .get(name)
+            .filter(|value| !value.is_null())
     }
 }
 
@@ -293,7 +297,8 @@ impl Warnings {
     /// All of them.
     pub fn into_texts(mut self) -> Vec<String> {
         if self.left_out > 0 {
-            self.texts.push(format!("{} more warnings of this kind", self.left_out));
+            self.texts
+                .push(format!("{} more warnings of this kind", self.left_out));
         }
         self.texts
     }
@@ -314,7 +319,9 @@ pub fn id_text(id: &Value) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => match number.as_f64() {
             _ if number.is_i64() || number.is_u64() => Some(number.to_string()),
-            Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => Some(format!("{float:.0}")),
+            Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => {
+                Some(format!("{float:.0}"))
+            }
             _ => Some(number.to_string()),
         },
         _ => None,
@@ -326,9 +333,14 @@ pub fn index(value: Option<&Value>) -> usize {
     let number = match value {
         Some(Value::String(text)) => text.parse().ok(),
         Some(value) => value.as_u64().or_else(|| {
-            value.as_f64().filter(|f| f.fract() == 0.0 && *f >= 0.0 && *f < 1e9).map(|f| f as u64)
+            value
+                .as_f64()
+                .filter(|f| f.fract() == 0.0 && *f >= 0.0 && *f < 1e9)
+                .map(|f| f as u64)
         }),
         None => None,
     };
-    number.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX)
+    number
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(usize::MAX)
 }

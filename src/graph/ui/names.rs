@@ -9,12 +9,33 @@ use super::{promote, text};
 pub fn saves(class: &str) -> bool {
     matches!(
         class,
-        "SaveImage" | "SaveImageAdvanced" | "SaveSVGNode" | "SaveVideo" | "SaveAnimatedWEBP"
-            | "SaveWEBM" | "SaveAudio" | "SaveAudioMP3" | "SaveAudioOpus" | "SaveAudioAdvanced"
-            | "SaveGLB" | "Save3DAdvanced" | "SaveGaussianSplat" | "SavePointCloud"
-            | "SaveAnimatedPNG" | "CLIPSave" | "VAESave" | "ModelSave" | "LoraSave" | "SaveLatent"
-            | "VHS_VideoCombine" | "SaveImageKJ" | "SaveImageWithAlpha" | "SaveStringKJ"
-            | "DecodeAndSaveVideo" | "ModelSaveKJ" | "LoraExtractKJ"
+        "SaveImage"
+            | "SaveImageAdvanced"
+            | "SaveSVGNode"
+            | "SaveVideo"
+            | "SaveAnimatedWEBP"
+            | "SaveWEBM"
+            | "SaveAudio"
+            | "SaveAudioMP3"
+            | "SaveAudioOpus"
+            | "SaveAudioAdvanced"
+            | "SaveGLB"
+            | "Save3DAdvanced"
+            | "SaveGaussianSplat"
+            | "SavePointCloud"
+            | "SaveAnimatedPNG"
+            | "CLIPSave"
+            | "VAESave"
+            | "ModelSave"
+            | "LoraSave"
+            | "SaveLatent"
+            | "VHS_VideoCombine"
+            | "SaveImageKJ"
+            | "SaveImageWithAlpha"
+            | "SaveStringKJ"
+            | "DecodeAndSaveVideo"
+            | "ModelSaveKJ"
+            | "LoraExtractKJ"
     )
 }
 
@@ -28,7 +49,11 @@ pub struct Names {
 impl Names {
     /// The root in file order, into each subgraph as it comes.
     pub fn read(workflow: &Workflow<'_>, now: jiff::civil::DateTime) -> Self {
-        let mut names = Self { by_property: HashMap::new(), by_title: HashMap::new(), now };
+        let mut names = Self {
+            by_property: HashMap::new(),
+            by_title: HashMap::new(),
+            now,
+        };
         let mut seen = vec![false; workflow.graphs.len()];
         let mut open = vec![(ROOT, 0)];
         while let Some((graph, next)) = open.last_mut() {
@@ -39,16 +64,25 @@ impl Names {
             };
             let place = *next;
             *next += 1;
-            let property = node.raw.property("Node name for S&R").and_then(|name| name.as_str());
+            let property = node
+                .raw
+                .property("Node name for S&R")
+                .and_then(|name| name.as_str());
             let by_class = match node.role {
                 Role::Class(_) if !saves(node.class) => Some(node.class),
                 _ => None,
             };
             if let Some(name) = property.or(by_class) {
-                names.by_property.entry(name.to_owned()).or_insert((graph, place));
+                names
+                    .by_property
+                    .entry(name.to_owned())
+                    .or_insert((graph, place));
             }
             let title = workflow.title(graph, place);
-            names.by_title.entry(title.to_owned()).or_insert((graph, place));
+            names
+                .by_title
+                .entry(title.to_owned())
+                .or_insert((graph, place));
             // What a graph has is known after its first visit.
             if let Role::Instance(definition) = node.role
                 && !std::mem::replace(&mut seen[definition], true)
@@ -69,7 +103,10 @@ impl Names {
                 return Some(text::date(format, &self.now));
             }
             let (node, widget) = pattern.split_once('.')?;
-            let at = self.by_property.get(node).or_else(|| self.by_title.get(node))?;
+            let at = self
+                .by_property
+                .get(node)
+                .or_else(|| self.by_title.get(node))?;
             self.value(workflow, *at, widget)
         })
     }
@@ -82,6 +119,12 @@ impl Names {
             return Some(text::for_file_name(&value));
         }
         let widget = node.widgets.get(node.widget(widget)?)?;
-        Some(widget.value.as_ref().map(text::for_file_name).unwrap_or_default())
+        Some(
+            widget
+                .value
+                .as_ref()
+                .map(text::for_file_name)
+                .unwrap_or_default(),
+        )
     }
 }

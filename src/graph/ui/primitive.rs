@@ -10,7 +10,11 @@ use crate::graph::catalogue::{InputDefinition, Round};
 /// Writes the values of a graph's primitives.
 pub fn write(workflow: &mut Workflow<'_>, place: usize, names: &Names) {
     let graph = &workflow.graphs[place];
-    if !graph.nodes.iter().any(|node| matches!(node.role, Role::Primitive)) {
+    if !graph
+        .nodes
+        .iter()
+        .any(|node| matches!(node.role, Role::Primitive))
+    {
         return;
     }
     let mut links: Vec<Vec<usize>> = vec![Vec::new(); graph.nodes.len()];
@@ -44,7 +48,9 @@ fn write_one(
             targets.push((target, link.target_slot, widget));
         }
     }
-    let Some((target, slot, first)) = targets.first().copied() else { return };
+    let Some((target, slot, first)) = targets.first().copied() else {
+        return;
+    };
     let raw = workflow.graphs[place].nodes[primitive].raw;
     let saved = raw.list("widgets_values").first().cloned();
     let Some(mut value) = saved.or_else(|| promote::value(workflow, place, target, slot)) else {
@@ -55,8 +61,10 @@ fn write_one(
     {
         value = Value::String(names.replace(workflow, text));
     }
-    let inputs: Vec<&InputDefinition> =
-        targets.iter().filter_map(|(_, _, widget)| input(workflow, *widget)).collect();
+    let inputs: Vec<&InputDefinition> = targets
+        .iter()
+        .filter_map(|(_, _, widget)| input(workflow, *widget))
+        .collect();
     if input(workflow, first).is_some() {
         value = limited(value, &inputs);
     }
@@ -80,7 +88,9 @@ fn input<'a>(
 
 /// Within the common range of the targets, rounded as they do.
 fn limited(value: Value, inputs: &[&InputDefinition]) -> Value {
-    let Some(first) = inputs.first() else { return value };
+    let Some(first) = inputs.first() else {
+        return value;
+    };
     // JavaScript counts with null as 0.
     let value = match (first.widget_kind(), value) {
         ("INT" | "FLOAT", Value::Null) => json!(0),
@@ -106,14 +116,22 @@ fn whole(value: &Value) -> Option<i128> {
     if let Some(number) = value.as_u64() {
         return Some(number.into());
     }
-    value.as_f64().filter(|float| float.abs() < 1e30).map(|float| float.round() as i128)
+    value
+        .as_f64()
+        .filter(|float| float.abs() < 1e30)
+        .map(|float| float.round() as i128)
 }
 
 fn limited_whole(number: i128, inputs: &[&InputDefinition]) -> Option<Value> {
     let of = |value: &Option<Value>| value.as_ref().and_then(whole);
     let first = inputs.first()?;
-    let (mut min, mut max, mut step) = (of(&first.min), of(&first.max), of(&first.step).unwrap_or(1));
-    for input in inputs.iter().skip(1).filter(|input| input.widget_kind() == "INT") {
+    let (mut min, mut max, mut step) =
+        (of(&first.min), of(&first.max), of(&first.step).unwrap_or(1));
+    for input in inputs
+        .iter()
+        .skip(1)
+        .filter(|input| input.widget_kind() == "INT")
+    {
         let (low, high) = (larger(min, of(&input.min)), smaller(max, of(&input.max)));
         if low.zip(high).is_some_and(|(low, high)| low > high) || input.round != first.round {
             continue;
@@ -133,10 +151,18 @@ fn limited_whole(number: i128, inputs: &[&InputDefinition]) -> Option<Value> {
         let shift = from % step;
         let away = number.checked_sub(shift)?;
         // Halves go up, as JavaScript rounds.
-        number = away.checked_add(step / 2)?.div_euclid(step).checked_mul(step)?.checked_add(shift)?;
+        number = away
+            .checked_add(step / 2)?
+            .div_euclid(step)
+            .checked_mul(step)?
+            .checked_add(shift)?;
     }
     let exact = i64::try_from(number).map(Value::from);
-    Some(exact.or_else(|_| u64::try_from(number).map(Value::from)).unwrap_or_else(|_| json!(number as f64)))
+    Some(
+        exact
+            .or_else(|_| u64::try_from(number).map(Value::from))
+            .unwrap_or_else(|_| json!(number as f64)),
+    )
 }
 
 fn common_multiple(one: i128, other: i128) -> i128 {
@@ -150,9 +176,15 @@ fn common_multiple(one: i128, other: i128) -> i128 {
 
 fn limited_fraction(number: f64, inputs: &[&InputDefinition]) -> f64 {
     let of = |value: &Option<Value>| value.as_ref().and_then(Value::as_f64);
-    let Some(first) = inputs.first() else { return number };
+    let Some(first) = inputs.first() else {
+        return number;
+    };
     let (mut min, mut max) = (of(&first.min), of(&first.max));
-    for input in inputs.iter().skip(1).filter(|input| input.widget_kind() == "FLOAT") {
+    for input in inputs
+        .iter()
+        .skip(1)
+        .filter(|input| input.widget_kind() == "FLOAT")
+    {
         let (low, high) = (larger(min, of(&input.min)), smaller(max, of(&input.max)));
         if low.zip(high).is_some_and(|(low, high)| low > high) || input.round != first.round {
             continue;

@@ -12,7 +12,9 @@ pub fn find(workflow: &mut Workflow<'_>, place: usize) {
         let graph = &workflow.graphs[place];
         let promoted = graph.inputs[input].links.iter().find_map(|link| {
             let link = &graph.links[*link];
-            let End::Node(node) = link.target else { return None };
+            let End::Node(node) = link.target else {
+                return None;
+            };
             is_widget(workflow, place, node, link.target_slot).then_some((node, link.target_slot))
         });
         workflow.graphs[place].inputs[input].promoted = promoted;
@@ -27,7 +29,10 @@ fn is_widget(workflow: &Workflow<'_>, graph: usize, node: usize, slot: usize) ->
             .inputs
             .get(slot)
             .is_some_and(|input| input.promoted.is_some()),
-        _ => node.inputs.get(slot).is_some_and(|socket| socket.widget.is_some()),
+        _ => node
+            .inputs
+            .get(slot)
+            .is_some_and(|socket| socket.widget.is_some()),
     }
 }
 
@@ -71,7 +76,9 @@ pub fn value(workflow: &Workflow<'_>, graph: usize, node: usize, slot: usize) ->
 /// The saved values of instances, one place per promoted input.
 pub fn host_values(workflow: &mut Workflow<'_>, place: usize) {
     for node in 0..workflow.graphs[place].nodes.len() {
-        let Role::Instance(definition) = workflow.graphs[place].nodes[node].role else { continue };
+        let Role::Instance(definition) = workflow.graphs[place].nodes[node].role else {
+            continue;
+        };
         let definition = &workflow.graphs[definition];
         // A group node's values have gone to its inner nodes.
         if definition.is_group_node {
@@ -80,19 +87,28 @@ pub fn host_values(workflow: &mut Workflow<'_>, place: usize) {
         let raw = workflow.graphs[place].nodes[node].raw;
         let mut values = HashMap::new();
         if entries(raw.property("proxyWidgets")).is_empty() {
-            let promoted = definition.inputs.iter().enumerate().take(definition.declared);
+            let promoted = definition
+                .inputs
+                .iter()
+                .enumerate()
+                .take(definition.declared);
             let promoted = promoted.filter(|(_, input)| input.promoted.is_some());
             for ((input, _), value) in promoted.zip(raw.list("widgets_values")) {
                 values.insert(input, value.clone());
             }
         }
-        let quarantine = raw.property("proxyWidgetErrorQuarantine").and_then(Value::as_array);
+        let quarantine = raw
+            .property("proxyWidgetErrorQuarantine")
+            .and_then(Value::as_array);
         for entry in quarantine.into_iter().flatten() {
             let original = entry.get("originalEntry");
             let is_own = original.and_then(|o| o.get(0)).and_then(id_text).as_deref() == Some("-1");
             let name = original.and_then(|o| o.get(1)).and_then(Value::as_str);
             if let (true, Some(name), Some(value)) = (is_own, name, entry.get("hostValue"))
-                && let Some(input) = definition.inputs.iter().position(|input| input.name == name)
+                && let Some(input) = definition
+                    .inputs
+                    .iter()
+                    .position(|input| input.name == name)
             {
                 values.insert(input, value.clone());
             }
@@ -122,7 +138,9 @@ fn entries(property: Option<&Value>) -> Vec<(String, String)> {
 /// Works through the proxies that older files keep in instances.
 pub fn proxies(workflow: &mut Workflow<'_>, place: usize) {
     for node in 0..workflow.graphs[place].nodes.len() {
-        let Role::Instance(definition) = workflow.graphs[place].nodes[node].role else { continue };
+        let Role::Instance(definition) = workflow.graphs[place].nodes[node].role else {
+            continue;
+        };
         let raw = workflow.graphs[place].nodes[node].raw;
         let values = raw.list("widgets_values");
         let entries = entries(raw.property("proxyWidgets"));
@@ -131,7 +149,9 @@ pub fn proxies(workflow: &mut Workflow<'_>, place: usize) {
         }
         for (at, (id, name)) in entries.into_iter().enumerate() {
             let value = values.get(at);
-            let Some((input, value)) = proxy(workflow, definition, &id, &name, value) else { continue };
+            let Some((input, value)) = proxy(workflow, definition, &id, &name, value) else {
+                continue;
+            };
             if let Some(value) = value {
                 let host = &mut workflow.graphs[place].nodes[node].host_values;
                 host.entry(input).or_insert(value);
@@ -157,8 +177,15 @@ fn proxy(
         return Some((input, value.cloned()));
     }
     let node = workflow.graphs[definition].by_file_id.get(id).copied()?;
-    if matches!(workflow.graphs[definition].nodes[node].role, Role::Primitive) {
-        let own = workflow.graphs[definition].nodes[node].raw.list("widgets_values").first().cloned();
+    if matches!(
+        workflow.graphs[definition].nodes[node].role,
+        Role::Primitive
+    ) {
+        let own = workflow.graphs[definition].nodes[node]
+            .raw
+            .list("widgets_values")
+            .first()
+            .cloned();
         let input = replace_primitive(workflow, definition, node, name)?;
         return Some((input, value.cloned().or(own)));
     }
@@ -172,7 +199,11 @@ fn proxy(
         }
         Some(_) => None,
         None => {
-            let base = workflow.graphs[definition].nodes[node].inputs.get(slot)?.name.to_string();
+            let base = workflow.graphs[definition].nodes[node]
+                .inputs
+                .get(slot)?
+                .name
+                .to_string();
             let input = add_input(workflow, definition, &base, &[(node, slot)]);
             Some((input, value.cloned()))
         }
@@ -185,7 +216,9 @@ fn inner_slot(workflow: &Workflow<'_>, graph: usize, node: usize, name: &str) ->
     let mut name = name;
     loop {
         let at = &workflow.graphs[graph].nodes[node];
-        let prefix = name.split_once(": ").filter(|(prefix, _)| !prefix.is_empty());
+        let prefix = name
+            .split_once(": ")
+            .filter(|(prefix, _)| !prefix.is_empty());
         if let Some(slot) = at.socket(name)
             && is_widget(workflow, graph, node, slot)
         {
@@ -236,12 +269,18 @@ fn replace_primitive(
         .map(|(place, _)| place)
         .collect();
     let first = graph.links.get(*links.first()?)?;
-    let End::Node(target) = first.target else { return None };
+    let End::Node(target) = first.target else {
+        return None;
+    };
     let name = match graph.nodes[primitive].own_title() {
         Some(title) => title.to_owned(),
         None => name.to_owned(),
     };
-    let kind = graph.nodes[target].inputs.get(first.target_slot)?.kind.clone();
+    let kind = graph.nodes[target]
+        .inputs
+        .get(first.target_slot)?
+        .kind
+        .clone();
     let input = graph.inputs.len();
     let name = free_name(&graph.inputs, &name);
     let graph = &mut workflow.graphs[definition];
@@ -249,7 +288,13 @@ fn replace_primitive(
         graph.links[*link].origin = End::Side;
         graph.links[*link].origin_slot = input;
     }
-    graph.inputs.push(Port { name: name.into(), label: None, kind, links, promoted: None });
+    graph.inputs.push(Port {
+        name: name.into(),
+        label: None,
+        kind,
+        links,
+        promoted: None,
+    });
     graph.of_primitives.insert(primitive, input);
     find_one(workflow, definition, input);
     Some(input)
@@ -264,7 +309,10 @@ fn add_input(
     let graph = &mut workflow.graphs[definition];
     let input = graph.inputs.len();
     let name = free_name(&graph.inputs, name);
-    let mut port = Port { name: name.into(), ..Port::default() };
+    let mut port = Port {
+        name: name.into(),
+        ..Port::default()
+    };
     for (node, slot) in targets {
         let place = graph.links.len();
         graph.links.push(Link {
@@ -289,7 +337,9 @@ fn find_one(workflow: &mut Workflow<'_>, definition: usize, input: usize) {
     let graph = &workflow.graphs[definition];
     let promoted = graph.inputs[input].links.iter().find_map(|link| {
         let link = &graph.links[*link];
-        let End::Node(node) = link.target else { return None };
+        let End::Node(node) = link.target else {
+            return None;
+        };
         is_widget(workflow, definition, node, link.target_slot).then_some((node, link.target_slot))
     });
     workflow.graphs[definition].inputs[input].promoted = promoted;

@@ -64,7 +64,9 @@ impl<'w, 'a> Resolver<'w, 'a> {
         let workflow = self.workflow;
         let graph = &workflow.graphs[self.frames.graph(frame)];
         let socket = &graph.nodes[node].inputs[slot];
-        let Some(link) = socket.link else { return Ok(Arrival::Nothing) };
+        let Some(link) = socket.link else {
+            return Ok(Arrival::Nothing);
+        };
         let Some(mut step) = self.start(frame, link, &socket.kind)? else {
             return Ok(Arrival::Nothing);
         };
@@ -115,11 +117,18 @@ impl<'w, 'a> Resolver<'w, 'a> {
             End::Side => None,
             End::Missing(missing) => return Err(self.missing(frame, link, missing)),
         };
-        Ok(Some(Step { frame, node, slot: about.origin_slot, kind }))
+        Ok(Some(Step {
+            frame,
+            node,
+            slot: about.origin_slot,
+            kind,
+        }))
     }
 
     fn step(&mut self, step: &Step<'w>) -> Result<Next<'w>, ConversionError> {
-        let Some(node) = step.node else { return self.outside(step) };
+        let Some(node) = step.node else {
+            return self.outside(step);
+        };
         let workflow = self.workflow;
         let graph = self.frames.graph(step.frame);
         let at = &workflow.graphs[graph].nodes[node];
@@ -178,7 +187,9 @@ impl<'w, 'a> Resolver<'w, 'a> {
 
     /// From the input side of a definition to its instance.
     fn outside(&self, step: &Step<'w>) -> Result<Next<'w>, ConversionError> {
-        let Some((frame, node)) = self.frames.around(step.frame) else { return Ok(Next::nothing()) };
+        let Some((frame, node)) = self.frames.around(step.frame) else {
+            return Ok(Next::nothing());
+        };
         let graph = self.frames.graph(frame);
         let at = &self.workflow.graphs[graph].nodes[node];
         if let Some(link) = at.link_at(step.slot) {
@@ -210,7 +221,8 @@ impl<'w, 'a> Resolver<'w, 'a> {
         }
         self.warnings.say(format!(
             "node {} ({}) asks for \"{}\", which no node sets; the link is left out",
-            self.frames.id(self.workflow, step.frame, step.node.unwrap_or(0)),
+            self.frames
+                .id(self.workflow, step.frame, step.node.unwrap_or(0)),
             shown(get.class),
             shown(name.unwrap_or_default()),
         ));
@@ -223,7 +235,9 @@ impl<'w, 'a> Resolver<'w, 'a> {
             let mut setters = HashMap::new();
             for (place, node) in workflow.graphs[graph].nodes.iter().enumerate() {
                 if let (Role::Set(family), Some(name)) = (node.role, node.first_text()) {
-                    setters.entry((family == Family::Easy, name)).or_insert(place);
+                    setters
+                        .entry((family == Family::Easy, name))
+                        .or_insert(place);
                 }
             }
             setters
@@ -236,7 +250,9 @@ impl<'w, 'a> Resolver<'w, 'a> {
         let link = &self.workflow.graphs[graph].links[link];
         let target = match link.target {
             End::Node(node) => {
-                let slot = self.workflow.graphs[graph].nodes[node].inputs.get(link.target_slot);
+                let slot = self.workflow.graphs[graph].nodes[node]
+                    .inputs
+                    .get(link.target_slot);
                 format!(
                     "to \"{}\" of {}",
                     shown(slot.map_or("", |socket| socket.name.as_ref())),
@@ -275,16 +291,28 @@ impl<'w> Next<'w> {
 fn passed(node: &Node<'_>, output: usize, asked: &str) -> Option<usize> {
     let inputs = &node.inputs;
     if is_any(asked) {
-        return if output < inputs.len() { Some(output) } else { (!inputs.is_empty()).then_some(0) };
+        return if output < inputs.len() {
+            Some(output)
+        } else {
+            (!inputs.is_empty()).then_some(0)
+        };
     }
-    let kind = node.outputs.get(output).map_or("*", |outlet| outlet.kind.as_ref());
+    let kind = node
+        .outputs
+        .get(output)
+        .map_or("*", |outlet| outlet.kind.as_ref());
     if let Some(socket) = inputs.get(output)
         && fit(&socket.kind, kind)
         && fit(&socket.kind, asked)
     {
         return Some(output);
     }
-    inputs.iter().position(|socket| socket.kind == asked).or_else(|| {
-        inputs.iter().position(|socket| fit(&socket.kind, kind) && fit(&socket.kind, asked))
-    })
+    inputs
+        .iter()
+        .position(|socket| socket.kind == asked)
+        .or_else(|| {
+            inputs
+                .iter()
+                .position(|socket| fit(&socket.kind, kind) && fit(&socket.kind, asked))
+        })
 }

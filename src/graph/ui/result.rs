@@ -30,7 +30,9 @@ pub fn graph(
     for frame in 0..frames.len() {
         let nodes = &workflow.graphs[frames.graph(frame)].nodes;
         for (place, node) in nodes.iter().enumerate() {
-            let Role::Class(class) = node.role else { continue };
+            let Role::Class(class) = node.role else {
+                continue;
+            };
             if node.mode != Mode::Active {
                 continue;
             }
@@ -108,7 +110,9 @@ fn widgets(
 fn random_seed(node: &Node<'_>, around: &mut Surroundings<'_>) -> Value {
     let bound = |name: &str, otherwise: i64| {
         let value = node.raw.property(name);
-        value.and_then(|v| v.as_i64().or_else(|| v.as_f64().map(|f| f as i64))).unwrap_or(otherwise)
+        value
+            .and_then(|v| v.as_i64().or_else(|| v.as_f64().map(|f| f as i64)))
+            .unwrap_or(otherwise)
     };
     let (min, max) = (bound("randomMin", 0), bound("randomMax", 1 << 50));
     json!((around.between)(min, max.max(min.saturating_add(1))))
@@ -116,7 +120,9 @@ fn random_seed(node: &Node<'_>, around: &mut Surroundings<'_>) -> Value {
 
 /// Lists are told from links.
 fn wrapped(widget: Option<&Widget<'_>>, value: Value) -> Value {
-    let kind = widget.and_then(|widget| widget.input).map(|input| input.widget_kind());
+    let kind = widget
+        .and_then(|widget| widget.input)
+        .map(|input| input.widget_kind());
     match value {
         Value::Array(list) => json!({"__value__": list}),
         Value::Object(map) if kind == Some("CURVE") => {
@@ -142,7 +148,10 @@ fn browser_values(
             Some("AUDIO_RECORD") => "a recording",
             _ => continue,
         };
-        if inputs.get(widget.name.as_ref()).is_some_and(Value::is_array) {
+        if inputs
+            .get(widget.name.as_ref())
+            .is_some_and(Value::is_array)
+        {
             continue;
         }
         warnings.say(format!(
@@ -162,13 +171,19 @@ fn offenders(workflow: &Workflow<'_>, frames: &Frames) -> Result<(), ConversionE
             if node.mode != Mode::Active || !matches!(node.role, Role::Unknown | Role::Undefined) {
                 continue;
             }
-            let package = ["cnr_id", "aux_id"].iter().find_map(|name| node.raw.property(name)?.as_str());
+            let package = ["cnr_id", "aux_id"]
+                .iter()
+                .find_map(|name| node.raw.property(name)?.as_str());
             let offender = Offender {
                 id: frames.id(workflow, frame, place),
                 class: node.class.to_owned(),
                 title: frames.title(workflow, frame, place),
                 package: package.map(str::to_owned),
-                location: if graph == 0 { format!("nodes.{place}") } else { "definitions".into() },
+                location: if graph == 0 {
+                    format!("nodes.{place}")
+                } else {
+                    "definitions".into()
+                },
             };
             match node.role {
                 Role::Unknown => unknown.push(offender),

@@ -30,7 +30,10 @@ pub fn of<'a>(node: &Node<'a>, class: &'a NodeClass) -> Saved<'a> {
 fn of_list<'a>(node: &Node<'a>, class: &'a NodeClass, list: &'a [Value]) -> Saved<'a> {
     if node.class.ends_with("(LoraManager)") {
         // The pack saves values of its own between those of its widgets.
-        return Saved::list(list.iter().filter(|value| value.get("textWidgetName").is_none()));
+        return Saved::list(
+            list.iter()
+                .filter(|value| value.get("textWidgetName").is_none()),
+        );
     }
     let forced = forced(class);
     // As many as today's editor saves: they are in place.

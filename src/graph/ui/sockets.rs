@@ -33,7 +33,10 @@ pub fn build<'a>(
         }
     };
     if node.inputs.is_empty() && matches!(node.role, Role::Reroute | Role::Set(_)) {
-        node.inputs.push(Socket { kind: "*".into(), ..Socket::default() });
+        node.inputs.push(Socket {
+            kind: "*".into(),
+            ..Socket::default()
+        });
     }
     taken
 }
@@ -50,7 +53,8 @@ fn of_class<'a>(
         match_group: output.match_group.as_deref(),
     });
     node.outputs = outputs.collect();
-    node.outputs.extend(file_outputs(node).skip(class.outputs.len()));
+    node.outputs
+        .extend(file_outputs(node).skip(class.outputs.len()));
     let built = builder::build(node, class, classes, linked, saved);
     node.inputs = built.sockets;
     node.widgets = built.widgets;
@@ -69,7 +73,11 @@ fn of_file(node: &mut Node<'_>) {
     let raw = node.raw.list("inputs").iter();
     node.inputs = raw
         .map(|input| Socket {
-            name: input.get("name").and_then(|n| n.as_str()).unwrap_or_default().into(),
+            name: input
+                .get("name")
+                .and_then(|n| n.as_str())
+                .unwrap_or_default()
+                .into(),
             label: input.get("label").and_then(|l| l.as_str()),
             kind: kind(input.get("type")),
             listed: true,
@@ -80,20 +88,32 @@ fn of_file(node: &mut Node<'_>) {
 
 fn file_outputs<'a>(node: &Node<'a>) -> impl Iterator<Item = Outlet<'a>> + use<'a> {
     let outputs = node.raw.list("outputs").iter();
-    outputs.map(|output| Outlet { kind: kind(output.get("type")), match_group: None })
+    outputs.map(|output| Outlet {
+        kind: kind(output.get("type")),
+        match_group: None,
+    })
 }
 
 /// Sockets that only the file has stay, unless they belong to a widget or an option that is gone.
 fn add_file_sockets(node: &mut Node<'_>, dynamic: &[String], growing: &[String]) {
     let child_of = |name: &str, groups: &[String]| {
-        groups.iter().any(|g| name.strip_prefix(g.as_str()).is_some_and(|rest| rest.starts_with('.')))
+        groups.iter().any(|g| {
+            name.strip_prefix(g.as_str())
+                .is_some_and(|rest| rest.starts_with('.'))
+        })
     };
-    let names: HashSet<&str> = node.inputs.iter().map(|socket| socket.name.as_ref()).collect();
+    let names: HashSet<&str> = node
+        .inputs
+        .iter()
+        .map(|socket| socket.name.as_ref())
+        .collect();
     let mut more = Vec::new();
     let mut seen = HashSet::new();
     let mut known = Vec::new();
     for input in node.raw.list("inputs") {
-        let Some(name) = input.get("name").and_then(|name| name.as_str()) else { continue };
+        let Some(name) = input.get("name").and_then(|name| name.as_str()) else {
+            continue;
+        };
         let label = input.get("label").and_then(|label| label.as_str());
         if names.contains(name) {
             known.push((name, label));
@@ -111,8 +131,13 @@ fn add_file_sockets(node: &mut Node<'_>, dynamic: &[String], growing: &[String])
             });
         }
     }
-    let places: std::collections::HashMap<String, usize> =
-        node.inputs.iter().enumerate().rev().map(|(at, s)| (s.name.to_string(), at)).collect();
+    let places: std::collections::HashMap<String, usize> = node
+        .inputs
+        .iter()
+        .enumerate()
+        .rev()
+        .map(|(at, s)| (s.name.to_string(), at))
+        .collect();
     for (name, label) in known {
         if let Some(place) = places.get(name) {
             node.inputs[*place].listed = true;
@@ -134,8 +159,12 @@ pub fn of_instance<'a>(node: &mut Node<'a>, inputs: &[Port<'a>], outputs: &[Port
     }
     if node.outputs.is_empty() {
         let outputs = outputs.iter();
-        node.outputs =
-            outputs.map(|p| Outlet { kind: p.kind.clone(), match_group: None }).collect();
+        node.outputs = outputs
+            .map(|p| Outlet {
+                kind: p.kind.clone(),
+                match_group: None,
+            })
+            .collect();
     }
     let listed: HashSet<&str> = node
         .raw
@@ -164,7 +193,9 @@ pub fn ports_of_group<'a>(graph: &mut Graph<'a>, external: &[serde_json::Value])
             if socket.link.is_some() {
                 continue;
             }
-            let title = graph.nodes[node].own_title().unwrap_or(graph.nodes[node].class);
+            let title = graph.nodes[node]
+                .own_title()
+                .unwrap_or(graph.nodes[node].class);
             let mut name = socket.name.to_string();
             if let Some(times) = seen.get(&name).copied() {
                 let longer = format!("{title} {name}");
@@ -194,8 +225,10 @@ pub fn ports_of_group<'a>(graph: &mut Graph<'a>, external: &[serde_json::Value])
         }
     }
     graph.declared = graph.inputs.len();
-    let external: HashSet<(usize, usize)> =
-        external.iter().map(|entry| (index(entry.get(0)), index(entry.get(1)))).collect();
+    let external: HashSet<(usize, usize)> = external
+        .iter()
+        .map(|entry| (index(entry.get(0)), index(entry.get(1))))
+        .collect();
     let used: HashSet<(usize, usize)> = graph
         .links
         .iter()

@@ -36,7 +36,11 @@ fn number_text(number: &serde_json::Number) -> String {
             } else if float != 0.0 && (float.abs() >= 1e21 || float.abs() < 1e-6) {
                 // Rust writes 1e-7 where JavaScript has 1e-7, and 1e21 where it has 1e+21.
                 let text = format!("{float:e}");
-                if text.contains("e-") { text } else { text.replace('e', "e+") }
+                if text.contains("e-") {
+                    text
+                } else {
+                    text.replace('e', "e+")
+                }
             } else {
                 float.to_string()
             }
@@ -107,7 +111,13 @@ fn blocks(text: &str) -> std::collections::HashMap<usize, Block> {
             b'}' => {
                 if let Some((start, mut options, from)) = open.pop() {
                     options.push((from, at));
-                    found.insert(start, Block { options, after: at + 1 });
+                    found.insert(
+                        start,
+                        Block {
+                            options,
+                            after: at + 1,
+                        },
+                    );
                 }
             }
             _ => {}
@@ -117,7 +127,13 @@ fn blocks(text: &str) -> std::collections::HashMap<usize, Block> {
     // What is not closed runs to the end.
     for (start, mut options, from) in open {
         options.push((from, bytes.len()));
-        found.insert(start, Block { options, after: bytes.len() });
+        found.insert(
+            start,
+            Block {
+                options,
+                after: bytes.len(),
+            },
+        );
     }
     found
 }
@@ -130,11 +146,16 @@ fn without_comments(text: &str) -> String {
         let (before, comment) = rest.split_at(at);
         kept.push_str(before);
         if comment.starts_with("//") {
-            let end = comment.find(['\n', '\r', '\u{2028}', '\u{2029}']).unwrap_or(comment.len());
+            let end = comment
+                .find(['\n', '\r', '\u{2028}', '\u{2029}'])
+                .unwrap_or(comment.len());
             rest = comment.get(end..).unwrap_or_default();
             continue;
         }
-        let closed = comment.strip_prefix("/*").filter(|_| can_close).map(|inside| inside.find("*/"));
+        let closed = comment
+            .strip_prefix("/*")
+            .filter(|_| can_close)
+            .map(|inside| inside.find("*/"));
         match closed {
             Some(Some(end)) => rest = comment.get(end + 4..).unwrap_or_default(),
             other => {
@@ -155,7 +176,9 @@ pub fn replace_patterns(text: &str, value: &mut dyn FnMut(&str) -> Option<String
     let mut rest = text;
     while let Some((before, pattern)) = rest.split_once('%') {
         replaced.push_str(before);
-        let inside = pattern.split_once('%').filter(|(inside, _)| !inside.is_empty());
+        let inside = pattern
+            .split_once('%')
+            .filter(|(inside, _)| !inside.is_empty());
         match inside {
             Some((inside, after)) => {
                 match value(inside) {
@@ -216,7 +239,9 @@ pub fn date(format: &str, now: &jiff::civil::DateTime) -> String {
             ('y', run) => text.push_str(&"y".repeat(run)),
             (_, width) => text.push_str(&format!("{number:0width$}")),
         }
-        rest = rest.get(run.max(1) * letter.len_utf8()..).unwrap_or_default();
+        rest = rest
+            .get(run.max(1) * letter.len_utf8()..)
+            .unwrap_or_default();
     }
     text
 }

@@ -20,7 +20,11 @@ pub fn fit(one: &str, other: &str) -> bool {
     if !one.contains(',') && !other.contains(',') {
         return false;
     }
-    one.split(',').any(|a| other.split(',').any(|b| a.trim().eq_ignore_ascii_case(b.trim())))
+    one.split(',').any(|a| {
+        other
+            .split(',')
+            .any(|b| a.trim().eq_ignore_ascii_case(b.trim()))
+    })
 }
 
 /// Sockets of one group take the type that is linked to the others, outputs the common one.
@@ -29,7 +33,11 @@ pub fn match_groups(workflow: &mut Workflow<'_>, place: usize) {
         .nodes
         .iter()
         .enumerate()
-        .filter(|(_, node)| node.inputs.iter().any(|socket| socket.match_group.is_some()))
+        .filter(|(_, node)| {
+            node.inputs
+                .iter()
+                .any(|socket| socket.match_group.is_some())
+        })
         .map(|(node, _)| node)
         .collect();
     for _ in 0..MOST_ROUNDS {
@@ -54,10 +62,14 @@ fn match_node(workflow: &mut Workflow<'_>, place: usize, node: usize) -> bool {
         .filter_map(|(slot, socket)| {
             let link = socket.link.map(|link| &graph.links[link]);
             let kind = link.and_then(|link| match link.origin {
-                End::Node(origin) => {
-                    graph.nodes[origin].outputs.get(link.origin_slot).map(|o| o.kind.to_string())
-                }
-                End::Side => graph.inputs.get(link.origin_slot).map(|port| port.kind.to_string()),
+                End::Node(origin) => graph.nodes[origin]
+                    .outputs
+                    .get(link.origin_slot)
+                    .map(|o| o.kind.to_string()),
+                End::Side => graph
+                    .inputs
+                    .get(link.origin_slot)
+                    .map(|port| port.kind.to_string()),
                 End::Missing(_) => None,
             });
             Some((slot, socket.match_group?, kind.filter(|kind| !is_any(kind))))
@@ -69,7 +81,9 @@ fn match_node(workflow: &mut Workflow<'_>, place: usize, node: usize) -> bool {
             .filter(|(slot, of, _)| *of == group && Some(*slot) != but)
             .filter_map(|(_, _, kind)| kind.as_deref());
         let first = kinds.next()?;
-        kinds.all(|kind| kind.eq_ignore_ascii_case(first)).then(|| first.to_owned())
+        kinds
+            .all(|kind| kind.eq_ignore_ascii_case(first))
+            .then(|| first.to_owned())
     };
     let sockets: Vec<(usize, String)> = linked
         .iter()

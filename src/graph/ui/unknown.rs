@@ -26,7 +26,9 @@ pub fn unmute_by_chance(
                 _ => None,
             })
             .collect();
-        let all_muted = linked.iter().all(|node| graph.nodes[*node].mode == Mode::Muted);
+        let all_muted = linked
+            .iter()
+            .all(|node| graph.nodes[*node].mode == Mode::Muted);
         if all_muted && !linked.is_empty() {
             let chosen = linked[chance(linked.len()) % linked.len()];
             graph.nodes[chosen].mode = Mode::Active;
@@ -41,7 +43,9 @@ pub fn skip_editor_only(workflow: &mut Workflow<'_>, order: &[usize]) {
     for graph in order {
         for (place, node) in workflow.graphs[*graph].nodes.iter().enumerate() {
             match node.role {
-                Role::Unknown if node.mode == Mode::Active && is_candidate(workflow, *graph, place) => {
+                Role::Unknown
+                    if node.mode == Mode::Active && is_candidate(workflow, *graph, place) =>
+                {
                     candidates.push((*graph, place));
                 }
                 Role::Class(_) if node.mode == Mode::Active => others = true,
@@ -55,7 +59,9 @@ pub fn skip_editor_only(workflow: &mut Workflow<'_>, order: &[usize]) {
     }
     let mut targets: HashMap<usize, Vec<Vec<usize>>> = HashMap::new();
     for (graph, _) in &candidates {
-        targets.entry(*graph).or_insert_with(|| outgoing(workflow, *graph));
+        targets
+            .entry(*graph)
+            .or_insert_with(|| outgoing(workflow, *graph));
     }
     for (graph, node) in candidates {
         if leads_nowhere(workflow, graph, node, &targets[&graph]) {
@@ -75,15 +81,24 @@ pub fn skip_editor_only(workflow: &mut Workflow<'_>, order: &[usize]) {
 fn is_candidate(workflow: &Workflow<'_>, graph: usize, place: usize) -> bool {
     let node = &workflow.graphs[graph].nodes[place];
     // Packs with Python have these.
-    let of_package = ["cnr_id", "aux_id"].iter().any(|name| node.raw.property(name).is_some());
+    let of_package = ["cnr_id", "aux_id"]
+        .iter()
+        .any(|name| node.raw.property(name).is_some());
     let any = |value: Option<&Value>| match value {
         Some(Value::String(kind)) => is_any(kind),
         Some(Value::Number(number)) => number.as_f64() == Some(0.0),
         _ => false,
     };
     !of_package
-        && node.raw.list("outputs").iter().all(|output| any(output.get("type")))
-        && node.inputs.iter().all(|socket| socket.link.is_none() || is_any(&socket.kind))
+        && node
+            .raw
+            .list("outputs")
+            .iter()
+            .all(|output| any(output.get("type")))
+        && node
+            .inputs
+            .iter()
+            .all(|socket| socket.link.is_none() || is_any(&socket.kind))
 }
 
 /// Per node the links that leave it.
@@ -115,10 +130,15 @@ fn leads_nowhere(
             let name = graph.nodes[node].first_text();
             let gets = graph.nodes.iter().enumerate();
             let gets = gets.filter(|(_, get)| matches!(get.role, Role::Get(_)));
-            open.extend(gets.filter(|(_, get)| get.first_text() == name).map(|(place, _)| place));
+            open.extend(
+                gets.filter(|(_, get)| get.first_text() == name)
+                    .map(|(place, _)| place),
+            );
         }
         for link in &outgoing[node] {
-            let End::Node(target) = graph.links[*link].target else { return false };
+            let End::Node(target) = graph.links[*link].target else {
+                return false;
+            };
             let at = &graph.nodes[target];
             match (at.role, at.mode) {
                 (_, Mode::Muted) => {}

@@ -35,10 +35,14 @@ pub static WITH_PACKS: LazyLock<NodeClasses> = LazyLock::new(|| {
 });
 
 pub fn cases() -> Vec<Case> {
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(dir().join("hand")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir().join("hand"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
-    let hand = files.iter().map(|path| (std::fs::read_to_string(path).unwrap(), false));
+    let hand = files
+        .iter()
+        .map(|path| (std::fs::read_to_string(path).unwrap(), false));
     let mut all: Vec<Case> = hand.map(|(text, packs)| case(&text, packs)).collect();
     for (name, packs) in [
         ("templates-1", false),
@@ -54,8 +58,15 @@ pub fn cases() -> Vec<Case> {
 
 fn case(text: &str, packs: bool) -> Case {
     let mut case: Value = serde_json::from_str(text).unwrap();
-    let Value::Object(workflow) = case["workflow"].take() else { panic!("no workflow") };
-    Case { id: case["id"].as_str().unwrap().to_owned(), workflow, case, packs }
+    let Value::Object(workflow) = case["workflow"].take() else {
+        panic!("no workflow")
+    };
+    Case {
+        id: case["id"].as_str().unwrap().to_owned(),
+        workflow,
+        case,
+        packs,
+    }
 }
 
 pub fn classes(packs: bool) -> &'static NodeClasses {
@@ -63,7 +74,10 @@ pub fn classes(packs: bool) -> &'static NodeClasses {
 }
 
 pub fn moment() -> Moment {
-    Moment { now: jiff::civil::date(2026, 3, 4).at(5, 6, 7, 0), seed: 1 }
+    Moment {
+        now: jiff::civil::date(2026, 3, 4).at(5, 6, 7, 0),
+        seed: 1,
+    }
 }
 
 fn read(name: &str) -> Value {
@@ -73,15 +87,21 @@ fn read(name: &str) -> Value {
 fn unpacked(name: &str) -> String {
     let mut text = String::new();
     let file = std::fs::File::open(dir().join(name)).unwrap();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
+    flate2::read::GzDecoder::new(file)
+        .read_to_string(&mut text)
+        .unwrap();
     text
 }
 
 /// The first difference between an expected graph and a converted one.
 pub fn difference(case: &Value, graph: &Map<String, Value>) -> Option<String> {
     let want = case["expect"]["prompt"].as_object().unwrap();
-    let ignored: BTreeSet<&str> =
-        case["ignore"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let ignored: BTreeSet<&str> = case["ignore"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     if case["free_ids"] == true {
         let same = same_up_to_ids(want, graph);
         return (!same).then(|| "not the same graph, whatever the ids".to_owned());
@@ -98,7 +118,10 @@ pub fn difference(case: &Value, graph: &Map<String, Value>) -> Option<String> {
         if want["class_type"] != got["class_type"] {
             return Some(format!("the class of {id} is {}", got["class_type"]));
         }
-        let (want, got) = (want["inputs"].as_object().unwrap(), got["inputs"].as_object().unwrap());
+        let (want, got) = (
+            want["inputs"].as_object().unwrap(),
+            got["inputs"].as_object().unwrap(),
+        );
         let names: BTreeSet<&String> = want.keys().chain(got.keys()).collect();
         names.into_iter().find_map(|name| {
             let at = format!("{id}.{name}");
@@ -114,7 +137,10 @@ fn plain(value: &Value) -> Value {
     match value {
         Value::Number(number) => number.as_f64().unwrap().into(),
         Value::Array(list) => list.iter().map(plain).collect(),
-        Value::Object(map) => map.iter().map(|(name, value)| (name.clone(), plain(value))).collect(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(name, value)| (name.clone(), plain(value)))
+            .collect(),
         other => other.clone(),
     }
 }
@@ -150,7 +176,12 @@ fn same_up_to_ids(want: &Map<String, Value>, got: &Map<String, Value>) -> bool {
 }
 
 fn renamed(graph: &Map<String, Value>, names: &[(String, String)]) -> Map<String, Value> {
-    let name = |id: &str| names.iter().find(|(from, _)| from == id).map(|(_, to)| to.clone());
+    let name = |id: &str| {
+        names
+            .iter()
+            .find(|(from, _)| from == id)
+            .map(|(_, to)| to.clone())
+    };
     let mut renamed = Map::new();
     for (id, node) in graph {
         let mut node = node.clone();

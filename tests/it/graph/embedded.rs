@@ -55,7 +55,10 @@ fn exif(text: &str) -> Vec<u8> {
 }
 
 fn boxed(kind: &[u8], content: &[u8]) -> Vec<u8> {
-    let mut part = u32::try_from(content.len() + 8).unwrap().to_be_bytes().to_vec();
+    let mut part = u32::try_from(content.len() + 8)
+        .unwrap()
+        .to_be_bytes()
+        .to_vec();
     part.extend(kind);
     part.extend(content);
     part
@@ -80,8 +83,16 @@ fn graphs_are_found_where_packs_and_older_versions_put_them() {
         [b"\xff\xd8\xff\xe1".as_slice(), &length, &exif, b"\xff\xd9"].concat()
     };
     let webp = {
-        let exif = exif(&format!("workflow:{}", json!({"nodes": [], "extra": graph})));
-        let chunk = [b"EXIF".as_slice(), &u32::try_from(exif.len()).unwrap().to_le_bytes(), &exif].concat();
+        let exif = exif(&format!(
+            "workflow:{}",
+            json!({"nodes": [], "extra": graph})
+        ));
+        let chunk = [
+            b"EXIF".as_slice(),
+            &u32::try_from(exif.len()).unwrap().to_le_bytes(),
+            &exif,
+        ]
+        .concat();
         [b"RIFF\0\0\0\0WEBP".as_slice(), &chunk].concat()
     };
     let avif = {
@@ -95,17 +106,29 @@ fn graphs_are_found_where_packs_and_older_versions_put_them() {
             boxed(b"iloc", &content)
         };
         let start = boxed(b"ftyp", b"avif\0\0\0\0");
-        let meta = |at| boxed(b"meta", &[b"\0\0\0\0".as_slice(), &items, &places(at)].concat());
+        let meta = |at| {
+            boxed(
+                b"meta",
+                &[b"\0\0\0\0".as_slice(), &items, &places(at)].concat(),
+            )
+        };
         let at = u32::try_from(start.len() + meta(0).len() + 8).unwrap();
         [start, meta(at), boxed(b"mdat", &exif)].concat()
     };
     let comment = json!({"prompt": graph, "workflow": {"nodes": []}}).to_string();
     let mov = {
-        let data = boxed(b"data", &[b"\0\0\0\x01\0\0\0\0".as_slice(), comment.as_bytes()].concat());
+        let data = boxed(
+            b"data",
+            &[b"\0\0\0\x01\0\0\0\0".as_slice(), comment.as_bytes()].concat(),
+        );
         let list = boxed(b"ilst", &boxed(b"\xa9cmt", &data));
         let handler = boxed(b"hdlr", &[0; 24]);
         let meta = boxed(b"meta", &[b"\0\0\0\0".as_slice(), &handler, &list].concat());
-        [boxed(b"ftyp", b"qt  \0\0\0\0"), boxed(b"moov", &boxed(b"udta", &meta))].concat()
+        [
+            boxed(b"ftyp", b"qt  \0\0\0\0"),
+            boxed(b"moov", &boxed(b"udta", &meta)),
+        ]
+        .concat()
     };
     let mkv = {
         let sized = |id: &[u8], content: &[u8]| {
@@ -118,19 +141,32 @@ fn graphs_are_found_where_packs_and_older_versions_put_them() {
         let text = sized(b"\x44\x87", comment.as_bytes());
         let tag = sized(b"\x67\xc8", &[name, text].concat());
         let tags = sized(b"\x12\x54\xc3\x67", &sized(b"\x73\x73", &tag));
-        [b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff".to_vec(), tags].concat()
+        [
+            b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff".to_vec(),
+            tags,
+        ]
+        .concat()
     };
-    let svg = format!(
-        "<?xml version=\"1.0\"?><svg><metadata><![CDATA[\n{comment}\n]]></metadata></svg>"
-    );
+    let svg =
+        format!("<?xml version=\"1.0\"?><svg><metadata><![CDATA[\n{comment}\n]]></metadata></svg>");
     let glb = {
         let scene = json!({"asset": {"version": "2.0", "extras": {"prompt": graph}}}).to_string();
         let length = u32::try_from(scene.len()).unwrap().to_le_bytes();
-        [b"glTF\x02\0\0\0\0\0\0\0".as_slice(), &length, b"JSON", scene.as_bytes()].concat()
+        [
+            b"glTF\x02\0\0\0\0\0\0\0".as_slice(),
+            &length,
+            b"JSON",
+            scene.as_bytes(),
+        ]
+        .concat()
     };
     let tensors = {
         let header = json!({"__metadata__": {"prompt": graph}}).to_string();
-        [(header.len() as u64).to_le_bytes().as_slice(), header.as_bytes()].concat()
+        [
+            (header.len() as u64).to_le_bytes().as_slice(),
+            header.as_bytes(),
+        ]
+        .concat()
     };
     let id3 = {
         let text: Vec<u8> = format!("\u{feff}PROMPT\0\u{feff}{graph}")
@@ -138,9 +174,21 @@ fn graphs_are_found_where_packs_and_older_versions_put_them() {
             .flat_map(u16::to_le_bytes)
             .collect();
         let frame = [b"\x01".as_slice(), &text].concat();
-        let frame = [b"TXXX".as_slice(), &u32::try_from(frame.len()).unwrap().to_be_bytes(), b"\0\0", &frame].concat();
+        let frame = [
+            b"TXXX".as_slice(),
+            &u32::try_from(frame.len()).unwrap().to_be_bytes(),
+            b"\0\0",
+            &frame,
+        ]
+        .concat();
         let size = u32::try_from(frame.len()).unwrap();
-        let safe = [(size >> 21) & 127, (size >> 14) & 127, (size >> 7) & 127, size & 127].map(|b| b as u8);
+        let safe = [
+            (size >> 21) & 127,
+            (size >> 14) & 127,
+            (size >> 7) & 127,
+            size & 127,
+        ]
+        .map(|b| b as u8);
         [b"ID3\x03\0\0".as_slice(), &safe, &frame].concat()
     };
     let latin = {
@@ -152,8 +200,19 @@ fn graphs_are_found_where_packs_and_older_versions_put_them() {
         ("tEXt", png(b"tEXt", &plain(b"PROMPT\0")), false),
         ("comf", png(b"comf", &plain(b"prompt\0")), false),
         ("iTXt", png(b"iTXt", &plain(b"prompt\0\0\0\0\0")), false),
-        ("iTXt deflated", png(b"iTXt", &[b"prompt\0\x01\0\0\0".as_slice(), &zlib(&graph)].concat()), false),
-        ("zTXt", png(b"zTXt", &[b"prompt\0\0".as_slice(), &zlib(&graph)].concat()), false),
+        (
+            "iTXt deflated",
+            png(
+                b"iTXt",
+                &[b"prompt\0\x01\0\0\0".as_slice(), &zlib(&graph)].concat(),
+            ),
+            false,
+        ),
+        (
+            "zTXt",
+            png(b"zTXt", &[b"prompt\0\0".as_slice(), &zlib(&graph)].concat()),
+            false,
+        ),
         ("Latin-1", latin, false),
         ("JPEG", jpeg, false),
         ("WebP", webp, true),
@@ -170,7 +229,11 @@ fn graphs_are_found_where_packs_and_older_versions_put_them() {
             Ok(Recognised::Ui(_)) if is_ui => {}
             Ok(Recognised::Api(graph)) if !is_ui => {
                 let is_json = name.starts_with("JSON");
-                assert_eq!(graph["1"].get("is_changed").is_some(), is_json, "{name}: {graph:?}");
+                assert_eq!(
+                    graph["1"].get("is_changed").is_some(),
+                    is_json,
+                    "{name}: {graph:?}"
+                );
             }
             other => panic!("{name}: {other:?}"),
         }
@@ -180,8 +243,14 @@ fn graphs_are_found_where_packs_and_older_versions_put_them() {
 #[test]
 fn files_without_a_graph_are_told_what_was_looked_for() {
     for (file, says) in [
-        (png(b"tEXt", b"parameters\0a cat, Steps: 20"), "another program"),
-        (png(b"tEXt", b"Software\0x"), "PNG picture holds no workflow"),
+        (
+            png(b"tEXt", b"parameters\0a cat, Steps: 20"),
+            "another program",
+        ),
+        (
+            png(b"tEXt", b"Software\0x"),
+            "PNG picture holds no workflow",
+        ),
         (png(b"tEXt", b"prompt\0[1, 2]"), "a list was found"),
         (b"\x89PNG\r\n\x1a\n".to_vec(), "holds no workflow"),
         (b"GIF89a....".to_vec(), "neither JSON nor a file"),
@@ -206,12 +275,23 @@ fn only_metadata_is_read() {
     file.seek(SeekFrom::Current(i64::from(size))).unwrap();
     let text = graph();
     let keys = [b"\0\0\0\0\0\0\0\x01".as_slice(), &boxed(b"mdta", b"prompt")].concat();
-    let data = boxed(b"data", &[b"\0\0\0\x01\0\0\0\0".as_slice(), text.as_bytes()].concat());
+    let data = boxed(
+        b"data",
+        &[b"\0\0\0\x01\0\0\0\0".as_slice(), text.as_bytes()].concat(),
+    );
     let list = boxed(b"ilst", &boxed(&1_u32.to_be_bytes(), &data));
     let meta = [b"\0\0\0\0".to_vec(), boxed(b"keys", &keys), list].concat();
-    file.write_all(&boxed(b"moov", &boxed(b"udta", &boxed(b"meta", &meta)))).unwrap();
-    assert!(matches!(read(&mut file, Preference::Prompt), Ok(Recognised::Api(_))));
+    file.write_all(&boxed(b"moov", &boxed(b"udta", &boxed(b"meta", &meta))))
+        .unwrap();
+    assert!(matches!(
+        read(&mut file, Preference::Prompt),
+        Ok(Recognised::Api(_))
+    ));
     // Lengths that lie do not become memory.
-    let lying = [boxed(b"ftyp", b"isom\0\0\0\0"), b"\xff\xff\xff\xffmoov".to_vec()].concat();
+    let lying = [
+        boxed(b"ftyp", b"isom\0\0\0\0"),
+        b"\xff\xff\xff\xffmoov".to_vec(),
+    ]
+    .concat();
     assert!(read(&mut Cursor::new(lying), Preference::Prompt).is_err());
 }

@@ -58,7 +58,9 @@ fn nth<'v>(value: &'v mut Value, left: &mut usize) -> Option<&'v mut Value> {
 
 fn change(workflow: &mut Value, (at, by, kind): &Change) {
     let total = count(workflow);
-    let other = nth(workflow, &mut by.index(total)).cloned().unwrap_or_default();
+    let other = nth(workflow, &mut by.index(total))
+        .cloned()
+        .unwrap_or_default();
     if let Some(place) = nth(workflow, &mut at.index(total)) {
         match (kind % 3, &mut *place) {
             (0, Value::Array(list)) if list.len() < 64 => list.extend(list.clone()),
@@ -74,12 +76,19 @@ fn change(workflow: &mut Value, (at, by, kind): &Change) {
 #[test]
 fn no_workflow_panics_or_takes_long() {
     let cases = cases();
-    let small: Vec<_> = cases.iter().filter(|case| count(&json!(case.workflow)) < 1500).collect();
+    let small: Vec<_> = cases
+        .iter()
+        .filter(|case| count(&json!(case.workflow)) < 1500)
+        .collect();
     let strategy = (
         any::<prop::sample::Index>(),
         prop::collection::vec(any::<Change>(), 1..12),
     );
-    let mut runner = TestRunner::new(Config { cases: 1000, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: 1000,
+        failure_persistence: None,
+        ..Config::default()
+    });
     runner
         .run(&strategy, |(which, changes)| {
             let case = which.get(&small);
@@ -101,20 +110,29 @@ fn no_workflow_panics_or_takes_long() {
 #[test]
 fn no_media_file_panics_or_takes_long() {
     let names = std::fs::read_dir(dir().join("media")).unwrap();
-    let files: Vec<Vec<u8>> =
-        names.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    let files: Vec<Vec<u8>> = names
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .collect();
     let strategy = (
         any::<prop::sample::Index>(),
         prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
         any::<prop::sample::Index>(),
     );
-    let mut runner = TestRunner::new(Config { cases: 500, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: 500,
+        failure_persistence: None,
+        ..Config::default()
+    });
     runner
         .run(&strategy, |(which, changes, length)| {
             let mut file = which.get(&files).clone();
             for (at, byte) in &changes {
                 // Metadata is mostly near the ends.
-                let at = if byte % 2 == 0 { at.index(file.len()) } else { at.index(128) };
+                let at = if byte % 2 == 0 {
+                    at.index(file.len())
+                } else {
+                    at.index(128)
+                };
                 if let Some(place) = file.get_mut(at) {
                     *place = *byte;
                 }

@@ -20,7 +20,12 @@ fn every_case_of_the_corpus_equals_the_editors_graph() {
         };
         wrong.extend(why.map(|why| format!("{}: {why}", case.id)));
     }
-    assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} are wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 /// What an error should name and does not.
@@ -46,7 +51,11 @@ fn missing(expected: &Value, error: &comfyui_api::graph::ui::ConversionError) ->
             return Some(format!("the error names {named:?}, want {wanted:?}"));
         }
     }
-    let mentions = expected["mentions"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mentions = expected["mentions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
     mentions
         .chain(wanted.iter().filter_map(|(_, class)| class.as_str()))
         .find(|text| !error.message.contains(text))

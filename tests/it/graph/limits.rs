@@ -11,7 +11,11 @@ fn converted(workflow: &Value) -> Result<Conversion, ConversionError> {
     let began = Instant::now();
     let converted = convert(workflow.as_object().unwrap(), &CLASSES, moment());
     // Well under a second in release; this is a debug build beside other tests.
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
     converted
 }
 
@@ -25,9 +29,7 @@ fn instance(id: u32, class: &str) -> Value {
 
 #[test]
 fn definitions_in_themselves_and_too_much_of_them_are_errors() {
-    let around = |subgraphs: Vec<Value>| {
-        json!({"nodes": [instance(1, "d0")], "links": [], "definitions": {"subgraphs": subgraphs}})
-    };
+    let around = |subgraphs: Vec<Value>| json!({"nodes": [instance(1, "d0")], "links": [], "definitions": {"subgraphs": subgraphs}});
     let itself = json!({"id": "d0", "name": "Loop", "nodes": [instance(2, "d0")]});
     assert!(error(&around(vec![itself])).contains("\"Loop\" contains itself"));
     let circle = vec![
@@ -82,7 +84,10 @@ fn loops_of_reroutes_and_bypassed_nodes_lead_nowhere() {
     let converted = converted(&workflow).unwrap();
     assert_eq!(converted.warnings.len(), 2, "{:?}", converted.warnings);
     for id in ["5", "6"] {
-        assert_eq!(converted.prompt[id]["inputs"], json!({"filename_prefix": "x"}));
+        assert_eq!(
+            converted.prompt[id]["inputs"],
+            json!({"filename_prefix": "x"})
+        );
     }
 }
 
@@ -93,7 +98,9 @@ fn large_workflows_take_linear_time() {
     let mut nodes = vec![json!({"id": 0, "type": "EmptyImage"})];
     let mut links = Vec::new();
     for id in 1..=length {
-        nodes.push(json!({"id": id, "type": "Reroute", "inputs": [{"name": "", "type": "*", "link": id}]}));
+        nodes.push(
+            json!({"id": id, "type": "Reroute", "inputs": [{"name": "", "type": "*", "link": id}]}),
+        );
         links.push(json!([id, id - 1, 0, id, 0, "IMAGE"]));
         let (reader, link) = (length + id, length + id);
         nodes.push(json!({
@@ -104,21 +111,37 @@ fn large_workflows_take_linear_time() {
         links.push(json!([link, id, 0, reader, 0, "IMAGE"]));
     }
     let converted_chain = converted(&json!({"nodes": nodes, "links": links})).unwrap();
-    assert_eq!(converted_chain.prompt[&(2 * length).to_string()]["inputs"]["images"], json!(["0", 0]));
+    assert_eq!(
+        converted_chain.prompt[&(2 * length).to_string()]["inputs"]["images"],
+        json!(["0", 0])
+    );
 
     let count = 30_000;
     let inputs: Vec<Value> = (0..count)
         .map(|at| json!({"name": format!("images.image{at}"), "type": "IMAGE", "link": at + 1}))
         .collect();
-    let links: Vec<Value> = (0..count).map(|at| json!([at + 1, 0, 0, 1, at, "IMAGE"])).collect();
+    let links: Vec<Value> = (0..count)
+        .map(|at| json!([at + 1, 0, 0, 1, at, "IMAGE"]))
+        .collect();
     let wide = json!({
         "nodes": [{"id": 0, "type": "EmptyImage"}, {"id": 1, "type": "BatchImagesNode", "inputs": inputs}],
         "links": links,
     });
     let converted_wide = converted(&wide).unwrap();
-    assert_eq!(converted_wide.prompt["1"]["inputs"].as_object().unwrap().len(), count);
+    assert_eq!(
+        converted_wide.prompt["1"]["inputs"]
+            .as_object()
+            .unwrap()
+            .len(),
+        count
+    );
 
-    for text in ["{".repeat(1 << 20), "{a|".repeat(1 << 19), "/*".repeat(1 << 19), "%a".repeat(1 << 19)] {
+    for text in [
+        "{".repeat(1 << 20),
+        "{a|".repeat(1 << 19),
+        "/*".repeat(1 << 19),
+        "%a".repeat(1 << 19),
+    ] {
         let braces = json!({"nodes": [
             {"id": 1, "type": "CLIPTextEncode", "widgets_values": [text]},
             {"id": 2, "type": "SaveImage", "widgets_values": [text]},
@@ -129,7 +152,11 @@ fn large_workflows_take_linear_time() {
 
 #[test]
 fn integers_keep_every_digit() {
-    for seed in [json!(9_007_199_254_740_993_u64), json!(u64::MAX), json!(i64::MIN)] {
+    for seed in [
+        json!(9_007_199_254_740_993_u64),
+        json!(u64::MAX),
+        json!(i64::MIN),
+    ] {
         let workflow = json!({"nodes": [
             {"id": 1, "type": "KSampler", "widgets_values": [seed, "fixed"]},
             {"id": 2, "type": "PrimitiveNode", "widgets_values": [seed], "outputs": [{"name": "INT", "type": "INT", "links": [1]}]},
@@ -148,7 +175,11 @@ fn malformed_workflows_are_errors_that_say_where() {
     for (workflow, says, location) in [
         (json!({"nodes": [{"id": 1}]}), "has no \"type\"", "nodes.0"),
         (json!({"nodes": [null, 5]}), "not an object", "nodes.1"),
-        (json!({"nodes": [{"id": {}, "type": "A"}]}), "has no \"id\"", "nodes.0"),
+        (
+            json!({"nodes": [{"id": {}, "type": "A"}]}),
+            "has no \"id\"",
+            "nodes.0",
+        ),
         (
             json!({"nodes": [{"id": 7, "type": "Nope", "title": "Mine", "properties": {"cnr_id": "some-pack"}}]}),
             "\"Nope\" of some-pack (node 7 \"Mine\")",

@@ -44,7 +44,11 @@ impl Pattern {
             return Self::default();
         }
         let regex = regex::RegexBuilder::new(text).size_limit(1 << 20).build();
-        Self { broken: regex.is_err(), regex: regex.ok(), inverted }
+        Self {
+            broken: regex.is_err(),
+            regex: regex.ok(),
+            inverted,
+        }
     }
 
     pub const fn is_some(&self) -> bool {
@@ -65,7 +69,11 @@ impl Pattern {
 }
 
 /// The root's groups that a node is in.
-pub fn groups_around<'w>(workflow: &'w Workflow<'_>, place: usize, node: usize) -> Vec<(usize, &'w str)> {
+pub fn groups_around<'w>(
+    workflow: &'w Workflow<'_>,
+    place: usize,
+    node: usize,
+) -> Vec<(usize, &'w str)> {
     if place != ROOT {
         return Vec::new();
     }
@@ -88,7 +96,15 @@ pub fn groups_around<'w>(workflow: &'w Workflow<'_>, place: usize, node: usize) 
             let side = |index| at(bounding, index);
             x >= side(0) && x < side(0) + side(2) && y >= side(1) && y < side(1) + side(3)
         })
-        .map(|(place, group)| (place, group.get("title").and_then(Value::as_str).unwrap_or_default()))
+        .map(|(place, group)| {
+            (
+                place,
+                group
+                    .get("title")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default(),
+            )
+        })
         .collect()
 }
 

@@ -45,7 +45,10 @@ impl Sender {
         if taker.node.is_some() && taker.node == self.origin {
             return false;
         }
-        let in_group = taker.groups.iter().any(|(group, _)| rules.groups.contains(group));
+        let in_group = taker
+            .groups
+            .iter()
+            .any(|(group, _)| rules.groups.contains(group));
         let same_color = taker.color == rules.color.as_deref();
         let restricted = match (rules.group_restricted, rules.color_restricted) {
             (1, _) if !in_group => true,
@@ -57,7 +60,9 @@ impl Sender {
         !restricted
             && rules.title.allows(std::iter::once(taker.title))
             && rules.input.allows(std::iter::once(taker.shown()))
-            && rules.group.allows(taker.groups.iter().map(|(_, title)| *title))
+            && rules
+                .group
+                .allows(taker.groups.iter().map(|(_, title)| *title))
             && (!self.by_name || self.is_meant(taker))
     }
 
@@ -97,7 +102,10 @@ pub fn all(workflow: &Workflow<'_>, place: usize, warnings: &mut Warnings) -> Ve
             continue;
         }
         let rules = std::rc::Rc::new(rules(workflow, place, node));
-        if [&rules.title, &rules.input, &rules.group].iter().any(|pattern| pattern.is_broken()) {
+        if [&rules.title, &rules.input, &rules.group]
+            .iter()
+            .any(|pattern| pattern.is_broken())
+        {
             warnings.say(format!(
                 "node {} ({}) has a regular expression that cannot be read; it matches nothing",
                 shown(&at.id),
@@ -112,7 +120,9 @@ pub fn all(workflow: &Workflow<'_>, place: usize, warnings: &mut Warnings) -> Ve
                 slot: one.slot,
                 kind: one.kind.clone(),
                 to_any: rules.to_any,
-                priority: rules.priority.unwrap_or_else(|| priority(at.class, &rules, by_name)),
+                priority: rules
+                    .priority
+                    .unwrap_or_else(|| priority(at.class, &rules, by_name)),
                 name: one.name.clone(),
                 by_name,
                 rules: rules.clone(),
@@ -129,7 +139,10 @@ fn priority(class: &str, rules: &Rules, by_name: bool) -> f64 {
         (regex || by_name, 20.0),
         (rules.group_restricted != 0, 3.0),
         (rules.color_restricted != 0, 6.0),
-        (matches!(class, "Prompts Everywhere" | "Seed Everywhere"), 10.0),
+        (
+            matches!(class, "Prompts Everywhere" | "Seed Everywhere"),
+            10.0,
+        ),
     ] {
         if counts {
             priority += more;
@@ -148,11 +161,19 @@ struct Sent {
 /// Nodes that broadcast their own outputs.
 fn outputs(at: &Node<'_>, node: usize) -> Vec<Sent> {
     let names = at.raw.list("outputs");
-    let silent = at.raw.property("ue_properties").and_then(|u| u.get("output_not_broadcasting"));
+    let silent = at
+        .raw
+        .property("ue_properties")
+        .and_then(|u| u.get("output_not_broadcasting"));
     let outputs = at.outputs.iter().enumerate();
     outputs
         .filter_map(|(slot, outlet)| {
-            let text = |member| names.get(slot).and_then(|o| o.get(member)).and_then(Value::as_str);
+            let text = |member| {
+                names
+                    .get(slot)
+                    .and_then(|o| o.get(member))
+                    .and_then(Value::as_str)
+            };
             let name = text("name").unwrap_or(&outlet.kind);
             let is_silent = silent.is_some_and(|s| has(s, name) || has(s, &slot.to_string()));
             (!is_silent).then(|| Sent {
@@ -170,9 +191,13 @@ fn inputs(workflow: &Workflow<'_>, place: usize, at: &Node<'_>) -> Vec<Sent> {
     let is_old_prompts =
         at.class == "Prompts Everywhere" && at.raw.property("ue_properties").is_none();
     let mut sent = Vec::new();
-    let plain = at.inputs.iter().filter(|socket| socket.widget.is_none() && socket.listed);
+    let plain = at
+        .inputs
+        .iter()
+        .filter(|socket| socket.widget.is_none() && socket.listed);
     for (number, socket) in plain.enumerate() {
-        let Some((origin, slot, kind)) = socket.link.and_then(|link| entering(workflow, place, link))
+        let Some((origin, slot, kind)) =
+            socket.link.and_then(|link| entering(workflow, place, link))
         else {
             continue;
         };
@@ -181,13 +206,22 @@ fn inputs(workflow: &Workflow<'_>, place: usize, at: &Node<'_>) -> Vec<Sent> {
             1 if is_old_prompts => "negative",
             _ => socket.label.unwrap_or(&socket.name),
         };
-        sent.push(Sent { origin, slot, kind, name: name.to_owned() });
+        sent.push(Sent {
+            origin,
+            slot,
+            kind,
+            name: name.to_owned(),
+        });
     }
     sent
 }
 
 /// What a link brings: its origin and type, behind bypassed nodes.
-fn entering(workflow: &Workflow<'_>, place: usize, link: usize) -> Option<(Option<usize>, usize, String)> {
+fn entering(
+    workflow: &Workflow<'_>,
+    place: usize,
+    link: usize,
+) -> Option<(Option<usize>, usize, String)> {
     let graph = &workflow.graphs[place];
     let mut link = &graph.links[link];
     let mut kind: Option<String> = None;
@@ -196,12 +230,19 @@ fn entering(workflow: &Workflow<'_>, place: usize, link: usize) -> Option<(Optio
             End::Node(node) => *node,
             End::Side => {
                 let port = graph.inputs.get(link.origin_slot)?;
-                return Some((None, link.origin_slot, kind.unwrap_or_else(|| port.kind.to_string())));
+                return Some((
+                    None,
+                    link.origin_slot,
+                    kind.unwrap_or_else(|| port.kind.to_string()),
+                ));
             }
             End::Missing(_) => return None,
         };
         let at = &graph.nodes[node];
-        let own = at.outputs.get(link.origin_slot).map_or("*", |outlet| outlet.kind.as_ref());
+        let own = at
+            .outputs
+            .get(link.origin_slot)
+            .map_or("*", |outlet| outlet.kind.as_ref());
         if own != "*" || !matches!(at.role, Role::Reroute) {
             kind.get_or_insert_with(|| own.to_owned());
         }
@@ -213,8 +254,8 @@ fn entering(workflow: &Workflow<'_>, place: usize, link: usize) -> Option<(Optio
                     let socket = at.inputs.get(slot)?;
                     (socket.kind == kind).then_some(socket.link)?
                 };
-                let next = fits(link.origin_slot)
-                    .or_else(|| (0..at.inputs.len()).find_map(fits))?;
+                let next =
+                    fits(link.origin_slot).or_else(|| (0..at.inputs.len()).find_map(fits))?;
                 link = &graph.links[next];
             }
             Mode::Active if kind.is_none() => match at.link_at(0) {
@@ -226,7 +267,11 @@ fn entering(workflow: &Workflow<'_>, place: usize, link: usize) -> Option<(Optio
                 None => return None,
             },
             Mode::Active => {
-                return Some((Some(node), link.origin_slot, kind.unwrap_or_else(|| own.to_owned())));
+                return Some((
+                    Some(node),
+                    link.origin_slot,
+                    kind.unwrap_or_else(|| own.to_owned()),
+                ));
             }
         }
     }
@@ -239,7 +284,10 @@ fn behind(workflow: &Workflow<'_>, place: usize, link: usize) -> Option<String> 
     let mut link = &graph.links[link];
     for _ in 0..graph.nodes.len() + 1 {
         let End::Node(node) = link.origin else {
-            return graph.inputs.get(link.origin_slot).map(|port| port.kind.to_string());
+            return graph
+                .inputs
+                .get(link.origin_slot)
+                .map(|port| port.kind.to_string());
         };
         let at = &graph.nodes[node];
         let own = at.outputs.get(link.origin_slot)?;
@@ -254,7 +302,9 @@ fn behind(workflow: &Workflow<'_>, place: usize, link: usize) -> Option<String> 
 fn rules(workflow: &Workflow<'_>, place: usize, node: usize) -> Rules {
     let at = &workflow.graphs[place].nodes[node];
     let raw = at.raw;
-    let new = raw.property("ue_properties").filter(|u| u.is_object() && !is_before_7(u));
+    let new = raw
+        .property("ue_properties")
+        .filter(|u| u.is_object() && !is_before_7(u));
     let of = |name: &str| -> Option<&Value> {
         match new {
             Some(rules) => rules.get(name).filter(|value| !value.is_null()),
@@ -280,7 +330,10 @@ fn rules(workflow: &Workflow<'_>, place: usize, node: usize) -> Rules {
         group: pattern("group_regex", 2),
         group_restricted: number("group_restricted"),
         color_restricted: number("color_restricted"),
-        groups: groups_around(workflow, place, node).into_iter().map(|(group, _)| group).collect(),
+        groups: groups_around(workflow, place, node)
+            .into_iter()
+            .map(|(group, _)| group)
+            .collect(),
         color: color(raw).map(str::to_owned),
         repeated_rule: number("repeated_type_rule"),
         unrepeated_too: of("apply_to_unrepeated").is_some_and(text::is_truthy),
@@ -290,8 +343,13 @@ fn rules(workflow: &Workflow<'_>, place: usize, node: usize) -> Rules {
 }
 
 fn is_before_7(rules: &Value) -> bool {
-    let version = rules.get("version").and_then(Value::as_str).and_then(|v| v.split('.').next());
-    version.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major < 7)
+    let version = rules
+        .get("version")
+        .and_then(Value::as_str)
+        .and_then(|v| v.split('.').next());
+    version
+        .and_then(|major| major.parse::<u32>().ok())
+        .is_some_and(|major| major < 7)
 }
 
 /// Older versions kept patterns in widgets.

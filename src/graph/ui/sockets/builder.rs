@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 
 use super::Linked;
 use super::values::Saved;
-use crate::graph::catalogue::{
-    Control, Growing, InputDefinition, NodeClass, NodeClasses, Upload,
-};
+use crate::graph::catalogue::{Control, Growing, InputDefinition, NodeClass, NodeClasses, Upload};
 use crate::graph::ui::model::{Node, Socket, Widget};
 use crate::graph::ui::text;
 
@@ -30,10 +28,27 @@ pub struct Built<'a> {
 fn is_widget_kind(kind: &str) -> bool {
     matches!(
         kind,
-        "INT" | "FLOAT" | "BOOLEAN" | "STRING" | "COMBO" | "COLOR" | "BOUNDING_BOX"
-            | "BOUNDING_BOXES" | "COLORS" | "CURVE" | "RANGE" | "PAINTER" | "COMPOSITOR"
-            | "IMAGECOMPARE" | "TEXTAREA" | "MARKDOWN" | "COMFY_DYNAMICCOMBO_V3" | "LOAD_3D"
-            | "WEBCAM" | "AUDIO_RECORD" | "AUDIO_UI"
+        "INT"
+            | "FLOAT"
+            | "BOOLEAN"
+            | "STRING"
+            | "COMBO"
+            | "COLOR"
+            | "BOUNDING_BOX"
+            | "BOUNDING_BOXES"
+            | "COLORS"
+            | "CURVE"
+            | "RANGE"
+            | "PAINTER"
+            | "COMPOSITOR"
+            | "IMAGECOMPARE"
+            | "TEXTAREA"
+            | "MARKDOWN"
+            | "COMFY_DYNAMICCOMBO_V3"
+            | "LOAD_3D"
+            | "WEBCAM"
+            | "AUDIO_RECORD"
+            | "AUDIO_UI"
     )
 }
 
@@ -106,7 +121,11 @@ struct Builder<'a, 'n> {
 impl<'a> Builder<'a, '_> {
     fn walk(&mut self) {
         let class = self.class;
-        let required = class.inputs.iter().take_while(|input| input.required).count();
+        let required = class
+            .inputs
+            .iter()
+            .take_while(|input| input.required)
+            .count();
         let (first, rest) = class.inputs.split_at(required);
         for input in first {
             self.input(input, Cow::Borrowed(&input.name));
@@ -158,12 +177,20 @@ impl<'a> Builder<'a, '_> {
         let from = self.listed.partition_point(|(listed, _)| *listed < name);
         let (listed, _) = self.listed.get(from)?;
         (*listed == name).then(|| {
-            self.listed[from..].iter().take_while(|(l, _)| *l == name).any(|(_, widget)| *widget)
+            self.listed[from..]
+                .iter()
+                .take_while(|(l, _)| *l == name)
+                .any(|(_, widget)| *widget)
         })
     }
 
     fn socket(&mut self, name: Cow<'a, str>, kind: Cow<'a, str>, group: Option<&'a str>) {
-        self.plain.push(Socket { name, kind, match_group: group, ..Socket::default() });
+        self.plain.push(Socket {
+            name,
+            kind,
+            match_group: group,
+            ..Socket::default()
+        });
     }
 
     fn grow(&mut self, growing: &'a Growing, group: &str) {
@@ -179,13 +206,18 @@ impl<'a> Builder<'a, '_> {
             }
         };
         let is_linked = |n: &usize| {
-            growing.inputs.iter().any(|input| self.linked.contains(name(input, *n).as_str()))
+            growing
+                .inputs
+                .iter()
+                .any(|input| self.linked.contains(name(input, *n).as_str()))
         };
         let highest = match self.linked.is_empty() {
             true => None,
             false => (0..growing.max).rev().find(is_linked),
         };
-        let count = (growing.min + 1).max(highest.map_or(0, |highest| highest + 2)).min(growing.max);
+        let count = (growing.min + 1)
+            .max(highest.map_or(0, |highest| highest + 2))
+            .min(growing.max);
         for n in 0..count {
             for input in &growing.inputs {
                 self.input(input, Cow::Owned(name(input, n)));
@@ -196,7 +228,9 @@ impl<'a> Builder<'a, '_> {
     fn widget(&mut self, input: &'a InputDefinition, name: Cow<'a, str>) {
         let saved = |builder: &mut Self| {
             let value = builder.saved.take(&name);
-            value.map(|value| finished(builder.node.class, input, value)).or_else(|| default(input))
+            value
+                .map(|value| finished(builder.node.class, input, value))
+                .or_else(|| default(input))
         };
         match input.widget_kind() {
             "IMAGECOMPARE" => return self.push(name, Some(input), Some(json!(["", ""])), true),
@@ -236,7 +270,10 @@ impl<'a> Builder<'a, '_> {
 
     /// The chosen option's inputs.
     fn children(&mut self, input: &'a InputDefinition, name: &str, value: Option<&Value>) {
-        let chosen = input.options().iter().find(|option| Some(&option.key) == value);
+        let chosen = input
+            .options()
+            .iter()
+            .find(|option| Some(&option.key) == value);
         for child in chosen.map_or(&[][..], |option| &option.inputs) {
             self.input(child, Cow::Owned(format!("{name}.{}", child.name)));
         }
@@ -244,14 +281,20 @@ impl<'a> Builder<'a, '_> {
 
     /// Widgets that belong to the chosen format.
     fn format_widgets(&mut self, input: &'a InputDefinition, value: Option<&Value>) {
-        let chosen = value.and_then(Value::as_str).and_then(|value| input.format(value));
+        let chosen = value
+            .and_then(Value::as_str)
+            .and_then(|value| input.format(value));
         for child in chosen.unwrap_or_default() {
             self.input(child, Cow::Borrowed(&child.name));
         }
     }
 
     fn scene_buttons(&mut self) {
-        let has_file = self.class.inputs.iter().any(|input| input.name == "model_file");
+        let has_file = self
+            .class
+            .inputs
+            .iter()
+            .any(|input| input.name == "model_file");
         if !has_file || self.node.class == "Load3DAdvanced" {
             return;
         }
@@ -268,7 +311,9 @@ impl<'a> Builder<'a, '_> {
     fn upload_button(&mut self) {
         let required = self.class.inputs.iter().take_while(|input| input.required);
         let combos = required.filter(|input| input.widget_kind() == "COMBO");
-        let upload = combos.map(InputDefinition::upload).find(|upload| *upload != Upload::None);
+        let upload = combos
+            .map(InputDefinition::upload)
+            .find(|upload| *upload != Upload::None);
         if upload.is_some() {
             self.saved.skip(1);
             self.names.insert("upload".to_owned());
@@ -291,7 +336,9 @@ impl<'a> Builder<'a, '_> {
             }
         }
         let choice = self.widgets.first().and_then(|widget| widget.value.clone());
-        let place = options.iter().position(|(_, value)| Some(value) == choice.as_ref());
+        let place = options
+            .iter()
+            .position(|(_, value)| Some(value) == choice.as_ref());
         let place = place.map_or(json!(-1), |place| json!(place));
         self.push("index".into(), None, Some(place), true);
         for (name, value) in options {
@@ -321,7 +368,12 @@ impl<'a> Builder<'a, '_> {
                 ..Socket::default()
             });
         }
-        self.widgets.push(Widget { name, input, value, sent });
+        self.widgets.push(Widget {
+            name,
+            input,
+            value,
+            sent,
+        });
     }
 }
 
@@ -363,7 +415,10 @@ pub fn default(input: &InputDefinition) -> Option<Value> {
 
 /// What becomes of a saved value.
 fn finished(class: &str, input: &InputDefinition, value: Value) -> Value {
-    if matches!(input.name.as_str(), "Select to add LoRA" | "Select to add Wildcard") {
+    if matches!(
+        input.name.as_str(),
+        "Select to add LoRA" | "Select to add Wildcard"
+    ) {
         return input.first_choice().unwrap_or(value);
     }
     match (input.widget_kind(), value) {

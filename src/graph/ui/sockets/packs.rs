@@ -37,7 +37,9 @@ fn add(node: &mut Node<'_>, name: String, value: Value) {
 
 /// What `widgets_values_named` has beyond the class is sent, unless it is null or empty.
 pub fn named(node: &mut Node<'_>) {
-    let Some(Value::Object(named)) = node.raw.get("widgets_values_named") else { return };
+    let Some(Value::Object(named)) = node.raw.get("widgets_values_named") else {
+        return;
+    };
     for (name, value) in named {
         let is_empty = match value {
             Value::Null => true,

@@ -19,12 +19,18 @@ pub enum Saved<'a> {
 impl<'a> Saved<'a> {
     /// Nothing is saved.
     pub const fn nothing() -> Self {
-        Self::Places { list: Vec::new(), next: 0 }
+        Self::Places {
+            list: Vec::new(),
+            next: 0,
+        }
     }
 
     /// A list.
     pub fn list(list: impl Iterator<Item = &'a Value>) -> Self {
-        Self::Places { list: list.collect(), next: 0 }
+        Self::Places {
+            list: list.collect(),
+            next: 0,
+        }
     }
 
     /// The value of the next place.

@@ -19,7 +19,11 @@ pub fn finish(node: &mut Node<'_>) {
 fn loras(node: &mut Node<'_>) {
     let separate = node.raw.property("Show Strengths").and_then(Value::as_str)
         == Some("Separate Model & Clip");
-    let rows = node.raw.list("widgets_values").iter().filter(|value| value.get("lora").is_some());
+    let rows = node
+        .raw
+        .list("widgets_values")
+        .iter()
+        .filter(|value| value.get("lora").is_some());
     for (place, row) in rows.enumerate() {
         let mut row = row.clone();
         if let Some(row) = row.as_object_mut() {
@@ -34,7 +38,9 @@ fn loras(node: &mut Node<'_>) {
 }
 
 fn primitive(node: &mut Node<'_>) {
-    let [kind, value, ..] = node.raw.list("widgets_values") else { return };
+    let [kind, value, ..] = node.raw.list("widgets_values") else {
+        return;
+    };
     let Some(kind) = kind.as_str() else { return };
     let kind = if kind == "BOOL" { "BOOLEAN" } else { kind };
     let value = match kind {
@@ -42,7 +48,10 @@ fn primitive(node: &mut Node<'_>) {
         "FLOAT" => fraction(value),
         "BOOLEAN" => match value {
             Value::String(text) => {
-                json!(!matches!(text.trim().to_ascii_lowercase().as_str(), "" | "false" | "0" | "no"))
+                json!(!matches!(
+                    text.trim().to_ascii_lowercase().as_str(),
+                    "" | "false" | "0" | "no"
+                ))
             }
             value => json!(text::is_truthy(value)),
         },
@@ -56,12 +65,18 @@ fn primitive(node: &mut Node<'_>) {
 fn whole(value: &Value) -> Value {
     match value {
         Value::Number(number) if number.is_i64() || number.is_u64() => value.clone(),
-        Value::Number(number) => number.as_f64().map_or(json!(0), |float| json!(float.trunc() as i64)),
+        Value::Number(number) => number
+            .as_f64()
+            .map_or(json!(0), |float| json!(float.trunc() as i64)),
         Value::String(text) => {
             let text = text.trim();
-            let exact = text.parse::<i64>().map(Value::from).or_else(|_| text.parse::<u64>().map(Value::from));
+            let exact = text
+                .parse::<i64>()
+                .map(Value::from)
+                .or_else(|_| text.parse::<u64>().map(Value::from));
             exact.unwrap_or_else(|_| {
-                text.parse::<f64>().map_or(json!(0), |float| json!(float.trunc() as i64))
+                text.parse::<f64>()
+                    .map_or(json!(0), |float| json!(float.trunc() as i64))
             })
         }
         value => json!(i64::from(text::is_truthy(value))),

@@ -5,9 +5,14 @@ use serde_json::{Map, Value, json};
 /// The oldest files have lists.
 pub fn list(class: &str, list: &[Value]) -> Option<Map<String, Value>> {
     let names: &[&str] = match class {
-        "VHS_VideoCombine" => {
-            &["frame_rate", "loop_count", "filename_prefix", "format", "pingpong", "save_image"]
-        }
+        "VHS_VideoCombine" => &[
+            "frame_rate",
+            "loop_count",
+            "filename_prefix",
+            "format",
+            "pingpong",
+            "save_image",
+        ],
         // The newer ones have numbers where the size was.
         _ if class.starts_with("VHS_LoadVideo") && list.get(2).is_some_and(Value::is_string) => &[
             "video",
@@ -19,7 +24,10 @@ pub fn list(class: &str, list: &[Value]) -> Option<Map<String, Value>> {
         ],
         _ => return None,
     };
-    let named = names.iter().zip(list).map(|(name, value)| ((*name).to_owned(), value.clone()));
+    let named = names
+        .iter()
+        .zip(list)
+        .map(|(name, value)| ((*name).to_owned(), value.clone()));
     Some(values(class, &named.collect()))
 }
 
@@ -48,7 +56,9 @@ fn sizes(size: &str) -> (Option<u64>, Option<u64>) {
         "Custom Height" => return (Some(0), None),
         _ => {}
     }
-    let Some((width, height)) = size.split_once(['x', 'X']) else { return (None, None) };
+    let Some((width, height)) = size.split_once(['x', 'X']) else {
+        return (None, None);
+    };
     let number = |text: &str| match text.trim() {
         "?" => Some(0),
         text => text.parse().ok(),
