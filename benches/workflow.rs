@@ -43,6 +43,7 @@ fn workflows(dir: &Path) -> Workflows {
         dir: dir.to_path_buf(),
         watch: false,
         markdown_descriptions: true,
+        env: std::collections::BTreeMap::new(),
     };
     Workflows::new(&config, Arc::new(Fixed(Arc::new(context))))
 }

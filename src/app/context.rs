@@ -24,6 +24,7 @@ pub(super) struct LiveContext(Arc<Inner>);
 
 struct Inner {
     values: Map<String, Value>,
+    env: BTreeMap<String, String>,
     comfy: Comfy,
     warmup_checkpoint: Arc<OnceLock<String>>,
     known: Mutex<Option<Known>>,
@@ -43,6 +44,7 @@ impl LiveContext {
     pub fn new(config: &Config, comfy: Comfy, warmup_checkpoint: Arc<OnceLock<String>>) -> Self {
         let inner = Inner {
             values: values(config),
+            env: config.workflow.env.clone(),
             comfy,
             warmup_checkpoint,
             known: Mutex::default(),
@@ -127,6 +129,7 @@ impl Inner {
             .collect();
         WorkflowContext {
             values: self.values.clone(),
+            env: self.env.clone(),
             samplers: catalogue.samplers.clone(),
             schedulers: catalogue.schedulers.clone(),
             models,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Secret;
+use super::{Secret, variables};
 
 /// Where variables come from: the process environment in `main`, a map in tests.
 pub trait Env {
@@ -80,6 +80,13 @@ impl<'a> Reader<'a> {
             env,
             problems: Vec::new(),
         }
+    }
+
+    /// Every variable of the environment that is no secret of this server's.
+    pub fn environment_without_secrets(&self) -> BTreeMap<String, String> {
+        let all = self.env.all().into_iter();
+        all.filter(|(name, _)| !variables::is_secret(name))
+            .collect()
     }
 
     /// The problems found so far.

@@ -51,6 +51,18 @@ const fn hidden(name: &'static str, about: &'static str) -> Variable {
     }
 }
 
+/// Whether code that is not ours must not see this variable: secrets, and addresses that hold some.
+pub fn is_secret(name: &str) -> bool {
+    let declared = || {
+        let mut all = VARIABLES.iter().flat_map(|(_, variables)| *variables);
+        all.any(|variable| variable.secret && variable.name.eq_ignore_ascii_case(name))
+    };
+    matches!(name, "AMQP_USER" | "SYSTEM_WEBHOOK_URL" | "COMFYUI_API_KEY")
+        || name.starts_with("AZURE_STORAGE_")
+        || (name.starts_with("OTEL_") && name.ends_with("_HEADERS"))
+        || declared()
+}
+
 /// All variables, grouped as the README shows them.
 pub const VARIABLES: &[(&str, &[Variable])] = &[
     (

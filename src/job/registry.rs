@@ -63,7 +63,7 @@ pub struct JobSnapshot {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub position: Option<usize>,
-    /// The transport it came through: `http`, `amqp`, `workflow`, `v2`, `mcp` or `warmup`.
+    /// Where it came from: `http`, `amqp`, `workflow`, `v2`, `mcp` or `warmup`.
     #[schema(value_type = String, pattern = "^(http|amqp|workflow|v2|mcp|warmup)$")]
     pub source: &'static str,
     /// Epoch milliseconds.

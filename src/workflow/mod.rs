@@ -45,6 +45,8 @@ const WORTH_REPEATING: Duration = Duration::from_secs(1);
 pub struct WorkflowContext {
     /// The plain configuration values without secrets (`comfyURL`, `modelDir`, `outputDir`, ...).
     pub values: serde_json::Map<String, Value>,
+    /// `process.env`: the environment without secrets.
+    pub env: BTreeMap<String, String>,
     /// Samplers of the live ComfyUI.
     pub samplers: Vec<String>,
     /// Schedulers of the live ComfyUI.
@@ -445,7 +447,7 @@ fn run_blocking(
         },
     };
     let outcome = isolate.call(input, turn);
-    if matches!(outcome, Outcome::Failed { discard: true, .. }) {
+    if isolate.changed() || matches!(outcome, Outcome::Failed { discard: true, .. }) {
         drop(isolate);
         engine::give_memory_back();
     } else {
@@ -517,6 +519,7 @@ fn context_value(context: &WorkflowContext) -> Value {
         .collect();
     serde_json::json!({
         "values": context.values,
+        "env": context.env,
         "samplers": context.samplers,
         "schedulers": context.schedulers,
         "models": models,

@@ -8,6 +8,56 @@ use crate::paths::normal;
 
 const EXTENSIONS: [&str; 8] = ["ts", "mts", "js", "mjs", "cjs", "cts", "json", ""];
 
+/// Node.js's modules that engine/node.js has.
+const NODE_MODULES: [&str; 9] = [
+    "path",
+    "path/posix",
+    "crypto",
+    "buffer",
+    "process",
+    "url",
+    "util",
+    "timers",
+    "timers/promises",
+];
+
+/// Those that need what a workflow file does not have; anything else is a package that is not there.
+const NODE_MODULES_WITHOUT: [&str; 29] = [
+    "fs",
+    "fs/promises",
+    "http",
+    "https",
+    "http2",
+    "net",
+    "tls",
+    "dgram",
+    "dns",
+    "dns/promises",
+    "child_process",
+    "cluster",
+    "worker_threads",
+    "os",
+    "vm",
+    "v8",
+    "module",
+    "stream",
+    "stream/promises",
+    "zlib",
+    "readline",
+    "repl",
+    "inspector",
+    "perf_hooks",
+    "async_hooks",
+    "events",
+    "assert",
+    "querystring",
+    "string_decoder",
+];
+
+fn node_name(name: &str) -> &str {
+    name.strip_prefix("node:").unwrap_or(name)
+}
+
 /// Resolves names inside one directory.
 #[derive(Debug, Clone)]
 pub struct Resolution {
@@ -47,7 +97,13 @@ impl Resolution {
         }
         match name {
             "zod" | "zod/v3" | "zod/v4" => Ok("builtin:zod".to_owned()),
-            "crypto" | "node:crypto" => Ok("builtin:crypto".to_owned()),
+            _ if NODE_MODULES.contains(&node_name(name)) => {
+                Ok(format!("builtin:node:{}", node_name(name)))
+            }
+            _ if NODE_MODULES_WITHOUT.contains(&node_name(name)) => Err(format!(
+                "no module '{name}' here: a workflow file has no file system, network or processes; \
+                 of Node's modules there are path, crypto, buffer, process, url, util, timers"
+            )),
             _ => Err(format!(
                 "{}: workflow files can import zod, \"../config\", \"../types\" and files of the workflow directory",
                 missing()

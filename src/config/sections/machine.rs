@@ -1,5 +1,6 @@
 //! Workflow files and the manifest.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::config::{Reader, Secret};
@@ -13,6 +14,8 @@ pub struct WorkflowConfig {
     pub watch: bool,
     /// `MARKDOWN_SCHEMA_DESCRIPTIONS`.
     pub markdown_descriptions: bool,
+    /// The environment without secrets, which workflow files see as `process.env`.
+    pub env: BTreeMap<String, String>,
 }
 
 impl WorkflowConfig {
@@ -23,6 +26,7 @@ impl WorkflowConfig {
                 .unwrap_or_else(|| PathBuf::from("/workflows")),
             watch: r.bool_or("WORKFLOW_WATCH", false),
             markdown_descriptions: r.bool_or("MARKDOWN_SCHEMA_DESCRIPTIONS", true),
+            env: r.environment_without_secrets(),
         }
     }
 }

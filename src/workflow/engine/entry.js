@@ -21,6 +21,7 @@ async function open(id) {
   }
   if (!workflow) return ["none"];
   const { RequestSchema, generateWorkflow, summary, description } = workflow;
+  integrity.remember();
   if (typeof RequestSchema?.safeParse !== "function") return ["bad", "its RequestSchema is not a zod schema"];
   if (typeof generateWorkflow !== "function") return ["bad", "its generateWorkflow is not a function"];
   return ["ok", JSON.stringify({ summary: textOf(summary), description: textOf(description), schema: toJson(RequestSchema), table: table(RequestSchema) })];
@@ -49,4 +50,6 @@ async function call(text) {
   return ["ok", echoed ?? "null", JSON.stringify(prompt, plain)];
 }
 
-globalThis.__comfyui_api = Object.freeze({ open, call, load, namesOf, defaultOf, commonJsOf, clock, jsonSchema: toJson });
+const api = Object.freeze({ open, call, load, namesOf, defaultOf, commonJsOf, clock: Object.freeze(clock), changed: integrity.changed, jsonSchema: toJson });
+Object.defineProperty(globalThis, "__comfyui_api", { value: api, writable: false, configurable: false, enumerable: false });
+integrity.watch([z, load("builtin:config"), ...Object.keys(nodeModules).map((name) => load(`builtin:node:${name}`))]);

@@ -1,6 +1,10 @@
 //! What the JavaScript side may ask of Rust: log lines, random bytes, URLs, text encodings, and modules.
 
+use hmac::{KeyInit as _, Mac as _, SimpleHmac};
 use rquickjs::{Ctx, Exception, Function, Module, Object, Promise, Result};
+
+use sha2::Digest;
+use sha2::digest::block_api::BlockSizeUser;
 
 use super::library::Library;
 use super::{run_jobs, wrap_common_js};
@@ -53,6 +57,7 @@ pub fn object<'js>(
             },
         )?,
     )?;
+    host.set("hash", Function::new(ctx.clone(), hash)?)?;
     let context = Arc::clone(context);
     host.set(
         "context",
@@ -131,6 +136,28 @@ fn log(workflow: &str, level: &str, text: &str) {
         "debug" => tracing::debug!(workflow, "{text}"),
         _ => tracing::info!(workflow, "{text}"),
     }
+}
+
+/// The digest of `data`, or its HMAC with `key`; nothing for an algorithm that does not exist here.
+fn hash(algorithm: String, data: Vec<u8>, key: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    match algorithm.replace('-', "").as_str() {
+        "md5" => digest::<md5::Md5>(&data, key.as_deref()),
+        "sha1" => digest::<sha1::Sha1>(&data, key.as_deref()),
+        "sha224" => digest::<sha2::Sha224>(&data, key.as_deref()),
+        "sha256" => digest::<sha2::Sha256>(&data, key.as_deref()),
+        "sha384" => digest::<sha2::Sha384>(&data, key.as_deref()),
+        "sha512" => digest::<sha2::Sha512>(&data, key.as_deref()),
+        _ => None,
+    }
+}
+
+fn digest<D: Digest + BlockSizeUser>(data: &[u8], key: Option<&[u8]>) -> Option<Vec<u8>> {
+    let Some(key) = key else {
+        return Some(D::digest(data).to_vec());
+    };
+    let mut mac = SimpleHmac::<D>::new_from_slice(key).ok()?;
+    mac.update(data);
+    Some(mac.finalize().into_bytes().to_vec())
 }
 
 fn decode(bytes: &[u8], fatal: bool) -> Option<String> {

@@ -27,7 +27,7 @@ const INPUT_COPIES: usize = 8;
 const STACK: usize = 1024 * 1024;
 
 /// Everything that is evaluated before a workflow file, in order, in one scope.
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 13] = [
     include_str!("prelude.js"),
     include_str!("../zod/core.js"),
     include_str!("../zod/text.js"),
@@ -36,8 +36,10 @@ const PARTS: [&str; 11] = [
     include_str!("../zod/wrap.js"),
     include_str!("../zod/index.js"),
     include_str!("guards.js"),
+    include_str!("node.js"),
     include_str!("modules.js"),
     include_str!("schema.js"),
+    include_str!("integrity.js"),
     include_str!("entry.js"),
 ];
 
@@ -84,6 +86,8 @@ pub struct Isolate {
     meter: Arc<Meter>,
     library: Arc<Library>,
     calls: usize,
+    /// A call has changed something of the language that later calls would see.
+    changed: bool,
 }
 
 impl Isolate {
@@ -122,6 +126,7 @@ impl Isolate {
             meter,
             library: Arc::clone(library),
             calls: 0,
+            changed: false,
         };
         isolate.meter.begin(turn);
         let opened = isolate
@@ -176,6 +181,9 @@ impl Isolate {
         );
         self.meter.begin(turn);
         let answer = self.context.with(|ctx| self.ask(&ctx, "call", input));
+        self.changed = self
+            .context
+            .with(|ctx| api::<bool>(&ctx, "changed").unwrap_or(true));
         let limit = self.meter.end().and_then(|turn| turn.over());
         let mut answer = match answer {
             Ok(answer) => answer.into_iter(),
@@ -193,6 +201,11 @@ impl Isolate {
                 discard: false,
             },
         }
+    }
+
+    /// Whether the next call would meet what the last one did to the language.
+    pub const fn changed(&self) -> bool {
+        self.changed
     }
 
     /// How often it was called; one that leaks is replaced in time.
@@ -283,6 +296,12 @@ impl Isolate {
             clock::<()>(ctx, "run")?;
         }
     }
+}
+
+/// Calls a function of entry.js that answers at once.
+fn api<'js, T: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, name: &str) -> rquickjs::Result<T> {
+    let api: Object<'js> = ctx.globals().get("__comfyui_api")?;
+    api.get::<_, Function<'js>>(name)?.call(())
 }
 
 /// Calls a function of the prelude's clock.

@@ -1,4 +1,4 @@
-// CommonJS, and the modules that are built in: zod, config, types, crypto. ES modules reach the same objects through
+// CommonJS, and the modules that are built in: zod, config, types, and those of node.js. ES modules reach the same objects through
 // wrappers that Rust writes, so a file and its neighbour see one zod whatever way they ask for it.
 
 const loaded = new Map();
@@ -21,8 +21,8 @@ const builtins = {
       isWorkflow,
     };
   },
-  "builtin:crypto": () => ({ randomUUID, randomInt, getRandomValues, webcrypto: crypto }),
 };
+for (const [name, make] of Object.entries(nodeModules)) builtins[`builtin:node:${name}`] = make;
 
 const isWorkflow = (value) => typeof value === "object" && value !== null && "RequestSchema" in value && "generateWorkflow" in value;
 

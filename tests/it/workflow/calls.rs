@@ -170,7 +170,7 @@ function finish() {
 async fn there_is_no_way_out() {
     let body = r#"
 const tried: Record<string, string> = {};
-for (const name of ["process", "fetch", "XMLHttpRequest", "WebSocket", "Deno", "Bun", "std", "os", "Worker", "require"]) {
+for (const name of ["fetch", "XMLHttpRequest", "WebSocket", "Deno", "Bun", "std", "os", "Worker", "require"]) {
   tried[name] = typeof (globalThis as any)[name];
 }
 return Promise.all(["fs", "node:fs", "child_process", "/etc/passwd", "../../../../etc/passwd", "file:///etc/passwd", "https://example.com/x.js", "std", "os", "net"].map(

@@ -5,6 +5,7 @@ mod differential;
 mod examples;
 mod limits;
 mod loading;
+mod node_modules;
 mod plain;
 mod schemas;
 
@@ -66,6 +67,7 @@ fn context() -> WorkflowContext {
     let values = serde_json::json!({"comfyURL": "http://127.0.0.1:8188", "modelDir": "/opt/ComfyUI/models", "outputDir": "/opt/ComfyUI/output"});
     WorkflowContext {
         values: values.as_object().unwrap().clone(),
+        env: BTreeMap::from([("STAGE".into(), "test".into())]),
         samplers: names(&["euler", "euler_ancestral", "dpmpp_2m"]),
         schedulers: names(&["normal", "karras", "simple"]),
         models: BTreeMap::from([
@@ -81,6 +83,7 @@ pub fn config(dir: &Path) -> WorkflowConfig {
         dir: dir.to_path_buf(),
         watch: false,
         markdown_descriptions: true,
+        env: BTreeMap::new(),
     }
 }
 
