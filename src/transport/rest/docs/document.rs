@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 use utoipa::PartialSchema;
 
-use super::{errors, inputs};
+use super::{errors, inputs, named};
 use crate::error::Code;
 use crate::job::registry::{JobSnapshot, Progress, Status};
 use crate::storage::{Auth, Credential};
@@ -91,6 +91,7 @@ pub fn document(surface: &ApiSurface<'_>) -> Value {
             }
         }
     }
+    named::make_explicit(&mut document);
     if surface.keys {
         document["security"] = json!([{"bearer": []}, {"apiKey": []}]);
         document["components"]["securitySchemes"] = json!({
@@ -142,6 +143,17 @@ mod tests {
             waiting.extend(value.as_array().into_iter().flatten());
         }
         assert!(references > 20);
+        let text = document.to_string();
+        for word in ["\"allOf\"", "\"const\""] {
+            assert!(!text.contains(word), "{word}");
+        }
+        for name in document["components"]["schemas"]
+            .as_object()
+            .unwrap()
+            .keys()
+        {
+            assert!(name.chars().all(|c| c.is_ascii_alphanumeric()), "{name}");
+        }
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! Workflow endpoints in the document: `POST /prompt`'s operation with `input` in place of `prompt`.
 
+use std::collections::BTreeSet;
+
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
+use super::named::pascal;
 use crate::workflow::Endpoint;
 
 /// What cannot stand in a path of the document: braces would be variables.
@@ -21,33 +24,29 @@ const UNSAFE: &AsciiSet = &CONTROLS
 /// Adds the endpoints.
 pub fn add(document: &mut Value, endpoints: &[Endpoint]) {
     let prompt = document["paths"]["/prompt"]["post"].clone();
+    let mut taken = BTreeSet::new();
     for (index, endpoint) in endpoints.iter().enumerate() {
-        let component = component_name(&endpoint.route, index);
-        document["components"]["schemas"][&component] =
-            input_schema(&endpoint.input_schema, &component);
+        let name = component_name(&endpoint.route, index, &mut taken);
+        let component = format!("{name}Input");
+        let mut schema = input_schema(&endpoint.input_schema, &component);
+        for (part, definition) in taken_out(&mut schema, "$defs") {
+            let part = format!("{component}{}", pascal(&part));
+            document["components"]["schemas"][part] = definition;
+        }
+        document["components"]["schemas"][&component] = schema;
         document["paths"][utf8_percent_encode(&endpoint.route, UNSAFE).to_string()] =
-            json!({"post": operation(endpoint, &prompt, &component)});
+            json!({"post": operation(endpoint, &prompt, &name)});
     }
 }
 
-/// Names of components may not hold everything that file names may.
-fn component_name(route: &str, index: usize) -> String {
-    let name = route.trim_start_matches("/workflow/");
-    let plain: String = name
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
-                c
-            } else {
-                '_'
-            }
-        })
-        .collect();
+/// What the endpoint is called in names of components: `portrait/square` -> `WorkflowPortraitSquare`.
+fn component_name(route: &str, index: usize, taken: &mut BTreeSet<String>) -> String {
+    let name = format!("Workflow{}", pascal(route.trim_start_matches("/workflow/")));
     // Two names may have become one.
-    if plain == name {
-        format!("Input.{plain}")
+    if taken.insert(name.clone()) {
+        name
     } else {
-        format!("Input.{plain}.{index}")
+        format!("{name}{index}")
     }
 }
 
@@ -66,13 +65,28 @@ fn input_schema(schema: &Value, component: &str) -> Value {
     schema
 }
 
+fn taken_out(schema: &mut Value, key: &str) -> Map<String, Value> {
+    let taken = schema
+        .as_object_mut()
+        .and_then(|schema| schema.shift_remove(key));
+    match taken {
+        Some(Value::Object(members)) => members,
+        _ => Map::new(),
+    }
+}
+
 fn rebase(value: &mut Value, component: &str) {
     match value {
         Value::Object(members) => {
             if let Some(Value::String(reference)) = members.get_mut("$ref")
                 && let Some(rest) = reference.strip_prefix('#')
             {
-                *reference = format!("#/components/schemas/{component}{rest}");
+                *reference = match rest.strip_prefix("/$defs/") {
+                    Some(part) if !part.contains('/') => {
+                        format!("#/components/schemas/{component}{}", pascal(part))
+                    }
+                    _ => format!("#/components/schemas/{component}{rest}"),
+                };
             }
             members
                 .values_mut()
@@ -83,16 +97,16 @@ fn rebase(value: &mut Value, component: &str) {
     }
 }
 
-fn operation(endpoint: &Endpoint, prompt: &Value, component: &str) -> Value {
+fn operation(endpoint: &Endpoint, prompt: &Value, name: &str) -> Value {
     let mut operation = prompt.clone();
     operation["tags"] = json!(["Workflows"]);
-    operation["operationId"] = endpoint.route.trim_start_matches('/').into();
+    operation["operationId"] = operation_id(name).into();
     operation["summary"] = endpoint.summary.clone().unwrap_or_default().into();
     operation["description"] = endpoint.description.clone().unwrap_or_default().into();
     if let Some(errors) = operation["x-errors"].as_array_mut() {
         errors.push("not_found".into());
     }
-    let own = json!({"$ref": format!("#/components/schemas/{component}")});
+    let own = json!({"$ref": format!("#/components/schemas/{name}Input")});
     let needed = endpoint
         .input_schema
         .get("required")
@@ -115,9 +129,9 @@ fn operation(endpoint: &Endpoint, prompt: &Value, component: &str) -> Value {
         }}}),
     );
     operation["requestBody"] = body.into();
-    for (status, name) in [("200", "Result"), ("202", "Accepted")] {
+    for (status, base) in [("200", "Result"), ("202", "Accepted")] {
         let schema = json!({
-            "allOf": [{"$ref": format!("#/components/schemas/{name}")}],
+            "allOf": [{"$ref": format!("#/components/schemas/{base}")}],
             "required": ["input"],
             "properties": {"input": {"description": "The input after the schema: defaults filled in, unknown keys stripped."}},
         });
@@ -129,6 +143,11 @@ fn operation(endpoint: &Endpoint, prompt: &Value, component: &str) -> Value {
         }
     }
     operation
+}
+
+/// `WorkflowPortraitSquare` -> `workflowPortraitSquare`, a method's name in every language.
+fn operation_id(name: &str) -> String {
+    name.replacen('W', "w", 1)
 }
 
 #[cfg(test)]
@@ -156,12 +175,12 @@ mod tests {
         assert_eq!(
             odd.pointer("/requestBody/content/application~1json/schema/properties/input/$ref")
                 .unwrap(),
-            "#/components/schemas/Input.a__b__c.0"
+            "#/components/schemas/WorkflowABCInput"
         );
-        let input = &document["components"]["schemas"]["Input.a__b__c.0"];
+        let input = &document["components"]["schemas"]["WorkflowABCInput"];
         assert_eq!(
             input["properties"]["tree"]["$ref"],
-            "#/components/schemas/Input.a__b__c.0/$defs/tree"
+            "#/components/schemas/WorkflowABCInputTree"
         );
         assert!(input.get("$schema").is_none());
         let plain = &document["paths"]["/workflow/plain"]["post"];
