@@ -14,6 +14,7 @@ mod delivered;
 mod documentation;
 mod faults;
 mod graph;
+mod generated_clients;
 mod http;
 mod http_models;
 mod manifest;

@@ -120,9 +120,10 @@ impl Namer {
         for key in ["anyOf", "oneOf", "prefixItems"] {
             let list = schema.get_mut(key).and_then(Value::as_array_mut);
             for (index, value) in list.into_iter().flatten().enumerate() {
-                let name = match (key, index) {
-                    ("prefixItems", _) => format!("{name}Item{index}"),
-                    (_, 0) => name.to_owned(),
+                let name = match (key, kind_word(value), index) {
+                    ("prefixItems", ..) => format!("{name}Item{index}"),
+                    (_, Some(word), _) => format!("{name}{}", pascal(word)),
+                    (_, None, 0) => name.to_owned(),
                     _ => format!("{name}{}", index + 1),
                 };
                 *value = self.explicit(value.take(), &name, false);
@@ -188,6 +189,19 @@ impl Namer {
             Some(found) => found.clone(),
             None => schema,
         }
+    }
+}
+
+/// The one value of a member's `type` property, by which alternatives are told apart.
+fn kind_word(alternative: &Value) -> Option<&str> {
+    let kind = alternative.pointer("/properties/type")?;
+    match kind
+        .get("enum")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+    {
+        Some([Value::String(word)]) => Some(word),
+        _ => kind.get("const").and_then(Value::as_str),
     }
 }
 
