@@ -41,3 +41,7 @@ soak minutes="10":
 # the binary to ship
 binary:
     ./build-binary
+
+# every attack of docs/contract/attack.md that can be repeated from outside, against the built binary
+attack *names:
+    python3 tests/attack.py {{names}}
