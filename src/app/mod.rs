@@ -118,6 +118,10 @@ fn open_store(config: &StateConfig) -> Result<Store, Fatal> {
 impl App {
     fn build(config: Config, stop: CancellationToken) -> Result<Self, Fatal> {
         let config = Arc::new(config);
+        let open = config.server.api_keys.is_empty();
+        for warning in config.storage.warnings(open) {
+            tracing::warn!("{warning}");
+        }
         let outbound = Outbound::new(&config.storage)
             .map_err(|reason| Fatal(format!("cannot set up outgoing connections: {reason}")))?;
         let events = Events::default();

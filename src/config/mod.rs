@@ -57,7 +57,7 @@ impl Config {
         let mut reader = Reader::new(env);
         let comfy = ComfyConfig::read(&mut reader);
         let server = ServerConfig::read(&mut reader);
-        let config = Self {
+        let mut config = Self {
             log: LogConfig::read(&mut reader),
             prompt: PromptConfig::read(&mut reader),
             storage: StorageConfig::read(&mut reader),
@@ -71,6 +71,7 @@ impl Config {
             comfy,
             server,
         };
+        config.storage.guard.comfyui = Some((config.comfy.address.clone(), config.comfy.port));
         let problems = reader.into_problems();
         if problems.is_empty() {
             Ok(config)

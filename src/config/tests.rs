@@ -38,7 +38,8 @@ fn all_problems_come_together_and_hide_secrets() {
         ("SYSTEM_WEBHOOK_EVENTS", "status,nonsense"),
         ("AMQP_URL", "http://user:marked-secret@h"),
         ("WEBHOOK_SECRET", "whsec_!!marked-secret"),
-        ("HTTP_AUTH_HEADER_NAME", "x-key"),
+        ("HTTP_AUTH_HEADER_NAME", "x key"),
+        ("HTTP_AUTH_HEADER_VALUE", "marked-secret"),
     ])
     .unwrap_err();
     let text = error.to_string();
@@ -48,7 +49,7 @@ fn all_problems_come_together_and_hide_secrets() {
         "nonsense",
         "AMQP_URL",
         "WEBHOOK_SECRET",
-        "HTTP_AUTH_HEADER_VALUE",
+        "HTTP_AUTH_HEADER_NAME",
     ] {
         assert!(text.contains(name), "{name} is missing in {text}");
     }
@@ -152,4 +153,36 @@ fn the_list_of_variables_and_the_code_agree() {
         .filter(|name| !name.ends_with('*'))
         .collect();
     assert_eq!(asked, listed);
+}
+
+/// D12, D13.
+#[test]
+fn proxies_and_the_operators_header_as_other_tools_read_them() {
+    let storage = |pairs: &[(&str, &str)]| config(pairs).unwrap().storage;
+    let proxy = storage(&[
+        ("HTTP_PROXY", "http://upper:1"),
+        ("http_proxy", "http://lower:1"),
+        ("NO_PROXY", "a"),
+        ("no_proxy", "b"),
+    ])
+    .proxy;
+    assert_eq!(proxy.http.unwrap().expose(), "http://lower:1");
+    assert_eq!(proxy.https.unwrap().expose(), "http://lower:1");
+    assert_eq!(proxy.no_proxy.as_deref(), Some("b"));
+    let proxy = storage(&[("HTTP_PROXY", "http://a:1"), ("HTTPS_PROXY", "http://b:1")]).proxy;
+    assert_eq!(proxy.https.unwrap().expose(), "http://b:1");
+    // A name without a value is no header, and no error.
+    let incomplete = storage(&[("HTTP_AUTH_HEADER_NAME", "x-key")]);
+    assert!(incomplete.http_auth.is_none() && incomplete.warnings(false).len() == 1);
+    let header = [("HTTP_AUTH_HEADER_NAME", "x-key"), ("HTTP_AUTH_HEADER_VALUE", "v")];
+    let unlimited = storage(&header);
+    assert_eq!((unlimited.warnings(true).len(), unlimited.warnings(false).len()), (1, 0));
+    assert_eq!(unlimited.http_auth.unwrap().origins, None);
+    let limited = [&header[..], &[("HTTP_AUTH_ALLOWED_ORIGINS", "https://a.example:443, http://b:9/")]].concat();
+    assert_eq!(
+        storage(&limited).http_auth.unwrap().origins.unwrap(),
+        ["https://a.example", "http://b:9"]
+    );
+    let wrong = [&header[..], &[("HTTP_AUTH_ALLOWED_ORIGINS", "https://a.example/path")]].concat();
+    assert!(config(&wrong).unwrap_err().to_string().contains("HTTP_AUTH_ALLOWED_ORIGINS"));
 }

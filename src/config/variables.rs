@@ -280,6 +280,11 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
             ),
             hidden("HTTP_AUTH_HEADER_VALUE", "its value"),
             plain(
+                "HTTP_AUTH_ALLOWED_ORIGINS",
+                "",
+                "comma-separated origins that get that header; unset = every host that a request names",
+            ),
+            plain(
                 "HTTP_TRUSTED_ORIGINS",
                 "",
                 "comma-separated origins that may be reached although they are private",
@@ -291,9 +296,12 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
             ),
             hidden(
                 "HTTP_PROXY",
-                "proxy for http:// targets; never used for ComfyUI",
+                "proxy for http:// and https:// targets; never used for ComfyUI",
             ),
-            hidden("HTTPS_PROXY", "proxy for https:// targets"),
+            hidden(
+                "HTTPS_PROXY",
+                "proxy for https:// targets; unset = HTTP_PROXY",
+            ),
             plain("NO_PROXY", "", "hosts reached without a proxy"),
             plain(
                 "SIGNED_URL_EXPIRY_S",
@@ -313,9 +321,14 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
             hidden("AWS_SECRET_ACCESS_KEY", "S3 secret"),
             hidden("AWS_SESSION_TOKEN", "S3 session token"),
             plain(
+                "AWS_ENDPOINT_URL_S3",
+                "",
+                "another S3 service, before AWS_ENDPOINT_URL",
+            ),
+            plain(
                 "AWS_ENDPOINT_URL",
                 "",
-                "another S3 service (or AWS_ENDPOINT, or S3_ENDPOINT)",
+                "another S3 service (or AWS_ENDPOINT, S3_ENDPOINT, or endpoint_url of the profile)",
             ),
             plain("AWS_ENDPOINT", "", "see AWS_ENDPOINT_URL"),
             plain("S3_ENDPOINT", "", "see AWS_ENDPOINT_URL"),
@@ -361,6 +374,11 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "PROMPT_WEBHOOK_RETRIES",
                 "3",
                 "retries of a webhook after its first attempt",
+            ),
+            plain(
+                "WEBHOOK_ALLOW_PRIVATE",
+                "true",
+                "let webhooks go to private networks (not to loopback, link-local or ComfyUI itself)",
             ),
             plain("WEBHOOK_TIMEOUT_S", "30", "longest attempt, seconds"),
             plain(

@@ -102,7 +102,10 @@ impl Models {
             cancel: cancel.clone(),
             progress: None,
         };
-        let fetched = self.storage.fetch(fetch).await?;
+        let fetched = self
+            .storage
+            .fetch_named(fetch, &name.to_string_lossy())
+            .await?;
         tokio::fs::create_dir_all(folder).await.map_err(|error| {
             StorageError::new(
                 ErrorKind::Failed,

@@ -17,6 +17,8 @@ use crate::config::GuardConfig;
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     open: bool,
+    /// Private networks are within reach (webhooks, D08).
+    private: bool,
     trusted_origins: HashSet<String>,
     /// Hosts whose addresses the resolver lets through: those of trusted origins and the proxies. [`Guard::detour`] sees to it that
     /// other origins on these hosts get nothing from that.
@@ -36,9 +38,27 @@ impl Guard {
             .collect();
         Self {
             open: config.allow_private_networks,
+            private: false,
             trusted_origins,
             excepted_hosts,
         }
+    }
+
+    /// For webhooks: receivers live in private networks. A trusted origin does not go this way ([`super::Outbound::webhook`]), so that
+    /// its host needs no exception.
+    pub fn for_webhooks(
+        config: &GuardConfig,
+        proxy_hosts: impl IntoIterator<Item = String>,
+    ) -> Self {
+        Self {
+            private: config.webhooks_to_private,
+            excepted_hosts: proxy_hosts.into_iter().map(|h| normal(&h)).collect(),
+            ..Self::new(config, [])
+        }
+    }
+
+    fn allows(&self, ip: IpAddr) -> bool {
+        is_public(ip) || self.private && is_private(ip)
     }
 
     pub fn trusts(&self, url: &Url) -> bool {
@@ -60,7 +80,7 @@ impl Guard {
             return Ok(());
         }
         match literal(url) {
-            Some(ip) if !is_public(ip) => Err(refusal(&ip.to_string())),
+            Some(ip) if !self.allows(ip) => Err(refusal(&ip.to_string())),
             _ if url.host().is_none() => {
                 Err(Refused("a URL without a host cannot be fetched".to_owned()))
             }
@@ -73,7 +93,7 @@ impl Guard {
     pub fn admit(&self, host: &str, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Refused> {
         if self.open
             || self.excepted_hosts.contains(&normal(host))
-            || addresses.iter().all(|ip| is_public(*ip))
+            || addresses.iter().all(|ip| self.allows(*ip))
         {
             return Ok(addresses);
         }
@@ -87,7 +107,7 @@ impl Guard {
         }
         let host = url.host_str()?;
         let refused = match literal(url) {
-            Some(ip) => !is_public(ip),
+            Some(ip) => !self.allows(ip),
             None => self.excepted_hosts.contains(&normal(host)),
         };
         refused.then(|| format!("{}{REFUSED_SUFFIX}", encode(host)))
@@ -98,7 +118,7 @@ fn normal(host: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
 }
 
-fn refusal(host: &str) -> Refused {
+pub(super) fn refusal(host: &str) -> Refused {
     Refused(format!(
         "{host} is, or resolves to, a loopback, private, link-local or reserved address, which requests may not reach. \
          To allow it, add its origin to HTTP_TRUSTED_ORIGINS or set ALLOW_PRIVATE_NETWORKS=true"
@@ -123,6 +143,31 @@ fn literal(url: &Url) -> Option<IpAddr> {
         Host::Ipv6(v6) => Some(v6.into()),
         Host::Domain(name) => name.trim_end_matches('.').parse().ok(),
     }
+}
+
+/// Whether an address is one of a private network: RFC 1918, unique local, carrier-grade NAT; but none of the metadata services that
+/// hide there.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => is_private_v4(v4),
+        IpAddr::V6(v6) => {
+            let s = v6.segments();
+            match s {
+                [0, 0, 0, 0, 0, 0xffff, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => {
+                    is_private_v4(Ipv4Addr::from((u32::from(s[6]) << 16) | u32::from(s[7])))
+                }
+                // Amazon's and Google's.
+                [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..] => false,
+                [first, ..] => first & 0xfe00 == 0xfc00,
+            }
+        }
+    }
+}
+
+fn is_private_v4(ip: Ipv4Addr) -> bool {
+    let carrier = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+    // Alibaba's metadata.
+    (ip.is_private() || carrier) && ip != Ipv4Addr::new(100, 100, 100, 200)
 }
 
 /// Whether an address is one of the public internet.

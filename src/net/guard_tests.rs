@@ -6,6 +6,7 @@ fn guard(trusted: &[&str], open: bool) -> Guard {
     let config = GuardConfig {
         allow_private_networks: open,
         trusted_origins: trusted.iter().map(|origin| (*origin).to_owned()).collect(),
+        ..GuardConfig::default()
     };
     Guard::new(&config, ["proxy.internal".to_owned()])
 }
@@ -270,4 +271,53 @@ fn an_open_guard_lets_everything_through() {
             .check_literal(&Url::parse("file:///etc/passwd").unwrap())
             .is_err()
     );
+}
+
+/// D08: webhooks reach private networks, and nothing else that is not public.
+#[test]
+fn webhooks_reach_private_networks() {
+    let webhooks = |allowed: bool| {
+        let config = GuardConfig {
+            webhooks_to_private: allowed,
+            trusted_origins: vec!["http://app:9000".to_owned()],
+            ..GuardConfig::default()
+        };
+        Guard::for_webhooks(&config, ["proxy.internal".to_owned()])
+    };
+    let private = [
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "fd12::1",
+        "::ffff:10.0.0.1",
+    ];
+    for ip in private {
+        let ip: IpAddr = ip.parse().unwrap();
+        assert!(webhooks(true).admit("h", vec![ip]).is_ok(), "{ip}");
+        assert!(webhooks(false).admit("h", vec![ip]).is_err(), "{ip}");
+    }
+    for ip in [
+        "127.0.0.1",
+        "0.0.0.0",
+        "169.254.169.254",
+        "168.63.129.16",
+        "100.100.100.200",
+        "192.0.0.192",
+        "224.0.0.1",
+        "::1",
+        "fe80::1",
+        "fd00:ec2::254",
+        "::ffff:127.0.0.1",
+        "2002:7f00:1::",
+    ] {
+        let ip: IpAddr = ip.parse().unwrap();
+        assert!(webhooks(true).admit("h", vec![ip]).is_err(), "{ip}");
+    }
+    let url = |text: &str| Url::parse(text).unwrap();
+    assert!(webhooks(true).check_literal(&url("http://10.0.0.1:3000/")).is_ok());
+    assert!(webhooks(true).check_literal(&url("http://[::1]/")).is_err());
+    // The host of a trusted origin is an ordinary one at its other ports.
+    assert!(webhooks(true).detour(&url("http://app:3000/")).is_none());
+    assert!(webhooks(true).detour(&url("http://proxy.internal:3000/")).is_some());
 }

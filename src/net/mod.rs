@@ -4,8 +4,10 @@
 //! ([`Outbound::guarded`]), the operator ([`Outbound::operator`]), or nobody, because it is ComfyUI ([`Outbound::comfyui`]).
 
 mod guard;
+pub mod http_fields;
 #[cfg(target_feature = "crt-static")]
 mod nss;
+mod own;
 mod proxy;
 pub mod redirect;
 pub mod resolver;
@@ -22,6 +24,7 @@ use url::Url;
 
 use crate::config::{Secret, StorageConfig};
 use guard::Guard;
+use own::Own;
 use proxy::Proxies;
 use resolver::GuardedResolver;
 
@@ -52,6 +55,11 @@ struct Clients {
     guarded: reqwest::Client,
     operator: reqwest::Client,
     comfyui: reqwest::Client,
+    webhook_guard: Arc<Guard>,
+    webhook: reqwest::Client,
+    /// For receivers at ComfyUI's port.
+    webhook_own: reqwest::Client,
+    own: Option<Own>,
 }
 
 impl Outbound {
@@ -66,13 +74,21 @@ impl Outbound {
         let build = |builder: reqwest::ClientBuilder| {
             builder.build().map_err(|error| crate::error::chain(&error))
         };
-        let guarded = build(outward(&tls, Some(&guard), &proxies))?;
-        let operator = build(outward(&tls, None, &proxies))?;
+        let own = config
+            .guard
+            .comfyui
+            .as_ref()
+            .map(|(host, port)| Own::new(host, *port));
+        let webhook_guard = Arc::new(Guard::for_webhooks(&config.guard, proxies.hosts()));
+        let guarded = build(outward(&tls, Some(&guard), None, &proxies))?;
+        let operator = build(outward(&tls, None, None, &proxies))?;
+        let webhook = build(outward(&tls, Some(&webhook_guard), None, &proxies))?;
+        let webhook_own = build(outward(&tls, Some(&webhook_guard), own.as_ref(), &proxies))?;
         // ComfyUI closes idle connections after 75 s; one that it closes at this moment would fail a request that cannot be repeated.
         let comfyui = build(
             base(&tls)
                 .pool_idle_timeout(COMFYUI_IDLE)
-                .dns_resolver(Arc::new(GuardedResolver(None))),
+                .dns_resolver(Arc::new(GuardedResolver::default())),
         )?;
         Ok(Self {
             inner: Arc::new(Clients {
@@ -82,6 +98,10 @@ impl Outbound {
                 guarded,
                 operator,
                 comfyui,
+                webhook_guard,
+                webhook,
+                webhook_own,
+                own,
             }),
         })
     }
@@ -115,26 +135,36 @@ impl Outbound {
         &self.inner.tls
     }
 
+    /// For a webhook: private networks are within reach, unless `WEBHOOK_ALLOW_PRIVATE=false`; ComfyUI itself is not (D08).
+    pub fn webhook(&self, url: &Url) -> &reqwest::Client {
+        let inner = &self.inner;
+        match &inner.own {
+            _ if inner.webhook_guard.trusts(url) => &inner.operator,
+            Some(own) if own.has_port_of(url) => &inner.webhook_own,
+            _ => &inner.webhook,
+        }
+    }
+
     /// Checks a URL from a client before anything runs: scheme, host, and the addresses it resolves to now.
     /// (The connection is checked again when it is made.) A name that does not resolve is not refused here.
     ///
     /// # Errors
     /// When it may not be reached.
     pub async fn check(&self, url: &Url) -> Result<(), Refused> {
-        let guard = &self.inner.guard;
-        guard.check_literal(url)?;
-        if guard.trusts(url) {
-            return Ok(());
-        }
-        if let Some(name) = guard.detour(url) {
-            return Err(guard::refusal_in_name(&name).unwrap_or(Refused(name)));
-        }
-        let Some(host) = url.host_str() else {
-            return Ok(());
-        };
-        match resolve(host).await {
-            Ok(addresses) => guard.admit(host, addresses).map(drop),
-            Err(_) => Ok(()),
+        check(&self.inner.guard, url).await.map(drop)
+    }
+
+    /// [`Outbound::check`] of a webhook's receiver.
+    ///
+    /// # Errors
+    /// When it may not be reached.
+    pub async fn check_webhook(&self, url: &Url) -> Result<(), Refused> {
+        let addresses = check(&self.inner.webhook_guard, url).await?;
+        match (&self.inner.own, url.host_str()) {
+            (Some(own), Some(host)) if own.has_port_of(url) => {
+                own.admit(host, addresses).await.map(drop)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -169,6 +199,24 @@ impl Outbound {
     }
 }
 
+/// The addresses that were judged: none of a trusted origin, nor of a name that does not resolve.
+async fn check(guard: &Guard, url: &Url) -> Result<Vec<IpAddr>, Refused> {
+    guard.check_literal(url)?;
+    if guard.trusts(url) {
+        return Ok(Vec::new());
+    }
+    if let Some(name) = guard.detour(url) {
+        return Err(guard::refusal_in_name(&name).unwrap_or(Refused(name)));
+    }
+    let Some(host) = url.host_str() else {
+        return Ok(Vec::new());
+    };
+    match resolve(host).await {
+        Ok(addresses) => guard.admit(host, addresses),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
 fn base(tls: &rustls::ClientConfig) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
@@ -185,6 +233,7 @@ fn base(tls: &rustls::ClientConfig) -> reqwest::ClientBuilder {
 fn outward(
     tls: &rustls::ClientConfig,
     guard: Option<&Arc<Guard>>,
+    own: Option<&Own>,
     proxies: &Arc<Proxies>,
 ) -> reqwest::ClientBuilder {
     let (of_route, proxies) = (guard.cloned(), Arc::clone(proxies));
@@ -196,7 +245,10 @@ fn outward(
     };
     base(tls)
         .user_agent(concat!("comfyui-api/", env!("CARGO_PKG_VERSION")))
-        .dns_resolver(Arc::new(GuardedResolver(guard.cloned())))
+        .dns_resolver(Arc::new(GuardedResolver {
+            guard: guard.cloned(),
+            own: own.cloned(),
+        }))
         .proxy(reqwest::Proxy::custom(route))
 }
 

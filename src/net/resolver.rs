@@ -12,6 +12,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::guard::Guard;
+use super::own::Own;
 
 /// A name that cannot be resolved.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -85,12 +86,16 @@ pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, NameError> {
 }
 
 /// The resolver as reqwest wants it, with the guard applied to its answers: what it lets through is what is connected to.
-#[derive(Clone)]
-pub(super) struct GuardedResolver(pub Option<Arc<Guard>>);
+#[derive(Clone, Default)]
+pub(super) struct GuardedResolver {
+    pub guard: Option<Arc<Guard>>,
+    /// Addresses that are refused in any case.
+    pub own: Option<Own>,
+}
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let guard = self.0.clone();
+        let (guard, own) = (self.guard.clone(), self.own.clone());
         Box::pin(async move {
             let host = name.as_str();
             if let Some(refused) = super::guard::refusal_in_name(host) {
@@ -99,6 +104,9 @@ impl Resolve for GuardedResolver {
             let mut addresses = resolve(host).await?;
             if let Some(guard) = guard {
                 addresses = guard.admit(host, addresses)?;
+            }
+            if let Some(own) = own {
+                addresses = own.admit(host, addresses).await?;
             }
             let addresses: Addrs = Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)));
             Ok(addresses)

@@ -1,8 +1,8 @@
 //! The one rule for trying again: which failures are worth it, and how long to wait.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use rand::Rng;
 
 /// How often and how patiently. Delays grow by the factor 2 and are jittered, so that many clients do not come back together.
@@ -81,14 +81,29 @@ pub fn is_transient_error(error: &reqwest::Error) -> bool {
         || error.is_builder())
 }
 
-/// The wait that an answer asks for: `Retry-After` in seconds or as a date.
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+/// Tries until an attempt succeeds, fails for good, or was the last one. `asked` judges a failure: `None` is final, else another try
+/// makes sense, after what the peer asked for if it did.
+///
+/// # Errors
+/// The last failure.
+pub async fn retried<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    policy: &RetryPolicy,
+    asked: impl Fn(&E) -> Option<Option<Duration>>,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, E> {
+    let mut failures = 0;
+    loop {
+        let error = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        failures += 1;
+        let Some(delay) = asked(&error).and_then(|asked| policy.delay(failures, asked)) else {
+            return Err(error);
+        };
+        tracing::debug!(%error, delay_ms = delay.as_millis() as u64, "it is tried again");
+        tokio::time::sleep(delay).await;
     }
-    let when = httpdate::parse_http_date(text).ok()?;
-    Some(when.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -134,19 +149,5 @@ mod tests {
                 "{status}"
             );
         }
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::RETRY_AFTER, "3".parse().unwrap());
-        assert_eq!(retry_after(&headers), Some(Duration::from_secs(3)));
-        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
-        headers.insert(header::RETRY_AFTER, date.parse().unwrap());
-        assert!(
-            retry_after(&headers).is_some_and(
-                |wait| wait > Duration::from_secs(90) && wait <= Duration::from_secs(100)
-            )
-        );
     }
 }

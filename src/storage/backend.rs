@@ -17,8 +17,36 @@ use super::{Auth, Progress, StorageError, Target, UploadFile};
 pub struct Source {
     /// The whole URL as the client gave it (userinfo and query included).
     pub url: Url,
+    /// The same as it was written: keys of S3 may hold what a parser takes for syntax.
+    pub written: String,
     /// The credentials that apply after all rules of precedence; `None` means the backend's own configuration.
     pub auth: Option<Auth>,
+}
+
+impl Source {
+    /// A URL without credentials of its own.
+    pub fn new(url: Url, written: impl Into<String>) -> Self {
+        Self {
+            url,
+            written: written.into(),
+            auth: None,
+        }
+    }
+
+    /// What its requests carry and nobody may be shown: credentials, userinfo, signatures in the query.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let mut secrets = self.auth.as_ref().map(Auth::secrets).unwrap_or_default();
+        let decoded = |text: &str| {
+            percent_encoding::percent_decode_str(text)
+                .decode_utf8_lossy()
+                .into_owned()
+        };
+        secrets.extend(self.url.password().map(decoded));
+        let public = crate::config::public(&self.url);
+        let values = self.url.query_pairs().map(|(_, value)| value.into_owned());
+        secrets.extend(values.filter(|value| value.len() > 7 && !public.contains(value.as_str())));
+        secrets
+    }
 }
 
 /// A checksum as an origin states it.
@@ -37,6 +65,10 @@ pub struct ObjectInfo {
     pub size: Option<u64>,
     /// A strong validator for `If-Range` / `If-Match`, quotes included. Weak ones are left out.
     pub etag: Option<String>,
+    /// A weak validator: good for comparing what is cached, not for putting parts together.
+    pub weak_etag: Option<String>,
+    /// `Last-Modified` as it was sent.
+    pub last_modified: Option<String>,
     /// Byte ranges are served.
     pub ranges: bool,
     /// SHA-256 of the whole file in lower-case hex, if the origin promises one.
@@ -82,7 +114,7 @@ pub trait Backend: Send + Sync {
     /// Whether an upload target is this backend's.
     fn takes(&self, target: &Target) -> bool;
 
-    /// Asks about a file without fetching it; this is also how credentials for a protected cached file are checked.
+    /// Asks about a file without fetching it. Only a success proves anything: the engine asks for one byte where it fails (F01).
     async fn head(&self, source: &Source) -> Result<ObjectInfo, StorageError>;
 
     /// Begins to fetch a file, or a range of it; `if_match` is an etag that must still hold, else the whole file comes
@@ -109,15 +141,23 @@ pub trait Backend: Send + Sync {
         cancel: &CancellationToken,
     ) -> Result<(), StorageError>;
 
-    /// Uploads the files of one prompt together, for backends where that is one act (a commit). `None` means: file by file.
+    /// Whether the files of one prompt go up together, in one act (a commit), by [`Backend::upload_together`].
+    fn uploads_together(&self) -> bool {
+        false
+    }
+
+    /// Uploads the files of one prompt in one act.
     async fn upload_together(
         &self,
         target: &Target,
         files: &[UploadFile],
+        progress: Option<&Progress>,
         cancel: &CancellationToken,
-    ) -> Option<Result<(), StorageError>> {
-        let _ = (target, files, cancel);
-        None
+    ) -> Result<(), StorageError> {
+        for file in files {
+            self.upload(target, file, progress, cancel).await?;
+        }
+        Ok(())
     }
 
     /// A GET URL that carries its own permission.

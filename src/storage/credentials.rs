@@ -70,6 +70,44 @@ pub struct Credential {
     pub auth: Auth,
 }
 
+impl Auth {
+    /// Everything in it that must not be shown.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        use base64::Engine;
+        let texts: Vec<&str> = match self {
+            Self::Bearer { token } => vec![token.expose()],
+            Self::Basic { username, password } => {
+                let pair = format!("{username}:{}", password.expose());
+                let encoded = base64::engine::general_purpose::STANDARD.encode(&pair);
+                return vec![encoded, pair, password.expose().to_owned()];
+            }
+            Self::Header { header_value, .. } => {
+                let value = header_value.expose();
+                // "Bearer x" is quoted as x.
+                let word = value.rsplit(' ').next().unwrap_or(value);
+                vec![value, word]
+            }
+            Self::Query { query_value, .. } => {
+                let value = query_value.expose();
+                let encoded: String =
+                    url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+                return vec![value.to_owned(), encoded];
+            }
+            Self::S3 {
+                access_key_id,
+                secret_access_key,
+                session_token,
+                ..
+            } => {
+                let mut texts = vec![access_key_id.expose(), secret_access_key.expose()];
+                texts.extend(session_token.as_ref().map(Secret::expose));
+                texts
+            }
+        };
+        texts.into_iter().map(str::to_owned).collect()
+    }
+}
+
 /// The credentials for a URL: those of the first pattern that matches.
 pub(super) fn choose(credentials: &[Credential], url: &str) -> Option<Auth> {
     credentials

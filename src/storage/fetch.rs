@@ -2,20 +2,29 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
 
 use percent_encoding::percent_decode_str;
+use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::backend::{Backend, Source};
+use super::backend::{Backend, ByteRange, ObjectInfo, Source};
 use super::cache::Entry;
+use super::content;
 use super::credentials::choose;
 use super::download::{Download, JoinedDownload, SingleFlight, run};
-use super::{Auth, ErrorKind, Fetch, Fetched, Inner, StorageError};
+use super::places::host_of;
+use super::{Arrived, Auth, ErrorKind, Fetch, Fetched, Inner, StorageError};
 use crate::config::public;
+use crate::net::retry::{RetryPolicy, retried};
 use crate::telemetry::metrics;
 
-pub(super) async fn fetch(inner: &Arc<Inner>, fetch: Fetch) -> Result<Fetched, StorageError> {
+pub(super) async fn fetch(
+    inner: &Arc<Inner>,
+    fetch: Fetch,
+    filename: Option<&str>,
+) -> Result<Fetched, StorageError> {
     let started = Instant::now();
     let (url, backend) = inner.resolve(&fetch.url)?;
     let auth = fetch
@@ -26,8 +35,12 @@ pub(super) async fn fetch(inner: &Arc<Inner>, fetch: Fetch) -> Result<Fetched, S
     let asked = Asked {
         inner,
         backend,
-        url_text: &key,
-        source: Source { url, auth },
+        key: &key,
+        source: Source {
+            auth,
+            ..Source::new(url, fetch.url.trim())
+        },
+        filename,
         fetch: &fetch,
     };
     let (entry, cached) = tokio::select! {
@@ -42,6 +55,7 @@ pub(super) async fn fetch(inner: &Arc<Inner>, fetch: Fetch) -> Result<Fetched, S
         duration: started.elapsed(),
         cached,
         lease: entry.lease,
+        arrival: entry.arrival.map(Arrived),
     })
 }
 
@@ -96,30 +110,46 @@ fn origin_name(url: &Url, entry: &Entry) -> String {
         .unwrap_or_else(|_| format!("file{}", extension().unwrap_or_default()))
 }
 
+/// How long HEAD is waited for where the file is cached already: a byte of GET tells as much.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+
 struct Asked<'a> {
     inner: &'a Arc<Inner>,
     backend: &'a Arc<dyn Backend>,
-    url_text: &'a str,
+    key: &'a str,
     source: Source,
+    filename: Option<&'a str>,
     fetch: &'a Fetch,
+}
+
+/// What a look into the cache says.
+enum Look {
+    Use(Entry),
+    /// To be fetched and cached under a key.
+    Fetch {
+        key: String,
+        /// What is cached under the key is not what is wanted.
+        replaces: bool,
+    },
 }
 
 impl Asked<'_> {
     /// The file, and whether it was there already.
     async fn find(&self) -> Result<(Entry, bool), StorageError> {
         loop {
-            if let Some(entry) = self.cached().await? {
-                metrics::cache_lookup(true);
-                return Ok((entry, true));
-            }
-            let seat = match self
-                .inner
-                .flights
-                .join(self.url_text, self.source.auth.as_ref())
-            {
+            let (key, replaces) = match self.look().await? {
+                Look::Use(entry) => {
+                    metrics::cache_lookup(true);
+                    self.use_now(&entry).await?;
+                    return Ok((entry, true));
+                }
+                Look::Fetch { key, replaces } => (key, replaces),
+            };
+            let joined = self.inner.flights.join(&key, self.source.auth.as_ref());
+            let seat = match joined {
                 JoinedDownload::First(seat) => {
                     metrics::cache_lookup(false);
-                    self.launch(Arc::clone(seat.flight()));
+                    self.launch(Arc::clone(seat.flight()), key, replaces);
                     seat
                 }
                 JoinedDownload::Waiting(seat) => seat,
@@ -139,102 +169,174 @@ impl Asked<'_> {
         }
     }
 
-    /// The cached file, if it is there and may be used.
-    async fn cached(&self) -> Result<Option<Entry>, StorageError> {
-        let (cache, url_text, url) = (
-            Arc::clone(&self.inner.cache),
-            self.url_text.to_owned(),
-            self.source.url.clone(),
-        );
-        let Some(entry) = blocking(move || cache.find(&url_text, &url)).await? else {
-            return Ok(None);
+    /// Whether the cached file may be used by who asks, and is what they would get. A file that came without credentials is for
+    /// everybody; but who brings some may be meant to get another one. Whether a file that came with credentials may be read, is asked
+    /// of the origin with what this request brings, never inferred from what an earlier one sent (A01).
+    async fn look(&self) -> Result<Look, StorageError> {
+        let fetch = |replaces| Look::Fetch {
+            key: self.key.to_owned(),
+            replaces,
         };
-        if entry
-            .sidecar
-            .as_ref()
-            .is_some_and(|sidecar| sidecar.auth_required)
-        {
-            self.authorize().await?;
+        let Some((entry, is_file)) = self.cached(self.key).await? else {
+            return Ok(fetch(false));
+        };
+        if !is_file {
+            return Ok(fetch(true));
         }
-        let (cache, url_text, used) = (
-            Arc::clone(&self.inner.cache),
-            self.url_text.to_owned(),
-            entry.clone(),
-        );
-        blocking(move || cache.used(&used, &url_text)).await?;
-        Ok(Some(entry))
+        if !entry.is_protected() && self.source.auth.is_none() {
+            return Ok(Look::Use(entry));
+        }
+        let info = match self.ask(&entry).await {
+            Ok(info) => info,
+            Err(_) if !entry.is_protected() => return Ok(Look::Use(entry)),
+            Err(error) => return Err(error),
+        };
+        if entry.fits(&info) {
+            return Ok(Look::Use(entry));
+        }
+        // Links of others lead to the cached file: what the origin has for these credentials gets a place of its own (A02).
+        let key = self.version_key(&info);
+        Ok(match self.cached(&key).await? {
+            Some((entry, true)) if entry.fits(&info) => Look::Use(entry),
+            other => Look::Fetch {
+                key,
+                replaces: other.is_some(),
+            },
+        })
     }
 
-    /// Asks the origin whether these credentials open the file.
-    async fn authorize(&self) -> Result<(), StorageError> {
-        let url = &self.source.url;
-        let refused = || {
-            StorageError::new(
-                ErrorKind::Unauthorized,
-                format!(
-                    "Authentication required to access cached file for URL: {}",
-                    public(url)
-                ),
-            )
-        };
-        if self.source.auth.is_none() && url.username().is_empty() && url.password().is_none() {
-            return Err(refused());
+    /// What stands in the cache for another version of the file than the first that came: what its origin calls it, else who asks.
+    fn version_key(&self, info: &ObjectInfo) -> String {
+        let mut hash = Sha256::new();
+        match (&info.etag, &info.weak_etag, &info.last_modified) {
+            (None, None, None) => {
+                for secret in self.source.secrets() {
+                    hash.update(secret.as_bytes());
+                    hash.update([0]);
+                }
+            }
+            named => hash.update(format!("{named:?} {:?}", info.size)),
         }
-        let mut failures = 0;
-        loop {
-            let error = match tokio::time::timeout(
-                self.inner.settings.stall * 2,
-                self.backend.head(&self.source),
-            )
-            .await
-            {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) if error.kind == ErrorKind::Unauthorized => return Err(refused()),
-                Ok(Err(error)) => error,
-                Err(_) => StorageError::new(
-                    ErrorKind::Transient,
-                    format!("{}: the server does not answer", public(url)),
+        format!("{}\n{}", self.key, super::cloud::hex(&hash.finalize()))
+    }
+
+    /// What is cached under a key, and whether that is a file at all (F03).
+    async fn cached(&self, key: &str) -> Result<Option<(Entry, bool)>, StorageError> {
+        let (cache, key) = (Arc::clone(&self.inner.cache), key.to_owned());
+        let (source, filename) = (self.source.clone(), self.filename.map(str::to_owned));
+        blocking(move || {
+            let entry = cache.find(&key, &source.url)?;
+            let is_file = content::is_file(&entry, &source, filename.as_deref());
+            Some((entry, is_file))
+        })
+        .await
+    }
+
+    async fn use_now(&self, entry: &Entry) -> Result<(), StorageError> {
+        let (cache, url, used) = (
+            Arc::clone(&self.inner.cache),
+            self.fetch.url.clone(),
+            entry.clone(),
+        );
+        blocking(move || cache.used(&used, &url)).await
+    }
+
+    /// Asks the origin whether these credentials open the file, and what it says of it. Only a success of HEAD proves anything; else
+    /// one byte of GET decides (F01).
+    async fn ask(&self, entry: &Entry) -> Result<ObjectInfo, StorageError> {
+        let settings = &self.inner.settings;
+        let head = self.backend.head(&self.source);
+        match tokio::time::timeout(HEAD_PATIENCE.min(settings.stall), head).await {
+            Ok(Ok(info)) if entry.fits(&info) => return Ok(info),
+            Ok(Err(error)) if error.kind == ErrorKind::Invalid => return Err(error),
+            _ => {}
+        }
+        let attempts = match entry.is_protected() {
+            true => settings.retry.attempts,
+            // It may be used whatever the origin says.
+            false => 1,
+        };
+        let policy = RetryPolicy {
+            attempts,
+            ..settings.retry
+        };
+        let asked = retried(&policy, StorageError::asked, || self.first_byte()).await;
+        asked.map_err(|error| match error.kind {
+            ErrorKind::Unauthorized | ErrorKind::NotFound => self.refused(error),
+            _ => error,
+        })
+    }
+
+    async fn first_byte(&self) -> Result<ObjectInfo, StorageError> {
+        let range = ByteRange {
+            start: 0,
+            end: Some(0),
+        };
+        let opening = self.backend.open(&self.source, Some(range), None);
+        match tokio::time::timeout(self.inner.settings.stall, opening).await {
+            // The body is dropped unread: it may be the whole file.
+            Ok(opened) => opened.map(|stream| stream.info),
+            Err(_) => Err(StorageError::new(
+                ErrorKind::Transient,
+                format!(
+                    "{}: the server does not answer",
+                    public(&self.source.url)
                 ),
-            };
-            failures += 1;
-            let delay = self
-                .inner
-                .settings
-                .retry
-                .delay(failures, error.retry_after)
-                .filter(|_| error.kind == ErrorKind::Transient);
-            tokio::time::sleep(delay.ok_or(error)?).await;
+            )),
+        }
+    }
+
+    fn refused(&self, error: StorageError) -> StorageError {
+        let mut message = format!(
+            "Authentication required to access cached file for URL: {}",
+            public(&self.source.url)
+        );
+        if let Some((_, words)) = error
+            .message
+            .split_once(": it wants credentials, or others: ")
+        {
+            message.push_str(&format!(" ({words})"));
+        }
+        StorageError {
+            kind: ErrorKind::Unauthorized,
+            message,
+            ..error
         }
     }
 
     /// Begins the download that everybody waits for.
-    fn launch(&self, flight: Arc<SingleFlight>) {
+    fn launch(&self, flight: Arc<SingleFlight>, key: String, replaces: bool) {
         let inner = Arc::clone(self.inner);
-        let url_text = self.url_text.to_owned();
+        let host = host_of(&self.source.url);
         let download = Download {
-            url_text: url_text.clone(),
+            key: key.clone(),
             source: self.source.clone(),
+            filename: self.filename.map(str::to_owned),
+            replaces,
             backend: Arc::clone(self.backend),
             cache: Arc::clone(&inner.cache),
             events: inner.events.clone(),
             settings: inner.settings,
             connections: inner.config.download_connections,
             meter: Arc::clone(&flight.meter),
+            unproven: AtomicU32::new(0),
         };
         // Lands whatever happens, also when the download panics: nobody waits for ever.
-        let landing = Landing {
-            inner,
-            url_text,
-            flight,
-        };
+        let landing = Landing { inner, key, flight };
         tokio::spawn(async move {
             let flown = async {
                 // Somebody may have brought it between our look into the cache and our start.
                 if let Some(entry) = unprotected(&download).await {
                     return Ok(entry);
                 }
-                let _slot = landing.inner.download_slots.acquire().await;
-                run(download).await
+                let place = landing.inner.download_places.acquire(&host).await;
+                let pace = landing.inner.settings.pace;
+                let (meter, url) = (Arc::clone(&download.meter), download.source.url.clone());
+                tokio::select! {
+                    biased;
+                    result = run(download) => result,
+                    why = pace.watch(&place, || meter.pace()) => Err(pace.error(why, &public(&url))),
+                }
             };
             let result = tokio::select! {
                 biased;
@@ -244,23 +346,26 @@ impl Asked<'_> {
             landing
                 .inner
                 .flights
-                .land(&landing.url_text, &landing.flight, result);
+                .land(&landing.key, &landing.flight, result);
         });
     }
 }
 
 async fn unprotected(download: &Download) -> Option<Entry> {
-    let (cache, url_text, url) = (
+    if download.replaces || download.source.auth.is_some() {
+        return None;
+    }
+    let (cache, key, source, filename) = (
         Arc::clone(&download.cache),
-        download.url_text.clone(),
-        download.source.url.clone(),
+        download.key.clone(),
+        download.source.clone(),
+        download.filename.clone(),
     );
-    let entry = blocking(move || cache.find(&url_text, &url)).await.ok()??;
-    entry
-        .sidecar
-        .as_ref()
-        .is_none_or(|sidecar| !sidecar.auth_required)
-        .then_some(entry)
+    let found = blocking(move || {
+        let entry = cache.find(&key, &source.url)?;
+        (!entry.is_protected() && content::is_file(&entry, &source, filename.as_deref())).then_some(entry)
+    });
+    found.await.ok()?
 }
 
 async fn blocking<T: Send + 'static>(
@@ -273,13 +378,13 @@ async fn blocking<T: Send + 'static>(
 
 struct Landing {
     inner: Arc<Inner>,
-    url_text: String,
+    key: String,
     flight: Arc<SingleFlight>,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.inner.flights.crash(&self.url_text, &self.flight, || {
+        self.inner.flights.crash(&self.key, &self.flight, || {
             StorageError::new(ErrorKind::Transient, "the download was given up")
         });
     }

@@ -26,7 +26,7 @@ use url::Url;
 use super::{ErrorKind, StorageError};
 use crate::config::public;
 use crate::net::redirect::send_guarded;
-use crate::net::{Outbound, refusal_of, retry};
+use crate::net::{Outbound, http_fields, refusal_of, retry};
 use crate::telemetry::metrics;
 
 /// For the first answer of a server; git has its own rule for slow ones.
@@ -193,9 +193,9 @@ impl Repository {
             return Err(StorageError::new(ErrorKind::Failed, message));
         }
         let failed = |error: std::io::Error| {
-            StorageError::new(
-                ErrorKind::Local,
+            StorageError::local(
                 format!("{} cannot be written: {error}", destination.display()),
+                &error,
             )
         };
         let parent = destination.parent().unwrap_or(Path::new("/"));
@@ -284,9 +284,9 @@ impl Repository {
         let git_dir = destination.join(".git");
         let mark = git_dir.join(UPDATING);
         let failed = |error: std::io::Error| {
-            StorageError::new(
-                ErrorKind::Local,
+            StorageError::local(
                 format!("{} cannot be written: {error}", mark.display()),
+                &error,
             )
         };
         let updating = turn_of(&mark).await.map_err(failed)?;
@@ -551,7 +551,7 @@ async fn follow(
                 StorageError {
                     kind,
                     message,
-                    retry_after: retry::retry_after(response.headers()),
+                    retry_after: http_fields::retry_after(response.headers()),
                 }
             }
             Ok(Err(error)) => match refusal_of(&error) {

@@ -7,14 +7,18 @@ pub mod backend;
 mod backends;
 mod cache;
 mod cloud;
+mod content;
 mod credentials;
 mod download;
+mod error;
 mod fetch;
 mod git;
 mod http;
 pub mod huggingface;
 mod names;
+mod pace;
 mod place;
+mod places;
 pub mod s3;
 mod transfer_settings;
 mod upload;
@@ -22,65 +26,24 @@ mod upload;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
 pub use credentials::{Auth, Credential};
+pub use error::{ErrorKind, StorageError};
 pub use names::check_file_name;
 pub use place::model_name;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+pub use pace::Pace;
 pub use transfer_settings::TransferSettings;
 use url::Url;
 
 use self::backend::Backend;
 use self::cache::Cache;
 use self::download::SingleFlights;
+use self::places::Places;
 use self::upload::Uploads;
 use crate::config::{StorageConfig, public, public_url};
 use crate::events::Events;
 use crate::net::Outbound;
-
-/// Why a download or upload did not happen. The message is fit to be shown: no secrets.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct StorageError {
-    /// What kind of failure it is.
-    pub kind: ErrorKind,
-    /// One sentence: what happened, to which URL, what to do.
-    pub message: String,
-    /// The origin asked to wait so long before the next try.
-    pub retry_after: Option<Duration>,
-}
-
-/// What kind of failure a [`StorageError`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The request cannot work: bad URL, address not allowed, backend not configured, bad file name.
-    Invalid,
-    /// The origin wants (other) credentials.
-    Unauthorized,
-    /// The origin does not have it.
-    NotFound,
-    /// The network or the origin failed after all retries; another try, here or elsewhere, may succeed.
-    Transient,
-    /// Our own disk cannot take it: not tried again here, but another instance may do better.
-    Local,
-    /// Failed for good for another reason.
-    Failed,
-    /// The caller's token was cancelled.
-    Cancelled,
-}
-
-impl StorageError {
-    /// An error of a kind.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            retry_after: None,
-        }
-    }
-}
 
 /// How far a transfer is: `(bytes so far, bytes in all if known)`. Called from time to time, must return at once.
 pub type Progress = Arc<dyn Fn(u64, Option<u64>) + Send + Sync>;
@@ -115,6 +78,18 @@ pub struct Fetched {
     pub cached: bool,
     /// Keeps the file from eviction.
     pub lease: Arc<dyn std::any::Any + Send + Sync>,
+    /// Of a file that was just downloaded: tells where it is placed.
+    arrival: Option<Arrived>,
+}
+
+/// What is told once a downloaded file has been placed.
+#[derive(Clone)]
+struct Arrived(Arc<cache::Arrival>);
+
+impl std::fmt::Debug for Arrived {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Arrived")
+    }
 }
 
 impl std::fmt::Debug for Fetch {
@@ -220,7 +195,7 @@ struct Inner {
     flights: SingleFlights,
     clones: git::Clones,
     /// `MAX_CONCURRENT_DOWNLOADS`.
-    download_slots: Semaphore,
+    download_places: Arc<Places>,
     uploads: Uploads,
 }
 
@@ -242,8 +217,8 @@ impl Storage {
             cache: Arc::new(Cache::new(&config.cache, events.clone())),
             flights: SingleFlights::default(),
             clones: git::Clones::default(),
-            download_slots: Semaphore::new(config.max_concurrent_downloads),
-            uploads: Uploads::new(config.max_concurrent_uploads),
+            download_places: Places::new(config.max_concurrent_downloads, settings.pace.patience),
+            uploads: Uploads::new(config.max_concurrent_uploads, settings.pace.patience),
             config: config.clone(),
             settings,
             outbound,
@@ -300,7 +275,15 @@ impl Storage {
     /// # Errors
     /// When it cannot be had.
     pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, StorageError> {
-        fetch::fetch(&self.inner, fetch).await
+        fetch::fetch(&self.inner, fetch, None).await
+    }
+
+    /// [`Storage::fetch`] of a file that the client wants under a name, which may ask for a text.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn fetch_named(&self, fetch: Fetch, name: &str) -> Result<Fetched, StorageError> {
+        fetch::fetch(&self.inner, fetch, Some(name)).await
     }
 
     /// Makes a fetched file visible as `folder/name` by a symlink, replacing a link to something else atomically. A regular
@@ -314,7 +297,11 @@ impl Storage {
         folder: &Path,
         name: &str,
     ) -> Result<Option<String>, StorageError> {
-        place::model(&self.inner.cache, fetched, folder, name).await
+        let warning = place::model(&self.inner.cache, fetched, folder, name).await?;
+        if let Some(Arrived(arrival)) = &fetched.arrival {
+            arrival.placed(&folder.join(name));
+        }
+        Ok(warning)
     }
 
     /// Whether cached files may be evicted at all.
@@ -366,7 +353,11 @@ impl Storage {
         fetched: &Fetched,
         destination: &Path,
     ) -> Result<(), StorageError> {
-        place::input(fetched, destination).await
+        place::input(fetched, destination).await?;
+        if let Some(Arrived(arrival)) = &fetched.arrival {
+            arrival.placed(destination);
+        }
+        Ok(())
     }
 
     /// Clones a git repository into `destination`, or updates the clone that is there. A fragment of the URL is a branch, tag or commit.
@@ -379,14 +370,26 @@ impl Storage {
         destination: &Path,
         cancel: &CancellationToken,
     ) -> Result<(), StorageError> {
-        git::clone(
-            &self.inner.clones,
-            &self.inner.outbound,
-            url,
-            destination,
-            cancel,
-        )
-        .await
+        let host = Url::parse(url).map_or_else(|_| String::new(), |url| places::host_of(&url));
+        let place = tokio::select! {
+            place = self.inner.download_places.acquire(&host) => place,
+            () = cancel.cancelled() => {
+                return Err(StorageError::new(ErrorKind::Cancelled, "the clone was cancelled"));
+            }
+        };
+        let inner = &self.inner;
+        let cloning = git::clone(&inner.clones, &inner.outbound, url, destination, cancel);
+        // How fast it gets on, git alone knows; it ends a transfer that stands still.
+        let aside = async {
+            tokio::time::sleep(inner.settings.pace.window).await;
+            place.step_aside();
+            place.end.cancelled().await;
+        };
+        tokio::select! {
+            biased;
+            cloned = cloning => cloned,
+            () = aside => Err(inner.settings.pace.error(pace::TooSlow::Slowest, &public_url(url))),
+        }
     }
 
     /// Checks, before anything runs, that a target is well-formed, configured, reachable by rule, and able to sign if asked.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cache::Cache;
-use super::{ErrorKind, Fetched, StorageError};
+use super::{Fetched, StorageError};
 
 /// Extensions that ComfyUI lists in its model folders.
 const MODEL_EXTENSIONS: [&str; 9] = [
@@ -85,9 +85,9 @@ pub(super) async fn model(
     })
     .await
     .map_err(|error| {
-        StorageError::new(
-            ErrorKind::Local,
+        StorageError::local(
             format!("the model cannot be linked as {}: {error}", shown.display()),
+            &error,
         )
     })
 }
@@ -167,12 +167,12 @@ pub(super) async fn input(fetched: &Fetched, destination: &Path) -> Result<(), S
     blocking(move || place_input(&file, &destination))
         .await
         .map_err(|error| {
-            StorageError::new(
-                ErrorKind::Local,
+            StorageError::local(
                 format!(
                     "the input file {} cannot be written: {error}",
                     shown.display()
                 ),
+                &error,
             )
         })
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pace::Pace;
 use crate::net::retry::RetryPolicy;
 
 /// Sizes and times of the transfer engine.
@@ -19,6 +20,8 @@ pub struct TransferSettings {
     pub progress_interval: Duration,
     /// However much progress there is in between, a download that failed so often is given up.
     pub most_failures: u32,
+    /// What is slow, and what stands still.
+    pub pace: Pace,
 }
 
 impl Default for TransferSettings {
@@ -30,6 +33,7 @@ impl Default for TransferSettings {
             log_interval: Duration::from_secs(5),
             progress_interval: Duration::from_millis(250),
             most_failures: 50,
+            pace: Pace::default(),
         }
     }
 }

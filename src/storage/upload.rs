@@ -3,31 +3,32 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use serde_json::json;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::Backend;
+use super::places::{Place, Places, host_of};
 use super::{ErrorKind, Inner, Progress, StorageError, Target, UploadFile, Uploaded};
 use crate::config::public_url;
+use crate::net::retry::retried;
 use crate::telemetry::metrics;
 
 /// The uploads in progress.
 pub(super) struct Uploads {
     /// `MAX_CONCURRENT_UPLOADS`.
-    slots: Semaphore,
+    places: Arc<Places>,
     /// By URL: which upload it is, and how to abort it.
     current: Mutex<HashMap<String, (u64, CancellationToken)>>,
     next: AtomicU64,
 }
 
 impl Uploads {
-    pub fn new(slots: usize) -> Self {
+    pub fn new(places: usize, patience: Duration) -> Self {
         Self {
-            slots: Semaphore::new(slots),
+            places: Places::new(places, patience),
             current: Mutex::default(),
             next: AtomicU64::new(0),
         }
@@ -92,8 +93,8 @@ pub(super) async fn upload(
         cancel,
     };
     let work = async {
-        if let Some(together) = batch.together(files).await {
-            return together;
+        if backend.uploads_together() && !files.is_empty() {
+            return batch.together(files).await;
         }
         try_join_all(files.iter().enumerate().map(|(n, file)| batch.one(n, file))).await
     };
@@ -119,14 +120,15 @@ impl Batch<'_> {
         let url = self.backend.url_of(self.target, &file.filename);
         let turn = self.inner.uploads.take_over(&url);
         let size = self.meter.size(n);
+        let sent = Arc::new(Sent::default());
         let uploading = async {
-            let _slot = self.inner.uploads.slots.acquire().await;
-            let progress = self.meter.for_file(n);
-            self.retried(|| {
-                self.backend
-                    .upload(self.target, file, progress.as_ref(), &turn.aborted)
-            })
-            .await
+            let place = self.place(&url).await;
+            let progress = self.meter.telling(vec![n], &sent);
+            let attempts = retried(&self.inner.settings.retry, StorageError::asked, || {
+                let (backend, target) = (self.backend, self.target);
+                sent.attempt(backend.upload(target, file, Some(&progress), &turn.aborted))
+            });
+            self.watched(&place, &url, &sent, size, attempts).await
         };
         let result = tokio::select! {
             biased;
@@ -146,29 +148,21 @@ impl Batch<'_> {
     }
 
     /// All at once, for backends where that is one act.
-    async fn together(&self, files: &[UploadFile]) -> Option<Result<Vec<Uploaded>, StorageError>> {
+    async fn together(&self, files: &[UploadFile]) -> Result<Vec<Uploaded>, StorageError> {
         let started = Instant::now();
-        let _slot = self.inner.uploads.slots.acquire().await;
-        let mut failures = 0;
-        let result = loop {
-            let error = match self
-                .backend
-                .upload_together(self.target, files, self.cancel)
-                .await?
-            {
-                Ok(()) => break Ok(()),
-                Err(error) => error,
-            };
-            failures += 1;
-            let delay = self
-                .inner
-                .settings
-                .retry
-                .delay(failures, error.retry_after)
-                .filter(|_| error.kind == ErrorKind::Transient);
-            let Some(delay) = delay else { break Err(error) };
-            tokio::time::sleep(delay).await;
-        };
+        let url = files
+            .first()
+            .map(|file| self.backend.url_of(self.target, &file.filename))
+            .unwrap_or_default();
+        let place = self.place(&url).await;
+        let sent = Arc::new(Sent::default());
+        let progress = self.meter.telling((0..files.len()).collect(), &sent);
+        let attempts = retried(&self.inner.settings.retry, StorageError::asked, || {
+            let (backend, target) = (self.backend, self.target);
+            sent.attempt(backend.upload_together(target, files, Some(&progress), self.cancel))
+        });
+        let total = self.meter.sizes.iter().sum();
+        let result = self.watched(&place, &url, &sent, total, attempts).await;
         let mut uploaded = Vec::with_capacity(files.len());
         for (n, file) in files.iter().enumerate() {
             let size = self.meter.size(n);
@@ -188,34 +182,33 @@ impl Batch<'_> {
                     .await
                 {
                     Ok(done) => uploaded.push(done),
-                    Err(error) => return Some(Err(error)),
+                    Err(error) => return Err(error),
                 }
             }
         }
-        Some(result.map(|()| uploaded))
+        result.map(|()| uploaded)
     }
 
-    async fn retried<F: Future<Output = Result<(), StorageError>>>(
+    async fn place(&self, url: &str) -> Place {
+        let host = url::Url::parse(url).map(|url| host_of(&url));
+        let places = &self.inner.uploads.places;
+        places.acquire(&host.unwrap_or_default()).await
+    }
+
+    /// An upload until it ends by itself or is too slow.
+    async fn watched(
         &self,
-        attempt: impl Fn() -> F,
+        place: &Place,
+        url: &str,
+        sent: &Sent,
+        total: u64,
+        attempts: impl Future<Output = Result<(), StorageError>>,
     ) -> Result<(), StorageError> {
-        let mut failures = 0;
-        loop {
-            let Err(error) = attempt().await else {
-                return Ok(());
-            };
-            failures += 1;
-            let delay = self
-                .inner
-                .settings
-                .retry
-                .delay(failures, error.retry_after)
-                .filter(|_| error.kind == ErrorKind::Transient);
-            let Some(delay) = delay else {
-                return Err(error);
-            };
-            tracing::debug!(%error, delay_ms = delay.as_millis() as u64, "an upload is tried again");
-            tokio::time::sleep(delay).await;
+        let pace = self.inner.settings.pace;
+        tokio::select! {
+            biased;
+            result = attempts => result,
+            why = pace.watch(place, || sent.pace(total)) => Err(pace.error(why, &public_url(url))),
         }
     }
 
@@ -238,7 +231,12 @@ impl Batch<'_> {
             ),
             false => None,
         };
-        let (url, duration) = (public_url(url), started.elapsed());
+        // A key is no syntax: nothing in it is encoded or cut (F07).
+        let url = match self.target {
+            Target::S3 { .. } => url.to_owned(),
+            _ => public_url(url),
+        };
+        let duration = started.elapsed();
         let data = json!({"local_path": file.path, "url": url, "size": size, "duration": duration.as_secs_f64()});
         self.inner.events.storage("file_uploaded", data);
         Ok(Uploaded {
@@ -284,21 +282,51 @@ impl BatchMeter {
         self.sizes.get(n).copied().unwrap_or_default()
     }
 
-    fn for_file(self: &Arc<Self>, n: usize) -> Option<Progress> {
-        let tell = self.progress.clone()?;
-        let meter = Arc::clone(self);
-        Some(Arc::new(move |done, _| {
-            if let Some(sent) = meter.sent.get(n) {
+    /// Counts what was sent of some of the files, for the watch and for whoever wants to know.
+    fn telling(self: &Arc<Self>, of: Vec<usize>, count: &Arc<Sent>) -> Progress {
+        let (meter, count) = (Arc::clone(self), Arc::clone(count));
+        Arc::new(move |done, _| {
+            count.note(done);
+            let Some(tell) = &meter.progress else {
+                return;
+            };
+            // What goes together is counted as one.
+            if let Some(sent) = of.first().and_then(|n| meter.sent.get(*n)) {
                 sent.store(done, Ordering::Relaxed);
             }
-            tell(
-                meter
-                    .sent
-                    .iter()
-                    .map(|sent| sent.load(Ordering::Relaxed))
-                    .sum(),
-                Some(meter.sizes.iter().sum()),
-            );
-        }))
+            let so_far = meter.sent.iter().map(|sent| sent.load(Ordering::Relaxed));
+            tell(so_far.sum(), Some(meter.sizes.iter().sum()));
+        })
+    }
+}
+
+/// Bytes that were sent.
+#[derive(Default)]
+struct Sent {
+    /// Of this attempt.
+    now: AtomicU64,
+    /// Of all attempts.
+    all: AtomicU64,
+}
+
+impl Sent {
+    fn note(&self, done: u64) {
+        let before = self.now.swap(done, Ordering::Relaxed);
+        self.all
+            .fetch_add(done.saturating_sub(before), Ordering::Relaxed);
+    }
+
+    async fn attempt<T, E>(&self, attempt: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let result = attempt.await;
+        if result.is_err() {
+            self.now.store(0, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Bytes in all, and whether the receiver is to take more now: not while it is to answer, nor between attempts.
+    fn pace(&self, total: u64) -> (u64, bool) {
+        let now = self.now.load(Ordering::Relaxed);
+        (self.all.load(Ordering::Relaxed), now > 0 && now < total)
     }
 }

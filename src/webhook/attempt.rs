@@ -18,7 +18,7 @@ use super::body::{Body, Progress};
 use super::signature::sign;
 use crate::config::SigningKey;
 use crate::error::chain;
-use crate::net::retry::retry_after;
+use crate::net::http_fields::retry_after;
 use crate::net::{Outbound, Refused, refusal_of};
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -62,16 +62,16 @@ impl Outcome {
 /// Who chose the URL, which decides the client.
 #[derive(Debug, Clone, Copy)]
 pub enum Route<'a> {
-    /// A client of ours: private addresses are refused.
+    /// A client of ours: only what webhooks may reach.
     Guarded(&'a Outbound),
     /// The operator.
     Operator(&'a Outbound),
 }
 
 impl Route<'_> {
-    fn client(&self) -> &Client {
+    fn client(&self, url: &Url) -> &Client {
         match self {
-            Self::Guarded(outbound) => outbound.guarded(),
+            Self::Guarded(outbound) => outbound.webhook(url),
             Self::Operator(outbound) => outbound.operator(),
         }
     }
@@ -106,7 +106,7 @@ impl Attempt<'_> {
 
     async fn exchange(&self, progress: &Progress) -> Outcome {
         if let Route::Guarded(outbound) = self.route
-            && let Err(Refused(reason)) = outbound.check(self.url).await
+            && let Err(Refused(reason)) = outbound.check_webhook(self.url).await
         {
             return Outcome::Hopeless(reason);
         }
@@ -119,7 +119,7 @@ impl Attempt<'_> {
         let body = self.moving_body(progress, Arc::clone(&broken));
         let request = self
             .route
-            .client()
+            .client(self.url)
             .post(self.url.clone())
             .headers(headers)
             .body(body);

@@ -28,6 +28,7 @@ mod secrets;
 mod simulator;
 mod storage;
 mod storage_cloud;
+mod storage_product;
 mod streaming;
 mod support;
 mod webhook;

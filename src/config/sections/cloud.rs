@@ -11,7 +11,7 @@ use crate::config::{Reader, Secret};
 pub struct S3Config {
     /// `AWS_REGION`, else `AWS_DEFAULT_REGION`.
     pub region: Option<String>,
-    /// `AWS_ENDPOINT_URL`, else `AWS_ENDPOINT`, else `S3_ENDPOINT`.
+    /// `AWS_ENDPOINT_URL_S3`, else `AWS_ENDPOINT_URL`, else `AWS_ENDPOINT`, else `S3_ENDPOINT`.
     pub endpoint: Option<Url>,
     /// `S3_FORCE_PATH_STYLE`; `None` means: when an endpoint is set.
     pub force_path_style: Option<bool>,
@@ -54,9 +54,13 @@ pub struct HfConfig {
 }
 
 pub(super) fn read_s3(r: &mut Reader) -> S3Config {
-    let name = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "S3_ENDPOINT"]
-        .into_iter()
-        .find(|name| r.text(name).is_some());
+    let names = [
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT",
+        "S3_ENDPOINT",
+    ];
+    let name = names.into_iter().find(|name| r.text(name).is_some());
     S3Config {
         region: r
             .text("AWS_REGION")

@@ -16,6 +16,8 @@ pub struct HttpAuthHeader {
     pub name: String,
     /// Its value.
     pub value: Secret,
+    /// `HTTP_AUTH_ALLOWED_ORIGINS`: who gets it; `None` means everybody.
+    pub origins: Option<Vec<String>>,
 }
 
 /// The download cache.
@@ -34,6 +36,10 @@ pub struct GuardConfig {
     pub allow_private_networks: bool,
     /// `HTTP_TRUSTED_ORIGINS`, each as `scheme://host[:port]`, default ports left out.
     pub trusted_origins: Vec<String>,
+    /// `WEBHOOK_ALLOW_PRIVATE`: webhooks may also go to private networks.
+    pub webhooks_to_private: bool,
+    /// ComfyUI's own host and port, which no webhook may reach.
+    pub comfyui: Option<(String, u16)>,
 }
 
 /// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` (lower-case spellings too).
@@ -58,6 +64,8 @@ pub struct StorageConfig {
     pub proxy: ProxyConfig,
     /// A header added to storage HTTP requests that bring no credentials of their own.
     pub http_auth: Option<HttpAuthHeader>,
+    /// Only one of its two variables is set, so that there is none.
+    pub http_auth_incomplete: bool,
     /// `MAX_CONCURRENT_DOWNLOADS`.
     pub max_concurrent_downloads: usize,
     /// `MAX_CONCURRENT_UPLOADS`.
@@ -75,6 +83,22 @@ pub struct StorageConfig {
 }
 
 impl StorageConfig {
+    /// What the start says about settings that are allowed, but hardly meant; `open`: everybody may send requests.
+    pub fn warnings(&self, open: bool) -> Vec<&'static str> {
+        let mut warnings = Vec::new();
+        if self.http_auth_incomplete {
+            warnings.push(
+                "HTTP_AUTH_HEADER_NAME and HTTP_AUTH_HEADER_VALUE only work together: without the other one, it is ignored",
+            );
+        }
+        if open && self.http_auth.as_ref().is_some_and(|auth| auth.origins.is_none()) {
+            warnings.push(
+                "HTTP_AUTH_HEADER_VALUE is sent to every host that a request names, and without API_KEYS anybody may send requests: set HTTP_AUTH_ALLOWED_ORIGINS",
+            );
+        }
+        warnings
+    }
+
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
         let cache_dir = r.path("CACHE_DIR").unwrap_or_else(|| {
             r.path("HOME")
@@ -90,6 +114,8 @@ impl StorageConfig {
             guard: read_guard(r),
             proxy: read_proxy(r),
             http_auth: read_http_auth(r),
+            http_auth_incomplete: r.text("HTTP_AUTH_HEADER_NAME").is_some()
+                != r.text("HTTP_AUTH_HEADER_VALUE").is_some(),
             max_concurrent_downloads: r.number(
                 "MAX_CONCURRENT_DOWNLOADS",
                 10,
@@ -120,30 +146,41 @@ impl StorageConfig {
 }
 
 fn read_guard(r: &mut Reader) -> GuardConfig {
-    let mut trusted_origins = Vec::new();
-    for origin in r.list("HTTP_TRUSTED_ORIGINS") {
+    GuardConfig {
+        allow_private_networks: r.bool_or("ALLOW_PRIVATE_NETWORKS", false),
+        trusted_origins: read_origins(r, "HTTP_TRUSTED_ORIGINS"),
+        webhooks_to_private: r.bool_or("WEBHOOK_ALLOW_PRIVATE", true),
+        comfyui: None,
+    }
+}
+
+fn read_origins(r: &mut Reader, name: &str) -> Vec<String> {
+    let mut origins = Vec::new();
+    for origin in r.list(name) {
         match Url::parse(&origin) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && matches!(url.path(), "" | "/") => {
-                trusted_origins.push(url.origin().ascii_serialization());
+            Ok(url)
+                if matches!(url.scheme(), "http" | "https")
+                    && url.has_host()
+                    && matches!(url.path(), "" | "/") =>
+            {
+                origins.push(url.origin().ascii_serialization());
             }
             _ => r.problem(format!(
-                "HTTP_TRUSTED_ORIGINS: \"{}\" is not an origin: write it like http://minio:9000, without a path",
+                "{name}: \"{}\" is not an origin: write it like http://minio:9000, without a path",
                 crate::config::public_url(&origin)
             )),
         }
     }
-    GuardConfig {
-        allow_private_networks: r.bool_or("ALLOW_PRIVATE_NETWORKS", false),
-        trusted_origins,
-    }
+    origins
 }
 
+/// As curl and most tools: the lower-case name wins, and a proxy for http serves https too where no other is named (D12).
 fn read_proxy(r: &mut Reader) -> ProxyConfig {
     let mut either = |upper: &str, lower: &str| -> Option<Secret> {
-        let name = if r.text(upper).is_some() {
-            upper
-        } else {
+        let name = if r.text(lower).is_some() {
             lower
+        } else {
+            upper
         };
         let value = r.secret(name)?;
         if Url::parse(value.expose()).is_ok_and(|url| url.has_host()) {
@@ -155,36 +192,34 @@ fn read_proxy(r: &mut Reader) -> ProxyConfig {
         None
     };
     let http = either("HTTP_PROXY", "http_proxy");
-    let https = either("HTTPS_PROXY", "https_proxy");
+    let https = either("HTTPS_PROXY", "https_proxy").or_else(|| http.clone());
     ProxyConfig {
         http,
         https,
-        no_proxy: r.text("NO_PROXY").or_else(|| r.text("no_proxy")),
+        no_proxy: r.text("no_proxy").or_else(|| r.text("NO_PROXY")),
     }
 }
 
 fn read_http_auth(r: &mut Reader) -> Option<HttpAuthHeader> {
     let name = r.text("HTTP_AUTH_HEADER_NAME");
     let value = r.secret("HTTP_AUTH_HEADER_VALUE");
-    match (name, value) {
-        (Some(name), Some(value)) => {
-            if axum::http::HeaderName::try_from(name.as_str()).is_err() {
-                r.problem(format!(
-                    "HTTP_AUTH_HEADER_NAME=\"{name}\" is not a valid HTTP header name"
-                ));
-            }
-            if axum::http::HeaderValue::try_from(value.expose()).is_err() {
-                r.problem("HTTP_AUTH_HEADER_VALUE has characters that an HTTP header cannot carry");
-            }
-            Some(HttpAuthHeader {
-                name: name.to_ascii_lowercase(),
-                value,
-            })
-        }
-        (None, None) => None,
-        _ => {
-            r.problem("HTTP_AUTH_HEADER_NAME and HTTP_AUTH_HEADER_VALUE only work together: set both or neither");
-            None
-        }
+    let origins = read_origins(r, "HTTP_AUTH_ALLOWED_ORIGINS");
+    let origins = r.text("HTTP_AUTH_ALLOWED_ORIGINS").map(|_| origins);
+    // One without the other is no header at all: the Node server ignores it, and the start says so.
+    let (Some(name), Some(value)) = (name, value) else {
+        return None;
+    };
+    if axum::http::HeaderName::try_from(name.as_str()).is_err() {
+        r.problem(format!(
+            "HTTP_AUTH_HEADER_NAME=\"{name}\" is not a valid HTTP header name"
+        ));
     }
+    if axum::http::HeaderValue::try_from(value.expose()).is_err() {
+        r.problem("HTTP_AUTH_HEADER_VALUE has characters that an HTTP header cannot carry");
+    }
+    Some(HttpAuthHeader {
+        name: name.to_ascii_lowercase(),
+        value,
+        origins,
+    })
 }

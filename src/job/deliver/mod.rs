@@ -42,7 +42,7 @@ pub(super) async fn check(inner: &Inner, request: &PromptRequest) -> Result<(), 
         };
         inner
             .outbound
-            .check(&webhook.url)
+            .check_webhook(&webhook.url)
             .await
             .map_err(|refused| Failure::invalid(field, refused.to_string()))?;
     }
@@ -54,7 +54,14 @@ pub(super) async fn check(inner: &Inner, request: &PromptRequest) -> Result<(), 
             .storage
             .check_target(&upload.target, request.signed_url)
             .await
-            .map_err(|error| Failure::invalid(upload.field, error.message))?;
+            .map_err(|error| {
+                // What is wrong with a prefix is said at the prefix.
+                let at = match error.message.starts_with("url_prefix") {
+                    true => format!("{}.url_prefix", upload.field),
+                    false => upload.field.to_owned(),
+                };
+                Failure::invalid(at, error.message)
+            })?;
     }
     Ok(())
 }
@@ -122,8 +129,8 @@ pub(super) async fn images(
 fn upload_failure(job: &Job, cancel: &CancellationToken, error: StorageError) -> Failure {
     match error.kind {
         ErrorKind::Cancelled if cancel.is_cancelled() => job.stop_reason(),
-        ErrorKind::Transient => Failure::new(Code::UploadFailed, error.message).transient(),
-        _ => Failure::new(Code::UploadFailed, error.message),
+        ErrorKind::Invalid => Failure::new(Code::UploadFailed, error.message),
+        _ => error.into_failure(Code::UploadFailed),
     }
 }
 
@@ -134,7 +141,11 @@ fn announce(inner: &Inner, job: &Job, urls: &[String], began: Instant) {
     }
     let images: Vec<String> = urls
         .iter()
-        .map(|url| crate::config::public_url(url))
+        .map(|url| match url.starts_with("s3://") {
+            // The key as it is (F07); it has no secrets.
+            true => url.clone(),
+            false => crate::config::public_url(url),
+        })
         .collect();
     let data =
         json!({"prompt_id": &*job.id, "images": images, "duration": began.elapsed().as_secs_f64()});

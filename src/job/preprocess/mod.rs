@@ -330,13 +330,7 @@ impl Context<'_> {
     fn failure(&self, error: StorageError) -> Failure {
         match error.kind {
             ErrorKind::Cancelled => self.job.stop_reason(),
-            ErrorKind::Invalid => Failure::new(Code::InvalidRequest, error.message),
-            ErrorKind::Transient | ErrorKind::Local => {
-                Failure::new(Code::DownloadFailed, error.message).transient()
-            }
-            ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Failed => {
-                Failure::new(Code::DownloadFailed, error.message)
-            }
+            _ => error.into_failure(Code::DownloadFailed),
         }
     }
 

@@ -142,7 +142,9 @@ fn info(blob: &Blob, size: Option<u64>) -> ObjectInfo {
     };
     ObjectInfo {
         size,
+        weak_etag: etag.starts_with("W/").then(|| etag.clone()),
         etag: (!etag.starts_with("W/")).then_some(etag),
+        last_modified: Some(properties.last_modified.unix_timestamp().to_string()),
         ranges: true,
         sha256: None,
         checksum: None,
@@ -154,7 +156,7 @@ fn info(blob: &Blob, size: Option<u64>) -> ObjectInfo {
         disposition_name: properties
             .content_disposition
             .as_deref()
-            .and_then(cloud::disposition_name),
+            .and_then(crate::net::http_fields::disposition_name),
         final_url: None,
     }
 }

@@ -1,4 +1,4 @@
-//! The SDK's errors in one sentence. The service's own messages are left out: they quote signatures.
+//! The SDK's errors in one sentence. Of the service's own messages only the first line: what follows quotes signatures.
 
 use azure_core::error::{Error, ErrorKind as SdkKind};
 
@@ -12,7 +12,11 @@ pub fn from_sdk(place: &str, error: &Error) -> StorageError {
     }
     match error.kind() {
         SdkKind::HttpResponse { status, error_code } => {
-            answered(place, u16::from(*status), error_code.as_deref())
+            let message = error
+                .as_http_error()
+                .and_then(|error| error.error_message())
+                .and_then(|message| message.lines().next());
+            answered(place, u16::from(*status), error_code.as_deref(), message)
         }
         SdkKind::Credential => StorageError::new(
             ErrorKind::Unauthorized,
@@ -29,7 +33,12 @@ pub fn from_sdk(place: &str, error: &Error) -> StorageError {
     }
 }
 
-fn answered(place: &str, status: u16, code: Option<&str>) -> StorageError {
+fn answered(
+    place: &str,
+    status: u16,
+    code: Option<&str>,
+    message: Option<&str>,
+) -> StorageError {
     let kind = match code {
         Some(
             "PublicAccessNotPermitted" | "NoAuthenticationInformation" | "AuthenticationFailed",
@@ -57,8 +66,12 @@ fn answered(place: &str, status: u16, code: Option<&str>) -> StorageError {
     let code = code
         .map(|code| format!(", {}", code.chars().take(100).collect::<String>()))
         .unwrap_or_default();
+    let words = message
+        .and_then(|message| crate::storage::error::shown(message, &[]))
+        .map(|words| format!(": {words}"))
+        .unwrap_or_default();
     StorageError::new(
         kind,
-        format!("{place}: {advice} (Azure answered {status}{code})"),
+        format!("{place}: {advice} (Azure answered {status}{code}{words})"),
     )
 }

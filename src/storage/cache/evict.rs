@@ -1,10 +1,17 @@
-//! Making room: least recently used files go, their descriptions and links with them.
+//! Making room: least recently used files go, their descriptions and links with them. The limit is one for all instances on the
+//! directory: it is looked at anew before, and what another instance holds is passed over (A46).
+
+use std::time::Instant;
 
 use serde_json::json;
 
-use super::Cache;
+use super::locks::{self, Locked};
 use super::sidecar::{self, Found, Sidecar};
+use super::{Cache, index};
 use crate::telemetry::metrics;
+
+/// Looking takes at most this part of the time.
+const SHARE: u32 = 10;
 
 impl Cache {
     /// Evicts until the cache and `coming` more bytes fit its limit, as far as files that nobody holds allow.
@@ -12,6 +19,7 @@ impl Cache {
         if self.max_bytes == 0 {
             return;
         }
+        self.look_anew();
         let excess = self
             .index()
             .bytes()
@@ -28,27 +36,59 @@ impl Cache {
         }
     }
 
+    /// What others have brought and evicted meanwhile.
+    fn look_anew(&self) {
+        let mut looked = super::locked(&self.looked);
+        if let Some((at, took)) = *looked
+            && at.elapsed() < took * SHARE
+        {
+            return;
+        }
+        let began = Instant::now();
+        if let Ok(scan) = index::scan(&self.dir, true) {
+            self.index().fill(scan.files);
+        }
+        *looked = Some((Instant::now(), began.elapsed()));
+    }
+
     fn remove_least_used(&self, excess: u64) {
         if excess == 0 {
             return;
         }
+        self.links.load();
         let mut index = self.index();
-        for base in index.least_used(excess) {
+        let mut freed = 0;
+        for base in index.by_use() {
+            if freed >= excess {
+                break;
+            }
             // The index stays locked, so that nobody takes a lease on a file that is about to go.
-            let Some((name, size)) = index.remove(&base) else {
+            let Some((name, size)) = index.file(&base) else {
                 continue;
             };
             let path = self.dir.join(name);
+            let _lock = match locks::alone(&path) {
+                Locked::Ours(file) => Some(file),
+                Locked::Unknown => None,
+                Locked::Theirs => continue,
+                Locked::Gone => {
+                    index.remove(&base);
+                    freed += size;
+                    continue;
+                }
+            };
             let url = match Sidecar::read(&path) {
                 Found::Sidecar(sidecar) => sidecar.url,
                 _ => None,
             };
+            index.remove(&base);
             if let Err(error) = std::fs::remove_file(&path)
                 && error.kind() != std::io::ErrorKind::NotFound
             {
                 tracing::warn!(%error, path = %path.display(), "a cached file could not be evicted");
                 continue;
             }
+            freed += size;
             let _ = std::fs::remove_file(sidecar::path_of(&path));
             self.links.remove_to(&base, &path);
             metrics::cache_eviction(size);

@@ -6,9 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::locks::{self, Locked};
 use super::naming::{self, META, PARTIAL};
 
-/// Partial files older than this belong to nobody.
+/// Partial files older than this belong to nobody, where no lock tells.
 const OLD_PARTIAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Files by the base of their names.
@@ -16,8 +17,14 @@ const OLD_PARTIAL: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Index {
     files: HashMap<String, File>,
     /// By base, apart from the files: a lease outlives the removal of its file.
-    leases: HashMap<String, usize>,
+    leases: HashMap<String, Held>,
     bytes: u64,
+}
+
+/// A file that somebody here uses, and its lock, which tells other instances.
+struct Held {
+    count: usize,
+    lock: Option<std::fs::File>,
 }
 
 struct File {
@@ -36,7 +43,8 @@ pub(super) struct Scanned {
 /// What a scan found.
 pub(super) struct Scan {
     pub files: Vec<Scanned>,
-    pub old_partials: Vec<PathBuf>,
+    /// Partial files, and whether they are old.
+    pub partials: Vec<(PathBuf, bool)>,
 }
 
 /// Reads the directory. A file was last used when its description was last touched, else when it was made; asking for that doubles the
@@ -64,12 +72,12 @@ pub(super) fn scan(dir: &Path, with_use: bool) -> io::Result<Scan> {
     });
     let mut scan = Scan {
         files: Vec::with_capacity(entries.len() / 2),
-        old_partials: Vec::new(),
+        partials: Vec::new(),
     };
     let mut used = HashMap::with_capacity(entries.len() / 2);
     for part in looked {
         scan.files.extend(part.files);
-        scan.old_partials.extend(part.old_partials);
+        scan.partials.extend(part.partials);
         used.extend(part.used);
     }
     for file in &mut scan.files {
@@ -84,7 +92,7 @@ pub(super) fn scan(dir: &Path, with_use: bool) -> io::Result<Scan> {
 #[derive(Default)]
 struct Looked {
     files: Vec<Scanned>,
-    old_partials: Vec<PathBuf>,
+    partials: Vec<(PathBuf, bool)>,
     /// When descriptions were touched, by the name of what they describe.
     used: Vec<(String, SystemTime)>,
 }
@@ -108,9 +116,8 @@ fn look(entries: &[DirEntry], with_use: bool) -> Looked {
         };
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         if partial {
-            if modified.elapsed().is_ok_and(|age| age > OLD_PARTIAL) {
-                looked.old_partials.push(entry.path());
-            }
+            let old = modified.elapsed().is_ok_and(|age| age > OLD_PARTIAL);
+            looked.partials.push((entry.path(), old));
         } else if let Some(described) = described {
             looked.used.push((described.to_owned(), modified));
         } else {
@@ -165,17 +172,43 @@ impl Index {
         self.files.get(base).map(|file| file.name.clone())
     }
 
-    /// Holds a file; the name if it is known.
-    pub fn lease(&mut self, base: &str) -> Option<String> {
-        let name = self.files.get(base)?.name.clone();
-        *self.leases.entry(base.to_owned()).or_default() += 1;
-        Some(name)
+    /// Holds a file that is known. `false` when it is not there any more.
+    pub fn lease(&mut self, base: &str, dir: &Path) -> bool {
+        let Some(file) = self.files.get(base) else {
+            return false;
+        };
+        let path = dir.join(&file.name);
+        let held = self.leases.get_mut(base);
+        // A file that has taken the place of another one has a lock of its own.
+        let locked = held.as_ref().is_some_and(|held| match &held.lock {
+            Some(lock) => locks::is_still_at(lock, &path),
+            None => true,
+        });
+        let lock = match locked {
+            true => None,
+            false => match locks::together(&path) {
+                Locked::Ours(lock) => Some(lock),
+                Locked::Unknown => None,
+                Locked::Gone | Locked::Theirs => return false,
+            },
+        };
+        match held {
+            Some(held) => {
+                held.count += 1;
+                held.lock = lock.or(held.lock.take());
+            }
+            None => {
+                let held = Held { count: 1, lock };
+                self.leases.insert(base.to_owned(), held);
+            }
+        }
+        true
     }
 
     pub fn release(&mut self, base: &str) {
-        if let Some(count) = self.leases.get_mut(base) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(held) = self.leases.get_mut(base) {
+            held.count -= 1;
+            if held.count == 0 {
                 self.leases.remove(base);
             }
         }
@@ -206,22 +239,20 @@ impl Index {
             .sum()
     }
 
-    /// The bases of files that nobody holds, least recently used first, until they make up `excess` bytes.
-    pub fn least_used(&self, excess: u64) -> Vec<String> {
+    /// The bases of files that nobody here holds, least recently used first.
+    pub fn by_use(&self) -> Vec<String> {
         let mut free: Vec<(&String, &File)> = self
             .files
             .iter()
             .filter(|(base, _)| !self.leases.contains_key(*base))
             .collect();
         free.sort_by_key(|(_, file)| file.used);
-        let mut chosen = 0;
-        free.into_iter()
-            .take_while(|(_, file)| {
-                let wanted = chosen < excess;
-                chosen += file.size;
-                wanted
-            })
-            .map(|(base, _)| base.clone())
-            .collect()
+        free.into_iter().map(|(base, _)| base.clone()).collect()
+    }
+
+    pub fn file(&self, base: &str) -> Option<(String, u64)> {
+        self.files
+            .get(base)
+            .map(|file| (file.name.clone(), file.size))
     }
 }

@@ -1,13 +1,15 @@
 //! Which links lead to which cached files, so that none is left dangling when its file goes.
 //!
-//! One append-only file, a line per link: a line is written whole by one write, a torn last line is ignored. At start it is read,
-//! and written anew without the links that are gone.
+//! One append-only file, a line per link, for all instances on the directory: a line is written whole by one write, a torn last line is
+//! ignored. At start it is read, and written anew without the links that are gone. Who writes has its lock.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::locks;
 use super::naming::BASE_LENGTH;
 
 /// Its name in the cache directory.
@@ -27,7 +29,34 @@ impl Links {
         }
     }
 
+    /// Reads what all instances have noted.
     pub fn load(&self) {
+        self.read();
+    }
+
+    /// [`Links::load`], and writes the file anew when it names links that are gone.
+    pub fn load_and_clean(&self) {
+        if self.read() == 0 {
+            return;
+        }
+        let Ok(_lock) = self.lock() else {
+            return;
+        };
+        // Others may have added some meanwhile.
+        self.read();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines: String = known
+            .iter()
+            .flat_map(|(base, paths)| paths.iter().filter_map(move |path| line(base, path)))
+            .collect();
+        let temporary = self.file.with_extension("partial");
+        if std::fs::write(&temporary, lines).is_ok() {
+            let _ = std::fs::rename(&temporary, &self.file);
+        }
+    }
+
+    /// How many lines are about links that are gone.
+    fn read(&self) -> usize {
         let text = std::fs::read_to_string(&self.file).unwrap_or_default();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = 0;
@@ -47,14 +76,20 @@ impl Links {
                 gone += 1;
             }
         }
-        if gone > 0 {
-            let lines: String = known
-                .iter()
-                .flat_map(|(base, paths)| paths.iter().filter_map(move |path| line(base, path)))
-                .collect();
-            let temporary = self.file.with_extension("partial");
-            if std::fs::write(&temporary, lines).is_ok() {
-                let _ = std::fs::rename(&temporary, &self.file);
+        gone
+    }
+
+    /// The file, locked: waits for others, who are quick.
+    fn lock(&self) -> io::Result<File> {
+        loop {
+            let file = File::options().append(true).create(true).open(&self.file)?;
+            if let Err(error) = file.lock() {
+                locks::missing(&error);
+                return Ok(file);
+            }
+            // Who had the lock may have written the file anew.
+            if locks::is_still_at(&file, &self.file) {
+                return Ok(file);
             }
         }
     }
@@ -68,10 +103,8 @@ impl Links {
             .or_default()
             .insert(link.to_owned());
         if new && let Some(line) = line(base, link) {
-            let appended = std::fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(&self.file)
+            let appended = self
+                .lock()
                 .and_then(|mut file| file.write_all(line.as_bytes()));
             if let Err(error) = appended {
                 tracing::debug!(%error, "a link to a cached file could not be noted");

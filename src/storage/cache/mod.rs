@@ -6,21 +6,24 @@
 mod evict;
 mod index;
 mod links;
+pub(super) mod locks;
 pub(super) mod naming;
 pub(super) mod sidecar;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use url::Url;
 
+use super::backend::ObjectInfo;
 use crate::config::{CacheConfig, public_url};
 use crate::events::Events;
 use crate::telemetry::metrics;
 use index::Index;
 use links::Links;
+use locks::Locked;
 use sidecar::{Found, Sidecar};
 
 /// The cache. Its methods touch the disk: call them from blocking threads.
@@ -30,7 +33,12 @@ pub(super) struct Cache {
     index: Mutex<Index>,
     links: Links,
     events: Events,
+    /// When the directory was last looked at for others' files, and how long that took.
+    looked: Mutex<Option<(Instant, Duration)>>,
 }
+
+/// Left free on the disk, for everybody else on it.
+pub(super) const SPARE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A cached file.
 #[derive(Clone)]
@@ -39,6 +47,71 @@ pub(super) struct Entry {
     pub size: u64,
     pub sidecar: Option<Sidecar>,
     pub lease: Arc<Lease>,
+    /// Of a file that was just downloaded.
+    pub arrival: Option<Arc<Arrival>>,
+}
+
+impl Entry {
+    /// It came with credentials.
+    pub fn is_protected(&self) -> bool {
+        self.sidecar
+            .as_ref()
+            .is_some_and(|sidecar| sidecar.auth_required)
+    }
+
+    /// Whether what an origin says of a file fits what is cached of it: length, ETag, date, at least one, and none that differs (A02).
+    pub fn fits(&self, info: &ObjectInfo) -> bool {
+        let sidecar = self.sidecar.as_ref();
+        let plain = |etag: &str| etag.trim_start_matches("W/").to_owned();
+        let told = info.etag.as_deref().or(info.weak_etag.as_deref());
+        let kept = sidecar.and_then(|sidecar| sidecar.etag.as_deref());
+        let dates = (
+            info.last_modified.as_deref(),
+            sidecar.and_then(|sidecar| sidecar.last_modified.as_deref()),
+        );
+        let compared = [
+            told.zip(kept).map(|(told, kept)| plain(told) == plain(kept)),
+            dates.0.zip(dates.1).map(|(told, kept)| told == kept),
+            info.size.map(|size| size == self.size),
+        ];
+        let mut known = compared.into_iter().flatten().peekable();
+        known.peek().is_some() && known.all(|same| same)
+    }
+}
+
+/// Tells once that a file was downloaded, and where it was placed (D11): by whoever places it first, else when nobody did.
+pub(super) struct Arrival {
+    events: Events,
+    /// `url`, `size`, `duration`.
+    data: Mutex<Option<serde_json::Value>>,
+    cached: PathBuf,
+}
+
+impl Arrival {
+    pub fn new(events: Events, data: serde_json::Value, cached: PathBuf) -> Self {
+        Self {
+            events,
+            data: Mutex::new(Some(data)),
+            cached,
+        }
+    }
+
+    pub fn placed(&self, path: &Path) {
+        if let Some(mut data) = locked(&self.data).take() {
+            data["local_path"] = path.to_string_lossy().into_owned().into();
+            self.events.storage("file_downloaded", data);
+        }
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.placed(&self.cached.clone());
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Keeps a file from eviction while it lives.
@@ -62,6 +135,7 @@ impl Cache {
             index: Mutex::default(),
             links,
             events,
+            looked: Mutex::default(),
         }
     }
 
@@ -75,46 +149,46 @@ impl Cache {
         std::fs::create_dir_all(&self.dir)?;
         let started = std::time::Instant::now();
         let scan = index::scan(&self.dir, self.max_bytes > 0)?;
-        let (files, old) = (scan.files.len(), scan.old_partials.len());
-        for partial in scan.old_partials {
-            let _ = std::fs::remove_file(partial);
+        let files = scan.files.len();
+        let mut removed = 0;
+        for (partial, old) in scan.partials {
+            // What a living process writes is locked (A44).
+            let _lock = match locks::alone(&partial) {
+                Locked::Ours(lock) => Some(lock),
+                Locked::Unknown if old => None,
+                _ => continue,
+            };
+            removed += usize::from(std::fs::remove_file(partial).is_ok());
         }
         self.index().fill(scan.files);
-        self.links.load();
+        self.links.load_and_clean();
         metrics::cache_size(self.index().bytes());
-        tracing::info!(files, old_partials_removed = old, took_ms = started.elapsed().as_millis() as u64, dir = %self.dir.display(), "cache read");
+        tracing::info!(files, partials_removed = removed, took_ms = started.elapsed().as_millis() as u64, dir = %self.dir.display(), "cache read");
         self.evict(0);
         Ok(())
     }
 
-    /// A complete file for a URL, leased. Says nothing of permission.
-    pub fn find(self: &Arc<Self>, url_text: &str, url: &Url) -> Option<Entry> {
-        let base = naming::base(url_text);
-        let indexed = self.index().lease(&base);
-        let (name, leased) = match indexed {
-            Some(name) => (name, true),
-            None => (self.name_on_disk(&base, url)?, false),
+    /// A complete file for a key, leased. Says nothing of permission.
+    pub fn find(self: &Arc<Self>, key: &str, url: &Url) -> Option<Entry> {
+        let base = naming::base(key);
+        let size_of = |name: &str| {
+            let metadata = std::fs::metadata(self.dir.join(name)).ok()?;
+            metadata.is_file().then(|| metadata.len())
         };
+        let known = self.index().name(&base);
+        let found = known.and_then(|name| size_of(&name).map(|size| (name, size)));
+        let (name, size) = match found {
+            Some(found) => found,
+            None => {
+                // Somebody else removed it, or brought it.
+                self.index().remove(&base);
+                let name = self.name_on_disk(&base, url)?;
+                let size = size_of(&name)?;
+                (name, size)
+            }
+        };
+        let lease = self.lease(&base, &name, size)?;
         let path = self.dir.join(&name);
-        let metadata = std::fs::metadata(&path)
-            .ok()
-            .filter(std::fs::Metadata::is_file);
-        if !leased && let Some(metadata) = &metadata {
-            let mut index = self.index();
-            index.insert(&base, &name, metadata.len(), SystemTime::now());
-            index.lease(&base);
-        }
-        let lease = (leased || metadata.is_some()).then(|| {
-            Arc::new(Lease {
-                cache: Arc::clone(self),
-                base: base.clone(),
-            })
-        })?;
-        let Some(metadata) = metadata else {
-            // Somebody else removed it.
-            self.index().remove(&base);
-            return None;
-        };
         let sidecar = match Sidecar::read(&path) {
             Found::Sidecar(sidecar) => Some(*sidecar),
             Found::Nothing => None,
@@ -124,16 +198,33 @@ impl Cache {
         if sidecar
             .as_ref()
             .and_then(|sidecar| sidecar.size)
-            .is_some_and(|size| size != metadata.len())
+            .is_some_and(|told| told != size)
         {
             return None;
         }
         Some(Entry {
             path,
-            size: metadata.len(),
+            size,
             sidecar,
             lease,
+            arrival: None,
         })
+    }
+
+    /// Holds a file that is on the disk.
+    fn lease(self: &Arc<Self>, base: &str, name: &str, size: u64) -> Option<Arc<Lease>> {
+        let mut index = self.index();
+        if index.name(base).as_deref() != Some(name) {
+            index.insert(base, name, size, SystemTime::now());
+        }
+        if !index.lease(base, &self.dir) {
+            index.remove(base);
+            return None;
+        }
+        Some(Arc::new(Lease {
+            cache: Arc::clone(self),
+            base: base.to_owned(),
+        }))
     }
 
     /// A file that came into the directory after the index was made.
@@ -148,9 +239,9 @@ impl Cache {
     }
 
     /// Records a use of a file now.
-    pub fn used(&self, entry: &Entry, url_text: &str) {
+    pub fn used(&self, entry: &Entry, url: &str) {
         self.index().touch(&entry.lease.base);
-        if let Err(error) = sidecar::mark_used(&entry.path, &public_url(url_text), entry.size) {
+        if let Err(error) = sidecar::mark_used(&entry.path, &public_url(url), entry.size) {
             tracing::debug!(%error, path = %entry.path.display(), "the use of a cached file could not be recorded");
         }
     }
@@ -159,32 +250,28 @@ impl Cache {
     pub fn admit(
         self: &Arc<Self>,
         partial: &Path,
-        url_text: &str,
+        key: &str,
         name: &str,
         sidecar: Sidecar,
     ) -> io::Result<Entry> {
-        let (base, path) = (naming::base(url_text), self.dir.join(name));
+        let (base, path) = (naming::base(key), self.dir.join(name));
         let size = std::fs::metadata(partial)?.len();
         // The description first: a protected file must never be there without it.
         sidecar.write(&path)?;
         std::fs::rename(partial, &path)?;
         sync_directory(&self.dir);
-        let lease = {
-            let mut index = self.index();
-            let before = index.name(&base).filter(|before| before != name);
-            index.insert(&base, name, size, SystemTime::now());
-            index.lease(&base);
-            if let Some(before) = before {
-                // The same URL under another extension: the newer file has taken its place.
-                let before = self.dir.join(before);
+        let before = self.index().name(&base).filter(|before| before != name);
+        if let Some(before) = before.map(|before| self.dir.join(before)) {
+            // The same URL under another extension: the newer file has taken its place, unless another instance uses it.
+            if !matches!(locks::alone(&before), Locked::Theirs) {
                 let _ = std::fs::remove_file(sidecar::path_of(&before));
                 let _ = std::fs::remove_file(before);
             }
-            Arc::new(Lease {
-                cache: Arc::clone(self),
-                base,
-            })
-        };
+        }
+        self.index().insert(&base, name, size, SystemTime::now());
+        let lease = self
+            .lease(&base, name, size)
+            .ok_or_else(|| io::Error::other("it was removed at once"))?;
         self.evict(0);
         metrics::cache_size(self.index().bytes());
         Ok(Entry {
@@ -192,6 +279,7 @@ impl Cache {
             size,
             sidecar: Some(sidecar),
             lease,
+            arrival: None,
         })
     }
 
@@ -201,12 +289,10 @@ impl Cache {
             .ok()
             .filter(|target| target.parent() == Some(self.dir.as_path()))?;
         let base = naming::base_of(target.file_name()?.to_str()?)?.to_owned();
-        let name = self.index().lease(&base)?;
-        let lease = Arc::new(Lease {
-            cache: Arc::clone(self),
-            base,
-        });
-        self.index().touch(&lease.base);
+        let name = target.file_name()?.to_str()?;
+        let size = target.metadata().ok()?.len();
+        let lease = self.lease(&base, name, size)?;
+        self.index().touch(&base);
         if let Err(error) = sidecar::touch(&self.dir.join(name)) {
             tracing::debug!(%error, path = %target.display(), "the use of a cached file could not be recorded");
         }
@@ -223,7 +309,16 @@ impl Cache {
         }
     }
 
-    /// Bytes free for us on the cache's disk, and whether eviction could make more.
+    /// Whether the reserve is left on the disk, after evicting what may go for it.
+    pub fn has_room(&self) -> bool {
+        let left = || self.free_bytes().is_none_or(|free| free >= SPARE_BYTES);
+        left() || {
+            self.make_room(SPARE_BYTES);
+            left()
+        }
+    }
+
+    /// Bytes free for us on the cache's disk.
     pub fn free_bytes(&self) -> Option<u64> {
         let stat = nix::sys::statvfs::statvfs(&self.dir).ok()?;
         Some(stat.blocks_available() as u64 * stat.fragment_size() as u64)

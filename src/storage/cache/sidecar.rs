@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 use super::naming::META;
 
 /// The description of a cached file. Its modification time is the record of use: our own, cheap, and there after a restart.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::storage) struct Sidecar {
     /// The download needed credentials.
@@ -23,9 +23,15 @@ pub(in crate::storage) struct Sidecar {
     /// RFC 3339.
     #[serde(default)]
     pub cached_at: Option<String>,
-    /// Strong validator.
+    /// Validator, strong or weak.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+    /// `Last-Modified` as the origin sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<String>,
+    /// The origin's label, without parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
     /// Bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
@@ -75,6 +81,8 @@ impl Sidecar {
                 .write(true)
                 .create_new(true)
                 .open(&temporary)?;
+            // Another instance that starts now removes what nobody holds.
+            let _ = out.try_lock();
             out.write_all(serde_json::to_string(self)?.as_bytes())?;
             out.sync_all()?;
             std::fs::rename(&temporary, &path)
@@ -106,10 +114,8 @@ pub(in crate::storage) fn mark_used(file: &Path, url: &str, size: u64) -> std::i
                 auth_required: false,
                 url: Some(url.to_owned()),
                 cached_at: rfc3339(modified),
-                etag: None,
                 size: Some(size),
-                sha256: None,
-                origin_name: None,
+                ..Sidecar::default()
             };
             sidecar.write(file)
         }

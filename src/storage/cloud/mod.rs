@@ -5,7 +5,5 @@ mod failure;
 mod part;
 
 pub use digest::{digest_of, hex};
-pub use failure::{
-    classify, content_range, disposition_name, from_reqwest, refusal, retry_after, words,
-};
+pub use failure::{classify, from_reqwest, refusal, words};
 pub use part::{FilePart, Meter, READ, in_parallel, size_of, supervised};

@@ -1,6 +1,6 @@
-//! How far a download is: counted by whoever receives bytes, read by whoever waits and by the log.
+//! How far a download is: counted by whoever receives bytes, read by whoever waits, by the log, and by the watch over its pace.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use url::Url;
@@ -13,11 +13,25 @@ pub(in crate::storage) struct Meter {
     done: AtomicU64,
     /// Total plus one; 0 means not known.
     total: AtomicU64,
+    /// All bytes that came, those of beginnings that were given up included.
+    came: AtomicU64,
+    /// Bodies that are being received.
+    bodies: AtomicUsize,
+}
+
+/// A body that is being received.
+pub(in crate::storage) struct Receiving<'a>(&'a Meter);
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        self.0.bodies.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Meter {
     pub fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
+        self.came.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub fn restart(&self, done: u64, total: Option<u64>) {
@@ -32,6 +46,19 @@ impl Meter {
         (
             self.done.load(Ordering::Relaxed),
             self.total.load(Ordering::Relaxed).checked_sub(1),
+        )
+    }
+
+    pub fn receiving(&self) -> Receiving<'_> {
+        self.bodies.fetch_add(1, Ordering::Relaxed);
+        Receiving(self)
+    }
+
+    /// Bytes that came, and whether more are due.
+    pub fn pace(&self) -> (u64, bool) {
+        (
+            self.came.load(Ordering::Relaxed),
+            self.bodies.load(Ordering::Relaxed) > 0,
         )
     }
 

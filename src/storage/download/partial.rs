@@ -3,7 +3,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,12 +11,16 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::super::{ErrorKind, StorageError};
+use super::super::StorageError;
+use super::super::cache::locks::{is_still_at, missing};
 
 /// Chunks between network and disk. A chunk is what one read of a socket gave, at most a few hundred kilobytes.
 const QUEUE: usize = 4;
 /// So many bytes are handed to the disk at a time while the rest is still coming.
 const WRITE_BACK: u64 = 64 * 1024 * 1024;
+
+/// So many bytes are written between two looks at what is left of the disk.
+const LOOK: u64 = 4 * 1024 * 1024;
 
 /// How often the common name is tried for.
 const TRIES: u32 = 10;
@@ -35,28 +39,46 @@ struct Writing {
     thread: JoinHandle<io::Result<()>>,
 }
 
+/// Whether there is room for more on the disk. Asked from the writing thread.
+pub(super) type Room = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What asking for a partial file gives.
+pub(super) enum Claim {
+    Ours(Partial),
+    /// Another instance is downloading the same: its file.
+    Theirs(File),
+}
+
 impl Partial {
-    /// Creates `<path>.partial`, empty. Where another process is writing that one, a name of our own is used.
-    pub async fn create(path: PathBuf) -> Result<Self, StorageError> {
+    /// Creates `<path>.partial`, empty, unless another process is writing it.
+    pub async fn create(path: PathBuf, room: Room) -> Result<Claim, StorageError> {
         let shown = path.clone();
         // The file travels back through the task as what it is, so it is removed when nobody waits for it any more.
         let opened = tokio::task::spawn_blocking(move || open(&path))
             .await
             .map_err(io::Error::other)
             .and_then(|opened| opened);
-        let mut partial = opened.map_err(|error| {
-            StorageError::new(
-                ErrorKind::Local,
+        let opened = opened.map_err(|error| {
+            StorageError::local(
                 format!("{} cannot be written: {error}", shown.display()),
+                &error,
             )
         })?;
+        let Claim::Ours(mut partial) = opened else {
+            return Ok(opened);
+        };
         let (queue, arriving) = mpsc::channel(QUEUE);
         let file = Arc::clone(&partial.file);
         partial.writing = Some(Writing {
             queue,
-            thread: tokio::task::spawn_blocking(move || write(&file, arriving)),
+            thread: tokio::task::spawn_blocking(move || write(&file, arriving, &*room)),
         });
-        Ok(partial)
+        Ok(Claim::Ours(partial))
+    }
+
+    /// Lets others use the file once it has its final name, which nobody may evict meanwhile.
+    pub fn share(&self) {
+        let _ = self.file.lock_shared();
     }
 
     pub fn path(&self) -> &Path {
@@ -95,30 +117,39 @@ impl Drop for Partial {
     }
 }
 
-fn open(path: &Path) -> io::Result<Partial> {
+fn open(path: &Path) -> io::Result<Claim> {
     let mut name = path.as_os_str().to_owned();
     name.push(super::super::cache::naming::PARTIAL);
     let shared = PathBuf::from(name);
     let mut options = File::options();
     options.read(true).write(true);
-    let partial = |path, file| Partial {
-        path,
-        file: Arc::new(file),
-        writing: None,
+    let partial = |path, file| {
+        Claim::Ours(Partial {
+            path,
+            file: Arc::new(file),
+            writing: None,
+        })
     };
     // Whoever had the lock removed the file, or gave it its final name, before letting go: then the next try meets another file.
     for _ in 0..TRIES {
-        let file = options.create(true).truncate(false).open(&shared)?;
+        let file = match options.create(true).truncate(false).open(&shared) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The directory was removed while we run (A47).
+                std::fs::create_dir_all(path.parent().unwrap_or(path))?;
+                continue;
+            }
+            opened => opened?,
+        };
         match file.try_lock() {
             Ok(()) if is_still_at(&file, &shared) => {
-                let partial = partial(shared, file);
-                partial.file.set_len(0)?;
-                return Ok(partial);
+                file.set_len(0)?;
+                return Ok(partial(shared, file));
             }
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => break,
+            Err(TryLockError::WouldBlock) => return Ok(Claim::Theirs(file)),
             // A file system without locks: then nobody can tell whose it is, and nobody uses it.
-            Err(TryLockError::Error(_)) => {
+            Err(TryLockError::Error(error)) => {
+                missing(&error);
                 let _ = std::fs::remove_file(&shared);
                 break;
             }
@@ -130,21 +161,27 @@ fn open(path: &Path) -> io::Result<Partial> {
         uuid::Uuid::new_v4().simple()
     ));
     let file = options.create_new(true).open(&own)?;
+    let _ = file.try_lock();
     Ok(partial(own, file))
 }
 
-fn is_still_at(file: &File, path: &Path) -> bool {
-    let (Ok(ours), Ok(named)) = (file.metadata(), path.symlink_metadata()) else {
-        return false;
-    };
-    (ours.dev(), ours.ino()) == (named.dev(), named.ino())
-}
-
 /// Ends when all senders are gone, or at the first error; then the senders notice that nobody receives.
-fn write(file: &File, mut arriving: mpsc::Receiver<(u64, Bytes)>) -> io::Result<()> {
-    let mut dirty = 0;
+fn write(
+    file: &File,
+    mut arriving: mpsc::Receiver<(u64, Bytes)>,
+    room: &dyn Fn() -> bool,
+) -> io::Result<()> {
+    let (mut dirty, mut unlooked) = (0, LOOK);
     let mut early = None;
     while let Some((offset, bytes)) = arriving.blocking_recv() {
+        unlooked += bytes.len() as u64;
+        if unlooked >= LOOK {
+            unlooked = 0;
+            // Others on this disk need what is left (A49).
+            if !room() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
         file.write_all_at(&bytes, offset)?;
         dirty += bytes.len() as u64;
         if dirty >= WRITE_BACK {
@@ -200,6 +237,17 @@ mod tests {
         names
     }
 
+    fn room() -> Room {
+        Arc::new(|| true)
+    }
+
+    async fn ours(path: PathBuf, room: Room) -> Partial {
+        match Partial::create(path, room).await.unwrap() {
+            Claim::Ours(partial) => partial,
+            Claim::Theirs(_) => panic!("somebody else's"),
+        }
+    }
+
     #[test]
     fn a_file_that_nobody_waits_for_any_more_goes() {
         let dir = tempfile::tempdir().unwrap();
@@ -209,7 +257,8 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let _ = futures_util::FutureExt::now_or_never(Partial::create(dir.path().join("left")));
+            let creating = Partial::create(dir.path().join("left"), room());
+            let _ = futures_util::FutureExt::now_or_never(creating);
             tokio::task::spawn_blocking(|| ()).await.unwrap();
         });
         assert!(
@@ -222,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn a_finished_file_is_still_its_owners() {
         let dir = tempfile::tempdir().unwrap();
-        let mut first = Partial::create(dir.path().join("file")).await.unwrap();
+        let mut first = ours(dir.path().join("file"), room()).await;
         first
             .sink()
             .unwrap()
@@ -230,13 +279,27 @@ mod tests {
             .await
             .unwrap();
         first.finish().await.unwrap();
-        let second = Partial::create(dir.path().join("file")).await.unwrap();
-        assert_ne!(first.path(), second.path());
+        let second = Partial::create(dir.path().join("file"), room()).await;
+        assert!(matches!(second, Ok(Claim::Theirs(_))));
         assert_eq!(std::fs::read(first.path()).unwrap(), b"first");
         let third = first.path().to_owned();
-        drop(first);
-        let third_file = Partial::create(dir.path().join("file")).await.unwrap();
+        drop((first, second));
+        let third_file = ours(dir.path().join("file"), room()).await;
         assert_eq!(third_file.path(), third, "the name is free again");
+    }
+
+    /// A47, A49.
+    #[tokio::test]
+    async fn the_directory_is_made_again_and_the_reserve_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut partial = ours(dir.path().join("gone/file"), Arc::new(|| false)).await;
+        let sink = partial.sink().unwrap();
+        sink.send((0, Bytes::from_static(b"x"))).await.unwrap();
+        drop(sink);
+        let error = partial.finish().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        drop(partial);
+        assert!(names(&dir.path().join("gone")).is_empty());
     }
 
     #[test]

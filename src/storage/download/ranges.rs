@@ -1,20 +1,24 @@
 //! Bytes of one file from one or several connections, each tried again from where it broke off.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 
 use super::super::backend::{ByteRange, ObjectInfo, ObjectStream};
+use super::super::cache::Entry;
 use super::super::{ErrorKind, StorageError};
 use super::run::Download;
 use crate::config::public;
 
 /// Why bytes stopped coming.
 pub(super) enum BrokenTransfer {
-    /// What is there so far is of no use: another version of the file.
+    /// What is there so far is of no use: another version of the file, or a part that does not prove that it is of this one (A48).
     Changed(StorageError),
+    /// Another instance has brought the file meanwhile.
+    There(Box<Entry>),
     /// No more tries, or a failure that will not go away.
     Final(StorageError),
     /// The file cannot be written; the reason is the writer's.
@@ -71,7 +75,8 @@ impl Chunk<'_> {
 
     /// Going on in the middle needs a server that serves ranges and a name for the version that we have begun.
     fn resumable(&self) -> bool {
-        self.info.ranges && self.info.etag.is_some()
+        let unproven = self.download.unproven.load(Ordering::Relaxed);
+        unproven < 2 && self.info.ranges && version_of(self.info).is_some()
     }
 
     async fn attempt(&mut self, stream: Option<ObjectStream>) -> Result<(), BrokenTransfer> {
@@ -79,6 +84,8 @@ impl Chunk<'_> {
             Some(stream) => stream,
             None => self.open().await?,
         };
+        let meter = Arc::clone(&self.download.meter);
+        let _receiving = meter.receiving();
         loop {
             let chunk =
                 tokio::time::timeout(self.download.settings.stall, stream.body.next()).await;
@@ -127,23 +134,48 @@ impl Chunk<'_> {
             start: self.at,
             end: self.end.map(|end| end - 1),
         });
+        let version = version_of(self.info)
+            .filter(|_| range.is_some())
+            // A date of an object store is no header's.
+            .filter(|version| version.starts_with('"') || version.contains(':') || self.info.etag.is_some());
         let opened = self
             .download
-            .open(range, self.info.etag.as_deref().filter(|_| range.is_some()))
+            .open(range, version)
             .await
             .map_err(BrokenTransfer::Final)?;
+        let broken = |what: &str| self.download.error(ErrorKind::Transient, what);
         let changed = opened.offset != self.at
             || differ(&opened.info.size, &self.info.size)
-            || differ(&opened.info.etag, &self.info.etag);
+            || differ(&opened.info.etag, &self.info.etag)
+            || differ(&opened.info.weak_etag, &self.info.weak_etag)
+            || differ(&opened.info.last_modified, &self.info.last_modified);
         if changed {
-            let error = self.download.error(
-                ErrorKind::Transient,
+            return Err(BrokenTransfer::Changed(broken(
                 "the file changed while it was being downloaded",
-            );
-            return Err(BrokenTransfer::Changed(error));
+            )));
+        }
+        if range.is_some() && !proves(&opened.info, self.info) {
+            return Err(BrokenTransfer::Changed(broken(
+                "a part of the file came without ETag and Last-Modified, so nothing says that it belongs to the rest",
+            )));
         }
         Ok(opened)
     }
+}
+
+/// What names the version of a file well enough to put parts of it together: a strong ETag, else the date together with the size.
+fn version_of(info: &ObjectInfo) -> Option<&str> {
+    let dated = info.last_modified.as_deref().filter(|_| info.size.is_some());
+    info.etag.as_deref().or(dated)
+}
+
+/// Whether a part is one of the file that was begun.
+fn proves(part: &ObjectInfo, begun: &ObjectInfo) -> bool {
+    let same = |one: &Option<String>, other: &Option<String>| one.is_some() && one == other;
+    same(&part.etag, &begun.etag)
+        || same(&part.last_modified, &begun.last_modified)
+            && part.size.is_some()
+            && part.size == begun.size
 }
 
 /// Whether both are known and not the same.

@@ -1,38 +1,49 @@
 //! One download from the first request to the file in the cache: opened, received, verified, flushed, renamed.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_smithy_checksums::ChecksumAlgorithm;
 use serde_json::json;
 
 use super::super::backend::{Backend, Checksum, ObjectInfo, ObjectStream, Source};
 use super::super::cache::sidecar::{Sidecar, rfc3339};
-use super::super::cache::{Cache, Entry, naming};
+use super::super::cache::{Arrival, Cache, Entry, SPARE_BYTES, locks, naming};
 use super::super::cloud::{digest_of, hex};
+use super::super::content::{self, Names};
 use super::super::{ErrorKind, StorageError, TransferSettings};
 use super::meter::Meter;
-use super::partial::Partial;
+use super::partial::{Claim, Partial};
 use super::ranges::{BrokenTransfer, Chunk, receive_parallel};
 use crate::config::public;
 use crate::events::Events;
+use crate::net::retry::retried;
 use crate::telemetry::metrics;
 
-/// Left free on the disk, for everybody else on it.
-const SPARE_BYTES: u64 = 16 * 1024 * 1024;
+/// How often it is looked whether another instance has the file.
+const OTHERS_TURN: Duration = Duration::from_millis(100);
 
 /// What a download needs.
 pub(in crate::storage) struct Download {
-    /// The URL as the client wrote it: it names the file.
-    pub url_text: String,
+    /// What the file is named by in the cache: its URL as the client wrote it, or that of a version of it.
+    pub key: String,
     pub source: Source,
+    /// `filename` of the request: it may ask for a text.
+    pub filename: Option<String>,
+    /// What is cached under the key is known, and not what is wanted.
+    pub replaces: bool,
     pub backend: Arc<dyn Backend>,
     pub cache: Arc<Cache>,
     pub events: Events,
     pub settings: TransferSettings,
     pub connections: usize,
     pub meter: Arc<Meter>,
+    /// How often a part did not prove that it belongs to the file.
+    pub unproven: AtomicU32,
 }
 
 /// Downloads into the cache. Dropping the future stops everything and removes the partial file.
@@ -42,51 +53,54 @@ pub(in crate::storage) async fn run(download: Download) -> Result<Entry, Storage
     let downloading = async {
         let mut failures = 0;
         loop {
-            match download.version().await {
-                // A version that vanished midway, or could not be resumed: from the beginning, as often as any failure.
+            let error = match download.version().await {
+                // A version that vanished midway, could not be resumed, or of which parts do not fit together: from the beginning, as
+                // often as any failure, and in one piece if it happens again (A48).
                 Err(BrokenTransfer::Changed(error)) => {
-                    failures += 1;
-                    let Some(delay) = download.settings.retry.delay(failures, error.retry_after)
-                    else {
-                        return Err(error);
-                    };
-                    tracing::debug!(%error, "a download begins anew");
-                    tokio::time::sleep(delay).await;
+                    download.unproven.fetch_add(1, Ordering::Relaxed);
+                    error
                 }
+                Err(BrokenTransfer::There(entry)) => return Ok((*entry, false)),
                 Err(BrokenTransfer::Final(error)) => return Err(error),
                 Err(BrokenTransfer::Disk) => {
                     return Err(download.error(ErrorKind::Local, "the cache cannot be written"));
                 }
-                Ok(entry) => return Ok(entry),
-            }
+                Ok(entry) => return Ok((entry, true)),
+            };
+            failures += 1;
+            let Some(delay) = download.settings.retry.delay(failures, error.retry_after) else {
+                return Err(error);
+            };
+            tracing::debug!(%error, "a download begins anew");
+            tokio::time::sleep(delay).await;
         }
     };
     let result = tokio::select! {
         result = downloading => result,
         () = download.meter.log(url, download.settings.log_interval) => Err(download.error(ErrorKind::Failed, "given up")),
     };
-    let (done, _) = download.meter.read();
-    metrics::download(download.backend.name(), result.is_ok(), done);
-    if let Ok(entry) = &result {
+    let (mut entry, ours) = match result {
+        Ok(brought) => brought,
+        Err(error) => {
+            metrics::download(download.backend.name(), false, download.meter.read().0);
+            return Err(error);
+        }
+    };
+    if ours {
+        metrics::download(download.backend.name(), true, entry.size);
         let duration = started.elapsed().as_secs_f64();
         tracing::info!(url = %public(url), size = entry.size, duration_s = duration, backend = download.backend.name(), "downloaded");
-        let data = json!({"url": public(url), "local_path": entry.path, "size": entry.size, "duration": duration});
-        download.events.storage("file_downloaded", data);
+        let data = json!({"url": public(url), "size": entry.size, "duration": duration});
+        let arrival = Arrival::new(download.events.clone(), data, entry.path.clone());
+        entry.arrival = Some(Arc::new(arrival));
     }
-    result
+    Ok(entry)
 }
 
 impl Download {
     /// Downloads the version of the file that is there now.
     async fn version(&self) -> Result<Entry, BrokenTransfer> {
-        let first = self.first().await.map_err(BrokenTransfer::Final)?;
-        let info = first.info.clone();
-        self.meter.restart(0, info.size);
-        self.make_room(&info).await.map_err(BrokenTransfer::Final)?;
-        let name = naming::base(&self.url_text) + &naming::extension_of(&self.source.url, &info);
-        let mut partial = Partial::create(self.cache.dir.join(&name))
-            .await
-            .map_err(BrokenTransfer::Final)?;
+        let (first, info, name, mut partial) = self.begin().await?;
         let received = self.receive(&info, first, &partial).await;
         let written = partial.finish().await;
         if let Err(error) = written {
@@ -94,19 +108,23 @@ impl Download {
         }
         let size = received?;
         let sha256 = self.verify(&info, size, &partial).await?;
+        self.judge(&info, partial.path().to_owned()).await?;
         let sidecar = Sidecar {
             auth_required: self.source.auth.is_some(),
             url: Some(public(&self.source.url)),
             cached_at: rfc3339(SystemTime::now()),
-            etag: info.etag.clone(),
+            etag: info.etag.clone().or_else(|| info.weak_etag.clone()),
+            last_modified: info.last_modified.clone(),
+            content_type: info.content_type.clone(),
             size: Some(size),
             sha256,
             origin_name: info.disposition_name.clone(),
         };
-        let (cache, url_text) = (Arc::clone(&self.cache), self.url_text.clone());
+        let (cache, key) = (Arc::clone(&self.cache), self.key.clone());
         // Moved into the thread: when this future is dropped meanwhile, the file is kept or removed all the same.
         let admitted = tokio::task::spawn_blocking(move || {
-            let entry = cache.admit(partial.path(), &url_text, &name, sidecar)?;
+            partial.share();
+            let entry = cache.admit(partial.path(), &key, &name, sidecar)?;
             partial.keep();
             Ok(entry)
         });
@@ -117,26 +135,106 @@ impl Download {
             .map_err(|error| BrokenTransfer::Final(self.disk_error(&info, &error)))
     }
 
+    /// The origin's answer, and a file for it that is ours alone. While another instance downloads the same, its end is waited for.
+    async fn begin(&self) -> Result<(ObjectStream, ObjectInfo, String, Partial), BrokenTransfer> {
+        loop {
+            let first = self.first().await.map_err(BrokenTransfer::Final)?;
+            let info = first.info.clone();
+            self.meter.restart(0, info.size);
+            let name = naming::base(&self.key) + &naming::extension_of(&self.source.url, &info);
+            let cache = Arc::clone(&self.cache);
+            let room = Arc::new(move || cache.has_room());
+            let claim = Partial::create(self.cache.dir.join(&name), room).await;
+            let theirs = match claim.map_err(BrokenTransfer::Final)? {
+                Claim::Theirs(file) => file,
+                Claim::Ours(partial) => {
+                    if let Some(entry) = self.brought(&info).await {
+                        return Err(BrokenTransfer::There(Box::new(entry)));
+                    }
+                    self.make_room(&info).await.map_err(BrokenTransfer::Final)?;
+                    return Ok((first, info, name, partial));
+                }
+            };
+            drop(first);
+            self.wait_for(theirs, &name).await;
+            if let Some(entry) = self.brought(&info).await {
+                return Err(BrokenTransfer::There(Box::new(entry)));
+            }
+        }
+    }
+
+    /// What another instance has brought meanwhile, if it is what the origin has for us.
+    async fn brought(&self, info: &ObjectInfo) -> Option<Entry> {
+        let (cache, key, url) = (
+            Arc::clone(&self.cache),
+            self.key.clone(),
+            self.source.url.clone(),
+        );
+        let (source, filename) = (self.source.clone(), self.filename.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            let entry = cache.find(&key, &url)?;
+            content::is_file(&entry, &source, filename.as_deref()).then_some(entry)
+        });
+        found.await.ok().flatten().filter(|entry| {
+            let open = !self.replaces && self.source.auth.is_none() && !entry.is_protected();
+            open || entry.fits(info)
+        })
+    }
+
+    /// Waits until the partial file of another instance has its final name or belongs to nobody.
+    async fn wait_for(&self, file: std::fs::File, name: &str) {
+        tracing::debug!(url = %public(&self.source.url), "another instance is downloading it");
+        let path = self.cache.dir.join(format!("{name}{}", naming::PARTIAL));
+        let file = Arc::new(file);
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(OTHERS_TURN).await;
+            let (theirs, path) = (Arc::clone(&file), path.clone());
+            let looked = tokio::task::spawn_blocking(move || {
+                let over = !locks::is_still_at(&theirs, &path) || theirs.try_lock().is_ok();
+                // Parts of it come at once, so that its length says nothing.
+                let written = theirs.metadata().map_or(0, |file| file.blocks() * 512);
+                (over, written)
+            });
+            let Ok((over, written)) = looked.await else {
+                return;
+            };
+            self.meter.add(written.saturating_sub(before));
+            before = before.max(written);
+            // The lock, if it fell to us, goes with the file.
+            if over {
+                return;
+            }
+        }
+    }
+
+    /// What is no file is neither kept nor placed (F03).
+    async fn judge(&self, info: &ObjectInfo, path: PathBuf) -> Result<(), BrokenTransfer> {
+        let head = tokio::task::spawn_blocking(move || content::head_of(&path)).await;
+        let (head, size) = head
+            .map_err(io::Error::other)
+            .and_then(|head| head)
+            .map_err(|error| BrokenTransfer::Final(self.disk_error(info, &error)))?;
+        let segment = content::segment(&self.source);
+        let names = Names {
+            asked: [self.filename.as_deref(), Some(&segment)],
+            told: info.disposition_name.as_deref(),
+        };
+        match content::verdict(&head, size, info.content_type.as_deref(), &names) {
+            None => Ok(()),
+            Some(what) => Err(BrokenTransfer::Final(self.error(
+                ErrorKind::Failed,
+                &format!("it is no model and no picture: {what} came. Look at the URL and its credentials"),
+            ))),
+        }
+    }
+
     /// The first answer, tried for as often as the policy says.
     async fn first(&self) -> Result<ObjectStream, StorageError> {
-        let mut failures = 0;
-        loop {
-            let error = match self.open(None, None).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => error,
-            };
-            failures += 1;
-            let delay = self
-                .settings
-                .retry
-                .delay(failures, error.retry_after)
-                .filter(|_| error.kind == ErrorKind::Transient);
-            let Some(delay) = delay else {
-                return Err(error);
-            };
-            tracing::debug!(%error, delay_ms = delay.as_millis() as u64, "a download is tried again");
-            tokio::time::sleep(delay).await;
-        }
+        retried(&self.settings.retry, StorageError::asked, || {
+            self.open(None, None)
+        })
+        .await
     }
 
     async fn receive(
@@ -151,6 +249,7 @@ impl Download {
         match info.size {
             Some(size)
                 if self.connections > 1
+                    && self.unproven.load(Ordering::Relaxed) == 0
                     && size >= self.settings.parallel_from
                     && info.ranges
                     && info.etag.is_some() =>
@@ -229,7 +328,13 @@ impl Download {
 
     fn disk_full(&self, needed: u64, free: u64) -> StorageError {
         let dir = self.cache.dir.display();
-        self.error(ErrorKind::Local, &format!("the disk is full: {needed} bytes needed, {free} bytes free in {dir}. Make room there, or set LRU_CACHE_SIZE_GB"))
+        StorageError::local(
+            format!(
+                "{}: the disk is full: {needed} bytes needed, {free} bytes free in {dir}. Make room there, or set LRU_CACHE_SIZE_GB",
+                public(&self.source.url)
+            ),
+            &io::ErrorKind::StorageFull.into(),
+        )
     }
 
     fn disk_error(&self, info: &ObjectInfo, error: &io::Error) -> StorageError {
@@ -242,12 +347,11 @@ impl Download {
                 self.cache.free_bytes().unwrap_or_default(),
             );
         }
-        self.error(
-            ErrorKind::Local,
-            &format!(
-                "the cache {} cannot be written: {error}",
-                self.cache.dir.display()
-            ),
-        )
+        let message = format!(
+            "{}: the cache {} cannot be written: {error}",
+            public(&self.source.url),
+            self.cache.dir.display()
+        );
+        StorageError::local(message, error)
     }
 }

@@ -1,14 +1,14 @@
 //! What an answer's status and headers say of a file.
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
-use percent_encoding::percent_decode_str;
 use reqwest::Response;
 use url::Url;
 
 use super::super::backend::{ByteRange, ObjectInfo};
 use super::super::cloud::hex;
-use super::super::{ErrorKind, StorageError};
+use super::super::{ErrorKind, StorageError, error};
 use crate::config::public;
+use crate::net::http_fields::{content_range, disposition_name, retry_after};
 use crate::net::retry;
 
 /// The file behind an answer to HEAD or GET, ranged or not.
@@ -26,12 +26,16 @@ pub(super) fn info(response: &Response, at: &Url, asked: &Url) -> ObjectInfo {
     } else {
         text(headers, &header::CONTENT_LENGTH).and_then(|length| length.trim().parse().ok())
     };
+    let etag = text(headers, &header::ETAG).map(str::trim);
     ObjectInfo {
         size,
-        etag: text(headers, &header::ETAG)
-            .map(str::trim)
+        etag: etag
             .filter(|etag| etag.starts_with('"'))
             .map(str::to_owned),
+        weak_etag: etag
+            .filter(|etag| etag.starts_with("W/"))
+            .map(str::to_owned),
+        last_modified: text(headers, &header::LAST_MODIFIED).map(|date| date.trim().to_owned()),
         ranges: !encoded
             && (response.status() == StatusCode::PARTIAL_CONTENT
                 || text(headers, &header::ACCEPT_RANGES).is_some_and(accepts_bytes)),
@@ -74,14 +78,8 @@ fn accepts_bytes(value: &str) -> bool {
         .any(|unit| unit.trim().eq_ignore_ascii_case("bytes"))
 }
 
-/// The size after the slash of `Content-Range`.
 fn total(headers: &HeaderMap) -> Option<u64> {
-    text(headers, &header::CONTENT_RANGE)?
-        .rsplit_once('/')?
-        .1
-        .trim()
-        .parse()
-        .ok()
+    content_range(text(headers, &header::CONTENT_RANGE)?)?.total
 }
 
 /// Where a partial answer begins, which must be where it was asked to begin.
@@ -91,9 +89,8 @@ pub(super) fn offset(
     url: &Url,
 ) -> Result<u64, StorageError> {
     let start = text(response.headers(), &header::CONTENT_RANGE)
-        .and_then(|range| range.trim().strip_prefix("bytes"))
-        .and_then(|range| range.trim_start().split_once('-'))
-        .and_then(|(start, _)| start.trim().parse::<u64>().ok());
+        .and_then(content_range)
+        .and_then(|range| range.start);
     match (start, range) {
         (Some(start), Some(range)) if start == range.start => Ok(start),
         _ => Err(StorageError::new(
@@ -133,73 +130,14 @@ fn promised_sha256(headers: &HeaderMap) -> Option<String> {
     Some(hex(&bytes))
 }
 
-/// The file name of a `Content-Disposition`: `filename*` before `filename`, the last segment of either.
-pub(super) fn disposition_name(value: &str) -> Option<String> {
-    let mut plain = None;
-    for (name, value) in parameters(value) {
-        if name.eq_ignore_ascii_case("filename*") {
-            let mut parts = value.splitn(3, '\'');
-            if let (Some(charset), Some(_), Some(encoded)) =
-                (parts.next(), parts.next(), parts.next())
-            {
-                let bytes: Vec<u8> = percent_decode_str(encoded).collect();
-                let decoded = if charset.eq_ignore_ascii_case("iso-8859-1") {
-                    bytes.iter().map(|byte| char::from(*byte)).collect()
-                } else {
-                    String::from_utf8_lossy(&bytes).into_owned()
-                };
-                if let Some(name) = last_segment(&decoded) {
-                    return Some(name);
-                }
-            }
-        } else if name.eq_ignore_ascii_case("filename") {
-            plain = plain.or_else(|| last_segment(&value));
-        }
-    }
-    plain
-}
-
-fn last_segment(name: &str) -> Option<String> {
-    let name = name.rsplit(['/', '\\']).next()?.trim();
-    (!name.is_empty() && name != "." && name != "..").then(|| name.to_owned())
-}
-
-/// The parameters after the disposition type; values unquoted, semicolons in quotes respected.
-fn parameters(value: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut rest = value.split_once(';').map_or("", |(_, rest)| rest);
-    while let Some((name, after)) = rest.split_once('=') {
-        let name = name.trim_matches([' ', ';', '\t']).to_owned();
-        let after = after.trim_start();
-        let mut text = String::new();
-        if let Some(quoted) = after.strip_prefix('"') {
-            let mut chars = quoted.char_indices();
-            let mut end = quoted.len();
-            while let Some((at, char)) = chars.next() {
-                match char {
-                    '"' => {
-                        end = at + 1;
-                        break;
-                    }
-                    '\\' => text.extend(chars.next().map(|(_, char)| char)),
-                    _ => text.push(char),
-                }
-            }
-            rest = quoted.get(end..).unwrap_or_default();
-        } else {
-            let (token, tail) = after.split_once(';').unwrap_or((after, ""));
-            text.push_str(token.trim());
-            rest = tail;
-        }
-        found.push((name, text));
-    }
-    found
-}
-
-/// What an answer that is no success means.
-pub(super) fn status_error(response: &Response, url: &Url) -> StorageError {
+/// What an answer that is no success means, and the origin's own words (F22).
+pub(super) async fn status_error(
+    response: Response,
+    url: &Url,
+    secrets: &[String],
+) -> StorageError {
     let status = response.status();
-    let url = public(url);
+    let shown = public(url);
     let (kind, meaning) = match status.as_u16() {
         401 | 403 => (ErrorKind::Unauthorized, "it wants credentials, or others"),
         404 | 410 => (ErrorKind::NotFound, "it is not there"),
@@ -210,35 +148,17 @@ pub(super) fn status_error(response: &Response, url: &Url) -> StorageError {
         }
         _ => (ErrorKind::Failed, "the server refuses"),
     };
+    let retry_after = retry_after(response.headers());
+    let headers = response.headers().clone();
+    let body = error::read_refusal(response).await;
+    let mut message = format!("{shown} answered {status}: {meaning}");
+    if let Some(words) = error::origin_words(&headers, &body, secrets) {
+        message.push_str(": ");
+        message.push_str(&words);
+    }
     StorageError {
         kind,
-        message: format!("{url} answered {status}: {meaning}"),
-        retry_after: retry::retry_after(response.headers()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_content_disposition() {
-        for (value, name) in [
-            ("attachment; filename=\"a b;c.bin\"; x=1", Some("a b;c.bin")),
-            ("attachment; filename=plain.ckpt", Some("plain.ckpt")),
-            (
-                "attachment; filename=x.bin; filename*=UTF-8''%e4%b8%ad.safetensors",
-                Some("中.safetensors"),
-            ),
-            ("attachment; filename*=iso-8859-1'en'%A3.bin", Some("£.bin")),
-            ("attachment; filename=\"../../etc/passwd\"", Some("passwd")),
-            ("attachment; filename=\"C:\\\\temp\\\\m.pt\"", Some("m.pt")),
-            ("attachment; filename=\"..\"", None),
-            ("attachment; filename=\"unclosed", Some("unclosed")),
-            ("inline", None),
-            ("attachment; filename=", None),
-        ] {
-            assert_eq!(disposition_name(value).as_deref(), name, "{value}");
-        }
+        message,
+        retry_after,
     }
 }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::backend::{Backend, ByteRange, ObjectInfo, ObjectStream, Source};
+use super::error::own_trouble;
 use super::{ErrorKind, Progress, StorageError, Target, UploadFile};
 use crate::config::{HttpAuthHeader, StorageConfig, public, public_url};
 use crate::net::redirect::{FollowError, send_guarded};
@@ -55,7 +56,7 @@ impl HttpBackend {
         range: Option<ByteRange>,
         if_match: Option<&str>,
     ) -> Result<(Response, Url), StorageError> {
-        let prepared = request::prepare(source, self.auth.as_ref())?;
+        let prepared = request::prepare(source, self.fallback(&source.url))?;
         let mut open = HeaderMap::new();
         open.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         open.insert(
@@ -89,30 +90,56 @@ impl HttpBackend {
         .map_err(|error| follow_error(&error, &source.url))
     }
 
+    /// The operator's header, for the origins that may have it (D13).
+    fn fallback(&self, url: &Url) -> Option<&HttpAuthHeader> {
+        self.auth.as_ref().filter(|auth| {
+            auth.origins
+                .as_ref()
+                .is_none_or(|origins| origins.contains(&url.origin().ascii_serialization()))
+        })
+    }
+
+    async fn refused(&self, response: Response, source: &Source) -> StorageError {
+        let mut secrets = source.secrets();
+        secrets.extend(
+            self.auth
+                .as_ref()
+                .map(|auth| auth.value.expose().to_owned()),
+        );
+        answer::status_error(response, &source.url, &secrets).await
+    }
+
+    /// The file's name goes to the end of the path; a query stays behind it (F06).
     fn put_url(target: &Target, filename: &str) -> Result<Url, StorageError> {
         let Target::Http { url_prefix } = target else {
             return Err(StorageError::new(ErrorKind::Invalid, "not an HTTP target"));
         };
-        let text = join(url_prefix, filename);
-        match Url::parse(&text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-            _ => Err(StorageError::new(
+        let mut url = match Url::parse(url_prefix.trim()) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
+            _ => {
+                return Err(StorageError::new(
+                    ErrorKind::Invalid,
+                    format!(
+                        "url_prefix must be a whole http or https URL like https://host/folder, not \"{}\"",
+                        public_url(url_prefix).chars().take(200).collect::<String>()
+                    ),
+                ));
+            }
+        };
+        if url.fragment().is_some() {
+            return Err(StorageError::new(
                 ErrorKind::Invalid,
-                format!(
-                    "{} is not an http or https URL to upload to",
-                    public_url(url_prefix)
-                ),
-            )),
+                "url_prefix has a fragment (#), which no server gets: write %23 for a # in a name",
+            ));
         }
+        let path = format!(
+            "{}/{}",
+            url.path().trim_end_matches('/'),
+            request::encode_path(filename)
+        );
+        url.set_path(&path);
+        Ok(url)
     }
-}
-
-fn join(url_prefix: &str, filename: &str) -> String {
-    format!(
-        "{}/{}",
-        url_prefix.trim_end_matches('/'),
-        request::encode_path(filename)
-    )
 }
 
 type Chunks = BoxStream<'static, Result<Bytes, StorageError>>;
@@ -153,34 +180,10 @@ impl Backend for HttpBackend {
 
     async fn head(&self, source: &Source) -> Result<ObjectInfo, StorageError> {
         let (response, at) = self.send(Method::HEAD, source, None, None).await?;
-        let status = response.status();
-        if status.is_success() {
+        if response.status().is_success() {
             return Ok(answer::info(&response, &at, &source.url));
         }
-        // Some servers refuse HEAD, and signatures are often for GET alone: then one byte tells as much.
-        let refused = status.is_client_error()
-            && status != StatusCode::UNAUTHORIZED
-            && !retry::is_transient_status(status);
-        if !refused && status != StatusCode::NOT_IMPLEMENTED {
-            return Err(answer::status_error(&response, &source.url));
-        }
-        let (response, at) = self
-            .send(
-                Method::GET,
-                source,
-                Some(ByteRange {
-                    start: 0,
-                    end: Some(0),
-                }),
-                None,
-            )
-            .await?;
-        // An empty file has no first byte: 416 comes from one who was let in.
-        if response.status().is_success() || response.status() == StatusCode::RANGE_NOT_SATISFIABLE
-        {
-            return Ok(answer::info(&response, &at, &source.url));
-        }
-        Err(answer::status_error(&response, &source.url))
+        Err(self.refused(response, source).await)
     }
 
     async fn open(
@@ -200,8 +203,16 @@ impl Backend for HttpBackend {
             (response, at) = self.send(Method::GET, source, None, None).await?;
         }
         let status = response.status();
+        // An empty file has no first byte: 416 comes from one who was let in.
+        if status == StatusCode::RANGE_NOT_SATISFIABLE && range.is_some() {
+            return Ok(ObjectStream {
+                info: answer::info(&response, &at, &source.url),
+                offset: 0,
+                body: futures_util::stream::empty().boxed(),
+            });
+        }
         if !status.is_success() {
-            return Err(answer::status_error(&response, &source.url));
+            return Err(self.refused(response, source).await);
         }
         if status == StatusCode::NO_CONTENT || status == StatusCode::RESET_CONTENT {
             return Err(StorageError::new(
@@ -244,7 +255,9 @@ impl Backend for HttpBackend {
 
     fn url_of(&self, target: &Target, filename: &str) -> String {
         match target {
-            Target::Http { url_prefix } => join(url_prefix, filename),
+            Target::Http { .. } => {
+                Self::put_url(target, filename).map_or_else(|_| String::new(), String::from)
+            }
             _ => String::new(),
         }
     }
@@ -256,11 +269,8 @@ impl Backend for HttpBackend {
         progress: Option<&Progress>,
         cancel: &CancellationToken,
     ) -> Result<(), StorageError> {
-        let source = Source {
-            url: Self::put_url(target, &file.filename)?,
-            auth: None,
-        };
-        let prepared = request::prepare(&source, self.auth.as_ref())?;
+        let source = Source::new(Self::put_url(target, &file.filename)?, "");
+        let prepared = request::prepare(&source, self.fallback(&source.url))?;
         // Behind a proxy the connection is not ours to check.
         self.outbound
             .check(&prepared.url)
@@ -317,7 +327,7 @@ impl Backend for HttpBackend {
         if response.status().is_success() {
             Ok(())
         } else {
-            Err(answer::status_error(&response, &source.url))
+            Err(self.refused(response, &source).await)
         }
     }
 
@@ -368,6 +378,10 @@ fn follow_error(error: &FollowError, url: &Url) -> StorageError {
 fn network_error(error: &reqwest::Error, url: &Url) -> StorageError {
     if let Some(refused) = crate::net::refusal_of(error) {
         return StorageError::new(ErrorKind::Invalid, format!("{}: {refused}", public(url)));
+    }
+    if let Some(trouble) = own_trouble(error) {
+        let message = format!("{}: {trouble}", public(url));
+        return StorageError::local(message, trouble);
     }
     let kind = if retry::is_transient_error(error) {
         ErrorKind::Transient

@@ -188,11 +188,12 @@ mod tests {
         let fallback = HttpAuthHeader {
             name: "x-key".into(),
             value: Secret::new("configured"),
+            origins: None,
         };
         let prepared = prepare(
             &Source {
-                url: Url::parse(url).unwrap(),
                 auth,
+                ..Source::new(Url::parse(url).unwrap(), url)
             },
             Some(&fallback),
         )
@@ -256,8 +257,8 @@ mod tests {
         assert!(
             prepare(
                 &Source {
-                    url: Url::parse("http://h/").unwrap(),
-                    auth
+                    auth,
+                    ..Source::new(Url::parse("http://h/").unwrap(), "http://h/")
                 },
                 None
             )

@@ -7,6 +7,7 @@ use reqwest::StatusCode;
 use super::failure::refused;
 use super::hub::{FollowedLink, Hub, Linked};
 use super::location;
+use crate::net::http_fields::{content_range, disposition_name};
 use crate::storage::backend::{ByteRange, ObjectInfo, ObjectStream, Source};
 use crate::storage::cloud;
 use crate::storage::{ErrorKind, StorageError};
@@ -26,6 +27,7 @@ pub async fn head(hub: &Hub, source: &Source) -> Result<ObjectInfo, StorageError
         hub,
         &crate::config::public(&source.url),
         page.as_deref(),
+        &source.secrets(),
         followed.response,
     )
     .await)
@@ -67,17 +69,29 @@ pub async fn open(
                 .headers()
                 .get(header::CONTENT_RANGE)
                 .and_then(|value| value.to_str().ok())
-                .and_then(cloud::content_range);
+                .and_then(content_range);
             let nonsense = || {
                 StorageError::new(
                     ErrorKind::Transient,
                     format!("{shown}: the server sent a Content-Range that makes no sense"),
                 )
             };
-            range.ok_or_else(nonsense)?.0
+            range.and_then(|range| range.start).ok_or_else(nonsense)?
         }
         status if status.is_success() => 0,
-        _ => return Err(refused(hub, &shown, page.as_deref(), followed.response).await),
+        // The first byte of an empty file.
+        StatusCode::RANGE_NOT_SATISFIABLE if range.is_some_and(|range| range.start == 0) => {
+            return Ok(ObjectStream {
+                info: info(&url, &followed),
+                offset: 0,
+                body: futures_util::stream::empty().boxed(),
+            });
+        }
+        _ => {
+            let secrets = source.secrets();
+            let refused = refused(hub, &shown, page.as_deref(), &secrets, followed.response);
+            return Err(refused.await);
+        }
     };
     let info = info(&url, &followed);
     let body = followed
@@ -113,10 +127,10 @@ fn info(asked: &url::Url, followed: &FollowedLink) -> ObjectInfo {
     let headers = followed.response.headers();
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let whole = match (
-        text(header::CONTENT_RANGE).and_then(cloud::content_range),
+        text(header::CONTENT_RANGE).and_then(content_range),
         followed.response.status(),
     ) {
-        (Some((_, size)), _) => size,
+        (Some(range), _) => range.total,
         (None, StatusCode::OK) => {
             text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok())
         }
@@ -134,6 +148,12 @@ fn info(asked: &url::Url, followed: &FollowedLink) -> ObjectInfo {
             .as_ref()
             .map(|etag| format!("\"{etag}\""))
             .or(own_etag),
+        weak_etag: text(header::ETAG)
+            .filter(|etag| linked.etag.is_none() && etag.starts_with("W/"))
+            .map(str::to_owned),
+        last_modified: text(header::LAST_MODIFIED)
+            .filter(|_| linked.etag.is_none())
+            .map(str::to_owned),
         ranges: linked.etag.is_some()
             || text(header::ACCEPT_RANGES) == Some("bytes")
             || followed.response.status() == StatusCode::PARTIAL_CONTENT,
@@ -147,7 +167,7 @@ fn info(asked: &url::Url, followed: &FollowedLink) -> ObjectInfo {
             .filter(|_| !redirected)
             .and_then(|value| value.split(';').next())
             .map(|plain| plain.trim().to_ascii_lowercase()),
-        disposition_name: text(header::CONTENT_DISPOSITION).and_then(cloud::disposition_name),
+        disposition_name: text(header::CONTENT_DISPOSITION).and_then(disposition_name),
         final_url: (followed.url != *asked).then(|| without_query(&followed.url)),
     }
 }

@@ -4,19 +4,16 @@ use reqwest::Response;
 
 use super::hub::Hub;
 use crate::storage::cloud;
+use crate::storage::error::{origin_words, read_refusal};
 use crate::storage::{ErrorKind, StorageError};
-
-/// The hub says in JSON what is wrong; no more than this is read of it.
-const READ: usize = 64 * 1024;
-/// And no more than this is quoted.
-const QUOTE: usize = 300;
 
 /// An answer that is no success. `place` is a public URL; `page` the repository's.
 pub async fn refused(
     hub: &Hub,
     place: &str,
     page: Option<&str>,
-    mut response: Response,
+    secrets: &[String],
+    response: Response,
 ) -> StorageError {
     let status = response.status().as_u16();
     let code = response
@@ -25,15 +22,10 @@ pub async fn refused(
         .and_then(|code| code.to_str().ok())
         .unwrap_or_default()
         .to_owned();
-    let wait = cloud::retry_after(response.headers());
-    let said = match response
-        .headers()
-        .get("x-error-message")
-        .and_then(|text| text.to_str().ok())
-    {
-        Some(text) => Some(text.to_owned()),
-        None => body_message(&mut response).await,
-    };
+    let wait = crate::net::http_fields::retry_after(response.headers());
+    let headers = response.headers().clone();
+    let body = read_refusal(response).await;
+    let said = origin_words(&headers, &body, &hub.secrets(secrets));
     let page = page.map(|page| format!("{}/{page}", hub.endpoint().as_str().trim_end_matches('/')));
     let page = page.as_deref().unwrap_or("its page");
     let (kind, advice) = match (status, code.as_str()) {
@@ -74,30 +66,12 @@ pub async fn refused(
         _ => (cloud::classify(status), "the hub refused it".to_owned()),
     };
     let mut sentence = format!("{place}: {advice} (Hugging Face answered {status}");
-    if let Some(said) = said
-        .map(|said| hub.without_token(&said))
-        .filter(|said| !said.is_empty() && !said.contains('?'))
-    {
+    if let Some(said) = said {
         sentence.push_str(": ");
-        sentence.extend(said.chars().filter(|c| !c.is_control()).take(QUOTE));
+        sentence.push_str(&said);
     }
     sentence.push(')');
     let mut error = StorageError::new(kind, sentence);
     error.retry_after = wait;
     error
-}
-
-async fn body_message(response: &mut Response) -> Option<String> {
-    let mut body = Vec::new();
-    while let Ok(Some(bytes)) = response.chunk().await {
-        body.extend_from_slice(&bytes);
-        if body.len() > READ {
-            return None;
-        }
-    }
-    let body: serde_json::Value = serde_json::from_slice(&body).ok()?;
-    ["error", "message"]
-        .iter()
-        .find_map(|name| body.get(name)?.as_str())
-        .map(str::to_owned)
 }

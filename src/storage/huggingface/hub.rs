@@ -71,12 +71,10 @@ impl Hub {
             .ok_or_else(|| StorageError::new(ErrorKind::Invalid, "Hugging Face uploads are not configured: set HF_TOKEN to a token with write permission"))
     }
 
-    /// Takes the token out of a text of the hub's.
-    pub fn without_token(&self, text: &str) -> String {
-        match &self.config.token {
-            Some(token) if !token.expose().is_empty() => text.replace(token.expose(), "***"),
-            _ => text.to_owned(),
-        }
+    /// What must not be quoted: a request's secrets, and the operator's token.
+    pub fn secrets(&self, of_request: &[String]) -> Vec<String> {
+        let token = self.config.token.iter().map(|token| token.expose().to_owned());
+        of_request.iter().cloned().chain(token).collect()
     }
 
     /// Whether a URL is one that the operator has chosen: the hub, and by setting HF_ENDPOINT also whom it sends us to. Where the

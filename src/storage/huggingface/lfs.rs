@@ -106,11 +106,8 @@ pub async fn upload(
         let mut work = Vec::new();
         for object in batch.objects {
             if let Some(error) = object.error {
-                let message: String = hub
-                    .without_token(&error.message)
-                    .chars()
-                    .take(300)
-                    .collect();
+                let message = crate::storage::error::shown(&error.message, &hub.secrets(&[]))
+                    .unwrap_or_default();
                 return Err(StorageError::new(
                     cloud::classify(error.code),
                     format!("{place}: LFS refused an object: {message} ({})", error.code),
@@ -279,7 +276,7 @@ async fn done(
     if response.status().is_success() {
         Ok(response)
     } else {
-        Err(refused(hub, place, page, response).await)
+        Err(refused(hub, place, page, &[], response).await)
     }
 }
 

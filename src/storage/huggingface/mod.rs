@@ -110,17 +110,18 @@ impl Backend for HuggingFaceBackend {
         .await
     }
 
+    fn uploads_together(&self) -> bool {
+        true
+    }
+
     async fn upload_together(
         &self,
         target: &Target,
         files: &[UploadFile],
+        progress: Option<&Progress>,
         cancel: &CancellationToken,
-    ) -> Option<Result<(), StorageError>> {
-        let target = match repository(target) {
-            Ok(target) => target,
-            Err(error) => return Some(Err(error)),
-        };
-        Some(upload::upload(&self.hub, target, files, None, cancel).await)
+    ) -> Result<(), StorageError> {
+        upload::upload(&self.hub, repository(target)?, files, progress, cancel).await
     }
 
     async fn sign(

@@ -190,7 +190,7 @@ pub async fn answer<T: serde::de::DeserializeOwned>(
         .await
         .map_err(|error| cloud::from_reqwest(place, &error))?;
     if !response.status().is_success() {
-        return Err(refused(hub, place, Some(&location::page(target)), response).await);
+        return Err(refused(hub, place, Some(&location::page(target)), &[], response).await);
     }
     response.json().await.map_err(|error| {
         let kind = if error.is_decode() {

@@ -1,6 +1,7 @@
 //! Clients of the SDK: one with the operator's configuration, a few with credentials that requests brought.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
@@ -33,9 +34,41 @@ const NO_REGION: &str = "us-east-1";
 pub struct Clients {
     config: S3Config,
     outbound: Outbound,
+    /// The configured endpoint, else that of the profile.
+    endpoint: OnceCell<Option<Url>>,
     operator: OnceCell<Client>,
     brought: Mutex<Vec<(Auth, Client)>>,
+    /// Endpoints that do not know checksums (F08).
+    plain: Arc<Mutex<HashSet<String>>>,
 }
+
+/// A service, as one client reaches it.
+#[derive(Clone)]
+pub struct Store {
+    /// The SDK's client.
+    pub client: Client,
+    endpoint: String,
+    plain: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Store {
+    /// Whether checksums may be asked for.
+    pub fn knows_checksums(&self) -> bool {
+        let plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        !plain.contains(&self.endpoint)
+    }
+
+    /// It has refused a request for its checksum headers, and taken it without.
+    pub fn without_checksums(&self) {
+        let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        if plain.len() < ENDPOINTS && plain.insert(self.endpoint.clone()) {
+            tracing::info!(endpoint = %crate::config::public_url(&self.endpoint), "this S3 service knows no checksums; it is asked without them from now on");
+        }
+    }
+}
+
+/// Endpoints of which it is remembered that they know no checksums: requests may name any number.
+const ENDPOINTS: usize = 1000;
 
 impl Clients {
     /// Makes none yet.
@@ -43,13 +76,49 @@ impl Clients {
         Self {
             config,
             outbound,
+            endpoint: OnceCell::new(),
             operator: OnceCell::new(),
             brought: Mutex::new(Vec::new()),
+            plain: Arc::default(),
         }
     }
 
-    /// The client for a request's credentials, or the operator's.
-    pub async fn of(&self, auth: Option<&Auth>) -> Result<Client, StorageError> {
+    /// The service for a request's credentials, or the operator's.
+    pub async fn of(&self, auth: Option<&Auth>) -> Result<Store, StorageError> {
+        let client = self.client(auth).await?;
+        let own = match auth {
+            Some(Auth::S3 { endpoint, .. }) => endpoint.clone(),
+            _ => None,
+        };
+        let endpoint = match own {
+            Some(endpoint) => endpoint,
+            None => self.endpoint().await.map(Url::to_string).unwrap_or_default(),
+        };
+        Ok(Store {
+            client,
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            plain: Arc::clone(&self.plain),
+        })
+    }
+
+    /// Where the operator's service is, if not at AWS: as configured, else as the profile says (F08).
+    async fn endpoint(&self) -> Option<&Url> {
+        let found = async {
+            if let Some(endpoint) = &self.config.endpoint {
+                return Some(endpoint.clone());
+            }
+            let profile = aws_config::defaults(BehaviorVersion::latest())
+                .region(Region::new(NO_REGION))
+                .no_credentials()
+                .http_client(Transport::for_chain(&self.outbound))
+                .load()
+                .await;
+            Url::parse(profile.endpoint_url()?).ok()
+        };
+        self.endpoint.get_or_init(|| found).await.as_ref()
+    }
+
+    async fn client(&self, auth: Option<&Auth>) -> Result<Client, StorageError> {
         let Some(auth) = auth else {
             return self
                 .operator
@@ -99,11 +168,12 @@ impl Clients {
                 true,
             )
         } else {
+            let endpoint = self.endpoint().await;
             self.build(
                 region,
-                self.config.endpoint.as_ref(),
+                endpoint,
                 SharedCredentialsProvider::new(credentials),
-                self.path_style(),
+                self.path_style(endpoint),
                 false,
             )
         };
@@ -123,7 +193,8 @@ impl Clients {
     }
 
     async fn operator_client(&self) -> Result<Client, StorageError> {
-        let region = match (&self.config.region, &self.config.endpoint) {
+        let endpoint = self.endpoint().await;
+        let region = match (&self.config.region, endpoint) {
             (Some(region), _) => region.clone(),
             (None, Some(_)) => NO_REGION.to_owned(),
             (None, None) => match ProfileFileRegionProvider::builder().build().region().await {
@@ -152,19 +223,12 @@ impl Clients {
                 )
             }
         };
-        Ok(self.build(
-            region,
-            self.config.endpoint.as_ref(),
-            provider,
-            self.path_style(),
-            false,
-        ))
+        let path_style = self.path_style(endpoint);
+        Ok(self.build(region, endpoint, provider, path_style, false))
     }
 
-    fn path_style(&self) -> bool {
-        self.config
-            .force_path_style
-            .unwrap_or(self.config.endpoint.is_some())
+    fn path_style(&self, endpoint: Option<&Url>) -> bool {
+        self.config.force_path_style.unwrap_or(endpoint.is_some())
     }
 
     fn build(

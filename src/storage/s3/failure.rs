@@ -94,13 +94,11 @@ fn answered(
         _ => "the service refused it".to_owned(),
     };
     let mut sentence = format!("{place}: {advice} (S3 answered {status}");
-    for detail in [code, message]
-        .into_iter()
-        .flatten()
-        .filter(|detail| !detail.contains("://"))
-    {
-        sentence.push_str(", ");
-        sentence.extend(detail.chars().take(300));
+    for detail in [code, message].into_iter().flatten() {
+        if let Some(words) = crate::storage::error::shown(detail, &[]) {
+            sentence.push_str(", ");
+            sentence.push_str(&words);
+        }
     }
     sentence.push(')');
     let mut error = StorageError::new(kind, sentence);

@@ -1,28 +1,32 @@
 //! `s3://bucket/key` in its two spellings: percent-encoded as a URL should be, and raw as people write keys.
 
 use percent_encoding::percent_decode_str;
-use url::Url;
 
+use crate::storage::backend::Source;
 use crate::storage::{ErrorKind, StorageError};
+
+/// Bytes.
+const LONGEST_KEY: usize = 1024;
 
 /// An object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     /// Bucket.
     pub bucket: String,
-    /// Key, decoded.
+    /// Key, as the service has it.
     pub key: String,
     /// `?versionId=` of the URL.
     pub version: Option<String>,
 }
 
 impl Location {
-    /// Reads an `s3://` URL. A `%` that does not begin an encoded byte stands for itself; `+` always does; a query or fragment
-    /// that is no `versionId` belongs to the key, because keys may contain `?` and `#`.
+    /// Where an `s3://` URL may lead, the likeliest first: the key as it is written, as it is percent-encoded (the Node server stored
+    /// that), and decoded (D21). A query or fragment that is no `versionId` belongs to the key, because keys may contain `?` and `#`.
     ///
     /// # Errors
     /// When bucket or key is missing or cannot be one.
-    pub fn of(url: &Url) -> Result<Self, StorageError> {
+    pub fn spellings(source: &Source) -> Result<Vec<Self>, StorageError> {
+        let url = &source.url;
         let invalid = |what: &str| {
             StorageError::new(
                 ErrorKind::Invalid,
@@ -47,27 +51,44 @@ impl Location {
             .query_pairs()
             .find(|(name, _)| name == "versionId")
             .map(|(_, value)| value.into_owned());
-        let mut raw = url.path().strip_prefix('/').unwrap_or_default().to_owned();
-        if version.is_none() {
+        let mut encoded = url.path().strip_prefix('/').unwrap_or_default().to_owned();
+        let mut written = source
+            .written
+            .split_once("://")
+            .and_then(|(_, rest)| rest.split_once('/'))
+            .map_or_else(|| encoded.clone(), |(_, key)| key.to_owned());
+        if version.is_some() {
+            let end = written.rfind('?').unwrap_or(written.len());
+            written.truncate(end);
+        } else {
             for (mark, rest) in [('?', url.query()), ('#', url.fragment())] {
                 if let Some(rest) = rest {
-                    raw.push(mark);
-                    raw.push_str(rest);
+                    encoded.push(mark);
+                    encoded.push_str(rest);
                 }
             }
         }
-        let key = percent_decode_str(&raw)
+        let decoded = percent_decode_str(&written)
             .decode_utf8()
-            .map_err(|_| invalid("the key is not UTF-8"))?
-            .into_owned();
-        if key.is_empty() || key.len() > 1024 {
+            .ok()
+            .map(std::borrow::Cow::into_owned);
+        let mut keys = vec![written, encoded];
+        keys.extend(decoded);
+        let mut found: Vec<Self> = Vec::new();
+        for key in keys {
+            let fits = !key.is_empty() && key.len() <= LONGEST_KEY;
+            if fits && found.iter().all(|known| known.key != key) {
+                found.push(Self {
+                    bucket: bucket.clone(),
+                    key,
+                    version: version.clone(),
+                });
+            }
+        }
+        if found.is_empty() {
             return Err(invalid("the key must have 1 to 1024 bytes"));
         }
-        Ok(Self {
-            bucket,
-            key,
-            version,
-        })
+        Ok(found)
     }
 
     /// For messages.
@@ -97,20 +118,37 @@ pub fn check_bucket(bucket: &str) -> Result<(), StorageError> {
 
 #[cfg(test)]
 mod tests {
+    use url::Url;
+
     use super::*;
 
+    fn spellings(url: &str) -> Result<Vec<Location>, StorageError> {
+        Location::spellings(&Source::new(Url::parse(url).unwrap(), url))
+    }
+
+    /// F07, D21.
     #[test]
     fn keys_survive_every_spelling() {
-        let key = |url: &str| Location::of(&Url::parse(url).unwrap()).unwrap().key;
-        assert_eq!(key("s3://bucket/a b+c.bin"), "a b+c.bin");
-        assert_eq!(key("s3://bucket/a%20b%2Bc.bin"), "a b+c.bin");
-        assert_eq!(key("s3://bucket/models/ü/x.bin"), "models/ü/x.bin");
-        assert_eq!(key("s3://bucket/100% sure.bin"), "100% sure.bin");
-        assert_eq!(key("s3://bucket/what?is#this"), "what?is#this");
-        assert_eq!(key("s3://Bucket_1//double//slash/"), "/double//slash/");
-        let versioned = Location::of(&Url::parse("s3://bucket/k?versionId=7").unwrap()).unwrap();
+        let keys = |url: &str| -> Vec<String> {
+            let found = spellings(url).unwrap();
+            found.into_iter().map(|location| location.key).collect()
+        };
+        assert_eq!(keys("s3://bucket/a b+c.bin"), ["a b+c.bin", "a%20b+c.bin"]);
         assert_eq!(
-            (versioned.key.as_str(), versioned.version.as_deref()),
+            keys("s3://bucket/a%20b%2Bc.bin"),
+            ["a%20b%2Bc.bin", "a b+c.bin"]
+        );
+        assert_eq!(
+            keys("s3://bucket/models/ü/x.bin"),
+            ["models/ü/x.bin", "models/%C3%BC/x.bin"]
+        );
+        assert_eq!(keys("s3://bucket/100%sure"), ["100%sure"]);
+        assert_eq!(keys("s3://bucket/what?is#this"), ["what?is#this"]);
+        assert_eq!(keys("s3://bucket/a/../b"), ["a/../b", "b"]);
+        assert_eq!(keys("s3://Bucket_1//double//slash/"), ["/double//slash/"]);
+        let versioned = spellings("s3://bucket/k?versionId=7").unwrap();
+        assert_eq!(
+            (versioned[0].key.as_str(), versioned[0].version.as_deref()),
             ("k", Some("7"))
         );
     }
@@ -127,7 +165,7 @@ mod tests {
             "s3://bucket:80/key",
         ] {
             assert_eq!(
-                Location::of(&Url::parse(url).unwrap()).unwrap_err().kind,
+                spellings(url).unwrap_err().kind,
                 ErrorKind::Invalid,
                 "{url}"
             );

@@ -10,6 +10,8 @@ mod location;
 mod transport;
 mod upload;
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,19 +25,69 @@ use super::backend::{Backend, ByteRange, ObjectInfo, ObjectStream, Source};
 use super::{ErrorKind, Progress, StorageError, Target, UploadFile};
 use crate::config::S3Config;
 use crate::net::Outbound;
-use client::Clients;
+use client::{Clients, Store};
 
 /// The S3 backend.
 pub struct S3Backend {
     clients: Clients,
+    /// Which spelling of a key was found, by the URL as it was written.
+    spelled: Mutex<HashMap<String, Location>>,
 }
+
+/// So many spellings are remembered.
+const SPELLED: usize = 1000;
 
 impl S3Backend {
     /// Keeps the configuration; touches neither network nor disk.
     pub fn new(config: &S3Config, outbound: Outbound) -> Self {
         Self {
             clients: Clients::new(config.clone(), outbound),
+            spelled: Mutex::default(),
         }
+    }
+
+    /// Does something with the object that a URL means: with the first spelling of its key under which there is one.
+    async fn with_object<T, F: Future<Output = Result<T, StorageError>>>(
+        &self,
+        source: &Source,
+        work: impl Fn(Store, Location) -> F,
+    ) -> Result<T, StorageError> {
+        let spellings = Location::spellings(source)?;
+        let store = self.clients.of(source.auth.as_ref()).await?;
+        let known = self.spelled().get(&source.written).cloned();
+        if let Some(known) = known
+            && let Ok(done) = work(store.clone(), known).await
+        {
+            return Ok(done);
+        }
+        let several = spellings.len() > 1;
+        let mut first_error = None;
+        for location in spellings {
+            match work(store.clone(), location.clone()).await {
+                Ok(done) => {
+                    let mut spelled = self.spelled();
+                    if spelled.len() >= SPELLED {
+                        spelled.clear();
+                    }
+                    if several {
+                        spelled.insert(source.written.clone(), location);
+                    }
+                    return Ok(done);
+                }
+                // Who may not list a bucket is told that everything missing is forbidden.
+                Err(error)
+                    if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unauthorized) =>
+                {
+                    first_error.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(first_error.unwrap_or_else(|| StorageError::new(ErrorKind::NotFound, "no object")))
+    }
+
+    fn spelled(&self) -> MutexGuard<'_, HashMap<String, Location>> {
+        self.spelled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,9 +118,9 @@ impl Backend for S3Backend {
     }
 
     async fn head(&self, source: &Source) -> Result<ObjectInfo, StorageError> {
-        let location = Location::of(&source.url)?;
-        let client = self.clients.of(source.auth.as_ref()).await?;
-        download::head(&client, &location).await
+        let head =
+            |store: Store, location: Location| async move { download::head(&store, &location).await };
+        self.with_object(source, head).await
     }
 
     async fn open(
@@ -77,9 +129,10 @@ impl Backend for S3Backend {
         range: Option<ByteRange>,
         if_match: Option<&str>,
     ) -> Result<ObjectStream, StorageError> {
-        let location = Location::of(&source.url)?;
-        let client = self.clients.of(source.auth.as_ref()).await?;
-        download::open(&client, &location, range, if_match).await
+        let open = |store: Store, location: Location| async move {
+            download::open(&store, &location, range, if_match).await
+        };
+        self.with_object(source, open).await
     }
 
     async fn check(&self, target: &Target, _signed: bool) -> Result<(), StorageError> {
@@ -103,7 +156,7 @@ impl Backend for S3Backend {
         cancel: &CancellationToken,
     ) -> Result<(), StorageError> {
         let (bucket, key) = place(target, &file.filename)?;
-        let client = self.clients.of(None).await?;
+        let client = self.clients.of(None).await?.client;
         upload::upload(&client, bucket, &key, file, progress, cancel).await
     }
 
@@ -114,7 +167,7 @@ impl Backend for S3Backend {
         expiry: Duration,
     ) -> Result<String, StorageError> {
         let (bucket, key) = place(target, filename)?;
-        let client = self.clients.of(None).await?;
+        let client = self.clients.of(None).await?.client;
         let shown = format!("s3://{bucket}/{key}");
         let config = PresigningConfig::expires_in(expiry).map_err(|error| {
             StorageError::new(

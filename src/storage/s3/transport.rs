@@ -1,5 +1,7 @@
 //! The AWS SDK's way out: our own clients instead of a second HTTP stack with its own resolver, roots and (no) guard.
 
+use std::sync::Arc;
+
 use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
@@ -8,9 +10,16 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use futures_util::TryStreamExt;
 use url::{Host, Url};
 
 use crate::net::Outbound;
+use crate::storage::cloud::Meter;
+
+tokio::task_local! {
+    /// The upload that a request belongs to.
+    pub static SENT: Arc<Meter>;
+}
 
 /// Which of our clients requests leave through.
 #[derive(Debug, Clone)]
@@ -92,7 +101,7 @@ impl Transport {
         let body = match body.bytes() {
             Some([]) => None,
             Some(bytes) => Some(reqwest::Body::from(bytes.to_vec())),
-            None => Some(reqwest::Body::wrap(body)),
+            None => Some(counted(body)),
         };
         let mut sent = self
             .client(&url)
@@ -106,6 +115,15 @@ impl Transport {
         HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
             .map_err(|error| ConnectorError::other(error.into(), None))
     }
+}
+
+/// What leaves of a file is counted where it leaves: the SDK would say it at the end.
+fn counted(body: SdkBody) -> reqwest::Body {
+    let Ok(meter) = SENT.try_with(Arc::clone) else {
+        return reqwest::Body::wrap(body);
+    };
+    let bytes = axum::body::Body::new(body).into_data_stream();
+    reqwest::Body::wrap_stream(bytes.inspect_ok(move |bytes| meter.add(bytes.len() as u64)))
 }
 
 fn connector_error(error: reqwest::Error) -> ConnectorError {

@@ -9,6 +9,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::from_sdk;
+use super::transport::SENT;
 use crate::storage::cloud::{FilePart, Meter, READ, in_parallel, size_of, supervised};
 use crate::storage::{ErrorKind, Progress, StorageError, UploadFile};
 
@@ -77,26 +78,32 @@ struct Object {
 }
 
 impl Object {
-    async fn put(&self, file: &UploadFile, size: u64, meter: &Meter) -> Result<(), StorageError> {
-        let body = body_of(FilePart {
+    async fn put(
+        &self,
+        file: &UploadFile,
+        size: u64,
+        meter: &Arc<Meter>,
+    ) -> Result<(), StorageError> {
+        let meter = Arc::clone(meter);
+        let whole = FilePart {
             path: file.path.clone(),
             offset: 0,
             length: size,
-        })
-        .await?;
+        };
+        let body = body_of(whole).await?;
         let request = self
             .client
             .put_object()
             .bucket(&self.bucket)
             .key(&self.key)
             .content_type(&file.content_type);
-        request
+        let sending = request
             .content_length(size.cast_signed())
             .body(body)
-            .send()
+            .send();
+        SENT.scope(meter, sending)
             .await
             .map_err(|error| from_sdk(&self.shown, error))?;
-        meter.add(size);
         Ok(())
     }
 
@@ -161,7 +168,7 @@ impl Object {
         id: &str,
         part: FilePart,
         number: i32,
-        meter: &Meter,
+        meter: &Arc<Meter>,
     ) -> Result<CompletedPart, StorageError> {
         let length = part.length;
         let request = self
@@ -175,12 +182,11 @@ impl Object {
             .content_length(length.cast_signed())
             .body(body_of(part).await?)
             .customize();
-        let answer = request
-            .config_override(patiently())
-            .send()
+        let sending = request.config_override(patiently()).send();
+        let answer = SENT
+            .scope(Arc::clone(meter), sending)
             .await
             .map_err(|error| from_sdk(&self.shown, error))?;
-        meter.add(length);
         let done = CompletedPart::builder()
             .part_number(number)
             .set_e_tag(answer.e_tag)

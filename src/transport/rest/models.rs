@@ -44,6 +44,7 @@ pub async fn add(
         .await
         .map_err(|error| match error.kind {
             ErrorKind::Invalid => Failure::invalid("body.url", error.message),
+            ErrorKind::Local => error.into_failure(Code::DownloadFailed).at("body.url"),
             // Existing clients know a failed download of this endpoint as a 500.
             _ => Failure::new(Code::DownloadFailed, error.message)
                 .with_status(StatusCode::INTERNAL_SERVER_ERROR)
@@ -84,7 +85,7 @@ pub async fn download(
         .await
         .map_err(|error| match error.kind {
             ErrorKind::Invalid => Failure::invalid("url", error.message),
-            _ => Failure::new(Code::DownloadFailed, error.message).at("url"),
+            _ => error.into_failure(Code::DownloadFailed).at("url"),
         })?;
     answer["status"] = "completed".into();
     answer["size"] = fetched.size.into();
@@ -213,7 +214,10 @@ async fn fetch(
         cancel: CancellationToken::new(),
         progress: None,
     };
-    let fetched = state.storage.fetch(fetch).await?;
+    let fetched = state
+        .storage
+        .fetch_named(fetch, &download.filename)
+        .await?;
     if let Some(warning) = state
         .storage
         .place_model(&fetched, &download.dir, &download.filename)

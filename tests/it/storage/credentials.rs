@@ -201,3 +201,38 @@ async fn credentials_do_not_come_back_with_a_redirect_from_elsewhere() {
         .collect();
     assert_eq!(seen, [Some("Bearer secret".to_owned()), None]);
 }
+
+/// D13: the operator's header goes where the operator lets it.
+#[tokio::test]
+async fn the_configured_header_goes_to_its_origins_only() {
+    let (mine, other) = (origin().await, origin().await);
+    let allowed = mine.url("");
+    let bench = Bench::new(&[
+        ("HTTP_AUTH_HEADER_NAME", "X-Key"),
+        ("HTTP_AUTH_HEADER_VALUE", "configured"),
+        ("HTTP_AUTH_ALLOWED_ORIGINS", &allowed),
+    ])
+    .await;
+    bench.get(&mine.url("/a.bin")).await.unwrap();
+    bench.get(&other.url("/a.bin")).await.unwrap();
+    let path = bench.dir.path().join("f");
+    std::fs::write(&path, "x").unwrap();
+    for origin in [&mine, &other] {
+        let target = comfyui_api::storage::Target::Http {
+            url_prefix: origin.url("/up"),
+        };
+        let file = comfyui_api::storage::UploadFile {
+            path: path.clone(),
+            filename: "f".to_owned(),
+            content_type: "image/png".to_owned(),
+        };
+        let cancel = tokio_util::sync::CancellationToken::new();
+        bench.storage.upload(&target, &[file], false, None, &cancel).await.unwrap();
+    }
+    let keys = |origin: &Origin| -> Vec<Option<String>> {
+        let requests = origin.requests();
+        requests.iter().map(|request| request.header("x-key").map(str::to_owned)).collect()
+    };
+    assert_eq!(keys(&mine), vec![Some("configured".to_owned()); 2]);
+    assert_eq!(keys(&other), vec![None; 2]);
+}

@@ -40,10 +40,13 @@ async fn a_file_is_fetched_once_and_served_from_the_cache_afterwards() {
         (&"\"one\"".into(), &100_000.into())
     );
     assert!(meta["cachedAt"].as_str().unwrap().ends_with('Z'));
+    let path = first.path.clone();
+    drop(first);
+    // Nobody has placed it, so it is where it was cached (D11).
     let events = bench.events("file_downloaded");
     assert_eq!(
         (events.len(), &events[0]["size"], &events[0]["local_path"]),
-        (1, &100_000.into(), &first.path.to_str().unwrap().into())
+        (1, &100_000.into(), &path.to_str().unwrap().into())
     );
     assert!(!events[0]["url"].as_str().unwrap().contains("secret"));
     assert_eq!(bench.names().len(), 2, "{:?}", bench.names());
@@ -512,4 +515,79 @@ async fn a_server_that_never_answers_is_given_up() {
         error.kind == ErrorKind::Transient && error.message.contains("does not answer"),
         "{error}"
     );
+}
+
+/// A48: a part that does not say which version it is of proves nothing.
+#[tokio::test]
+async fn parts_without_proof_are_never_put_together() {
+    let (old, new) = (content(3_000_000), content(3_000_001));
+    let (old, new) = (
+        Arc::new(old[..].to_vec()),
+        Arc::new(new[1..].to_vec()),
+    );
+    // (what the second answer tells, and whether the parts may be joined)
+    for (told, joined) in [
+        ("nothing", false),
+        ("weak", false),
+        ("another total", false),
+        ("date", true),
+        ("etag", true),
+    ] {
+        for parallel in [false, true] {
+            let (first, second) = (Arc::clone(&old), Arc::clone(if joined { &old } else { &new }));
+            let origin = Origin::start(move |request, before| {
+                let date = "Thu, 01 Jan 2026 00:00:00 GMT";
+                let whole = request.range().is_none() || request.range() == Some((0, None));
+                let body = if before == 0 { &first } else { &second };
+                let mut careless = request.clone();
+                careless.headers.remove("if-range");
+                let mut reply = Reply::file(&careless, body, if before == 0 { "\"v\"" } else { "\"w\"" });
+                if before == 0 && told == "date" {
+                    reply.headers.retain(|(name, _)| name != "ETag");
+                    reply = reply.with("Last-Modified", date);
+                }
+                if before > 0 && !whole {
+                    reply.headers.retain(|(name, _)| name != "ETag");
+                    reply = match told {
+                        "weak" => reply.with("ETag", "W/\"v\""),
+                        "date" => reply.with("Last-Modified", date),
+                        "etag" => reply.with("ETag", "\"v\""),
+                        _ => reply,
+                    };
+                    if told == "another total" {
+                        reply.headers.retain(|(name, _)| name != "Content-Range");
+                        let (start, end) = request.range().unwrap();
+                        let end = end.unwrap_or(body.len() - 1);
+                        reply = reply
+                            .with("ETag", "\"v\"")
+                            .with("Content-Range", format!("bytes {start}-{end}/7777777"));
+                    }
+                }
+                Reply {
+                    cut_after: (before == 0).then_some(900_000),
+                    ..reply
+                }
+            })
+            .await;
+            let connections = if parallel { "3" } else { "1" };
+            let bench = Bench::new(&[("DOWNLOAD_CONNECTIONS", connections)]).await;
+            let fetched = bench.get(&origin.url("/m.bin")).await.unwrap();
+            let bytes = std::fs::read(&fetched.path).unwrap();
+            let wanted = if joined { &old } else { &new };
+            assert!(bytes == **wanted, "{told} {parallel}: mixed");
+        }
+    }
+}
+
+/// A47: a cache folder that somebody removed is made again.
+#[tokio::test]
+async fn the_cache_folder_is_made_again() {
+    let origin = Origin::start(|_, _| Reply::ok("x")).await;
+    let bench = Bench::new(&[("LRU_CACHE_SIZE_GB", "1")]).await;
+    let url = origin.url("/m.bin");
+    bench.get(&url).await.unwrap();
+    std::fs::remove_dir_all(&bench.cache).unwrap();
+    let again = bench.get(&url).await.unwrap();
+    assert!(!again.cached && again.path.exists());
+    assert!(bench.get(&url).await.unwrap().cached);
 }

@@ -2,9 +2,13 @@
 
 mod cache;
 mod credentials;
+mod crowds;
 mod downloads;
 mod git;
 mod guard;
+mod instances;
 mod killed;
+mod not_files;
 mod placing;
+mod revalidation;
 mod uploads;

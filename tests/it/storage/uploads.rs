@@ -245,3 +245,38 @@ async fn a_target_is_checked_before_anything_runs() {
             .contains("signed_url")
     );
 }
+
+/// F06: the name goes to the end of the path, the query stays behind it, and no secret of it is shown.
+#[tokio::test]
+async fn a_prefix_may_have_a_query() {
+    let origin = Origin::start(|_, _| Reply::status(201)).await;
+    let bench = Bench::new(&[]).await;
+    for (prefix, put, shown) in [
+        ("/up?token=abc", "/up/a%20%23.png?token=abc", "/up/a%20%23.png"),
+        ("/up/?sig=a%2Fb&v=1", "/up/a%20%23.png?sig=a%2Fb&v=1", "/up/a%20%23.png?v=1"),
+        ("?x=1", "/a%20%23.png?x=1", "/a%20%23.png"),
+        ("/with%20space//", "/with%20space/a%20%23.png", "/with%20space/a%20%23.png"),
+    ] {
+        let files = [file(&bench, "a #.png", "content")];
+        let uploaded = bench
+            .storage
+            .upload(&target(&origin, prefix), &files, false, None, &CancellationToken::new())
+            .await
+            .unwrap();
+        assert_eq!(uploaded[0].url, origin.url(shown), "{prefix}");
+        assert_eq!(origin.requests().pop().unwrap().target, put, "{prefix}");
+    }
+    for (prefix, said) in [
+        ("http://h/up#part", "%23"),
+        ("", "http"),
+        ("/relative", "http"),
+        ("ftp://h/", "http"),
+    ] {
+        let target = Target::Http {
+            url_prefix: prefix.to_owned(),
+        };
+        let error = bench.storage.check_target(&target, false).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Invalid, "{prefix}");
+        assert!(error.message.contains(said), "{error}");
+    }
+}

@@ -217,9 +217,8 @@ async fn the_files_of_a_prompt_are_one_commit() {
             .map(|(name, bytes)| file(directory.path(), name, bytes))
             .collect();
         backend
-            .upload_together(&target, &files, &CancellationToken::new())
+            .upload_together(&target, &files, None, &CancellationToken::new())
             .await
-            .unwrap()
             .unwrap();
         for (name, bytes) in &contents {
             assert!(
@@ -236,9 +235,8 @@ async fn the_files_of_a_prompt_are_one_commit() {
         }
         // Again: the objects are in LFS by now and are not sent a second time.
         backend
-            .upload_together(&target, &files, &CancellationToken::new())
+            .upload_together(&target, &files, None, &CancellationToken::new())
             .await
-            .unwrap()
             .unwrap();
         assert_eq!(
             hub.state().repositories[repository]
@@ -331,9 +329,8 @@ async fn a_cancelled_upload_commits_nothing() {
     let target = Target::HuggingFace(target(HfRepoType::Model, ""));
     let x = file(directory.path(), "x", b"x");
     let error = backend(&hub, Some(TOKEN))
-        .upload_together(&target, &[x], &cancel)
+        .upload_together(&target, &[x], None, &cancel)
         .await
-        .unwrap()
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Cancelled);
     assert!(hub.state().repositories["owner/model"].commits.is_empty());
@@ -374,9 +371,8 @@ print("agreed")
             .collect();
         let target = Target::HuggingFace(target(repo_type, "ours"));
         backend
-            .upload_together(&target, &files, &CancellationToken::new())
+            .upload_together(&target, &files, None, &CancellationToken::new())
             .await
-            .unwrap()
             .unwrap();
     }
     assert!(

@@ -32,10 +32,7 @@ fn outbound(variables: &[(&str, &str)]) -> Outbound {
 }
 
 fn source(url: &str) -> Source {
-    Source {
-        url: Url::parse(url).unwrap(),
-        auth: None,
-    }
+    Source::new(Url::parse(url).unwrap(), url)
 }
 
 fn range(start: u64, end: u64) -> Option<ByteRange> {
