@@ -174,15 +174,40 @@ fn proxies_and_the_operators_header_as_other_tools_read_them() {
     // A name without a value is no header, and no error.
     let incomplete = storage(&[("HTTP_AUTH_HEADER_NAME", "x-key")]);
     assert!(incomplete.http_auth.is_none() && incomplete.warnings(false).len() == 1);
-    let header = [("HTTP_AUTH_HEADER_NAME", "x-key"), ("HTTP_AUTH_HEADER_VALUE", "v")];
+    let header = [
+        ("HTTP_AUTH_HEADER_NAME", "x-key"),
+        ("HTTP_AUTH_HEADER_VALUE", "v"),
+    ];
     let unlimited = storage(&header);
-    assert_eq!((unlimited.warnings(true).len(), unlimited.warnings(false).len()), (1, 0));
+    assert_eq!(
+        (
+            unlimited.warnings(true).len(),
+            unlimited.warnings(false).len()
+        ),
+        (1, 0)
+    );
     assert_eq!(unlimited.http_auth.unwrap().origins, None);
-    let limited = [&header[..], &[("HTTP_AUTH_ALLOWED_ORIGINS", "https://a.example:443, http://b:9/")]].concat();
+    let limited = [
+        &header[..],
+        &[(
+            "HTTP_AUTH_ALLOWED_ORIGINS",
+            "https://a.example:443, http://b:9/",
+        )],
+    ]
+    .concat();
     assert_eq!(
         storage(&limited).http_auth.unwrap().origins.unwrap(),
         ["https://a.example", "http://b:9"]
     );
-    let wrong = [&header[..], &[("HTTP_AUTH_ALLOWED_ORIGINS", "https://a.example/path")]].concat();
-    assert!(config(&wrong).unwrap_err().to_string().contains("HTTP_AUTH_ALLOWED_ORIGINS"));
+    let wrong = [
+        &header[..],
+        &[("HTTP_AUTH_ALLOWED_ORIGINS", "https://a.example/path")],
+    ]
+    .concat();
+    assert!(
+        config(&wrong)
+            .unwrap_err()
+            .to_string()
+            .contains("HTTP_AUTH_ALLOWED_ORIGINS")
+    );
 }

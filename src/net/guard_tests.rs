@@ -315,9 +315,17 @@ fn webhooks_reach_private_networks() {
         assert!(webhooks(true).admit("h", vec![ip]).is_err(), "{ip}");
     }
     let url = |text: &str| Url::parse(text).unwrap();
-    assert!(webhooks(true).check_literal(&url("http://10.0.0.1:3000/")).is_ok());
+    assert!(
+        webhooks(true)
+            .check_literal(&url("http://10.0.0.1:3000/"))
+            .is_ok()
+    );
     assert!(webhooks(true).check_literal(&url("http://[::1]/")).is_err());
     // The host of a trusted origin is an ordinary one at its other ports.
     assert!(webhooks(true).detour(&url("http://app:3000/")).is_none());
-    assert!(webhooks(true).detour(&url("http://proxy.internal:3000/")).is_some());
+    assert!(
+        webhooks(true)
+            .detour(&url("http://proxy.internal:3000/"))
+            .is_some()
+    );
 }

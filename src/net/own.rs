@@ -91,7 +91,10 @@ mod tests {
         let table = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 172.17.0.0\n        /16 link UNICAST\n     |-- 172.17.0.2\n        /32 host LOCAL\nLocal:\n     |-- 172.17.0.2\n        /32 host LOCAL\n";
         assert_eq!(local_v4(table), ["172.17.0.2".parse::<IpAddr>().unwrap()]);
         let table = "fe800000000000000042acfffe110002 05 40 20 80 eth0\nshort\n";
-        assert_eq!(local_v6(table), ["fe80::42:acff:fe11:2".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            local_v6(table),
+            ["fe80::42:acff:fe11:2".parse::<IpAddr>().unwrap()]
+        );
         assert!(of_this_machine().iter().any(IpAddr::is_loopback));
     }
 

@@ -25,20 +25,53 @@ const TEXT_LABELS: [&str; 6] = [
 
 /// Names that ask for a text.
 const TEXT_NAMES: &[&str] = &[
-    "yaml", "yml", "json", "jsonl", "ndjson", "txt", "csv", "tsv", "svg", "xml", "md", "toml", "ini",
-    "cfg", "conf", "log", "py", "js", "css", "html", "htm", "xhtml", "srt", "vtt", "ass", "lrc", "gltf",
-    "obj", "mtl", "ply", "stl", "dae", "x3d", "usda", "off", "xyz", "pts", "cube", "3dl", "glsl", "frag",
-    "jinja", "template", "prompt",
+    "yaml", "yml", "json", "jsonl", "ndjson", "txt", "csv", "tsv", "svg", "xml", "md", "toml",
+    "ini", "cfg", "conf", "log", "py", "js", "css", "html", "htm", "xhtml", "srt", "vtt", "ass",
+    "lrc", "gltf", "obj", "mtl", "ply", "stl", "dae", "x3d", "usda", "off", "xyz", "pts", "cube",
+    "3dl", "glsl", "frag", "jinja", "template", "prompt",
 ];
 
 /// Texts that are never an HTML page.
-const NO_PAGES: &[&str] = &["yaml", "yml", "json", "jsonl", "ndjson", "csv", "tsv", "toml", "gltf"];
+const NO_PAGES: &[&str] = &[
+    "yaml", "yml", "json", "jsonl", "ndjson", "csv", "tsv", "toml", "gltf",
+];
 
 /// Extensions that ask for something that is no text, whatever else the origin calls it.
 const BINARY_NAMES: &[&str] = &[
-    "safetensors", "sft", "ckpt", "pt", "pt2", "pth", "bin", "pkl", "gguf", "onnx", "png", "jpg",
-    "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif", "mp4", "webm", "mov", "mkv", "avi", "mp3",
-    "wav", "flac", "ogg", "m4a", "zip", "gz", "tar", "tgz", "zst",
+    "safetensors",
+    "sft",
+    "ckpt",
+    "pt",
+    "pt2",
+    "pth",
+    "bin",
+    "pkl",
+    "gguf",
+    "onnx",
+    "png",
+    "jpg",
+    "jpeg",
+    "webp",
+    "gif",
+    "bmp",
+    "tif",
+    "tiff",
+    "avif",
+    "mp4",
+    "webm",
+    "mov",
+    "mkv",
+    "avi",
+    "mp3",
+    "wav",
+    "flac",
+    "ogg",
+    "m4a",
+    "zip",
+    "gz",
+    "tar",
+    "tgz",
+    "zst",
 ];
 
 /// The names a file was asked for by, and what its origin calls it.
@@ -52,7 +85,12 @@ pub(super) struct Names<'a> {
 
 impl Names<'_> {
     fn text(&self) -> Option<String> {
-        let extension = |name: &&str| Path::new(name).extension()?.to_str().map(str::to_ascii_lowercase);
+        let extension = |name: &&str| {
+            Path::new(name)
+                .extension()?
+                .to_str()
+                .map(str::to_ascii_lowercase)
+        };
         let asked: Vec<String> = self.asked.iter().flatten().filter_map(extension).collect();
         let is = |list: &[&str], extension: &String| list.contains(&extension.as_str());
         if let Some(text) = asked.iter().find(|extension| is(TEXT_NAMES, extension)) {
@@ -77,7 +115,9 @@ pub(super) fn verdict(
         return Some("an empty body".to_owned());
     }
     let text = as_text(head);
-    let text = text.as_deref().map(|text| text.trim_start_matches('\u{feff}').trim_start());
+    let text = text
+        .as_deref()
+        .map(|text| text.trim_start_matches('\u{feff}').trim_start());
     if text.is_some_and(|text| text.starts_with("version https://git-lfs.github.com/spec/")) {
         return Some("a git-lfs pointer, not the file it points to".to_owned());
     }
@@ -103,13 +143,17 @@ fn named(label: Option<&str>, kind: Option<&str>) -> String {
 
 fn is_text_label(label: &str) -> bool {
     TEXT_LABELS.contains(&label)
-        || label.starts_with("application/") && (label.ends_with("+json") || label.ends_with("+xml"))
+        || label.starts_with("application/")
+            && (label.ends_with("+json") || label.ends_with("+xml"))
 }
 
 /// The beginning as text, if it is one. A character that is cut off at the end does not matter.
 fn as_text(head: &[u8]) -> Option<String> {
     let utf16 = |read: fn([u8; 2]) -> u16| {
-        let units: Vec<u16> = head.chunks_exact(2).map(|pair| read([pair[0], pair[1]])).collect();
+        let units: Vec<u16> = head
+            .chunks_exact(2)
+            .map(|pair| read([pair[0], pair[1]]))
+            .collect();
         String::from_utf16(&units).ok()
     };
     let text = match head {
@@ -127,9 +171,11 @@ fn as_text(head: &[u8]) -> Option<String> {
             Err(_) => return None,
         },
     };
-    let binary = text
-        .chars()
-        .any(|char| char.is_control() && !matches!(char, '\t' | '\n' | '\r' | '\u{c}' | '\u{1b}') && char < '\u{80}');
+    let binary = text.chars().any(|char| {
+        char.is_control()
+            && !matches!(char, '\t' | '\n' | '\r' | '\u{c}' | '\u{1b}')
+            && char < '\u{80}'
+    });
     (!binary).then_some(text)
 }
 
@@ -137,7 +183,8 @@ fn kind_of(text: &str, whole: bool) -> Option<&'static str> {
     if let Some(markup) = markup(text) {
         return Some(markup);
     }
-    let document = text.starts_with(['{', '[', '"']) || matches!(text.trim(), "null" | "true" | "false");
+    let document =
+        text.starts_with(['{', '[', '"']) || matches!(text.trim(), "null" | "true" | "false");
     let json = document
         && match serde_json::from_str::<IgnoredAny>(text.trim_end()) {
             Ok(_) => true,
@@ -149,8 +196,23 @@ fn kind_of(text: &str, whole: bool) -> Option<&'static str> {
 fn markup(text: &str) -> Option<&'static str> {
     /// What browsers take for the beginning of a page.
     const PAGE: [&str; 17] = [
-        "!doctype html", "html", "head", "script", "iframe", "h1", "div", "font", "table", "a", "style",
-        "title", "b", "body", "br", "p", "meta",
+        "!doctype html",
+        "html",
+        "head",
+        "script",
+        "iframe",
+        "h1",
+        "div",
+        "font",
+        "table",
+        "a",
+        "style",
+        "title",
+        "b",
+        "body",
+        "br",
+        "p",
+        "meta",
     ];
     let mut rest = text;
     let mut commented = false;
@@ -164,9 +226,15 @@ fn markup(text: &str) -> Option<&'static str> {
     let Some(tag) = rest.strip_prefix('<') else {
         return commented.then_some("HTML");
     };
-    let lower: String = tag.chars().take(1024).collect::<String>().to_ascii_lowercase();
+    let lower: String = tag
+        .chars()
+        .take(1024)
+        .collect::<String>()
+        .to_ascii_lowercase();
     let page = PAGE.iter().any(|name| {
-        lower.strip_prefix(name).is_some_and(|after| after.is_empty() || after.starts_with([' ', '>', '\t', '\n', '\r', '/']))
+        lower.strip_prefix(name).is_some_and(|after| {
+            after.is_empty() || after.starts_with([' ', '>', '\t', '\n', '\r', '/'])
+        })
     });
     if page || lower.contains("<!doctype html") || lower.contains("<html") {
         return Some("HTML");
@@ -246,16 +314,38 @@ mod tests {
             ("nope", Some("application/json"), "m.pt", "application/json"),
             ("", octets, "m.pt", "empty"),
             ("", Some("text/plain"), "a.txt", "empty"),
-            ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", Some("text/plain"), "m.pt", "git-lfs"),
-            ("version https://git-lfs.github.com/spec/v1\n", None, "m.yaml", "git-lfs"),
+            (
+                "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+                Some("text/plain"),
+                "m.pt",
+                "git-lfs",
+            ),
+            (
+                "version https://git-lfs.github.com/spec/v1\n",
+                None,
+                "m.yaml",
+                "git-lfs",
+            ),
             ("<html>", Some("text/html"), "m.yaml", "text/html"),
         ] {
             let verdict = judge(body.as_bytes(), label, name, None);
-            assert!(verdict.as_ref().is_some_and(|verdict| verdict.contains(said)), "{body}: {verdict:?}");
+            assert!(
+                verdict
+                    .as_ref()
+                    .is_some_and(|verdict| verdict.contains(said)),
+                "{body}: {verdict:?}"
+            );
         }
-        let utf16: Vec<u8> = [0xfeff].into_iter().chain("<html>".encode_utf16()).flat_map(u16::to_le_bytes).collect();
+        let utf16: Vec<u8> = [0xfeff]
+            .into_iter()
+            .chain("<html>".encode_utf16())
+            .flat_map(u16::to_le_bytes)
+            .collect();
         assert!(judge(&utf16, None, "m.pt", None).is_some());
-        let names = Names { asked: [None, Some("m.pt")], told: None };
+        let names = Names {
+            asked: [None, Some("m.pt")],
+            told: None,
+        };
         let long = format!("{{\"error\": \"{}", "x".repeat(9000));
         assert!(verdict(&long.as_bytes()[..8192], 9010, None, &names).is_some());
     }
@@ -263,24 +353,52 @@ mod tests {
     #[test]
     fn files_are_files_whatever_their_label() {
         for (body, label, name, told) in [
-            (&b"\x89PNG\r\n\x1a\n\0\0"[..], Some("text/html"), "a.png", None),
-            (b"\x08\0\0\0\0\0\0\0{\"a\":1}", Some("text/plain"), "m.safetensors", None),
-            (b"odd header of a model", Some("application/octet-stream"), "m.bin", None),
+            (
+                &b"\x89PNG\r\n\x1a\n\0\0"[..],
+                Some("text/html"),
+                "a.png",
+                None,
+            ),
+            (
+                b"\x08\0\0\0\0\0\0\0{\"a\":1}",
+                Some("text/plain"),
+                "m.safetensors",
+                None,
+            ),
+            (
+                b"odd header of a model",
+                Some("application/octet-stream"),
+                "m.bin",
+                None,
+            ),
             (b"x", None, "m.bin", None),
             (b"a: 1", Some("text/plain"), "c.yaml", None),
             (b"{\"a\": 1}", Some("application/json"), "c.json", None),
-            (b"{\"a\": 1}", Some("application/json"), "get?id=1", Some("c.json")),
+            (
+                b"{\"a\": 1}",
+                Some("application/json"),
+                "get?id=1",
+                Some("c.json"),
+            ),
             (b"<svg></svg>", Some("image/svg+xml"), "a.SVG", None),
             (b"{not json at all", None, "m.bin", None),
             (b"<\x01\x02", None, "m.bin", None),
             (b"GGUF\x03\0\0\0", Some("text/plain"), "m.gguf", None),
             (b"12345", None, "m.bin", None),
         ] {
-            assert_eq!(judge(body, label, name, told), None, "{}", String::from_utf8_lossy(body));
+            assert_eq!(
+                judge(body, label, name, told),
+                None,
+                "{}",
+                String::from_utf8_lossy(body)
+            );
         }
         // What the origin calls it does not make a text of what was asked for as a model.
         assert!(judge(b"{}", None, "m.safetensors", Some("error.json")).is_some());
-        let names = Names { asked: [Some("c.json"), Some("download")], told: None };
+        let names = Names {
+            asked: [Some("c.json"), Some("download")],
+            told: None,
+        };
         assert_eq!(verdict(b"{}", 2, Some("application/json"), &names), None);
     }
 }

@@ -235,7 +235,9 @@ pub(super) fn shown(words: &str, secrets: &[String]) -> Option<String> {
     for secret in secrets.iter().filter(|secret| !secret.trim().is_empty()) {
         if secret.len() < 4 {
             // Taking so short a text out would tear words apart.
-            let quoted = words.split(|c: char| !c.is_alphanumeric()).any(|word| word == secret);
+            let quoted = words
+                .split(|c: char| !c.is_alphanumeric())
+                .any(|word| word == secret);
             if quoted {
                 return None;
             }
@@ -268,21 +270,40 @@ mod tests {
     fn origins_say_why_in_many_ways() {
         let mut headers = HeaderMap::new();
         let words = |headers: &HeaderMap, body: &str| {
-            origin_words(headers, body.as_bytes(), &["tok-1234".to_owned(), "ab".to_owned()])
+            origin_words(
+                headers,
+                body.as_bytes(),
+                &["tok-1234".to_owned(), "ab".to_owned()],
+            )
         };
         for (body, said) in [
-            (r#"{"error": "Unauthorized", "message": "log in"}"#, Some("log in")),
+            (
+                r#"{"error": "Unauthorized", "message": "log in"}"#,
+                Some("log in"),
+            ),
             (r#"{"error": {"detail": "no", "code": 3}}"#, Some("no")),
             (r#"{"errors": [{"message": "gone"}]}"#, Some("gone")),
             (
                 "<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code><Message>It &amp; more</Message></Error>",
                 Some("NoSuchKey: It & more"),
             ),
-            ("<html><head><TITLE>Sign in\n now</TITLE>", Some("Sign in now")),
+            (
+                "<html><head><TITLE>Sign in\n now</TITLE>",
+                Some("Sign in now"),
+            ),
             ("\n  plain words\nmore", Some("plain words")),
-            ("Cannot GET /x.bin?sig=abc at all", Some("Cannot GET /x.bin at all")),
-            ("see https://u:p@h.example/a?sig=1 now", Some("see https://h.example/a now")),
-            ("your tok-1234 is\u{1b}[31m bad", Some("your *** is [31m bad")),
+            (
+                "Cannot GET /x.bin?sig=abc at all",
+                Some("Cannot GET /x.bin at all"),
+            ),
+            (
+                "see https://u:p@h.example/a?sig=1 now",
+                Some("see https://h.example/a now"),
+            ),
+            (
+                "your tok-1234 is\u{1b}[31m bad",
+                Some("your *** is [31m bad"),
+            ),
             ("token ab is bad", None),
             ("", None),
             ("{}", None),
@@ -290,7 +311,10 @@ mod tests {
         ] {
             assert_eq!(words(&headers, body).as_deref(), said, "{body}");
         }
-        assert_eq!(words(&headers, &"é".repeat(300)).unwrap().chars().count(), 201);
+        assert_eq!(
+            words(&headers, &"é".repeat(300)).unwrap().chars().count(),
+            201
+        );
         headers.insert("x-error-message", "gated".parse().unwrap());
         assert_eq!(words(&headers, "<html>").as_deref(), Some("gated"));
         assert_eq!(words(&headers, "{\"detail\": \"d\"}").as_deref(), Some("d"));
@@ -302,7 +326,11 @@ mod tests {
         let status = |code: i32| {
             let error = StorageError::local("x", &io::Error::from_raw_os_error(code));
             let failure = error.into_failure(Code::DownloadFailed);
-            (failure.status.as_u16(), failure.retry_after.is_some(), failure.transient)
+            (
+                failure.status.as_u16(),
+                failure.retry_after.is_some(),
+                failure.transient,
+            )
         };
         for passing in [28, 122, 24, 23, 12] {
             assert_eq!(status(passing), (503, true, true), "{passing}");

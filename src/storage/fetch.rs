@@ -278,10 +278,7 @@ impl Asked<'_> {
             Ok(opened) => opened.map(|stream| stream.info),
             Err(_) => Err(StorageError::new(
                 ErrorKind::Transient,
-                format!(
-                    "{}: the server does not answer",
-                    public(&self.source.url)
-                ),
+                format!("{}: the server does not answer", public(&self.source.url)),
             )),
         }
     }
@@ -363,7 +360,8 @@ async fn unprotected(download: &Download) -> Option<Entry> {
     );
     let found = blocking(move || {
         let entry = cache.find(&key, &source.url)?;
-        (!entry.is_protected() && content::is_file(&entry, &source, filename.as_deref())).then_some(entry)
+        (!entry.is_protected() && content::is_file(&entry, &source, filename.as_deref()))
+            .then_some(entry)
     });
     found.await.ok()?
 }

@@ -23,16 +23,16 @@ pub mod s3;
 mod transfer_settings;
 mod upload;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 pub use credentials::{Auth, Credential};
 pub use error::{ErrorKind, StorageError};
 pub use names::check_file_name;
+pub use pace::Pace;
 pub use place::model_name;
 use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-pub use pace::Pace;
 pub use transfer_settings::TransferSettings;
 use url::Url;
 

@@ -83,7 +83,10 @@ impl Pace {
             due_bytes += brought;
             if is_due {
                 due.time += began.elapsed();
-                if due.sample(due_bytes, self.window).is_some_and(|rate| rate < self.still) {
+                if due
+                    .sample(due_bytes, self.window)
+                    .is_some_and(|rate| rate < self.still)
+                {
                     return TooSlow::Still;
                 }
             }

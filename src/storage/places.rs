@@ -252,7 +252,9 @@ mod tests {
             place.step_aside();
             slow.push(place);
         }
-        let ended: Vec<usize> = (0..slow.len()).filter(|n| slow[*n].end.is_cancelled()).collect();
+        let ended: Vec<usize> = (0..slow.len())
+            .filter(|n| slow[*n].end.is_cancelled())
+            .collect();
         assert_eq!(ended, [BESIDE]);
         assert!(places.acquire("slow").now_or_never().is_some());
     }

@@ -17,14 +17,27 @@ async fn origin() -> Origin {
 #[tokio::test(flavor = "multi_thread")]
 async fn statuses_tell_whose_trouble_it_is() {
     let (product, origin) = (
-        Stage::new().env("ALLOW_PRIVATE_NETWORKS", "true").start().await,
+        Stage::new()
+            .env("ALLOW_PRIVATE_NETWORKS", "true")
+            .start()
+            .await,
         origin().await,
     );
-    let download = |path: &str| json!({"url": origin.url(path), "model_type": "loras", "wait": true});
+    let download =
+        |path: &str| json!({"url": origin.url(path), "model_type": "loras", "wait": true});
     let model = |path: &str| json!({"url": origin.url(path), "type": "loras"});
-    let (status, body) = product.post("/download", &download("/page.safetensors")).await;
-    assert_eq!((status, &body["code"]), (400, &json!("download_failed")), "{body}");
-    assert!(body["error"].as_str().unwrap().contains("text/html"), "{body}");
+    let (status, body) = product
+        .post("/download", &download("/page.safetensors"))
+        .await;
+    assert_eq!(
+        (status, &body["code"]),
+        (400, &json!("download_failed")),
+        "{body}"
+    );
+    assert!(
+        body["error"].as_str().unwrap().contains("text/html"),
+        "{body}"
+    );
     let (status, body) = product.post("/models", &model("/page.safetensors")).await;
     assert_eq!(status, 500, "{body}");
     // The cache's folder has become something that cannot be written into.
@@ -32,7 +45,11 @@ async fn statuses_tell_whose_trouble_it_is() {
     std::fs::remove_dir_all(&cache).unwrap();
     std::fs::write(&cache, "a file").unwrap();
     let (status, body) = product.post("/download", &download("/a.safetensors")).await;
-    assert_eq!((status, &body["code"]), (500, &json!("download_failed")), "{body}");
+    assert_eq!(
+        (status, &body["code"]),
+        (500, &json!("download_failed")),
+        "{body}"
+    );
     // And it is made again when it is gone.
     std::fs::remove_file(&cache).unwrap();
     let (status, body) = product.post("/download", &download("/a.safetensors")).await;

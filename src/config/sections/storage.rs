@@ -91,7 +91,12 @@ impl StorageConfig {
                 "HTTP_AUTH_HEADER_NAME and HTTP_AUTH_HEADER_VALUE only work together: without the other one, it is ignored",
             );
         }
-        if open && self.http_auth.as_ref().is_some_and(|auth| auth.origins.is_none()) {
+        if open
+            && self
+                .http_auth
+                .as_ref()
+                .is_some_and(|auth| auth.origins.is_none())
+        {
             warnings.push(
                 "HTTP_AUTH_HEADER_VALUE is sent to every host that a request names, and without API_KEYS anybody may send requests: set HTTP_AUTH_ALLOWED_ORIGINS",
             );

@@ -33,12 +33,7 @@ pub fn from_sdk(place: &str, error: &Error) -> StorageError {
     }
 }
 
-fn answered(
-    place: &str,
-    status: u16,
-    code: Option<&str>,
-    message: Option<&str>,
-) -> StorageError {
+fn answered(place: &str, status: u16, code: Option<&str>, message: Option<&str>) -> StorageError {
     let kind = match code {
         Some(
             "PublicAccessNotPermitted" | "NoAuthenticationInformation" | "AuthenticationFailed",

@@ -70,7 +70,8 @@ impl Entry {
             sidecar.and_then(|sidecar| sidecar.last_modified.as_deref()),
         );
         let compared = [
-            told.zip(kept).map(|(told, kept)| plain(told) == plain(kept)),
+            told.zip(kept)
+                .map(|(told, kept)| plain(told) == plain(kept)),
             dates.0.zip(dates.1).map(|(told, kept)| told == kept),
             info.size.map(|size| size == self.size),
         ];

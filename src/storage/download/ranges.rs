@@ -137,7 +137,9 @@ impl Chunk<'_> {
         let version = version_of(self.info)
             .filter(|_| range.is_some())
             // A date of an object store is no header's.
-            .filter(|version| version.starts_with('"') || version.contains(':') || self.info.etag.is_some());
+            .filter(|version| {
+                version.starts_with('"') || version.contains(':') || self.info.etag.is_some()
+            });
         let opened = self
             .download
             .open(range, version)
@@ -165,7 +167,10 @@ impl Chunk<'_> {
 
 /// What names the version of a file well enough to put parts of it together: a strong ETag, else the date together with the size.
 fn version_of(info: &ObjectInfo) -> Option<&str> {
-    let dated = info.last_modified.as_deref().filter(|_| info.size.is_some());
+    let dated = info
+        .last_modified
+        .as_deref()
+        .filter(|_| info.size.is_some());
     info.etag.as_deref().or(dated)
 }
 

@@ -29,9 +29,7 @@ pub(super) fn info(response: &Response, at: &Url, asked: &Url) -> ObjectInfo {
     let etag = text(headers, &header::ETAG).map(str::trim);
     ObjectInfo {
         size,
-        etag: etag
-            .filter(|etag| etag.starts_with('"'))
-            .map(str::to_owned),
+        etag: etag.filter(|etag| etag.starts_with('"')).map(str::to_owned),
         weak_etag: etag
             .filter(|etag| etag.starts_with("W/"))
             .map(str::to_owned),

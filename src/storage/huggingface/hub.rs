@@ -73,7 +73,11 @@ impl Hub {
 
     /// What must not be quoted: a request's secrets, and the operator's token.
     pub fn secrets(&self, of_request: &[String]) -> Vec<String> {
-        let token = self.config.token.iter().map(|token| token.expose().to_owned());
+        let token = self
+            .config
+            .token
+            .iter()
+            .map(|token| token.expose().to_owned());
         of_request.iter().cloned().chain(token).collect()
     }
 

@@ -92,7 +92,11 @@ impl Clients {
         };
         let endpoint = match own {
             Some(endpoint) => endpoint,
-            None => self.endpoint().await.map(Url::to_string).unwrap_or_default(),
+            None => self
+                .endpoint()
+                .await
+                .map(Url::to_string)
+                .unwrap_or_default(),
         };
         Ok(Store {
             client,

@@ -12,8 +12,8 @@ use futures_util::StreamExt;
 use super::Location;
 use super::client::Store;
 use super::failure::from_sdk;
-use crate::storage::backend::{ByteRange, Checksum, ObjectInfo, ObjectStream};
 use crate::net::http_fields::{ContentRange, content_range, disposition_name};
+use crate::storage::backend::{ByteRange, Checksum, ObjectInfo, ObjectStream};
 use crate::storage::cloud;
 use crate::storage::{ErrorKind, StorageError};
 
@@ -81,10 +81,18 @@ fn is_unknown<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> boo
     match status {
         Some(501) => true,
         Some(400) => {
-            matches!(code, "" | "NotImplemented" | "InvalidArgument" | "InvalidRequest" | "BadRequest")
-                || ["header", "checksum", "unsupported", "not implemented", "parameter"]
-                    .iter()
-                    .any(|word| message.contains(word))
+            matches!(
+                code,
+                "" | "NotImplemented" | "InvalidArgument" | "InvalidRequest" | "BadRequest"
+            ) || [
+                "header",
+                "checksum",
+                "unsupported",
+                "not implemented",
+                "parameter",
+            ]
+            .iter()
+            .any(|word| message.contains(word))
         }
         _ => false,
     }

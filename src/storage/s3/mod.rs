@@ -118,8 +118,9 @@ impl Backend for S3Backend {
     }
 
     async fn head(&self, source: &Source) -> Result<ObjectInfo, StorageError> {
-        let head =
-            |store: Store, location: Location| async move { download::head(&store, &location).await };
+        let head = |store: Store, location: Location| async move {
+            download::head(&store, &location).await
+        };
         self.with_object(source, head).await
     }
 

@@ -97,10 +97,7 @@ impl Object {
             .bucket(&self.bucket)
             .key(&self.key)
             .content_type(&file.content_type);
-        let sending = request
-            .content_length(size.cast_signed())
-            .body(body)
-            .send();
+        let sending = request.content_length(size.cast_signed()).body(body).send();
         SENT.scope(meter, sending)
             .await
             .map_err(|error| from_sdk(&self.shown, error))?;

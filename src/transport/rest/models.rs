@@ -214,10 +214,7 @@ async fn fetch(
         cancel: CancellationToken::new(),
         progress: None,
     };
-    let fetched = state
-        .storage
-        .fetch_named(fetch, &download.filename)
-        .await?;
+    let fetched = state.storage.fetch_named(fetch, &download.filename).await?;
     if let Some(warning) = state
         .storage
         .place_model(&fetched, &download.dir, &download.filename)

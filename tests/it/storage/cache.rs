@@ -128,7 +128,10 @@ async fn a_protected_file_needs_credentials_that_the_origin_accepts() {
         );
         // Who brings nothing is asked for with nothing.
         let asked = origin.requests().pop().unwrap();
-        assert_eq!((asked.header("authorization"), asked.range()), (None, Some((0, Some(0)))));
+        assert_eq!(
+            (asked.header("authorization"), asked.range()),
+            (None, Some((0, Some(0))))
+        );
         assert_eq!(
             bench.get_as(&url, bearer("wrong")).await.unwrap_err().kind,
             ErrorKind::Unauthorized
@@ -175,7 +178,9 @@ async fn a_protected_download_in_flight_is_not_for_strangers() {
     assert!(owner.is_ok());
     assert_eq!(nobody.unwrap_err().kind, ErrorKind::Unauthorized);
     assert_eq!(wrong.unwrap_err().kind, ErrorKind::Unauthorized);
-    let whole = |request: &&crate::support::origin::Request| request.method == "GET" && request.range().is_none();
+    let whole = |request: &&crate::support::origin::Request| {
+        request.method == "GET" && request.range().is_none()
+    };
     assert_eq!(origin.requests().iter().filter(whole).count(), 1);
 }
 
@@ -341,7 +346,12 @@ async fn partial_files_of_nobody_go_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("cache");
     std::fs::create_dir(&cache).unwrap();
-    for name in ["young.partial", "x.meta.1.partial", "locked.partial", "old.txt"] {
+    for name in [
+        "young.partial",
+        "x.meta.1.partial",
+        "locked.partial",
+        "old.txt",
+    ] {
         std::fs::write(cache.join(name), "x").unwrap();
     }
     age(cache.join("locked.partial"), 99 * 3600);

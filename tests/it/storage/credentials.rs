@@ -227,11 +227,18 @@ async fn the_configured_header_goes_to_its_origins_only() {
             content_type: "image/png".to_owned(),
         };
         let cancel = tokio_util::sync::CancellationToken::new();
-        bench.storage.upload(&target, &[file], false, None, &cancel).await.unwrap();
+        bench
+            .storage
+            .upload(&target, &[file], false, None, &cancel)
+            .await
+            .unwrap();
     }
     let keys = |origin: &Origin| -> Vec<Option<String>> {
         let requests = origin.requests();
-        requests.iter().map(|request| request.header("x-key").map(str::to_owned)).collect()
+        requests
+            .iter()
+            .map(|request| request.header("x-key").map(str::to_owned))
+            .collect()
     };
     assert_eq!(keys(&mine), vec![Some("configured".to_owned()); 2]);
     assert_eq!(keys(&other), vec![None; 2]);

@@ -51,7 +51,11 @@ async fn a_dozen_slow_servers_stop_nobody() {
     other.wait_for(2).await;
     let began = Instant::now();
     bench.get(&good.url("/x.bin")).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
     all.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
@@ -61,7 +65,8 @@ async fn a_slow_one_gives_its_place_back_and_a_drip_ends() {
     let bench = Bench::tuned(&[("MAX_CONCURRENT_DOWNLOADS", "1")], paced(600, 60_000)).await;
     let storage = bench.storage.clone();
     let url = slow.url("/drip.bin");
-    let dripping = tokio::spawn(async move { storage.fetch(crate::support::storage::fetch(&url)).await });
+    let dripping =
+        tokio::spawn(async move { storage.fetch(crate::support::storage::fetch(&url)).await });
     slow.wait_for(1).await;
     bench.get(&good.url("/x.bin")).await.unwrap();
     let error = dripping.await.unwrap().unwrap_err();
@@ -97,10 +102,16 @@ async fn uploads_to_one_who_reads_nothing_stop_nobody() {
             storage.upload(&target, &[file], false, None, &cancel).await
         }
     };
-    let stuck: Vec<_> = (0..12).map(|n| tokio::spawn(upload(deaf.clone(), n))).collect();
+    let stuck: Vec<_> = (0..12)
+        .map(|n| tokio::spawn(upload(deaf.clone(), n)))
+        .collect();
     let began = Instant::now();
     upload(good.url("/up"), 99).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
     for one in stuck {
         let error = one.await.unwrap().unwrap_err();
         assert!(error.message.contains("bytes/s"), "{error}");

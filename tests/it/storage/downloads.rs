@@ -521,10 +521,7 @@ async fn a_server_that_never_answers_is_given_up() {
 #[tokio::test]
 async fn parts_without_proof_are_never_put_together() {
     let (old, new) = (content(3_000_000), content(3_000_001));
-    let (old, new) = (
-        Arc::new(old[..].to_vec()),
-        Arc::new(new[1..].to_vec()),
-    );
+    let (old, new) = (Arc::new(old[..].to_vec()), Arc::new(new[1..].to_vec()));
     // (what the second answer tells, and whether the parts may be joined)
     for (told, joined) in [
         ("nothing", false),
@@ -534,14 +531,18 @@ async fn parts_without_proof_are_never_put_together() {
         ("etag", true),
     ] {
         for parallel in [false, true] {
-            let (first, second) = (Arc::clone(&old), Arc::clone(if joined { &old } else { &new }));
+            let (first, second) = (
+                Arc::clone(&old),
+                Arc::clone(if joined { &old } else { &new }),
+            );
             let origin = Origin::start(move |request, before| {
                 let date = "Thu, 01 Jan 2026 00:00:00 GMT";
                 let whole = request.range().is_none() || request.range() == Some((0, None));
                 let body = if before == 0 { &first } else { &second };
                 let mut careless = request.clone();
                 careless.headers.remove("if-range");
-                let mut reply = Reply::file(&careless, body, if before == 0 { "\"v\"" } else { "\"w\"" });
+                let mut reply =
+                    Reply::file(&careless, body, if before == 0 { "\"v\"" } else { "\"w\"" });
                 if before == 0 && told == "date" {
                     reply.headers.retain(|(name, _)| name != "ETag");
                     reply = reply.with("Last-Modified", date);

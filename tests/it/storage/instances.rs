@@ -33,7 +33,10 @@ async fn the_limit_is_one_and_what_another_holds_stays() {
     let [a, b, c] = three(&limit(250.0)).await;
     let models = a.dir.path().join("models");
     let held = a.get(&origin.url("/held.bin")).await.unwrap();
-    a.storage.place_model(&held, &models, "held.bin").await.unwrap();
+    a.storage
+        .place_model(&held, &models, "held.bin")
+        .await
+        .unwrap();
     for n in 0..6 {
         let bench = [&b, &c][n % 2];
         bench.get(&origin.url(&format!("/{n}.bin"))).await.unwrap();
@@ -88,10 +91,15 @@ async fn a_download_that_was_given_up_is_taken_over() {
     let [a, b, _] = three("0").await;
     let url = origin.url("/model.bin");
     let (storage, first) = (a.storage.clone(), url.clone());
-    let dying = tokio::spawn(async move { storage.fetch(crate::support::storage::fetch(&first)).await });
-    until("it downloads", || a.names().iter().any(|name| name.ends_with(".partial"))).await;
+    let dying =
+        tokio::spawn(async move { storage.fetch(crate::support::storage::fetch(&first)).await });
+    until("it downloads", || {
+        a.names().iter().any(|name| name.ends_with(".partial"))
+    })
+    .await;
     let (storage, second) = (b.storage.clone(), url.clone());
-    let waiting = tokio::spawn(async move { storage.fetch(crate::support::storage::fetch(&second)).await });
+    let waiting =
+        tokio::spawn(async move { storage.fetch(crate::support::storage::fetch(&second)).await });
     origin.wait_for(2).await;
     dying.abort();
     let fetched = waiting.await.unwrap().unwrap();
@@ -107,20 +115,31 @@ async fn the_list_of_links_is_shared() {
     let fetched = a.get(&origin.url("/m.bin")).await.unwrap();
     let mut dead = Vec::new();
     for n in 0..20 {
-        a.storage.place_model(&fetched, &models, &format!("dead{n}.bin")).await.unwrap();
+        a.storage
+            .place_model(&fetched, &models, &format!("dead{n}.bin"))
+            .await
+            .unwrap();
         dead.push(models.join(format!("dead{n}.bin")));
     }
-    dead.iter().for_each(|link| std::fs::remove_file(link).unwrap());
+    dead.iter()
+        .for_each(|link| std::fs::remove_file(link).unwrap());
     let adding = async {
         for n in 0..20 {
-            a.storage.place_model(&fetched, &models, &format!("{n}.bin")).await.unwrap();
+            a.storage
+                .place_model(&fetched, &models, &format!("{n}.bin"))
+                .await
+                .unwrap();
         }
     };
     let (_, cleaned) = tokio::join!(adding, b.storage.prepare());
     cleaned.unwrap();
     let list = std::fs::read_to_string(a.cache.join(".links")).unwrap();
     let missing: Vec<usize> = (0..20)
-        .filter(|n| !list.lines().any(|line| line.ends_with(&format!("models/{n}.bin"))))
+        .filter(|n| {
+            !list
+                .lines()
+                .any(|line| line.ends_with(&format!("models/{n}.bin")))
+        })
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

@@ -18,12 +18,19 @@ async fn what_is_no_file_is_refused_and_the_origin_is_asked_again() {
             return Reply::ok(vec![8; 100]);
         }
         match request.target.as_str() {
-            "/page.safetensors" => typed("text/html; charset=utf-8", "<!DOCTYPE html><title>Log in"),
+            "/page.safetensors" => {
+                typed("text/html; charset=utf-8", "<!DOCTYPE html><title>Log in")
+            }
             "/hidden.safetensors" => typed("application/octet-stream", "\n<html><body>quota"),
             "/error.png" => typed("application/json", "{\"error\": \"no\"}"),
-            "/soap.pt" => typed("application/octet-stream", "<?xml version='1.0'?><Error></Error>"),
+            "/soap.pt" => typed(
+                "application/octet-stream",
+                "<?xml version='1.0'?><Error></Error>",
+            ),
             "/plain.ckpt" => typed("text/plain", "quota exceeded"),
-            "/lfs.bin" => Reply::ok("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
+            "/lfs.bin" => {
+                Reply::ok("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+            }
             _ => Reply::ok(""),
         }
     })
@@ -47,7 +54,11 @@ async fn what_is_no_file_is_refused_and_the_origin_is_asked_again() {
         );
     }
     assert!(bench.names().is_empty(), "{:?}", bench.names());
-    assert_eq!(origin.requests().len(), paths.len(), "none is tried again by itself");
+    assert_eq!(
+        origin.requests().len(),
+        paths.len(),
+        "none is tried again by itself"
+    );
     well.store(true, Ordering::SeqCst);
     for (path, _) in paths {
         assert!(!bench.get(&origin.url(path)).await.unwrap().cached);
@@ -60,13 +71,18 @@ async fn texts_come_where_texts_were_asked_for() {
         "/named" => Reply::ok("a: 1")
             .with("Content-Type", "text/plain")
             .with("Content-Disposition", "attachment; filename=c.yaml"),
-        path if path.ends_with("json") => Reply::ok("{\"a\": 1}").with("Content-Type", "application/json"),
+        path if path.ends_with("json") => {
+            Reply::ok("{\"a\": 1}").with("Content-Type", "application/json")
+        }
         _ => Reply::ok("some text").with("Content-Type", "text/plain"),
     })
     .await;
     let bench = Bench::new(&[]).await;
     for path in ["/c.yaml", "/c.json", "/v1.txt?x=1", "/named", "/table.CSV"] {
-        assert!(!bench.get(&origin.url(path)).await.unwrap().cached, "{path}");
+        assert!(
+            !bench.get(&origin.url(path)).await.unwrap().cached,
+            "{path}"
+        );
         assert!(bench.get(&origin.url(path)).await.unwrap().cached, "{path}");
     }
     // The name that the client wants decides as well; for another one it is no file.
@@ -75,7 +91,14 @@ async fn texts_come_where_texts_were_asked_for() {
     let wanted = bench.storage.fetch_named(fetch(&url), "x.json").await;
     assert!(!wanted.unwrap().cached);
     assert!(bench.get(&url).await.is_err());
-    assert!(bench.storage.fetch_named(fetch(&url), "x.json").await.unwrap().cached);
+    assert!(
+        bench
+            .storage
+            .fetch_named(fetch(&url), "x.json")
+            .await
+            .unwrap()
+            .cached
+    );
 }
 
 /// A page that an older server has cached is no reason to go on using it.
@@ -90,7 +113,10 @@ async fn a_cached_page_is_fetched_anew() {
     std::fs::remove_file(format!("{}.meta", path.display())).unwrap();
     let again = bench.get(&url).await.unwrap();
     assert_eq!(
-        (again.cached, std::fs::read_to_string(&path).unwrap().as_str()),
+        (
+            again.cached,
+            std::fs::read_to_string(&path).unwrap().as_str()
+        ),
         (false, "the model")
     );
 }

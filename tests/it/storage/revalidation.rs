@@ -33,7 +33,16 @@ fn accepted(request: &Request) -> bool {
 /// F01: whatever HEAD answers that is no success, one byte of GET decides, and nothing is fetched again.
 #[tokio::test]
 async fn head_says_no_and_get_says_yes() {
-    for (head, validators) in [(401, 3), (403, 1), (404, 2), (405, 3), (429, 3), (500, 3), (302, 3), (0, 3)] {
+    for (head, validators) in [
+        (401, 3),
+        (403, 1),
+        (404, 2),
+        (405, 3),
+        (429, 3),
+        (500, 3),
+        (302, 3),
+        (0, 3),
+    ] {
         let body = content(5000);
         let served = Arc::clone(&body);
         let origin = Origin::start(move |request, _| {
@@ -68,13 +77,16 @@ async fn head_says_no_and_get_says_yes() {
             assert!(bench.get_as(&url, auth).await.unwrap().cached, "{head} {n}");
             let asked = origin.requests().split_off(before);
             assert!(
-                asked
-                    .iter()
-                    .all(|request| request.method == "HEAD" || request.range() == Some((0, Some(0)))),
+                asked.iter().all(
+                    |request| request.method == "HEAD" || request.range() == Some((0, Some(0)))
+                ),
                 "{head}: {asked:?}"
             );
             let error = bench.get_as(&url, bearer("bad")).await.unwrap_err();
-            assert!(error.message.starts_with("Authentication required"), "{error}");
+            assert!(
+                error.message.starts_with("Authentication required"),
+                "{error}"
+            );
         }
     }
 }
@@ -130,7 +142,10 @@ async fn one_clients_bytes_are_not_anothers() {
                 reply.headers.retain(|(name, _)| name != "ETag");
             }
             match validators {
-                "date" => reply.with("Last-Modified", format!("Thu, 0{} Jan 2026 00:00:00 GMT", text.len())),
+                "date" => reply.with(
+                    "Last-Modified",
+                    format!("Thu, 0{} Jan 2026 00:00:00 GMT", text.len()),
+                ),
                 "none" => {
                     reply.headers.clear();
                     Reply {
@@ -149,25 +164,52 @@ async fn one_clients_bytes_are_not_anothers() {
         };
         let bench = Bench::new(&[]).await;
         let url = origin.url("/m.bin");
-        let text = |fetched: comfyui_api::storage::Fetched| std::fs::read_to_string(fetched.path).unwrap();
+        let text =
+            |fetched: comfyui_api::storage::Fetched| std::fs::read_to_string(fetched.path).unwrap();
         let evil = bench.get_as(&url, tenant("evil")).await.unwrap();
         let models = bench.dir.path().join("models");
-        bench.storage.place_model(&evil, &models, "m.bin").await.unwrap();
+        bench
+            .storage
+            .place_model(&evil, &models, "m.bin")
+            .await
+            .unwrap();
         for _ in 0..2 {
-            assert_eq!(text(bench.get_as(&url, tenant("b")).await.unwrap()), "good", "{validators}");
-            assert_eq!(text(bench.get(&url).await.unwrap()), "public!", "{validators}");
-            assert_eq!(text(bench.get_as(&url, tenant("evil")).await.unwrap()), "evil file");
+            assert_eq!(
+                text(bench.get_as(&url, tenant("b")).await.unwrap()),
+                "good",
+                "{validators}"
+            );
+            assert_eq!(
+                text(bench.get(&url).await.unwrap()),
+                "public!",
+                "{validators}"
+            );
+            assert_eq!(
+                text(bench.get_as(&url, tenant("evil")).await.unwrap()),
+                "evil file"
+            );
         }
         // Where the origin tells versions apart, each is fetched once.
         let whole = |request: &&Request| request.method == "GET" && request.range().is_none();
         if validators != "none" {
-            assert_eq!(origin.requests().iter().filter(whole).count(), 3, "{validators}");
+            assert_eq!(
+                origin.requests().iter().filter(whole).count(),
+                3,
+                "{validators}"
+            );
         }
-        assert_eq!(std::fs::read_to_string(models.join("m.bin")).unwrap(), "evil file");
+        assert_eq!(
+            std::fs::read_to_string(models.join("m.bin")).unwrap(),
+            "evil file"
+        );
         // And the other way round: what is public is not what the credential opens.
         let bench = Bench::new(&[]).await;
         assert_eq!(text(bench.get(&url).await.unwrap()), "public!");
-        assert_eq!(text(bench.get_as(&url, tenant("b")).await.unwrap()), "good", "{validators}");
+        assert_eq!(
+            text(bench.get_as(&url, tenant("b")).await.unwrap()),
+            "good",
+            "{validators}"
+        );
         assert_eq!(text(bench.get(&url).await.unwrap()), "public!");
     }
 }
@@ -178,7 +220,9 @@ async fn refusals_carry_the_origins_words() {
     let origin = Origin::start(|request, _| match request.target.as_str() {
         "/json" => Reply {
             status: 401,
-            ..Reply::ok("{\"error\": \"Unauthorized\", \"message\": \"log in, tok-secret is no good\"}")
+            ..Reply::ok(
+                "{\"error\": \"Unauthorized\", \"message\": \"log in, tok-secret is no good\"}",
+            )
         },
         "/xml" => Reply {
             status: 403,
@@ -198,8 +242,14 @@ async fn refusals_carry_the_origins_words() {
         ("/header", ErrorKind::NotFound, "it moved to a better place"),
         ("/page", ErrorKind::NotFound, "Nothing here"),
     ] {
-        let error = bench.get_as(&origin.url(path), bearer("tok-secret")).await.unwrap_err();
+        let error = bench
+            .get_as(&origin.url(path), bearer("tok-secret"))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind, kind, "{path}");
-        assert!(error.message.contains(said) && !error.message.contains("secret"), "{error}");
+        assert!(
+            error.message.contains(said) && !error.message.contains("secret"),
+            "{error}"
+        );
     }
 }

@@ -252,15 +252,33 @@ async fn a_prefix_may_have_a_query() {
     let origin = Origin::start(|_, _| Reply::status(201)).await;
     let bench = Bench::new(&[]).await;
     for (prefix, put, shown) in [
-        ("/up?token=abc", "/up/a%20%23.png?token=abc", "/up/a%20%23.png"),
-        ("/up/?sig=a%2Fb&v=1", "/up/a%20%23.png?sig=a%2Fb&v=1", "/up/a%20%23.png?v=1"),
+        (
+            "/up?token=abc",
+            "/up/a%20%23.png?token=abc",
+            "/up/a%20%23.png",
+        ),
+        (
+            "/up/?sig=a%2Fb&v=1",
+            "/up/a%20%23.png?sig=a%2Fb&v=1",
+            "/up/a%20%23.png?v=1",
+        ),
         ("?x=1", "/a%20%23.png?x=1", "/a%20%23.png"),
-        ("/with%20space//", "/with%20space/a%20%23.png", "/with%20space/a%20%23.png"),
+        (
+            "/with%20space//",
+            "/with%20space/a%20%23.png",
+            "/with%20space/a%20%23.png",
+        ),
     ] {
         let files = [file(&bench, "a #.png", "content")];
         let uploaded = bench
             .storage
-            .upload(&target(&origin, prefix), &files, false, None, &CancellationToken::new())
+            .upload(
+                &target(&origin, prefix),
+                &files,
+                false,
+                None,
+                &CancellationToken::new(),
+            )
             .await
             .unwrap();
         assert_eq!(uploaded[0].url, origin.url(shown), "{prefix}");
@@ -275,7 +293,11 @@ async fn a_prefix_may_have_a_query() {
         let target = Target::Http {
             url_prefix: prefix.to_owned(),
         };
-        let error = bench.storage.check_target(&target, false).await.unwrap_err();
+        let error = bench
+            .storage
+            .check_target(&target, false)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind, ErrorKind::Invalid, "{prefix}");
         assert!(error.message.contains(said), "{error}");
     }

@@ -389,11 +389,20 @@ async fn every_spelling_of_a_key_finds_its_object() {
         let files = [file(directory.path(), name, name.as_bytes())];
         let uploaded = bench
             .storage
-            .upload(&target(&bucket, prefix), &files, false, None, &CancellationToken::new())
+            .upload(
+                &target(&bucket, prefix),
+                &files,
+                false,
+                None,
+                &CancellationToken::new(),
+            )
             .await
             .unwrap();
         assert_eq!(uploaded[0].url, format!("s3://{bucket}/{prefix}{name}"));
-        assert_eq!(bench.events("file_uploaded").pop().unwrap()["url"], uploaded[0].url);
+        assert_eq!(
+            bench.events("file_uploaded").pop().unwrap()["url"],
+            uploaded[0].url
+        );
         let fetched = bench.get(&uploaded[0].url).await.unwrap();
         assert_eq!(std::fs::read_to_string(fetched.path).unwrap(), name);
     }
@@ -402,11 +411,21 @@ async fn every_spelling_of_a_key_finds_its_object() {
         let files = [file(directory.path(), stored, stored.as_bytes())];
         let there = target(&bucket, "k/");
         let cancel = CancellationToken::new();
-        bench.storage.upload(&there, &files, false, None, &cancel).await.unwrap();
-        let fetched = bench.get(&format!("s3://{bucket}/k/{asked}")).await.unwrap();
+        bench
+            .storage
+            .upload(&there, &files, false, None, &cancel)
+            .await
+            .unwrap();
+        let fetched = bench
+            .get(&format!("s3://{bucket}/k/{asked}"))
+            .await
+            .unwrap();
         assert_eq!(std::fs::read_to_string(fetched.path).unwrap(), stored);
     }
-    let error = bench.get(&format!("s3://{bucket}/no such thing")).await.unwrap_err();
+    let error = bench
+        .get(&format!("s3://{bucket}/no such thing"))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
 }
 
@@ -453,13 +472,21 @@ async fn stores_that_know_no_checksums_are_asked_without_them() {
         assert_eq!(read(stream).await, noise(1000));
         assert_eq!(origin.requests().len(), 2, "{code}");
         backend.head(&object).await.unwrap();
-        assert_eq!(read(backend.open(&object, range(1, 9), None).await.unwrap()).await.len(), 9);
+        assert_eq!(
+            read(backend.open(&object, range(1, 9), None).await.unwrap())
+                .await
+                .len(),
+            9
+        );
         assert_eq!(origin.requests().len(), 4, "remembered");
         let directory = tempfile::tempdir().unwrap();
         for size in [10, 17 << 20] {
             let outgoing = file(directory.path(), "x", &vec![1; size]);
             let cancel = CancellationToken::new();
-            backend.upload(&target("bucket", ""), &outgoing, None, &cancel).await.unwrap();
+            backend
+                .upload(&target("bucket", ""), &outgoing, None, &cancel)
+                .await
+                .unwrap();
         }
     }
 }
