@@ -118,6 +118,7 @@ struct Prepared {
 
 /// Steps 3 and 4 of process.md: everything that is done once, before ComfyUI is started.
 async fn prepare(app: &App) -> Result<Prepared, Fatal> {
+    app.service.remove_leftovers().await;
     app.storage
         .prepare()
         .await
@@ -278,6 +279,7 @@ async fn get_ready(app: &App) -> Result<(), String> {
         .flat_map(|(_, dirs)| dirs.clone())
         .collect();
     app.comfy.set_catalogue(catalogue);
+    app.service.forget_leftovers().await;
     // Model folders may lie on a slow network file system; nothing waits for the clean-up of old links.
     tokio::spawn({
         let storage = app.storage.clone();

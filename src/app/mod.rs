@@ -151,6 +151,7 @@ impl App {
             events: events.clone(),
             health: health.clone(),
             store: store.clone(),
+            journal_dir: config.storage.cache.dir.join(".in-flight"),
         });
         let rules = Rules {
             max_attempts: config.state.max_attempts,

@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use super::client::{CallError, Client};
 use super::model_inputs::core_folder;
+use super::output_facts::OutputFacts;
 use crate::config::ComfyConfig;
 
 /// The flags that mark an input as a file in the input directory (comfyui.md 7.1).
@@ -38,6 +39,8 @@ pub struct Catalogue {
     pub has_jobs: bool,
     /// Names and video memory (bytes) of its devices.
     pub devices: Vec<(String, u64)>,
+    /// What matters for outputs.
+    pub outputs: OutputFacts,
     media_inputs: HashSet<(String, String)>,
     model_inputs: HashMap<(String, String), String>,
     output_classes: HashSet<String>,
@@ -54,6 +57,7 @@ impl Catalogue {
             ..Self::default()
         };
         if let Ok(stats) = client.system_stats().await {
+            catalogue.outputs.read_stats(&stats, &config.home);
             catalogue.version = stats
                 .pointer("/system/comfyui_version")
                 .and_then(Value::as_str)

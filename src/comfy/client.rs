@@ -64,7 +64,7 @@ pub struct QueueIds {
 /// The client. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
     base: String,
 }
 
@@ -131,7 +131,7 @@ impl Client {
         json::parse(&text).map_err(|_| unexpected())
     }
 
-    async fn get(&self, path: &str) -> Result<Value, CallError> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value, CallError> {
         self.expect(Method::GET, path, None).await
     }
 

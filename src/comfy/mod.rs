@@ -6,6 +6,8 @@ pub mod json;
 pub mod message;
 pub mod model_inputs;
 pub mod models;
+pub mod output_facts;
+pub mod runs;
 pub mod supervisor;
 pub mod watch;
 

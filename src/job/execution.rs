@@ -8,7 +8,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::cleanup::{Entry, Record};
 use super::event::JobEvent;
+use super::nodes::ClientNodes;
+use super::outputs::{NodeOutput, ReceivedImages};
 use super::registry::{Job, JobRegistry};
 use super::rejection;
 use super::stats::Timeline;
@@ -34,8 +37,8 @@ const HISTORY_TRIES: u32 = 8;
 /// What came of a run.
 #[derive(Debug)]
 pub struct Execution {
-    /// ComfyUI's `outputs`: node to its output.
-    pub outputs: Value,
+    /// What the client's nodes have reported, in ComfyUI's order.
+    pub outputs: Vec<NodeOutput>,
     /// `None` is success. The outputs of branches that finished before a failure are there all the same.
     pub failure: Option<Failure>,
     /// What went wrong without failing it.
@@ -50,6 +53,14 @@ pub struct Queued {
 }
 
 impl Queued {
+    /// A graph that ComfyUI has queued by itself.
+    pub fn adopted(watcher: Watcher) -> Self {
+        Self {
+            watcher,
+            warnings: Vec::new(),
+        }
+    }
+
     /// ComfyUI's id of the run.
     pub fn comfy_id(&self) -> &str {
         &self.watcher.id
@@ -75,6 +86,7 @@ pub async fn submit(
     job: &Job,
     graph: &Map<String, Value>,
     extra_data: Option<&Value>,
+    entry: &Arc<Entry>,
     cleanup_guard: Arc<dyn Any + Send + Sync>,
 ) -> Result<Queued, Failure> {
     if job.cancel.is_cancelled() {
@@ -97,6 +109,11 @@ pub async fn submit(
             format!("the graph cannot be written as JSON: {error}"),
         )
     })?;
+    entry
+        .note_later(Record::Run {
+            id: watcher.id.clone(),
+        })
+        .await;
     let client = comfy.client.clone();
     let mut sending = Box::pin(async move { client.submit(body.into()).await });
     let sent = tokio::select! {
@@ -141,9 +158,16 @@ pub async fn submit(
 
 /// Cancels what nobody follows, and has ComfyUI forget it.
 async fn dequeue(comfy: &Comfy, id: &str) {
-    if cancel(comfy, id).await.is_some() {
+    abandon(comfy, id).await;
+}
+
+/// The same; returns what ComfyUI's history said of it.
+pub async fn abandon(comfy: &Comfy, id: &str) -> Option<Value> {
+    let entry = cancel(comfy, id).await;
+    if entry.is_some() {
         let _ = comfy.client.forget(&[id.to_owned()]).await;
     }
+    entry
 }
 
 /// Follows a queued graph to its end.
@@ -156,6 +180,7 @@ pub async fn follow(
     job: &Job,
     mut queued: Queued,
     timeline: &mut Timeline,
+    received: &mut ReceivedImages,
 ) -> Result<Execution, Failure> {
     let mut seen = Seen {
         warnings: std::mem::take(&mut queued.warnings),
@@ -171,8 +196,15 @@ pub async fn follow(
     let entry = loop {
         tokio::select! {
             event = queued.watcher.next() => match event {
-                WatchEvent::Message(message) => seen.message(jobs, job, timeline, message),
-                WatchEvent::Preview(preview) => show_preview(job, &preview),
+                WatchEvent::Message(message) => {
+                    received.heard(&message, timeline);
+                    seen.message(jobs, job, timeline, message);
+                }
+                WatchEvent::Preview(preview) => {
+                    if !received.take(&preview, timeline).await {
+                        show_preview(job, &preview);
+                    }
+                }
                 WatchEvent::Ended(Some(entry)) => break Some(entry),
                 WatchEvent::Ended(None) => break history(comfy, &id).await,
                 // What was asked to end anyway ends for that reason.
@@ -192,7 +224,7 @@ pub async fn follow(
         timeline.fill_from_history(entry);
     }
     timeline.ended();
-    Ok(seen.execution(job, entry))
+    Ok(seen.execution(job, entry, &mut timeline.client))
 }
 
 /// Resolves when the server shuts down and the prompt has had its chance to end.
@@ -309,7 +341,7 @@ impl Seen {
                         };
                         let sentence = format!(
                             "node {} ({}) was blocked: {}",
-                            text("node_id"),
+                            timeline.client.of(&text("node_id")),
                             text("node_type"),
                             text("exception_message")
                         );
@@ -325,31 +357,34 @@ impl Seen {
         }
     }
 
-    fn execution(self, job: &Job, entry: Option<Value>) -> Execution {
+    fn execution(self, job: &Job, entry: Option<Value>, client: &mut ClientNodes) -> Execution {
         let (outputs, last_word) = match entry {
             Some(mut entry) => {
-                let outputs = entry
-                    .get_mut("outputs")
-                    .map(Value::take)
-                    .unwrap_or_default();
+                for about in entry.get("meta").and_then(Value::as_object).into_iter().flatten() {
+                    client.note_from(about.1, "node_id");
+                }
+                let outputs = match entry.get_mut("outputs").map(Value::take) {
+                    Some(Value::Object(outputs)) => outputs,
+                    _ => Map::new(),
+                };
                 (outputs, last_word(&entry))
             }
             None => {
                 let mut outputs = Map::new();
                 for mut message in self.executed.iter().map(TextMessage::value) {
-                    if let (Some(node), Some(output)) = (
-                        message
-                            .pointer("/data/node")
-                            .and_then(Value::as_str)
-                            .map(str::to_owned),
-                        message.pointer_mut("/data/output"),
-                    ) {
+                    let Some(data) = message.get_mut("data") else {
+                        continue;
+                    };
+                    client.note_from(data, "node");
+                    let node = data.get("node").and_then(Value::as_str).map(str::to_owned);
+                    if let (Some(node), Some(output)) = (node, data.get_mut("output")) {
                         outputs.insert(node, output.take());
                     }
                 }
-                (Value::Object(outputs), self.last_word)
+                (outputs, self.last_word)
             }
         };
+        let last_word = last_word.map(|(kind, data)| (kind, client.named_in(data)));
         let failure = match last_word {
             Some((kind, _)) if kind == "execution_success" => None,
             Some((kind, data)) if kind == "execution_error" => Some(node_error(&data)),
@@ -360,11 +395,26 @@ impl Seen {
             )),
         };
         Execution {
-            outputs,
+            outputs: by_client(outputs, client),
             failure,
             warnings: self.warnings,
         }
     }
+}
+
+/// Outputs by the client's nodes. Several inner nodes belong to one, in order.
+fn by_client(outputs: Map<String, Value>, client: &ClientNodes) -> Vec<NodeOutput> {
+    let outputs = outputs.into_iter().map(|(node, output)| NodeOutput {
+        node: client.of(&node).to_owned(),
+        output,
+    });
+    let mut outputs: Vec<NodeOutput> = outputs.collect();
+    let mut order = std::collections::HashMap::new();
+    for (index, output) in outputs.iter().enumerate() {
+        order.entry(output.node.clone()).or_insert(index);
+    }
+    outputs.sort_by_key(|output| order.get(&output.node).copied());
+    outputs
 }
 
 /// The kind of end and its data, from a history entry. An entry without a status is that of an older version, and a success.

@@ -68,6 +68,8 @@ enum Order {
         place: Place,
         done: oneshot::Sender<Result<Vec<AssetRecord>, StoreError>>,
     },
+    /// Dropped when all before it is done.
+    Tell(oneshot::Sender<()>),
     Withdraw,
 }
 
@@ -135,6 +137,13 @@ impl Keeping {
         });
         told.await
             .unwrap_or_else(|_| Err(StoreError::Failed("outputs were not kept".into())))
+    }
+
+    /// Waits until all that was reported so far is kept: its files go elsewhere then.
+    pub(super) async fn caught_up(&self) {
+        let (tell, told) = oneshot::channel();
+        self.order(Order::Tell(tell));
+        let _ = told.await;
     }
 
     fn order(&self, order: Order) {
@@ -234,6 +243,7 @@ impl Worker {
                 Order::Results { files, place, done } => {
                     let _ = done.send(self.results(files, &place).await);
                 }
+                Order::Tell(listener) => drop(listener),
                 Order::Withdraw => {
                     self.seen.clear();
                     self.names.clear();
@@ -273,9 +283,8 @@ impl Worker {
     }
 
     fn was_kept(&self, path: &Path) -> Option<&AssetRecord> {
-        self.kept
-            .iter()
-            .find(|(known, _)| known == path)
+        let mut kept = self.kept.iter().filter(|_| !path.as_os_str().is_empty());
+        kept.find(|(known, _)| known == path)
             .map(|(_, asset)| asset)
     }
 
@@ -334,7 +343,7 @@ impl Worker {
     ) -> Result<Vec<AssetRecord>, StoreError> {
         let mut assets = Vec::with_capacity(files.len());
         for file in files {
-            if let Some(known) = self.was_kept(&file.path) {
+            if let Some(known) = self.was_kept(&file.written_to) {
                 assets.push(known.clone());
                 continue;
             }

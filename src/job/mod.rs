@@ -2,20 +2,23 @@
 //! prompt came through makes no difference here.
 
 pub mod asset_input;
-mod cleaner;
+mod cleanup;
+mod continuation;
 mod deliver;
 pub mod event;
 mod execution;
-mod history_cleanup;
+mod guard;
 mod keep;
+mod nodes;
 mod outputs;
+mod pipeline;
 pub mod policy;
 mod preprocess;
 pub mod progress;
 pub mod registry;
 mod rejection;
 pub mod request;
-mod runner;
+mod rounds;
 pub mod service;
 mod stats;
 pub mod stream;

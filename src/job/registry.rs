@@ -348,7 +348,8 @@ impl JobRegistry {
     pub fn accepted(&self, job: &Job) {
         let mut inner = lock(&self.inner);
         inner.accepted += 1;
-        lock(&job.state).accepted = Some(inner.accepted);
+        // One that waited for its turn before has its place already.
+        lock(&job.state).accepted.get_or_insert(inner.accepted);
         drop(inner);
         if job.change(Status::Pending) {
             job.streams.message(Weight::Always, || {

@@ -5,11 +5,20 @@ use serde_json::{Map, Value, json};
 use crate::config::{public_text, public_value};
 use crate::error::{Code, Failure};
 
+/// The text that existing clients know for a graph without outputs.
+const NO_OUTPUT: &str =
+    r#"Prompt must contain a node with a "filename_prefix" input, such as "SaveImage""#;
+
 /// Names of models shown in a sentence at most.
 const NAMES_SHOWN: usize = 20;
 
 /// The failure for a graph that ComfyUI refused.
 pub fn rejected(error: &Value, node_errors: Value, graph: &Map<String, Value>) -> Failure {
+    if error.get("type").and_then(Value::as_str) == Some("prompt_no_outputs") {
+        let mut failure = Failure::new(Code::InvalidPrompt, NO_OUTPUT).at("prompt");
+        failure.node_errors = Some(json!({}));
+        return failure.with_details(public_value(error.clone()));
+    }
     let nodes = node_errors.as_object().map(sentences).unwrap_or_default();
     let own = {
         let text = |name: &str| {

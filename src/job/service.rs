@@ -1,24 +1,25 @@
 //! The one owner of all prompts. Transports begin a prompt here and translate what comes of it; none of them is known here.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::cleaner::Cleaner;
+use super::cleanup::{Claims, Cleaner, HistoryCleanup, Journal, Leftovers, Prefix};
 use super::deliver;
-use super::history_cleanup::HistoryCleanup;
 use super::policy::Submission;
-use super::preprocess::Directories;
+use super::preprocess::{Directories, names};
 use super::registry::{Job, JobRegistry, JobSnapshot, Status};
 use super::request::{Graph, PromptRequest, Source, WebhookRequest};
 use super::stream::Reader;
-use super::{deliver::Response, runner};
+use super::{cleanup, deliver::Response, execution, pipeline};
 use crate::comfy::Comfy;
 use crate::config::{ComfyConfig, PromptConfig, public_value};
 use crate::document::Document;
@@ -54,6 +55,8 @@ pub struct Parts {
     pub health: Health,
     /// Assets, and outputs that are kept.
     pub store: Store,
+    /// Where it is noted what prompts in flight write.
+    pub journal_dir: PathBuf,
 }
 
 pub(super) struct Inner {
@@ -63,6 +66,14 @@ pub(super) struct Inner {
     pub tasks: TaskTracker,
     pub cleaner: Cleaner,
     pub history_cleanup: HistoryCleanup,
+    pub claims: Claims,
+    pub journal: Journal,
+    /// One at a time for graphs that may write under names of others (F04).
+    pub turns: Arc<Semaphore>,
+    /// Classes that have been seen to do so although they did not look like it.
+    sharing: Mutex<HashSet<String>>,
+    /// What a process that was killed has left in ComfyUI.
+    leftovers: Mutex<Option<Leftovers>>,
     /// Told of every end, if anybody asked for that.
     ends: OnceLock<mpsc::UnboundedSender<End>>,
 }
@@ -86,6 +97,34 @@ impl std::ops::Deref for Inner {
     }
 }
 
+impl Inner {
+    /// Whether a graph may write under a name that others write to as well.
+    pub fn shares_names(&self, graph: &Map<String, Value>, made: &[Prefix]) -> bool {
+        let catalogue = self.comfy.catalogue();
+        let sharing = self.sharing.lock().unwrap_or_else(PoisonError::into_inner);
+        names::shares_names(
+            graph,
+            made,
+            |class| catalogue.is_output(class),
+            |class| sharing.contains(class),
+        )
+    }
+
+    /// These nodes do so; the next graph with their classes is treated accordingly from the start.
+    pub fn remember_shared_names(&self, graph: &Map<String, Value>, nodes: &BTreeSet<String>) {
+        let classes = nodes.iter().filter_map(|node| graph.get(node)?.get("class_type")?.as_str());
+        let mut sharing = self.sharing.lock().unwrap_or_else(PoisonError::into_inner);
+        sharing.extend(classes.map(str::to_owned));
+    }
+
+    /// Where ComfyUI keeps its temporary files.
+    pub fn temp_dir(&self) -> PathBuf {
+        self.comfy.catalogue().outputs.temp_dir(&self.comfy_config.home)
+    }
+}
+
+/// How long ComfyUI is waited for to let go of what a killed process has left in it, before the server is ready.
+const LETTING_GO: Duration = Duration::from_secs(15);
 /// How long the end of the server waits until ComfyUI has deleted its last history entries.
 const HISTORY_CLEANUP: Duration = Duration::from_secs(1);
 
@@ -140,6 +179,11 @@ impl Service {
         let history_cleanup = HistoryCleanup::start(parts.comfy.client.clone());
         let directories = Arc::new(Directories::new(&parts.comfy_config, &parts.config));
         let inner = Inner {
+            journal: Journal::new(parts.journal_dir.clone()),
+            claims: Claims::default(),
+            turns: Arc::new(Semaphore::new(1)),
+            sharing: Mutex::default(),
+            leftovers: Mutex::default(),
             parts,
             jobs: JobRegistry::default(),
             directories,
@@ -151,6 +195,38 @@ impl Service {
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// At the start, before any prompt: removes what a process that was killed has left of its prompts on the disk (A44).
+    pub async fn remove_leftovers(&self) {
+        let (journal, claims) = (self.inner.journal.clone(), self.inner.claims.clone());
+        let removing =
+            tokio::task::spawn_blocking(move || cleanup::remove_files_of_the_dead(&journal, &claims));
+        let left = removing.await.ok();
+        *self.inner.leftovers.lock().unwrap_or_else(PoisonError::into_inner) = left;
+    }
+
+    /// ComfyUI answers: what such a process has left in it is taken out, tidied up after and forgotten. Waits for that, but not
+    /// long.
+    pub async fn forget_leftovers(&self) {
+        let left = self.inner.leftovers.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(left) = left else { return };
+        let inner = self.inner.clone();
+        let forgetting = tokio::spawn(async move {
+            let mut temp = Vec::new();
+            for id in left.runs() {
+                let entry = execution::abandon(&inner.comfy, &id).await;
+                temp.extend(entry.iter().flat_map(|entry| cleanup::temp_files(entry, &left)));
+            }
+            let finishing = move || {
+                for path in temp {
+                    let _ = std::fs::remove_file(path);
+                }
+                left.finish();
+            };
+            let _ = tokio::task::spawn_blocking(finishing).await;
+        });
+        let _ = tokio::time::timeout(LETTING_GO, forgetting).await;
     }
 
     /// The ends of all prompts from now on. There can be one listener.
@@ -258,6 +334,8 @@ impl Service {
     /// At shutdown, when nobody reads a result any more: waits until the files of all requests are removed, at most so long.
     pub async fn cleaned(&self, patience: Duration) {
         self.inner.cleaner.finished(patience).await;
+        let journal = self.inner.journal.clone();
+        let _ = tokio::task::spawn_blocking(move || journal.close()).await;
     }
 
     /// At shutdown: waits until the prompts in flight have ended, at most so long; then ends those that are left and waits until
@@ -306,7 +384,7 @@ async fn drive(
     let mut queued = None;
     let result = {
         let running =
-            std::panic::AssertUnwindSafe(runner::run(&inner, &job, &request, graph, tell))
+            std::panic::AssertUnwindSafe(pipeline::run(&inner, &job, &request, graph, tell))
                 .catch_unwind();
         tokio::pin!(running);
         let mut accepted = Some(accepted);

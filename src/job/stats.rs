@@ -1,12 +1,14 @@
 //! `stats`: when each node ran, and how long each stage took (prompt.md, section 5).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::nodes::ClientNodes;
 use super::preprocess::DownloadReport;
 use super::registry::Progress;
+use super::request::Graph;
 use crate::telemetry::logging::epoch_ms;
 
 /// One node's part. Times are epoch milliseconds.
@@ -25,19 +27,34 @@ pub struct Timeline {
     end: Option<u64>,
     nodes: Vec<(String, NodeTime)>,
     index: HashMap<String, usize>,
-    /// Nodes of the graph, for percentages.
-    total: usize,
+    /// The one that began last.
+    working: Option<usize>,
+    /// The client's nodes, by which everything is told.
+    pub client: ClientNodes,
+    /// Those whose results ComfyUI took from its cache, of the part that runs.
+    cached: HashSet<String>,
     progress: Progress,
 }
 
 impl Timeline {
-    /// ComfyUI has queued a graph of so many nodes.
-    pub fn accepted(total: usize) -> Self {
+    /// ComfyUI has queued a graph.
+    pub fn accepted(graph: Graph) -> Self {
         Self {
             accepted: epoch_ms(),
-            total,
+            client: ClientNodes::new(graph),
             ..Self::default()
         }
+    }
+
+    /// The run goes on under another id (F27).
+    pub fn goes_on(&mut self) {
+        self.end = None;
+        self.cached.clear();
+    }
+
+    /// The node that works, if one does.
+    pub fn working(&self) -> Option<&str> {
+        self.progress.node.as_deref()
     }
 
     /// Takes in one message; returns the progress when it has changed.
@@ -48,7 +65,9 @@ impl Timeline {
                 .unwrap_or_else(epoch_ms)
         };
         match kind {
-            "execution_start" => self.start = Some(timestamp()),
+            "execution_start" => {
+                self.start.get_or_insert_with(timestamp);
+            }
             "execution_cached" => {
                 let at = timestamp();
                 for node in data
@@ -58,8 +77,10 @@ impl Timeline {
                     .flatten()
                     .filter_map(Value::as_str)
                 {
+                    let node = self.client.of(node).to_owned();
+                    self.cached.insert(node.clone());
                     self.node(
-                        node,
+                        &node,
                         NodeTime {
                             start: at,
                             end: Some(at),
@@ -72,16 +93,19 @@ impl Timeline {
                 let now = epoch_ms();
                 self.start.get_or_insert(now);
                 self.end_running(now);
+                self.progress.node = None;
                 let node = data.get("node").and_then(Value::as_str)?;
+                self.client.note_from(data, "node");
+                let node = self.client.of(node).to_owned();
                 self.node(
-                    node,
+                    &node,
                     NodeTime {
                         start: now,
                         ..NodeTime::default()
                     },
                 );
                 self.progress = Progress {
-                    node: Some(node.to_owned()),
+                    node: Some(node),
                     ..Progress::default()
                 };
             }
@@ -90,7 +114,7 @@ impl Timeline {
                 self.progress.value = number("value");
                 self.progress.max = number("max");
                 if let Some(node) = data.get("node").and_then(Value::as_str) {
-                    self.progress.node = Some(node.to_owned());
+                    self.progress.node = Some(self.client.of(node).to_owned());
                 }
             }
             "execution_success" | "execution_error" | "execution_interrupted" => {
@@ -124,7 +148,7 @@ impl Timeline {
             };
             let missed = match kind {
                 "execution_start" => self.start.is_none(),
-                "execution_cached" => !self.nodes.iter().any(|(_, time)| time.cached),
+                "execution_cached" => self.cached.is_empty(),
                 _ => self.end.is_none(),
             };
             if missed {
@@ -138,25 +162,30 @@ impl Timeline {
         self.nodes.iter().any(|(_, time)| time.cached)
     }
 
-    /// Whether ComfyUI took this node's result from its cache.
-    pub fn is_cached(&self, node: &str) -> bool {
-        self.index
-            .get(node)
-            .is_some_and(|index| self.nodes[*index].1.cached)
+    /// The nodes whose results ComfyUI took from its cache, in the part that ran last.
+    pub fn cached(&self) -> &HashSet<String> {
+        &self.cached
     }
 
+    /// A node may come again: as one of those that it was replaced by, or in the next part. Its first beginning counts.
     fn node(&mut self, node: &str, time: NodeTime) {
         match self.index.get(node) {
-            Some(index) => self.nodes[*index].1 = time,
+            Some(_) if time.cached => {}
+            Some(index) => {
+                let known = &mut self.nodes[*index].1;
+                (known.end, known.cached) = (time.end, false);
+                self.working = Some(*index);
+            }
             None => {
                 self.index.insert(node.to_owned(), self.nodes.len());
+                self.working = Some(self.nodes.len());
                 self.nodes.push((node.to_owned(), time));
             }
         }
     }
 
     fn end_running(&mut self, now: u64) {
-        if let Some((_, last)) = self.nodes.last_mut() {
+        if let Some((_, last)) = self.working.and_then(|at| self.nodes.get_mut(at)) {
             last.end.get_or_insert(now);
         }
     }
@@ -172,7 +201,7 @@ impl Timeline {
         } else {
             0.0
         };
-        ((done + part) / self.total.max(1) as f64 * 1000.0)
+        ((done + part) / self.client.count().max(1) as f64 * 1000.0)
             .round()
             .min(1000.0)
             / 10.0
@@ -264,7 +293,8 @@ mod tests {
 
     #[test]
     fn nodes_are_timed_and_counted() {
-        let mut timeline = Timeline::accepted(4);
+        let graph = json!({"1": {}, "2": {"class_type": "KSampler"}, "3": {}, "4": {}});
+        let mut timeline = Timeline::accepted(std::sync::Arc::new(graph.as_object().unwrap().clone()));
         timeline.message("execution_start", &json!({"timestamp": 1000}));
         assert_eq!(
             timeline
@@ -290,7 +320,6 @@ mod tests {
             &json!({"timestamp": 99_999_999_999_999_u64}),
         );
         timeline.ended();
-        let graph = json!({"2": {"class_type": "KSampler"}});
         let report = timeline.report(graph.as_object().unwrap());
         assert_eq!(report["start"], 1000);
         assert_eq!(report["nodes"]["1"]["cached"], true);

@@ -104,6 +104,22 @@ pub struct Args {
 }
 
 impl Args {
+    /// The words of the command line that say where things are, as `/system_stats` shows them.
+    pub fn argv(&self) -> Vec<String> {
+        let mut words = vec!["main.py".to_owned()];
+        for (flag, value) in [
+            ("--base-directory", &self.base_directory),
+            ("--input-directory", &self.input_directory),
+            ("--output-directory", &self.output_directory),
+            ("--temp-directory", &self.temp_directory),
+        ] {
+            if let Some(value) = value {
+                words.extend([flag.to_owned(), value.display().to_string()]);
+            }
+        }
+        words
+    }
+
     /// The same arguments with those behind an unknown flag read too, and the unknown ones dropped.
     pub fn settled(mut self) -> Result<Self, String> {
         while !self.other.is_empty() {

@@ -26,6 +26,8 @@ pub struct Current<'a> {
     pub client_id: Option<String>,
     /// `extra_data`.
     pub extra: &'a Value,
+    /// Output nodes that run.
+    pub outputs: &'a [String],
     graph: &'a Map<String, Value>,
     tokens: HashMap<String, String>,
     metadata: OnceCell<String>,
@@ -34,6 +36,11 @@ pub struct Current<'a> {
 }
 
 impl Current<'_> {
+    /// The client's graph.
+    pub fn graph(&self) -> &Map<String, Value> {
+        self.graph
+    }
+
     /// The graph as it is written into files.
     pub fn metadata(&self) -> &str {
         self.metadata.get_or_init(|| {
@@ -53,19 +60,26 @@ impl Current<'_> {
     }
 
     /// Notes where a node is, and tells all that is known about this run.
-    pub fn progress(&self, instance: &Instance, node: &str, value: Value, max: Value, state: &str) {
+    pub fn progress(
+        &self,
+        instance: &Instance,
+        (node, display): (&str, &str),
+        value: Value,
+        max: Value,
+        state: &str,
+    ) {
         let mut progress = lock(&self.progress);
         progress["nodes"][node] = json!({"value": value, "max": max, "state": state, "node_id": node, "prompt_id": self.prompt_id,
-            "display_node_id": node, "parent_node_id": null, "real_node_id": node});
+            "display_node_id": display, "parent_node_id": if node == display { Value::Null } else { display.into() }, "real_node_id": display});
         instance
             .hub
             .send("progress_state", &progress, self.client_id.as_deref());
     }
 
-    fn finish(&self, instance: &Instance, node: &str) {
+    fn finish(&self, instance: &Instance, (node, display): (&str, &str)) {
         let max = lock(&self.progress)["nodes"][node]["max"].clone();
         let max = if max.is_null() { json!(1.0) } else { max };
-        self.progress(instance, node, max.clone(), max, "finished");
+        self.progress(instance, (node, display), max.clone(), max, "finished");
     }
 
     /// To the prompt's client; without one, to nobody.
@@ -167,6 +181,7 @@ fn run(
         prompt_id: &item.prompt_id,
         client_id,
         extra: &item.extra,
+        outputs: &item.outputs,
         graph,
         tokens,
         metadata: OnceCell::new(),
@@ -210,17 +225,18 @@ fn run(
     };
     let mut schedule = Schedule::new(graph, &item.outputs, &cached);
     let mut emitted: HashSet<String> = HashSet::new();
+    let mut inner = Inner::default();
     let mut end = End::Success;
     while let Some(id) = schedule.next(is_output) {
         let Some(key) = keys.get(&id) else { continue };
         if let Some(entry) = cache.get(key) {
             let output = entry.ui.clone().unwrap_or(Value::Null);
             current.tell(instance, "executed", &json!({"node": id, "display_node": id, "output": output, "prompt_id": item.prompt_id}));
-            current.finish(instance, &id);
+            current.finish(instance, (&id, &id));
             emitted.insert(id);
             continue;
         }
-        match run_node(instance, cache, &current, &keys, &id) {
+        match run_node(instance, cache, &current, &keys, (&id, &id), &mut inner) {
             Ok(()) => {
                 emitted.insert(id);
             }
@@ -280,6 +296,13 @@ fn run(
             );
         }
     }
+    for (id, display, ui) in inner.shown {
+        meta.insert(
+            id.clone(),
+            json!({"node_id": id, "display_node": display, "parent_node": display, "real_node_id": display}),
+        );
+        outputs.insert(id, ui);
+    }
     let success = matches!(end, End::Success);
     let status = json!({"status_str": if success { "success" } else { "error" }, "completed": success, "messages": messages});
     Finished {
@@ -292,24 +315,68 @@ fn run(
 
 type Failed = (Raised, String, Value);
 
+/// What nodes that replaced others have shown: id, the client's node, output.
+#[derive(Default)]
+struct Inner {
+    shown: Vec<(String, String, Value)>,
+}
+
+/// Runs the nodes that take a node's place, in their order.
+fn run_inner(
+    instance: &Instance,
+    cache: &mut Cache,
+    current: &Current<'_>,
+    display: &str,
+    expanded: Map<String, Value>,
+    inner: &mut Inner,
+) -> Result<(), Failed> {
+    let mut graph = current.graph.clone();
+    let named: Vec<(String, Value)> = expanded
+        .into_iter()
+        .map(|(id, node)| (format!("{display}.0.0.{id}"), node))
+        .collect();
+    graph.extend(named.iter().cloned());
+    let (keys, _) = keys(instance, &graph);
+    let whole = Current {
+        prompt_id: current.prompt_id,
+        client_id: current.client_id.clone(),
+        extra: current.extra,
+        outputs: current.outputs,
+        graph: &graph,
+        tokens: HashMap::new(),
+        metadata: OnceCell::new(),
+        progress: lock(&current.progress).clone().into(),
+        executed: Vec::new().into(),
+    };
+    for (id, _) in &named {
+        if keys.get(id).is_none_or(|key| cache.get(key).is_none()) {
+            run_node(instance, cache, &whole, &keys, (id, display), inner)?;
+        }
+        let shown = keys.get(id).and_then(|key| cache.get(key)?.ui.clone());
+        inner.shown.extend(shown.map(|ui| (id.clone(), display.to_owned(), ui)));
+    }
+    Ok(())
+}
+
 /// Runs one node: its start, its function, its end.
 fn run_node(
     instance: &Instance,
     cache: &mut Cache,
     current: &Current<'_>,
     keys: &HashMap<String, Key>,
-    id: &str,
+    (id, display): (&str, &str),
+    inner: &mut Inner,
 ) -> Result<(), Failed> {
     let node = current.graph.get(id).unwrap_or(&Value::Null);
     let class_name = node["class_type"].as_str().unwrap_or_default();
-    current.progress(instance, id, json!(0.0), json!(1.0), "running");
+    current.progress(instance, (id, display), json!(0.0), json!(1.0), "running");
     if current.client_id.is_some() {
         instance.hub.set_node(Some(id.to_owned()));
     }
     current.tell(
         instance,
         "executing",
-        &json!({"node": id, "display_node": id, "prompt_id": current.prompt_id}),
+        &json!({"node": id, "display_node": display, "prompt_id": current.prompt_id}),
     );
     let Some(class) = instance.classes.get(class_name) else {
         return Err((
@@ -340,6 +407,7 @@ fn run_node(
         instance,
         current,
         node: id,
+        display,
         class: class_name,
         inputs,
     };
@@ -348,13 +416,16 @@ fn run_node(
         Ok(produced) => {
             instance.nodes_run.fetch_add(1, Ordering::Relaxed);
             if let Some(ui) = &produced.ui {
-                current.tell(instance, "executed", &json!({"node": id, "display_node": id, "output": ui, "prompt_id": current.prompt_id}));
+                current.tell(instance, "executed", &json!({"node": id, "display_node": display, "output": ui, "prompt_id": current.prompt_id}));
+            }
+            if let Some(expanded) = produced.expand {
+                run_inner(instance, cache, current, display, expanded, inner)?;
             }
             if let Some(key) = keys.get(id) {
                 cache.put(*key, produced.outputs, produced.ui);
             }
             lock(&current.executed).push(id.to_owned());
-            current.finish(instance, id);
+            current.finish(instance, (id, display));
             Ok(())
         }
         Err(raised) => {

@@ -59,6 +59,8 @@ struct Inner {
     client_id: Mutex<String>,
     queue_remaining: watch::Sender<u64>,
     last_message: Mutex<Instant>,
+    /// The prompt of ours that runs, by the socket's word: images without an id are its.
+    running: Mutex<Option<String>>,
     connected: watch::Sender<bool>,
 }
 
@@ -104,6 +106,7 @@ impl Watch {
             client_id: Mutex::new(new_id()),
             queue_remaining: watch::Sender::new(0),
             last_message: Mutex::new(Instant::now()),
+            running: Mutex::default(),
             connected: watch::Sender::new(false),
         };
         Self {
@@ -172,7 +175,22 @@ impl Watch {
     /// Begins to watch a new prompt under a fresh id. Do this before sending it. `wants_status` says at any time whether `status`
     /// messages, which belong to no prompt, are told too.
     pub fn register(&self, prompt: PromptRef, wants_status: Arc<AtomicBool>) -> Watcher {
-        let id = new_id();
+        self.watch(new_prompt_id(), prompt, wants_status)
+    }
+
+    /// Watches a prompt that ComfyUI has queued by itself, as the continuation of one of ours.
+    pub fn adopt(&self, id: String, prompt: PromptRef, wants_status: Arc<AtomicBool>) -> Watcher {
+        let watcher = self.watch(id, prompt, wants_status);
+        if let Some(watched) = lock(&self.inner.prompts).get_mut(&watcher.id) {
+            watched.submitted = Some(Instant::now());
+        }
+        // It may have ended already.
+        self.inner.wake.notify_one();
+        self.inner.look.notify_one();
+        watcher
+    }
+
+    fn watch(&self, id: String, prompt: PromptRef, wants_status: Arc<AtomicBool>) -> Watcher {
         let (sender, happenings) = mpsc::unbounded_channel();
         let client_id = self.client_id();
         let watched = Watched {
@@ -304,6 +322,9 @@ impl Inner {
                 .value()
                 .pointer("/data/node")
                 .is_none_or(Value::is_null);
+        if watched.started {
+            *lock(&self.running) = message.prompt_id.clone().filter(|_| !over);
+        }
         let _ = watched.happenings.send(WatchEvent::Message(message));
         if over {
             watched.end(WatchEvent::Ended(None));
@@ -327,8 +348,9 @@ impl Inner {
 
     fn route_preview(&self, preview: Preview) {
         let prompts = lock(&self.prompts);
-        // Type 1 previews carry no id. ComfyUI runs one prompt at a time, but which one is only certain when one is in flight.
-        let watched = match &preview.prompt_id {
+        // Type 1 previews carry no id. ComfyUI runs one prompt at a time: the one that has begun, or the only one there is.
+        let running = lock(&self.running).clone();
+        let watched = match preview.prompt_id.as_ref().or(running.as_ref()) {
             Some(id) => prompts.get(id),
             None if prompts.len() == 1 => prompts.values().next(),
             None => None,
@@ -346,6 +368,23 @@ impl Inner {
         }
         let _ = watched.happenings.send(WatchEvent::Preview(preview));
     }
+}
+
+/// What the ids of this process's prompts end in, so that they are told from those that ComfyUI makes up.
+static ISSUED: std::sync::LazyLock<[u8; 6]> = std::sync::LazyLock::new(|| {
+    let [.., a, b, c, d, e, f] = *uuid::Uuid::new_v4().as_bytes();
+    [a, b, c, d, e, f]
+});
+
+fn new_prompt_id() -> String {
+    let mut bytes = *uuid::Uuid::new_v4().as_bytes();
+    bytes[10..].copy_from_slice(&*ISSUED);
+    uuid::Uuid::from_bytes(bytes).to_string()
+}
+
+/// Whether a prompt id was made up by this process.
+pub fn issued_here(id: &str) -> bool {
+    uuid::Uuid::try_parse(id).is_ok_and(|id| id.as_bytes()[10..] == ISSUED[..])
 }
 
 /// ComfyUI wants canonical lower-case UUIDs (comfyui.md, section 10).

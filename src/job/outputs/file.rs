@@ -23,6 +23,9 @@ pub struct OutputFile {
     /// Where it is.
     #[serde(skip)]
     pub path: PathBuf,
+    /// Where ComfyUI wrote it; empty for what we have made.
+    #[serde(skip)]
+    pub written_to: PathBuf,
 }
 
 impl OutputFile {

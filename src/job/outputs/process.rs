@@ -1,7 +1,7 @@
 //! Conversion and packing of the collected files.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +26,6 @@ pub struct DeliveryOptions<'a> {
     pub archive: Option<ArchiveFormat>,
     /// Names the archive.
     pub id: &'a str,
-    /// Where an archive is built.
-    pub output_dir: &'a Path,
 }
 
 /// Converts and packs. Everything that is written is added to `cleanup`. Must be awaited to its end, which comes soon after
@@ -56,12 +54,13 @@ pub async fn finish(
         && !cancel.is_cancelled()
     {
         let filename = format!("{}_outputs.{}", options.id, format.extension());
-        // Another name on disk: an archive of an earlier prompt with the same id may still be on its way to a webhook.
-        let path =
-            options
-                .output_dir
-                .join(format!("{}.{}", uuid::Uuid::new_v4(), format.extension()));
-        cleanup.add(path.clone());
+        let path = cleanup.place(Some(format.extension())).map_err(|error| {
+            Failure::new(
+                Code::Internal,
+                format!("cannot build the archive {filename}: {error}"),
+            )
+            .transient()
+        })?;
         let members = files
             .iter()
             .map(|file| (file.path.clone(), file.filename.clone()))
@@ -84,6 +83,7 @@ pub async fn finish(
             content_type: String::new(),
             size: 0,
             path,
+            written_to: PathBuf::new(),
         }])
         .await?;
     }
@@ -132,6 +132,7 @@ async fn convert(
                         all.push(OutputFile {
                             filename,
                             path,
+                            written_to: PathBuf::new(),
                             ..first.clone()
                         });
                     }

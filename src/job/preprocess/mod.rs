@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::asset_input;
-use super::cleaner::Cleaner;
+use super::cleanup::{Cleaner, Entry, Prefix};
 use super::registry::Job;
 use super::request::PromptRequest;
 use super::stream::Weight;
@@ -46,12 +46,16 @@ pub struct PrepareContext<'a> {
     pub cleaner: &'a Cleaner,
     /// Assets that graphs may name.
     pub store: &'a Store,
+    /// What is noted for the case of a kill.
+    pub entry: &'a Arc<Entry>,
 }
 
 /// A graph that ComfyUI can run, and what it stands on.
 pub struct Prepared {
     /// The graph.
     pub graph: Map<String, Value>,
+    /// How the files of its nodes begin, where we have made that.
+    pub prefixes: Vec<Prefix>,
     /// The request's input files; removed when this is dropped.
     pub workspace: Workspace,
     /// Keep the cached files from eviction while ComfyUI may read them.
@@ -115,8 +119,14 @@ pub async fn run(
     mut graph: Map<String, Value>,
     job: &Job,
 ) -> Result<Prepared, Failure> {
-    names::prefix_outputs(&mut graph, &request.id, around.prompt.prepend_filenames)?;
-    let workspace = Workspace::new(&around.comfy.input_dir, &request.id, around.cleaner.clone());
+    let prefixes =
+        names::prefix_outputs(&mut graph, &request.id, around.prompt.prepend_filenames);
+    let workspace = Workspace::new(
+        &around.comfy.input_dir,
+        &request.id,
+        around.cleaner.clone(),
+        around.entry.clone(),
+    );
     let input_dir = &around.comfy.input_dir;
     asset_input::place(
         &mut graph,
@@ -136,6 +146,7 @@ pub async fn run(
         .await;
     let mut prepared = Prepared {
         graph,
+        prefixes,
         workspace,
         leases,
         downloads: Vec::new(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
-use super::super::cleaner::Cleaner;
+use super::super::cleanup::{Cleaner, Entry, Record};
 
 /// The directory of one request. It is made when the first file needs it, and removed with all its contents on drop, or when
 /// the last work that writes into it ([`Workspace::holding`]) has ended, if that is later.
@@ -16,6 +16,7 @@ use super::super::cleaner::Cleaner;
 pub struct Workspace {
     wanted: PathBuf,
     cleaner: Cleaner,
+    entry: Arc<Entry>,
     made: OnceCell<Arc<Made>>,
 }
 
@@ -24,14 +25,17 @@ pub struct Workspace {
 struct Made {
     dir: PathBuf,
     cleaner: Cleaner,
+    /// Kept until the directory is removed.
+    entry: Arc<Entry>,
 }
 
 impl Workspace {
     /// A workspace for a request; touches nothing yet.
-    pub fn new(input_dir: &Path, id: &str, cleaner: Cleaner) -> Self {
+    pub fn new(input_dir: &Path, id: &str, cleaner: Cleaner, entry: Arc<Entry>) -> Self {
         Self {
             wanted: input_dir.join(id),
             cleaner,
+            entry,
             made: OnceCell::new(),
         }
     }
@@ -39,8 +43,9 @@ impl Workspace {
     async fn made(&self) -> io::Result<Arc<Made>> {
         let making = || async {
             let (wanted, cleaner) = (self.wanted.clone(), self.cleaner.clone());
+            let entry = self.entry.clone();
             // What was made travels back through the task, so it is removed when nobody waits for it any more.
-            spawn_blocking(move || Made::create(wanted, cleaner))
+            spawn_blocking(move || Made::create(wanted, cleaner, entry))
                 .await
                 .map_err(io::Error::other)?
         };
@@ -93,33 +98,47 @@ impl Workspace {
 }
 
 impl Made {
-    fn create(wanted: PathBuf, cleaner: Cleaner) -> io::Result<Arc<Self>> {
+    fn create(wanted: PathBuf, cleaner: Cleaner, entry: Arc<Entry>) -> io::Result<Arc<Self>> {
         if let Some(parent) = wanted.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        // A directory of that name may be the user's own; what we did not make we must not remove.
-        let mut dir = wanted;
-        if let Err(error) = std::fs::create_dir(&dir) {
-            if error.kind() != io::ErrorKind::AlreadyExists {
-                return Err(error);
+        // A directory of that name may be the user's own; what we did not make we must not remove, not even after a kill: noted is
+        // only what is not there yet.
+        if wanted.symlink_metadata().is_err() {
+            entry.note(&Record::Inputs {
+                dir: wanted.clone(),
+            });
+            if std::fs::create_dir(&wanted).is_ok() {
+                return Ok(Arc::new(Self {
+                    dir: wanted,
+                    cleaner,
+                    entry,
+                }));
             }
-            dir.as_mut_os_string()
-                .push(format!("-{}", uuid::Uuid::new_v4().simple()));
-            std::fs::create_dir(&dir)?;
         }
-        Ok(Arc::new(Self { dir, cleaner }))
+        let mut dir = wanted;
+        dir.as_mut_os_string()
+            .push(format!("-{}", uuid::Uuid::new_v4().simple()));
+        entry.note(&Record::Inputs { dir: dir.clone() });
+        std::fs::create_dir(&dir)?;
+        Ok(Arc::new(Self {
+            dir,
+            cleaner,
+            entry,
+        }))
     }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
-        let dir = std::mem::take(&mut self.dir);
+        let (dir, entry) = (std::mem::take(&mut self.dir), self.entry.clone());
         self.cleaner.later(move || {
             if let Err(error) = std::fs::remove_dir_all(&dir)
                 && error.kind() != io::ErrorKind::NotFound
             {
                 tracing::warn!(path = %dir.display(), %error, "cannot remove the input files of a request");
             }
+            drop(entry);
         });
     }
 }
@@ -135,7 +154,7 @@ mod tests {
         let input = tempfile::tempdir().unwrap();
         std::fs::create_dir(input.path().join("id")).unwrap();
         let cleaner = Cleaner::default();
-        let workspace = Workspace::new(input.path(), "id", cleaner.clone());
+        let workspace = Workspace::new(input.path(), "id", cleaner.clone(), Arc::default());
         let dir = workspace.dir().await.unwrap();
         assert_ne!(
             dir,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::simulator::args::Imitate;
 use crate::simulator::execution::Current;
@@ -98,6 +98,8 @@ pub struct Produced {
     pub outputs: Vec<Datum>,
     /// For the client: what `executed` and the history show.
     pub ui: Option<Value>,
+    /// Nodes that take its place, by ids of their own; links to others are those of the outer graph.
+    pub expand: Option<Map<String, Value>>,
 }
 
 impl Produced {
@@ -105,7 +107,7 @@ impl Produced {
     pub fn one(datum: Datum) -> Self {
         Self {
             outputs: vec![datum],
-            ui: None,
+            ..Self::default()
         }
     }
 
@@ -114,6 +116,7 @@ impl Produced {
         Self {
             outputs,
             ui: Some(ui),
+            expand: None,
         }
     }
 }
@@ -164,6 +167,8 @@ pub struct Call<'a> {
     pub current: &'a Current<'a>,
     /// The node's id.
     pub node: &'a str,
+    /// The node of the client's graph for which it stands.
+    pub display: &'a str,
     /// The node's class.
     pub class: &'a str,
     /// Values by input name.
@@ -171,6 +176,12 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// Where an input comes from, as the graph has it.
+    pub fn link(&self, name: &str) -> Value {
+        let node = self.current.graph().get(self.node);
+        node.map(|node| node["inputs"][name].clone()).unwrap_or_default()
+    }
+
     /// A constant.
     pub fn value(&self, name: &str) -> Value {
         match self.inputs.get(name) {
@@ -272,7 +283,7 @@ impl Call<'_> {
         let client = self.current.client_id.as_deref();
         self.current.progress(
             self.instance,
-            self.node,
+            (self.node, self.display),
             json!(value),
             json!(max),
             "running",
@@ -284,7 +295,7 @@ impl Call<'_> {
             .and_then(|picture| jpeg(&picture, 95).ok());
         match (client, &picture) {
             (Some(client), Some(picture)) if hub.wants_preview_metadata(Some(client)) => {
-                let metadata = json!({"node_id": self.node, "prompt_id": self.current.prompt_id, "display_node_id": self.node,
+                let metadata = json!({"node_id": self.node, "prompt_id": self.current.prompt_id, "display_node_id": self.display,
                     "parent_node_id": null, "real_node_id": self.node, "image_type": "image/jpeg"});
                 hub.preview_with_metadata(&metadata, picture, client);
                 hub.send("progress", &report, Some(client));

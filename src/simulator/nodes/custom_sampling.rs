@@ -91,6 +91,7 @@ fn sample(call: &mut Call<'_>) -> Result<Produced, Raised> {
     Ok(Produced {
         outputs: vec![Datum::Latent(sampled.clone()), Datum::Latent(sampled)],
         ui: None,
+        ..Produced::default()
     })
 }
 
@@ -118,5 +119,6 @@ fn conditioning(call: &mut Call<'_>) -> Result<Produced, Raised> {
             .filter_map(|name| call.datum(name))
             .collect(),
         ui: None,
+        ..Produced::default()
     })
 }

@@ -37,11 +37,14 @@ impl SavePath {
         let path = normal(Path::new(&prefix));
         // Leading `..` are swallowed by normalisation, so the check is on what they would reach.
         let target = normal(&root.join(&prefix));
-        let stem = target
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let directory = target.parent().map(Path::to_path_buf).unwrap_or_default();
+        // Python's normpath makes a dot of an empty text.
+        let (stem, directory) = if prefix.is_empty() {
+            (".".to_owned(), root.clone())
+        } else {
+            let stem = target.file_name().map(|name| name.to_string_lossy().into_owned());
+            let directory = target.parent().map(Path::to_path_buf);
+            (stem.unwrap_or_default(), directory.unwrap_or_default())
+        };
         if !directory.starts_with(&root) {
             let shown = directory.display();
             return Err(Raised::new(

@@ -188,6 +188,7 @@ fn load(call: &mut Call<'_>) -> Result<Produced, Raised> {
             pictures(vec![mask]),
         ],
         ui: None,
+        ..Produced::default()
     })
 }
 
@@ -320,7 +321,7 @@ fn save_websocket(call: &mut Call<'_>) -> Result<Produced, Raised> {
         let file = encoded(png(picture, &[]))?;
         match client.filter(|client| call.instance.hub.wants_preview_metadata(Some(client))) {
             Some(client) => {
-                let about = json!({"node_id": call.node, "prompt_id": call.current.prompt_id, "display_node_id": call.node, "parent_node_id": null,
+                let about = json!({"node_id": call.node, "prompt_id": call.current.prompt_id, "display_node_id": call.display, "parent_node_id": null,
                     "real_node_id": call.node, "image_type": "image/png"});
                 call.instance
                     .hub
@@ -403,6 +404,7 @@ fn size(call: &mut Call<'_>) -> Result<Produced, Raised> {
             .map(Datum::Json)
             .into(),
         ui: None,
+        ..Produced::default()
     })
 }
 

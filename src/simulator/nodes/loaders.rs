@@ -382,6 +382,7 @@ fn load(call: &mut Call<'_>) -> Result<Produced, Raised> {
             .map(|(kind, _)| Datum::Opaque(kind, name.clone()))
             .collect(),
         ui: None,
+        ..Produced::default()
     })
 }
 
@@ -393,5 +394,6 @@ fn lora(call: &mut Call<'_>) -> Result<Produced, Raised> {
             .filter_map(|name| call.datum(name))
             .collect(),
         ui: None,
+        ..Produced::default()
     })
 }

@@ -6,6 +6,7 @@ mod custom_sampling;
 mod files;
 mod image;
 mod loaders;
+mod outputs;
 mod probes;
 mod sampling;
 mod spec;
@@ -36,6 +37,7 @@ impl Classes {
         list.extend(audio::classes());
         list.extend(video::classes(imitate));
         list.extend(probes::classes());
+        list.extend(outputs::classes());
         let by_name = list
             .iter()
             .enumerate()

@@ -136,6 +136,7 @@ fn pass_clip(call: &mut Call<'_>) -> Result<Produced, Raised> {
     Ok(Produced {
         outputs: call.datum("clip").into_iter().collect(),
         ui: None,
+        ..Produced::default()
     })
 }
 

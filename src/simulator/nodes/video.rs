@@ -136,6 +136,7 @@ fn load(call: &mut Call<'_>) -> Result<Produced, Raised> {
     Ok(Produced {
         outputs: vec![Datum::Video(Arc::new(video))],
         ui,
+        ..Produced::default()
     })
 }
 
@@ -147,6 +148,7 @@ fn parts(call: &mut Call<'_>) -> Result<Produced, Raised> {
             Datum::Json(json!(video.fps)),
         ],
         ui: None,
+        ..Produced::default()
     })
 }
 
@@ -221,6 +223,7 @@ fn vhs_images(call: &mut Call<'_>) -> Result<Produced, Raised> {
             Datum::Images(Arc::new(masks)),
         ],
         ui: None,
+        ..Produced::default()
     })
 }
 

@@ -4,5 +4,7 @@ mod cancel;
 mod listing;
 mod media;
 mod models;
+mod other_runs;
 mod outputs;
 mod refusals;
+mod whose_files;

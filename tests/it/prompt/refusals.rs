@@ -87,13 +87,6 @@ async fn graphs_that_cannot_be_run_are_the_clients_mistake() {
             ],
         ),
         (
-            "save_output false",
-            json!({"prompt": node("SaveImage", json!({"filename_prefix": "x", "save_output": false}))}),
-            (400, "invalid_prompt"),
-            "prompt",
-            vec![],
-        ),
-        (
             "bad id",
             json!({"id": "a/b", "prompt": picture("x")}),
             (400, "invalid_request"),

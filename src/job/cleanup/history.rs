@@ -20,7 +20,7 @@ enum Order {
 
 /// Has ComfyUI forget, in the background.
 #[derive(Debug)]
-pub(super) struct HistoryCleanup {
+pub(in crate::job) struct HistoryCleanup {
     orders: mpsc::UnboundedSender<Order>,
 }
 

@@ -1,0 +1,275 @@
+//! What prompts in flight write, known after a kill (A44): one small file for each, in a folder of this process, which a lock
+//! marks as living. The files are lists of lines, so that a kill in the middle of one loses no other.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+use uuid::Uuid;
+
+use super::Prefix;
+
+/// The file in a process's folder that it keeps locked.
+const LOCK: &str = "lock";
+/// The ending of a prompt's file.
+const ENTRY: &str = "jsonl";
+
+/// One line about a prompt.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Record {
+    /// It has begun, under the caller's id.
+    Begun {
+        /// The caller's id.
+        id: String,
+    },
+    /// Its input files lie here, and nobody else's.
+    Inputs {
+        /// A directory.
+        dir: PathBuf,
+    },
+    /// What ComfyUI may write for it.
+    Outputs {
+        /// ComfyUI's output directory.
+        output_dir: PathBuf,
+        /// ComfyUI's temp directory.
+        temp_dir: PathBuf,
+        /// How the names of its files begin.
+        prefixes: Vec<Prefix>,
+        /// Files with such names that were there before.
+        earlier: Vec<PathBuf>,
+        /// Folders that came with it.
+        folders: Vec<PathBuf>,
+    },
+    /// A folder of ours for its outputs, conversions and archives.
+    Work {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// ComfyUI was given it under this id.
+    Run {
+        /// ComfyUI's id.
+        id: String,
+    },
+}
+
+/// The journal of this process. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Journal {
+    /// The folders of all processes are in here; `None`: nothing is noted.
+    root: Option<Arc<Path>>,
+    own: Arc<Mutex<Own>>,
+}
+
+#[derive(Debug, Default)]
+enum Own {
+    #[default]
+    Closed,
+    Open {
+        dir: PathBuf,
+        _lock: File,
+    },
+    Unusable,
+}
+
+/// One prompt's file. It is made with the first line, and removed when the last user is gone.
+#[derive(Debug, Default)]
+pub struct Entry {
+    journal: Journal,
+    id: String,
+    file: Mutex<Option<(File, PathBuf)>>,
+}
+
+/// What is known of a process from its folder.
+pub(super) enum Process {
+    /// It lives; these are its prompts.
+    Living(Vec<Vec<Record>>),
+    /// It is dead, and we hold its folder.
+    Dead {
+        dir: PathBuf,
+        lock: File,
+        prompts: Vec<Vec<Record>>,
+    },
+}
+
+impl Journal {
+    /// A journal in `root`; nothing is touched yet.
+    pub fn new(root: PathBuf) -> Self {
+        Self {
+            root: Some(root.into()),
+            own: Arc::default(),
+        }
+    }
+
+    /// The file of a prompt; nothing is written yet.
+    pub fn entry(&self, id: &str) -> Arc<Entry> {
+        Arc::new(Entry {
+            journal: self.clone(),
+            id: id.to_owned(),
+            file: Mutex::default(),
+        })
+    }
+
+    /// This process's folder, made and locked now if need be. Blocks.
+    fn dir(&self) -> Option<PathBuf> {
+        let root = self.root.as_deref()?;
+        let mut own = lock(&self.own);
+        if matches!(*own, Own::Closed) {
+            *own = match open(root) {
+                Ok((dir, lock)) => Own::Open { dir, _lock: lock },
+                Err(error) => {
+                    warn!(path = %root.display(), %error, "what prompts write cannot be noted: after a kill their files will stay");
+                    Own::Unusable
+                }
+            };
+        }
+        match &*own {
+            Own::Open { dir, .. } => Some(dir.clone()),
+            _ => None,
+        }
+    }
+
+    /// Removes this process's folder if no prompt is left in it. Blocks.
+    pub fn close(&self) {
+        let mut own = lock(&self.own);
+        if let Own::Open { dir, .. } = &*own {
+            let empty = entries(dir).is_empty();
+            if empty {
+                let _ = std::fs::remove_file(dir.join(LOCK));
+                let _ = std::fs::remove_dir(dir);
+                *own = Own::Closed;
+            }
+        }
+    }
+
+    /// The other processes that have a folder here. Blocks.
+    pub(super) fn others(&self) -> Vec<Process> {
+        let Some(root) = self.root.as_deref() else {
+            return Vec::new();
+        };
+        let own = match &*lock(&self.own) {
+            Own::Open { dir, .. } => Some(dir.clone()),
+            _ => None,
+        };
+        let folders = std::fs::read_dir(root).into_iter().flatten().flatten();
+        folders
+            .map(|entry| entry.path())
+            .filter(|dir| dir.is_dir() && Some(dir) != own.as_ref())
+            .filter_map(|dir| look(dir))
+            .collect()
+    }
+}
+
+fn open(root: &Path) -> io::Result<(PathBuf, File)> {
+    loop {
+        let dir = root.join(Uuid::new_v4().to_string());
+        std::fs::create_dir_all(&dir)?;
+        let lock = File::create(dir.join(LOCK))?;
+        let locked = match lock.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::Error(error)) => {
+                let _ = std::fs::remove_dir_all(&dir);
+                return Err(error);
+            }
+        };
+        // Another process that starts may have taken an unlocked folder for a dead one's, and removed it.
+        if locked && dir.join(LOCK).exists() {
+            return Ok((dir, lock));
+        }
+    }
+}
+
+fn look(dir: PathBuf) -> Option<Process> {
+    let file = File::open(dir.join(LOCK)).ok()?;
+    let living = match file.try_lock() {
+        Ok(()) => false,
+        Err(TryLockError::WouldBlock) => true,
+        // Where there are no locks nobody can be known to be dead.
+        Err(TryLockError::Error(_)) => return None,
+    };
+    let prompts = entries(&dir).iter().map(|path| records(path)).collect();
+    Some(if living {
+        Process::Living(prompts)
+    } else {
+        Process::Dead {
+            dir,
+            lock: file,
+            prompts,
+        }
+    })
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    files
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == ENTRY))
+        .collect()
+}
+
+/// The lines that can be read; the last one may be cut off.
+fn records(path: &Path) -> Vec<Record> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+impl Entry {
+    /// Writes a line. Blocks. That it cannot be written hurts only after a kill, so it is no reason to fail.
+    pub fn note(&self, record: &Record) {
+        let mut file = lock(&self.file);
+        if file.is_none() {
+            *file = self.begin();
+        }
+        if let Some((file, path)) = file.as_mut()
+            && let Err(error) = write(file, record)
+        {
+            warn!(path = %path.display(), %error, "cannot note what a prompt writes");
+        }
+    }
+
+    /// The same from where nothing may block.
+    pub async fn note_later(self: &Arc<Self>, record: Record) {
+        let entry = self.clone();
+        let _ = tokio::task::spawn_blocking(move || entry.note(&record)).await;
+    }
+
+    fn begin(&self) -> Option<(File, PathBuf)> {
+        let path = self
+            .journal
+            .dir()?
+            .join(format!("{}.{ENTRY}", Uuid::new_v4()));
+        let mut file = File::options()
+            .append(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(|error| warn!(path = %path.display(), %error, "cannot note what a prompt writes"))
+            .ok()?;
+        let _ = write(&mut file, &Record::Begun { id: self.id.clone() });
+        Some((file, path))
+    }
+}
+
+fn write(file: &mut File, record: &Record) -> io::Result<()> {
+    let mut line = serde_json::to_vec(record)?;
+    line.push(b'\n');
+    file.write_all(&line)
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some((_, path)) = lock(&self.file).take() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Nothing panics with these locks held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,160 @@
+//! The order of the stages, and nothing else: prepare, run (submit, follow, collect), convert, deliver. The same for every transport.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+
+use super::cleanup::Entry;
+use super::deliver::{self, Images, Outcome, Response};
+use super::event::JobEvent;
+use super::outputs::{self, DeliveryOptions, OutputFile};
+use super::preprocess::{self, PrepareContext, Prepared};
+use super::registry::{Job, Status};
+use super::request::{Graph, PromptRequest};
+use super::rounds::{self, Executed};
+use super::service::Inner;
+use super::stats::Stages;
+use crate::error::{Code, Failure};
+use crate::store::AssetRecord;
+
+/// What every stage may ask.
+pub(super) struct Pipeline<'a> {
+    pub inner: &'a Arc<Inner>,
+    pub job: &'a Arc<Job>,
+    pub request: &'a PromptRequest,
+    /// What is noted for the case of a kill.
+    pub entry: Arc<Entry>,
+}
+
+/// Runs one prompt from its beginning to the response body. `accepted` is told the graph once ComfyUI has queued it.
+///
+/// # Errors
+/// Whatever ended it, fit to be shown.
+pub(super) async fn run(
+    inner: &Arc<Inner>,
+    job: &Arc<Job>,
+    request: &PromptRequest,
+    graph: Map<String, Value>,
+    accepted: oneshot::Sender<Graph>,
+) -> Result<Response, Failure> {
+    let pipeline = Pipeline {
+        inner,
+        job,
+        request,
+        entry: inner.journal.entry(&job.id),
+    };
+    let mut stages = Stages::default();
+    let prepared = pipeline.prepare(graph).await?;
+    stages.over("preprocess");
+    let executed = rounds::execute(&pipeline, prepared, accepted).await?;
+    stages.over("comfy_round_trip");
+    let converted = pipeline.convert(executed).await?;
+    stages.over("postprocess");
+    pipeline.deliver(converted, stages).await
+}
+
+impl Pipeline<'_> {
+    /// Checks what the request's fields ask for, then brings everything in place.
+    async fn prepare(&self, graph: Map<String, Value>) -> Result<Prepared, Failure> {
+        let inner = self.inner;
+        let work = async {
+            deliver::check(inner, self.request).await?;
+            let catalogue = inner.comfy.catalogue();
+            let around = PrepareContext {
+                prompt: &inner.config,
+                comfy: &inner.comfy_config,
+                directories: inner.directories.clone(),
+                catalogue: &catalogue,
+                storage: &inner.storage,
+                store: &inner.store,
+                cleaner: &inner.cleaner,
+                entry: &self.entry,
+            };
+            preprocess::run(&around, self.request, graph, self.job).await
+        };
+        let prepared = tokio::select! {
+            biased;
+            () = self.job.cancel.cancelled() => return Err(self.job.stop_reason()),
+            prepared = work => prepared?,
+        };
+        if prepared.models_placed {
+            inner.comfy.models_changed();
+        }
+        Ok(prepared)
+    }
+
+    /// Converts and packs what was made.
+    async fn convert(&self, mut executed: Executed) -> Result<Executed, Failure> {
+        self.job.enter(Status::Postprocessing);
+        let cancel = self.job.outlives_cancelling();
+        let options = DeliveryOptions {
+            conversion: self.request.conversion.as_ref(),
+            archive: self.request.archive,
+            id: &self.request.id,
+        };
+        let files = std::mem::take(&mut executed.files);
+        let finished =
+            outputs::finish(&self.inner.media, files, &options, &executed.cleanup, &cancel).await;
+        if cancel.is_cancelled() {
+            return Err(self.job.stop_reason());
+        }
+        let finished = finished?;
+        executed.files = finished.files;
+        executed.warnings.extend(finished.warnings);
+        executed.cancel = cancel;
+        Ok(executed)
+    }
+
+    /// Keeps what is delivered, if that was asked for; whoever is told of the result gets addresses then.
+    async fn keep(&self, files: &[OutputFile], images: Images) -> Result<Images, Failure> {
+        let Some(keeping) = &self.job.keeping else {
+            return Ok(images);
+        };
+        let assets = keeping.results(files).await.map_err(|error| {
+            let message = format!("the outputs cannot be kept: {error}");
+            Failure::new(Code::Internal, message)
+        })?;
+        match images {
+            Images::Urls(urls) => {
+                let ids = assets.iter().map(|asset| asset.id.clone());
+                let uploaded = ids.zip(urls.iter().cloned()).collect();
+                self.job.tell(&JobEvent::Uploaded(uploaded));
+                Ok(Images::Urls(urls))
+            }
+            Images::Inline if keeping.keep().by_address => {
+                let address = |asset: &AssetRecord| (keeping.keep().address)(&asset.id);
+                Ok(Images::Urls(assets.iter().map(address).collect()))
+            }
+            inline => Ok(inline),
+        }
+    }
+
+    /// Uploads if that was asked for, and puts the answer together.
+    async fn deliver(&self, executed: Executed, mut stages: Stages) -> Result<Response, Failure> {
+        let images = deliver::images(
+            self.inner,
+            self.job,
+            self.request,
+            &executed.files,
+            &executed.cancel,
+        )
+        .await?;
+        let images = self.keep(&executed.files, images).await?;
+        stages.over("upload");
+        let stats = stages.report(&executed.timeline, &executed.graph, &executed.downloads);
+        let outcome = Outcome {
+            images,
+            files: executed.files,
+            texts: executed.texts,
+            warnings: executed.warnings,
+            stats,
+        };
+        Ok(Response::new(
+            self.request,
+            executed.graph,
+            outcome,
+            executed.cleanup,
+        ))
+    }
+}

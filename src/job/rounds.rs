@@ -1,0 +1,355 @@
+//! Runs a graph and finds its files. Once more where ComfyUI answered from its cache with files that are gone (comfyui.md 5.2), or
+//! where it cannot be told whose a file is (F04); on and on while the run goes on under other ids (F27).
+//!
+//! Graphs that can write under names that we did not make go into ComfyUI one after the other: the next only when the files of
+//! the last are in its own folder. All others are not held up.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::cleanup::{Claim, FileCleanup, Record};
+use super::continuation;
+use super::event::JobEvent;
+use super::execution::{self, Execution, Queued};
+use super::guard::RunGuard;
+use super::keep;
+use super::outputs::{self, Collected, OutputFile, ReceivedImages, RunFacts};
+use super::pipeline::Pipeline;
+use super::preprocess::{DownloadReport, Prepared, names};
+use super::request::Graph;
+use super::stats::Timeline;
+use crate::error::{Code, Failure};
+use crate::events::PromptRef;
+
+/// What a graph has made.
+pub(super) struct Executed {
+    /// As ComfyUI got it.
+    pub graph: Graph,
+    /// To be delivered.
+    pub files: Vec<OutputFile>,
+    /// `{node_id: [string]}`
+    pub texts: Map<String, Value>,
+    /// For the answer.
+    pub warnings: Vec<String>,
+    /// For the statistics.
+    pub timeline: Timeline,
+    /// Likewise.
+    pub downloads: Vec<DownloadReport>,
+    /// Removes the files when the last user of the result is gone.
+    pub cleanup: Arc<FileCleanup>,
+    /// Stops the stages that follow.
+    pub cancel: CancellationToken,
+}
+
+/// Runs a prepared graph until its files are there.
+///
+/// # Errors
+/// Whatever ended it, or that there is nothing to deliver.
+pub(super) async fn execute(
+    pipeline: &Pipeline<'_>,
+    prepared: Prepared,
+    accepted: oneshot::Sender<Graph>,
+) -> Result<Executed, Failure> {
+    let Prepared {
+        graph,
+        prefixes,
+        workspace,
+        leases,
+        downloads,
+        mut warnings,
+        ..
+    } = prepared;
+    let inner = pipeline.inner;
+    let graph: Graph = Arc::new(graph);
+    let share_names = inner.shares_names(&graph, &prefixes);
+    let claim = {
+        let claims = inner.claims.clone();
+        let entry = pipeline.entry.clone();
+        let output_dir = inner.comfy_config.output_dir.clone();
+        let temp_dir = inner.temp_dir();
+        let opening = move || claims.open(prefixes, &output_dir, &temp_dir, entry);
+        let claim = tokio::task::spawn_blocking(opening).await;
+        Arc::new(claim.map_err(|_| Failure::new(Code::Internal, "cannot claim output names"))?)
+    };
+    let cleanup = Arc::new(FileCleanup::new(inner.cleaner.clone(), claim.clone()));
+    let mut rounds = Rounds {
+        pipeline,
+        graph: &graph,
+        guard: Arc::new(RunGuard::new(inner.cleaner.clone(), claim.clone())),
+        claim,
+        cleanup: &cleanup,
+        accepted: Some(accepted),
+        anew: pipeline.job.repeated.then(BTreeSet::new),
+        alone: share_names,
+    };
+    pipeline.job.submitting.store(true, Ordering::Relaxed);
+    if let Some(keeping) = &pipeline.job.keeping {
+        let request = pipeline.request;
+        let place = keep::Place {
+            output_dir: rounds.claim.output_dir.clone(),
+            temp_dir: rounds.claim.temp_dir.clone(),
+            results_differ: request.conversion.is_some() || request.archive.is_some(),
+            guards: vec![cleanup.clone(), rounds.guard.clone()],
+        };
+        keeping.start(inner, pipeline.job, place).await;
+    }
+    let round = rounds.until_complete().await?;
+    // Nothing reads the inputs any more, and nobody's files can be mixed up with ours.
+    drop((workspace, leases));
+    rounds.guard.finish();
+    let Round {
+        made,
+        received,
+        timeline,
+        warnings: of_run,
+    } = round;
+    warnings.extend(of_run);
+    let (files, texts) = select(pipeline, made, received, &cleanup, &mut warnings).await?;
+    Ok(Executed {
+        files,
+        texts,
+        warnings,
+        timeline,
+        downloads,
+        cleanup,
+        cancel: CancellationToken::new(),
+        graph,
+    })
+}
+
+/// Outputs; where there are none, previews; where there are none either, texts (U1).
+async fn select(
+    pipeline: &Pipeline<'_>,
+    made: Collected,
+    received: Vec<OutputFile>,
+    cleanup: &Arc<FileCleanup>,
+    warnings: &mut Vec<String>,
+) -> Result<(Vec<OutputFile>, Map<String, Value>), Failure> {
+    let mut files = made.files;
+    files.extend(received);
+    let mut missing = made.missing;
+    if files.is_empty() {
+        files = made.previews;
+        for file in made.elsewhere {
+            let what = format!("node {} reported the file \"{}\"", file.node, file.filename);
+            match outputs::view(&pipeline.inner.comfy.client, file, cleanup).await {
+                Ok(file) => files.push(file),
+                Err(reason) => missing.push(format!("{what}, which cannot be had: {reason}")),
+            }
+        }
+    }
+    if files.is_empty() && made.texts.is_empty() {
+        let reasons = [missing, std::mem::take(warnings)].concat();
+        let why = if reasons.is_empty() {
+            "no node has saved a file".to_owned()
+        } else {
+            reasons.join("; ")
+        };
+        return Err(Failure::new(
+            Code::ExecutionError,
+            format!("ComfyUI finished the prompt, but there is no output to deliver: {why}"),
+        ));
+    }
+    warnings.extend(missing);
+    Ok((files, made.texts))
+}
+
+struct Rounds<'a> {
+    pipeline: &'a Pipeline<'a>,
+    graph: &'a Graph,
+    claim: Arc<Claim>,
+    guard: Arc<RunGuard>,
+    cleanup: &'a Arc<FileCleanup>,
+    accepted: Option<oneshot::Sender<Graph>>,
+    /// Nodes that must run anew, beside those that save by a prefix.
+    anew: Option<BTreeSet<String>>,
+    /// No other graph that shares names may be in ComfyUI.
+    alone: bool,
+}
+
+/// One run of the graph, with all its parts.
+struct Round {
+    made: Collected,
+    received: Vec<OutputFile>,
+    timeline: Timeline,
+    warnings: Vec<String>,
+}
+
+impl Rounds<'_> {
+    async fn until_complete(&mut self) -> Result<Round, Failure> {
+        loop {
+            if self.alone {
+                self.guard.wait_for_turn(self.pipeline).await?;
+            }
+            let queued = self.submit().await?;
+            let round = self.follow(queued).await?;
+            if !self.again(&round) {
+                return Ok(round);
+            }
+            if let Some(keeping) = &self.pipeline.job.keeping {
+                keeping.withdraw();
+            }
+        }
+    }
+
+    async fn submit(&mut self) -> Result<Queued, Failure> {
+        let Pipeline {
+            inner,
+            job,
+            request,
+            entry,
+        } = self.pipeline;
+        let marked = self.anew.as_ref().map(|beside| {
+            let mut marked = Map::clone(self.graph);
+            names::make_unique(&mut marked, beside);
+            marked
+        });
+        let queued = execution::submit(
+            &inner.comfy,
+            job,
+            marked.as_ref().unwrap_or(self.graph),
+            request.extra_data.as_ref(),
+            entry,
+            self.guard.clone(),
+        )
+        .await?;
+        self.guard.arm();
+        job.tell(&JobEvent::Accepted {
+            comfy_id: queued.comfy_id().to_owned(),
+            graph: self.graph.clone(),
+        });
+        let catalogue = inner.comfy.catalogue();
+        job.track(self.graph, |class| catalogue.is_output(class));
+        inner.jobs.accepted(job);
+        if let Some(accepted) = self.accepted.take() {
+            info!(id = %job.id, comfyui_id = %queued.comfy_id(), source = job.source.as_str(), nodes = self.graph.len(), "prompt queued");
+            let _ = accepted.send(self.graph.clone());
+        }
+        Ok(queued)
+    }
+
+    /// Follows a run to its end, through all its parts, and collects what they have made.
+    async fn follow(&self, mut queued: Queued) -> Result<Round, Failure> {
+        let Pipeline {
+            inner, job, entry, ..
+        } = self.pipeline;
+        let mut timeline = Timeline::accepted(self.graph.clone());
+        let mut received = ReceivedImages::new(job.id.clone(), self.cleanup.clone());
+        let mut made = Collected::default();
+        let mut warnings = Vec::new();
+        let mut parts = HashSet::new();
+        loop {
+            let comfy_id = queued.comfy_id().to_owned();
+            parts.insert(comfy_id.clone());
+            let followed = execution::follow(
+                &inner.comfy,
+                &inner.jobs,
+                job,
+                queued,
+                &mut timeline,
+                &mut received,
+            );
+            let execution = match followed.await {
+                Ok(execution) => execution,
+                Err(failure) => {
+                    self.give_up(&failure, parts);
+                    return Err(failure);
+                }
+            };
+            inner.history_cleanup.forget(comfy_id);
+            let Execution {
+                outputs,
+                failure,
+                warnings: of_part,
+            } = execution;
+            warnings.extend(of_part);
+            if let Some(keeping) = &job.keeping {
+                keeping.caught_up().await;
+            }
+            let goes_on = failure.is_none() && continuation::announced(&outputs);
+            let facts = RunFacts {
+                graph: self.graph.clone(),
+                claim: self.claim.clone(),
+                cached: timeline.cached().clone(),
+                alone: self.alone,
+                has_files: received.any() || !made.files.is_empty(),
+                goes_on,
+            };
+            let cleanup = self.cleanup.clone();
+            let collecting =
+                tokio::task::spawn_blocking(move || outputs::collect(&outputs, &facts, &cleanup));
+            made.add(collecting.await.unwrap_or_default());
+            if let Some(failure) = failure {
+                self.give_up(&failure, parts);
+                return Err(failure);
+            }
+            if !goes_on {
+                break;
+            }
+            timeline.goes_on();
+            let next = continuation::next(&inner.comfy, job, self.graph, &parts).await;
+            let next = next.inspect_err(|failure| self.give_up(failure, parts.clone()))?;
+            entry.note_later(Record::Run { id: next.clone() }).await;
+            let prompt = PromptRef {
+                id: job.id.clone(),
+                published: job.policy.published,
+            };
+            queued = Queued::adopted(inner.comfy.watch.adopt(
+                next,
+                prompt,
+                job.streams.read.clone(),
+            ));
+        }
+        Ok(Round {
+            made,
+            received: received.into_files()?,
+            timeline,
+            warnings,
+        })
+    }
+
+    /// Nobody follows the parts any more that may come. Does not wait for it.
+    fn give_up(&self, failure: &Failure, parts: HashSet<String>) {
+        if failure.code == Code::ComfyuiUnavailable {
+            return;
+        }
+        let (comfy, graph) = (self.pipeline.inner.comfy.clone(), self.graph.clone());
+        let guard = self.guard.clone();
+        self.pipeline.inner.tasks.spawn(async move {
+            continuation::give_up(&comfy, &graph, &parts).await;
+            drop(guard);
+        });
+    }
+
+    /// Whether the graph has to run once more. Each time something is different, so this ends.
+    fn again(&mut self, round: &Round) -> bool {
+        let Round {
+            made,
+            received,
+            timeline,
+            ..
+        } = round;
+        let nothing = received.is_empty() && made.is_empty();
+        let gone = (nothing || !made.missing.is_empty()) && timeline.any_cached();
+        if !gone && made.stale.is_empty() {
+            return false;
+        }
+        let mut news = self.anew.is_none();
+        if made.names_shared && !self.alone {
+            self.pipeline.inner.remember_shared_names(self.graph, &made.stale);
+            self.alone = true;
+            news = true;
+        }
+        let beside = names::not_saving(self.graph, made.stale.iter());
+        let known = self.anew.get_or_insert_default();
+        let before = known.len();
+        known.extend(beside);
+        news || known.len() > before
+    }
+}
