@@ -19,7 +19,7 @@ pub struct KnownRun {
 }
 
 impl Client {
-    /// Runs in the queue and of late in history, with their graphs.
+    /// Runs of late in history and in the queue, with their graphs, the oldest first.
     ///
     /// # Errors
     /// When ComfyUI does not answer.
@@ -28,14 +28,14 @@ impl Client {
         let mut queue = self.get("/queue").await?;
         let mut history = self.get(&format!("/history?max_items={RECENT}")).await?;
         let mut items: Vec<Value> = Vec::new();
+        if let Some(entries) = history.as_object_mut() {
+            let prompts = entries.values_mut().filter_map(|entry| entry.get_mut("prompt"));
+            items.extend(prompts.map(Value::take));
+        }
         for list in ["queue_running", "queue_pending"] {
             if let Some(Value::Array(list)) = queue.get_mut(list).map(Value::take) {
                 items.extend(list);
             }
-        }
-        if let Some(entries) = history.as_object_mut() {
-            let prompts = entries.values_mut().filter_map(|entry| entry.get_mut("prompt"));
-            items.extend(prompts.map(Value::take));
         }
         let known = items.into_iter().filter_map(|mut item| {
             let id = item.get(1)?.as_str()?.to_owned();

@@ -566,7 +566,7 @@ mod tests {
         }));
         let theirs = vec![Prefix::new("1", "id_x_b", "id_x")];
         let output = facts.claim.output_dir.clone();
-        let _other = stage.claims.open(theirs, &output, &facts.claim.temp_dir, Arc::default());
+        let other = stage.claims.open(theirs, &output, &facts.claim.temp_dir, Arc::default());
         stage.write(&[
             "output/a.png", "output/b.png", "output/video/v.mp4", "output/id_x_b_1.png", "temp/t.png",
             "output/id_model_00002_.safetensors", "output/untyped.png", "output/3d/x.glb",
@@ -598,8 +598,7 @@ mod tests {
         assert_eq!(Value::Object(collected.texts.clone()), json!({"5": ["hello", "you"]}));
         assert_eq!(collected.missing.len(), 6, "{:?}", collected.missing);
         assert!(collected.previews.is_empty() && collected.stale.is_empty());
-        drop(cleanup);
-        drop(facts);
+        drop((other, cleanup, facts));
         let stays = ["output/id_model_00001_.safetensors", "output/id_x_b_1.png", "output/link.png"];
         assert_eq!(stage.left(), stays);
         assert!(!output.join("video").exists() && !output.join("3d").exists());

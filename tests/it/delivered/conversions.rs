@@ -222,8 +222,10 @@ async fn cancelling_removes_what_was_converted_already() {
     })
     .await;
     let done = async || {
-        std::fs::read_dir(product.path("output"))
-            .unwrap()
+        let output = std::fs::read_dir(product.path("output")).unwrap();
+        let folders = output.flatten().filter_map(|entry| std::fs::read_dir(entry.path()).ok());
+        folders
+            .flatten()
             .flatten()
             .any(|entry| entry.metadata().is_ok_and(|file| file.len() == 5))
             .then_some(())

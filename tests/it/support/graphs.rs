@@ -23,11 +23,12 @@ pub fn with(mut graph: Value, nodes: Value) -> Value {
     graph
 }
 
-/// A picture, and a node that takes its time in steps; in no step at all it cannot be interrupted.
+/// A picture, and a node that takes its time in steps; in no step at all it cannot be interrupted. Its prefix, which it does not
+/// know, says that it writes nothing under a name of others (F04), so that the graph does not wait for its like.
 pub fn slow(seconds: f64, steps: u32) -> Value {
     with(
         picture("slow"),
-        json!({"5": {"class_type": "SimSleep", "inputs": {"seconds": seconds, "steps": steps}}}),
+        json!({"5": {"class_type": "SimSleep", "inputs": {"seconds": seconds, "steps": steps, "filename_prefix": "slow"}}}),
     )
 }
 
