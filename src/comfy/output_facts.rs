@@ -14,7 +14,11 @@ impl OutputFacts {
     /// Takes in the answer of `/system_stats`; `home` is where a ComfyUI without further words keeps its files.
     pub fn read_stats(&mut self, stats: &Value, home: &Path) {
         let argv = stats.pointer("/system/argv").and_then(Value::as_array);
-        let words: Vec<&str> = argv.into_iter().flatten().filter_map(Value::as_str).collect();
+        let words: Vec<&str> = argv
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let value = |flag: &str| flag_value(&words, flag).map(|path| home.join(path));
         let parent = value("--temp-directory").or_else(|| value("--base-directory"));
         self.temp_dir = Some(parent.unwrap_or_else(|| home.to_path_buf()).join("temp"));
@@ -32,7 +36,10 @@ fn flag_value<'a>(words: &[&'a str], flag: &str) -> Option<&'a str> {
     for (index, word) in words.iter().enumerate() {
         if *word == flag {
             found = words.get(index + 1).copied();
-        } else if let Some(value) = word.strip_prefix(flag).and_then(|rest| rest.strip_prefix('=')) {
+        } else if let Some(value) = word
+            .strip_prefix(flag)
+            .and_then(|rest| rest.strip_prefix('='))
+        {
             found = Some(value);
         }
     }
@@ -56,12 +63,26 @@ mod tests {
         for (argv, dir) in [
             (&["main.py"][..], "/home/temp"),
             (&["main.py", "--base-directory", "/base"], "/base/temp"),
-            (&["main.py", "--base-directory=/base", "--temp-directory", "/t"], "/t/temp"),
-            (&["main.py", "--temp-directory=/a", "--temp-directory", "b"], "/home/b/temp"),
+            (
+                &[
+                    "main.py",
+                    "--base-directory=/base",
+                    "--temp-directory",
+                    "/t",
+                ],
+                "/t/temp",
+            ),
+            (
+                &["main.py", "--temp-directory=/a", "--temp-directory", "b"],
+                "/home/b/temp",
+            ),
             (&["main.py", "--temp-directory"], "/home/temp"),
         ] {
             assert_eq!(of(argv), Path::new(dir), "{argv:?}");
         }
-        assert_eq!(OutputFacts::default().temp_dir(Path::new("/c")), Path::new("/c/temp"));
+        assert_eq!(
+            OutputFacts::default().temp_dir(Path::new("/c")),
+            Path::new("/c/temp")
+        );
     }
 }

@@ -29,7 +29,9 @@ impl Client {
         let mut history = self.get(&format!("/history?max_items={RECENT}")).await?;
         let mut items: Vec<Value> = Vec::new();
         if let Some(entries) = history.as_object_mut() {
-            let prompts = entries.values_mut().filter_map(|entry| entry.get_mut("prompt"));
+            let prompts = entries
+                .values_mut()
+                .filter_map(|entry| entry.get_mut("prompt"));
             items.extend(prompts.map(Value::take));
         }
         for list in ["queue_running", "queue_pending"] {
@@ -55,12 +57,19 @@ impl Client {
         subfolder: &str,
         filename: &str,
     ) -> Result<reqwest::Response, CallError> {
-        let query = [("type", kind), ("subfolder", subfolder), ("filename", filename)];
+        let query = [
+            ("type", kind),
+            ("subfolder", subfolder),
+            ("filename", filename),
+        ];
         let request = self.http.get(format!("{}/view", self.base())).query(&query);
-        let answer = request.send().await.map_err(|error| CallError::Unreachable {
-            call: "GET /view".to_owned(),
-            reason: chain(&error.without_url()),
-        })?;
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| CallError::Unreachable {
+                call: "GET /view".to_owned(),
+                reason: chain(&error.without_url()),
+            })?;
         match answer.status() {
             StatusCode::OK => Ok(answer),
             status => Err(CallError::Unexpected {

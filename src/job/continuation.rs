@@ -107,7 +107,11 @@ mod tests {
             (json!({"1": ours["1"]}), false),
             (json!([]), false),
         ] {
-            assert_eq!(goes_on(ours.as_object().unwrap(), &other), expected, "{other}");
+            assert_eq!(
+                goes_on(ours.as_object().unwrap(), &other),
+                expected,
+                "{other}"
+            );
         }
     }
 }

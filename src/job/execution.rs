@@ -360,7 +360,12 @@ impl Seen {
     fn execution(self, job: &Job, entry: Option<Value>, client: &mut ClientNodes) -> Execution {
         let (outputs, last_word) = match entry {
             Some(mut entry) => {
-                for about in entry.get("meta").and_then(Value::as_object).into_iter().flatten() {
+                for about in entry
+                    .get("meta")
+                    .and_then(Value::as_object)
+                    .into_iter()
+                    .flatten()
+                {
                     client.note_from(about.1, "node_id");
                 }
                 let outputs = match entry.get_mut("outputs").map(Value::take) {

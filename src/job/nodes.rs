@@ -64,12 +64,17 @@ impl ClientNodes {
     /// The part before the first dot that is a key of the graph.
     fn by_id<'a>(&self, node: &'a str) -> Option<&'a str> {
         let parts = node.match_indices('.').map(|(at, _)| &node[..at]);
-        parts.into_iter().find(|part| self.graph.contains_key(*part))
+        parts
+            .into_iter()
+            .find(|part| self.graph.contains_key(*part))
     }
 
     /// What ComfyUI says of an error, with the client's node in place of an inner one.
     pub fn named_in(&self, mut data: Value) -> Value {
-        let inner = data.get("node_id").and_then(Value::as_str).unwrap_or_default();
+        let inner = data
+            .get("node_id")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let client = self.of(inner).to_owned();
         // ComfyUI names the outer node itself, but the class of the inner one.
         if let Some(class) = self.class(&client) {

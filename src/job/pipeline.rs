@@ -94,8 +94,14 @@ impl Pipeline<'_> {
             id: &self.request.id,
         };
         let files = std::mem::take(&mut executed.files);
-        let finished =
-            outputs::finish(&self.inner.media, files, &options, &executed.cleanup, &cancel).await;
+        let finished = outputs::finish(
+            &self.inner.media,
+            files,
+            &options,
+            &executed.cleanup,
+            &cancel,
+        )
+        .await;
         if cancel.is_cancelled() {
             return Err(self.job.stop_reason());
         }

@@ -342,7 +342,9 @@ impl Rounds<'_> {
         }
         let mut news = self.anew.is_none();
         if made.names_shared && !self.alone {
-            self.pipeline.inner.remember_shared_names(self.graph, &made.stale);
+            self.pipeline
+                .inner
+                .remember_shared_names(self.graph, &made.stale);
             self.alone = true;
             news = true;
         }

@@ -112,14 +112,19 @@ impl Inner {
 
     /// These nodes do so; the next graph with their classes is treated accordingly from the start.
     pub fn remember_shared_names(&self, graph: &Map<String, Value>, nodes: &BTreeSet<String>) {
-        let classes = nodes.iter().filter_map(|node| graph.get(node)?.get("class_type")?.as_str());
+        let classes = nodes
+            .iter()
+            .filter_map(|node| graph.get(node)?.get("class_type")?.as_str());
         let mut sharing = self.sharing.lock().unwrap_or_else(PoisonError::into_inner);
         sharing.extend(classes.map(str::to_owned));
     }
 
     /// Where ComfyUI keeps its temporary files.
     pub fn temp_dir(&self) -> PathBuf {
-        self.comfy.catalogue().outputs.temp_dir(&self.comfy_config.home)
+        self.comfy
+            .catalogue()
+            .outputs
+            .temp_dir(&self.comfy_config.home)
     }
 }
 
@@ -200,23 +205,37 @@ impl Service {
     /// At the start, before any prompt: removes what a process that was killed has left of its prompts on the disk (A44).
     pub async fn remove_leftovers(&self) {
         let (journal, claims) = (self.inner.journal.clone(), self.inner.claims.clone());
-        let removing =
-            tokio::task::spawn_blocking(move || cleanup::remove_files_of_the_dead(&journal, &claims));
+        let removing = tokio::task::spawn_blocking(move || {
+            cleanup::remove_files_of_the_dead(&journal, &claims)
+        });
         let left = removing.await.ok();
-        *self.inner.leftovers.lock().unwrap_or_else(PoisonError::into_inner) = left;
+        *self
+            .inner
+            .leftovers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = left;
     }
 
     /// ComfyUI answers: what such a process has left in it is taken out, tidied up after and forgotten. Waits for that, but not
     /// long.
     pub async fn forget_leftovers(&self) {
-        let left = self.inner.leftovers.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let left = self
+            .inner
+            .leftovers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let Some(left) = left else { return };
         let inner = self.inner.clone();
         let forgetting = tokio::spawn(async move {
             let mut temp = Vec::new();
             for id in left.runs() {
                 let entry = execution::abandon(&inner.comfy, &id).await;
-                temp.extend(entry.iter().flat_map(|entry| cleanup::temp_files(entry, &left)));
+                temp.extend(
+                    entry
+                        .iter()
+                        .flat_map(|entry| cleanup::temp_files(entry, &left)),
+                );
             }
             let finishing = move || {
                 for path in temp {

@@ -294,7 +294,8 @@ mod tests {
     #[test]
     fn nodes_are_timed_and_counted() {
         let graph = json!({"1": {}, "2": {"class_type": "KSampler"}, "3": {}, "4": {}});
-        let mut timeline = Timeline::accepted(std::sync::Arc::new(graph.as_object().unwrap().clone()));
+        let mut timeline =
+            Timeline::accepted(std::sync::Arc::new(graph.as_object().unwrap().clone()));
         timeline.message("execution_start", &json!({"timestamp": 1000}));
         assert_eq!(
             timeline

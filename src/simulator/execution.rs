@@ -353,7 +353,9 @@ fn run_inner(
             run_node(instance, cache, &whole, &keys, (id, display), inner)?;
         }
         let shown = keys.get(id).and_then(|key| cache.get(key)?.ui.clone());
-        inner.shown.extend(shown.map(|ui| (id.clone(), display.to_owned(), ui)));
+        inner
+            .shown
+            .extend(shown.map(|ui| (id.clone(), display.to_owned(), ui)));
     }
     Ok(())
 }

@@ -200,7 +200,10 @@ impl Claim {
         };
         let others = {
             let table = self.claims.lock();
-            let held = table.held.iter().filter(|(number, _)| **number != self.number);
+            let held = table
+                .held
+                .iter()
+                .filter(|(number, _)| **number != self.number);
             held.filter_map(|(_, prefixes)| longest(prefixes)).max()
         };
         match (longest(&self.prefixes), others) {
@@ -234,7 +237,10 @@ impl Claim {
             return false;
         };
         let table = self.claims.lock();
-        let mut others = table.held.iter().filter(|(number, _)| **number != self.number);
+        let mut others = table
+            .held
+            .iter()
+            .filter(|(number, _)| **number != self.number);
         others.any(|(_, prefixes)| {
             let mut fitting = prefixes.iter().filter(|prefix| prefix.fits(file));
             fitting.any(|prefix| prefix.name.len() == longest)
@@ -264,7 +270,9 @@ impl Claim {
             .collect();
         folders.sort();
         folders.dedup();
-        folders.into_iter().flat_map(|folder| self.files_in(&folder))
+        folders
+            .into_iter()
+            .flat_map(|folder| self.files_in(&folder))
     }
 
     /// Files of ours anywhere below the output directory that were made since we began. Blocks.
@@ -370,7 +378,12 @@ mod tests {
     fn the_longest_prefix_owns_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let claims = Claims::default();
-        let short = claim(&claims, dir.path(), "a", &["a_x", "v/a_x_mask", "a_t%width%"]);
+        let short = claim(
+            &claims,
+            dir.path(),
+            "a",
+            &["a_x", "v/a_x_mask", "a_t%width%"],
+        );
         assert_eq!(short.owner("a_x_y_00001_.png"), ours(&["0"]));
         let long = claim(&claims, dir.path(), "a_x", &["a_x_y"]);
         assert_eq!(short.owner("a_x_y_00001_.png"), Owner::Another);

@@ -248,9 +248,16 @@ impl Entry {
             .append(true)
             .create_new(true)
             .open(&path)
-            .map_err(|error| warn!(path = %path.display(), %error, "cannot note what a prompt writes"))
+            .map_err(
+                |error| warn!(path = %path.display(), %error, "cannot note what a prompt writes"),
+            )
             .ok()?;
-        let _ = write(&mut file, &Record::Begun { id: self.id.clone() });
+        let _ = write(
+            &mut file,
+            &Record::Begun {
+                id: self.id.clone(),
+            },
+        );
         Some((file, path))
     }
 }

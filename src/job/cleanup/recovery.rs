@@ -48,9 +48,16 @@ pub fn remove_files_of_the_dead(journal: &Journal, claims: &Claims) -> Leftovers
             }),
         }
     }
-    let prompts = leftovers.dead.iter().map(|dead| dead.prompts.len()).sum::<usize>();
+    let prompts = leftovers
+        .dead
+        .iter()
+        .map(|dead| dead.prompts.len())
+        .sum::<usize>();
     if prompts > 0 {
-        info!(prompts, "removing what a killed server has left of its prompts");
+        info!(
+            prompts,
+            "removing what a killed server has left of its prompts"
+        );
     }
     leftovers.remove_files();
     leftovers
@@ -91,7 +98,9 @@ impl Leftovers {
     }
 
     fn records(&self) -> impl Iterator<Item = &Record> {
-        self.dead.iter().flat_map(|dead| dead.prompts.iter().flatten())
+        self.dead
+            .iter()
+            .flat_map(|dead| dead.prompts.iter().flatten())
     }
 
     fn remove_files(&self) {
@@ -150,7 +159,13 @@ pub fn temp_files(entry: &Value, leftovers: &Leftovers) -> Vec<PathBuf> {
             temp: &temp,
         };
         for name in &names {
-            let is_temp = matches!(name, Name::File { kind: Some("temp"), .. });
+            let is_temp = matches!(
+                name,
+                Name::File {
+                    kind: Some("temp"),
+                    ..
+                }
+            );
             if let (true, Place::Found { path, .. }) = (is_temp, roots.find(name)) {
                 files.push(path);
             }
@@ -176,7 +191,9 @@ mod tests {
         let dead = Journal::new(at("journal"));
         let entry = dead.entry("a");
         entry.note(&Record::Inputs { dir: at("input/a") });
-        entry.note(&Record::Work { dir: output.join(".work") });
+        entry.note(&Record::Work {
+            dir: output.join(".work"),
+        });
         entry.note(&Record::Run { id: "run".into() });
         let claims = Claims::default();
         let prefixes = ["a_x", "v/a_y"].map(|text| Prefix::new("9", text, "a"));
@@ -192,7 +209,10 @@ mod tests {
         std::fs::write(temp.join("a_y_1.png"), "").unwrap();
         let start = Journal::new(at("journal"));
         let fresh = Claims::default();
-        assert!(remove_files_of_the_dead(&start, &fresh).runs().is_empty(), "nobody is dead");
+        assert!(
+            remove_files_of_the_dead(&start, &fresh).runs().is_empty(),
+            "nobody is dead"
+        );
         // The kill: the lock falls, the file stays.
         let folder = std::fs::read_dir(at("journal")).unwrap().flatten();
         let lines = |dir: &Path| {
@@ -201,7 +221,10 @@ mod tests {
                 .filter_map(|file| std::fs::read_to_string(file.path()).ok())
                 .collect::<String>()
         };
-        let folder = folder.map(|entry| entry.path()).find(|dir| lines(dir).contains("\"run\"")).unwrap();
+        let folder = folder
+            .map(|entry| entry.path())
+            .find(|dir| lines(dir).contains("\"run\""))
+            .unwrap();
         let text = lines(&folder);
         std::fs::remove_dir_all(&folder).unwrap();
         std::mem::forget((claim, dead));

@@ -208,7 +208,9 @@ impl Collecting<'_> {
         self.saving.insert(node.to_owned());
         match self.secured(node, one.key, &path) {
             Ok(file) => self.made.files.push(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.miss(node, one, path, false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.miss(node, one, path, false)
+            }
             Err(error) => self.made.missing.push(format!(
                 "node {node} reported the file \"{}\", which cannot be read: {error}",
                 shown(&one.name)
@@ -237,10 +239,13 @@ impl Collecting<'_> {
     /// By the name of the file itself, wherever links lead.
     fn owner(&self, path: &Path) -> Owner {
         let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-        let owner = |path: &Path| {
-            name(path).map_or(Owner::Nobody, |name| self.facts.claim.owner(&name))
+        let name = |path: &Path| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .map(str::to_owned)
         };
+        let owner =
+            |path: &Path| name(path).map_or(Owner::Nobody, |name| self.facts.claim.owner(&name));
         match owner(&real) {
             Owner::Nobody => owner(path),
             owner => owner,
@@ -279,10 +284,18 @@ impl Collecting<'_> {
     fn take_unreported(&mut self, saving: &HashSet<String>) {
         let claim = self.facts.claim.clone();
         let mut delivering = HashSet::new();
-        let mut folders: Vec<PathBuf> = self.names.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect();
+        let mut folders: Vec<PathBuf> = self
+            .names
+            .iter()
+            .filter_map(|path| path.parent())
+            .map(Path::to_path_buf)
+            .collect();
         folders.sort();
         folders.dedup();
-        let beside: Vec<_> = folders.iter().flat_map(|folder| claim.files_in(folder)).collect();
+        let beside: Vec<_> = folders
+            .iter()
+            .flat_map(|folder| claim.files_in(folder))
+            .collect();
         let in_folders: Vec<_> = claim.in_folders().collect();
         for (path, nodes) in in_folders.into_iter().chain(beside) {
             delivering.extend(self.take_one_unreported(&path, &nodes, saving));
@@ -372,12 +385,18 @@ impl Collecting<'_> {
                 }
             }
         }
-        by_products.into_iter().for_each(|path| self.cleanup.add(path));
+        by_products
+            .into_iter()
+            .for_each(|path| self.cleanup.add(path));
     }
 
     /// Whether nobody else can have written a temporary file: it bears our prefix, its class makes up names, or nobody else ran.
     fn certain(&self, node: &str, path: &Path) -> bool {
-        let class = self.facts.graph.get(node).and_then(|node| node.get("class_type"));
+        let class = self
+            .facts
+            .graph
+            .get(node)
+            .and_then(|node| node.get("class_type"));
         let class = class.and_then(Value::as_str).unwrap_or_default();
         match self.owner(path) {
             Owner::Ours(_) => true,
@@ -420,7 +439,9 @@ fn beside(path: &Path) -> Vec<PathBuf> {
     if names::stem(&name).is_none() {
         return Vec::new();
     }
-    let entries = path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+    let entries = path
+        .parent()
+        .and_then(|folder| std::fs::read_dir(folder).ok());
     let entries = entries.into_iter().flatten().flatten();
     entries
         .map(|entry| entry.path())
@@ -461,7 +482,10 @@ fn take_texts(texts: &mut Map<String, Value>, node: &str, output: &Value) {
         .cloned()
         .collect();
     if !strings.is_empty()
-        && let Some(known) = texts.entry(node).or_insert_with(|| Value::Array(Vec::new())).as_array_mut()
+        && let Some(known) = texts
+            .entry(node)
+            .or_insert_with(|| Value::Array(Vec::new()))
+            .as_array_mut()
     {
         known.extend(strings);
     }
@@ -501,11 +525,23 @@ mod tests {
         fn facts(&self, graph: Value) -> RunFacts {
             let nodes = graph.as_object().unwrap();
             let prefixes = nodes.iter().filter_map(|(node, about)| {
-                Some(Prefix::new(node, about["inputs"]["filename_prefix"].as_str()?, "id"))
+                Some(Prefix::new(
+                    node,
+                    about["inputs"]["filename_prefix"].as_str()?,
+                    "id",
+                ))
             });
-            let (output, temp) = (self.home.path().join("output"), self.home.path().join("temp"));
+            let (output, temp) = (
+                self.home.path().join("output"),
+                self.home.path().join("temp"),
+            );
             RunFacts {
-                claim: Arc::new(self.claims.open(prefixes.collect(), &output, &temp, Arc::default())),
+                claim: Arc::new(self.claims.open(
+                    prefixes.collect(),
+                    &output,
+                    &temp,
+                    Arc::default(),
+                )),
                 graph: Arc::new(nodes.clone()),
                 cached: HashSet::new(),
                 alone: true,
@@ -530,7 +566,9 @@ mod tests {
             let home = self.home.path();
             let mut left: Vec<String> = ["output", "temp"]
                 .iter()
-                .flat_map(|dir| super::super::super::cleanup::files_below(&home.join(dir), |_| true))
+                .flat_map(|dir| {
+                    super::super::super::cleanup::files_below(&home.join(dir), |_| true)
+                })
                 .map(|path| path.strip_prefix(home).unwrap().display().to_string())
                 .collect();
             left.sort();
@@ -566,10 +604,18 @@ mod tests {
         }));
         let theirs = vec![Prefix::new("1", "id_x_b", "id_x")];
         let output = facts.claim.output_dir.clone();
-        let other = stage.claims.open(theirs, &output, &facts.claim.temp_dir, Arc::default());
+        let other = stage
+            .claims
+            .open(theirs, &output, &facts.claim.temp_dir, Arc::default());
         stage.write(&[
-            "output/a.png", "output/b.png", "output/video/v.mp4", "output/id_x_b_1.png", "temp/t.png",
-            "output/id_model_00002_.safetensors", "output/untyped.png", "output/3d/x.glb",
+            "output/a.png",
+            "output/b.png",
+            "output/video/v.mp4",
+            "output/id_x_b_1.png",
+            "temp/t.png",
+            "output/id_model_00002_.safetensors",
+            "output/untyped.png",
+            "output/3d/x.glb",
         ]);
         std::os::unix::fs::symlink("/etc/passwd", output.join("link.png")).unwrap();
         let file = |name: &str, sub: &str, kind: &str| json!({"filename": name, "subfolder": sub, "type": kind, "extra": null});
@@ -595,11 +641,18 @@ mod tests {
                 ("21", "files", "id_model_00002_.safetensors"),
             ])
         );
-        assert_eq!(Value::Object(collected.texts.clone()), json!({"5": ["hello", "you"]}));
+        assert_eq!(
+            Value::Object(collected.texts.clone()),
+            json!({"5": ["hello", "you"]})
+        );
         assert_eq!(collected.missing.len(), 6, "{:?}", collected.missing);
         assert!(collected.previews.is_empty() && collected.stale.is_empty());
         drop((other, cleanup, facts));
-        let stays = ["output/id_model_00001_.safetensors", "output/id_x_b_1.png", "output/link.png"];
+        let stays = [
+            "output/id_model_00001_.safetensors",
+            "output/id_x_b_1.png",
+            "output/link.png",
+        ];
         assert_eq!(stage.left(), stays);
         assert!(!output.join("video").exists() && !output.join("3d").exists());
     }
@@ -615,9 +668,15 @@ mod tests {
             "4": {"inputs": {"filename_prefix": "id_text_mask"}},
         }));
         stage.write(&[
-            "output/id_text.txt", "output/id_text_0001.glb", "output/id_text_x_00001_.png", "output/id_text_mask_1.png",
-            "output/v/id_clip_00001-audio.mp4", "output/v/id_clip_00001.mp4", "output/v/id_clip_notes.json",
-            "output/2026/11/id_away.png", "output/other.png",
+            "output/id_text.txt",
+            "output/id_text_0001.glb",
+            "output/id_text_x_00001_.png",
+            "output/id_text_mask_1.png",
+            "output/v/id_clip_00001-audio.mp4",
+            "output/v/id_clip_00001.mp4",
+            "output/v/id_clip_notes.json",
+            "output/2026/11/id_away.png",
+            "output/other.png",
         ]);
         let (collected, cleanup) = stage.collect(&facts, &json!({
             "1": {"text": ["saved"], "images": []},
@@ -644,18 +703,33 @@ mod tests {
     /// F04: in doubt about who made a file the node runs anew; U1 and F21: previews.
     #[test]
     fn previews_and_files_of_uncertain_origin() {
-        let stage = Stage::new(&["output/result.png", "temp/a.png", "temp/clip_00001.mp4", "temp/clip_00001.png"]);
+        let stage = Stage::new(&[
+            "output/result.png",
+            "temp/a.png",
+            "temp/clip_00001.mp4",
+            "temp/clip_00001.png",
+        ]);
         let graph = json!({"1": {"class_type": "Fixed"}, "2": {"class_type": "PreviewImage"}, "3": {"class_type": "Clip"}});
         let fixed = json!({"1": {"images": [{"filename": "result.png"}]}});
         let preview = json!({"2": {"images": [{"filename": "a.png", "type": "temp"}]},
             "3": {"gifs": [{"filename": "clip_00001.mp4", "type": "temp"}, {"filename": "gone.mp4", "subfolder": "s", "type": "temp"}]}});
         let facts = stage.facts(graph);
-        let shared = RunFacts { alone: false, ..facts.clone() };
-        let cached = RunFacts { cached: ["1".to_owned(), "2".to_owned()].into(), ..facts.clone() };
+        let shared = RunFacts {
+            alone: false,
+            ..facts.clone()
+        };
+        let cached = RunFacts {
+            cached: ["1".to_owned(), "2".to_owned()].into(),
+            ..facts.clone()
+        };
         let (collected, _) = stage.collect(&shared, &fixed);
-        assert!(collected.names_shared && collected.files.is_empty() && collected.stale.contains("1"));
+        assert!(
+            collected.names_shared && collected.files.is_empty() && collected.stale.contains("1")
+        );
         let (collected, _) = stage.collect(&cached, &fixed);
-        assert!(!collected.names_shared && collected.files.is_empty() && collected.stale.contains("1"));
+        assert!(
+            !collected.names_shared && collected.files.is_empty() && collected.stale.contains("1")
+        );
         let (collected, _) = stage.collect(&cached, &preview);
         assert_eq!(collected.stale, ["2".to_owned()].into());
         assert!(stage.left().contains(&"temp/a.png".to_owned()));
@@ -665,11 +739,20 @@ mod tests {
             found(&collected.previews),
             named(&[("2", "images", "a.png"), ("3", "gifs", "clip_00001.mp4")])
         );
-        assert_eq!((collected.elsewhere[0].subfolder.as_str(), collected.elsewhere[0].filename.as_str()), ("s", "gone.mp4"));
+        assert_eq!(
+            (
+                collected.elsewhere[0].subfolder.as_str(),
+                collected.elsewhere[0].filename.as_str()
+            ),
+            ("s", "gone.mp4")
+        );
         drop(cleanup);
         assert_eq!(stage.left(), ["output/result.png"]);
         let (collected, cleanup) = stage.collect(&facts, &fixed);
-        assert_eq!(found(&collected.files), named(&[("1", "images", "result.png")]));
+        assert_eq!(
+            found(&collected.files),
+            named(&[("1", "images", "result.png")])
+        );
         drop(cleanup);
         assert!(stage.left().is_empty());
     }

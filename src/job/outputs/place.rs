@@ -153,7 +153,12 @@ mod tests {
         for dir in [output.join("sub/er"), temp.clone()] {
             std::fs::create_dir_all(dir).unwrap();
         }
-        for file in ["output/a.txt", "output/sub/b.txt", "output/sub/er/c.txt", "temp/t.png"] {
+        for file in [
+            "output/a.txt",
+            "output/sub/b.txt",
+            "output/sub/er/c.txt",
+            "temp/t.png",
+        ] {
             std::fs::write(home.join(file), "x").unwrap();
         }
         std::fs::write(home.join("secret.txt"), "x").unwrap();
@@ -173,10 +178,20 @@ mod tests {
             ("sub/b.txt", "", None, found("output/sub/b.txt", false)),
             ("sub\\b.txt", "", None, found("output/sub/b.txt", false)),
             ("b.txt", "/sub", None, found("output/sub/b.txt", false)),
-            ("b.txt", &sub, Some("output"), found("output/sub/b.txt", false)),
+            (
+                "b.txt",
+                &sub,
+                Some("output"),
+                found("output/sub/b.txt", false),
+            ),
             ("er/c.txt", "sub", None, found("output/sub/er/c.txt", false)),
             ("sub/b.txt", "sub", None, found("output/sub/b.txt", false)),
-            (&absolute("temp/t.png"), "", Some("output"), found("temp/t.png", true)),
+            (
+                &absolute("temp/t.png"),
+                "",
+                Some("output"),
+                found("temp/t.png", true),
+            ),
             ("t.png", "", Some("temp"), found("temp/t.png", true)),
             ("t.png", "", Some("input"), Place::Nothing),
             ("../secret.txt", "", None, Place::Outside),

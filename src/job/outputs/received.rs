@@ -57,7 +57,9 @@ impl ReceivedImages {
             std::fs::write(&path, image)?;
             Ok::<_, std::io::Error>(path)
         });
-        let written = writing.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let written = writing
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)));
         match written {
             Ok(path) => {
                 let file = OutputFile {
@@ -90,7 +92,11 @@ impl ReceivedImages {
             return;
         }
         let text = |value: &Value, name: &str| {
-            value.get("data").and_then(|data| data.get(name)).and_then(Value::as_str).map(str::to_owned)
+            value
+                .get("data")
+                .and_then(|data| data.get(name))
+                .and_then(Value::as_str)
+                .map(str::to_owned)
         };
         match message.kind.as_str() {
             "executed" => {
@@ -113,7 +119,10 @@ impl ReceivedImages {
     /// The node has said that what came is its result.
     fn confirm(&mut self, node: &str) {
         let of_node = |image: &&mut Received| image.file.node_id.as_deref() == Some(node);
-        self.images.iter_mut().filter(of_node).for_each(|image| image.certain = true);
+        self.images
+            .iter_mut()
+            .filter(of_node)
+            .for_each(|image| image.certain = true);
     }
 
     /// Another node runs: what has not turned out to be a result was a preview. The files go with the others.
@@ -152,7 +161,11 @@ impl ReceivedImages {
             .map(|mut file| {
                 let count = counts.entry(file.node_id.clone()).or_default();
                 *count += 1;
-                let node = file.node_id.as_deref().unwrap_or_default().replace('/', "_");
+                let node = file
+                    .node_id
+                    .as_deref()
+                    .unwrap_or_default()
+                    .replace('/', "_");
                 file.filename = format!("{}_{node}_{count:05}.png", self.id);
                 file
             })

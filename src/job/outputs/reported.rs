@@ -66,7 +66,9 @@ fn walk<'a>(value: &'a Value, depth: usize, found: &mut impl FnMut(Name<'a>)) {
                     kind: suffix.or(text("type")).filter(|kind| !kind.is_empty()),
                 });
             }
-            None => object.values().for_each(|value| walk(value, depth + 1, found)),
+            None => object
+                .values()
+                .for_each(|value| walk(value, depth + 1, found)),
         },
         _ => {}
     }
@@ -78,7 +80,11 @@ fn may_be_a_name(text: &str) -> bool {
 
 /// A name with ComfyUI's own suffix for the kind of directory.
 fn annotated(filename: &str) -> (&str, Option<&str>) {
-    for (suffix, kind) in [(" [output]", "output"), (" [temp]", "temp"), (" [input]", "input")] {
+    for (suffix, kind) in [
+        (" [output]", "output"),
+        (" [temp]", "temp"),
+        (" [input]", "input"),
+    ] {
         if let Some(name) = filename.strip_suffix(suffix) {
             return (name, Some(kind));
         }
@@ -88,7 +94,10 @@ fn annotated(filename: &str) -> (&str, Option<&str>) {
 
 /// Whether a node says that its result is what came over the websocket (F28).
 pub fn says_websocket(output: &Value) -> bool {
-    let items = output.as_object().into_iter().flat_map(|output| output.values());
+    let items = output
+        .as_object()
+        .into_iter()
+        .flat_map(|output| output.values());
     let mut items = items.filter_map(Value::as_array).flatten();
     items.any(|item| item.get("source").and_then(Value::as_str) == Some("websocket"))
 }
@@ -114,9 +123,16 @@ mod tests {
             "result": ["3d/x.glb", {"position": ["no"]}, null],
             "text": ["hello\nyou", "", "e.txt"], "animated": [true], "odd": "f.txt",
         });
-        let file = |filename, subfolder, kind| Name::File { filename, subfolder, kind };
+        let file = |filename, subfolder, kind| Name::File {
+            filename,
+            subfolder,
+            kind,
+        };
         let text = |text, mixed| Name::Text { text, mixed };
-        let found: Vec<_> = reported(&output).into_iter().map(|one| (one.key, one.name)).collect();
+        let found: Vec<_> = reported(&output)
+            .into_iter()
+            .map(|one| (one.key, one.name))
+            .collect();
         assert_eq!(
             found,
             [
@@ -129,7 +145,9 @@ mod tests {
                 ("text", text("e.txt", false)),
             ]
         );
-        assert!(says_websocket(&json!({"images": [{"source": "websocket"}]})));
+        assert!(says_websocket(
+            &json!({"images": [{"source": "websocket"}]})
+        ));
         assert!(says_unfinished(&json!({"unfinished_batch": [true]})));
         assert!(!says_unfinished(&output) && !says_websocket(&output));
         let mut nested = json!([{"filename": "x"}]);

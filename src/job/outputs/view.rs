@@ -17,7 +17,10 @@ pub async fn view(
     file: Elsewhere,
     cleanup: &Arc<FileCleanup>,
 ) -> Result<OutputFile, String> {
-    let extension = file.filename.rsplit_once('.').map(|(_, extension)| extension.to_owned());
+    let extension = file
+        .filename
+        .rsplit_once('.')
+        .map(|(_, extension)| extension.to_owned());
     let extension = extension.filter(|extension| extension.len() < 32 && !extension.contains('/'));
     let cleanup = cleanup.clone();
     let placing = tokio::task::spawn_blocking(move || cleanup.place(extension.as_deref()));
@@ -37,7 +40,9 @@ pub async fn view(
         .await
         .map_err(|error| chain(&error.without_url()))?
     {
-        out.write_all(&chunk).await.map_err(|error| error.to_string())?;
+        out.write_all(&chunk)
+            .await
+            .map_err(|error| error.to_string())?;
     }
     out.flush().await.map_err(|error| error.to_string())?;
     let mut described = OutputFile {

@@ -119,8 +119,7 @@ pub async fn run(
     mut graph: Map<String, Value>,
     job: &Job,
 ) -> Result<Prepared, Failure> {
-    let prefixes =
-        names::prefix_outputs(&mut graph, &request.id, around.prompt.prepend_filenames);
+    let prefixes = names::prefix_outputs(&mut graph, &request.id, around.prompt.prepend_filenames);
     let workspace = Workspace::new(
         &around.comfy.input_dir,
         &request.id,

@@ -152,10 +152,16 @@ mod tests {
             let (text, made) = prefixed(json!({"filename_prefix": prefix}), true);
             assert_eq!((text, made.len()), (prefix, 0));
         }
-        let graph = |class: &str| json!({"9": {"class_type": class, "inputs": {"filename_prefix": "x"}}});
+        let graph =
+            |class: &str| json!({"9": {"class_type": class, "inputs": {"filename_prefix": "x"}}});
         let shares = |class: &str, made: &[Prefix], output: bool| {
             let graph = graph(class);
-            shares_names(graph.as_object().unwrap(), made, |_| output, |class| class == "Known")
+            shares_names(
+                graph.as_object().unwrap(),
+                made,
+                |_| output,
+                |class| class == "Known",
+            )
         };
         let made = [Prefix::new("9", "id_x", "id")];
         assert!(shares("Save", &[], true) && !shares("Save", &made, true));

@@ -179,7 +179,8 @@ impl Call<'_> {
     /// Where an input comes from, as the graph has it.
     pub fn link(&self, name: &str) -> Value {
         let node = self.current.graph().get(self.node);
-        node.map(|node| node["inputs"][name].clone()).unwrap_or_default()
+        node.map(|node| node["inputs"][name].clone())
+            .unwrap_or_default()
     }
 
     /// A constant.

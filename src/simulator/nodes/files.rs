@@ -41,7 +41,9 @@ impl SavePath {
         let (stem, directory) = if prefix.is_empty() {
             (".".to_owned(), root.clone())
         } else {
-            let stem = target.file_name().map(|name| name.to_string_lossy().into_owned());
+            let stem = target
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned());
             let directory = target.parent().map(Path::to_path_buf);
             (stem.unwrap_or_default(), directory.unwrap_or_default())
         };

@@ -77,7 +77,10 @@ fn report(call: &mut Call<'_>) -> Result<Produced, Raised> {
             Some(name) => (&folders.temp, name),
             None => (&folders.output, name.as_str()),
         };
-        write(&root.join(name), content.as_str().unwrap_or_default().as_bytes())?;
+        write(
+            &root.join(name),
+            content.as_str().unwrap_or_default().as_bytes(),
+        )?;
     }
     let ui = filled(call.text("ui"));
     let ui = (!ui.is_empty()).then(|| serde_json::from_str(&ui).map_err(wrong));
@@ -124,7 +127,11 @@ fn save_3d(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let (file, about) = path.next(0, "glb");
     std::fs::write(file, b"glTF simulated")?;
     let (name, folder) = (about["filename"].as_str(), about["subfolder"].as_str());
-    let whole = format!("{}/{}", folder.unwrap_or_default(), name.unwrap_or_default());
+    let whole = format!(
+        "{}/{}",
+        folder.unwrap_or_default(),
+        name.unwrap_or_default()
+    );
     let whole = whole.trim_start_matches('/');
     Ok(Produced::shown(
         json!({"result": [whole, {"position": {"x": 1}, "type": "perspective"}, {"meshes": 1}]}),
@@ -172,7 +179,9 @@ fn meta_batch(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let part = call.count("requeue", 0) + 1;
     let images = call.images("images")?;
     let mut path = SavePath::new(call, &call.text("filename_prefix"), "output", (0, 0))?;
-    let picture = images.first().ok_or_else(|| Raised::new("IndexError", "no image"))?;
+    let picture = images
+        .first()
+        .ok_or_else(|| Raised::new("IndexError", "no image"))?;
     if part >= call.count("parts", 1) {
         let content = png(picture, &[]).map_err(|message| Raised::new("OSError", message))?;
         let file = path.write(0, "png", &content)?;
@@ -195,7 +204,9 @@ fn meta_batch(call: &mut Call<'_>) -> Result<Produced, Raised> {
             outputs: call.current.outputs.to_vec(),
         };
         let hub = &call.instance.hub;
-        call.instance.queue.put_announced(item, |remaining| hub.status(remaining));
+        call.instance
+            .queue
+            .put_announced(item, |remaining| hub.status(remaining));
     }
     Ok(Produced::shown(json!({"unfinished_batch": [true]}), vec![]))
 }

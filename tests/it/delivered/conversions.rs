@@ -223,7 +223,9 @@ async fn cancelling_removes_what_was_converted_already() {
     .await;
     let done = async || {
         let output = std::fs::read_dir(product.path("output")).unwrap();
-        let folders = output.flatten().filter_map(|entry| std::fs::read_dir(entry.path()).ok());
+        let folders = output
+            .flatten()
+            .filter_map(|entry| std::fs::read_dir(entry.path()).ok());
         folders
             .flatten()
             .flatten()

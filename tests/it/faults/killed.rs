@@ -17,7 +17,10 @@ fn next(before: &Product, port: Option<u16>) -> Stage {
         None => {
             let port = stage.comfy_port();
             let binary = crate::support::product::BINARY;
-            stage.command(&format!("{binary} simulate-comfyui --port {port} --base-directory '{}'", at("")))
+            stage.command(&format!(
+                "{binary} simulate-comfyui --port {port} --base-directory '{}'",
+                at("")
+            ))
         }
     }
 }
@@ -25,7 +28,8 @@ fn next(before: &Product, port: Option<u16>) -> Stage {
 /// A picture of the client's, and a node that holds the run.
 fn held(prefix: &str) -> serde_json::Value {
     let mut graph = loaded(&to_base64(&png([1, 2, 3])));
-    graph["9"] = json!({"class_type": "SimBlob", "inputs": {"bytes": 10, "filename_prefix": prefix}});
+    graph["9"] =
+        json!({"class_type": "SimBlob", "inputs": {"bytes": 10, "filename_prefix": prefix}});
     let rest = json!({
         "8": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": format!("sub/{prefix}")}},
         "7": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
@@ -42,7 +46,8 @@ async fn a_start_removes_what_a_killed_server_has_left() {
     std::fs::create_dir(product.path("input/mine")).unwrap();
     let _running = product.prompt_later(json!({"id": "k", "prompt": held("x")}));
     until("everything is written", async || {
-        (product.path("output/k_x_00002_.bin").exists() && product.path("output/sub").exists()).then_some(())
+        (product.path("output/k_x_00002_.bin").exists() && product.path("output/sub").exists())
+            .then_some(())
     })
     .await;
     product.signal(Signal::SIGKILL);
@@ -58,9 +63,16 @@ async fn a_start_removes_what_a_killed_server_has_left() {
     let answer = second.run("k", &picture("x")).await;
     assert_eq!(answer["filenames"], json!(["k_x_00002_.png"]), "{answer}");
     until("the journal holds nobody", async || {
-        let folders = std::fs::read_dir(product.path("cache/.in-flight")).unwrap().flatten();
-        let files: Vec<_> = folders.flat_map(|dir| std::fs::read_dir(dir.path()).unwrap().flatten()).collect();
-        files.iter().all(|file| file.file_name() == "lock").then_some(())
+        let folders = std::fs::read_dir(product.path("cache/.in-flight"))
+            .unwrap()
+            .flatten();
+        let files: Vec<_> = folders
+            .flat_map(|dir| std::fs::read_dir(dir.path()).unwrap().flatten())
+            .collect();
+        files
+            .iter()
+            .all(|file| file.file_name() == "lock")
+            .then_some(())
     })
     .await;
 }
@@ -85,7 +97,12 @@ async fn an_attached_comfyui_lets_go_of_what_a_killed_server_had_queued() {
         let queue = product.comfy("/queue").await;
         let history = product.comfy("/history").await;
         let temp = std::fs::read_dir(product.path("temp")).unwrap().count();
-        (queue["queue_running"] == json!([]) && queue["queue_pending"] == json!([]) && history == json!({}) && product.leftovers().is_empty() && temp == 0).then_some(())
+        (queue["queue_running"] == json!([])
+            && queue["queue_pending"] == json!([])
+            && history == json!({})
+            && product.leftovers().is_empty()
+            && temp == 0)
+            .then_some(())
     })
     .await;
     second.run("runs", &picture("a")).await;
@@ -97,11 +114,16 @@ async fn a_second_server_leaves_the_first_ones_files_alone() {
     let product = Product::start(&[]).await;
     let running = product.prompt_later(json!({"id": "lives", "prompt": held("x")}));
     until("it has written", async || {
-        product.path("output/lives_x_00001_.bin").exists().then_some(())
+        product
+            .path("output/lives_x_00001_.bin")
+            .exists()
+            .then_some(())
     })
     .await;
     let _second = next(&product, None).start().await;
-    assert!(product.path("output/lives_x_00001_.bin").exists() && product.path("input/lives").exists());
+    assert!(
+        product.path("output/lives_x_00001_.bin").exists() && product.path("input/lives").exists()
+    );
     assert_eq!(product.delete("/prompt/lives").await.0, 200);
     assert_eq!(running.await.unwrap().0, 409);
     product.until_clean().await;
