@@ -34,7 +34,7 @@ impl Source {
     }
 
     /// What its requests carry and nobody may be shown: credentials, userinfo, signatures in the query.
-    pub(super) fn secrets(&self) -> Vec<String> {
+    pub(in crate::storage) fn secrets(&self) -> Vec<String> {
         let mut secrets = self.auth.as_ref().map(Auth::secrets).unwrap_or_default();
         let decoded = |text: &str| {
             percent_encoding::percent_decode_str(text)

@@ -6,11 +6,10 @@ use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use percent_encoding::percent_decode_str;
-use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::backend::{Backend, ByteRange, ObjectInfo, Source};
-use super::cache::Entry;
+use super::cache::{Entry, naming};
 use super::content;
 use super::credentials::choose;
 use super::download::{Download, JoinedDownload, SingleFlight, run};
@@ -136,37 +135,30 @@ enum Look {
 impl Asked<'_> {
     /// The file, and whether it was there already.
     async fn find(&self) -> Result<(Entry, bool), StorageError> {
-        loop {
-            let (key, replaces) = match self.look().await? {
-                Look::Use(entry) => {
-                    metrics::cache_lookup(true);
-                    self.use_now(&entry).await?;
-                    return Ok((entry, true));
-                }
-                Look::Fetch { key, replaces } => (key, replaces),
-            };
-            let joined = self.inner.flights.join(&key, self.source.auth.as_ref());
-            let seat = match joined {
-                JoinedDownload::First(seat) => {
-                    metrics::cache_lookup(false);
-                    self.launch(Arc::clone(seat.flight()), key, replaces);
-                    seat
-                }
-                JoinedDownload::Waiting(seat) => seat,
-                // Downloading it a second time would be waste, and handing it out unasked a leak.
-                JoinedDownload::Stranger(flight) => {
-                    flight.ended().await;
-                    continue;
-                }
-            };
-            let entry = seat
-                .result(
-                    self.fetch.progress.as_ref(),
-                    self.inner.settings.progress_interval,
-                )
-                .await?;
-            return Ok((entry, false));
-        }
+        let (key, replaces) = match self.look().await? {
+            Look::Use(entry) => {
+                metrics::cache_lookup(true);
+                self.use_now(&entry).await?;
+                return Ok((entry, true));
+            }
+            Look::Fetch { key, replaces } => (key, replaces),
+        };
+        let joined = self.inner.flights.join(&key, self.source.auth.as_ref());
+        let permit = match joined {
+            JoinedDownload::First(permit) => {
+                metrics::cache_lookup(false);
+                self.launch(Arc::clone(permit.flight()), key, replaces);
+                permit
+            }
+            JoinedDownload::Waiting(permit) => permit,
+        };
+        let entry = permit
+            .result(
+                self.fetch.progress.as_ref(),
+                self.inner.settings.progress_interval,
+            )
+            .await?;
+        Ok((entry, false))
     }
 
     /// Whether the cached file may be used by who asks, and is what they would get. A file that came without credentials is for
@@ -195,7 +187,7 @@ impl Asked<'_> {
             return Ok(Look::Use(entry));
         }
         // Links of others lead to the cached file: what the origin has for these credentials gets a place of its own (A02).
-        let key = self.version_key(&info);
+        let key = naming::version_key(self.key, &info, &self.source);
         Ok(match self.cached(&key).await? {
             Some((entry, true)) if entry.fits(&info) => Look::Use(entry),
             other => Look::Fetch {
@@ -203,21 +195,6 @@ impl Asked<'_> {
                 replaces: other.is_some(),
             },
         })
-    }
-
-    /// What stands in the cache for another version of the file than the first that came: what its origin calls it, else who asks.
-    fn version_key(&self, info: &ObjectInfo) -> String {
-        let mut hash = Sha256::new();
-        match (&info.etag, &info.weak_etag, &info.last_modified) {
-            (None, None, None) => {
-                for secret in self.source.secrets() {
-                    hash.update(secret.as_bytes());
-                    hash.update([0]);
-                }
-            }
-            named => hash.update(format!("{named:?} {:?}", info.size)),
-        }
-        format!("{}\n{}", self.key, super::cloud::hex(&hash.finalize()))
     }
 
     /// What is cached under a key, and whether that is a file at all (F03).
@@ -306,7 +283,7 @@ impl Asked<'_> {
         let inner = Arc::clone(self.inner);
         let host = host_of(&self.source.url);
         let download = Download {
-            key: key.clone(),
+            key,
             source: self.source.clone(),
             filename: self.filename.map(str::to_owned),
             replaces,
@@ -319,7 +296,7 @@ impl Asked<'_> {
             unproven: AtomicU32::new(0),
         };
         // Lands whatever happens, also when the download panics: nobody waits for ever.
-        let landing = Landing { inner, key, flight };
+        let landing = Landing { inner, flight };
         tokio::spawn(async move {
             let flown = async {
                 // Somebody may have brought it between our look into the cache and our start.
@@ -340,10 +317,7 @@ impl Asked<'_> {
                 () = landing.flight.stop.cancelled() => Err(StorageError::new(ErrorKind::Cancelled, "the download was cancelled")),
                 result = flown => result,
             };
-            landing
-                .inner
-                .flights
-                .land(&landing.key, &landing.flight, result);
+            landing.inner.flights.land(&landing.flight, result);
         });
     }
 }
@@ -376,13 +350,12 @@ async fn blocking<T: Send + 'static>(
 
 struct Landing {
     inner: Arc<Inner>,
-    key: String,
     flight: Arc<SingleFlight>,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.inner.flights.crash(&self.key, &self.flight, || {
+        self.inner.flights.crash(&self.flight, || {
             StorageError::new(ErrorKind::Transient, "the download was given up")
         });
     }

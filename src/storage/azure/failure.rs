@@ -10,6 +10,9 @@ pub fn from_sdk(place: &str, error: &Error) -> StorageError {
     if let Some(sentence) = cloud::refusal(error) {
         return StorageError::new(ErrorKind::Invalid, sentence);
     }
+    if let Some(trouble) = crate::storage::error::own_trouble(error) {
+        return StorageError::local(format!("{place}: {trouble}"), trouble);
+    }
     match error.kind() {
         SdkKind::HttpResponse { status, error_code } => {
             let message = error

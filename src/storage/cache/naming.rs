@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::super::backend::ObjectInfo;
+use super::super::backend::{ObjectInfo, Source};
 
 /// Characters of the hash in a name.
 pub(in crate::storage) const BASE_LENGTH: usize = 32;
@@ -21,6 +21,21 @@ pub(in crate::storage) fn base(url: &str) -> String {
     let mut text = URL_SAFE_NO_PAD.encode(Sha256::digest(url.as_bytes()));
     text.truncate(BASE_LENGTH);
     text
+}
+
+/// What stands in the cache for another version of a file than the first that came: what its origin calls it, else who asks for it.
+pub(in crate::storage) fn version_key(key: &str, info: &ObjectInfo, source: &Source) -> String {
+    let mut hash = Sha256::new();
+    match (&info.etag, &info.weak_etag, &info.last_modified) {
+        (None, None, None) => {
+            for secret in source.secrets() {
+                hash.update(secret.as_bytes());
+                hash.update([0]);
+            }
+        }
+        named => hash.update(format!("{named:?} {:?}", info.size)),
+    }
+    format!("{key}\n{}", URL_SAFE_NO_PAD.encode(hash.finalize()))
 }
 
 /// The base of a cached file's name, or nothing if it is not one: a description, a partial file, something of the user's.

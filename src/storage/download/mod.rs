@@ -1,4 +1,5 @@
-//! One download per URL, however many want it; everyone may leave, and the last one out stops it.
+//! One download per URL and credentials, however many want it; everyone may leave, and the last one out stops it. Who brings other
+//! credentials asks the origin for themselves, so that nobody's credentials can hold up others (A01).
 
 mod meter;
 mod partial;
@@ -17,16 +18,18 @@ use super::{Auth, ErrorKind, Progress, StorageError};
 pub(super) use meter::Meter;
 pub(super) use run::{Download, run};
 
-/// The downloads in flight, by URL.
+/// The downloads in flight.
 #[derive(Default)]
 pub(super) struct SingleFlights {
-    flying: Mutex<HashMap<String, Arc<SingleFlight>>>,
+    flying: Mutex<HashMap<Wanted, Arc<SingleFlight>>>,
 }
+
+/// What is downloaded, and with what credentials: only who brings the same may have the result unasked.
+type Wanted = (String, Option<Auth>);
 
 /// One download in flight.
 pub(super) struct SingleFlight {
-    /// The credentials that it uses. Only who brings the same may have its result unasked.
-    auth: Option<Auth>,
+    wanted: Wanted,
     result: watch::Sender<Option<Result<Entry, StorageError>>>,
     waiters: Mutex<Waiters>,
     pub stop: CancellationToken,
@@ -51,17 +54,13 @@ pub(super) enum JoinedDownload {
     First(Permit),
     /// Somebody is, with the same credentials.
     Waiting(Permit),
-    /// Somebody is, with other credentials: wait for the end, then look again.
-    Stranger(Arc<SingleFlight>),
 }
 
 impl SingleFlights {
-    pub fn join(&self, url: &str, auth: Option<&Auth>) -> JoinedDownload {
+    pub fn join(&self, key: &str, auth: Option<&Auth>) -> JoinedDownload {
+        let wanted = (key.to_owned(), auth.cloned());
         let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flying.get(url) {
-            if flight.auth.as_ref() != auth {
-                return JoinedDownload::Stranger(Arc::clone(flight));
-            }
+        if let Some(flight) = flying.get(&wanted) {
             let mut waiters = flight
                 .waiters
                 .lock()
@@ -75,7 +74,7 @@ impl SingleFlights {
             }
         }
         let flight = Arc::new(SingleFlight {
-            auth: auth.cloned(),
+            wanted: wanted.clone(),
             result: watch::Sender::new(None),
             waiters: Mutex::new(Waiters {
                 count: 1,
@@ -84,42 +83,28 @@ impl SingleFlights {
             stop: CancellationToken::new(),
             meter: Arc::default(),
         });
-        flying.insert(url.to_owned(), Arc::clone(&flight));
+        flying.insert(wanted, Arc::clone(&flight));
         JoinedDownload::First(Permit { flight })
     }
 
     /// Ends a flight: later comers find its file in the cache, or try again.
-    pub fn land(&self, url: &str, flight: &Arc<SingleFlight>, result: Result<Entry, StorageError>) {
+    pub fn land(&self, flight: &Arc<SingleFlight>, result: Result<Entry, StorageError>) {
         let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
         if flying
-            .get(url)
+            .get(&flight.wanted)
             .is_some_and(|known| Arc::ptr_eq(known, flight))
         {
-            flying.remove(url);
+            flying.remove(&flight.wanted);
         }
         drop(flying);
         flight.result.send_replace(Some(result));
     }
-}
 
-impl SingleFlights {
     /// [`SingleFlights::land`] for a flight that ended without a result; does nothing to one that has landed.
-    pub fn crash(
-        &self,
-        url: &str,
-        flight: &Arc<SingleFlight>,
-        reason: impl FnOnce() -> StorageError,
-    ) {
+    pub fn crash(&self, flight: &Arc<SingleFlight>, reason: impl FnOnce() -> StorageError) {
         if flight.result.borrow().is_none() {
-            self.land(url, flight, Err(reason()));
+            self.land(flight, Err(reason()));
         }
-    }
-}
-
-impl SingleFlight {
-    /// Waits for the end, whatever it is.
-    pub async fn ended(&self) {
-        let _ = self.result.subscribe().wait_for(Option::is_some).await;
     }
 }
 

@@ -50,11 +50,11 @@ pub(super) enum Claim {
 }
 
 impl Partial {
-    /// Creates `<path>.partial`, empty, unless another process is writing it.
-    pub async fn create(path: PathBuf, room: Room) -> Result<Claim, StorageError> {
+    /// Creates `<path>.partial`, empty, unless somebody else is writing it; `alone`: under a name of its own then.
+    pub async fn create(path: PathBuf, room: Room, alone: bool) -> Result<Claim, StorageError> {
         let shown = path.clone();
         // The file travels back through the task as what it is, so it is removed when nobody waits for it any more.
-        let opened = tokio::task::spawn_blocking(move || open(&path))
+        let opened = tokio::task::spawn_blocking(move || open(&path, alone))
             .await
             .map_err(io::Error::other)
             .and_then(|opened| opened);
@@ -117,7 +117,7 @@ impl Drop for Partial {
     }
 }
 
-fn open(path: &Path) -> io::Result<Claim> {
+fn open(path: &Path, alone: bool) -> io::Result<Claim> {
     let mut name = path.as_os_str().to_owned();
     name.push(super::super::cache::naming::PARTIAL);
     let shared = PathBuf::from(name);
@@ -146,6 +146,7 @@ fn open(path: &Path) -> io::Result<Claim> {
                 return Ok(partial(shared, file));
             }
             Ok(()) => {}
+            Err(TryLockError::WouldBlock) if alone => break,
             Err(TryLockError::WouldBlock) => return Ok(Claim::Theirs(file)),
             // A file system without locks: then nobody can tell whose it is, and nobody uses it.
             Err(TryLockError::Error(error)) => {
@@ -242,7 +243,7 @@ mod tests {
     }
 
     async fn ours(path: PathBuf, room: Room) -> Partial {
-        match Partial::create(path, room).await.unwrap() {
+        match Partial::create(path, room, false).await.unwrap() {
             Claim::Ours(partial) => partial,
             Claim::Theirs(_) => panic!("somebody else's"),
         }
@@ -257,7 +258,7 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let creating = Partial::create(dir.path().join("left"), room());
+            let creating = Partial::create(dir.path().join("left"), room(), false);
             let _ = futures_util::FutureExt::now_or_never(creating);
             tokio::task::spawn_blocking(|| ()).await.unwrap();
         });
@@ -279,11 +280,13 @@ mod tests {
             .await
             .unwrap();
         first.finish().await.unwrap();
-        let second = Partial::create(dir.path().join("file"), room()).await;
+        let second = Partial::create(dir.path().join("file"), room(), false).await;
         assert!(matches!(second, Ok(Claim::Theirs(_))));
         assert_eq!(std::fs::read(first.path()).unwrap(), b"first");
         let third = first.path().to_owned();
-        drop((first, second));
+        let own = Partial::create(dir.path().join("file"), room(), true).await;
+        assert!(matches!(&own, Ok(Claim::Ours(own)) if own.path() != third));
+        drop((first, second, own));
         let third_file = ours(dir.path().join("file"), room()).await;
         assert_eq!(third_file.path(), third, "the name is free again");
     }

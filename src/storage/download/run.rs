@@ -97,10 +97,35 @@ pub(in crate::storage) async fn run(download: Download) -> Result<Entry, Storage
     Ok(entry)
 }
 
+/// A download that has begun.
+struct Begun {
+    first: ObjectStream,
+    info: ObjectInfo,
+    /// What it is cached as.
+    key: String,
+    name: String,
+    partial: Partial,
+}
+
+/// What is cached by now.
+enum Brought {
+    Nothing,
+    /// What the origin has for us.
+    This(Box<Entry>),
+    /// Another version.
+    Other,
+}
+
 impl Download {
     /// Downloads the version of the file that is there now.
     async fn version(&self) -> Result<Entry, BrokenTransfer> {
-        let (first, info, name, mut partial) = self.begin().await?;
+        let Begun {
+            first,
+            info,
+            key,
+            name,
+            mut partial,
+        } = self.begin().await?;
         let received = self.receive(&info, first, &partial).await;
         let written = partial.finish().await;
         if let Err(error) = written {
@@ -120,7 +145,7 @@ impl Download {
             sha256,
             origin_name: info.disposition_name.clone(),
         };
-        let (cache, key) = (Arc::clone(&self.cache), self.key.clone());
+        let cache = Arc::clone(&self.cache);
         // Moved into the thread: when this future is dropped meanwhile, the file is kept or removed all the same.
         let admitted = tokio::task::spawn_blocking(move || {
             partial.share();
@@ -135,75 +160,101 @@ impl Download {
             .map_err(|error| BrokenTransfer::Final(self.disk_error(&info, &error)))
     }
 
-    /// The origin's answer, and a file for it that is ours alone. While another instance downloads the same, its end is waited for.
-    async fn begin(&self) -> Result<(ObjectStream, ObjectInfo, String, Partial), BrokenTransfer> {
+    /// The origin's answer, and a file for it that is ours alone. While somebody else downloads the same, its end is waited for.
+    async fn begin(&self) -> Result<Begun, BrokenTransfer> {
+        let mut alone = false;
         loop {
             let first = self.first().await.map_err(BrokenTransfer::Final)?;
             let info = first.info.clone();
             self.meter.restart(0, info.size);
-            let name = naming::base(&self.key) + &naming::extension_of(&self.source.url, &info);
+            let mut key = self.key.clone();
+            let mut found = self.brought(&key, &info).await;
+            if matches!(found, Brought::Other) {
+                // Links may lead there already: what the origin has for us gets a place of its own (A02).
+                key = naming::version_key(&key, &info, &self.source);
+                found = self.brought(&key, &info).await;
+            }
+            if let Brought::This(entry) = found {
+                return Err(BrokenTransfer::There(entry));
+            }
+            let name = naming::base(&key) + &naming::extension_of(&self.source.url, &info);
             let cache = Arc::clone(&self.cache);
             let room = Arc::new(move || cache.has_room());
-            let claim = Partial::create(self.cache.dir.join(&name), room).await;
-            let theirs = match claim.map_err(BrokenTransfer::Final)? {
-                Claim::Theirs(file) => file,
+            let claim = Partial::create(self.cache.dir.join(&name), room, alone).await;
+            match claim.map_err(BrokenTransfer::Final)? {
+                Claim::Theirs(file) => {
+                    drop(first);
+                    alone = !self.wait_for(file, &name).await;
+                }
                 Claim::Ours(partial) => {
-                    if let Some(entry) = self.brought(&info).await {
-                        return Err(BrokenTransfer::There(Box::new(entry)));
+                    if let Brought::This(entry) = self.brought(&key, &info).await {
+                        return Err(BrokenTransfer::There(entry));
                     }
                     self.make_room(&info).await.map_err(BrokenTransfer::Final)?;
-                    return Ok((first, info, name, partial));
+                    return Ok(Begun {
+                        first,
+                        info,
+                        key,
+                        name,
+                        partial,
+                    });
                 }
-            };
-            drop(first);
-            self.wait_for(theirs, &name).await;
-            if let Some(entry) = self.brought(&info).await {
-                return Err(BrokenTransfer::There(Box::new(entry)));
             }
         }
     }
 
-    /// What another instance has brought meanwhile, if it is what the origin has for us.
-    async fn brought(&self, info: &ObjectInfo) -> Option<Entry> {
-        let (cache, key, url) = (
-            Arc::clone(&self.cache),
-            self.key.clone(),
-            self.source.url.clone(),
-        );
+    /// What somebody else has brought meanwhile.
+    async fn brought(&self, key: &str, info: &ObjectInfo) -> Brought {
+        let (cache, key) = (Arc::clone(&self.cache), key.to_owned());
         let (source, filename) = (self.source.clone(), self.filename.clone());
         let found = tokio::task::spawn_blocking(move || {
-            let entry = cache.find(&key, &url)?;
+            let entry = cache.find(&key, &source.url)?;
             content::is_file(&entry, &source, filename.as_deref()).then_some(entry)
         });
-        found.await.ok().flatten().filter(|entry| {
-            let open = !self.replaces && self.source.auth.is_none() && !entry.is_protected();
-            open || entry.fits(info)
-        })
+        match found.await.ok().flatten() {
+            Some(entry)
+                if entry.fits(info)
+                    || !self.replaces && self.source.auth.is_none() && !entry.is_protected() =>
+            {
+                Brought::This(Box::new(entry))
+            }
+            Some(_) if !self.replaces => Brought::Other,
+            _ => Brought::Nothing,
+        }
     }
 
-    /// Waits until the partial file of another instance has its final name or belongs to nobody.
-    async fn wait_for(&self, file: std::fs::File, name: &str) {
-        tracing::debug!(url = %public(&self.source.url), "another instance is downloading it");
+    /// Waits until the partial file of somebody else has its final name or belongs to nobody. `false` when it gets on too slowly to be
+    /// waited for.
+    async fn wait_for(&self, file: std::fs::File, name: &str) -> bool {
+        tracing::debug!(url = %public(&self.source.url), "somebody else is downloading it");
         let path = self.cache.dir.join(format!("{name}{}", naming::PARTIAL));
         let file = Arc::new(file);
-        let mut before = 0;
+        let pace = self.settings.pace;
+        let (mut written, mut since) = (0, (Instant::now(), 0));
         loop {
-            tokio::time::sleep(OTHERS_TURN).await;
+            tokio::time::sleep(OTHERS_TURN.min(pace.window)).await;
             let (theirs, path) = (Arc::clone(&file), path.clone());
             let looked = tokio::task::spawn_blocking(move || {
+                // The lock, if it falls to us, goes with the file.
                 let over = !locks::is_still_at(&theirs, &path) || theirs.try_lock().is_ok();
                 // Parts of it come at once, so that its length says nothing.
-                let written = theirs.metadata().map_or(0, |file| file.blocks() * 512);
-                (over, written)
+                (over, theirs.metadata().map_or(0, |file| file.blocks() * 512))
             });
-            let Ok((over, written)) = looked.await else {
-                return;
+            let Ok((over, now)) = looked.await else {
+                return true;
             };
-            self.meter.add(written.saturating_sub(before));
-            before = before.max(written);
-            // The lock, if it fell to us, goes with the file.
+            self.meter.add(now.saturating_sub(written));
+            written = written.max(now);
             if over {
-                return;
+                return true;
+            }
+            let (at, before) = since;
+            if at.elapsed() >= pace.window {
+                let seconds = at.elapsed().as_secs_f64();
+                if ((written - before) as f64) < pace.slow as f64 * seconds {
+                    return false;
+                }
+                since = (Instant::now(), written);
             }
         }
     }

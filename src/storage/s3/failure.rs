@@ -14,6 +14,9 @@ where
     if let Some(sentence) = cloud::refusal(&error) {
         return StorageError::new(ErrorKind::Invalid, sentence);
     }
+    if let Some(trouble) = crate::storage::error::own_trouble(&error) {
+        return StorageError::local(format!("{place}: {trouble}"), trouble);
+    }
     match &error {
         SdkError::ServiceError(failed) => answered(
             place,

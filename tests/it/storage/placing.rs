@@ -159,3 +159,27 @@ async fn links_of_an_older_server_are_adopted() {
     bench.get(&origin.url("/2.pt")).await.unwrap();
     assert!(!path.exists() && !folder.join("kept.pt").is_symlink());
 }
+
+/// D11: the event names where the file was placed first, once.
+#[tokio::test]
+async fn a_download_is_told_with_its_place() {
+    let origin = origin().await;
+    let bench = Bench::new(&[]).await;
+    let models = bench.dir.path().join("models/loras");
+    let url = origin.url("/m.safetensors");
+    for name in ["here.safetensors", "again.safetensors"] {
+        let fetched = bench.get(&url).await.unwrap();
+        bench.storage.place_model(&fetched, &models, name).await.unwrap();
+    }
+    let input = bench.dir.path().join("input/x.png");
+    let fetched = bench.get(&origin.url("/x.png")).await.unwrap();
+    bench.storage.place_input(&fetched, &input).await.unwrap();
+    drop(fetched);
+    let told: Vec<_> = bench
+        .events("file_downloaded")
+        .iter()
+        .map(|event| event["local_path"].as_str().unwrap().to_owned())
+        .collect();
+    let model = models.join("here.safetensors");
+    assert_eq!(told, [model.to_str().unwrap(), input.to_str().unwrap()]);
+}

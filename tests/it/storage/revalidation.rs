@@ -126,6 +126,54 @@ async fn a_public_file_stays_public() {
     assert_eq!(origin.requests().iter().filter(whole).count(), 1);
 }
 
+/// A01: nobody waits for another one's credentials, and what both get is cached once.
+#[tokio::test]
+async fn credentials_that_are_served_slowly_hold_up_nobody() {
+    let body = content(300_000);
+    let served = Arc::clone(&body);
+    let origin = Origin::start(move |request, _| Reply {
+        delay: request
+            .header("authorization")
+            .map(|_| std::time::Duration::from_secs(3)),
+        trickle: Some(20_000),
+        ..Reply::file(request, &served, "\"v\"")
+    })
+    .await;
+    let bench = Bench::new(&[]).await;
+    let url = origin.url("/public.bin");
+    let storage = bench.storage.clone();
+    let slow = comfyui_api::storage::Fetch {
+        auth: Some(bearer("tarpit")),
+        ..crate::support::storage::fetch(&url)
+    };
+    let slow = tokio::spawn(async move { storage.fetch(slow).await });
+    origin.wait_for(1).await;
+    let began = std::time::Instant::now();
+    assert_eq!(std::fs::read(bench.get(&url).await.unwrap().path).unwrap(), *body);
+    assert!(began.elapsed().as_millis() < 2500, "{:?}", began.elapsed());
+    assert_eq!(std::fs::read(slow.await.unwrap().unwrap().path).unwrap(), *body);
+    assert_eq!(bench.names().len(), 2, "{:?}", bench.names());
+    // Neither are two different files mixed up that come at the same time.
+    let origin = Origin::start(move |request, _| {
+        let text = request.header("authorization").unwrap_or("nobody").repeat(100);
+        Reply {
+            trickle: Some(50),
+            ..Reply::ok(text.clone()).with("ETag", format!("\"{}\"", text.len()))
+        }
+    })
+    .await;
+    let url = origin.url("/m.bin");
+    let (a, b, nobody) = tokio::join!(
+        bench.get_as(&url, bearer("aa")),
+        bench.get_as(&url, bearer("bbb")),
+        bench.get(&url)
+    );
+    for (fetched, text) in [(a, "Bearer aa"), (b, "Bearer bbb"), (nobody, "nobody")] {
+        let path = fetched.unwrap().path;
+        assert_eq!(std::fs::read_to_string(path).unwrap(), text.repeat(100));
+    }
+}
+
 /// A02: what one client's credential made the origin send is not another's file; not by links either.
 #[tokio::test]
 async fn one_clients_bytes_are_not_anothers() {

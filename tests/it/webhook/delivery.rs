@@ -236,3 +236,45 @@ async fn a_private_address_is_refused_and_not_retried() {
         "neither was sent, neither is kept"
     );
 }
+
+/// D08: receivers live in private networks; ComfyUI, loopback and metadata stay out of reach.
+#[tokio::test]
+async fn private_networks_are_reached_and_comfyui_is_not() {
+    let check = |variables: &'static [(&'static str, &'static str)], url: String| async move {
+        let mut all = vec![("ALLOW_PRIVATE_NETWORKS", "false")];
+        all.extend(variables);
+        let outbound = super::outbound(&super::config(&all));
+        outbound.check_webhook(&url.parse().unwrap()).await
+    };
+    for (variables, url, reached) in [
+        (&[][..], "http://10.1.2.3/hook", true),
+        (&[], "http://192.168.7.7:8188/hook", true),
+        (&[], "http://[fd12::1]:3000/hook", true),
+        (&[], "http://100.64.1.1/hook", true),
+        (&[], "http://127.0.0.1/hook", false),
+        (&[], "http://169.254.169.254/latest", false),
+        (&[], "http://100.100.100.200/latest", false),
+        (&[], "http://localhost:3000/hook", false),
+        (&[("WEBHOOK_ALLOW_PRIVATE", "false")], "http://10.1.2.3/hook", false),
+        (&[("DIRECT_ADDRESS", "10.1.2.3")], "http://10.1.2.3:8188/prompt", false),
+        (&[("DIRECT_ADDRESS", "10.1.2.3")], "http://10.1.2.3:9000/hook", true),
+        (&[("HTTP_TRUSTED_ORIGINS", "http://10.1.2.3:9000")], "http://10.1.2.3:3000/hook", true),
+        (&[("HTTP_TRUSTED_ORIGINS", "http://127.0.0.1:9000")], "http://127.0.0.1:9000/hook", true),
+    ] {
+        let checked = check(variables, url.to_owned()).await;
+        assert_eq!(checked.is_ok(), reached, "{variables:?} {url} {checked:?}");
+        if let Err(refused) = checked {
+            let said = refused.to_string();
+            assert!(said.contains("HTTP_TRUSTED_ORIGINS") && said.contains("ALLOW_PRIVATE_NETWORKS"));
+        }
+    }
+    // This machine's own address, where there is one that others could reach.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let own = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
+    if let Ok(own) = own
+        && !own.ip().is_loopback()
+    {
+        let comfyui = format!("http://{}:8188/interrupt", own.ip());
+        assert!(check(&[], comfyui).await.is_err());
+    }
+}
