@@ -23,7 +23,7 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{ErrorKind, StorageError};
+use super::{ErrorKind, StorageError, error};
 use crate::config::public;
 use crate::net::redirect::send_guarded;
 use crate::net::{Outbound, http_fields, refusal_of, retry};
@@ -517,44 +517,25 @@ async fn follow(
         HeaderValue::from_static("git/2.0 (comfyui-api)"),
     );
     let policy = retry::RetryPolicy::default();
-    let mut failures = 0;
-    loop {
-        let error = match tokio::time::timeout(
-            ANSWER_TIMEOUT,
-            send_guarded(outbound, Method::GET, &asked, &open, &private),
-        )
-        .await
-        {
-            Err(_) => StorageError::new(
+    retry::retried(&policy, StorageError::asked, || async {
+        let sent = send_guarded(outbound, Method::GET, &asked, &open, &private);
+        match tokio::time::timeout(ANSWER_TIMEOUT, sent).await {
+            Err(_) => Err(StorageError::new(
                 ErrorKind::Transient,
                 format!("the git repository {} does not answer", public(url)),
-            ),
-            Ok(Ok((response, mut at))) => {
-                let status = response.status();
-                let kind = match status.as_u16() {
-                    401 | 403 => ErrorKind::Unauthorized,
-                    404 | 410 => ErrorKind::NotFound,
-                    _ if retry::is_transient_status(status) => ErrorKind::Transient,
-                    _ if !status.is_success() => ErrorKind::Failed,
-                    _ => {
-                        let path = at
-                            .path()
-                            .strip_suffix(QUESTION)
-                            .unwrap_or(url.path())
-                            .to_owned();
-                        at.set_path(&path);
-                        at.set_query(None);
-                        return Ok(at);
-                    }
-                };
-                let message = format!("the git repository {} answered {status}", public(url));
-                StorageError {
-                    kind,
-                    message,
-                    retry_after: http_fields::retry_after(response.headers()),
-                }
+            )),
+            Ok(Ok((response, mut at))) if response.status().is_success() => {
+                let path = at
+                    .path()
+                    .strip_suffix(QUESTION)
+                    .unwrap_or(url.path())
+                    .to_owned();
+                at.set_path(&path);
+                at.set_query(None);
+                Ok(at)
             }
-            Ok(Err(error)) => match refusal_of(&error) {
+            Ok(Ok((response, _))) => Err(refused(response, url, authorization).await),
+            Ok(Err(error)) => Err(match refusal_of(&error) {
                 Some(refused) => {
                     StorageError::new(ErrorKind::Invalid, format!("{}: {refused}", public(url)))
                 }
@@ -566,13 +547,43 @@ async fn follow(
                         crate::error::chain(&error)
                     ),
                 ),
-            },
-        };
-        failures += 1;
-        let delay = policy
-            .delay(failures, error.retry_after)
-            .filter(|_| error.kind == ErrorKind::Transient);
-        tokio::time::sleep(delay.ok_or(error)?).await;
+            }),
+        }
+    })
+    .await
+}
+
+/// What an answer that is no success means, with the server's own words.
+async fn refused(
+    response: reqwest::Response,
+    url: &Url,
+    authorization: Option<&str>,
+) -> StorageError {
+    let status = response.status();
+    let kind = match status.as_u16() {
+        401 | 403 => ErrorKind::Unauthorized,
+        404 | 410 => ErrorKind::NotFound,
+        _ if retry::is_transient_status(status) => ErrorKind::Transient,
+        _ => ErrorKind::Failed,
+    };
+    let mut message = format!("the git repository {} answered {status}", public(url));
+    let headers = response.headers().clone();
+    let body = error::read_refusal(response).await;
+    let mut secrets: Vec<String> = Vec::new();
+    if let Some(pair) = authorization.and_then(|value| value.strip_prefix("Basic ")) {
+        secrets.push(pair.to_owned());
+        let decoded = STANDARD.decode(pair).unwrap_or_default();
+        let decoded = String::from_utf8_lossy(&decoded);
+        secrets.extend(decoded.split_once(':').map(|(_, word)| word.to_owned()));
+    }
+    if let Some(words) = error::origin_words(&headers, &body, &secrets) {
+        message.push_str(": ");
+        message.push_str(&words);
+    }
+    StorageError {
+        kind,
+        message,
+        retry_after: http_fields::retry_after(&headers),
     }
 }
 

@@ -35,7 +35,9 @@ pub(in crate::storage) fn is_still_at(file: &File, path: &Path) -> bool {
 
 /// The lock of a file for nobody else, or who has it.
 pub(in crate::storage) fn alone(path: &Path) -> Locked {
-    let Ok(file) = File::options().read(true).open(path) else {
+    // Network file systems lock alone only what is open for writing.
+    let opened = File::options().read(true).write(true).open(path);
+    let Ok(file) = opened.or_else(|_| File::open(path)) else {
         return Locked::Gone;
     };
     match file.try_lock() {

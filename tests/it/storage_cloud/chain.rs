@@ -135,6 +135,20 @@ async fn a_shared_profile() {
     assert!(seen[0].contains("/eu-test-1/s3/"), "{seen:?}");
 }
 
+/// F08: the profile may name the service, as for all AWS tools.
+#[tokio::test]
+async fn the_endpoint_of_a_profile() {
+    let (directory, (url, seen)) = (tempfile::tempdir().unwrap(), peers().await);
+    std::fs::create_dir(directory.path().join(".aws")).unwrap();
+    let profile = format!(
+        "[default]\nendpoint_url = {url}\naws_access_key_id = AKIDPROFILE\naws_secret_access_key = s\n"
+    );
+    std::fs::write(directory.path().join(".aws/config"), profile).unwrap();
+    run(directory.path(), "", &[]).await;
+    let seen = seen.lock().unwrap();
+    assert!(!seen.is_empty() && seen[0].contains("Credential=AKIDPROFILE/"), "{seen:?}");
+}
+
 #[tokio::test]
 async fn the_containers_endpoint_never_through_a_proxy() {
     let (directory, (url, seen)) = (tempfile::tempdir().unwrap(), peers().await);
