@@ -238,7 +238,10 @@ impl Download {
                 // The lock, if it falls to us, goes with the file.
                 let over = !locks::is_still_at(&theirs, &path) || theirs.try_lock().is_ok();
                 // Parts of it come at once, so that its length says nothing.
-                (over, theirs.metadata().map_or(0, |file| file.blocks() * 512))
+                (
+                    over,
+                    theirs.metadata().map_or(0, |file| file.blocks() * 512),
+                )
             });
             let Ok((over, now)) = looked.await else {
                 return true;

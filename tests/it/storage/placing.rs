@@ -169,7 +169,11 @@ async fn a_download_is_told_with_its_place() {
     let url = origin.url("/m.safetensors");
     for name in ["here.safetensors", "again.safetensors"] {
         let fetched = bench.get(&url).await.unwrap();
-        bench.storage.place_model(&fetched, &models, name).await.unwrap();
+        bench
+            .storage
+            .place_model(&fetched, &models, name)
+            .await
+            .unwrap();
     }
     let input = bench.dir.path().join("input/x.png");
     let fetched = bench.get(&origin.url("/x.png")).await.unwrap();

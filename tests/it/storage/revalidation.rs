@@ -149,13 +149,22 @@ async fn credentials_that_are_served_slowly_hold_up_nobody() {
     let slow = tokio::spawn(async move { storage.fetch(slow).await });
     origin.wait_for(1).await;
     let began = std::time::Instant::now();
-    assert_eq!(std::fs::read(bench.get(&url).await.unwrap().path).unwrap(), *body);
+    assert_eq!(
+        std::fs::read(bench.get(&url).await.unwrap().path).unwrap(),
+        *body
+    );
     assert!(began.elapsed().as_millis() < 2500, "{:?}", began.elapsed());
-    assert_eq!(std::fs::read(slow.await.unwrap().unwrap().path).unwrap(), *body);
+    assert_eq!(
+        std::fs::read(slow.await.unwrap().unwrap().path).unwrap(),
+        *body
+    );
     assert_eq!(bench.names().len(), 2, "{:?}", bench.names());
     // Neither are two different files mixed up that come at the same time.
     let origin = Origin::start(move |request, _| {
-        let text = request.header("authorization").unwrap_or("nobody").repeat(100);
+        let text = request
+            .header("authorization")
+            .unwrap_or("nobody")
+            .repeat(100);
         Reply {
             trickle: Some(50),
             ..Reply::ok(text.clone()).with("ETag", format!("\"{}\"", text.len()))

@@ -146,7 +146,10 @@ async fn the_endpoint_of_a_profile() {
     std::fs::write(directory.path().join(".aws/config"), profile).unwrap();
     run(directory.path(), "", &[]).await;
     let seen = seen.lock().unwrap();
-    assert!(!seen.is_empty() && seen[0].contains("Credential=AKIDPROFILE/"), "{seen:?}");
+    assert!(
+        !seen.is_empty() && seen[0].contains("Credential=AKIDPROFILE/"),
+        "{seen:?}"
+    );
 }
 
 #[tokio::test]

@@ -255,22 +255,46 @@ async fn private_networks_are_reached_and_comfyui_is_not() {
         (&[], "http://169.254.169.254/latest", false),
         (&[], "http://100.100.100.200/latest", false),
         (&[], "http://localhost:3000/hook", false),
-        (&[("WEBHOOK_ALLOW_PRIVATE", "false")], "http://10.1.2.3/hook", false),
-        (&[("DIRECT_ADDRESS", "10.1.2.3")], "http://10.1.2.3:8188/prompt", false),
-        (&[("DIRECT_ADDRESS", "10.1.2.3")], "http://10.1.2.3:9000/hook", true),
-        (&[("HTTP_TRUSTED_ORIGINS", "http://10.1.2.3:9000")], "http://10.1.2.3:3000/hook", true),
-        (&[("HTTP_TRUSTED_ORIGINS", "http://127.0.0.1:9000")], "http://127.0.0.1:9000/hook", true),
+        (
+            &[("WEBHOOK_ALLOW_PRIVATE", "false")],
+            "http://10.1.2.3/hook",
+            false,
+        ),
+        (
+            &[("DIRECT_ADDRESS", "10.1.2.3")],
+            "http://10.1.2.3:8188/prompt",
+            false,
+        ),
+        (
+            &[("DIRECT_ADDRESS", "10.1.2.3")],
+            "http://10.1.2.3:9000/hook",
+            true,
+        ),
+        (
+            &[("HTTP_TRUSTED_ORIGINS", "http://10.1.2.3:9000")],
+            "http://10.1.2.3:3000/hook",
+            true,
+        ),
+        (
+            &[("HTTP_TRUSTED_ORIGINS", "http://127.0.0.1:9000")],
+            "http://127.0.0.1:9000/hook",
+            true,
+        ),
     ] {
         let checked = check(variables, url.to_owned()).await;
         assert_eq!(checked.is_ok(), reached, "{variables:?} {url} {checked:?}");
         if let Err(refused) = checked {
             let said = refused.to_string();
-            assert!(said.contains("HTTP_TRUSTED_ORIGINS") && said.contains("ALLOW_PRIVATE_NETWORKS"));
+            assert!(
+                said.contains("HTTP_TRUSTED_ORIGINS") && said.contains("ALLOW_PRIVATE_NETWORKS")
+            );
         }
     }
     // This machine's own address, where there is one that others could reach.
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-    let own = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
+    let own = socket
+        .connect("192.0.2.1:9")
+        .and_then(|()| socket.local_addr());
     if let Ok(own) = own
         && !own.ip().is_loopback()
     {
