@@ -9,6 +9,8 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
+use crate::limits::{MAX_DETAILS, MAX_LOCATION, text};
+
 /// The stable word of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is explained by its row in http-api.md")]
@@ -111,7 +113,7 @@ impl Failure {
         Self {
             code,
             status: code.status(),
-            message: message.into(),
+            message: bounded_sentence(message.into()),
             location: None,
             details: None,
             node_errors: None,
@@ -128,7 +130,8 @@ impl Failure {
     /// Names the place in the request.
     #[must_use]
     pub fn at(mut self, location: impl Into<String>) -> Self {
-        self.location = Some(location.into());
+        let location = location.into();
+        self.location = Some(text::shorten(&location, MAX_LOCATION).into_owned());
         self
     }
 
@@ -142,7 +145,7 @@ impl Failure {
     /// Adds details for programs.
     #[must_use]
     pub fn with_details(mut self, details: Value) -> Self {
-        self.details = Some(details);
+        self.details = Some(text::bounded(details, MAX_DETAILS));
         self
     }
 
@@ -153,15 +156,20 @@ impl Failure {
         self
     }
 
-    /// The JSON body: `error`, `code`, and whatever else is known.
+    /// The JSON body: `error`, `code`, and whatever else is known; never longer than [`crate::limits`] says.
     pub fn body(&self) -> Map<String, Value> {
         let mut body = Map::new();
-        body.insert("error".into(), self.message.clone().into());
+        body.insert("error".into(), text::sentence(&self.message).into());
         body.insert("code".into(), self.code.as_str().into());
+        let location = self.location.as_deref();
+        let bounded = |value: &Value| text::bounded(value.clone(), MAX_DETAILS);
         for (name, value) in [
-            ("location", self.location.clone().map(Value::from)),
-            ("details", self.details.clone()),
-            ("node_errors", self.node_errors.clone()),
+            (
+                "location",
+                location.map(|location| text::shorten(location, MAX_LOCATION).into()),
+            ),
+            ("details", self.details.as_ref().map(bounded)),
+            ("node_errors", self.node_errors.as_ref().map(bounded)),
         ] {
             if let Some(value) = value {
                 body.insert(name.into(), value);
@@ -169,6 +177,23 @@ impl Failure {
         }
         body
     }
+}
+
+/// Error texts repeat what clients, ComfyUI and origins say, which may be megabytes.
+fn bounded_sentence(message: String) -> String {
+    match text::sentence(&message) {
+        std::borrow::Cow::Borrowed(_) => message,
+        std::borrow::Cow::Owned(short) => short,
+    }
+}
+
+/// A task that panicked: a fault of ours, whatever it was about. Its text is in the log, beside the panic's own.
+pub fn panicked(what: &str) -> Failure {
+    tracing::error!(what, "panicked; this is a defect, please report it");
+    Failure::new(
+        Code::Internal,
+        format!("{what} failed by a defect of the server: please report it, with the log"),
+    )
 }
 
 impl fmt::Display for Failure {

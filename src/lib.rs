@@ -21,8 +21,8 @@
 //!   ways out and the guard over addresses. [`media`] turns files into other files. [`webhook`]
 //!   delivers documents. [`workflow`] turns input into graphs. [`manifest`] installs what a machine
 //!   needs. None of them knows of jobs or transports.
-//! - [`config`], [`error`], [`document`], [`events`], [`health`] and [`telemetry`] are leaves that
-//!   everybody may use.
+//! - [`config`], [`error`], [`document`], [`events`], [`health`], [`json`], [`limits`] and [`telemetry`]
+//!   are leaves that everybody may use. What a stranger can make us use is bounded in [`limits`].
 //! - [`simulator`] is a faithful ComfyUI stand-in for [`demo`] and for tests.
 //!
 //! Data flows one way. Where a part must call upwards it owns a small trait and [`app`] hands it an
@@ -44,6 +44,8 @@ pub mod events;
 pub mod graph;
 pub mod health;
 pub mod job;
+pub mod json;
+pub mod limits;
 pub mod manifest;
 pub mod media;
 pub mod net;
@@ -52,6 +54,7 @@ pub mod simulator;
 pub mod storage;
 pub mod store;
 pub mod telemetry;
+pub mod timestamp;
 pub mod transport;
 pub mod webhook;
 pub mod workflow;

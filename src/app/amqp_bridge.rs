@@ -14,6 +14,7 @@ use crate::job::registry::Status;
 use crate::job::request::WebhookRequest;
 use crate::job::service::stop_with;
 use crate::job::{Policy, PromptRequest, Service, Source, Submission};
+use crate::limits::{is_large_object, off_runtime};
 use crate::transport::amqp::{Amqp, Load, TaskOutcome, TaskRunner};
 
 /// Runs tasks as prompts.
@@ -51,19 +52,19 @@ impl Runner {
     async fn outcome(
         &self,
         id: &str,
-        mut body: Map<String, Value>,
+        body: Map<String, Value>,
         last: bool,
         give_back: CancellationToken,
     ) -> Result<TaskOutcome, Failure> {
-        body.insert("id".into(), id.into());
-        let webhook = WebhookRequest::find(&body)
-            .ok()
-            .flatten()
-            .map(|webhook| (webhook, body.get("prompt").cloned().unwrap_or_default()));
-        let request = match PromptRequest::parse(body) {
+        let webhooks = WebhookRequest::find(&body).unwrap_or_default();
+        let prompt =
+            (!webhooks.is_empty()).then(|| body.get("prompt").cloned().unwrap_or_default());
+        let large = is_large_object(&body);
+        let request = match off_runtime(large, || PromptRequest::parse_with_id(id, body)) {
             Ok(parsed) => parsed,
             Err(failure) => {
-                if let Some((webhook, prompt)) = webhook {
+                for webhook in webhooks {
+                    let prompt = prompt.clone().unwrap_or_default();
                     self.service.refused(id, &webhook, prompt, &failure);
                 }
                 return Err(failure);

@@ -118,6 +118,7 @@ fn open_store(config: &StateConfig) -> Result<Store, Fatal> {
 impl App {
     fn build(config: Config, stop: CancellationToken) -> Result<Self, Fatal> {
         let config = Arc::new(config);
+        crate::limits::bodies::configure(config.server.max_body_bytes);
         let open = config.server.api_keys.is_empty();
         for warning in config.storage.warnings(open) {
             tracing::warn!("{warning}");

@@ -6,7 +6,9 @@ use serde_json::{Map, Value};
 use super::{App, Fatal};
 use crate::config::{WarmupSource, public};
 use crate::error::chain;
+use crate::job::request::graph::{self, Workflow};
 use crate::job::{Policy, PromptRequest, Source, Submission};
+use crate::json;
 use crate::net::redirect;
 
 /// A warmup prompt is a graph; tens of megabytes are a mistake.
@@ -33,12 +35,14 @@ pub(super) async fn load(app: &App) -> Result<Option<Value>, Fatal> {
             (name, text)
         }
     };
-    let mut prompt: Value = serde_json::from_slice(&text)
-        .map_err(|error| Fatal(format!("{name} is not JSON: {error}")))?;
+    let mut text = text;
+    let mut body = json::members(&mut text, |_| json::Keep::All)
+        .map_err(|error| Fatal(format!("{name} {error}")))?;
     // A whole request body is accepted as well as a bare graph.
-    if prompt.get("prompt").is_some_and(Value::is_object) {
-        prompt = prompt["prompt"].take();
-    }
+    let prompt = match graph::take(&mut body) {
+        Ok(Workflow::Api(document) | Workflow::Editor(document)) => Value::Object(document),
+        Err(failure) => return Err(Fatal(format!("{name}: {failure}"))),
+    };
     if let Some(checkpoint) = checkpoint(&prompt) {
         let _ = app.warmup_checkpoint.set(checkpoint);
     }

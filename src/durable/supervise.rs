@@ -112,7 +112,7 @@ async fn again(inner: &Inner, live: &LiveJob, counts: bool) -> Option<End> {
 async fn read_again(
     inner: &Arc<Inner>,
     live: &Arc<LiveJob>,
-    secrets: Option<&(Option<Value>, Arc<[crate::storage::Credential]>)>,
+    secrets: Option<&(Option<Value>, crate::storage::Credentials)>,
     expiry: Option<Instant>,
 ) -> Result<PromptRequest, Attempt> {
     if secrets.is_none() && live.record.needs_secrets {
@@ -182,7 +182,7 @@ async fn one(
     verdict: &mut Option<Verdict>,
     expiry: Option<Instant>,
 ) -> Attempt {
-    let webhook = request.webhook.clone();
+    let webhooks = request.webhooks.clone();
     let attempts = super::lock(&live.state).attempts;
     let submission = Submission {
         policy: Policy {
@@ -231,7 +231,7 @@ async fn one(
         }
         Err(failure) => Err(failure),
     };
-    judge(inner, live, result, accepted, webhook.as_ref(), verdict).await
+    judge(inner, live, result, accepted, &webhooks, verdict).await
 }
 
 fn begun_badly(live: &LiveJob, failure: Failure, verdict: &mut Option<Verdict>) -> Attempt {
@@ -262,7 +262,7 @@ async fn judge(
     live: &LiveJob,
     result: Result<Document, Failure>,
     accepted: bool,
-    webhook: Option<&crate::job::request::WebhookRequest>,
+    webhooks: &[crate::job::request::WebhookRequest],
     verdict: &mut Option<Verdict>,
 ) -> Attempt {
     let failure = match result {
@@ -290,14 +290,14 @@ async fn judge(
         {
             return Attempt::Ended(End::revoked());
         }
-        if let Some(webhook) = webhook {
+        for webhook in webhooks {
             tell_webhook(inner, live, webhook, &failure).await;
         }
-    } else if failure.transient
-        && let Some(webhook) = webhook
-    {
+    } else if failure.transient {
         // The pipeline has not told: it was said that another attempt follows.
-        tell_webhook(inner, live, webhook, &failure).await;
+        for webhook in webhooks {
+            tell_webhook(inner, live, webhook, &failure).await;
+        }
     }
     let cancelled = super::lock(&live.state).cancelled;
     Attempt::Ended(ending::of_failure(&failure, cancelled))

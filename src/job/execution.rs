@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cleanup::{Entry, Record};
@@ -14,6 +14,7 @@ use super::nodes::ClientNodes;
 use super::outputs::{NodeOutput, ReceivedImages};
 use super::registry::{Job, JobRegistry};
 use super::rejection;
+use super::request::SubmitFields;
 use super::stats::Timeline;
 use super::stream::Weight;
 use crate::comfy::Comfy;
@@ -24,6 +25,7 @@ use crate::config::{public_text, public_value};
 use crate::document::base64;
 use crate::error::{Code, Failure};
 use crate::events::PromptRef;
+use crate::limits::{is_large_object, off_runtime};
 
 /// How long a cancelled prompt waits for a ComfyUI that does not answer.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(15);
@@ -74,6 +76,12 @@ struct Submission<'a> {
     prompt_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     extra_data: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial_execution_targets: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    front: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<&'a Number>,
 }
 
 /// Hands a graph to ComfyUI. It is watched from before that on. Where ComfyUI may have queued it although nobody follows it any more, it is
@@ -86,6 +94,7 @@ pub async fn submit(
     job: &Job,
     graph: &Map<String, Value>,
     extra_data: Option<&Value>,
+    fields: &SubmitFields,
     entry: &Arc<Entry>,
     cleanup_guard: Arc<dyn Any + Send + Sync>,
 ) -> Result<Queued, Failure> {
@@ -102,8 +111,12 @@ pub async fn submit(
         client_id: &watcher.client_id,
         prompt_id: &watcher.id,
         extra_data,
+        partial_execution_targets: fields.partial_execution_targets.as_deref(),
+        front: fields.front,
+        number: fields.number.as_ref(),
     };
-    let body = serde_json::to_vec(&submission).map_err(|error| {
+    let written = off_runtime(is_large_object(graph), || serde_json::to_vec(&submission));
+    let body = written.map_err(|error| {
         Failure::new(
             Code::Internal,
             format!("the graph cannot be written as JSON: {error}"),

@@ -97,6 +97,7 @@ impl Keeping {
             inner: inner.clone(),
             job: Arc::downgrade(job),
             id: job.id.clone(),
+            file_id: job.file_id.clone(),
             seen: HashSet::new(),
             names: HashSet::new(),
             kept: Vec::new(),
@@ -214,6 +215,8 @@ struct Worker {
     inner: Arc<Inner>,
     job: std::sync::Weak<Job>,
     id: Arc<str>,
+    /// The id as file names hold it.
+    file_id: Arc<str>,
     /// Files and texts that are kept already, by node and where they were reported.
     seen: HashSet<(String, String)>,
     names: HashSet<String>,
@@ -296,7 +299,7 @@ impl Worker {
         {
             return Ok(());
         }
-        let name = self.unique(&format!("{}_{node}_{number}.txt", self.id));
+        let name = self.unique(&format!("{}_{node}_{number}.txt", self.file_id));
         let new = self.new_output(node, name, "text", "text/plain; charset=utf-8".to_owned());
         let asset = self.inner.store.commit_text(text, new).await?;
         self.kept.push((PathBuf::new(), asset.clone()));
@@ -314,13 +317,13 @@ impl Worker {
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();
-        let own = base.starts_with(&*self.id);
+        let own = base.starts_with(&*self.file_id);
         let wanted = name.map_or(base, str::to_owned);
         // A name that is not ours alone would be the same in another job.
-        let wanted = if wanted.starts_with(&*self.id) {
+        let wanted = if wanted.starts_with(&*self.file_id) {
             wanted
         } else {
-            format!("{}_{wanted}", self.id)
+            format!("{}_{wanted}", self.file_id)
         };
         let name = self.unique(&wanted);
         let (from, shown) = (path.to_path_buf(), name.clone());

@@ -91,7 +91,7 @@ impl Pipeline<'_> {
         let options = DeliveryOptions {
             conversion: self.request.conversion.as_ref(),
             archive: self.request.archive,
-            id: &self.request.id,
+            id: &self.request.file_id,
         };
         let files = std::mem::take(&mut executed.files);
         let finished = outputs::finish(
@@ -153,7 +153,7 @@ impl Pipeline<'_> {
             images,
             files: executed.files,
             texts: executed.texts,
-            warnings: executed.warnings,
+            warnings: [self.request.warnings.clone(), executed.warnings].concat(),
             stats,
         };
         Ok(Response::new(

@@ -1,6 +1,7 @@
 //! What is in flight: state, progress, position, streams; and the bounded memory of what is finished.
 
-use std::collections::{HashMap, VecDeque};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -13,9 +14,10 @@ use super::event::{JobEvent, Listener};
 use super::keep::Keeping;
 use super::policy::{Policy, Submission};
 use super::progress::Tracker;
-use super::request::Source;
+use super::request::{PromptRequest, Source};
 use super::stream::{Streams, Weight};
 use crate::error::{Code, Failure};
+use crate::limits::{MAX_NAME, MAX_QUEUE_ENTRY, text};
 use crate::telemetry::logging::epoch_ms;
 
 /// How many ended prompts are remembered.
@@ -94,6 +96,8 @@ pub struct JobSnapshot {
 pub struct Job {
     /// The caller's id.
     pub id: Arc<str>,
+    /// The id as file names hold it.
+    pub file_id: Arc<str>,
     /// The transport it came through.
     pub source: Source,
     /// How it is treated.
@@ -256,9 +260,19 @@ impl Job {
     }
 
     /// Notes how far it is.
-    pub fn progress(&self, progress: Progress) {
+    pub fn progress(&self, mut progress: Progress) {
+        if let Some(node) = &mut progress.node
+            && let Cow::Owned(short) = text::shorten_escaped(node, MAX_NAME)
+        {
+            *node = short;
+        }
         lock(&self.state).entry.progress = Some(progress);
     }
+}
+
+/// An error as lists keep it: for [`MAX_QUEUE_ENTRY`] the id, the node and everything else need the rest.
+fn entry_error(message: &str) -> String {
+    text::shorten_escaped(message, MAX_QUEUE_ENTRY / 2 - 512).into_owned()
 }
 
 fn state_event(id: &str, status: Status, position: Option<usize>) -> String {
@@ -279,6 +293,8 @@ pub struct JobRegistry {
 #[derive(Debug, Default)]
 struct Inner {
     active: HashMap<Arc<str>, Arc<Job>>,
+    /// Of those in flight.
+    file_ids: HashSet<Arc<str>>,
     accepted: u64,
     begun: u64,
     finished: VecDeque<JobSnapshot>,
@@ -294,7 +310,21 @@ impl JobRegistry {
     /// 409 when the id is in flight already.
     pub fn begin(
         &self,
+        request: &PromptRequest,
+        submission: Submission,
+    ) -> Result<Arc<Job>, Failure> {
+        self.begin_as(
+            &request.id,
+            &request.file_id,
+            request.id_is_callers,
+            submission,
+        )
+    }
+
+    fn begin_as(
+        &self,
         id: &Arc<str>,
+        file_id: &Arc<str>,
         id_is_callers: bool,
         submission: Submission,
     ) -> Result<Arc<Job>, Failure> {
@@ -314,6 +344,10 @@ impl JobRegistry {
         if inner.active.contains_key(id) {
             return Err(Failure::new(Code::Conflict, format!("a prompt with the id \"{id}\" is in flight already: wait for it, or use another id")).at("id"));
         }
+        // An id may be chosen so that it looks like what file names hold of another one.
+        if !inner.file_ids.insert(file_id.clone()) {
+            return Err(Failure::new(Code::Conflict, format!("a prompt whose files have the same names as those of \"{id}\" is in flight: wait for it, or use another id")).at("id"));
+        }
         inner.begun += 1;
         let listeners = Listeners::default();
         submission
@@ -322,6 +356,7 @@ impl JobRegistry {
             .for_each(|listener| listeners.add(listener));
         let job = Job {
             id: id.clone(),
+            file_id: file_id.clone(),
             source: submission.source,
             policy: submission.policy,
             tracker: Mutex::default(),
@@ -403,12 +438,13 @@ impl JobRegistry {
             Some(_) => Status::Failed,
         };
         state.entry.finished_at = Some(epoch_ms());
-        state.entry.error = failure.map(|failure| failure.message.clone());
+        state.entry.error = failure.map(|failure| entry_error(&failure.message));
         state.entry.code = failure.map(|failure| failure.code.as_str());
         let entry = state.entry.clone();
         drop(state);
         let mut inner = lock(&self.inner);
         inner.active.remove(&job.id);
+        inner.file_ids.remove(&job.file_id);
         inner.finished.push_front(entry);
         inner.finished.truncate(FINISHED);
         let empty = inner.active.is_empty();
@@ -545,7 +581,12 @@ mod tests {
     fn a_prompt_that_outlived_a_cancellation_is_stopped_by_the_next() {
         let jobs = JobRegistry::default();
         let job = jobs
-            .begin(&"a".into(), true, Submission::new(Source::Http))
+            .begin_as(
+                &"a".into(),
+                &"a".into(),
+                true,
+                Submission::new(Source::Http),
+            )
             .unwrap();
         assert!(!job.outlives_cancelling().is_cancelled());
         job.stop(Failure::new(Code::ExecutionInterrupted, "first"));
@@ -560,17 +601,56 @@ mod tests {
         );
     }
 
+    /// A11
+    #[test]
+    fn entries_are_small_whatever_is_in_them() {
+        let jobs = JobRegistry::default();
+        let id: Arc<str> = "\"".repeat(256).into();
+        let job = jobs
+            .begin_as(&id, &id, true, Submission::new(Source::Http))
+            .unwrap();
+        job.progress(Progress {
+            node: Some("ü\"".repeat(100_000)),
+            ..Progress::default()
+        });
+        let mut failure = Failure::new(Code::Internal, "");
+        failure.message = "ü\n\"".repeat(1_000_000);
+        jobs.finish(&job, Some(&failure));
+        let written = serde_json::to_string(&jobs.lists().2).unwrap();
+        assert!(written.len() <= MAX_QUEUE_ENTRY, "{}", written.len());
+    }
+
+    /// D01
+    #[test]
+    fn files_of_two_prompts_never_have_the_same_names() {
+        let jobs = JobRegistry::default();
+        let begin = |id: &str| {
+            let file_id = crate::job::request::file_name(id).into();
+            jobs.begin_as(&id.into(), &file_id, true, Submission::new(Source::Http))
+        };
+        let first = begin("a/b").unwrap();
+        let twin = first.file_id.to_string();
+        assert!(begin(&twin).is_err_and(|failure| failure.code == Code::Conflict));
+        jobs.finish(&first, None);
+        assert!(begin(&twin).is_ok());
+    }
+
     #[test]
     fn positions_follow_the_order_of_acceptance() {
         let jobs = JobRegistry::default();
         let begin = |id: &str| {
-            jobs.begin(&id.into(), true, Submission::new(Source::Http))
+            jobs.begin_as(&id.into(), &id.into(), true, Submission::new(Source::Http))
                 .unwrap()
         };
         let [first, second, third] = ["b", "c", "a"].map(begin);
         assert!(
-            jobs.begin(&"a".into(), true, Submission::new(Source::Http))
-                .is_err_and(|failure| failure.code == Code::Conflict)
+            jobs.begin_as(
+                &"a".into(),
+                &"a".into(),
+                true,
+                Submission::new(Source::Http)
+            )
+            .is_err_and(|failure| failure.code == Code::Conflict)
         );
         [&first, &second, &third]
             .into_iter()

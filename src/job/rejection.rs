@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{public_text, public_value};
 use crate::error::{Code, Failure};
+use crate::limits::{MAX_DETAILS, text};
 
 /// The text that existing clients know for a graph without outputs.
 const NO_OUTPUT: &str =
@@ -14,6 +15,8 @@ const NAMES_SHOWN: usize = 20;
 
 /// The failure for a graph that ComfyUI refused.
 pub fn rejected(error: &Value, node_errors: Value, graph: &Map<String, Value>) -> Failure {
+    // ComfyUI repeats the values that it refuses, which may be megabytes of base64.
+    let node_errors = text::bounded(node_errors, MAX_DETAILS);
     if error.get("type").and_then(Value::as_str) == Some("prompt_no_outputs") {
         let mut failure = Failure::new(Code::InvalidPrompt, NO_OUTPUT).at("prompt");
         failure.node_errors = Some(json!({}));
@@ -88,10 +91,8 @@ fn sentences(node_errors: &Map<String, Value>) -> Vec<String> {
             .into_iter()
             .flatten()
         {
-            sentences.push(public_text(&format!(
-                "node {id} ({class}){}",
-                reason(error)
-            )));
+            let sentence = format!("node {id} ({class}){}", reason(error));
+            sentences.push(public_text(&text::sentence(&sentence)));
         }
     }
     sentences
@@ -124,8 +125,8 @@ fn reason(error: &Value) -> String {
 /// Names the values that exist. `input_config` is null when there are many; then ComfyUI's own sentence has to do.
 fn not_in_list(error: &Value, details: &str) -> String {
     let received = match error.pointer("/extra_info/received_value") {
-        Some(Value::String(text)) => format!("\"{text}\""),
-        Some(value) => value.to_string(),
+        Some(Value::String(text)) => format!("\"{}\"", text::quoted(text)),
+        Some(value) => text::quoted(&value.to_string()).into_owned(),
         None => return details.to_owned(),
     };
     let config = error.pointer("/extra_info/input_config");

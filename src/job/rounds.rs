@@ -24,7 +24,7 @@ use super::pipeline::Pipeline;
 use super::preprocess::{DownloadReport, Prepared, names};
 use super::request::Graph;
 use super::stats::Timeline;
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, panicked};
 use crate::events::PromptRef;
 
 /// What a graph has made.
@@ -75,7 +75,7 @@ pub(super) async fn execute(
         let temp_dir = inner.temp_dir();
         let opening = move || claims.open(prefixes, &output_dir, &temp_dir, entry);
         let claim = tokio::task::spawn_blocking(opening).await;
-        Arc::new(claim.map_err(|_| Failure::new(Code::Internal, "cannot claim output names"))?)
+        Arc::new(claim.map_err(|_| panicked("claiming the names of outputs"))?)
     };
     let cleanup = Arc::new(FileCleanup::new(inner.cleaner.clone(), claim.clone()));
     let mut rounds = Rounds {
@@ -215,6 +215,7 @@ impl Rounds<'_> {
             job,
             marked.as_ref().unwrap_or(self.graph),
             request.extra_data.as_ref(),
+            &request.submit,
             entry,
             self.guard.clone(),
         )
@@ -240,7 +241,7 @@ impl Rounds<'_> {
             inner, job, entry, ..
         } = self.pipeline;
         let mut timeline = Timeline::accepted(self.graph.clone());
-        let mut received = ReceivedImages::new(job.id.clone(), self.cleanup.clone());
+        let mut received = ReceivedImages::new(job.file_id.clone(), self.cleanup.clone());
         let mut made = Collected::default();
         let mut warnings = Vec::new();
         let mut parts = HashSet::new();
@@ -284,7 +285,10 @@ impl Rounds<'_> {
             let cleanup = self.cleanup.clone();
             let collecting =
                 tokio::task::spawn_blocking(move || outputs::collect(&outputs, &facts, &cleanup));
-            made.add(collecting.await.unwrap_or_default());
+            let collected = collecting.await;
+            made.add(
+                collected.map_err(|_| panicked(&format!("collecting for prompt {}", job.id)))?,
+            );
             if let Some(failure) = failure {
                 self.give_up(&failure, parts);
                 return Err(failure);

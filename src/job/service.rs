@@ -23,9 +23,10 @@ use super::{cleanup, deliver::Response, execution, pipeline};
 use crate::comfy::Comfy;
 use crate::config::{ComfyConfig, PromptConfig, public_value};
 use crate::document::Document;
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, panicked};
 use crate::events::Events;
 use crate::health::Health;
+use crate::limits::{is_large_object, off_runtime};
 use crate::media::Media;
 use crate::net::Outbound;
 use crate::storage::Storage;
@@ -266,10 +267,7 @@ impl Service {
     ) -> Result<JobHandle, Failure> {
         self.inner.health.accepts(submission.policy.before_ready)?;
         let stream = submission.stream;
-        let job = self
-            .inner
-            .jobs
-            .begin(&request.id, request.id_is_callers, submission)?;
+        let job = self.inner.jobs.begin(&request, submission)?;
         let reader = stream.then(|| job.streams.attach(true));
         let (tell_accepted, accepted) = oneshot::channel();
         let (tell_done, done) = oneshot::channel();
@@ -393,7 +391,7 @@ async fn drive(
 ) {
     let began = std::time::Instant::now();
     // A request may carry its inputs in base64: nobody but a task's last word needs them once they are in place.
-    let graph = if job.policy.webhook_tells_refusals {
+    let graph = if job.policy.webhook_tells_refusals && !request.webhooks.is_empty() {
         request.graph.clone()
     } else {
         std::mem::take(&mut request.graph)
@@ -425,7 +423,7 @@ async fn drive(
     }
     let result = result.unwrap_or_else(|_| {
         error!(id = %job.id, "the pipeline panicked; this is a defect, please report it");
-        Err(vanished())
+        Err(panicked(&format!("prompt {}", job.id)))
     });
     if let Some(keeping) = &job.keeping {
         keeping.settled().await;
@@ -446,6 +444,10 @@ async fn drive(
             result: result.clone(),
         });
     }
+    // What a client sent may be large, and dropping it long.
+    let large = is_large_object(&request.graph)
+        || queued.as_ref().is_some_and(|graph| is_large_object(graph));
+    off_runtime(large, || drop((request, queued)));
     let _ = done.send(result);
 }
 
@@ -467,7 +469,7 @@ fn end(
                 .upload
                 .as_ref()
                 .map_or("inline", |upload| upload.field);
-            info!(id = %job.id, duration_ms, files = response.files.len(), delivered, webhook = request.webhook.is_some(), "prompt succeeded");
+            info!(id = %job.id, duration_ms, files = response.files.len(), delivered, webhook = !request.webhooks.is_empty(), "prompt succeeded");
             job.streams.end("complete", &response.document);
             deliver::succeeded(inner, request, response);
         }
@@ -483,10 +485,10 @@ fn end(
             let comes_again = failure.transient
                 && (job.policy.tried_again
                     || (job.policy.given_back && failure.code == Code::ShuttingDown));
-            if let Some(webhook) = &request.webhook
-                && !transport_tells
-                && !comes_again
-            {
+            for webhook in &request.webhooks {
+                if transport_tells || comes_again {
+                    break;
+                }
                 match queued {
                     Some(graph) => deliver::failed(inner, webhook, &request.id, graph, failure),
                     // The URLs of its inputs are still in it.

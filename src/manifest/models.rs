@@ -1,7 +1,6 @@
 //! The manifest's models: downloaded through the cache, linked to where they are wanted.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -10,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ManifestError, Model};
 use crate::config::public_url;
-use crate::storage::{ErrorKind, Fetch, Storage, StorageError};
+use crate::storage::{Credentials, ErrorKind, Fetch, Storage, StorageError};
 
 /// First and longest pause between two tries of a model that may come later.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -66,7 +65,7 @@ impl Models {
                 ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Failed => {
                     tries >= REFUSED_TRIES
                 }
-                ErrorKind::Transient | ErrorKind::Local => false,
+                ErrorKind::Transient | ErrorKind::Local | ErrorKind::Defect => false,
             };
             let url = public_url(&model.url);
             if hopeless {
@@ -98,7 +97,7 @@ impl Models {
         let fetch = Fetch {
             url: model.url.clone(),
             auth: None,
-            credentials: Arc::from([]),
+            credentials: Credentials::default(),
             cancel: cancel.clone(),
             progress: None,
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, panicked};
 
 /// Why a download or upload did not happen. The message is fit to be shown: no secrets.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Failed,
     /// The caller's token was cancelled.
     Cancelled,
+    /// We panicked: a fault of ours, whatever was asked for.
+    Defect,
 }
 
 /// When to come back after trouble of ours that passes.
@@ -69,6 +71,7 @@ impl StorageError {
     pub fn into_failure(self, code: Code) -> Failure {
         match self.kind {
             ErrorKind::Invalid => Failure::new(Code::InvalidRequest, self.message),
+            ErrorKind::Defect => panicked("a transfer"),
             ErrorKind::Local => {
                 let status = if self.retry_after.is_some() {
                     StatusCode::SERVICE_UNAVAILABLE

@@ -11,7 +11,6 @@ use url::Url;
 use super::backend::{Backend, ByteRange, ObjectInfo, Source};
 use super::cache::{Entry, naming};
 use super::content;
-use super::credentials::choose;
 use super::download::{Download, JoinedDownload, SingleFlight, run};
 use super::places::host_of;
 use super::{Arrived, Auth, ErrorKind, Fetch, Fetched, Inner, StorageError};
@@ -26,10 +25,14 @@ pub(super) async fn fetch(
 ) -> Result<Fetched, StorageError> {
     let started = Instant::now();
     let (url, backend) = inner.resolve(&fetch.url)?;
-    let auth = fetch
-        .auth
-        .clone()
-        .or_else(|| choose(&fetch.credentials, &fetch.url));
+    let auth = match &fetch.auth {
+        Some(auth) => Some(auth.clone()),
+        None => fetch.credentials.choose(&fetch.url)?,
+    };
+    if let Some(auth) = &auth {
+        auth.check_added_to(&url)
+            .map_err(|reason| StorageError::new(ErrorKind::Invalid, reason))?;
+    }
     let key = key(&fetch.url, auth.as_ref());
     let asked = Asked {
         inner,
@@ -343,9 +346,19 @@ async fn unprotected(download: &Download) -> Option<Entry> {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, StorageError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| StorageError::new(ErrorKind::Local, format!("the cache failed: {error}")))
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        if error.is_panic() {
+            return defect();
+        }
+        StorageError::new(ErrorKind::Local, format!("the cache failed: {error}"))
+    })
+}
+
+fn defect() -> StorageError {
+    StorageError::new(
+        ErrorKind::Defect,
+        "the download failed by a defect of the server: please report it, with the log",
+    )
 }
 
 struct Landing {
@@ -356,6 +369,9 @@ struct Landing {
 impl Drop for Landing {
     fn drop(&mut self) {
         self.inner.flights.crash(&self.flight, || {
+            if std::thread::panicking() {
+                return defect();
+            }
             StorageError::new(ErrorKind::Transient, "the download was given up")
         });
     }

@@ -23,7 +23,7 @@ pub mod s3;
 mod transfer_settings;
 mod upload;
 
-pub use credentials::{Auth, Credential};
+pub use credentials::{Auth, Credential, Credentials};
 pub use error::{ErrorKind, StorageError};
 pub use names::check_file_name;
 pub use pace::Pace;
@@ -56,7 +56,7 @@ pub struct Fetch {
     /// Credentials given for exactly this download; they win over `credentials`.
     pub auth: Option<Auth>,
     /// The request's credentials, first matching pattern wins.
-    pub credentials: Arc<[Credential]>,
+    pub credentials: Credentials,
     /// Gives up waiting; the download itself goes on while somebody else waits for it.
     pub cancel: CancellationToken,
     /// Told how far it is.

@@ -1,7 +1,8 @@
 //! One line per event: a JSON object with `time`, `level`, `msg` and fields, or text for people.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::io::{BufWriter, IsTerminal};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,6 +16,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{LogConfig, LogFormat};
+use crate::limits::{MAX_LOG_LINE, text};
 
 /// Lines that may wait to be written. More are lost: a pipe that nobody reads must not stop the server, nor fill its memory.
 const WAITING_LINES: usize = 4096;
@@ -43,16 +45,18 @@ pub fn install(config: &LogConfig) {
         .buffered_lines_limit(WAITING_LINES)
         .thread_name("log")
         .finish(BufWriter::new(std::io::stdout()));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
     let installed = if pretty {
         builder
+            .with_writer(move || BoundedLines(writer.clone()))
             .with_target(false)
             .with_ansi(std::io::stdout().is_terminal())
             .try_init()
     } else {
-        builder.event_format(JsonLine).try_init()
+        builder
+            .event_format(JsonLine)
+            .with_writer(writer)
+            .try_init()
     };
     if installed.is_ok() {
         *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
@@ -98,7 +102,63 @@ where
         );
         fields.0.insert("msg".into(), Value::Null);
         event.record(&mut fields);
-        writeln!(writer, "{}", Value::Object(fields.0))
+        writeln!(writer, "{}", bounded_line(fields.0))
+    }
+}
+
+/// A line of at most [`MAX_LOG_LINE`] bytes, whatever clients, ComfyUI or origins have put into its fields.
+fn bounded_line(mut fields: Map<String, Value>) -> String {
+    let line = Value::Object(fields.clone()).to_string();
+    if line.len() < MAX_LOG_LINE {
+        return line;
+    }
+    // The fields share what there is; those that need less leave nothing, which is simple and enough.
+    let share = (MAX_LOG_LINE - 1_024) / fields.len().max(1);
+    for value in fields.values_mut() {
+        if let Value::String(text) = value
+            && let Cow::Owned(short) = text::shorten_escaped(text, share.saturating_sub(64))
+        {
+            *text = short;
+        }
+    }
+    Value::Object(fields).to_string()
+}
+
+/// `Debug` output that ends where a line of the log ends anyway.
+struct Bounded(String);
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        let left = MAX_LOG_LINE.saturating_sub(self.0.len());
+        if piece.len() <= left {
+            self.0.push_str(piece);
+            return Ok(());
+        }
+        self.0.push_str(&piece[..piece.floor_char_boundary(left)]);
+        Err(fmt::Error)
+    }
+}
+
+/// Lines for people, which the library writes in one piece each.
+struct BoundedLines<W>(W);
+
+impl<W: Write> Write for BoundedLines<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if line.len() <= MAX_LOG_LINE {
+            return self.0.write(line);
+        }
+        let mut end = MAX_LOG_LINE - 8;
+        while end > 0 && line[end] & 0xc0 == 0x80 {
+            end -= 1;
+        }
+        let mut short = line[..end].to_vec();
+        short.extend_from_slice("…\n".as_bytes());
+        self.0.write_all(&short)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -117,9 +177,13 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}").into());
+        let mut written = Bounded(String::new());
+        // The error only says that there was more.
+        let _ = fmt::Write::write_fmt(&mut written, format_args!("{value:?}"));
+        self.put(field, written.0.into());
     }
     fn record_str(&mut self, field: &Field, value: &str) {
+        let value = &value[..value.floor_char_boundary(MAX_LOG_LINE)];
         self.put(field, value.into());
     }
     fn record_u64(&mut self, field: &Field, value: u64) {
@@ -133,5 +197,35 @@ impl Visit for Fields {
     }
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.put(field, value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A11
+    #[test]
+    fn lines_are_bounded() {
+        let long = "ü\"\n".repeat(1_000_000);
+        let mut fields = Map::new();
+        fields.insert("time".into(), 1.into());
+        fields.insert("msg".into(), "prompt failed".into());
+        let short = bounded_line(fields.clone());
+        assert_eq!(short, r#"{"time":1,"msg":"prompt failed"}"#);
+        for name in ["error", "location", "url", "x"] {
+            fields.insert(name.into(), long.clone().into());
+        }
+        let line = bounded_line(fields);
+        assert!(line.len() <= MAX_LOG_LINE, "{}", line.len());
+        let read: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["msg"], "prompt failed");
+        assert!(read["x"].as_str().unwrap().ends_with('…'));
+        let mut written = BoundedLines(Vec::new());
+        written.write_all(format!("{long}\n").as_bytes()).unwrap();
+        assert!(written.0.len() <= MAX_LOG_LINE && written.0.ends_with("…\n".as_bytes()));
+        let mut debug = Bounded(String::new());
+        assert!(fmt::Write::write_fmt(&mut debug, format_args!("{long:?}")).is_err());
+        assert!(debug.0.len() <= MAX_LOG_LINE);
     }
 }

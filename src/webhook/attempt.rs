@@ -3,11 +3,13 @@
 //! `WEBHOOK_TIMEOUT_S` bounds standstill, not the whole transfer: resolving and connecting, each 64 KiB of the body, and the
 //! wait for the answer may each take so long. A 1 GiB body on a slow line is delivered; a receiver that hangs is left.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::header::{
     CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
@@ -94,6 +96,29 @@ pub struct Attempt<'a> {
     pub patience: Duration,
 }
 
+/// An id as a header can hold it, which is what is signed, too: receivers do not agree on what a byte beyond ASCII means there. The
+/// body has the id itself.
+fn header_id(id: &str) -> Cow<'_, str> {
+    const NOT_SENT: &AsciiSet = &CONTROLS.add(b'%');
+    if id
+        .bytes()
+        .all(|byte| (0x21..0x7f).contains(&byte) || byte == b' ')
+        && id.trim() == id
+    {
+        return Cow::Borrowed(id);
+    }
+    // White space at the ends would be lost on the way.
+    let encoded = utf8_percent_encode(id, NOT_SENT).to_string();
+    let inner = encoded.trim_matches(' ');
+    let start = encoded.len() - encoded.trim_start_matches(' ').len();
+    let end = encoded.len() - start - inner.len();
+    Cow::Owned(format!(
+        "{}{inner}{}",
+        "%20".repeat(start),
+        "%20".repeat(end)
+    ))
+}
+
 impl Attempt<'_> {
     /// Makes the attempt.
     pub async fn make(&self) -> Outcome {
@@ -143,19 +168,14 @@ impl Attempt<'_> {
         let Some(id) = self.id else {
             return Ok(headers);
         };
-        let unusable = |_| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "its id cannot be sent in a header",
-            )
-        };
         let timestamp = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs();
+        let id = &*header_id(id);
         headers.insert(
             WEBHOOK_ID,
-            HeaderValue::from_bytes(id.as_bytes()).map_err(unusable)?,
+            HeaderValue::try_from(id).map_err(io::Error::other)?,
         );
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
         let body = self.body.stream().inspect(|_| progress.mark());

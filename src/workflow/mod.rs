@@ -30,6 +30,8 @@ use serde_json::Value;
 
 use crate::config::WorkflowConfig;
 use crate::error::{Code, Failure};
+use crate::json;
+use crate::limits::{is_large, off_runtime};
 use engine::{Isolate, Library, Outcome};
 use pool::Pool;
 use registry::{FileLoad, Registry, ScriptWorkflow, Workflow};
@@ -472,14 +474,11 @@ async fn run_plain(workflow: Arc<Workflow>, input: Arc<Value>) -> Result<Generat
     Ok(Generated { input, prompt })
 }
 
-fn read_back(json: &str) -> Result<Value, Failure> {
-    // JSON.stringify wrote it, so only nesting beyond what serde_json follows can be wrong with it.
-    serde_json::from_str(json).map_err(|error| {
-        Failure::invalid(
-            "input",
-            format!("Failed to generate workflow prompt: its result cannot be used: {error}"),
-        )
-    })
+fn read_back(text: &str) -> Result<Value, Failure> {
+    // JSON.stringify wrote it, so only its size, and nesting beyond what serde_json follows, can be wrong with it.
+    let text = text.as_bytes().to_vec();
+    off_runtime(is_large(text.len()), || json::parse(text))
+        .map_err(|error| error.failure("input", "Failed to generate workflow prompt: its result"))
 }
 
 /// The first issue is the message, all of them are the details.

@@ -24,6 +24,7 @@ mod prometheus;
 mod prompt;
 mod readme;
 mod real_comfyui;
+mod requests;
 mod secrets;
 mod simulator;
 mod storage;

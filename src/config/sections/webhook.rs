@@ -48,7 +48,12 @@ impl WebhookConfig {
         }
         Self {
             keys,
-            retries: r.number("PROMPT_WEBHOOK_RETRIES", 3, 0, 1000, "retries"),
+            // The Node server takes a negative number for none (drop-in.md, D21).
+            retries: u32::try_from(
+                r.number("PROMPT_WEBHOOK_RETRIES", 3, i64::MIN, 1000, "retries")
+                    .max(0),
+            )
+            .unwrap_or(0),
             timeout: r.seconds("WEBHOOK_TIMEOUT_S", 30.0, 0.01),
             spool_dir: r.path("WEBHOOK_SPOOL_DIR"),
         }

@@ -16,7 +16,7 @@ use super::registry::{Job, Status};
 use super::request::PromptRequest;
 use super::service::Inner;
 use super::stream::Weight;
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, panicked};
 use crate::events::{PromptRef, Source, SystemEvent};
 use crate::storage::{ErrorKind, Progress, StorageError, UploadFile};
 
@@ -34,17 +34,12 @@ pub enum Images {
 /// # Errors
 /// A 400 that names the field.
 pub(super) async fn check(inner: &Inner, request: &PromptRequest) -> Result<(), Failure> {
-    if let Some(webhook) = &request.webhook {
-        let field = if webhook.kind == crate::webhook::Kind::V2 {
-            "webhook_v2"
-        } else {
-            "webhook"
-        };
+    for webhook in &request.webhooks {
         inner
             .outbound
             .check_webhook(&webhook.url)
             .await
-            .map_err(|refused| Failure::invalid(field, refused.to_string()))?;
+            .map_err(|refused| Failure::invalid(webhook.field(), refused.to_string()))?;
     }
     if let Some(conversion) = &request.conversion {
         inner.media.check(conversion).await?;

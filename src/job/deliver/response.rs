@@ -9,6 +9,7 @@ use super::super::outputs::{FileCleanup, OutputFile};
 use super::super::request::{Graph, PromptRequest};
 use super::Images;
 use crate::document::{Document, EmbeddedFile, placeholder};
+use crate::limits::text;
 
 /// A response body, and what its variants for webhooks are made from.
 #[derive(Debug, Clone)]
@@ -68,6 +69,11 @@ impl Response {
             warnings,
             stats,
         } = outcome;
+        // They repeat what clients, ComfyUI and tools have said.
+        let warnings = warnings
+            .iter()
+            .map(|warning| text::sentence(warning).into_owned())
+            .collect();
         let mark = uuid::Uuid::new_v4().to_string();
         let (images, embedded) = match images {
             Images::Urls(urls) => (urls, Vec::new()),

@@ -2,27 +2,23 @@
 
 use serde::Serialize;
 use serde_json::json;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::super::request::{PromptRequest, WebhookRequest};
 use super::super::service::Inner;
 use super::response::Response;
 use crate::document::{Document, EmbeddedFile, placeholder};
 use crate::error::Failure;
+use crate::timestamp;
 use crate::webhook::{Delivery, Kind};
 
-fn now() -> String {
-    OffsetDateTime::now_utc()
-        .format(&Rfc3339)
-        .unwrap_or_default()
+/// Tells the receivers of a result.
+pub(in crate::job) fn succeeded(inner: &Inner, request: &PromptRequest, response: &Response) {
+    for webhook in &request.webhooks {
+        tell(inner, webhook, request, response);
+    }
 }
 
-/// Tells the receiver of a result.
-pub(in crate::job) fn succeeded(inner: &Inner, request: &PromptRequest, response: &Response) {
-    let Some(webhook) = &request.webhook else {
-        return;
-    };
+fn tell(inner: &Inner, webhook: &WebhookRequest, request: &PromptRequest, response: &Response) {
     let deliver = |body: Document| {
         inner.webhooks.deliver(Delivery {
             kind: webhook.kind,
@@ -34,7 +30,10 @@ pub(in crate::job) fn succeeded(inner: &Inner, request: &PromptRequest, response
     match webhook.kind {
         Kind::V2 => {
             // The body is an object that is never empty, so its first brace can make room for two more members.
-            let head = format!(r#"{{"type":"prompt.complete","timestamp":"{}","#, now());
+            let head = format!(
+                r#"{{"type":"prompt.complete","timestamp":"{}","#,
+                timestamp::now()
+            );
             deliver(response.document.with_head(head));
         }
         Kind::Legacy => {
@@ -68,8 +67,7 @@ pub(in crate::job) fn failed(
 ) {
     let body = match webhook.kind {
         Kind::V2 => {
-            let mut body =
-                json!({"type": "prompt.failed", "timestamp": now(), "id": id, "prompt": graph});
+            let mut body = json!({"type": "prompt.failed", "timestamp": timestamp::now(), "id": id, "prompt": graph});
             if let Some(body) = body.as_object_mut() {
                 body.extend(failure.body());
             }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use futures_util::stream::{self, StreamExt};
 use serde_json::Value;
 
-use super::media::{Placed, place_value, unwritable};
+use super::media::{MediaText, Placed, place_value, unwritable};
 use super::{AT_ONCE, Context, Done, InputTask, Work};
 use crate::error::{Code, Failure};
 use crate::media::{self, UnpackError};
@@ -47,23 +47,23 @@ impl DirectoryLayout {
     }
 }
 
-/// A list of strings, as opposed to a link `[node, output]`.
+/// A list of media, as opposed to a link `[node, output]`.
 pub(super) fn is_media_list(value: &Value) -> bool {
+    let is_link = |list: &[Value]| matches!(list, [Value::String(_), Value::Number(_)]);
     value
         .as_array()
-        .is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_string))
+        .is_some_and(|list| list.iter().any(Value::is_string) && !is_link(list))
 }
 
 pub(super) async fn place(context: &Context<'_>, task: &InputTask) -> Result<Done, Failure> {
     let sub = context.layout.directory(task);
-    let done = match &task.value {
-        Value::Array(list) => place_list(context, list, &sub).await?,
-        value => {
-            match place_archive(context, task, value.as_str().unwrap_or_default(), &sub).await? {
-                Some(done) => done,
-                None => return Ok(Done::default()),
-            }
-        }
+    let done = match &*task.value {
+        Value::Array(list) => place_list(context, task, list.len(), &sub).await?,
+        Value::String(text) if text.trim().is_empty() => return Ok(Done::default()),
+        _ => match place_archive(context, task, &sub).await? {
+            Some(done) => done,
+            None => return Ok(Done::default()),
+        },
     };
     let dir: PathBuf = context
         .workspace
@@ -79,12 +79,26 @@ pub(super) async fn place(context: &Context<'_>, task: &InputTask) -> Result<Don
     })
 }
 
-async fn place_list(context: &Context<'_>, list: &[Value], sub: &str) -> Result<Done, Failure> {
+async fn place_list(
+    context: &Context<'_>,
+    task: &InputTask,
+    count: usize,
+    sub: &str,
+) -> Result<Done, Failure> {
     let mut all = Done::default();
-    let work: Vec<_> = list
-        .iter()
-        .enumerate()
-        .map(|(index, item)| place_item(context, index, item.as_str().unwrap_or_default(), sub))
+    let at = |index: usize| format!("prompt.{}.inputs.{}.{index}", task.node, task.input);
+    let strange = (0..count).find(|index| !task.value[*index].is_string());
+    if let Some(index) = strange {
+        let message =
+            "an item of a list of media must be a text: a URL, base64, a data: URI or a name";
+        return Err(Failure::invalid(at(index), message));
+    }
+    let work: Vec<_> = (0..count)
+        .map(|index| async move {
+            place_item(context, task, index, sub)
+                .await
+                .map_err(|failure| failure.at(at(index)))
+        })
         .collect();
     let mut placing = stream::iter(work).buffered(AT_ONCE);
     while let Some(done) = placing.next().await {
@@ -96,12 +110,14 @@ async fn place_list(context: &Context<'_>, list: &[Value], sub: &str) -> Result<
 /// Numbered so that the files sort in the order of the list.
 async fn place_item(
     context: &Context<'_>,
+    task: &InputTask,
     index: usize,
-    item: &str,
     sub: &str,
 ) -> Result<Done, Failure> {
     let prefix = format!("{index:05}_");
-    match place_value(context, item, &prefix, sub).await? {
+    let item = MediaText::item(&task.value, index);
+    match place_value(context, &item, &prefix, sub).await? {
+        Placed::Unknown(reason) => Err(Failure::new(Code::InvalidRequest, reason)),
         Placed::New(_, done) => Ok(done),
         Placed::There(path) => bring(context, path, &prefix, sub)
             .await
@@ -149,12 +165,14 @@ async fn bring(
 async fn place_archive(
     context: &Context<'_>,
     task: &InputTask,
-    text: &str,
     sub: &str,
 ) -> Result<Option<Done>, Failure> {
     let holding = format!("archive-{}", task.index);
-    let Placed::New(archive, done) = place_value(context, text, "", &holding).await? else {
-        return Ok(None);
+    let text = MediaText::whole(&task.value);
+    let (archive, done) = match place_value(context, &text, "", &holding).await? {
+        Placed::New(archive, done) => (archive, done),
+        Placed::There(_) => return Ok(None),
+        Placed::Unknown(reason) => return Err(Failure::new(Code::InvalidRequest, reason)),
     };
     let (max_files, max_bytes) = (
         context.around.prompt.max_archive_files,

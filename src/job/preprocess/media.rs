@@ -1,11 +1,15 @@
 //! Media inputs: which they are, and how their files get into ComfyUI's input directory.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::task::JoinError;
 
 use super::value::{MediaValue, classify};
 use super::{Context, Done, InputTask};
 use crate::comfy::catalogue::Catalogue;
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, panicked};
 
 /// The fixed rules existing clients rely on, beside what ComfyUI itself says (prompt.md, section 1).
 pub fn is_media(class: &str, input: &str, catalogue: &Catalogue) -> bool {
@@ -36,22 +40,55 @@ pub fn takes_path(class: &str, input: &str) -> bool {
         || class == "VHS_LoadAudio" && input == "audio_file"
 }
 
-/// Puts one media value in place.
+/// Puts one media value in place. An empty text is left alone, and so is any text in an input that ComfyUI does not describe as an
+/// upload: it judges (drop-in.md, D03).
 pub(super) async fn place(context: &Context<'_>, task: &InputTask) -> Result<Done, Failure> {
-    let text = task.value.as_str().unwrap_or_default();
-    match place_value(
-        context,
-        text,
-        &format!("{}_", task.index),
-        context.layout.media_dir(),
-    )
-    .await?
-    {
+    let text = MediaText::whole(&task.value);
+    if text.as_str().trim().is_empty() {
+        return Ok(Done::default());
+    }
+    let prefix = format!("{}_", task.index);
+    match place_value(context, &text, &prefix, context.layout.media_dir()).await? {
         Placed::There(_) => Ok(Done::default()),
+        Placed::Unknown(_) if !context.around.catalogue.is_media(&task.class, &task.input) => {
+            Ok(Done::default())
+        }
+        Placed::Unknown(reason) => Err(Failure::new(Code::InvalidRequest, reason)),
         Placed::New(path, done) => Ok(Done {
             value: Some(context.name_for(&task.class, &task.input, path)),
             ..done
         }),
+    }
+}
+
+/// A text of the graph, or of a list in it, that may be megabytes of base64: it is shared, not copied.
+#[derive(Clone)]
+pub(super) struct MediaText {
+    value: Arc<Value>,
+    item: Option<usize>,
+}
+
+impl MediaText {
+    pub(super) fn whole(value: &Arc<Value>) -> Self {
+        Self {
+            value: value.clone(),
+            item: None,
+        }
+    }
+
+    pub(super) fn item(value: &Arc<Value>, index: usize) -> Self {
+        Self {
+            value: value.clone(),
+            item: Some(index),
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        let value = match self.item {
+            Some(index) => self.value.get(index),
+            None => Some(&*self.value),
+        };
+        value.and_then(Value::as_str).unwrap_or_default()
     }
 }
 
@@ -61,20 +98,23 @@ pub(super) enum Placed {
     There(PathBuf),
     /// In the workspace.
     New(PathBuf, Done),
+    /// It is nothing that could be brought, in a sentence.
+    Unknown(String),
 }
 
 /// Brings one value into a directory of the workspace, under a name that begins with `prefix`, unless it is there already.
 pub(super) async fn place_value(
     context: &Context<'_>,
-    text: &str,
+    text: &MediaText,
     prefix: &str,
     dir: &str,
 ) -> Result<Placed, Failure> {
-    let (owned, directories) = (text.to_owned(), context.around.directories.clone());
-    let value = tokio::task::spawn_blocking(move || classify(&owned, &directories)).await;
-    match value.map_err(|error| unwritable(error.into()))? {
+    let (shared, directories) = (text.clone(), context.around.directories.clone());
+    let value = tokio::task::spawn_blocking(move || classify(shared.as_str(), &directories)).await;
+    match value.map_err(|error| unwritable(std::io::Error::other(error)))? {
         MediaValue::Present(path) => Ok(Placed::There(path)),
         MediaValue::Unusable(reason) => Err(Failure::new(Code::InvalidRequest, reason)),
+        MediaValue::Unknown(reason) => Ok(Placed::Unknown(reason)),
         MediaValue::Bytes(bytes, extension) => {
             let path = context
                 .workspace
@@ -93,6 +133,7 @@ pub(super) async fn place_value(
             Ok(Placed::New(path, Done::default()))
         }
         MediaValue::Url => {
+            let text = text.as_str();
             let fetched = context.fetch(text).await?;
             let path = context
                 .workspace
@@ -133,5 +174,11 @@ fn input_name(cached: &Path) -> String {
 
 /// The input directory is the operator's, so this is our fault and not the client's.
 pub(super) fn unwritable(error: std::io::Error) -> Failure {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<JoinError>());
+    if inner.is_some_and(JoinError::is_panic) {
+        return panicked("preparing an input file");
+    }
     Failure::new(Code::Internal, format!("cannot write into ComfyUI's input directory: {error}; check INPUT_DIR and its free space")).transient()
 }

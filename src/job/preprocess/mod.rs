@@ -1,5 +1,6 @@
 //! From the client's graph to one that ComfyUI can run: output names, media, models (prompt.md, section 1).
 
+mod base64;
 mod directory;
 mod media;
 mod models;
@@ -17,11 +18,11 @@ use serde_json::{Map, Value};
 use super::asset_input;
 use super::cleanup::{Cleaner, Entry, Prefix};
 use super::registry::Job;
-use super::request::PromptRequest;
+use super::request::{PromptRequest, url_text};
 use super::stream::Weight;
 use crate::comfy::catalogue::Catalogue;
 use crate::config::{ComfyConfig, PromptConfig, public_url};
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, panicked};
 use crate::storage::{ErrorKind, Fetch, Fetched, Progress, Storage, StorageError};
 use crate::store::Store;
 pub use value::Directories;
@@ -87,7 +88,8 @@ struct InputTask {
     node: String,
     input: String,
     class: String,
-    value: Value,
+    /// Taken out of the graph: it may be large, and most of it is replaced.
+    value: Arc<Value>,
     work: Work,
     /// Number of the task; makes file names different.
     index: usize,
@@ -119,10 +121,14 @@ pub async fn run(
     mut graph: Map<String, Value>,
     job: &Job,
 ) -> Result<Prepared, Failure> {
-    let prefixes = names::prefix_outputs(&mut graph, &request.id, around.prompt.prepend_filenames);
+    let prefixes = names::prefix_outputs(
+        &mut graph,
+        &request.file_id,
+        around.prompt.prepend_filenames,
+    )?;
     let workspace = Workspace::new(
         &around.comfy.input_dir,
-        &request.id,
+        &request.file_id,
         around.cleaner.clone(),
         around.entry.clone(),
     );
@@ -135,7 +141,7 @@ pub async fn run(
         media::takes_path,
     )
     .await?;
-    let tasks = find_tasks(&graph, around.catalogue);
+    let mut tasks = find_tasks(&mut graph, around.catalogue);
     let models_placed = tasks
         .iter()
         .any(|task| matches!(task.work, Work::Model { .. } | Work::Repository));
@@ -177,15 +183,11 @@ pub async fn run(
             results.push(result?);
         }
     }
-    for (node, input, done) in results {
-        if let (Some(value), Some(inputs)) = (
-            done.value,
-            prepared
-                .graph
-                .get_mut(&node)
-                .and_then(|node| node.get_mut("inputs")),
-        ) {
-            inputs[&input] = value;
+    for (index, done) in results {
+        let task = &mut tasks[index];
+        let value = done.value.unwrap_or_else(|| task.take_value());
+        if let Some(input) = input_of(&mut prepared.graph, &task.node, &task.input) {
+            *input = value;
         }
         prepared.warnings.extend(done.warnings);
         for (url, fetched) in done.fetched {
@@ -202,7 +204,26 @@ pub async fn run(
     Ok(prepared)
 }
 
-fn find_tasks(graph: &Map<String, Value>, catalogue: &Catalogue) -> Vec<InputTask> {
+impl InputTask {
+    fn take_value(&mut self) -> Value {
+        Arc::unwrap_or_clone(std::mem::take(&mut self.value))
+    }
+}
+
+fn input_of<'a>(
+    graph: &'a mut Map<String, Value>,
+    node: &str,
+    input: &str,
+) -> Option<&'a mut Value> {
+    graph
+        .get_mut(node)?
+        .get_mut("inputs")?
+        .as_object_mut()?
+        .get_mut(input)
+}
+
+/// What is to be brought in place; it is no longer in the graph then.
+fn find_tasks(graph: &mut Map<String, Value>, catalogue: &Catalogue) -> Vec<InputTask> {
     let mut tasks = Vec::new();
     for Input {
         node,
@@ -217,10 +238,15 @@ fn find_tasks(graph: &Map<String, Value>, catalogue: &Catalogue) -> Vec<InputTas
                 node: node.to_owned(),
                 input: name.to_owned(),
                 class: class.to_owned(),
-                value: value.clone(),
+                value: Arc::default(),
                 work,
                 index,
             });
+        }
+    }
+    for task in &mut tasks {
+        if let Some(input) = input_of(graph, &task.node, &task.input) {
+            task.value = Arc::new(input.take());
         }
     }
     tasks
@@ -280,7 +306,7 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    async fn run(&self, task: &InputTask) -> Result<(String, String, Done), Failure> {
+    async fn run(&self, task: &InputTask) -> Result<(usize, Done), Failure> {
         let done = match &task.work {
             Work::Media => media::place(self, task).await,
             Work::Directory => directory::place(self, task).await,
@@ -288,18 +314,21 @@ impl Context<'_> {
             Work::Repository => models::clone(self, task).await,
         };
         let location = format!("prompt.{}.inputs.{}", task.node, task.input);
-        done.map(|done| (task.node.clone(), task.input.clone(), done))
-            .map_err(|failure| {
-                if failure.location.is_some() {
-                    failure
-                } else {
-                    failure.at(location)
-                }
-            })
+        done.map(|done| (task.index, done)).map_err(|failure| {
+            if failure.location.is_some() {
+                failure
+            } else {
+                failure.at(location)
+            }
+        })
     }
 
     /// Fetches a URL with the request's credentials; progress goes to the prompt's streams.
     async fn fetch(&self, url: &str) -> Result<Fetched, Failure> {
+        url_text(url, "").map_err(|failure| Failure {
+            location: None,
+            ..failure
+        })?;
         let fetch = Fetch {
             url: url.to_owned(),
             auth: None,

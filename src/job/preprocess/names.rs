@@ -5,21 +5,68 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::super::cleanup::Prefix;
+use crate::error::Failure;
 
-/// Puts the id into every `filename_prefix` that is a text. With `keep` false the prefix becomes just the id. Returns the prefixes
-/// that were made; one that comes by a link, an empty or a numeric one stays as it is (U1).
-pub fn prefix_outputs(graph: &mut Map<String, Value>, id: &str, keep: bool) -> Vec<Prefix> {
+/// Longest part of a prefix, in bytes: a counter and an extension follow, and a file name may have 255.
+const MAX_PART: usize = 200;
+
+/// Puts the id (as file names hold it) into every `filename_prefix` that is a text. With `keep` false the prefix becomes just the id.
+/// Returns the prefixes that were made; one that comes by a link, an empty or a numeric one stays as it is (U1).
+///
+/// # Errors
+/// A 400 at a prefix that cannot be a file name in the output folder (faults.md, U3).
+pub fn prefix_outputs(
+    graph: &mut Map<String, Value>,
+    id: &str,
+    keep: bool,
+) -> Result<Vec<Prefix>, Failure> {
     let mut made = Vec::new();
     for (node, description) in graph {
-        let prefix = description.pointer_mut("/inputs/filename_prefix");
+        let prefix = description
+            .get_mut("inputs")
+            .and_then(|inputs| inputs.get_mut("filename_prefix"));
         if let Some(Value::String(prefix)) = prefix
             && !prefix.is_empty()
         {
             *prefix = prefixed(prefix, id, keep);
+            if let Some(reason) = unusable(prefix) {
+                return Err(Failure::invalid(
+                    format!("prompt.{node}.inputs.filename_prefix"),
+                    format!("\"filename_prefix\" {reason}"),
+                ));
+            }
             made.push(Prefix::new(node, prefix, id));
         }
     }
-    made
+    Ok(made)
+}
+
+/// Why files cannot be named by a prefix, if they cannot. `a/../b` is fine, and so are ComfyUI's `%date:...%`.
+fn unusable(prefix: &str) -> Option<String> {
+    if prefix.starts_with('/') {
+        return Some("must not be an absolute path: it is below the output folder".to_owned());
+    }
+    if prefix.chars().any(char::is_control) {
+        return Some("must not have control characters: it becomes part of file names".to_owned());
+    }
+    let mut depth = 0_u32;
+    for part in prefix.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if depth == 0 => {
+                return Some("must not lead out of the output folder".to_owned());
+            }
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+        if part.len() > MAX_PART {
+            return Some(format!(
+                "has a part of {} bytes, the id included: at most {MAX_PART} leave room in a file name",
+                part.len()
+            ));
+        }
+    }
+    None
 }
 
 fn prefixed(prefix: &str, id: &str, keep: bool) -> String {
@@ -126,7 +173,7 @@ mod tests {
         else {
             panic!()
         };
-        let made = prefix_outputs(&mut graph, "id", keep);
+        let made = prefix_outputs(&mut graph, "id", keep).unwrap();
         (graph["9"]["inputs"]["filename_prefix"].take(), made)
     }
 
@@ -185,5 +232,47 @@ mod tests {
         for none in ["a-b.png", "a-b", "x_00001_y.png", "ä_0001.png"] {
             assert_eq!(stem(none), None, "{none}");
         }
+    }
+
+    /// U3
+    #[test]
+    fn prefixes_that_cannot_be_file_names_are_refused() {
+        for prefix in [
+            "../x",
+            "/abs/x",
+            "a/../../b",
+            "./../b",
+            "a\0b",
+            "a\nb",
+            &"x".repeat(250),
+            &"x".repeat(198),
+            &"é".repeat(99),
+            &format!("{}/x", "y".repeat(201)),
+        ] {
+            let mut graph = Map::new();
+            graph.insert("9".into(), json!({"inputs": {"filename_prefix": prefix}}));
+            let failure = prefix_outputs(&mut graph, "id", true).unwrap_err();
+            assert_eq!(
+                failure.location.as_deref(),
+                Some("prompt.9.inputs.filename_prefix"),
+                "{prefix}"
+            );
+            assert!(failure.message.len() < 200, "{failure}");
+        }
+        for prefix in [
+            "a/../b",
+            "%date:yyyy-MM-dd%/x",
+            "..x",
+            "video/",
+            "..",
+            "C:\\x",
+            &"x".repeat(197),
+            &format!("{}/x", "y".repeat(200)),
+        ] {
+            let (_, made) = prefixed(json!({"filename_prefix": prefix}), true);
+            assert_eq!(made.len(), 1, "{prefix}");
+        }
+        // Nothing of it is left.
+        assert_eq!(prefixed(json!({"filename_prefix": "../x"}), false).0, "id");
     }
 }

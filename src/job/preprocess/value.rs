@@ -2,12 +2,11 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::base64;
 use crate::config::{ComfyConfig, PromptConfig, public_url};
+use crate::limits::text;
 use crate::paths::is_inside;
 use crate::storage::Storage;
-
-/// Shortest base64 that can be a file; shorter words are names.
-const MIN_BASE64: usize = 16;
 
 /// What a media value turned out to be.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,8 +17,10 @@ pub enum MediaValue {
     Bytes(Vec<u8>, String),
     /// There already, at this path; ComfyUI takes it as it is.
     Present(PathBuf),
-    /// None of these, in a sentence.
+    /// Meant as one of these, but broken or not allowed, in a sentence.
     Unusable(String),
+    /// None of these, in a sentence. Where ComfyUI describes no upload it may be any text.
+    Unknown(String),
 }
 
 /// The directories whose files graphs may name.
@@ -48,16 +49,56 @@ pub fn classify(text: &str, directories: &Directories) -> MediaValue {
     if Storage::is_url(text) {
         return MediaValue::Url;
     }
-    if let Some(found) = from_text(text) {
+    let bare = unquoted(text);
+    if let Some(found) = from_text(bare) {
         return found;
     }
     if let Some(path) = present(text, directories) {
         return MediaValue::Present(path);
     }
-    let shown: String = public_url(text).chars().take(60).collect();
-    MediaValue::Unusable(format!(
+    if base64::begins_like_a_file(bare)
+        && let Err(fault) = base64::decode(bare)
+    {
+        return MediaValue::Unusable(broken(bare, fault));
+    }
+    // A URL is cut before it is looked at: only its beginning is shown.
+    let shown: String = public_url(&text::shorten(text, 200))
+        .chars()
+        .take(60)
+        .collect();
+    let sentence = format!(
         "\"{shown}\" is none of what a media input can be: a URL (http, https, s3), base64 or a data: URI, the name of a file in ComfyUI's input directory, or a path below COMFY_HOME, INPUT_DIR, OUTPUT_DIR or ALLOWED_INPUT_PATHS"
-    ))
+    );
+    if is_path(text) {
+        MediaValue::Unusable(sentence)
+    } else {
+        MediaValue::Unknown(sentence)
+    }
+}
+
+/// A path is checked wherever it stands: nodes open what they get.
+fn is_path(text: &str) -> bool {
+    let path = Path::new(text.trim());
+    path.is_absolute()
+        || text.trim().starts_with("./")
+        || path.components().any(|part| part == Component::ParentDir)
+}
+
+/// Without white space and quotation marks around the whole, which come from copying.
+fn unquoted(text: &str) -> &str {
+    let text = text.trim();
+    ['"', '\'']
+        .iter()
+        .find_map(|mark| text.strip_prefix(*mark)?.strip_suffix(*mark))
+        .map_or(text, str::trim)
+}
+
+fn broken(text: &str, fault: base64::Fault) -> String {
+    format!(
+        "the base64 text {fault}; it has {} characters and begins with \"{}\"",
+        text.len(),
+        text::shorten(text, 20)
+    )
 }
 
 /// A data URI or bare base64. `None` when it is neither.
@@ -80,94 +121,84 @@ fn from_text(text: &str) -> Option<MediaValue> {
         }
         _ => (text, None),
     };
-    if declared.is_none() && !looks_like_base64(payload) {
+    if declared.is_none() && !base64::looks_like_it(payload) {
         return None;
     }
-    match decode(payload) {
-        Some(bytes) => match (recognised(bytes, declared.unwrap_or_default()), declared) {
-            // A bare word may be a file's name that happens to be base64 of nothing in particular.
-            (MediaValue::Unusable(_), None) => None,
-            (found, _) => Some(found),
+    match (base64::decode(payload), declared) {
+        (Ok(bytes), Some(header)) => Some(recognised(bytes, header)),
+        // A bare word may be a file's name that happens to be base64 of nothing in particular.
+        (Ok(bytes), None) => match recognised(bytes, "") {
+            MediaValue::Unusable(_) => None,
+            found => Some(found),
         },
-        None => declared.map(|_| {
-            MediaValue::Unusable("the contents of the data: URI are not base64".to_owned())
-        }),
+        (Err(fault), Some(_)) => Some(MediaValue::Unusable(format!(
+            "the contents of the data: URI cannot be decoded: {}",
+            broken(payload, fault)
+        ))),
+        (Err(_), None) => None,
     }
 }
+
+/// Types that are accepted by the word of a data: URI alone, where the contents do not tell.
+const BY_WORD: &[&str] = &[
+    "png",
+    "jpeg",
+    "jpg",
+    "webp",
+    "gif",
+    "bmp",
+    "tiff",
+    "svg",
+    "mp4",
+    "webm",
+    "quicktime",
+    "mpeg",
+    "wav",
+    "x-wav",
+    "ogg",
+    "flac",
+    "zip",
+    "gltf-binary",
+];
 
 fn recognised(bytes: Vec<u8>, header: &str) -> MediaValue {
+    let head = &bytes[..bytes.len().min(8192)];
     let declared = || {
-        let subtype = header
-            .split(';')
-            .next()?
-            .split_once('/')?
-            .1
-            .split('+')
-            .next()?
-            .trim()
-            .to_ascii_lowercase();
-        let known = [
-            "png",
-            "jpeg",
-            "jpg",
-            "webp",
-            "gif",
-            "bmp",
-            "tiff",
-            "svg",
-            "mp4",
-            "webm",
-            "quicktime",
-            "mpeg",
-            "wav",
-            "x-wav",
-            "ogg",
-            "flac",
-            "zip",
-            "gltf-binary",
-        ];
-        known.contains(&subtype.as_str()).then_some(subtype)
+        let subtype = header.split(';').next()?.split_once('/')?.1;
+        let subtype = subtype.split('+').next()?.trim().to_ascii_lowercase();
+        BY_WORD.contains(&subtype.as_str()).then_some(subtype)
     };
-    match crate::media::extension_for(&bytes[..bytes.len().min(8192)]).map(str::to_owned).or_else(declared) {
+    if let Some(known) = crate::media::extension_for(head) {
+        let extension = known.to_owned();
+        return MediaValue::Bytes(bytes, extension);
+    }
+    match declared() {
+        Some(subtype) if subtype != "svg" && is_text(head) => MediaValue::Unusable(format!(
+            "the data: URI says {}, but its contents are text: \"{}\"",
+            text::shorten(header.split(';').next().unwrap_or_default(), 40),
+            text::shorten(&String::from_utf8_lossy(head), 40).replace(char::is_control, " ")
+        )),
         Some(extension) if !bytes.is_empty() => MediaValue::Bytes(bytes, extension),
-        _ => MediaValue::Unusable("the contents are not a kind of file that is recognised as image, video, audio or archive".to_owned()),
+        _ => MediaValue::Unusable(
+            "the contents are not a kind of file that is recognised as image, video, audio or archive".to_owned(),
+        ),
     }
 }
 
-/// Cheap test of the beginning, so that a file name is not decoded and a text of megabytes is not scanned for nothing.
-fn looks_like_base64(text: &str) -> bool {
-    let head: Vec<u8> = text
-        .bytes()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .take(64)
-        .collect();
-    head.len() >= MIN_BASE64 && head.iter().all(|byte| is_base64(*byte))
-}
-
-const fn is_base64(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')
-}
-
-/// Decodes leniently: white space, either alphabet, padding or not.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut clean: Vec<u8> = text
-        .bytes()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .map(|byte| match byte {
-            b'-' => b'+',
-            b'_' => b'/',
-            other => other,
-        })
-        .collect();
-    while clean.last() == Some(&b'=') {
-        clean.pop();
-    }
-    let decoded = base64_simd::STANDARD_NO_PAD
-        .decode_inplace(&mut clean)
-        .ok()?
-        .len();
-    clean.truncate(decoded);
-    Some(clean)
+/// Whether contents that no kind of file begins with are text: an error page, say.
+fn is_text(head: &[u8]) -> bool {
+    let valid = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        // The head may end within a character.
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    !valid.is_empty()
+        && !valid
+            .chars()
+            .any(|char| char.is_control() && !char.is_whitespace())
 }
 
 /// Where ComfyUI finds a file by this name or path, if it may be asked for it.
@@ -235,6 +266,89 @@ mod tests {
             jpeg.starts_with("/9j/")
                 && matches!(from_text(&jpeg), Some(MediaValue::Bytes(_, extension)) if extension == "jpg")
         );
+    }
+
+    fn nowhere() -> Directories {
+        let nowhere = PathBuf::from("/nonexistent");
+        Directories {
+            home: nowhere.clone(),
+            input: nowhere.clone(),
+            output: nowhere,
+            allowed: Vec::new(),
+        }
+    }
+
+    /// F13
+    #[test]
+    fn data_uris_from_browsers_and_forms() {
+        let standard = crate::document::base64(PNG);
+        let encoded = standard
+            .replace('+', "%2B")
+            .replace('/', "%2F")
+            .replace('=', "%3D");
+        for text in [
+            format!("data:image/png;base64,{encoded}"),
+            format!("  \n data:image/png;base64,{standard}%0A"),
+            format!("\"data:image/png;base64,{standard}\""),
+            format!(" 'data:image/png;base64,{standard}' "),
+            format!("data:image/png;base64,{}", standard.replace('+', " ")),
+            format!("\"{standard}\""),
+            encoded,
+        ] {
+            let found = classify(&text, &nowhere());
+            assert_eq!(
+                found,
+                MediaValue::Bytes(PNG.to_vec(), "png".into()),
+                "{text}"
+            );
+        }
+    }
+
+    /// F20, D03
+    #[test]
+    fn what_cannot_be_used_is_told_apart_from_other_texts() {
+        let png = crate::document::base64(&[PNG, &[7; 300]].concat());
+        let wrong = format!("{}!{}", &png[..50], &png[50..]);
+        let html = crate::document::base64(b"<!DOCTYPE html><html><body>Log in</body></html>");
+        for (text, word) in [
+            (wrong.clone(), "character 51, '!'"),
+            (
+                format!("data:image/png;base64,{wrong}"),
+                "character 51, '!'",
+            ),
+            (png[..101].to_owned(), "cut off"),
+            (format!("data:image/png;base64,{html}"), "text"),
+            (
+                format!(
+                    "data:image/jpeg;base64,{}",
+                    crate::document::base64(b"not found")
+                ),
+                "text",
+            ),
+            ("data:image/png;base64,".to_owned(), "recognised"),
+            ("/etc/passwd".to_owned(), "none of what"),
+            ("../x.png".to_owned(), "none of what"),
+        ] {
+            match classify(&text, &nowhere()) {
+                MediaValue::Unusable(sentence) => {
+                    assert!(sentence.contains(word), "{sentence}");
+                    assert!(!sentence.contains(&png[..81]), "{sentence}");
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        for text in [
+            "a cat",
+            "photo.png",
+            "sub/photo.png",
+            "aFileNameWithoutExtension",
+            &"a cat ".repeat(100_000),
+        ] {
+            assert!(
+                matches!(classify(text, &nowhere()), MediaValue::Unknown(_)),
+                "{text}"
+            );
+        }
     }
 
     #[test]

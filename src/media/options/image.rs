@@ -54,7 +54,7 @@ impl JpegOptions {
         let mut options = Self::default();
         let subsamplings = [("4:2:0", Subsampling::Half), ("4:4:4", Subsampling::Full)];
         options.quality = reader
-            .integer(&["quality"], 1, 100)?
+            .quality("quality", 1, 100)?
             .unwrap_or(options.quality);
         options.progressive = reader
             .boolean(&["progressive"])?
@@ -143,10 +143,10 @@ impl WebpOptions {
         ];
         Ok(Self {
             quality: reader
-                .integer(&["quality"], 1, 100)?
+                .quality("quality", 1, 100)?
                 .unwrap_or(default.quality),
             alpha_quality: reader
-                .integer(&["alphaQuality"], 0, 100)?
+                .quality("alphaQuality", 0, 100)?
                 .unwrap_or(default.alpha_quality),
             lossless: reader.boolean(&["lossless"])?.unwrap_or(default.lossless),
             near_lossless: reader

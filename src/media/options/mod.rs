@@ -1,4 +1,5 @@
-//! The strict reading of `convert_output`: what a client may ask for, checked once, before anything runs.
+//! The reading of `convert_output`: what a client may ask for, checked once, before anything runs. What means nothing for the format
+//! is ignored, because clients send it to the Node server too.
 //!
 //! Names, ranges and defaults of JPEG and WebP are those of sharp, because clients were written against it.
 
@@ -39,6 +40,8 @@ pub struct Conversion {
     pub(super) target: Target,
     /// Whether ComfyUI's embedded workflow goes into the new file.
     pub(super) keep_metadata: bool,
+    /// What was read otherwise than written.
+    warnings: Vec<String>,
 }
 
 /// Every format, in the order in which an error lists them.
@@ -47,7 +50,7 @@ const FORMATS: [&str; 10] = [
 ];
 
 impl Conversion {
-    /// Checks format and options strictly.
+    /// Checks format and options.
     ///
     /// Besides the options of its format each takes `keep_metadata` (false).
     ///
@@ -73,12 +76,17 @@ impl Conversion {
             "mp3" | "wav" | "ogg" => Target::Audio(AudioOptions::read(known, &mut reader)?),
             _ => Target::Jpeg(JpegOptions::read(&mut reader)?),
         };
-        reader.finish()?;
         Ok(Self {
             format: (*known).to_owned(),
             target,
             keep_metadata,
+            warnings: reader.finish(),
         })
+    }
+
+    /// What was read otherwise than written: ignored options, moved numbers.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Whether ffmpeg is needed.

@@ -1,14 +1,16 @@
-//! Takes options out of the client's object one by one and complains about whatever is left over.
+//! Takes options out of the client's object one by one and notes whatever is left over.
 
 use serde_json::{Map, Value};
 
 use crate::error::Failure;
+use crate::limits::text;
 
-/// The client's options while they are being read. Each read registers its names; [`OptionReader::finish`] refuses the rest.
+/// The client's options while they are being read. Each read registers its names; [`OptionReader::finish`] notes the rest.
 pub(super) struct OptionReader<'a> {
     format: &'static str,
     given: Option<&'a Map<String, Value>>,
     known: Vec<&'static str>,
+    warnings: Vec<String>,
 }
 
 impl<'a> OptionReader<'a> {
@@ -28,6 +30,7 @@ impl<'a> OptionReader<'a> {
             format,
             given,
             known: Vec::new(),
+            warnings: Vec::new(),
         })
     }
 
@@ -41,7 +44,11 @@ impl<'a> OptionReader<'a> {
         self.known.extend_from_slice(names);
         let mut meant = None;
         for name in names {
-            let Some(value) = self.given.and_then(|given| given.get(*name)) else {
+            let Some(value) = self
+                .given
+                .and_then(|given| given.get(*name))
+                .filter(|value| !value.is_null())
+            else {
                 continue;
             };
             let read = read(value).ok_or_else(|| self.refuse(name, value, &wanted()))?;
@@ -90,6 +97,32 @@ impl<'a> OptionReader<'a> {
         )
     }
 
+    /// A whole number that is moved into the range if need be: clients send what other encoders take (drop-in.md, D21).
+    pub(super) fn quality(
+        &mut self,
+        name: &'static str,
+        low: i32,
+        high: i32,
+    ) -> Result<Option<i32>, Failure> {
+        let wanted = || format!("a number from {low} to {high}");
+        let Some(given) = self.read(&[name], wanted, Value::as_f64)? else {
+            return Ok(None);
+        };
+        let taken = given.round().clamp(f64::from(low), f64::from(high));
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "within an i32's range by the line above"
+        )]
+        let taken_whole = taken as i32;
+        if (taken - given).abs() > f64::EPSILON {
+            self.warnings.push(format!(
+                "convert_output.options.{name} is a whole number from {low} to {high} for {}: {taken_whole} was taken in place of {given}",
+                self.format
+            ));
+        }
+        Ok(Some(taken_whole))
+    }
+
     /// A number within the range.
     pub(super) fn number(
         &mut self,
@@ -136,26 +169,26 @@ impl<'a> OptionReader<'a> {
         self.read(&[name], || wanted.to_owned(), read)
     }
 
-    /// Refuses every option that nobody has asked for.
-    pub(super) fn finish(self) -> Result<(), Failure> {
-        let stranger = self.given.and_then(|given| {
-            given
-                .keys()
-                .find(|name| !self.known.contains(&name.as_str()))
-        });
-        match stranger {
-            None => Ok(()),
-            Some(name) => {
-                let name: String = name.chars().take(60).collect();
-                Err(Failure::invalid(
-                    format!("convert_output.options.{name}"),
-                    format!(
-                        "convert_output.options.{name} is not an option of {}; those are {}.",
-                        self.format,
-                        self.known.join(", ")
-                    ),
-                ))
-            }
+    /// What has been read otherwise than written, and which options nobody has asked for: they are ignored (drop-in.md, D02).
+    pub(super) fn finish(self) -> Vec<String> {
+        const NAMED: usize = 10;
+        let mut warnings = self.warnings;
+        let strangers: Vec<String> = self
+            .given
+            .into_iter()
+            .flat_map(Map::keys)
+            .filter(|name| !self.known.contains(&name.as_str()))
+            .take(NAMED)
+            .map(|name| text::shorten(name, 60).into_owned())
+            .collect();
+        if !strangers.is_empty() {
+            warnings.push(format!(
+                "convert_output.options: {} means nothing for {} and was ignored; its options are {}",
+                strangers.join(", "),
+                self.format,
+                self.known.join(", ")
+            ));
         }
+        warnings
     }
 }

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::naming::META;
 
@@ -123,11 +121,7 @@ pub(in crate::storage) fn mark_used(file: &Path, url: &str, size: u64) -> std::i
     }
 }
 
-/// A moment as RFC 3339, seconds exact to the millisecond at most.
+/// A moment as sidecars have it.
 pub(in crate::storage) fn rfc3339(at: SystemTime) -> Option<String> {
-    let at = OffsetDateTime::from(at);
-    at.replace_millisecond(at.millisecond())
-        .ok()?
-        .format(&Rfc3339)
-        .ok()
+    Some(crate::timestamp::of(at))
 }

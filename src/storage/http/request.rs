@@ -138,7 +138,7 @@ fn basic(username: &str, password: &str) -> String {
     )
 }
 
-/// A parameter of that name in the URL is replaced; `sas` is a whole query string.
+/// `sas` is a whole query string. That nothing is replaced has been checked ([`Auth::check_added_to`]).
 fn add_parameter(url: &mut Url, name: &str, value: &str) {
     if name == "sas" {
         let added = value.trim_start_matches('?');
@@ -148,14 +148,6 @@ fn add_parameter(url: &mut Url, name: &str, value: &str) {
             .map_or_else(|| added.to_owned(), |query| format!("{query}&{added}"));
         url.set_query(Some(&query));
         return;
-    }
-    if url.query_pairs().any(|(known, _)| known == name) {
-        let kept: Vec<(String, String)> = url
-            .query_pairs()
-            .filter(|(known, _)| known != name)
-            .map(|(n, v)| (n.into_owned(), v.into_owned()))
-            .collect();
-        url.query_pairs_mut().clear().extend_pairs(kept);
     }
     url.query_pairs_mut().append_pair(name, value);
 }
@@ -235,7 +227,7 @@ mod tests {
             query_value: Secret::new("a b&c"),
         });
         assert_eq!(
-            prepared("http://u:p@h/?sig=old&x=1", query),
+            prepared("http://u:p@h/?x=1", query),
             ("http://h/?x=1&sig=a+b%26c".into(), None, None)
         );
         let sas = Some(Auth::Query {

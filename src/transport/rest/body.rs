@@ -1,25 +1,30 @@
-//! Request bodies: a JSON object within the size limit, or an answer that says what is wrong.
+//! Request bodies: a JSON object within the limits ([`crate::limits`]), or an answer that says what is wrong.
+//!
+//! A body is counted while it arrives, before anything is built from it, and what is large is built beside the runtime's threads.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::body::{BodyDataStream, Bytes};
+use axum::body::BodyDataStream;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use futures_util::StreamExt;
 use serde_json::{Map, Value};
 
 use super::RouterState;
-use crate::error::{Code, Failure};
+use super::inflate::{Decoder, Encoding, Sink, encoding};
+use crate::error::{Code, Failure, panicked};
+use crate::job::request::graph;
+use crate::json::{Counter, JsonError, Keep, counted_members};
+use crate::limits::bodies::{Share, bodies};
+use crate::limits::{SMALL_BODY, is_large};
 
-/// Bodies above this size are parsed on a blocking thread.
-const LARGE: usize = 1024 * 1024;
 /// A body that stops coming for so long is given up.
 const STALLED: Duration = Duration::from_secs(60);
 /// How much of a body that is too large is read before the answer, and for how long.
 const POURED_AWAY: usize = 1 << 30;
 const POURING: Duration = Duration::from_secs(30);
 
-/// The members of a JSON object.
+/// The members of a JSON object, all of them.
 #[derive(Debug)]
 pub struct JsonObject(pub Map<String, Value>);
 
@@ -39,23 +44,101 @@ impl FromRequest<RouterState> for JsonObject {
 /// # Errors
 /// 400 when it is none, 413 when it is larger.
 pub async fn object(request: Request, limit: usize) -> Result<Map<String, Value>, Failure> {
-    let text = read(request, limit).await?;
-    let parsed = if text.len() > LARGE {
-        let parsing = tokio::task::spawn_blocking(move || serde_json::from_slice::<Value>(&text));
-        parsing
-            .await
-            .map_err(|error| Failure::new(Code::Internal, error.to_string()))?
-    } else {
-        serde_json::from_slice::<Value>(&text)
-    };
-    match parsed {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err(Failure::invalid("body", "the body must be a JSON object")),
-        Err(error) => Err(Failure::invalid(
-            "body",
-            format!("the body is not JSON: {error}"),
-        )),
+    let text = Text::receive(request, limit).await?;
+    let (members, _) = text
+        .build(|text| counted_members(text, |_| Keep::All))
+        .await?;
+    Ok(members)
+}
+
+/// What a prompt or a workflow is asked for with. Nothing else of the body is built.
+#[derive(Debug)]
+pub struct PromptBody {
+    /// The known members; all of them when the body itself is the graph.
+    pub members: Map<String, Value>,
+    /// Work on it belongs beside the runtime's threads.
+    pub large: bool,
+}
+
+/// The fields of `POST /prompt` and of workflow endpoints.
+pub const FIELDS: &[&str] = &[
+    "id",
+    "prompt",
+    "workflow",
+    "input",
+    "webhook",
+    "webhook_v2",
+    "convert_output",
+    "compress_outputs",
+    "signed_url",
+    "extra_data",
+    "credentials",
+    "s3",
+    "azure_blob_upload",
+    "hf_upload",
+    "http_upload",
+    "partial_execution_targets",
+    "front",
+    "number",
+    "keep",
+    "async",
+];
+
+impl FromRequest<RouterState> for PromptBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &RouterState) -> Result<Self, Failure> {
+        check_type(request.headers())?;
+        let text = Text::receive(request, state.config.server.max_body_bytes).await?;
+        let (members, large) = text.build(prompt_members).await?;
+        Ok(Self { members, large })
     }
+}
+
+/// The same for a workflow endpoint, where all members are the input when none is called so.
+#[derive(Debug)]
+pub struct WorkflowBody(pub PromptBody);
+
+impl FromRequest<RouterState> for WorkflowBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &RouterState) -> Result<Self, Failure> {
+        check_type(request.headers())?;
+        let text = Text::receive(request, state.config.server.max_body_bytes).await?;
+        let (members, large) = text.build(workflow_members).await?;
+        Ok(Self(PromptBody { members, large }))
+    }
+}
+
+fn workflow_members(text: &mut Vec<u8>) -> Result<Map<String, Value>, JsonError> {
+    let known = counted_members(text, known_fields)?;
+    if known.get("input").is_some_and(|input| !input.is_null()) {
+        return Ok(known);
+    }
+    counted_members(text, |_| Keep::All)
+}
+
+fn known_fields(name: &str) -> Keep {
+    if FIELDS.contains(&name) {
+        Keep::All
+    } else {
+        Keep::Nothing
+    }
+}
+
+fn prompt_members(text: &mut Vec<u8>) -> Result<Map<String, Value>, JsonError> {
+    let known = counted_members(text, known_fields)?;
+    if graph::has_envelope(&known) {
+        return Ok(known);
+    }
+    // Not even a name is known of what may be the graph itself, or hold it.
+    counted_members(text, |name| {
+        if FIELDS.contains(&name) {
+            Keep::All
+        } else {
+            graph::keep_of_bare(name)
+        }
+    })
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
@@ -85,62 +168,181 @@ fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
     ))
 }
 
-async fn read(request: Request, limit: usize) -> Result<Bytes, Failure> {
-    let too_large = || {
-        let shown = limit as f64 / (1024.0 * 1024.0);
-        Failure::new(
-            Code::PayloadTooLarge,
-            format!(
-                "the body is larger than {shown} MiB: send large inputs as URLs, or raise MAX_BODY_SIZE_MB"
-            ),
-        )
-    };
-    let headers = request.headers();
-    let declared = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<u64>().ok());
-    // A client that asks first has sent nothing yet, and will not after this answer.
-    let asks_first = headers.contains_key(header::EXPECT);
-    let mut stream = request.into_body().into_data_stream();
-    if declared.is_some_and(|length| length > limit as u64) {
-        if !asks_first {
-            pour_away(stream).await;
+/// A whole body, decoded.
+struct Text {
+    text: Vec<u8>,
+    values: usize,
+    /// Its part of the memory that all bodies share.
+    _share: Share,
+}
+
+impl Text {
+    async fn receive(request: Request, limit: usize) -> Result<Self, Failure> {
+        let encoding = encoding(request.headers())?;
+        let declared = request
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.parse::<u64>().ok());
+        // A client that asks first has sent nothing yet, and will not after this answer.
+        let asks_first = request.headers().contains_key(header::EXPECT);
+        let mut stream = request.into_body().into_data_stream();
+        if declared.is_some_and(|length| length > limit as u64) {
+            if !asks_first {
+                pour_away(stream).await;
+            }
+            return Err(too_large(limit));
         }
-        return Err(too_large());
-    }
-    // What is declared is not there yet: memory is taken as it arrives.
-    let mut text = Vec::with_capacity(
-        declared
-            .map_or(0, |length| usize::try_from(length).unwrap_or(0))
-            .min(LARGE),
-    );
-    loop {
-        let next = tokio::time::timeout(STALLED, stream.next()).await;
-        let next = next.map_err(|_| {
-            Failure::invalid(
-                "body",
-                format!(
-                    "the body stopped coming: nothing for {} s",
-                    STALLED.as_secs()
-                ),
-            )
-        })?;
-        let Some(chunk) = next else { break };
-        let chunk = chunk.map_err(|_| {
-            Failure::invalid(
-                "body",
-                "the connection broke before the whole body had arrived",
-            )
-        })?;
-        if text.len() + chunk.len() > limit {
-            drop(text);
-            pour_away(stream).await;
-            return Err(too_large());
+        let length = declared
+            .filter(|_| encoding == Encoding::Identity)
+            .and_then(|length| usize::try_from(length).ok());
+        match Self::collect(&mut stream, encoding, length, limit).await {
+            Ok(text) => Ok(text),
+            Err((failure, still_coming)) => {
+                if still_coming {
+                    pour_away(stream).await;
+                }
+                Err(failure)
+            }
         }
-        text.extend_from_slice(&chunk);
     }
-    Ok(text.into())
+
+    /// The error says whether the client may be sending on.
+    async fn collect(
+        stream: &mut BodyDataStream,
+        encoding: Encoding,
+        length: Option<usize>,
+        limit: usize,
+    ) -> Result<Self, (Failure, bool)> {
+        let began = Instant::now();
+        // A length that nobody knows may be small: a place is taken when it is not.
+        let mut share = match length {
+            Some(length) => Some(bodies().text(Some(length)).await),
+            None => None,
+        };
+        let mut decoder = Decoder::new(encoding, Collected::new(length, limit));
+        let mut brought = 0;
+        loop {
+            let chunk = match tokio::time::timeout(STALLED, stream.next()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(chunk))) => chunk,
+                Ok(Some(Err(_))) => {
+                    let reason = "the connection broke before the whole body had arrived";
+                    return Err((Failure::invalid("body", reason), false));
+                }
+                Err(_) => {
+                    let reason = format!(
+                        "the body stopped coming: nothing for {} s",
+                        STALLED.as_secs()
+                    );
+                    return Err((Failure::invalid("body", reason), false));
+                }
+            };
+            brought += chunk.len();
+            if brought > SMALL_BODY && bodies().gives_way(began, brought) {
+                let reason = "the body came too slowly while others waited for their turn: send it again, or large inputs as URLs";
+                return Err((Failure::invalid("body", reason), false));
+            }
+            // A kilobyte may become a megabyte: others get their turn, and the place is taken, in between.
+            for part in decoder.parts(&chunk) {
+                decoder.feed(part).map_err(|failure| (failure, true))?;
+                if share.is_none()
+                    && decoder
+                        .sink()
+                        .is_some_and(|sink| sink.text.len() > SMALL_BODY / 2)
+                {
+                    share = Some(bodies().text(None).await);
+                }
+                tokio::task::consume_budget().await;
+            }
+        }
+        let collected = decoder.finish().map_err(|failure| (failure, false))?;
+        Ok(Self {
+            text: collected.text,
+            values: collected.counter.values(),
+            _share: share.unwrap_or_default(),
+        })
+    }
+
+    /// What `build` makes of the text, and whether that was much work.
+    async fn build<T: Send + 'static>(
+        self,
+        build: impl FnOnce(&mut Vec<u8>) -> Result<T, JsonError> + Send + 'static,
+    ) -> Result<(T, bool), Failure> {
+        let refused = |error: JsonError| error.failure("body", "the body");
+        let Self {
+            mut text,
+            values,
+            _share: share,
+        } = self;
+        if !is_large(text.len()) {
+            return build(&mut text)
+                .map(|built| (built, false))
+                .map_err(refused);
+        }
+        let cost = bodies().built(text.len(), values).await;
+        let built = tokio::task::spawn_blocking(move || {
+            let built = build(&mut text);
+            drop((text, share, cost));
+            built
+        });
+        match built.await {
+            Ok(built) => built.map(|built| (built, true)).map_err(refused),
+            Err(_) => Err(panicked("reading the body")),
+        }
+    }
+}
+
+fn too_large(limit: usize) -> Failure {
+    let shown = limit as f64 / (1024.0 * 1024.0);
+    Failure::new(
+        Code::PayloadTooLarge,
+        format!(
+            "the body is larger than {shown} MiB: send large inputs as URLs, or raise MAX_BODY_SIZE_MB"
+        ),
+    )
+}
+
+/// Decoded text up to the limits.
+struct Collected {
+    text: Vec<u8>,
+    counter: Counter,
+    length: Option<usize>,
+    limit: usize,
+}
+
+impl Collected {
+    fn new(length: Option<usize>, limit: usize) -> Self {
+        Self {
+            // What is declared is not there yet: memory is taken as it arrives.
+            text: Vec::with_capacity(length.unwrap_or(0).min(SMALL_BODY / 8)),
+            counter: Counter::default(),
+            length,
+            limit,
+        }
+    }
+}
+
+impl Sink for Collected {
+    fn take(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        if self.text.len() + piece.len() > self.limit {
+            self.text = Vec::new();
+            return Err(too_large(self.limit));
+        }
+        if !self.counter.feed(piece) {
+            self.text = Vec::new();
+            return Err(JsonError::TooMany.failure("body", "the body"));
+        }
+        if self.text.capacity() < self.text.len() + piece.len()
+            && let Some(length) = self.length
+            && self.text.len() > SMALL_BODY / 16
+        {
+            self.text
+                .reserve_exact(length.saturating_sub(self.text.len()));
+        }
+        self.text.extend_from_slice(piece);
+        Ok(())
+    }
 }
 
 /// Reads on for a while. A client that is still sending when the connection is closed would see a broken connection instead of

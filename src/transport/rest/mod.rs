@@ -1,9 +1,11 @@
 //! HTTP: one file per resource. Handlers translate between HTTP and the parts; they decide nothing.
 
+mod accept;
 mod answer;
 mod auth;
 pub(in crate::transport) mod body;
 pub mod docs;
+mod inflate;
 mod models;
 mod path;
 mod probes;
@@ -132,7 +134,7 @@ async fn method_not_allowed(request: Request) -> Failure {
         format!(
             "{} is not a method of {}: see /docs",
             request.method(),
-            request.uri().path()
+            crate::limits::text::quoted(request.uri().path())
         ),
     )
 }

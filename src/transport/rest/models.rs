@@ -1,7 +1,6 @@
 //! `GET /models`, `POST /models`, `POST /download`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
@@ -15,9 +14,11 @@ use tracing::{info, warn};
 use super::RouterState;
 use super::body::JsonObject;
 use crate::config::public_url;
-use crate::error::{Code, Failure};
-use crate::job::request::read;
-use crate::storage::{Auth, ErrorKind, Fetch, Fetched, Storage, StorageError, check_file_name};
+use crate::error::{Code, Failure, panicked};
+use crate::job::request::{check_auth, read, url_text};
+use crate::storage::{
+    Auth, Credentials, ErrorKind, Fetch, Fetched, Storage, StorageError, check_file_name,
+};
 
 /// Every model that ComfyUI lists.
 pub async fn list(State(state): State<RouterState>) -> Result<Response, Failure> {
@@ -44,7 +45,9 @@ pub async fn add(
         .await
         .map_err(|error| match error.kind {
             ErrorKind::Invalid => Failure::invalid("body.url", error.message),
-            ErrorKind::Local => error.into_failure(Code::DownloadFailed).at("body.url"),
+            ErrorKind::Local | ErrorKind::Defect => {
+                error.into_failure(Code::DownloadFailed).at("body.url")
+            }
             // Existing clients know a failed download of this endpoint as a 500.
             _ => Failure::new(Code::DownloadFailed, error.message)
                 .with_status(StatusCode::INTERNAL_SERVER_ERROR)
@@ -103,12 +106,14 @@ fn parse(
     let at = |field: &str| format!("{prefix}{field}");
     let url = text(&body, "url", prefix)?
         .ok_or_else(|| Failure::invalid(at("url"), "the field \"url\" is missing"))?;
-    if !Storage::is_url(&url) || url::Url::parse(&url).is_err() {
+    let url = url_text(&url, at("url"))?.to_owned();
+    let parsed = url::Url::parse(&url).ok().filter(|_| Storage::is_url(&url));
+    let Some(parsed) = parsed else {
         return Err(Failure::invalid(
             at("url"),
             "\"url\" must be a URL that begins with http://, https:// or s3://",
         ));
-    }
+    };
     let folder = text(&body, type_field, prefix)?.ok_or_else(|| {
         Failure::invalid(
             at(type_field),
@@ -140,6 +145,11 @@ fn parse(
         .remove("auth")
         .map(|auth| read::<Auth>(auth, &at("auth")))
         .transpose()?;
+    if let Some(auth) = &auth {
+        check_auth(auth, &at("auth"))?;
+        auth.check_added_to(&parsed)
+            .map_err(|reason| Failure::invalid(at("auth.query_param"), reason))?;
+    }
     Ok(Download {
         url,
         folder,
@@ -210,7 +220,7 @@ async fn fetch(
     let fetch = Fetch {
         url: download.url.clone(),
         auth: download.auth.clone(),
-        credentials: Arc::new([]),
+        credentials: Credentials::default(),
         cancel: CancellationToken::new(),
         progress: None,
     };

@@ -2,23 +2,26 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::body::JsonObject;
+use super::accept::wants_stream;
+use super::body::{JsonObject, PromptBody};
 use super::path::PathText;
 use super::{RouterState, answer, sse};
 use crate::error::{Code, Failure};
 use crate::job::{CancelOnDrop, PromptRequest, Source, Submission};
+use crate::limits::{MAX_NAME, is_large_object, off_runtime, text};
 
 /// Runs a graph.
 pub async fn submit(
     State(state): State<RouterState>,
     headers: HeaderMap,
-    JsonObject(body): JsonObject,
+    PromptBody { members, large }: PromptBody,
 ) -> Result<Response, Failure> {
-    run(&state, &headers, PromptRequest::parse(body)?, Source::Http).await
+    let request = off_runtime(large, || PromptRequest::parse(members))?;
+    run(&state, &headers, request, Source::Http).await
 }
 
 /// Runs a checked request and answers the way it asked for: at the end, at once (202), or as a stream.
@@ -46,23 +49,18 @@ pub async fn run(
     if background {
         let graph = running.accepted().await?;
         echo.insert("id".into(), (*running.job.id).into());
-        echo.insert("prompt".into(), Value::Object(Map::clone(&graph)));
-        echo.insert("status".into(), "ok".into());
-        return Ok((StatusCode::ACCEPTED, Json(Value::Object(echo))).into_response());
+        let large = is_large_object(&graph);
+        return Ok(off_runtime(large, || {
+            echo.insert("prompt".into(), Value::Object(Map::clone(&graph)));
+            echo.insert("status".into(), "ok".into());
+            (StatusCode::ACCEPTED, Json(Value::Object(echo))).into_response()
+        }));
     }
     let result = running.done().await;
     if let Some(guard) = guard {
         guard.disarm();
     }
     answer::document(&result?).await
-}
-
-fn wants_stream(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.to_ascii_lowercase().contains("text/event-stream"))
 }
 
 /// One prompt, in flight or remembered.
@@ -88,6 +86,13 @@ pub async fn interrupt(
     JsonObject(body): JsonObject,
 ) -> Result<Response, Failure> {
     match body.get("id") {
+        Some(Value::String(id)) if id.chars().nth(MAX_NAME).is_some() => Err(Failure::invalid(
+            "id",
+            format!(
+                "\"id\" has {} characters: no id has more than {MAX_NAME}",
+                id.chars().count()
+            ),
+        )),
         Some(Value::String(id)) => Ok(interrupt_answer(&state, id)),
         Some(_) => Err(Failure::invalid(
             "id",
@@ -106,14 +111,14 @@ fn interrupt_answer(state: &RouterState, id: &str) -> Response {
     }
     let failure = unknown(id);
     let mut body: Map<String, Value> = failure.body();
-    body.insert("id".into(), id.into());
+    body.insert("id".into(), text::shorten(id, MAX_NAME).into());
     body.insert("interrupted".into(), "failed".into());
     answer::answer_with(&failure, body)
 }
 
 /// A 404 for an id that is not known here.
 pub fn unknown(id: &str) -> Failure {
-    let shown: String = id.chars().take(128).collect();
+    let shown = text::quoted(id);
     Failure::new(
         Code::NotFound,
         format!(

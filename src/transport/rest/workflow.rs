@@ -3,31 +3,49 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::body::JsonObject;
+use super::body::{FIELDS, PromptBody, WorkflowBody};
 use super::path::PathText;
 use super::{RouterState, prompt};
 use crate::error::Failure;
 use crate::job::{PromptRequest, Source};
+use crate::limits::{is_large_object, off_runtime};
 
 /// Runs a workflow.
 pub async fn run(
     State(state): State<RouterState>,
     PathText(path): PathText,
     headers: HeaderMap,
-    JsonObject(mut body): JsonObject,
+    WorkflowBody(PromptBody { members, large }): WorkflowBody,
 ) -> Result<Response, Failure> {
-    let input = body
-        .remove("input")
-        .filter(|input| !input.is_null())
-        .unwrap_or_else(|| json!({}));
+    let (input, mut body) = parts(members);
     state.health.accepts(false)?;
     let generated = state.workflows.generate(&path, input).await?;
     body.insert("input".into(), generated.input);
     body.insert("prompt".into(), generated.prompt);
-    let request = PromptRequest::parse(body).map_err(from_file)?;
+    let large = large || is_large_object(&body);
+    let request = off_runtime(large, || PromptRequest::parse(body)).map_err(from_file)?;
     prompt::run(&state, &headers, request, Source::Workflow).await
+}
+
+/// The input, and how the result is to be delivered. Without `input` the members that mean nothing else are the input itself.
+fn parts(mut members: Map<String, Value>) -> (Value, Map<String, Value>) {
+    // What runs comes from the file, and its nodes are the file's business.
+    let own = ["prompt", "workflow", "partial_execution_targets"];
+    let given = members
+        .shift_remove("input")
+        .filter(|input| !input.is_null());
+    let mut bare = Map::new();
+    let mut delivery = Map::new();
+    for (name, value) in members {
+        if own.contains(&name.as_str()) || !FIELDS.contains(&name.as_str()) {
+            bare.insert(name, value);
+        } else {
+            delivery.insert(name, value);
+        }
+    }
+    (given.unwrap_or(Value::Object(bare)), delivery)
 }
 
 /// A graph that the file made wrongly is the file's fault: say so.

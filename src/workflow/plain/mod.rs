@@ -9,6 +9,7 @@ use rand::Rng;
 use serde_json::{Map, Value, json};
 
 use super::source::Fault;
+use crate::json::{self, JsonError};
 pub use schema::{Issue, validate};
 
 /// Random seeds stay where every program counts exactly.
@@ -40,11 +41,17 @@ struct Target {
 /// When it is not JSON, or it has a header without a graph, or its header does not fit its graph.
 pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let document: Value = serde_json::from_str(text).map_err(|error| Fault {
-        message: error.to_string(),
-        file: path.display().to_string(),
-        line: u32::try_from(error.line()).unwrap_or(0),
-        column: u32::try_from(error.column()).unwrap_or(0),
+    let document = json::parse(text.as_bytes().to_vec()).map_err(|error| {
+        let (line, column) = match &error {
+            JsonError::Syntax(error) => (error.line(), error.column()),
+            _ => (0, 0),
+        };
+        Fault {
+            message: format!("the file {error}"),
+            file: path.display().to_string(),
+            line: u32::try_from(line).unwrap_or(0),
+            column: u32::try_from(column).unwrap_or(0),
+        }
     })?;
     let at = |text_to_find: &str, message: String| {
         let offset = text.find(&format!("\"{text_to_find}\"")).unwrap_or(0);

@@ -88,17 +88,17 @@ async fn graphs_that_cannot_be_run_are_the_clients_mistake() {
         ),
         (
             "bad id",
-            json!({"id": "a/b", "prompt": picture("x")}),
+            json!({"id": "a\nb", "prompt": picture("x")}),
             (400, "invalid_request"),
             "id",
             vec![],
         ),
         (
             "long id",
-            json!({"id": "x".repeat(129), "prompt": picture("x")}),
+            json!({"id": "x".repeat(257), "prompt": picture("x")}),
             (400, "invalid_request"),
             "id",
-            vec!["128"],
+            vec!["256"],
         ),
         (
             "unknown class",

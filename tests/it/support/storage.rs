@@ -9,7 +9,7 @@ use comfyui_api::config::{Config, StorageConfig};
 use comfyui_api::events::{EventSink, Events, SystemEvent};
 use comfyui_api::net::Outbound;
 use comfyui_api::storage::{
-    Auth, Credential, Fetch, Fetched, Storage, StorageError, TransferSettings,
+    Auth, Credential, Credentials, Fetch, Fetched, Storage, StorageError, TransferSettings,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -157,7 +157,7 @@ pub fn fetch(url: &str) -> Fetch {
     Fetch {
         url: url.to_owned(),
         auth: None,
-        credentials: Arc::new([]),
+        credentials: Credentials::default(),
         cancel: CancellationToken::new(),
         progress: None,
     }
