@@ -16,7 +16,7 @@ use super::registry::{Job, Status};
 use super::request::PromptRequest;
 use super::service::Inner;
 use super::stream::Weight;
-use crate::error::{Code, Failure, panicked};
+use crate::error::{Code, Failure};
 use crate::events::{PromptRef, Source, SystemEvent};
 use crate::storage::{ErrorKind, Progress, StorageError, UploadFile};
 

@@ -369,6 +369,7 @@ impl Context<'_> {
     fn failure(&self, error: StorageError) -> Failure {
         match error.kind {
             ErrorKind::Cancelled => self.job.stop_reason(),
+            ErrorKind::Defect => panicked(&format!("a download of prompt {}", self.job.id)),
             _ => error.into_failure(Code::DownloadFailed),
         }
     }

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::RouterState;
 use super::body::JsonObject;
 use crate::config::public_url;
-use crate::error::{Code, Failure, panicked};
+use crate::error::{Code, Failure};
 use crate::job::request::{check_auth, read, url_text};
 use crate::storage::{
     Auth, Credentials, ErrorKind, Fetch, Fetched, Storage, StorageError, check_file_name,
