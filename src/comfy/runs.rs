@@ -1,11 +1,15 @@
 //! ComfyUI's other runs, and its files, as its HTTP side shows them.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use serde_json::Value;
 
 use super::client::{CallError, Client};
 use crate::error::chain;
 
+/// How long a file may take.
+const VIEWING: Duration = Duration::from_secs(600);
 /// How far back history is looked at.
 const RECENT: usize = 32;
 
@@ -16,6 +20,8 @@ pub struct KnownRun {
     pub id: String,
     /// Its graph.
     pub graph: Value,
+    /// The socket that is told of it.
+    pub client_id: Option<String>,
 }
 
 impl Client {
@@ -41,8 +47,12 @@ impl Client {
         }
         let known = items.into_iter().filter_map(|mut item| {
             let id = item.get(1)?.as_str()?.to_owned();
-            let graph = item.get_mut(2)?.take();
-            Some(KnownRun { id, graph })
+            let client_id = item.pointer("/3/client_id").and_then(Value::as_str);
+            Some(KnownRun {
+                id,
+                client_id: client_id.map(str::to_owned),
+                graph: item.get_mut(2)?.take(),
+            })
         });
         Ok(known.collect())
     }
@@ -62,7 +72,8 @@ impl Client {
             ("subfolder", subfolder),
             ("filename", filename),
         ];
-        let request = self.http.get(format!("{}/view", self.base())).query(&query);
+        let request = self.http.get(format!("{}/view", self.base()));
+        let request = request.query(&query).timeout(VIEWING);
         let answer = request
             .send()
             .await

@@ -20,6 +20,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// What the parts of a run have in common.
+#[derive(Debug, Clone)]
+pub struct Family {
+    /// The client's graph, as it was submitted.
+    pub graph: Graph,
+    /// The socket that is told of all parts.
+    pub client_id: String,
+    /// The ids of the parts so far.
+    pub parts: HashSet<String>,
+}
+
 /// Whether the nodes of a run have said that it is not the last part.
 pub fn announced(outputs: &[NodeOutput]) -> bool {
     outputs.iter().any(|node| says_unfinished(&node.output))
@@ -32,13 +43,12 @@ pub fn announced(outputs: &[NodeOutput]) -> bool {
 pub async fn next(
     comfy: &Comfy,
     job: &Job,
-    graph: &Graph,
-    parts: &HashSet<String>,
+    family: &Family,
 ) -> Result<String, Failure> {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
     loop {
-        if let Some(id) = find(comfy, graph, parts).await? {
+        if let Some(id) = find(comfy, family).await? {
             return Ok(id);
         }
         if Instant::now() >= deadline {
@@ -56,22 +66,20 @@ pub async fn next(
 }
 
 /// A prompt that was stopped or failed may have put its next part into the queue already: it is taken out.
-pub async fn give_up(comfy: &Comfy, graph: &Graph, parts: &HashSet<String>) {
-    let mut parts = parts.clone();
-    while let Ok(Some(id)) = find(comfy, graph, &parts).await {
+pub async fn give_up(comfy: &Comfy, mut family: Family) {
+    while let Ok(Some(id)) = find(comfy, &family).await {
         execution::abandon(comfy, &id).await;
-        parts.insert(id);
+        family.parts.insert(id);
     }
 }
 
-async fn find(
-    comfy: &Comfy,
-    graph: &Graph,
-    parts: &HashSet<String>,
-) -> Result<Option<String>, Failure> {
+async fn find(comfy: &Comfy, family: &Family) -> Result<Option<String>, Failure> {
     let known = comfy.client.known_runs().await?;
     let next = known.into_iter().find(|run| {
-        !issued_here(&run.id) && !parts.contains(&run.id) && goes_on(graph, &run.graph)
+        run.client_id.as_ref() == Some(&family.client_id)
+            && !issued_here(&run.id)
+            && !family.parts.contains(&run.id)
+            && goes_on(&family.graph, &run.graph)
     });
     Ok(next.map(|run| run.id))
 }

@@ -63,6 +63,11 @@ impl Queued {
         }
     }
 
+    /// The socket that is told of it.
+    pub fn client_id(&self) -> &str {
+        &self.watcher.client_id
+    }
+
     /// ComfyUI's id of the run.
     pub fn comfy_id(&self) -> &str {
         &self.watcher.id

@@ -30,9 +30,9 @@ impl RunGuard {
         }
     }
 
-    /// ComfyUI has the graph.
-    pub fn arm(&self) {
-        self.armed.store(true, Ordering::Relaxed);
+    /// Whether ComfyUI may have the graph.
+    pub fn arm(&self, armed: bool) {
+        self.armed.store(armed, Ordering::Relaxed);
     }
 
     /// Waits until no other graph that shares names is in ComfyUI.
@@ -64,7 +64,8 @@ impl RunGuard {
 
     /// All that was written is in the prompt's own folder.
     pub fn finish(&self) {
-        self.armed.store(false, Ordering::Relaxed);
+        self.arm(false);
+        self.claim.release_names();
         self.turn().take();
     }
 

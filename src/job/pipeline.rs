@@ -87,7 +87,7 @@ impl Pipeline<'_> {
     /// Converts and packs what was made.
     async fn convert(&self, mut executed: Executed) -> Result<Executed, Failure> {
         self.job.enter(Status::Postprocessing);
-        let cancel = self.job.outlives_cancelling();
+        let cancel = executed.cancel.clone();
         let options = DeliveryOptions {
             conversion: self.request.conversion.as_ref(),
             archive: self.request.archive,
@@ -108,7 +108,6 @@ impl Pipeline<'_> {
         let finished = finished?;
         executed.files = finished.files;
         executed.warnings.extend(finished.warnings);
-        executed.cancel = cancel;
         Ok(executed)
     }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::cleanup::{Claim, FileCleanup, Record};
-use super::continuation;
+use super::continuation::{self, Family};
 use super::event::JobEvent;
 use super::execution::{self, Execution, Queued};
 use super::guard::RunGuard;
@@ -100,9 +100,8 @@ pub(super) async fn execute(
         keeping.start(inner, pipeline.job, place).await;
     }
     let round = rounds.until_complete().await?;
-    // Nothing reads the inputs any more, and nobody's files can be mixed up with ours.
+    // Nothing reads the inputs any more.
     drop((workspace, leases));
-    rounds.guard.finish();
     let Round {
         made,
         received,
@@ -110,7 +109,13 @@ pub(super) async fn execute(
         warnings: of_run,
     } = round;
     warnings.extend(of_run);
-    let (files, texts) = select(pipeline, made, received, &cleanup, &mut warnings).await?;
+    let cancel = pipeline.job.outlives_cancelling();
+    let selecting = select(pipeline, made, received, &cleanup, &mut warnings);
+    let (files, texts) = tokio::select! {
+        selected = selecting => selected?,
+        () = cancel.cancelled() => return Err(pipeline.job.stop_reason()),
+    };
+    rounds.guard.finish();
     Ok(Executed {
         files,
         texts,
@@ -118,7 +123,7 @@ pub(super) async fn execute(
         timeline,
         downloads,
         cleanup,
-        cancel: CancellationToken::new(),
+        cancel,
         graph,
     })
 }
@@ -210,6 +215,7 @@ impl Rounds<'_> {
             names::make_unique(&mut marked, beside);
             marked
         });
+        self.guard.arm(true);
         let queued = execution::submit(
             &inner.comfy,
             job,
@@ -219,8 +225,8 @@ impl Rounds<'_> {
             entry,
             self.guard.clone(),
         )
-        .await?;
-        self.guard.arm();
+        .await
+        .inspect_err(|failure| self.guard.arm(failure.code != Code::InvalidPrompt))?;
         job.tell(&JobEvent::Accepted {
             comfy_id: queued.comfy_id().to_owned(),
             graph: self.graph.clone(),
@@ -244,10 +250,14 @@ impl Rounds<'_> {
         let mut received = ReceivedImages::new(job.file_id.clone(), self.cleanup.clone());
         let mut made = Collected::default();
         let mut warnings = Vec::new();
-        let mut parts = HashSet::new();
+        let mut family = Family {
+            graph: self.graph.clone(),
+            client_id: queued.client_id().to_owned(),
+            parts: HashSet::new(),
+        };
         loop {
             let comfy_id = queued.comfy_id().to_owned();
-            parts.insert(comfy_id.clone());
+            family.parts.insert(comfy_id.clone());
             let followed = execution::follow(
                 &inner.comfy,
                 &inner.jobs,
@@ -259,7 +269,7 @@ impl Rounds<'_> {
             let execution = match followed.await {
                 Ok(execution) => execution,
                 Err(failure) => {
-                    self.give_up(&failure, parts);
+                    self.give_up(&failure, family);
                     return Err(failure);
                 }
             };
@@ -290,15 +300,15 @@ impl Rounds<'_> {
                 collected.map_err(|_| panicked(&format!("collecting for prompt {}", job.id)))?,
             );
             if let Some(failure) = failure {
-                self.give_up(&failure, parts);
+                self.give_up(&failure, family);
                 return Err(failure);
             }
             if !goes_on {
                 break;
             }
             timeline.goes_on();
-            let next = continuation::next(&inner.comfy, job, self.graph, &parts).await;
-            let next = next.inspect_err(|failure| self.give_up(failure, parts.clone()))?;
+            let next = continuation::next(&inner.comfy, job, &family).await;
+            let next = next.inspect_err(|failure| self.give_up(failure, family.clone()))?;
             entry.note_later(Record::Run { id: next.clone() }).await;
             let prompt = PromptRef {
                 id: job.id.clone(),
@@ -319,14 +329,13 @@ impl Rounds<'_> {
     }
 
     /// Nobody follows the parts any more that may come. Does not wait for it.
-    fn give_up(&self, failure: &Failure, parts: HashSet<String>) {
+    fn give_up(&self, failure: &Failure, family: Family) {
         if failure.code == Code::ComfyuiUnavailable {
             return;
         }
-        let (comfy, graph) = (self.pipeline.inner.comfy.clone(), self.graph.clone());
-        let guard = self.guard.clone();
+        let (comfy, guard) = (self.pipeline.inner.comfy.clone(), self.guard.clone());
         self.pipeline.inner.tasks.spawn(async move {
-            continuation::give_up(&comfy, &graph, &parts).await;
+            continuation::give_up(&comfy, family).await;
             drop(guard);
         });
     }

@@ -146,15 +146,13 @@ impl Claims {
             entry,
         };
         claim.earlier = claim.in_folders().map(|(path, _)| path).collect();
-        if !claim.prefixes.is_empty() {
-            claim.entry.note(&Record::Outputs {
-                output_dir: output_dir.to_path_buf(),
-                temp_dir: temp_dir.to_path_buf(),
-                prefixes: claim.prefixes.to_vec(),
-                earlier: claim.earlier.iter().cloned().collect(),
-                folders: made,
-            });
-        }
+        claim.entry.note(&Record::Outputs {
+            output_dir: output_dir.to_path_buf(),
+            temp_dir: temp_dir.to_path_buf(),
+            prefixes: claim.prefixes.to_vec(),
+            earlier: claim.earlier.iter().cloned().collect(),
+            folders: made,
+        });
         claim
     }
 
@@ -306,6 +304,11 @@ impl Claim {
                 unannounced: true,
             });
         }
+    }
+
+    /// All that was written has another name now: the prefixes are free, for a prompt with the same id may come.
+    pub fn release_names(&self) {
+        self.claims.lock().held.remove(&self.number);
     }
 
     /// Removes every file that bears our prefixes: what a run left that did not get as far as being delivered. Blocks.

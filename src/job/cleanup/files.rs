@@ -39,6 +39,15 @@ impl FileCleanup {
         lock(&self.paths).push(path);
     }
 
+    /// Removes a file now. One that bears no name of ours must not be removed later: by then it may be another prompt's. Blocks.
+    pub fn discard(&self, path: PathBuf) {
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            self.add(path);
+        }
+    }
+
     /// A folder of this prompt alone below the output directory, made now if need be; it goes with all it holds. Blocks.
     ///
     /// # Errors
@@ -90,7 +99,7 @@ impl FileCleanup {
             // Another file system below the output directory, or a folder that we may not write to.
             Err(_) => {
                 std::fs::copy(path, &place)?;
-                self.add(path.to_path_buf());
+                self.discard(path.to_path_buf());
                 Ok(place)
             }
         }

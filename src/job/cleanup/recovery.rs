@@ -127,6 +127,7 @@ impl Leftovers {
                 }
             }
         }
+        written.retain(|_, prefixes| !prefixes.is_empty());
         for (dir, prefixes) in written {
             let wanted = |name: &str| {
                 prefixes.iter().any(|prefix| prefix.fits(name))

@@ -260,7 +260,7 @@ impl Collecting<'_> {
     fn secured(&mut self, node: &str, key: &str, path: &Path) -> io::Result<OutputFile> {
         if !path.metadata()?.is_file() {
             if !path.is_dir() {
-                self.cleanup.add(path.to_path_buf());
+                self.cleanup.discard(path.to_path_buf());
             }
             return Err(io::Error::other("it is not a file"));
         }
@@ -272,11 +272,22 @@ impl Collecting<'_> {
             filename: file_name(path),
             content_type: String::new(),
             size: 0,
-            path: self.cleanup.secure(path)?,
+            path: self.secure(path)?,
             written_to: path.to_path_buf(),
         };
         file.look()?;
         Ok(file)
+    }
+
+    /// Where nothing can be moved, a file that bears our name is ours where it is.
+    fn secure(&self, path: &Path) -> io::Result<PathBuf> {
+        match self.cleanup.secure(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound && self.is_ours(path) => {
+                self.cleanup.add(path.to_path_buf());
+                Ok(path.to_path_buf())
+            }
+            secured => secured,
+        }
     }
 
     /// Files with our prefixes that nobody has reported: they are the outputs of nodes that reported none, and by-products of the
@@ -332,7 +343,7 @@ impl Collecting<'_> {
             }
             _ => {
                 self.facts.claim.uses_folder_of(path);
-                self.cleanup.add(path.to_path_buf());
+                self.cleanup.discard(path.to_path_buf());
                 None
             }
         }
@@ -363,7 +374,7 @@ impl Collecting<'_> {
             by_products.extend(beside(&path));
             by_products.retain(|other| *other != path);
             if !wanted {
-                self.cleanup.add(path);
+                self.cleanup.discard(path);
                 continue;
             }
             if !self.certain(&node, &path) {
@@ -387,7 +398,7 @@ impl Collecting<'_> {
         }
         by_products
             .into_iter()
-            .for_each(|path| self.cleanup.add(path));
+            .for_each(|path| self.cleanup.discard(path));
     }
 
     /// Whether nobody else can have written a temporary file: it bears our prefix, its class makes up names, or nobody else ran.

@@ -315,3 +315,28 @@ async fn without_publish_all_prompts_from_http_are_nobodys_business() {
         "{events:?}"
     );
 }
+
+/// U1 and F28: tasks without files of type `output`.
+#[tokio::test(flavor = "multi_thread")]
+async fn previews_texts_and_images_over_the_websocket_are_results_of_tasks() {
+    let broker = RabbitMq::shared().await;
+    let name = unique("previews");
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    let _product = member(&broker.uri(), &name).start().await;
+    let ended_by = |class: &str| {
+        let mut graph = picture();
+        graph["9"] = json!({"class_type": class, "inputs": {"images": ["1", 0]}});
+        graph
+    };
+    let text = json!({"1": {"class_type": "PreviewAny", "inputs": {"source": "words"}}});
+    for (id, graph, files) in [
+        ("preview", ended_by("PreviewImage"), 1),
+        ("websocket", ended_by("SaveImageWebsocket"), 1),
+        ("text", text, 0),
+    ] {
+        client.submit(&json!({"id": id, "prompt": graph})).await;
+        let (end, data) = end_of(&mut client, id).await;
+        assert_eq!(end, "execution_success", "{id}: {data}");
+        assert_eq!(data["images"].as_array().map(Vec::len), Some(files), "{id}: {data}");
+    }
+}

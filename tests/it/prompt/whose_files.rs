@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::support::graphs::{colour_of, coloured, from_base64, picture, with};
 use crate::support::origin::{Origin, Reply};
 use crate::support::product::{Product, Stage, until};
+use crate::support::sse::Sse;
 
 /// A picture of a colour, saved by a node of another class.
 fn saved_by(colour: u32, node: Value) -> Value {
@@ -544,4 +545,35 @@ async fn empty_folders_go_unless_they_were_there() {
     })
     .await;
     assert!(product.path("output/kept/empty").exists());
+}
+
+/// U1 at the other doors: workflow endpoints and the warmup prompt.
+#[tokio::test]
+async fn previews_and_texts_run_as_workflows_and_to_warm_up() {
+    let workflow = "import { z } from \"zod\";\nexport default { RequestSchema: z.object({}), summary: 'A test', generateWorkflow: (input) => ({ \
+        draw: { class_type: 'EmptyImage', inputs: { width: 8, height: 8, batch_size: 1, color: 1122867 } }, \
+        show: { class_type: 'PreviewImage', inputs: { images: ['draw', 0] } } }) };\n";
+    let warmup = json!({"1": {"class_type": "PreviewAny", "inputs": {"source": "warm"}}});
+    let stage = Stage::new()
+        .file("workflows/preview.js", workflow)
+        .file("warmup.json", warmup.to_string());
+    let path = stage.path("warmup.json");
+    let product = stage.env("WARMUP_PROMPT_FILE", path.display()).start().await;
+    product.log.line("\"warm\"").await;
+    let (status, answer) = product.post("/workflow/preview", &json!({"input": {}})).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(colour_of(&answer["images"][0]), [0x11, 0x22, 0x33]);
+    until_clean(&product).await;
+}
+
+/// U1: streams.
+#[tokio::test]
+async fn a_text_alone_ends_a_stream_well() {
+    let product = Product::start(&[]).await;
+    let text = json!({"1": {"class_type": "PreviewAny", "inputs": {"source": "only words"}}});
+    let request = product.http.post(format!("{}/prompt", product.url));
+    let request = request.header("accept", "text/event-stream").json(&json!({"prompt": text}));
+    let mut stream = Sse::new(request.send().await.unwrap());
+    let last = stream.rest().await.pop().unwrap();
+    assert_eq!((last.name.as_str(), &last.data["texts"]), ("complete", &json!({"1": ["only words"]})));
 }
