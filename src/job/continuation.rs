@@ -40,11 +40,7 @@ pub fn announced(outputs: &[NodeOutput]) -> bool {
 ///
 /// # Errors
 /// When there is none in time, ComfyUI does not answer, or the prompt was stopped.
-pub async fn next(
-    comfy: &Comfy,
-    job: &Job,
-    family: &Family,
-) -> Result<String, Failure> {
+pub async fn next(comfy: &Comfy, job: &Job, family: &Family) -> Result<String, Failure> {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
     loop {

@@ -337,6 +337,10 @@ async fn previews_texts_and_images_over_the_websocket_are_results_of_tasks() {
         client.submit(&json!({"id": id, "prompt": graph})).await;
         let (end, data) = end_of(&mut client, id).await;
         assert_eq!(end, "execution_success", "{id}: {data}");
-        assert_eq!(data["images"].as_array().map(Vec::len), Some(files), "{id}: {data}");
+        assert_eq!(
+            data["images"].as_array().map(Vec::len),
+            Some(files),
+            "{id}: {data}"
+        );
     }
 }

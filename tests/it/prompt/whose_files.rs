@@ -558,9 +558,14 @@ async fn previews_and_texts_run_as_workflows_and_to_warm_up() {
         .file("workflows/preview.js", workflow)
         .file("warmup.json", warmup.to_string());
     let path = stage.path("warmup.json");
-    let product = stage.env("WARMUP_PROMPT_FILE", path.display()).start().await;
+    let product = stage
+        .env("WARMUP_PROMPT_FILE", path.display())
+        .start()
+        .await;
     product.log.line("\"warm\"").await;
-    let (status, answer) = product.post("/workflow/preview", &json!({"input": {}})).await;
+    let (status, answer) = product
+        .post("/workflow/preview", &json!({"input": {}}))
+        .await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(colour_of(&answer["images"][0]), [0x11, 0x22, 0x33]);
     until_clean(&product).await;
@@ -572,8 +577,13 @@ async fn a_text_alone_ends_a_stream_well() {
     let product = Product::start(&[]).await;
     let text = json!({"1": {"class_type": "PreviewAny", "inputs": {"source": "only words"}}});
     let request = product.http.post(format!("{}/prompt", product.url));
-    let request = request.header("accept", "text/event-stream").json(&json!({"prompt": text}));
+    let request = request
+        .header("accept", "text/event-stream")
+        .json(&json!({"prompt": text}));
     let mut stream = Sse::new(request.send().await.unwrap());
     let last = stream.rest().await.pop().unwrap();
-    assert_eq!((last.name.as_str(), &last.data["texts"]), ("complete", &json!({"1": ["only words"]})));
+    assert_eq!(
+        (last.name.as_str(), &last.data["texts"]),
+        ("complete", &json!({"1": ["only words"]}))
+    );
 }
