@@ -131,7 +131,10 @@ impl Demo {
     /// # Errors
     /// When variables that were set are wrong.
     pub fn config(&self) -> Result<Config, ConfigError> {
-        Config::from_env(&self.env)
+        Config::from_env(&self.env).map(|config| Config {
+            demo: true,
+            ..config
+        })
     }
 }
 

@@ -78,7 +78,16 @@ impl Document {
         keeper: Option<Arc<dyn Any + Send + Sync>>,
     ) -> Self {
         // Bodies are maps with text keys, which cannot fail.
-        let text = Bytes::from(serde_json::to_vec(value).unwrap_or_default());
+        let text = serde_json::to_vec(value).unwrap_or_default();
+        Self::with_files_in(text.into(), mark, files, keeper)
+    }
+
+    fn with_files_in(
+        text: Bytes,
+        mark: &str,
+        files: &[EmbeddedFile],
+        keeper: Option<Arc<dyn Any + Send + Sync>>,
+    ) -> Self {
         let needle = format!("\"{mark}:");
         let mut parts = Vec::new();
         let mut rest = 0;
@@ -184,6 +193,33 @@ impl Document {
             parts: parts.into(),
             len,
             _keeper: self._keeper.clone(),
+        }
+    }
+
+    /// The same document with its text written anew; its files stay strings among the others. As it is, when `rewrite` gives
+    /// nothing.
+    #[must_use]
+    pub fn rewritten(&self, rewrite: impl FnOnce(&str) -> Option<String>) -> Self {
+        let mark = uuid::Uuid::new_v4().to_string();
+        let mut text = Vec::with_capacity(usize::try_from(self.text_len()).unwrap_or(0));
+        let mut files = Vec::new();
+        for part in &*self.parts {
+            match part {
+                Part::Text(part) => text.extend_from_slice(part),
+                Part::File { path, size } => {
+                    text.push(b'"');
+                    text.extend_from_slice(placeholder(&mark, files.len()).as_bytes());
+                    text.push(b'"');
+                    files.push(EmbeddedFile {
+                        path: path.clone(),
+                        size: *size,
+                    });
+                }
+            }
+        }
+        match std::str::from_utf8(&text).ok().and_then(rewrite) {
+            Some(text) => Self::with_files_in(text.into(), &mark, &files, self._keeper.clone()),
+            None => self.clone(),
         }
     }
 

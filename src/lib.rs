@@ -17,6 +17,7 @@
 //! - A [`transport`] translates between its protocol and [`job::Service`], the one owner of all jobs.
 //! - [`comfy`] is ComfyUI as we see it: calls, messages, how the end of a prompt is noticed whatever
 //!   happens to the websocket.
+//! - `broker` is RabbitMQ: connection, channels that come back by themselves, confirmed publishing.
 //! - [`storage`] brings files in and out: cache, backends, credentials. [`net`] holds the few shared
 //!   ways out and the guard over addresses. [`media`] turns files into other files. [`webhook`]
 //!   delivers documents. [`workflow`] turns input into graphs. [`manifest`] installs what a machine
@@ -33,6 +34,7 @@
 
 pub mod allocator;
 pub mod app;
+pub(crate) mod broker;
 pub mod comfy;
 pub mod command;
 pub mod config;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use comfyui_api::config::{Config, ProcessEnv};
+use comfyui_api::config::{Config, ConfigError, ProcessEnv};
 use comfyui_api::transport::rest;
 use comfyui_api::{app, comfy, command, demo, net, simulator, telemetry};
 
@@ -102,11 +102,18 @@ async fn run(command: Option<Command>) -> ExitCode {
     }
 }
 
-async fn serve(config: Result<Config, comfyui_api::config::ConfigError>) -> ExitCode {
+async fn serve(config: Result<Config, ConfigError>) -> ExitCode {
     match config {
         Ok(config) => {
+            let problems = command::check::files::tls_problems(&config);
+            if !problems.is_empty() {
+                return refuse(&ConfigError(problems).to_string());
+            }
             telemetry::logging::install(&config.log);
             telemetry::metrics::install();
+            for warning in &config.warnings {
+                tracing::warn!("{warning}");
+            }
             let code = app::serve(config).await;
             telemetry::logging::finish();
             code

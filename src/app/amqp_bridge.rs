@@ -1,21 +1,25 @@
 //! The bridge between the AMQP transport and the pipeline: each knows nothing of the other.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::comfy::Comfy;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::health::{ComfyState, Health};
-use crate::job::registry::Status;
+use crate::job::registry::{Job, Status};
 use crate::job::request::WebhookRequest;
 use crate::job::service::stop_with;
 use crate::job::{Policy, PromptRequest, Service, Source, Submission};
 use crate::limits::{is_large_object, off_runtime};
-use crate::transport::amqp::{Amqp, Load, TaskOutcome, TaskRunner};
+use crate::telemetry::logging::epoch_ms;
+use crate::transport::amqp::{Amqp, Load, Milestones, TaskOutcome, TaskRun, TaskRunner};
+
+/// How long ago a death of ComfyUI still explains the loss of a prompt.
+const RECENT: Duration = Duration::from_secs(2);
 
 /// Runs tasks as prompts.
 pub(super) struct Runner {
@@ -23,19 +27,24 @@ pub(super) struct Runner {
     comfy: Comfy,
     health: Health,
     ready: watch::Sender<bool>,
+    /// When ComfyUI went down last.
+    died: watch::Sender<Option<Instant>>,
 }
 
 impl Runner {
     pub fn new(service: Service, comfy: Comfy, health: Health) -> Self {
-        let ready = watch::Sender::new(false);
-        let (mut changes, told) = (health.watch(), ready.clone());
+        let (ready, died) = (watch::Sender::new(false), watch::Sender::new(None));
+        let (mut changes, asked) = (health.watch(), health.clone());
+        let (tell_ready, tell_died) = (ready.clone(), died.clone());
         tokio::spawn(async move {
             loop {
-                let now = {
-                    let state = changes.borrow_and_update();
-                    state.comfy == ComfyState::Ready && !state.draining
-                };
-                told.send_if_modified(|known| std::mem::replace(known, now) != now);
+                let down = matches!(changes.borrow_and_update().comfy, ComfyState::Down(_));
+                if down {
+                    tell_died.send_replace(Some(Instant::now()));
+                }
+                // Whatever makes a prompt be refused is a reason to leave the tasks to others.
+                let now = asked.accepts(false).is_ok();
+                tell_ready.send_if_modified(|known| std::mem::replace(known, now) != now);
                 if changes.changed().await.is_err() {
                     return;
                 }
@@ -46,26 +55,25 @@ impl Runner {
             comfy,
             health,
             ready,
+            died,
         }
     }
 
-    async fn outcome(
-        &self,
-        id: &str,
-        body: Map<String, Value>,
-        last: bool,
-        give_back: CancellationToken,
-    ) -> Result<TaskOutcome, Failure> {
-        let webhooks = WebhookRequest::find(&body).unwrap_or_default();
-        let prompt =
-            (!webhooks.is_empty()).then(|| body.get("prompt").cloned().unwrap_or_default());
+    async fn outcome(&self, task: TaskRun) -> Result<TaskOutcome, Failure> {
+        let TaskRun {
+            id,
+            body,
+            give_back,
+            milestones,
+        } = task;
+        let (webhooks, prompt) = webhooks_of(&body);
         let large = is_large_object(&body);
-        let request = match off_runtime(large, || PromptRequest::parse_with_id(id, body)) {
+        let request = match off_runtime(large, || PromptRequest::parse_with_id(&id, body)) {
             Ok(parsed) => parsed,
             Err(failure) => {
                 for webhook in webhooks {
-                    let prompt = prompt.clone().unwrap_or_default();
-                    self.service.refused(id, &webhook, prompt, &failure);
+                    self.service
+                        .refused(&id, &webhook, prompt.clone(), &failure);
                 }
                 return Err(failure);
             }
@@ -73,7 +81,7 @@ impl Runner {
         let submission = Submission {
             policy: Policy {
                 webhook_tells_refusals: true,
-                tried_again: !last,
+                tried_again: true,
                 given_back: true,
                 published: true,
                 ..Policy::default()
@@ -81,23 +89,69 @@ impl Runner {
             ..Submission::new(Source::Amqp)
         };
         let mut running = self.service.begin(request, submission)?;
-        let _over = stop_with(&running.job, give_back);
-        running.done().await.map(TaskOutcome::Success)
+        let job = running.job.clone();
+        let _over = stop_with(&job, give_back);
+        let ended = running.done();
+        tokio::pin!(ended);
+        tokio::select! {
+            ended = &mut ended => ended,
+            () = self.tell(&job, &milestones) => ended.await,
+        }
+        .map(TaskOutcome::Success)
     }
+
+    /// Tells how far a job has come. A ComfyUI that is down already cannot die of it.
+    async fn tell(&self, job: &Job, milestones: &Milestones) {
+        job.reached.submitted.cancelled().await;
+        if self.health.accepts(false).is_ok() {
+            milestones.submitted.cancel();
+        }
+        job.reached.executing.cancelled().await;
+        milestones.submitted.cancel();
+        milestones.executing.cancel();
+    }
+}
+
+/// Who is told, and the prompt as they know it.
+fn webhooks_of(body: &Map<String, Value>) -> (Vec<WebhookRequest>, Value) {
+    let webhooks = WebhookRequest::find(body).unwrap_or_default();
+    let prompt = if webhooks.is_empty() {
+        Value::Null
+    } else {
+        body.get("prompt").cloned().unwrap_or_default()
+    };
+    (webhooks, prompt)
 }
 
 #[async_trait]
 impl TaskRunner for Runner {
-    async fn run(
-        &self,
-        id: &str,
-        body: Map<String, Value>,
-        last: bool,
-        give_back: CancellationToken,
-    ) -> TaskOutcome {
-        self.outcome(id, body, last, give_back)
-            .await
-            .unwrap_or_else(TaskOutcome::Failed)
+    async fn run(&self, task: TaskRun) -> TaskOutcome {
+        self.outcome(task).await.unwrap_or_else(TaskOutcome::Failed)
+    }
+
+    async fn given_up(&self, id: &str, body: Map<String, Value>, failure: &Failure) {
+        let (webhooks, prompt) = webhooks_of(&body);
+        for webhook in webhooks {
+            self.service.refused(id, &webhook, prompt.clone(), failure);
+        }
+    }
+
+    fn comfyui_has_died(&self) -> bool {
+        let down = matches!(self.health.now().comfy, ComfyState::Down(_));
+        down || self.died.borrow().is_some_and(|at| at.elapsed() < RECENT)
+    }
+
+    fn other_prompt_was_executing(&self) -> bool {
+        let now = epoch_ms();
+        let (_, _, finished) = self.service.lists();
+        finished.iter().any(|entry| {
+            entry.source != Source::Amqp.as_str()
+                && entry.started_at.is_some()
+                && entry.code == Some(Code::ComfyuiUnavailable.as_str())
+                && entry
+                    .finished_at
+                    .is_some_and(|at| u128::from(now.saturating_sub(at)) < RECENT.as_millis())
+        })
     }
 
     fn ready(&self) -> watch::Receiver<bool> {

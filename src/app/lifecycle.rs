@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{App, Fatal, shutdown, warmup};
+use super::{App, Fatal, greeting, shutdown, warmup};
 use crate::comfy::catalogue::Catalogue;
 use crate::comfy::supervisor::{Backoff, Child, port_in_use, wait_until_answering};
 use crate::error::{Code, Failure};
@@ -237,6 +237,9 @@ async fn live(
         }
         app.health.comfy(ComfyState::Ready);
         info!("ready");
+        if first {
+            greeting::greet(app);
+        }
         std::future::pending().await
     };
     let end = tokio::select! {

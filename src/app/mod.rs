@@ -2,11 +2,13 @@
 
 mod amqp_bridge;
 mod context;
+mod greeting;
 mod idle;
 mod lifecycle;
 mod shutdown;
 mod warmup;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -47,6 +49,8 @@ pub(crate) struct App {
     pub amqp: OnceLock<Arc<Amqp>>,
     /// What the warmup prompt's checkpoint is called, for workflow files.
     pub warmup_checkpoint: Arc<OnceLock<String>>,
+    /// Where we listen.
+    pub address: OnceLock<SocketAddr>,
     /// Cancelled when the process shall end.
     pub stop: CancellationToken,
     /// When the grace period of the shutdown ends, once it has begun.
@@ -74,11 +78,18 @@ async fn run(config: Config) -> Result<(), Fatal> {
     let app = Arc::new(App::build(config, stop)?);
     let listener = rest::bind(&app.config.server).await.map_err(|error| {
         Fatal(format!(
-            "cannot listen on HOST={} PORT={}: {error}",
-            app.config.server.host, app.config.server.port
+            "cannot listen on HOST={} PORT={}: {error}{}",
+            app.config.server.host,
+            app.config.server.port,
+            if error.kind() == std::io::ErrorKind::AddrInUse {
+                "; another program has that port: choose another PORT"
+            } else {
+                ""
+            }
         ))
     })?;
     if let Ok(address) = listener.address() {
+        let _ = app.address.set(address);
         info!(version = crate::VERSION, address = %address, "listening");
     }
     let closing = CancellationToken::new();
@@ -181,6 +192,7 @@ impl App {
             durable,
             amqp: OnceLock::new(),
             warmup_checkpoint,
+            address: OnceLock::new(),
             stop,
             grace_ends: OnceLock::new(),
             config,

@@ -1,5 +1,6 @@
 //! The way down (process.md, "Shutdown"): nothing new, finish what can be finished in the grace period, lose nothing, leave nothing.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,6 +13,9 @@ use super::App;
 /// For goodbyes to the broker, last events and webhooks (a prompt given up at the end of the grace period has one to send), and
 /// answers on their way to slow clients, whatever the grace period.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The first signal's name, once there was one.
+static SIGNAL: OnceLock<&str> = OnceLock::new();
 
 /// A token that the first SIGTERM or SIGINT cancels. The second one ends the process at once.
 pub(super) fn on_signal() -> CancellationToken {
@@ -37,6 +41,7 @@ pub(super) fn on_signal() -> CancellationToken {
                 crate::telemetry::logging::finish();
                 std::process::exit(1);
             }
+            let _ = SIGNAL.set(name);
             info!(
                 signal = name,
                 "shutting down; a second signal exits at once"
@@ -86,7 +91,11 @@ pub(super) async fn wind_down(
         if let Some(amqp) = app.amqp.get() {
             amqp.shutdown(
                 Instant::now() + FAREWELL,
-                if failed { "failure" } else { "shutdown" },
+                if failed {
+                    "failure"
+                } else {
+                    SIGNAL.get().copied().unwrap_or("shutdown")
+                },
             )
             .await;
         }

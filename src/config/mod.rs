@@ -13,8 +13,8 @@ pub use public_text::{public_text, public_value};
 pub use reader::{ConfigError, Env, ProcessEnv, Reader};
 pub use secret::{Secret, public, public_url};
 pub use sections::{
-    AmqpConfig, AzureConfig, CacheConfig, ComfyConfig, EventsConfig, GuardConfig, HfConfig,
-    HttpAuthHeader, InstanceConfig, LogConfig, LogFormat, ManifestConfig, MediaConfig,
+    AmqpConfig, AmqpTlsConfig, AzureConfig, CacheConfig, ComfyConfig, EventsConfig, GuardConfig,
+    HfConfig, HttpAuthHeader, InstanceConfig, LogConfig, LogFormat, ManifestConfig, MediaConfig,
     PROMPT_OPTIONS, PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StateConfig,
     StorageConfig, WarmupSource, WebhookConfig, WorkflowConfig,
 };
@@ -42,10 +42,16 @@ pub struct Config {
     pub events: EventsConfig,
     /// RabbitMQ; `None` when it is not configured.
     pub amqp: Option<AmqpConfig>,
+    /// How RabbitMQ is met over TLS; read also where RabbitMQ is not configured.
+    pub amqp_tls: AmqpTlsConfig,
     /// Endpoints made from files.
     pub workflow: WorkflowConfig,
     /// What is installed before ComfyUI starts.
     pub manifest: ManifestConfig,
+    /// It is `comfyui-api demo`.
+    pub demo: bool,
+    /// What starts all the same, but probably not as it was meant. For the log and `check`.
+    pub warnings: Vec<String>,
 }
 
 impl Config {
@@ -57,6 +63,7 @@ impl Config {
         let mut reader = Reader::new(env);
         let comfy = ComfyConfig::read(&mut reader);
         let server = ServerConfig::read(&mut reader);
+        let amqp_tls = AmqpTlsConfig::read(&mut reader);
         let mut config = Self {
             log: LogConfig::read(&mut reader),
             prompt: PromptConfig::read(&mut reader),
@@ -65,16 +72,19 @@ impl Config {
             media: MediaConfig::read(&mut reader),
             webhook: WebhookConfig::read(&mut reader),
             events: EventsConfig::read(&mut reader),
-            amqp: AmqpConfig::read(&mut reader, server.port),
+            amqp: AmqpConfig::read(&mut reader, &server, &amqp_tls),
             workflow: WorkflowConfig::read(&mut reader),
             manifest: ManifestConfig::read(&mut reader),
             comfy,
             server,
+            amqp_tls,
+            demo: false,
+            warnings: Vec::new(),
         };
         config.storage.guard.comfyui = Some((config.comfy.address.clone(), config.comfy.port));
-        let problems = reader.into_problems();
+        let (problems, warnings) = reader.into_findings();
         if problems.is_empty() {
-            Ok(config)
+            Ok(Self { warnings, ..config })
         } else {
             Err(ConfigError(problems))
         }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Secret, variables};
+use super::Secret;
+use super::variables::{self, is_node_variable};
 
 /// Where variables come from: the process environment in `main`, a map in tests.
 pub trait Env {
@@ -71,6 +72,7 @@ impl std::error::Error for ConfigError {}
 pub struct Reader<'a> {
     env: &'a dyn Env,
     problems: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
@@ -79,6 +81,7 @@ impl<'a> Reader<'a> {
         Self {
             env,
             problems: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -89,9 +92,14 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// The problems found so far.
-    pub fn into_problems(self) -> Vec<String> {
-        self.problems
+    /// The problems found so far, and the warnings.
+    pub fn into_findings(self) -> (Vec<String>, Vec<String>) {
+        (self.problems, self.warnings)
+    }
+
+    /// Notes what starts all the same, but probably not as it was meant.
+    pub fn warning(&mut self, text: impl Into<String>) {
+        self.warnings.push(text.into());
     }
 
     /// Notes a problem that concerns more than the form of one value.
@@ -134,17 +142,23 @@ impl<'a> Reader<'a> {
         self.text(name).map(PathBuf::from)
     }
 
-    /// A comma-separated list without empty members.
-    pub fn list(&self, name: &str) -> Vec<String> {
-        self.text(name)
-            .map(|value| {
-                value
-                    .split(',')
-                    .map(|part| part.trim().to_owned())
-                    .filter(|part| !part.is_empty())
-                    .collect()
-            })
-            .unwrap_or_default()
+    /// A comma-separated list without empty members. One that is set but has no member is a problem: made from an empty
+    /// secret it would otherwise open what it is to guard (faults.md, F05).
+    pub fn list(&mut self, name: &str) -> Vec<String> {
+        let Some(value) = self.text(name) else {
+            return Vec::new();
+        };
+        let members: Vec<String> = value
+            .split(',')
+            .map(|part| part.trim().to_owned())
+            .filter(|part| !part.is_empty())
+            .collect();
+        if members.is_empty() {
+            self.problem(format!(
+                "{name} is set but its list holds nothing: name at least one member, or unset it"
+            ));
+        }
+        members
     }
 
     /// true/false/1/0/yes/no in any case.
@@ -158,13 +172,27 @@ impl<'a> Reader<'a> {
         match value.to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" => Some(true),
             "false" | "0" | "no" => Some(false),
+            // The Node server compares with `true`.
+            _ if is_node_variable(name) => {
+                self.understood(name, &value, "false");
+                Some(false)
+            }
             _ => {
                 self.problem(format!(
-                    "{name}=\"{value}\" is not a boolean: use true, false, 1, 0, yes or no"
+                    "{name}=\"{}\" is not a boolean: use true, false, 1, 0, yes or no",
+                    shown(&value)
                 ));
                 None
             }
         }
+    }
+
+    /// Says how a value was read that only the Node server would have taken (drop-in.md, D14).
+    fn understood(&mut self, name: &str, value: &str, as_what: &str) {
+        self.warning(format!(
+            "{name}=\"{}\" is understood as {as_what}, as the Node server did: write {name}={as_what}",
+            shown(value)
+        ));
     }
 
     /// A number within `min..=max`; `what` names the unit for the error text ("seconds", "a TCP port").
@@ -175,15 +203,41 @@ impl<'a> Reader<'a> {
         let Some(value) = self.text(name) else {
             return default;
         };
-        match value.parse::<T>() {
-            Ok(number) if number >= min && number <= max => number,
-            _ => {
-                self.problem(format!(
-                    "{name}=\"{value}\" is not valid: use a number from {min} to {max} ({what})"
-                ));
-                default
-            }
+        if let Some(number) = value
+            .parse::<T>()
+            .ok()
+            .filter(|number| *number >= min && *number <= max)
+        {
+            return number;
         }
+        if is_node_variable(name)
+            && let Some(number) = leading_number(&value, min, max)
+        {
+            self.understood(name, &value, &number.to_string());
+            return number;
+        }
+        self.problem(format!(
+            "{name}=\"{}\" is not valid: use a number from {min} to {max} ({what})",
+            shown(&value)
+        ));
+        default
+    }
+
+    /// A TCP port. Kubernetes sets `<SERVICE>_PORT=tcp://address:port` for every Service of a namespace, which nobody who
+    /// runs this server wrote (faults.md, F15): such a link is no mistake. Its port counts only with `link_counts`.
+    pub fn port(&mut self, name: &str, default: u16, min: u16, link_counts: bool) -> u16 {
+        let Some(linked) = self.text(name).as_deref().and_then(service_link) else {
+            return self.number(name, default, min, u16::MAX, "a TCP port");
+        };
+        let (port, fate) = if link_counts {
+            (linked, "its port is used")
+        } else {
+            (default, "it is ignored")
+        };
+        self.warning(format!(
+            "{name} holds a Kubernetes service link (tcp://...), {fate}: rename that Service, or set enableServiceLinks: false for the pod"
+        ));
+        port
     }
 
     /// A duration given in seconds, fractions allowed.
@@ -213,9 +267,54 @@ impl<'a> Reader<'a> {
             return value;
         }
         self.problem(format!(
-            "{name}=\"{value}\" is not known: use one of {}",
+            "{name}=\"{}\" is not known: use one of {}",
+            shown(&value),
             words.join(", ")
         ));
         default.to_owned()
     }
+}
+
+/// At most so much of a value stands in a sentence.
+fn shown(value: &str) -> String {
+    const MOST: usize = 200;
+    if value.chars().count() <= MOST {
+        return value.to_owned();
+    }
+    value.chars().take(MOST).chain(['\u{2026}']).collect()
+}
+
+/// `parseInt` or `parseFloat` of JavaScript, whichever the type asks for: the number that the text begins with. Below a range
+/// that begins with 0 it means 0, above a range its end; anything else that is out of range has no sense.
+fn leading_number<T>(value: &str, min: T, max: T) -> Option<T>
+where
+    T: FromStr + PartialOrd + Display + Copy,
+{
+    const LONGEST: usize = 40;
+    let may_be_zero = min.to_string() == "0";
+    let of_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-' | 'e' | 'E');
+    let end = value.find(|c| !of_number(c)).unwrap_or(value.len());
+    let unsigned = value.trim_start_matches(['+', '-']);
+    if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return None;
+    }
+    let number = (1..=end.min(LONGEST))
+        .rev()
+        .find_map(|length| value[..length].parse::<T>().ok());
+    match number {
+        Some(number) if number >= min && number <= max => Some(number),
+        Some(number) if number > max => Some(max),
+        Some(_) if may_be_zero => Some(min),
+        // A type without a sign.
+        None if may_be_zero && value.starts_with('-') => Some(min),
+        _ => None,
+    }
+}
+
+/// The port of `tcp://address:port`.
+fn service_link(value: &str) -> Option<u16> {
+    let (address, port) = value.strip_prefix("tcp://")?.rsplit_once(':')?;
+    let bare = address.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<std::net::IpAddr>().ok()?;
+    port.parse().ok().filter(|port| *port > 0)
 }

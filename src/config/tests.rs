@@ -34,10 +34,10 @@ fn defaults_are_the_documented_ones() {
 fn all_problems_come_together_and_hide_secrets() {
     let error = config(&[
         ("PORT", "99999"),
-        ("ALWAYS_RESTART_COMFYUI", "maybe"),
+        ("CANCEL_ON_DISCONNECT", "maybe"),
         ("SYSTEM_WEBHOOK_EVENTS", "status,nonsense"),
         ("AMQP_URL", "http://user:marked-secret@h"),
-        ("WEBHOOK_SECRET", "whsec_!!marked-secret"),
+        ("MAX_BODY_SIZE_MB", "big"),
         ("HTTP_AUTH_HEADER_NAME", "x key"),
         ("HTTP_AUTH_HEADER_VALUE", "marked-secret"),
     ])
@@ -45,10 +45,10 @@ fn all_problems_come_together_and_hide_secrets() {
     let text = error.to_string();
     for name in [
         "PORT=\"99999\"",
-        "ALWAYS_RESTART_COMFYUI=\"maybe\"",
+        "CANCEL_ON_DISCONNECT=\"maybe\"",
         "nonsense",
         "AMQP_URL",
-        "WEBHOOK_SECRET",
+        "MAX_BODY_SIZE_MB=\"big\"",
         "HTTP_AUTH_HEADER_NAME",
     ] {
         assert!(text.contains(name), "{name} is missing in {text}");
@@ -144,6 +144,7 @@ fn the_list_of_variables_and_the_code_agree() {
                 | "http_proxy"
                 | "https_proxy"
                 | "no_proxy"
+                | "SYSTEM_META_host"
         ) && !name.starts_with("SALAD_")
     });
     let listed: BTreeSet<String> = VARIABLES
@@ -210,4 +211,228 @@ fn proxies_and_the_operators_header_as_other_tools_read_them() {
             .to_string()
             .contains("HTTP_AUTH_ALLOWED_ORIGINS")
     );
+}
+
+/// drop-in.md, D14: what the Node server would have made of the value, with one warning that says so.
+#[test]
+fn what_javascript_took_starts_with_a_warning() {
+    let gib = 1024.0 * 1024.0 * 1024.0;
+    for (name, value, understood, read) in [
+        (
+            "LRU_CACHE_SIZE_GB",
+            "50GB",
+            "50",
+            (|config: &Config| config.storage.cache.max_bytes as f64) as fn(&Config) -> f64,
+        ),
+        ("LRU_CACHE_SIZE_GB", "-3", "0", |config| {
+            config.storage.cache.max_bytes as f64
+        }),
+        ("MAX_BODY_SIZE_MB", "100MB", "100", |config| {
+            config.server.max_body_bytes as f64
+        }),
+        ("STARTUP_CHECK_INTERVAL_S", "1s", "1", |config| {
+            config.comfy.startup_check_interval.as_secs_f64()
+        }),
+        ("MAX_QUEUE_DEPTH", "10.0", "10", |config| {
+            config.server.max_queue_depth as f64
+        }),
+        ("PROMPT_WEBHOOK_RETRIES", "-1", "0", |config| {
+            f64::from(config.webhook.retries)
+        }),
+        ("ALWAYS_RESTART_COMFYUI", "on", "false", |config| {
+            f64::from(u8::from(config.comfy.always_restart))
+        }),
+        ("PREPEND_FILENAMES", "None", "false", |config| {
+            f64::from(u8::from(config.prompt.prepend_filenames))
+        }),
+    ] {
+        let config = config(&[(name, value)]).unwrap();
+        assert_eq!(config.warnings.len(), 1, "{name}: {:?}", config.warnings);
+        let warning = &config.warnings[0];
+        assert!(
+            warning.contains(name) && warning.contains(value) && warning.contains(understood),
+            "{warning}"
+        );
+        let unit = match name {
+            "LRU_CACHE_SIZE_GB" => gib,
+            "MAX_BODY_SIZE_MB" => 1024.0 * 1024.0,
+            _ => 1.0,
+        };
+        let expected = understood
+            .parse::<f64>()
+            .unwrap_or(f64::from(u8::from(understood == "true")));
+        assert_eq!(read(&config), expected * unit, "{name}={value}");
+    }
+    let quiet = config(&[("LOG_LEVEL", "silent")]).unwrap();
+    assert_eq!(
+        (quiet.log.level.as_str(), quiet.warnings.len()),
+        ("fatal", 1)
+    );
+    for (name, value) in [
+        ("ALWAYS_RESTART_COMFYUI", "yes"),
+        ("ALWAYS_RESTART_COMFYUI", "TRUE"),
+        ("LRU_CACHE_SIZE_GB", "0.5"),
+    ] {
+        assert!(config(&[(name, value)]).unwrap().warnings.is_empty());
+    }
+    // What no reading gives a sense to; our own variables; ports.
+    for (name, value) in [
+        ("MAX_BODY_SIZE_MB", "big"),
+        ("MAX_BODY_SIZE_MB", "-1"),
+        ("MAX_CONCURRENT_DOWNLOADS", "none"),
+        ("MAX_QUEUE_DEPTH", ".x"),
+        ("LOG_LEVEL", "loud"),
+        ("AMQP_PREFETCH", "2x"),
+        ("SHUTDOWN_GRACE_S", "30s"),
+        ("CANCEL_ON_DISCONNECT", "on"),
+        ("AMQP_PORT", "56a"),
+        ("PORT", "3000/tcp"),
+    ] {
+        let error = config(&[(name, value)]).unwrap_err();
+        assert!(error.0.len() == 1 && error.0[0].contains(name), "{error}");
+    }
+}
+
+/// faults.md, F05: a guard whose list came out empty must close, not open.
+#[test]
+fn a_list_that_holds_nothing_is_a_problem() {
+    for name in [
+        "API_KEYS",
+        "CORS_ALLOWED_ORIGINS",
+        "HTTP_TRUSTED_ORIGINS",
+        "ALLOWED_INPUT_PATHS",
+        "SYSTEM_WEBHOOK_EVENTS",
+        "SUPPORTED_MODELS",
+    ] {
+        for value in [",", " , ,", ",,"] {
+            let error = config(&[(name, value)]).unwrap_err();
+            assert!(
+                error.0.len() == 1 && error.0[0].contains(name),
+                "{name}={value}: {error}"
+            );
+        }
+        assert!(config(&[(name, " ")]).is_ok(), "blank is unset: {name}");
+    }
+    let error = config(&[("METRICS_REQUIRE_KEY", "true")]).unwrap_err();
+    assert!(error.to_string().contains("API_KEYS"), "{error}");
+    let guarded = config(&[("METRICS_REQUIRE_KEY", "true"), ("API_KEYS", ",a")]).unwrap();
+    assert!(guarded.server.metrics_require_key && guarded.server.api_keys.len() == 1);
+}
+
+/// faults.md, F15: `<SERVICE>_PORT` as Kubernetes sets it.
+#[test]
+fn service_links_are_no_mistakes() {
+    let link = "tcp://10.0.0.1:5673";
+    let alone = config(&[("AMQP_PORT", link)]).unwrap();
+    assert!(alone.amqp.is_none() && alone.warnings.len() == 1);
+    assert!(
+        alone.warnings[0].contains("AMQP_PORT")
+            && alone.warnings[0].contains("enableServiceLinks: false")
+    );
+    let with_host = config(&[("AMQP_PORT", link), ("AMQP_HOST", "rabbit")]).unwrap();
+    assert_eq!(with_host.warnings.len(), 1);
+    assert_eq!(
+        with_host.amqp.unwrap().uri.expose(),
+        "amqp://guest:guest@rabbit:5673/%2F"
+    );
+    let with_url = config(&[("AMQP_PORT", link), ("AMQP_URL", "amqp://h:5")]).unwrap();
+    assert_eq!(with_url.amqp.unwrap().uri.expose(), "amqp://h:5");
+    let ours = config(&[
+        ("PORT", "tcp://[fd00::1]:80"),
+        ("COMFYUI_PORT_HOST", "tcp://10.0.0.1:80"),
+    ])
+    .unwrap();
+    assert_eq!(
+        (ours.server.port, ours.comfy.port, ours.warnings.len()),
+        (3000, 8188, 2)
+    );
+    for other in ["tcp://10.0.0.1", "udp://10.0.0.1:53", "http://h:80", "56a"] {
+        assert!(config(&[("AMQP_PORT", other)]).is_err(), "{other}");
+    }
+}
+
+/// drop-in.md, D18 and D19.
+#[test]
+fn tls_and_addresses_of_the_amqp_line() {
+    let amqp = |pairs: &[(&str, &str)]| {
+        let mut all = vec![("AMQP_HOST", "h")];
+        all.extend_from_slice(pairs);
+        config(&all).map(|config| config.amqp.unwrap())
+    };
+    for (pairs, uri) in [
+        (&[][..], "amqp://guest:guest@h:5672/%2F"),
+        (
+            &[("AMQP_PROTOCOL", "amqps")],
+            "amqps://guest:guest@h:5671/%2F",
+        ),
+        (&[("AMQP_PORT", "5671")], "amqps://guest:guest@h:5671/%2F"),
+        (
+            &[("AMQP_PROTOCOL", "AMQPS"), ("AMQP_PORT", "9")],
+            "amqps://guest:guest@h:9/%2F",
+        ),
+    ] {
+        assert_eq!(amqp(pairs).unwrap().uri.expose(), uri);
+    }
+    let tls = amqp(&[
+        ("AMQP_CA_FILE", "/second"),
+        ("AMQP_TLS_CA_FILE", "/first"),
+        ("AMQP_TLS_CERT_FILE", "/c"),
+        ("AMQP_TLS_KEY_FILE", "/k"),
+        ("AMQP_TLS_REJECT_UNAUTHORIZED", "false"),
+        ("AMQP_SNI", "broker.example"),
+    ])
+    .unwrap()
+    .tls;
+    assert_eq!(tls.ca_file.unwrap().to_str(), Some("/first"));
+    assert!(tls.identity.is_some() && tls.any_certificate);
+    assert_eq!(tls.server_name.as_deref(), Some("broker.example"));
+    for wrong in [
+        ("AMQP_TLS_CERT_FILE", "/c"),
+        ("AMQP_TLS_KEY_FILE", "/k"),
+        ("AMQP_PROTOCOL", "http"),
+        ("AMQP_SERVERNAME", "a b"),
+        ("AMQP_TLS_REJECT_UNAUTHORIZED", "none"),
+    ] {
+        assert!(amqp(&[wrong]).is_err(), "{wrong:?}");
+    }
+    let instance = |pairs: &[(&str, &str)]| amqp(pairs).unwrap().instance;
+    assert_eq!(instance(&[]).api_url, "http://localhost:3000");
+    let meta = [("SYSTEM_META_host", "http://pod-7:3000")];
+    assert_eq!(instance(&meta).api_url, "http://pod-7:3000");
+    assert_eq!(
+        (
+            &*instance(&meta).public_url,
+            &*instance(&meta).public_ws_url
+        ),
+        ("", "")
+    );
+    let both = [("API_URL", "http://me"), meta[0]];
+    assert_eq!(instance(&both).api_url, "http://me");
+}
+
+/// drop-in.md, D07: one key for each word, and the Node server's reading of the whole text.
+#[test]
+fn any_text_is_a_webhook_secret() {
+    let keys = |secret: &str| {
+        let config = config(&[("WEBHOOK_SECRET", secret)]).unwrap();
+        let keys: Vec<Vec<u8>> = config
+            .webhook
+            .keys
+            .iter()
+            .map(|key| key.0.clone())
+            .collect();
+        (keys, config.warnings.len())
+    };
+    assert_eq!(keys("bWFya2Vk"), (vec![b"marked".to_vec()], 0));
+    let (prefixed, warned) = keys("whsec_bWFya2Vk");
+    assert_eq!(
+        (prefixed.len(), &*prefixed[0], warned),
+        (2, &b"marked"[..], 0)
+    );
+    let (two, warned) = keys("bWFya2Vk whsec_b3RoZXI=");
+    assert_eq!((two.len(), &*two[1], warned), (3, &b"other"[..], 0));
+    for odd in ["abcde", "p@ssw0rd", "some words here", "!"] {
+        let (found, warned) = keys(odd);
+        assert!(!found.is_empty() && warned == 1, "{odd}");
+    }
 }

@@ -31,6 +31,8 @@ pub struct Variable {
     pub about: &'static str,
     /// Its value must not be shown.
     pub secret: bool,
+    /// The Node server has it too: values are read as JavaScript would have read them (drop-in.md, D14).
+    pub node: bool,
 }
 
 const fn plain(name: &'static str, default: &'static str, about: &'static str) -> Variable {
@@ -39,6 +41,15 @@ const fn plain(name: &'static str, default: &'static str, about: &'static str) -
         default,
         about,
         secret: false,
+        node: false,
+    }
+}
+
+/// A number, boolean or word that the Node server reads leniently.
+const fn node(name: &'static str, default: &'static str, about: &'static str) -> Variable {
+    Variable {
+        node: true,
+        ..plain(name, default, about)
     }
 }
 
@@ -48,6 +59,7 @@ const fn hidden(name: &'static str, about: &'static str) -> Variable {
         default: "",
         about,
         secret: true,
+        node: false,
     }
 }
 
@@ -63,6 +75,14 @@ pub fn is_secret(name: &str) -> bool {
         || declared()
 }
 
+/// Whether the Node server reads this variable, and leniently.
+pub(super) fn is_node_variable(name: &str) -> bool {
+    VARIABLES
+        .iter()
+        .flat_map(|(_, group)| *group)
+        .any(|variable| variable.node && variable.name == name)
+}
+
 /// All variables, grouped as the README shows them.
 pub const VARIABLES: &[(&str, &[Variable])] = &[
     (
@@ -70,8 +90,8 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
         &[
             plain("HOST", "::", "address to listen on (`::` is IPv4 and IPv6)"),
             plain("PORT", "3000", "port to listen on"),
-            plain("MAX_BODY_SIZE_MB", "100", "largest request body, MiB"),
-            plain(
+            node("MAX_BODY_SIZE_MB", "100", "largest request body, MiB"),
+            node(
                 "MAX_QUEUE_DEPTH",
                 "0",
                 "`/ready` answers 503 when ComfyUI's queue is this long; 0 = no limit",
@@ -91,7 +111,7 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "30",
                 "seconds that prompts in flight get to finish after SIGTERM",
             ),
-            plain(
+            node(
                 "LOG_LEVEL",
                 "info",
                 "trace, debug, info, warn, error or fatal",
@@ -130,17 +150,17 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "COMFY_HOME/models",
                 "ComfyUI's model directory",
             ),
-            plain(
+            node(
                 "ALWAYS_RESTART_COMFYUI",
                 "false",
                 "restart ComfyUI when it exits, instead of exiting too",
             ),
-            plain(
+            node(
                 "STARTUP_CHECK_INTERVAL_S",
                 "1",
                 "seconds between two looks whether ComfyUI is up",
             ),
-            plain("STARTUP_CHECK_MAX_TRIES", "20", "looks before giving up"),
+            node("STARTUP_CHECK_MAX_TRIES", "20", "looks before giving up"),
             plain(
                 "COMFYUI_HANG_TIMEOUT_S",
                 "0",
@@ -168,7 +188,7 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
     (
         "Prompts",
         &[
-            plain(
+            node(
                 "PREPEND_FILENAMES",
                 "true",
                 "keep the caller's filename_prefix behind the id; false = the id alone",
@@ -265,13 +285,13 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
         "Storage",
         &[
             plain("CACHE_DIR", "$HOME/.cache/comfyui-api", "downloaded files"),
-            plain(
+            node(
                 "LRU_CACHE_SIZE_GB",
                 "0",
                 "size the cache is kept to (GiB, fractions allowed); 0 = no limit",
             ),
-            plain("MAX_CONCURRENT_DOWNLOADS", "10", "downloads at once"),
-            plain("MAX_CONCURRENT_UPLOADS", "10", "uploads at once"),
+            node("MAX_CONCURRENT_DOWNLOADS", "10", "downloads at once"),
+            node("MAX_CONCURRENT_UPLOADS", "10", "uploads at once"),
             plain("DOWNLOAD_CONNECTIONS", "4", "connections per large file"),
             plain(
                 "HTTP_AUTH_HEADER_NAME",
@@ -368,9 +388,9 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
         &[
             hidden(
                 "WEBHOOK_SECRET",
-                "base64 key(s) that sign webhooks, `whsec_` optional, separated by spaces",
+                "key(s) that sign webhooks: base64, `whsec_` optional, separated by spaces; any other text as the Node server reads it",
             ),
-            plain(
+            node(
                 "PROMPT_WEBHOOK_RETRIES",
                 "3",
                 "retries of a webhook after its first attempt",
@@ -416,7 +436,34 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
             plain("AMQP_USER", "guest", "user"),
             hidden("AMQP_PASS", "password (guest)"),
             plain("AMQP_VHOST", "/", "virtual host"),
-            plain("AMQP_CA_FILE", "", "PEM file of a private CA for amqps://"),
+            plain(
+                "AMQP_PROTOCOL",
+                "amqp",
+                "amqp or amqps, with AMQP_HOST; port 5671 means amqps too",
+            ),
+            plain(
+                "AMQP_TLS_CA_FILE",
+                "",
+                "PEM file of a private CA for amqps (or AMQP_CA_FILE)",
+            ),
+            plain("AMQP_CA_FILE", "", "see AMQP_TLS_CA_FILE"),
+            plain(
+                "AMQP_TLS_CERT_FILE",
+                "",
+                "PEM file of our certificate, for brokers that ask for one",
+            ),
+            plain("AMQP_TLS_KEY_FILE", "", "PEM file of its key"),
+            plain(
+                "AMQP_TLS_REJECT_UNAUTHORIZED",
+                "true",
+                "false = take any certificate of the broker",
+            ),
+            plain(
+                "AMQP_SERVERNAME",
+                "",
+                "the name that the broker's certificate is for, when it is not the host (or AMQP_SNI)",
+            ),
+            plain("AMQP_SNI", "", "see AMQP_SERVERNAME"),
             plain(
                 "AMQP_EXCHANGE_TOPIC",
                 "runnode.comfyui.topic",
@@ -454,8 +501,8 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "false",
                 "`/ready` needs a broker connection",
             ),
-            plain("HEARTBEAT_ENABLED", "true", "publish heartbeats"),
-            plain(
+            node("HEARTBEAT_ENABLED", "true", "publish heartbeats"),
+            node(
                 "HEARTBEAT_INTERVAL",
                 "5000",
                 "milliseconds between heartbeats",
@@ -480,11 +527,11 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "",
                 "take tasks from q.workflow.<id>",
             ),
-            plain("INSTANCE_IS_FREE", "false", "take tasks from q.gpu.free"),
+            node("INSTANCE_IS_FREE", "false", "take tasks from q.gpu.free"),
             plain(
                 "API_URL",
                 "http://localhost:PORT",
-                "our address, for registration",
+                "our address, for registration; unset = SYSTEM_META_host, if that is set",
             ),
             plain(
                 "COMFY_PUBLIC_URL",
@@ -517,7 +564,7 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "files that become POST /workflow/... endpoints",
             ),
             plain("WORKFLOW_WATCH", "false", "reload changed files"),
-            plain(
+            node(
                 "MARKDOWN_SCHEMA_DESCRIPTIONS",
                 "true",
                 "describe inputs as a markdown table in /docs",

@@ -117,6 +117,8 @@ pub struct Job {
     pub(super) listeners: Listeners,
     /// Its inputs are in place and ComfyUI is being asked.
     pub(super) submitting: std::sync::atomic::AtomicBool,
+    /// How far it has come in ComfyUI.
+    pub reached: Reached,
     state: Mutex<State>,
 }
 
@@ -152,6 +154,15 @@ impl Listeners {
             all.iter().for_each(|listener| listener(event));
         }
     }
+}
+
+/// Points that a job passes once.
+#[derive(Debug, Default)]
+pub struct Reached {
+    /// It is being given to ComfyUI.
+    pub submitted: CancellationToken,
+    /// ComfyUI executes it.
+    pub executing: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -367,6 +378,7 @@ impl JobRegistry {
             streams: Streams::default(),
             repeated: id_is_callers && inner.seen_before(id),
             number: inner.begun,
+            reached: Reached::default(),
             state: Mutex::new(State {
                 entry,
                 accepted: None,
@@ -400,6 +412,7 @@ impl JobRegistry {
 
     /// ComfyUI has begun with it: those behind it have moved up.
     pub fn started(&self, job: &Job) {
+        job.reached.executing.cancel();
         if job.enter(Status::Running) {
             self.tell_positions();
         }

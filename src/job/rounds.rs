@@ -216,6 +216,7 @@ impl Rounds<'_> {
             marked
         });
         self.guard.arm(true);
+        job.reached.submitted.cancel();
         let queued = execution::submit(
             &inner.comfy,
             job,

@@ -289,7 +289,8 @@ impl Service {
 
     /// Tells the receiver of a request that could not even be parsed, for a transport that has no other answer.
     pub fn refused(&self, id: &str, webhook: &WebhookRequest, prompt: Value, failure: &Failure) {
-        deliver::failed(&self.inner, webhook, id, &public_value(prompt), failure);
+        let prompt = public_value(prompt);
+        deliver::failed(&self.inner, webhook, id, &prompt, failure, None);
     }
 
     /// Cancels a prompt wherever it is; `false` when no such prompt is in flight.
@@ -399,6 +400,7 @@ async fn drive(
     let (tell, mut heard) = oneshot::channel::<Graph>();
     // The graph as queued is needed for failure webhooks too.
     let mut queued = None;
+    let mut promises = Vec::new();
     let result = {
         let running =
             std::panic::AssertUnwindSafe(pipeline::run(&inner, &job, &request, graph, tell))
@@ -410,6 +412,10 @@ async fn drive(
                 biased;
                 result = &mut running => break result,
                 Ok(graph) = &mut heard, if queued.is_none() => {
+                    // A task that is given back is handed out again by its broker.
+                    if !job.policy.given_back {
+                        promises = deliver::promise(&inner, &request, &*graph).await;
+                    }
                     if let Some(accepted) = accepted.take() {
                         let _ = accepted.send(graph.clone());
                     }
@@ -435,6 +441,7 @@ async fn drive(
         queued.as_deref(),
         &result,
         began.elapsed(),
+        promises,
     );
     let result = result.map(|response| response.document);
     if let Some(ends) = inner.ends.get() {
@@ -458,6 +465,7 @@ fn end(
     queued: Option<&Map<String, Value>>,
     result: &Result<Response, Failure>,
     took: Duration,
+    promises: deliver::Promises,
 ) {
     let source = job.source.as_str();
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -471,7 +479,7 @@ fn end(
                 .map_or("inline", |upload| upload.field);
             info!(id = %job.id, duration_ms, files = response.files.len(), delivered, webhook = !request.webhooks.is_empty(), "prompt succeeded");
             job.streams.end("complete", &response.document);
-            deliver::succeeded(inner, request, response);
+            deliver::succeeded(inner, request, response, promises);
         }
         Err(failure) => {
             let interrupted = failure.code == Code::ExecutionInterrupted;
@@ -485,21 +493,19 @@ fn end(
             let comes_again = failure.transient
                 && (job.policy.tried_again
                     || (job.policy.given_back && failure.code == Code::ShuttingDown));
+            let mut promises = promises.into_iter();
             for webhook in &request.webhooks {
+                let promise = promises.next().flatten();
                 if transport_tells || comes_again {
-                    break;
+                    inner.webhooks.release(promise);
+                    continue;
                 }
-                match queued {
-                    Some(graph) => deliver::failed(inner, webhook, &request.id, graph, failure),
-                    // The URLs of its inputs are still in it.
-                    None => deliver::failed(
-                        inner,
-                        webhook,
-                        &request.id,
-                        &public_value(Value::Object(request.graph.clone())),
-                        failure,
-                    ),
-                }
+                // The URLs of its inputs are still in it, where it was not queued.
+                let graph = queued.map_or_else(
+                    || public_value(Value::Object(request.graph.clone())),
+                    |graph| Value::Object(graph.clone()),
+                );
+                deliver::failed(inner, webhook, &request.id, &graph, failure, promise);
             }
         }
     }

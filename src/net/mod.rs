@@ -68,7 +68,7 @@ impl Outbound {
     /// # Errors
     /// When TLS or a proxy cannot be set up.
     pub fn new(config: &StorageConfig) -> Result<Self, String> {
-        let tls = tls::client_config(None)?;
+        let tls = tls::client_config(tls::Extras::default())?;
         let proxies = Arc::new(Proxies::new(&config.proxy));
         let guard = Arc::new(Guard::new(&config.guard, proxies.hosts()));
         let build = |builder: reqwest::ClientBuilder| {

@@ -201,13 +201,14 @@ async fn names_resolve_without_the_c_library() {
 
 #[test]
 fn another_ca_file_is_read_or_named() {
-    let error = tls::client_config(Some(std::path::Path::new("/nonexistent/ca.pem"))).unwrap_err();
+    let error =
+        tls::client_config(with_ca(std::path::Path::new("/nonexistent/ca.pem"))).unwrap_err();
     assert!(error.contains("/nonexistent/ca.pem"));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ca.pem");
     std::fs::write(&path, "nothing").unwrap();
     assert!(
-        tls::client_config(Some(&path))
+        tls::client_config(with_ca(&path))
             .unwrap_err()
             .contains("no certificate")
     );
@@ -223,4 +224,11 @@ fn the_c_library_is_not_asked_for_names() {
         error.to_string().contains("not part of this binary"),
         "{error}"
     );
+}
+
+fn with_ca(path: &std::path::Path) -> tls::Extras<'_> {
+    tls::Extras {
+        ca_file: Some(path),
+        ..tls::Extras::default()
+    }
 }

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -22,7 +22,13 @@ use crate::limits::{MAX_LOG_LINE, text};
 const WAITING_LINES: usize = 4096;
 
 /// The thread that writes. It is given up when the process ends.
-static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+static WRITER: Mutex<Option<Installed>> = Mutex::new(None);
+
+struct Installed {
+    _guard: WorkerGuard,
+    /// For lines to people; none where they would stand in JSON.
+    people: Option<NonBlocking>,
+}
 
 /// Installs the logger for the whole process. A second call changes nothing. Lines are written by a thread of their own: whoever logs never
 /// waits for whoever reads. [`finish`] writes the last ones.
@@ -45,6 +51,7 @@ pub fn install(config: &LogConfig) {
         .buffered_lines_limit(WAITING_LINES)
         .thread_name("log")
         .finish(BufWriter::new(std::io::stdout()));
+    let people = pretty.then(|| writer.clone());
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     let installed = if pretty {
         builder
@@ -59,13 +66,28 @@ pub fn install(config: &LogConfig) {
             .try_init()
     };
     if installed.is_ok() {
-        *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+        *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Installed {
+            _guard: guard,
+            people,
+        });
     }
 }
 
 /// Writes the lines that wait, unless that takes more than about a second. What is logged afterwards is lost: for the end of the process.
 pub fn finish() {
     drop(WRITER.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// Prints a line for people, whatever the level; `false` where the log is JSON, and it is not printed.
+pub fn tell_people(line: &str) -> bool {
+    let mut installed = WRITER.lock().unwrap_or_else(PoisonError::into_inner);
+    let people = installed
+        .as_mut()
+        .and_then(|installed| installed.people.as_mut());
+    match people {
+        Some(writer) => writeln!(writer, "{line}").is_ok(),
+        None => false,
+    }
 }
 
 /// Epoch milliseconds now.

@@ -6,9 +6,12 @@
 //! Delivery is at least once: a receiver may see a `webhook-id` twice when its answer, or the process after it, was lost.
 
 mod attempt;
+mod backlog;
 mod body;
 mod dispatcher;
+pub mod javascript;
 mod per_receiver_queue;
+mod promise;
 pub mod salad;
 mod signature;
 mod spool;
@@ -26,6 +29,7 @@ use crate::document::Document;
 use crate::net::Outbound;
 use crate::net::retry::RetryPolicy;
 use dispatcher::Dispatcher;
+pub use promise::Promise;
 
 /// Which dialect a delivery speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +62,8 @@ pub struct Delivery {
     pub id: String,
     /// The body. It is kept (and with it its files) until it is delivered, given up or spooled.
     pub body: Document,
+    /// The note that is done with when this is safe or delivered.
+    pub promise: Option<Arc<Promise>>,
 }
 
 /// A delivery without its body: all that stays in memory while it waits.
@@ -147,6 +153,36 @@ impl Webhooks {
             );
         }
         Arc::clone(&self.dispatcher).accept(delivery);
+    }
+
+    /// Whether there is a place for promises.
+    pub fn keeps_promises(&self) -> bool {
+        self.dispatcher.keeps_promises()
+    }
+
+    /// There is nothing to tell, or it is told by others who share the note.
+    pub fn release(&self, promise: Option<Arc<Promise>>) {
+        if let Some(promise) = promise {
+            self.dispatcher.release(promise);
+        }
+    }
+
+    /// Notes that this receiver will be told, so that it is told of it when this process is killed: then `body` is sent, with the
+    /// time of that. Nothing without a spool.
+    pub async fn promise(
+        &self,
+        kind: Kind,
+        url: &Url,
+        id: &str,
+        body: &serde_json::Value,
+    ) -> Option<Arc<Promise>> {
+        let parcel = Parcel {
+            kind,
+            url: url.clone(),
+            id: id.to_owned(),
+        };
+        let body = javascript::stringify(body);
+        self.dispatcher.promise(&parcel, body.as_bytes()).await
     }
 
     /// At shutdown: waits for deliveries under way, at most so long, then spools what is left.

@@ -22,11 +22,16 @@ use uuid::Uuid;
 
 use super::body::Body;
 use super::{Kind, Parcel};
+use crate::document::Document;
 
 const SUFFIX: &str = "webhook";
 const TEMPORARY: &str = "tmp";
+/// Of the files that say when a receiver has taken a delivery last.
+pub(super) const TAKEN: &str = "taken";
 /// A temporary file this old belongs to a process that died while it wrote.
 const STALE: Duration = Duration::from_secs(3600);
+/// A receiver that has taken nothing for so long has no backlog either.
+const FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A header is an id and a URL; anything longer is not ours.
 const MAX_HEADER: u64 = 256 * 1024;
 /// Bodies written at the same time.
@@ -102,16 +107,42 @@ impl Spool {
     /// # Errors
     /// When the disk is full or the body cannot be read; nothing is left behind then.
     pub async fn keep(&self, parcel: &Parcel, body: &Body) -> io::Result<(SpoolLock, Body)> {
+        let created = now_ms();
+        let name = OsString::from(format!("{created:013}-{}.{SUFFIX}", Uuid::new_v4()));
+        let claim = self
+            .claim(name)
+            .ok_or_else(|| io::Error::other("the name is taken"))?;
+        let offset = self.put(&claim.path, created, parcel, body).await?;
+        let body = Body::Spooled {
+            path: claim.path.clone(),
+            offset,
+            len: body.len(),
+        };
+        Ok((claim, body))
+    }
+
+    /// Writes a file of another kind, in the same form and as safely. Returns where it is.
+    ///
+    /// # Errors
+    /// As [`Spool::keep`].
+    pub async fn write(&self, name: &str, parcel: &Parcel, body: &[u8]) -> io::Result<PathBuf> {
+        let path = self.dir.join(name);
+        let body = Body::Document(Document::from_text(body.to_vec()));
+        self.put(&path, now_ms(), parcel, &body).await?;
+        Ok(path)
+    }
+
+    /// Returns where the body begins.
+    async fn put(
+        &self,
+        path: &Path,
+        created: u64,
+        parcel: &Parcel,
+        body: &Body,
+    ) -> io::Result<u64> {
         // Never closed.
         let _writer = self.writers.acquire().await.map_err(io::Error::other)?;
         self.prepare().await?;
-        let created = u64::try_from(
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_millis(),
-        )
-        .unwrap_or(u64::MAX);
         let header = Header {
             version: 1,
             kind: parcel.kind,
@@ -122,12 +153,7 @@ impl Spool {
         };
         let mut line = serde_json::to_vec(&header).map_err(io::Error::other)?;
         line.push(b'\n');
-        let unique = Uuid::new_v4();
-        let temporary = Temporary(self.dir.join(format!("{unique}.{TEMPORARY}")));
-        let name = OsString::from(format!("{created:013}-{unique}.{SUFFIX}"));
-        let claim = self
-            .claim(name)
-            .ok_or_else(|| io::Error::other("the name is taken"))?;
+        let temporary = Temporary(self.dir.join(format!("{}.{TEMPORARY}", Uuid::new_v4())));
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -141,24 +167,19 @@ impl Spool {
         }
         file.flush().await?;
         file.sync_all().await?;
-        tokio::fs::rename(&temporary.0, &claim.path).await?;
+        tokio::fs::rename(&temporary.0, path).await?;
         // Not every file system syncs directories, and the file is there already: no reason to take it for unwritten.
         if let Ok(dir) = tokio::fs::File::open(&self.dir).await {
             let _ = dir.sync_all().await;
         }
-        let body = Body::Spooled {
-            path: claim.path.clone(),
-            offset: line.len() as u64,
-            len: header.length,
-        };
-        Ok((claim, body))
+        Ok(line.len() as u64)
     }
 
-    /// The files nobody works on, oldest first. Blocks; removes temporary files left by a process that died.
+    /// The names of the files nobody works on, oldest first. Blocks; removes temporary files left by a process that died.
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn waiting(&self) -> io::Result<Vec<SpoolLock>> {
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -168,20 +189,23 @@ impl Spool {
                 .and_then(|extension| extension.to_str())
             {
                 Some(SUFFIX) => names.push(name),
-                Some(TEMPORARY) if is_stale(&entry) => {
+                Some(TEMPORARY) if is_older(&entry, STALE) => {
+                    let _ = std::fs::remove_file(entry.path());
+                }
+                Some(TAKEN) if is_older(&entry, FORGOTTEN) => {
                     let _ = std::fs::remove_file(entry.path());
                 }
                 _ => {}
             }
         }
+        let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        names.retain(|name| !claimed.contains(name));
         names.sort();
-        Ok(names
-            .into_iter()
-            .filter_map(|name| self.claim(name))
-            .collect())
+        Ok(names)
     }
 
-    fn claim(&self, name: OsString) -> Option<SpoolLock> {
+    /// Claims a file; nothing when somebody has it.
+    pub fn claim(&self, name: OsString) -> Option<SpoolLock> {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         claimed.insert(name.clone()).then(|| SpoolLock {
             path: self.dir.join(&name),
@@ -191,12 +215,45 @@ impl Spool {
     }
 }
 
-fn is_stale(entry: &std::fs::DirEntry) -> bool {
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A small file of the spool's form: for whom, and its body. Blocks.
+///
+/// # Errors
+/// When it cannot be read, or is not whole.
+pub(super) fn read_whole(path: &Path) -> io::Result<(Parcel, Vec<u8>)> {
+    let text = std::fs::read(path)?;
+    let end = text.iter().position(|byte| *byte == b'\n');
+    let (line, body) = text.split_at(end.ok_or(io::ErrorKind::InvalidData)?);
+    let header: Header = serde_json::from_slice(line)?;
+    let body = &body[1..];
+    if header.length != body.len() as u64 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok((header.parcel(), body.to_vec()))
+}
+
+impl Header {
+    fn parcel(self) -> Parcel {
+        Parcel {
+            kind: self.kind,
+            url: self.url,
+            id: self.id,
+        }
+    }
+}
+
+fn is_older(entry: &std::fs::DirEntry, limit: Duration) -> bool {
     let modified = entry.metadata().and_then(|metadata| metadata.modified());
     modified
         .ok()
         .and_then(|modified| modified.elapsed().ok())
-        .is_some_and(|age| age > STALE)
+        .is_some_and(|age| age > limit)
 }
 
 impl SpoolLock {
@@ -234,17 +291,13 @@ impl SpoolLock {
             )));
         }
         Ok(SpooledWebhook {
-            parcel: Parcel {
-                kind: header.kind,
-                url: header.url,
-                id: header.id,
-            },
             created: UNIX_EPOCH + Duration::from_millis(header.created),
             body: Body::Spooled {
                 path: self.path.clone(),
                 offset,
                 len: header.length,
             },
+            parcel: header.parcel(),
         })
     }
 
@@ -270,6 +323,11 @@ impl SpoolLock {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &OsString {
+        &self.name
     }
 }
 
@@ -298,7 +356,6 @@ mod tests {
     use futures_util::TryStreamExt;
 
     use super::*;
-    use crate::document::Document;
 
     fn parcel() -> Parcel {
         Parcel {
@@ -336,11 +393,12 @@ mod tests {
             0o600
         );
         assert!(
-            spool.waiting().unwrap().is_empty(),
+            spool.names().unwrap().is_empty(),
             "a claimed file is nobody else's"
         );
         drop(claim);
-        let found = spool.waiting().unwrap().pop().unwrap();
+        let name = spool.names().unwrap().pop().unwrap();
+        let found = spool.claim(name).unwrap();
         let kept = found.open().unwrap();
         assert_eq!(
             (kept.parcel.id.as_str(), kept.parcel.url.as_str()),

@@ -27,6 +27,7 @@ mod real_comfyui;
 mod requests;
 mod secrets;
 mod simulator;
+mod start;
 mod storage;
 mod storage_cloud;
 mod storage_product;

@@ -3,8 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::MIB;
+use super::{MIB, ServerConfig};
 use crate::config::{Reader, Secret};
+
+/// The directory of notes in `CACHE_DIR`.
+const NOTES: &str = ".tasks";
+/// Where brokers speak TLS.
+const TLS_PORT: u16 = 5671;
 
 /// What an instance says of itself when it registers (amqp.md).
 #[derive(Debug, Clone)]
@@ -19,16 +24,56 @@ pub struct InstanceConfig {
     pub is_free: bool,
     /// `INSTANCE_GPU_VRAM`.
     pub gpu_vram: String,
-    /// `API_URL`, else `http://localhost:<PORT>`.
+    /// `API_URL`, else `SYSTEM_META_host`, else `http://localhost:<PORT>`.
     pub api_url: String,
-    /// `COMFY_PUBLIC_URL`.
-    pub public_url: Option<String>,
-    /// `COMFY_PUBLIC_WS_URL`.
-    pub public_ws_url: Option<String>,
+    /// `COMFY_PUBLIC_URL`; empty when unknown.
+    pub public_url: String,
+    /// `COMFY_PUBLIC_WS_URL`; empty when unknown.
+    pub public_ws_url: String,
     /// `GPU_MEMORY`.
     pub gpu_memory: Option<String>,
     /// `SUPPORTED_MODELS`.
     pub supported_models: Vec<String>,
+}
+
+/// How the broker's identity is checked, and ours shown (drop-in.md, D19). Nothing of it matters without TLS.
+#[derive(Debug, Clone, Default)]
+pub struct AmqpTlsConfig {
+    /// `AMQP_TLS_CA_FILE`, else `AMQP_CA_FILE`.
+    pub ca_file: Option<PathBuf>,
+    /// `AMQP_TLS_CERT_FILE` and `AMQP_TLS_KEY_FILE`.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// `AMQP_TLS_REJECT_UNAUTHORIZED=false`.
+    pub any_certificate: bool,
+    /// `AMQP_SERVERNAME`, else `AMQP_SNI`, else the host.
+    pub server_name: Option<String>,
+}
+
+impl AmqpTlsConfig {
+    pub(in crate::config) fn read(r: &mut Reader) -> Self {
+        let identity = match (r.path("AMQP_TLS_CERT_FILE"), r.path("AMQP_TLS_KEY_FILE")) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => {
+                r.problem("AMQP_TLS_CERT_FILE and AMQP_TLS_KEY_FILE only work together: set both or neither");
+                None
+            }
+        };
+        let second = r.path("AMQP_CA_FILE");
+        let sni = r.text("AMQP_SNI");
+        let server_name = r.text("AMQP_SERVERNAME").or(sni);
+        if let Some(name) = &server_name
+            && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
+        {
+            r.problem("AMQP_SERVERNAME (or AMQP_SNI) is neither a host name nor an address");
+        }
+        Self {
+            ca_file: r.path("AMQP_TLS_CA_FILE").or(second),
+            identity,
+            any_certificate: !r.bool_or("AMQP_TLS_REJECT_UNAUTHORIZED", true),
+            server_name,
+        }
+    }
 }
 
 /// RabbitMQ.
@@ -36,8 +81,8 @@ pub struct InstanceConfig {
 pub struct AmqpConfig {
     /// The whole URI, made from `AMQP_HOST` and its companions when `AMQP_URL` is unset. Holds the password.
     pub uri: Secret,
-    /// `AMQP_CA_FILE`.
-    pub ca_file: Option<PathBuf>,
+    /// For `amqps://`.
+    pub tls: AmqpTlsConfig,
     /// `AMQP_EXCHANGE_TOPIC`.
     pub exchange: String,
     /// The input queue after amqp.md's rules.
@@ -48,6 +93,10 @@ pub struct AmqpConfig {
     pub max_attempts: u32,
     /// `AMQP_MAX_RESULT_MB` in bytes.
     pub max_result_bytes: u64,
+    /// `MAX_BODY_SIZE_MB` in bytes: it holds for tasks too.
+    pub max_body_bytes: usize,
+    /// Where notes about tasks in work survive a kill: below `CACHE_DIR`.
+    pub notes_dir: Option<PathBuf>,
     /// `AMQP_PUBLISH_ALL`.
     pub publish_all: bool,
     /// `AMQP_PROGRESS_INTERVAL_MS`.
@@ -64,12 +113,22 @@ pub struct AmqpConfig {
 
 impl AmqpConfig {
     /// `None` when neither `AMQP_URL` nor `AMQP_HOST` is set. The other variables are checked all the same.
-    pub(in crate::config) fn read(r: &mut Reader, port: u16) -> Option<Self> {
+    pub(in crate::config) fn read(
+        r: &mut Reader,
+        server: &ServerConfig,
+        tls: &AmqpTlsConfig,
+    ) -> Option<Self> {
+        let port = server.port;
         let url = r
             .url("AMQP_URL", &["amqp", "amqps"])
             .map(|_| r.secret("AMQP_URL").unwrap_or_default());
         let host = r.text("AMQP_HOST");
-        let amqp_port: u16 = r.number("AMQP_PORT", 5672, 1, u16::MAX, "a TCP port");
+        let secure = r.one_of("AMQP_PROTOCOL", "amqp", &["amqp", "amqps"]) == "amqps";
+        let amqp_port = r.port("AMQP_PORT", 5672, 1, host.is_some());
+        let amqp_port = match r.text("AMQP_PORT") {
+            None if secure => TLS_PORT,
+            _ => amqp_port,
+        };
         let encode = |text: String| {
             percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC)
                 .to_string()
@@ -85,8 +144,13 @@ impl AmqpConfig {
             } else {
                 host
             };
+            let protocol = if secure || amqp_port == TLS_PORT {
+                "amqps"
+            } else {
+                "amqp"
+            };
             Secret::new(format!(
-                "amqp://{}:{}@{host}:{amqp_port}/{}",
+                "{protocol}://{}:{}@{host}:{amqp_port}/{}",
                 encode(user),
                 encode(pass),
                 encode(vhost)
@@ -98,9 +162,12 @@ impl AmqpConfig {
             workflow_id: r.text("INSTANCE_WORKFLOW_ID"),
             is_free: r.bool_or("INSTANCE_IS_FREE", false),
             gpu_vram: r.text_or("INSTANCE_GPU_VRAM", "20G"),
-            api_url: r.text_or("API_URL", &format!("http://localhost:{port}")),
-            public_url: r.text("COMFY_PUBLIC_URL"),
-            public_ws_url: r.text("COMFY_PUBLIC_WS_URL"),
+            api_url: r
+                .text("API_URL")
+                .or_else(|| r.text("SYSTEM_META_host"))
+                .unwrap_or_else(|| format!("http://localhost:{port}")),
+            public_url: r.text_or("COMFY_PUBLIC_URL", ""),
+            public_ws_url: r.text_or("COMFY_PUBLIC_WS_URL", ""),
             gpu_memory: r.text("GPU_MEMORY"),
             supported_models: r.list("SUPPORTED_MODELS"),
         };
@@ -117,12 +184,14 @@ impl AmqpConfig {
         ));
         let config = Self {
             uri: url.or(from_parts).unwrap_or_default(),
-            ca_file: r.path("AMQP_CA_FILE"),
+            tls: tls.clone(),
             exchange: r.text_or("AMQP_EXCHANGE_TOPIC", "runnode.comfyui.topic"),
             queue,
             prefetch: r.number("AMQP_PREFETCH", 1, 1, u16::MAX, "tasks"),
             max_attempts: r.number("AMQP_MAX_ATTEMPTS", 3, 1, 1000, "deliveries"),
             max_result_bytes: r.number("AMQP_MAX_RESULT_MB", 64, 1, 4096, "MiB") * MIB,
+            max_body_bytes: server.max_body_bytes,
+            notes_dir: Some(super::storage::cache_dir(r).join(NOTES)),
             publish_all: r.bool_or("AMQP_PUBLISH_ALL", false),
             progress_interval: Duration::from_millis(r.number(
                 "AMQP_PROGRESS_INTERVAL_MS",

@@ -74,7 +74,7 @@ impl ComfyConfig {
             ai_dock: base == "ai-dock",
             command,
             address: r.text_or("DIRECT_ADDRESS", "127.0.0.1"),
-            port: r.number("COMFYUI_PORT_HOST", 8188, 1, u16::MAX, "a TCP port"),
+            port: r.port("COMFYUI_PORT_HOST", 8188, 1, false),
             input_dir: r
                 .path("INPUT_DIR")
                 .map_or_else(|| home.join("input"), absolute),

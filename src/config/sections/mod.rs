@@ -10,7 +10,7 @@ mod state;
 mod storage;
 mod webhook;
 
-pub use amqp::{AmqpConfig, InstanceConfig};
+pub use amqp::{AmqpConfig, AmqpTlsConfig, InstanceConfig};
 pub use cloud::{AzureConfig, HfConfig, S3Config};
 pub use comfy::{ComfyConfig, WarmupSource};
 pub use machine::{ManifestConfig, WorkflowConfig};

@@ -40,16 +40,17 @@ impl ServerConfig {
                 r.problem(format!("CORS_ALLOWED_ORIGINS: \"{origin}\" is not an origin: write it like https://app.example.com, or *"));
             }
         }
+        let api_keys: Vec<Secret> = r.list("API_KEYS").into_iter().map(Secret::new).collect();
         Self {
             host: r.text_or("HOST", "::"),
-            port: r.number("PORT", 3000, 0, u16::MAX, "a TCP port"),
+            port: r.port("PORT", 3000, 0, false),
             max_body_bytes: usize::try_from(
                 (r.number("MAX_BODY_SIZE_MB", 100.0_f64, 0.001, 1_048_576.0, "MiB") * MIB as f64)
                     as u64,
             )
             .unwrap_or(usize::MAX),
-            api_keys: r.list("API_KEYS").into_iter().map(Secret::new).collect(),
-            metrics_require_key: r.bool_or("METRICS_REQUIRE_KEY", false),
+            metrics_require_key: read_metrics_require_key(r, !api_keys.is_empty()),
+            api_keys,
             cors_allowed_origins,
             max_queue_depth: r.number(
                 "MAX_QUEUE_DEPTH",
@@ -61,6 +62,15 @@ impl ServerConfig {
             shutdown_grace: r.seconds("SHUTDOWN_GRACE_S", 30.0, 0.0),
         }
     }
+}
+
+/// Asking for a key that nobody can have would leave open what was to be closed (faults.md, F05).
+fn read_metrics_require_key(r: &mut Reader, has_keys: bool) -> bool {
+    let required = r.bool_or("METRICS_REQUIRE_KEY", false);
+    if required && !has_keys && r.text("API_KEYS").is_none() {
+        r.problem("METRICS_REQUIRE_KEY is true, but there are no API_KEYS: set API_KEYS, or METRICS_REQUIRE_KEY=false");
+    }
+    required
 }
 
 /// How log lines look.
@@ -93,13 +103,13 @@ impl LogConfig {
             "pretty" => LogFormat::Pretty,
             _ => LogFormat::Auto,
         };
-        Self {
-            level: r.one_of(
-                "LOG_LEVEL",
-                "info",
-                &["trace", "debug", "info", "warn", "error", "fatal"],
-            ),
-            format,
+        let words = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
+        let mut level = r.one_of("LOG_LEVEL", "info", &words);
+        if level == "silent" {
+            // The Node server's logger has it; ours always says why it ends.
+            r.warning("LOG_LEVEL=\"silent\" is understood as fatal: only errors are logged");
+            "fatal".clone_into(&mut level);
         }
+        Self { level, format }
     }
 }

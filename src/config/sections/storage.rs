@@ -105,15 +105,10 @@ impl StorageConfig {
     }
 
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        let cache_dir = r.path("CACHE_DIR").unwrap_or_else(|| {
-            r.path("HOME")
-                .unwrap_or_else(|| PathBuf::from("/root"))
-                .join(".cache/comfyui-api")
-        });
         let gigabytes: f64 = r.number("LRU_CACHE_SIZE_GB", 0.0, 0.0, 1e9, "GB, 0 for no limit");
         Self {
             cache: CacheConfig {
-                dir: super::absolute(cache_dir),
+                dir: cache_dir(r),
                 max_bytes: (gigabytes * 1024.0 * MIB as f64) as u64,
             },
             guard: read_guard(r),
@@ -148,6 +143,15 @@ impl StorageConfig {
             hf: read_hf(r),
         }
     }
+}
+
+/// `CACHE_DIR`, absolute.
+pub(super) fn cache_dir(r: &Reader) -> PathBuf {
+    super::absolute(r.path("CACHE_DIR").unwrap_or_else(|| {
+        r.path("HOME")
+            .unwrap_or_else(|| PathBuf::from("/root"))
+            .join(".cache/comfyui-api")
+    }))
 }
 
 fn read_guard(r: &mut Reader) -> GuardConfig {

@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use url::Url;
 
 use crate::config::Reader;
@@ -15,7 +12,7 @@ use crate::config::variables::EVENT_NAMES;
 /// Webhooks for prompts.
 #[derive(Debug, Clone)]
 pub struct WebhookConfig {
-    /// The decoded keys of `WEBHOOK_SECRET`, which may hold several separated by spaces; empty means unsigned.
+    /// The keys of `WEBHOOK_SECRET`, which may hold several; empty means unsigned.
     pub keys: Vec<SigningKey>,
     /// `PROMPT_WEBHOOK_RETRIES` after the first attempt.
     pub retries: u32,
@@ -37,52 +34,70 @@ impl std::fmt::Debug for SigningKey {
 
 impl WebhookConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        let mut keys = Vec::new();
-        if let Some(secrets) = r.secret("WEBHOOK_SECRET") {
-            for (index, secret) in secrets.expose().split_whitespace().enumerate() {
-                match decode_key(secret) {
-                    Some(key) => keys.push(SigningKey(key)),
-                    None => r.problem(format!("WEBHOOK_SECRET: secret {} is not base64 (with or without the prefix whsec_)", index + 1)),
-                }
-            }
-        }
+        let keys = match r.secret("WEBHOOK_SECRET") {
+            Some(secret) => read_keys(r, secret.expose()),
+            None => Vec::new(),
+        };
         Self {
             keys,
-            // The Node server takes a negative number for none (drop-in.md, D21).
-            retries: u32::try_from(
-                r.number("PROMPT_WEBHOOK_RETRIES", 3, i64::MIN, 1000, "retries")
-                    .max(0),
-            )
-            .unwrap_or(0),
+            retries: r.number("PROMPT_WEBHOOK_RETRIES", 3, 0, 1000, "retries"),
             timeout: r.seconds("WEBHOOK_TIMEOUT_S", 30.0, 0.01),
             spool_dir: r.path("WEBHOOK_SPOOL_DIR"),
         }
     }
 }
 
-/// Decodes a Standard Webhooks secret leniently: optional prefix, either alphabet, padding or not.
-fn decode_key(secret: &str) -> Option<Vec<u8>> {
-    let text: String = secret
-        .strip_prefix("whsec_")
-        .unwrap_or(secret)
-        .chars()
-        .map(|c| {
-            if c == '-' {
-                '+'
-            } else if c == '_' {
-                '/'
-            } else {
-                c
-            }
-        })
-        .collect();
-    let lenient = GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true);
-    let key = GeneralPurpose::new(&alphabet::STANDARD, lenient)
-        .decode(text)
-        .ok()?;
-    (!key.is_empty()).then_some(key)
+/// A key for each word, its prefix dropped, and one for the whole text as the Node server reads it, where that is another
+/// one. A receiver accepts whichever signature it knows.
+fn read_keys(r: &mut Reader, text: &str) -> Vec<SigningKey> {
+    let words = || {
+        text.split_whitespace()
+            .map(|word| word.strip_prefix("whsec_").unwrap_or(word))
+    };
+    if !words().all(is_clean_base64) {
+        r.warning("WEBHOOK_SECRET is not base64: it is decoded as the Node server does it, other characters skipped; make one with `openssl rand -base64 32`");
+    }
+    let mut keys: Vec<SigningKey> = Vec::new();
+    for key in words().chain([text]).map(decode_leniently) {
+        if keys.iter().all(|known| known.0 != key) {
+            keys.push(SigningKey(key));
+        }
+    }
+    keys
+}
+
+/// `Buffer.from(text, "base64")`: both alphabets, other characters skipped, the end at `=`, an odd rest dropped.
+fn decode_leniently(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut count) = (0_u32, 0);
+    for character in text.bytes().take_while(|byte| *byte != b'=') {
+        let six = match character {
+            b'A'..=b'Z' => character - b'A',
+            b'a'..=b'z' => character - b'a' + 26,
+            b'0'..=b'9' => character - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => continue,
+        };
+        bits = (bits << 6) | u32::from(six);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    bytes
+}
+
+fn is_clean_base64(text: &str) -> bool {
+    let digits = text.trim_end_matches('=');
+    let padding = text.len() - digits.len();
+    !digits.is_empty()
+        && digits
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte))
+        && digits.len() % 4 != 1
+        && (padding == 0 || (padding <= 2 && text.len() % 4 == 0))
 }
 
 /// System events and their metadata.
@@ -150,3 +165,40 @@ pub(super) const SALAD_VARIABLES: &[&str] = &[
     "SALAD_INSTANCE_ID",
     "SALAD_MACHINE_ID",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Node.js 22 makes of these texts.
+    #[test]
+    fn any_text_is_decoded_as_node_does_it() {
+        for (text, bytes) in [
+            ("abcde", &[0x69, 0xb7, 0x1d][..]),
+            ("p@ssw0rd", &[0xa6, 0xcb, 0x30, 0xd2, 0xb7]),
+            ("a b c d", &[0x69, 0xb7, 0x1d]),
+            ("ab=cd", &[0x69]),
+            ("-_-_", &[0xfb, 0xff, 0xbf]),
+            ("+/+/", &[0xfb, 0xff, 0xbf]),
+            ("!", &[]),
+            ("bWFya2Vk", b"marked"),
+        ] {
+            assert_eq!(decode_leniently(text), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_clean_base64_is_called_that() {
+        for (text, clean) in [
+            ("bWFya2VkLTQ=", true),
+            ("bWFya2VkLTQ", true),
+            ("-_-_", true),
+            ("abcde", false),
+            ("ab=cd", false),
+            ("p@ssw0rd", false),
+            ("", false),
+        ] {
+            assert_eq!(is_clean_base64(text), clean, "{text}");
+        }
+    }
+}

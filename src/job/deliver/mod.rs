@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 pub use response::{Outcome, Response};
-pub(super) use webhooks::{failed, succeeded};
+pub(super) use webhooks::{Promises, failed, promise, succeeded};
 
 use super::outputs::OutputFile;
 use super::registry::{Job, Status};

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{ChannelState, Connection, ErrorKind};
 use tokio_util::sync::CancellationToken;
 
-use super::dial::describe;
 use super::session::Shared;
-use super::topology;
 use super::worker::Worker;
+use crate::broker::Reopening;
 
 /// Between a channel that the broker closed and the next.
 const REOPEN_DELAY: Duration = Duration::from_secs(1);
@@ -28,23 +27,25 @@ enum Pause {
 
 /// Consumes until the connection fails. A channel that the broker closes (acknowledgement timeout) is opened again.
 pub(super) async fn run(shared: &Shared, connection: &Connection) -> lapin::Error {
+    let mut reopening = Reopening::of("taking tasks");
     loop {
-        let error = match serve(shared, connection).await {
+        let error = match serve(shared, connection, &mut reopening).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
-        if !connection.status().connected() {
+        if let Err(error) = reopening.after(error, connection).await {
             return error;
         }
-        tracing::warn!(broker = %shared.broker, queue = %shared.queue, reason = describe(&error), "AMQP channel closed by the broker; opening another");
-        tokio::time::sleep(REOPEN_DELAY).await;
-        if let Err(error) = topology::ensure(connection, &shared.exchange, &shared.queue).await {
-            return error;
-        }
+        // The queue may have been deleted.
+        let _ = shared.topology.ensure(connection).await;
     }
 }
 
-async fn serve(shared: &Shared, connection: &Connection) -> lapin::Result<Infallible> {
+async fn serve(
+    shared: &Shared,
+    connection: &Connection,
+    reopening: &mut Reopening,
+) -> lapin::Result<Infallible> {
     let channel = connection.create_channel().await?;
     channel
         .basic_qos(shared.config.prefetch, BasicQosOptions::default())
@@ -54,13 +55,14 @@ async fn serve(shared: &Shared, connection: &Connection) -> lapin::Result<Infall
         shared.may_take().await;
         let mut consumer = channel
             .basic_consume(
-                shared.queue.clone(),
+                shared.topology.queue.clone(),
                 tag.clone(),
                 BasicConsumeOptions::default(),
                 FieldTable::default(),
             )
             .await?;
-        tracing::info!(queue = %shared.queue, prefetch = shared.config.prefetch, "AMQP tasks are taken");
+        tracing::info!(queue = %shared.topology.queue, prefetch = shared.config.prefetch, "AMQP tasks are taken");
+        reopening.works();
         let recall = CancellationToken::new();
         // Also when this future is dropped: what was not started then goes back.
         let _recalled = recall.clone().drop_guard();
@@ -70,21 +72,16 @@ async fn serve(shared: &Shared, connection: &Connection) -> lapin::Result<Infall
                 channel
                     .basic_cancel(consumer.tag(), BasicCancelOptions::default())
                     .await?;
+                // Recalled already: they go back as they came, in the way that is not held against them.
                 while let Some(Ok(delivery)) = consumer.next().await {
-                    delivery
-                        .acker
-                        .nack(BasicNackOptions {
-                            requeue: true,
-                            ..BasicNackOptions::default()
-                        })
-                        .await?;
+                    shared.worker.accept(delivery, &recall).await;
                 }
-                tracing::info!(queue = %shared.queue, "AMQP tasks are not taken now");
+                tracing::info!(queue = %shared.topology.queue, "AMQP tasks are not taken now");
             }
             Pause::Brokers if channel.status().connected() => {
-                tracing::warn!(queue = %shared.queue, "AMQP consumer was cancelled by the broker; consuming again");
+                tracing::warn!(queue = %shared.topology.queue, "AMQP consumer was cancelled by the broker; consuming again");
                 tokio::time::sleep(REOPEN_DELAY).await;
-                topology::ensure(connection, &shared.exchange, &shared.queue).await?;
+                shared.topology.ensure(connection).await?;
             }
             Pause::Brokers => {
                 return Err(

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lapin::Channel;
 use lapin::options::BasicPublishOptions;
+use lapin::{Channel, Connection};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::envelope::service;
 use super::host_metrics::Vitals;
-use super::publisher::properties;
 use super::session::Shared;
 use super::{Load, TaskRunner};
+use crate::broker::envelope::service;
+use crate::broker::publisher::properties;
 
 /// Beats for ever, from the first registration on. `started` is when the process did.
 pub(super) async fn run(
@@ -41,16 +41,21 @@ pub(super) async fn run(
     tracing::info!("Heartbeat started (interval={}ms)", interval.as_millis());
     let mut timer = tokio::time::interval(interval);
     timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let channel = Arc::new(Mutex::new(None));
     loop {
         timer.tick().await;
         // No connection, or a blocked one: a heartbeat that comes late says nothing.
-        let Some(channel) = shared.pulse.borrow().clone() else {
+        let Some(link) = shared.pulse.borrow().clone() else {
             continue;
         };
         let body = body(&shared, &*shared.runner, &host_metrics.borrow(), started);
-        let shared = Arc::clone(&shared);
+        let (shared, channel) = (Arc::clone(&shared), Arc::clone(&channel));
         tokio::spawn(async move {
-            let sent = publish(&shared, &channel, &body);
+            // The last one is still on its way.
+            let Ok(mut channel) = channel.try_lock() else {
+                return;
+            };
+            let sent = publish(&shared, &link.connection, &mut channel, &body);
             if !matches!(tokio::time::timeout(interval, sent).await, Ok(Ok(()))) {
                 tracing::debug!("a heartbeat could not be published");
             }
@@ -58,16 +63,32 @@ pub(super) async fn run(
     }
 }
 
-async fn publish(shared: &Shared, channel: &Channel, body: &[u8]) -> lapin::Result<()> {
-    let sent = channel.basic_publish(
-        shared.exchange.clone(),
+/// Publishes on the channel of the last one, or on a new one when that is closed: the broker may close it alone, when the
+/// exchange was deleted.
+async fn publish(
+    shared: &Shared,
+    connection: &Connection,
+    channel: &mut Option<Channel>,
+    body: &[u8],
+) -> lapin::Result<()> {
+    let open = match channel.take().filter(|known| known.status().connected()) {
+        Some(open) => open,
+        None => {
+            shared.topology.ensure(connection).await?;
+            connection.create_channel().await?
+        }
+    };
+    let sent = open.basic_publish(
+        shared.topology.exchange.clone(),
         "service.instance.heartbeat".into(),
         BasicPublishOptions::default(),
         body,
         properties(false),
     );
     // This channel is not in confirm mode: sent is all there is to know.
-    sent.await?.await.map(|_| ())
+    sent.await?.await?;
+    *channel = Some(open);
+    Ok(())
 }
 
 fn body(

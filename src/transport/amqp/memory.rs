@@ -85,7 +85,7 @@ impl ResultCache {
     }
 }
 
-/// How often tasks were started here without reaching an end (`AMQP_MAX_ATTEMPTS`).
+/// What this process knows of the attempts of tasks whose messages could not be published again with the count.
 #[derive(Debug)]
 pub(super) struct Attempts {
     counts: HashMap<Arc<str>, u32>,
@@ -102,23 +102,23 @@ impl Attempts {
         }
     }
 
-    /// Counts a start and returns how many there were, this one included.
-    pub(super) fn start(&mut self, id: &Arc<str>) -> u32 {
-        if let Some(count) = self.counts.get_mut(id) {
-            *count += 1;
-            return *count;
+    pub(super) fn get(&self, id: &str) -> u32 {
+        self.counts.get(id).copied().unwrap_or(0)
+    }
+
+    pub(super) fn set(&mut self, id: &Arc<str>, attempts: u32) {
+        if self.counts.insert(Arc::clone(id), attempts).is_some() {
+            return;
         }
-        self.counts.insert(Arc::clone(id), 1);
         self.order.push_back(Arc::clone(id));
         if self.order.len() > self.max_ids
             && let Some(oldest) = self.order.pop_front()
         {
             self.counts.remove(&oldest);
         }
-        1
     }
 
-    /// The task has ended.
+    /// The task has ended, or its message has the count.
     pub(super) fn forget(&mut self, id: &str) {
         if self.counts.remove(id).is_some() {
             self.order.retain(|other| **other != *id);
@@ -208,12 +208,13 @@ mod tests {
     fn attempts_are_bounded_and_forgotten() {
         let mut attempts = Attempts::new(2);
         let ids: Vec<Arc<str>> = ["a", "b", "c"].map(Arc::from).to_vec();
-        assert_eq!((attempts.start(&ids[0]), attempts.start(&ids[0])), (1, 2));
+        attempts.set(&ids[0], 1);
+        attempts.set(&ids[0], 2);
+        assert_eq!((attempts.get("a"), attempts.get("b")), (2, 0));
         attempts.forget("a");
-        assert_eq!(attempts.start(&ids[0]), 1);
-        attempts.start(&ids[1]);
-        attempts.start(&ids[2]);
-        assert_eq!((attempts.counts.len(), attempts.start(&ids[0])), (2, 1));
+        assert_eq!(attempts.get("a"), 0);
+        ids.iter().for_each(|id| attempts.set(id, 1));
+        assert_eq!((attempts.counts.len(), attempts.get("a")), (2, 0));
     }
 
     #[test]

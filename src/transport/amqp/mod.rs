@@ -1,30 +1,30 @@
 //! The AMQP transport: tasks from RabbitMQ, events to RabbitMQ. Runs tasks through a [`TaskRunner`] that `app` hands in.
 //!
-//! What outlives a connection and what does not is the plan of this module:
+//! What outlives a connection and what does not is the plan of this module; what it is built on is `crate::broker`.
 //! - for the whole life: the [`worker`] (tasks that run here, who waits for their ends, memory of recent results), the
-//!   [`outbox`] (messages that the broker has not confirmed yet), the [`sink`] (events on their way into the outbox), the
-//!   heartbeat's timer;
-//! - for one connection ([`session`]): [`dial`], [`topology`], the [`publisher`] that empties the outbox, the [`consumer`]
-//!   that feeds the worker, the registration.
+//!   [`custody`] and the [`notes`] (which task is to blame when ComfyUI or we die), the outbox (messages that the broker has
+//!   not confirmed yet), the [`sink`] (events on their way into the outbox), the heartbeat's timer;
+//! - for one connection ([`session`]): the publisher that empties the outbox, the [`consumer`] that feeds the worker, the
+//!   registration. Each has channels of its own, which come back by themselves.
 //!
 //! A task is acknowledged only after the broker has confirmed its result. When the connection breaks in between, the result
 //! stays in the outbox, and the redelivered task meets its own run at the worker or is answered from memory.
 
+mod answers;
+mod attempts;
 mod consumer;
-mod dial;
-mod envelope;
+mod custody;
 mod gpu;
 mod heartbeat;
 mod host_metrics;
 mod memory;
-mod outbox;
-mod publisher;
+mod notes;
+mod quoted;
 mod registry;
 mod service;
 mod session;
 mod sink;
 mod task;
-mod topology;
 mod worker;
 
 pub use service::{Amqp, Setup};
@@ -47,19 +47,38 @@ pub enum TaskOutcome {
     Failed(Failure),
 }
 
+/// A task to be run.
+pub struct TaskRun {
+    /// Its id.
+    pub id: Arc<str>,
+    /// A `POST /prompt` body without the id.
+    pub body: Map<String, Value>,
+    /// Cancelled at shutdown: the task ends as a transient failure as soon as possible.
+    pub give_back: CancellationToken,
+    /// Told by the runner.
+    pub milestones: Milestones,
+}
+
+/// How far a task has come. Whoever is to blame for the death of ComfyUI is found by this.
+#[derive(Debug, Clone, Default)]
+pub struct Milestones {
+    /// It is being given to a ComfyUI that lives.
+    pub submitted: CancellationToken,
+    /// ComfyUI executes it.
+    pub executing: CancellationToken,
+}
+
 /// Runs prompts for the queue.
 #[async_trait::async_trait]
 pub trait TaskRunner: Send + Sync {
-    /// Runs a task to its end. `body` is a `POST /prompt` body, `id` the task's id. Cancelling `give_back` (shutdown,
-    /// channel lost before the start) ends it as a transient failure as soon as possible. With `last` a failure is final though
-    /// it is transient: nobody will try again (`AMQP_MAX_ATTEMPTS`).
-    async fn run(
-        &self,
-        id: &str,
-        body: Map<String, Value>,
-        last: bool,
-        give_back: CancellationToken,
-    ) -> TaskOutcome;
+    /// Runs a task to its end. Nobody but the caller is told of a transient failure: another attempt may follow.
+    async fn run(&self, task: TaskRun) -> TaskOutcome;
+    /// A task ends with a transient failure, or without a run, and no attempt follows: whoever it names for that is told.
+    async fn given_up(&self, id: &str, body: Map<String, Value>, failure: &Failure);
+    /// Whether ComfyUI has died within the last moments.
+    fn comfyui_has_died(&self) -> bool;
+    /// Whether a prompt of another transport was executing when it did.
+    fn other_prompt_was_executing(&self) -> bool;
     /// True while tasks may be taken: ComfyUI up and warm, not draining.
     fn ready(&self) -> watch::Receiver<bool>;
     /// Prompts in flight from any transport, and the id of the one that runs.

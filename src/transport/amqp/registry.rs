@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lapin::Channel;
-use lapin::options::BasicPublishOptions;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
+use lapin::{Channel, Connection};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::envelope::service;
 use super::host_metrics::Vitals;
-use super::publisher::properties;
+use crate::broker::dial::describe;
+use crate::broker::envelope::service;
+use crate::broker::publisher::properties;
 use crate::config::AmqpConfig;
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -79,22 +80,25 @@ impl Registry {
     /// Registers, again and again until the broker confirms.
     ///
     /// # Errors
-    /// When the channel fails; the next connection registers again.
+    /// When the channel fails; the caller opens the next.
     pub(super) async fn register(
         &self,
-        channel: &Channel,
+        connection: &Connection,
         exchange: &ShortString,
     ) -> lapin::Result<()> {
+        let channel = open(connection).await?;
         let mut wait = FIRST_RETRY;
         loop {
             let mut data = self.data.clone();
             data["capabilities"]["gpu_memory"] = self.gpu_memory().await.into();
             let body = service("instance_register", data, Some(self.metadata.clone()));
-            if publish(channel, exchange, "service.instance.register", &body)
+            if publish(&channel, exchange, "service.instance.register", &body)
                 .await?
                 .is_ack()
             {
                 self.registered.send_replace(true);
+                // Nobody would notice if the broker closed it later.
+                let _ = channel.close(200, "OK".into()).await;
                 return Ok(());
             }
             tracing::debug!(?wait, "the broker did not confirm the registration");
@@ -109,21 +113,20 @@ impl Registry {
     /// A sentence, when the broker did not confirm it in time.
     pub(super) async fn unregister(
         &self,
-        channel: &Channel,
+        connection: &Connection,
         exchange: &ShortString,
         reason: &str,
     ) -> Result<(), String> {
         let data = json!({ "instance_id": self.id, "api_url": self.api_url, "reason": reason });
         let body = service("instance_unregister", data, None);
-        match tokio::time::timeout(
-            UNREGISTER_TIMEOUT,
-            publish(channel, exchange, "service.instance.unregister", &body),
-        )
-        .await
-        {
+        let farewell = async {
+            let channel = open(connection).await?;
+            publish(&channel, exchange, "service.instance.unregister", &body).await
+        };
+        match tokio::time::timeout(UNREGISTER_TIMEOUT, farewell).await {
             Ok(Ok(confirmation)) if confirmation.is_ack() => Ok(()),
             Ok(Ok(_)) => Err("the broker refused it".to_owned()),
-            Ok(Err(error)) => Err(super::dial::describe(&error)),
+            Ok(Err(error)) => Err(describe(&error)),
             Err(_) => Err("the broker did not confirm it in time".to_owned()),
         }
     }
@@ -147,6 +150,14 @@ impl Registry {
             |bytes| format!("{}G", (bytes + (1 << 29)) >> 30),
         )
     }
+}
+
+async fn open(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
+    Ok(channel)
 }
 
 async fn publish(

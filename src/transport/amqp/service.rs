@@ -9,14 +9,18 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Duration, timeout_at};
 
-use super::envelope::EventFactory;
+use super::answers::Answers;
 use super::host_metrics::{self, Vitals};
-use super::outbox::Outbox;
+use super::notes::Notes;
 use super::registry::Registry;
 use super::session::{self, Shared};
 use super::sink::StreamSink;
-use super::worker::Worker;
-use super::{TaskOutcome, TaskRunner, dial, heartbeat};
+use super::worker::{Parts, Worker};
+use super::{TaskOutcome, TaskRunner, heartbeat};
+use crate::broker::dial;
+use crate::broker::envelope::EventFactory;
+use crate::broker::outbox::Outbox;
+use crate::broker::topology::Topology;
 use crate::config::AmqpConfig;
 use crate::events::EventSink;
 use crate::telemetry::logging::epoch_ms;
@@ -61,8 +65,10 @@ impl Amqp {
         } = setup;
         let started = Instant::now();
         let uri = dial::parse_uri(config.uri.expose())?;
-        let exchange = short("AMQP_EXCHANGE_TOPIC", &config.exchange)?;
-        let queue = short("AMQP_QUEUE_INPUT (or INSTANCE_*)", &config.queue)?;
+        let topology = Topology {
+            exchange: short("AMQP_EXCHANGE_TOPIC", &config.exchange)?,
+            queue: short("AMQP_QUEUE_INPUT (or INSTANCE_*)", &config.queue)?,
+        };
         let hostname = hostname();
         let instance_id = config
             .instance
@@ -81,13 +87,16 @@ impl Amqp {
             config.previews,
             config.progress_interval,
         ));
-        let worker = Arc::new(Worker::new(
-            &config,
-            Arc::clone(&runner),
-            Arc::clone(&outbox),
-            Arc::clone(&sink),
-            events.clone(),
-        ));
+        let notes = Notes::new(config.notes_dir.clone());
+        notes.clean();
+        let parts = Parts {
+            runner: Arc::clone(&runner),
+            outbox: Arc::clone(&outbox),
+            sink: Arc::clone(&sink),
+            answers: Answers::new(events.clone(), config.max_result_bytes),
+            notes,
+        };
+        let worker = Arc::new(Worker::new(&config, parts));
         let host_metrics = watch::Sender::new(Vitals::default());
         let registry = Registry::new(
             &config,
@@ -102,8 +111,7 @@ impl Amqp {
             config,
             uri,
             broker,
-            exchange,
-            queue,
+            topology,
             instance_id,
             runner,
             worker,

@@ -1,25 +1,24 @@
 //! One connection after the other, for ever: dial, restore, work, and again after a while.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::options::ConfirmSelectOptions;
-use lapin::types::ShortString;
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Event};
+use lapin::{Connection, Event};
 use rand::Rng;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::dial::{Link, describe, dial};
-use super::envelope::EventFactory;
-use super::outbox::Outbox;
 use super::registry::Registry;
 use super::worker::Worker;
-use super::{TaskRunner, consumer, publisher, topology};
+use super::{TaskRunner, consumer};
+use crate::broker::dial::{Link, describe, dial};
+use crate::broker::envelope::EventFactory;
+use crate::broker::outbox::Outbox;
+use crate::broker::topology::Topology;
+use crate::broker::{Reopening, publisher};
 use crate::config::AmqpConfig;
 use crate::telemetry::metrics;
 
@@ -40,8 +39,7 @@ pub(super) struct Shared {
     pub(super) uri: AMQPUri,
     /// Host, port and virtual host, for logs.
     pub(super) broker: String,
-    pub(super) exchange: ShortString,
-    pub(super) queue: ShortString,
+    pub(super) topology: Topology,
     pub(super) instance_id: String,
     pub(super) runner: Arc<dyn TaskRunner>,
     pub(super) worker: Arc<Worker>,
@@ -54,8 +52,8 @@ pub(super) struct Shared {
     /// Say goodbye and end.
     pub(super) farewell: CancellationToken,
     pub(super) reason: Mutex<String>,
-    /// The channel for heartbeats while there is a connection that is not blocked.
-    pub(super) pulse: watch::Sender<Option<Channel>>,
+    /// For heartbeats: the connection, while there is one that is not blocked.
+    pub(super) pulse: watch::Sender<Option<Arc<Link>>>,
 }
 
 impl Shared {
@@ -90,28 +88,6 @@ impl Shared {
     }
 }
 
-/// The channels of one connection.
-struct Session {
-    link: Link,
-    publish: Channel,
-    registry: Channel,
-    pulse: Channel,
-}
-
-impl Session {
-    /// What a channel was for that was closed while nobody was using it.
-    fn closed_channel(&self) -> Option<&'static str> {
-        let channels = [
-            (&self.registry, "the registration"),
-            (&self.pulse, "heartbeats"),
-        ];
-        channels
-            .into_iter()
-            .find(|(channel, _)| !channel.status().connected())
-            .map(|(_, what)| what)
-    }
-}
-
 /// Keeps a session until the farewell.
 pub(super) async fn supervise(shared: &Shared) {
     let mut failures = 0;
@@ -122,13 +98,15 @@ pub(super) async fn supervise(shared: &Shared) {
             () = shared.farewell.cancelled() => break,
         };
         match opened {
-            Ok(session) => {
+            Ok(link) => {
                 (failures, told) = (0, None);
-                tracing::info!(broker = %shared.broker, exchange = %shared.exchange, queue = %shared.queue, "AMQP connected");
+                tracing::info!(broker = %shared.broker, exchange = %shared.topology.exchange, queue = %shared.topology.queue, "AMQP connected");
                 set_connected(shared, true);
-                let lost = work(shared, &session).await;
+                let lost = work(shared, &link).await;
                 shared.pulse.send_replace(None);
                 set_connected(shared, false);
+                // A heartbeat on its way may hold it for a moment longer.
+                link.cut();
                 shared.outbox.rewind();
                 let Some(reason) = lost else { return };
                 tracing::warn!(broker = %shared.broker, reason, "AMQP connection lost; connecting again");
@@ -149,9 +127,9 @@ pub(super) async fn supervise(shared: &Shared) {
     }
     // The end came between two connections: the others shall know all the same, if the broker is there.
     if *shared.registry.registered().borrow()
-        && let Ok(Ok(session)) = timeout(LAST_TRY, open(shared)).await
+        && let Ok(Ok(link)) = timeout(LAST_TRY, open(shared)).await
     {
-        part(shared, &session).await;
+        part(shared, &link).await;
     }
 }
 
@@ -170,37 +148,21 @@ fn backoff(failures: i32) -> Duration {
     )
 }
 
-async fn open(shared: &Shared) -> Result<Session, String> {
-    let link = dial(
-        &shared.uri,
-        shared.config.ca_file.as_deref().map(Path::new),
-        &shared.instance_id,
-    )
-    .await?;
+async fn open(shared: &Shared) -> Result<Arc<Link>, String> {
+    let link = dial(&shared.uri, &shared.config.tls, &shared.instance_id).await?;
+    let topology = &shared.topology;
     let restored = timeout(SETUP_TIMEOUT, async {
-        topology::ensure(&link.connection, &shared.exchange, &shared.queue).await?;
-        let publish = link.connection.create_channel().await?;
-        publish
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
-        let registry = link.connection.create_channel().await?;
-        registry
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
-        let pulse = link.connection.create_channel().await?;
-        lapin::Result::Ok((publish, registry, pulse))
+        topology.ensure(&link.connection).await?;
+        let counts = topology.counts_deliveries(&link.connection).await;
+        shared.worker.queue_counts_deliveries(counts);
+        lapin::Result::Ok(())
     });
     match restored.await {
-        Ok(Ok((publish, registry, pulse))) => Ok(Session {
-            link,
-            publish,
-            registry,
-            pulse,
-        }),
+        Ok(Ok(())) => Ok(Arc::new(link)),
         Ok(Err(error)) => Err(format!(
             "exchange {} or queue {} cannot be used: {}",
-            shared.exchange,
-            shared.queue,
+            topology.exchange,
+            topology.queue,
             describe(&error)
         )),
         Err(_) => Err("the broker did not answer the declarations".to_owned()),
@@ -208,56 +170,51 @@ async fn open(shared: &Shared) -> Result<Session, String> {
 }
 
 /// Works until the connection is lost and returns why, or until the farewell and returns nothing.
-async fn work(shared: &Shared, session: &Session) -> Option<String> {
-    let connection = &session.link.connection;
+async fn work(shared: &Shared, link: &Arc<Link>) -> Option<String> {
+    let connection = &link.connection;
     let error = tokio::select! {
         biased;
         () = shared.farewell.cancelled() => {
-            part(shared, session).await;
+            part(shared, link).await;
             return None;
         }
-        reason = watch_connection(shared, session) => return Some(reason),
-        error = publisher::run(&shared.outbox, &shared.events, &session.publish, &shared.exchange) => {
-            if is_size_limit(&error) {
-                shared.outbox.discard_largest();
-            }
-            error
-        }
+        reason = watch_connection(shared, link) => return Some(reason),
+        error = publisher::run(&shared.outbox, &shared.events, connection, &shared.topology) => error,
         error = consumer::run(shared, connection) => error,
-        error = register(shared, session) => error,
+        error = register(shared, connection) => error,
     };
     Some(describe(&error))
 }
 
-/// The broker's answer to a message above its `max_message_size`.
-fn is_size_limit(error: &lapin::Error) -> bool {
-    const PRECONDITION_FAILED: u16 = 406;
-    matches!(error.kind(), lapin::ErrorKind::ProtocolError(said) if said.get_id() == PRECONDITION_FAILED && said.get_message().as_str().contains("message size"))
-}
-
 /// Registers once ready, then only waits.
-async fn register(shared: &Shared, session: &Session) -> lapin::Error {
+async fn register(shared: &Shared, connection: &Connection) -> lapin::Error {
     shared.ready_is(true).await;
-    match shared
-        .registry
-        .register(&session.registry, &shared.exchange)
-        .await
-    {
-        Ok(()) => {
-            tracing::info!("Instance registered: {}", shared.instance_id);
-            std::future::pending().await
+    let mut reopening = Reopening::of("the registration");
+    loop {
+        let registered = shared
+            .registry
+            .register(connection, &shared.topology.exchange);
+        let error = match registered.await {
+            Ok(()) => {
+                tracing::info!("Instance registered: {}", shared.instance_id);
+                return std::future::pending().await;
+            }
+            Err(error) => error,
+        };
+        if let Err(error) = reopening.after(error, connection).await {
+            return error;
         }
-        Err(error) => error,
+        let _ = shared.topology.ensure(connection).await;
     }
 }
 
 /// Follows the connection's state; returns why it ended.
-async fn watch_connection(shared: &Shared, session: &Session) -> String {
-    let connection = &session.link.connection;
+async fn watch_connection(shared: &Shared, link: &Arc<Link>) -> String {
+    let connection = &link.connection;
     let mut events = Box::pin(connection.events_listener());
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     let mut blocked = false;
-    shared.pulse.send_replace(Some(session.pulse.clone()));
+    shared.pulse.send_replace(Some(Arc::clone(link)));
     loop {
         tokio::select! {
             event = events.next() => match event {
@@ -268,7 +225,7 @@ async fn watch_connection(shared: &Shared, session: &Session) -> String {
                 }
                 Some(Event::ConnectionUnblocked) if blocked => {
                     blocked = false;
-                    shared.pulse.send_replace(Some(session.pulse.clone()));
+                    shared.pulse.send_replace(Some(Arc::clone(link)));
                     tracing::info!(broker = %shared.broker, "AMQP broker takes messages again");
                 }
                 Some(Event::Error(error)) if !connection.status().connected() => return describe(&error),
@@ -279,16 +236,12 @@ async fn watch_connection(shared: &Shared, session: &Session) -> String {
                 if !connection.status().connected() {
                     return "the connection is closed".to_owned();
                 }
-                // Nothing else would notice these: a heartbeat that goes nowhere looks like a dead instance.
-                if let Some(what) = session.closed_channel() {
-                    return format!("the broker has closed the channel for {what}");
-                }
             },
         }
     }
 }
 
-async fn part(shared: &Shared, session: &Session) {
+async fn part(shared: &Shared, link: &Link) {
     let reason = shared
         .reason
         .lock()
@@ -296,7 +249,7 @@ async fn part(shared: &Shared, session: &Session) {
         .clone();
     match shared
         .registry
-        .unregister(&session.registry, &shared.exchange, &reason)
+        .unregister(&link.connection, &shared.topology.exchange, &reason)
         .await
     {
         Ok(()) => tracing::info!(reason, "Instance unregistered: {}", shared.instance_id),
@@ -306,11 +259,7 @@ async fn part(shared: &Shared, session: &Session) {
             shared.instance_id
         ),
     }
-    let closed = timeout(
-        CLOSE_TIMEOUT,
-        session.link.connection.close(200, "OK".into()),
-    )
-    .await;
+    let closed = timeout(CLOSE_TIMEOUT, link.connection.close(200, "OK".into())).await;
     tracing::info!(broker = %shared.broker, politely = matches!(closed, Ok(Ok(()))), "AMQP connection closed");
 }
 

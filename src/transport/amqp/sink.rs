@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::outbox::{Body, Class, Outbox, OutboxMessage};
+use crate::broker::outbox::{Body, Class, Outbox, OutboxMessage};
 use crate::events::{EventSink, SystemEvent};
 use crate::telemetry::logging::epoch_ms;
 
@@ -221,6 +221,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::broker::outbox::Receipt;
     use crate::events::{PromptRef, Source};
 
     fn event(name: &str, id: &str, published: bool, value: u64) -> Arc<SystemEvent> {
@@ -239,7 +240,7 @@ mod tests {
     async fn drain(outbox: &Outbox) -> Vec<(String, Value)> {
         let mut all = Vec::new();
         while let Ok(taken) = tokio::time::timeout(Duration::from_millis(20), outbox.next()).await {
-            outbox.settle(taken.number, true);
+            outbox.settle(taken.number, Some(Receipt::Confirmed));
             let Body::Event { event, .. } = taken.body else {
                 unreachable!()
             };

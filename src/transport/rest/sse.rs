@@ -65,7 +65,7 @@ pub async fn attach(
         .ok_or_else(|| prompt::unknown(&id))?;
     let state = json!({"type": "state", "data": {"prompt_id": entry.id, "status": entry.status, "position": entry.position, "progress": entry.progress}});
     let first = stream::iter([Ok(Bytes::from(format!(
-        "event: message\nid: 0\ndata: {state}\n\n"
+        "event: message\ndata: {state}\nid: 0\n\n"
     )))]);
     Ok(match reader {
         Some(reader) => response(first.chain(events(reader, None)).boxed()),
@@ -77,10 +77,10 @@ pub async fn attach(
 fn ended(entry: &JobSnapshot) -> Bytes {
     if entry.status == Status::Succeeded {
         let entry = json!(entry);
-        return format!("event: complete\nid: 1\ndata: {entry}\n\n").into();
+        return format!("event: complete\ndata: {entry}\nid: 1\n\n").into();
     }
     let error = json!({"error": entry.error, "code": entry.code});
-    format!("event: error\nid: 1\ndata: {error}\n\n").into()
+    format!("event: error\ndata: {error}\nid: 1\n\n").into()
 }
 
 fn events(reader: Reader, guard: Option<CancelOnDrop>) -> BoxStream<'static, Chunk> {
@@ -105,18 +105,20 @@ fn events(reader: Reader, guard: Option<CancelOnDrop>) -> BoxStream<'static, Chu
     .boxed()
 }
 
+/// `event:` first and `data:` second: clients read them by position (drop-in.md, D17).
 fn written(event: &StreamEvent) -> BoxStream<'static, Chunk> {
-    let head = format!("event: {}\nid: {}\ndata: ", event.name, event.sequence);
+    let head = format!("event: {}\ndata: ", event.name);
+    let tail = format!("\nid: {}\n\n", event.sequence);
     match &event.data {
         Data::Text(text) => {
-            let mut whole = Vec::with_capacity(head.len() + text.len() + 2);
+            let mut whole = Vec::with_capacity(head.len() + text.len() + tail.len());
             whole.extend_from_slice(head.as_bytes());
             whole.extend_from_slice(text);
-            whole.extend_from_slice(b"\n\n");
+            whole.extend_from_slice(tail.as_bytes());
             stream::iter([Ok(whole.into())]).boxed()
         }
         // JSON written by serde has no line breaks, and neither has base64.
-        Data::Document(document) => document.surrounded(head, "\n\n").stream().boxed(),
+        Data::Document(document) => document.surrounded(head, tail).stream().boxed(),
     }
 }
 

@@ -25,6 +25,7 @@ use self::queue::{LENGTH, Queue, is_droppable};
 use super::SCHEDULE;
 use super::attempt::{Attempt, Outcome, Route};
 use super::body::Body;
+use super::javascript::stringify;
 use crate::config::{EventsConfig, SigningKey, WebhookConfig, public};
 use crate::document::Document;
 use crate::events::{EventSink, Source, SystemEvent};
@@ -189,7 +190,7 @@ impl Shared {
     /// Sends one event, with retries. The id is the same over them, and no other event has it.
     async fn send(&self, event: &SystemEvent) {
         let id = Uuid::new_v4().to_string();
-        let body = Body::Document(Document::from_value(&self.envelope(event)));
+        let body = Body::Document(Document::from_text(stringify(&self.envelope(event))));
         let droppable = is_droppable(&event.name);
         let begun = Instant::now();
         let mut failures = 0;

@@ -196,7 +196,7 @@ async fn an_instance_registers_and_its_heart_beats_in_time() {
         (
             &json!("http://api.example"),
             &json!("http://comfy.example"),
-            &Value::Null
+            &json!("")
         )
     );
     assert_eq!(

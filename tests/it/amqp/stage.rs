@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use comfyui_api::config::{AmqpConfig, Config};
 use comfyui_api::document::Document;
 use comfyui_api::error::{Code, Failure};
-use comfyui_api::transport::amqp::{Amqp, Load, Setup, TaskOutcome, TaskRunner};
+use comfyui_api::transport::amqp::{Amqp, Load, Setup, TaskOutcome, TaskRun, TaskRunner};
 use futures_util::StreamExt;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
@@ -49,6 +49,8 @@ pub struct ScriptedRunner {
     pub ready: watch::Sender<bool>,
     /// The ids in the order of their starts.
     pub runs: Mutex<Vec<String>>,
+    /// Those that no attempt follows.
+    pub given_up: Mutex<Vec<String>>,
     /// Tasks that `hold` end when there is a permit.
     pub release: Semaphore,
     running: AtomicUsize,
@@ -61,6 +63,7 @@ impl ScriptedRunner {
         Arc::new(Self {
             ready: watch::Sender::new(ready),
             runs: Mutex::default(),
+            given_up: Mutex::default(),
             release: Semaphore::new(0),
             running: AtomicUsize::new(0),
             most_at_a_time: AtomicUsize::new(0),
@@ -118,19 +121,32 @@ fn success(id: &str, bytes: usize) -> TaskOutcome {
 
 #[async_trait::async_trait]
 impl TaskRunner for ScriptedRunner {
-    async fn run(
-        &self,
-        id: &str,
-        body: Map<String, Value>,
-        _last: bool,
-        give_back: CancellationToken,
-    ) -> TaskOutcome {
-        self.runs.lock().unwrap().push(id.to_owned());
+    async fn run(&self, task: TaskRun) -> TaskOutcome {
+        let TaskRun {
+            id,
+            body,
+            give_back,
+            milestones,
+        } = task;
+        self.runs.lock().unwrap().push(id.to_string());
+        milestones.submitted.cancel();
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_a_time.fetch_max(running, Ordering::SeqCst);
-        let outcome = self.act(id, &body, give_back).await;
+        let outcome = self.act(&id, &body, give_back).await;
         self.running.fetch_sub(1, Ordering::SeqCst);
         outcome
+    }
+
+    async fn given_up(&self, id: &str, _body: Map<String, Value>, _failure: &Failure) {
+        self.given_up.lock().unwrap().push(id.to_owned());
+    }
+
+    fn comfyui_has_died(&self) -> bool {
+        false
+    }
+
+    fn other_prompt_was_executing(&self) -> bool {
+        false
     }
 
     fn ready(&self) -> watch::Receiver<bool> {
@@ -250,7 +266,13 @@ impl Client {
     }
 
     pub async fn submit_bytes(&self, body: &[u8]) {
-        let properties = BasicProperties::default().with_delivery_mode(2);
+        let properties = BasicProperties::default();
+        self.submit_with(body, properties).await;
+    }
+
+    /// The same with properties; it is persistent in any case.
+    pub async fn submit_with(&self, body: &[u8], properties: BasicProperties) {
+        let properties = properties.with_delivery_mode(2);
         let publish = self.channel.basic_publish(
             "".into(),
             format!("in.{}", self.name).into(),

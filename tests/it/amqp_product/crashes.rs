@@ -107,3 +107,145 @@ async fn a_server_that_ends_with_its_comfyui_leaves_its_task_to_others() {
     assert_eq!(end_of(&mut client, "tough").await.0, "execution_success");
     until("the queue is empty", async || client.waiting().await == 0).await;
 }
+
+/// A graph that kills ComfyUI when it is executed.
+fn poison() -> Value {
+    let mut graph = slow_picture(0.0);
+    graph["5"] = json!({"class_type": "SimCrash", "inputs": {"code": 7, "value": ["1", 0]}});
+    graph
+}
+
+/// A41: with the default of ALWAYS_RESTART_COMFYUI the instance ends with its ComfyUI. The count goes on in the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poison_task_ends_two_instances_and_is_given_up() {
+    let broker = RabbitMq::shared().await;
+    let name = unique("lives");
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    client
+        .submit(&json!({"id": "poison", "prompt": poison()}))
+        .await;
+    client
+        .submit(&json!({"id": "behind", "prompt": picture()}))
+        .await;
+    let mut ends = Vec::new();
+    for life in 0..4 {
+        let settings = [
+            ("ALWAYS_RESTART_COMFYUI", "false"),
+            ("AMQP_MAX_ATTEMPTS", "2"),
+        ];
+        let mut product = member(&broker.uri(), &name).envs(&settings).launch().await;
+        if life < 2 {
+            assert_eq!(product.ended().await.code(), Some(1));
+            continue;
+        }
+        until("the queue is empty", async || client.waiting().await == 0).await;
+        break;
+    }
+    while ends.len() < 2 {
+        let (key, envelope) = client.next_result().await;
+        if key.starts_with("execution_")
+            && !matches!(key.as_str(), "execution_start" | "execution_cached")
+        {
+            ends.push((envelope["task_id"].as_str().unwrap().to_owned(), key));
+        }
+    }
+    ends.sort();
+    assert_eq!(
+        ends,
+        [
+            ("behind".to_owned(), "execution_success".to_owned()),
+            ("poison".to_owned(), "execution_error".to_owned())
+        ]
+    );
+}
+
+/// A41: kill -9. The broker says only that the task was handed out before; the note says which one was executing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_takes_the_whole_instance_with_it_is_given_up() {
+    let broker = RabbitMq::shared().await;
+    let name = unique("killed");
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    let cache = tempfile::tempdir().unwrap();
+    let settings = [
+        ("AMQP_MAX_ATTEMPTS", "2"),
+        ("AMQP_PREFETCH", "3"),
+        ("CACHE_DIR", cache.path().to_str().unwrap()),
+    ];
+    let ids = ["deadly", "waits1", "waits2"];
+    for id in ids {
+        let seconds = if id == "deadly" { 30.0 } else { 0.0 };
+        client
+            .submit(&json!({"id": id, "prompt": slow_picture(seconds)}))
+            .await;
+    }
+    for _ in 0..2 {
+        let mut product = member(&broker.uri(), &name).envs(&settings).start().await;
+        product.until_prompt("deadly", "running").await;
+        until("all are here", async || client.waiting().await == 0).await;
+        until("it is noted", async || {
+            walkdir(cache.path())
+                .iter()
+                .any(|name| name.ends_with(".executing"))
+        })
+        .await;
+        product.signal(nix::sys::signal::Signal::SIGKILL);
+        product.ended().await;
+        product.faults(json!({"crash": 3})).await;
+        until("they are back", async || client.waiting().await == 3).await;
+    }
+    let _product = member(&broker.uri(), &name).envs(&settings).start().await;
+    let mut ends = std::collections::BTreeMap::new();
+    while ends.len() < 3 {
+        let (key, envelope) = client.next_result().await;
+        if matches!(key.as_str(), "execution_success" | "execution_error") {
+            ends.insert(envelope["task_id"].as_str().unwrap().to_owned(), key);
+        }
+    }
+    let kinds: Vec<&str> = ends.values().map(String::as_str).collect();
+    assert_eq!(
+        kinds,
+        ["execution_error", "execution_success", "execution_success"],
+        "{ends:?}"
+    );
+}
+
+fn walkdir(root: &std::path::Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        names.push(entry.file_name().to_string_lossy().into_owned());
+        names.extend(walkdir(&entry.path()));
+    }
+    names
+}
+
+/// A53
+#[tokio::test(flavor = "multi_thread")]
+async fn the_neighbours_of_a_poison_task_are_not_charged() {
+    let broker = RabbitMq::shared().await;
+    let name = unique("neighbours");
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    let product = member(&broker.uri(), &name)
+        .envs(&[("AMQP_MAX_ATTEMPTS", "2"), ("AMQP_PREFETCH", "4")])
+        .start()
+        .await;
+    client
+        .submit(&json!({"id": "poison", "prompt": poison()}))
+        .await;
+    for index in 0..6 {
+        client
+            .submit(&json!({"id": format!("good{index}"), "prompt": slow_picture(0.05)}))
+            .await;
+    }
+    let mut ends = std::collections::BTreeMap::new();
+    while ends.len() < 7 {
+        let (key, envelope) = client.next_result().await;
+        if matches!(key.as_str(), "execution_success" | "execution_error") {
+            ends.insert(envelope["task_id"].as_str().unwrap().to_owned(), key);
+        }
+    }
+    for (id, end) in &ends {
+        assert_eq!(end == "execution_error", id == "poison", "{ends:?}");
+    }
+    assert_eq!(product.log.count("task is given up"), 1);
+    until("the queue is empty", async || client.waiting().await == 0).await;
+}

@@ -32,7 +32,7 @@ async fn what_a_task_did_wrong_stands_in_its_error_and_it_leaves_the_queue() {
         "{data}"
     );
     assert!(
-        data["node_errors"]["1"]["errors"].is_array() && data.get("stack").is_none(),
+        data["node_errors"]["1"]["errors"].is_array() && data["stack"].is_string(),
         "{data}"
     );
 

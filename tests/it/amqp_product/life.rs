@@ -128,7 +128,7 @@ async fn an_instance_registers_beats_drains_and_leaves() {
             Some(2)
         )
     );
-    assert!(gone["data"]["reason"].is_string(), "{gone}");
+    assert_eq!(gone["data"]["reason"], "SIGTERM", "{gone}");
     assert_eq!(product.ended().await.code(), Some(0));
     assert_eq!(client.waiting().await, 0);
 }

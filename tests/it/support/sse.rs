@@ -99,6 +99,13 @@ fn parse(block: &str) -> Option<Event> {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     };
     let data = field("data")?;
+    // Clients read these by position (drop-in.md, D17).
+    let names: Vec<&str> = block
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names, ["event", "data", "id"], "{block}");
     let data = serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}"));
     Some(Event {
         name: field("event").unwrap().to_owned(),

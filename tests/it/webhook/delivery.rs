@@ -114,6 +114,7 @@ async fn a_receiver_that_hangs_is_left_after_the_timeout() {
         url: receiver.url("/unread"),
         id: "2".into(),
         body: big,
+        promise: None,
     });
     receiver.wait("/", 1).await;
     receiver.wait("/unread", 1).await;
@@ -141,6 +142,7 @@ async fn a_slow_reader_is_waited_for_as_long_as_it_reads() {
         url: receiver.url("/"),
         id: "2".into(),
         body,
+        promise: None,
     });
     let received = receiver
         .wait_until("/", Duration::from_secs(120), |received| {
@@ -173,6 +175,7 @@ async fn a_body_whose_file_has_vanished_is_given_up_at_once() {
             url: receiver.url("/"),
             id: id.into(),
             body: body.clone(),
+            promise: None,
         });
     }
     let begun = Instant::now();

@@ -50,6 +50,7 @@ async fn a_thousand_deliveries_to_dead_receivers_delay_nobody() {
             url: dead[n % 3].clone(),
             id: n.to_string(),
             body,
+            promise: None,
         });
     }
     assert!(
@@ -106,6 +107,7 @@ async fn without_a_spool_what_waits_is_bounded() {
                 url: receiver.url("/"),
                 id: n.to_string(),
                 body,
+                promise: None,
             });
             Arc::downgrade(&keeper)
         })
@@ -149,6 +151,7 @@ async fn without_a_spool_the_text_in_memory_is_bounded() {
                 url: receiver.url("/"),
                 id: n.to_string(),
                 body,
+                promise: None,
             });
             Arc::downgrade(&keeper)
         })
@@ -247,6 +250,7 @@ async fn sends_300_mb() {
             url: url.join(path).unwrap(),
             id: "big".into(),
             body,
+            promise: None,
         });
         webhooks.drain(Duration::from_secs(300)).await;
     }

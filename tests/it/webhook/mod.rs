@@ -69,6 +69,7 @@ fn delivery(url: Url, id: &str) -> Delivery {
         url,
         id: id.to_owned(),
         body: Document::from_text(body(id)),
+        promise: None,
     }
 }
 

@@ -115,7 +115,8 @@ async fn public_libraries_verify_what_is_sent() {
         (one.header("webhook-id"), one.method.as_str()),
         ("prompt-1", "POST")
     );
-    assert_eq!(rotated.header("webhook-signature").split(' ').count(), 2);
+    // One for each, and one for the whole text as the Node server reads it (D07).
+    assert_eq!(rotated.header("webhook-signature").split(' ').count(), 3);
     let cases = json!([
         case("one secret", SECRET, &one, true, false),
         case("a changed body", SECRET, &one, false, true),
@@ -161,4 +162,76 @@ async fn legacy_webhooks_are_plain_posts() {
         "{:?}",
         received.headers
     );
+}
+
+/// D06: bodies are what Node makes of them when it parses and writes them again, so that receivers who sign that agree.
+#[tokio::test]
+async fn bodies_are_written_as_node_writes_them_again() {
+    let receiver = Receiver::start().await;
+    let webhooks = webhooks(&[("WEBHOOK_SECRET", SECRET)]);
+    let texts = [
+        r#"{"type": "prompt.complete", "prompt": {"9": {"inputs": {"b": 8.0, "a": 1e21}}, "10": {}, "3": {"x": -0.0}}}"#,
+        r#"{"z": [1.10, 1e-7, 123456789.123e5, 12345678901234567890, 0.1, 5e-324], "1": 1, "01": 2, "4294967295": 3, "0": 4}"#,
+        r#"{"t": "\u00e9 \u2028 \/ \u001f \" \\ \t \ud83d\ude00", "n": [null, true, false, [], {}], "a": 1, "a": {"2": 0, "b": 0, "1": 0}}"#,
+    ];
+    for (index, text) in texts.iter().enumerate() {
+        let mut delivery = delivery(receiver.url("/"), &index.to_string());
+        delivery.body = comfyui_api::document::Document::from_text((*text).to_owned());
+        webhooks.deliver(delivery);
+    }
+    let received = receiver.wait("/", texts.len()).await;
+    let cases: Vec<serde_json::Value> = received
+        .iter()
+        .map(|one| {
+            let index: usize = one.header("webhook-id").parse().unwrap();
+            json!({"text": texts[index], "body": String::from_utf8_lossy(&one.body)})
+        })
+        .collect();
+    const AGAIN: &str = r#"
+for (const { text, body } of JSON.parse(require("fs").readFileSync(0, "utf8"))) {
+  const again = JSON.stringify(JSON.parse(text));
+  if (again !== body) throw new Error(`${again}\nis not\n${body}`);
+}
+console.log("verified");
+"#;
+    let mut command = Command::new("node");
+    command.args(["-e", AGAIN]);
+    verify(command, &json!(cases));
+}
+
+/// D07: a receiver that decodes any text as Node does, prefix and all, finds a signature that it knows.
+#[tokio::test]
+async fn any_text_signs_as_the_node_server_does() {
+    const CHECK: &str = r#"
+const { createHmac } = require("crypto");
+for (const { secret, id, timestamp, body, signatures } of JSON.parse(require("fs").readFileSync(0, "utf8"))) {
+  const key = Buffer.from(secret, "base64");
+  const own = "v1," + createHmac("sha256", key).update(`${id}.${timestamp}.${body}`).digest("base64");
+  if (!signatures.split(" ").includes(own)) throw new Error(`${secret}: ${signatures}`);
+}
+console.log("verified");
+"#;
+    let receiver = Receiver::start().await;
+    let secrets = [
+        "abcde",
+        "p@ssw0rd",
+        "two words",
+        SECRET,
+        "bWFya2Vk",
+        "a=b=c",
+        "-_-_x",
+    ];
+    let mut cases = Vec::new();
+    for (index, secret) in secrets.iter().enumerate() {
+        let path = format!("/{index}");
+        webhooks(&[("WEBHOOK_SECRET", secret)]).deliver(delivery(receiver.url(&path), "an-id"));
+        let one = receiver.wait(&path, 1).await.remove(0);
+        cases.push(json!({
+            "secret": secret, "id": "an-id", "timestamp": one.header("webhook-timestamp"),
+            "body": String::from_utf8_lossy(&one.body), "signatures": one.header("webhook-signature"),
+        }));
+    }
+    let mut command = Command::new("node");
+    command.args(["-e", CHECK]);
+    verify(command, &json!(cases));
 }

@@ -216,3 +216,97 @@ async fn killed_process() {
     }
     tokio::time::sleep(Duration::from_secs(120)).await;
 }
+
+/// A43: whatever the size of a backlog, it follows the first delivery that is taken; a dead receiver's stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_follows_its_first_delivery() {
+    const BACKLOG: usize = 400;
+    let (receiver, dir) = (Receiver::start().await, tempfile::tempdir().unwrap());
+    for path in ["/live", "/dead"] {
+        receiver.behave(path, Behaviour::Answer(StatusCode::SERVICE_UNAVAILABLE));
+    }
+    let rare = |keep_for: Duration| Options {
+        schedule: quick(),
+        // No second round comes in the time of this test.
+        sweep_every: Duration::from_secs(3600),
+        keep_for,
+        waiting_per_endpoint: 20,
+        ..Options::default()
+    };
+    let settings = [
+        ("WEBHOOK_SPOOL_DIR", path(dir.path())),
+        ("PROMPT_WEBHOOK_RETRIES", "0"),
+    ];
+    let kept = || {
+        let names = files(dir.path());
+        names
+            .iter()
+            .filter(|name| name.ends_with(".webhook"))
+            .count()
+    };
+    let first = webhooks_with(&settings, rare(Duration::from_secs(3600)));
+    for n in 0..BACKLOG {
+        first.deliver(delivery(receiver.url("/live"), &format!("{n:04}")));
+        if n % 10 == 0 {
+            first.deliver(delivery(receiver.url("/dead"), &n.to_string()));
+        }
+    }
+    eventually("all are in the spool", || kept() == BACKLOG + BACKLOG / 10).await;
+    first.drain(Duration::from_secs(5)).await;
+    drop(first);
+    let before = receiver.at("/live").len();
+    receiver.behave("/live", Behaviour::Answer(StatusCode::OK));
+    // Everything is older than this, and is delivered all the same: the receiver takes it.
+    let second = webhooks_with(&settings, rare(Duration::from_millis(1)));
+    second.start();
+    let all = receiver
+        .wait_until("/live", Duration::from_secs(60), |all| {
+            all.len() == before + BACKLOG
+        })
+        .await;
+    eventually("the live backlog is gone", || kept() <= BACKLOG / 10).await;
+    let ids: BTreeSet<&str> = all[before..]
+        .iter()
+        .map(|one| one.header("webhook-id"))
+        .collect();
+    assert_eq!(ids.len(), BACKLOG, "each once");
+    // Nobody took anything at the other address: the one that was tried is too old, the rest waits for its turn.
+    eventually("the oldest of the dead one is given up", || {
+        kept() == BACKLOG / 10 - 1
+    })
+    .await;
+}
+
+/// A43: a success of a fresh delivery wakes the backlog.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_success_wakes_the_backlog() {
+    let (receiver, dir) = (Receiver::start().await, tempfile::tempdir().unwrap());
+    receiver.behave("/", Behaviour::Answer(StatusCode::BAD_GATEWAY));
+    let options = Options {
+        schedule: quick(),
+        sweep_every: Duration::from_secs(3600),
+        ..Options::default()
+    };
+    let webhooks = webhooks_with(
+        &[
+            ("WEBHOOK_SPOOL_DIR", path(dir.path())),
+            ("PROMPT_WEBHOOK_RETRIES", "0"),
+        ],
+        options,
+    );
+    webhooks.start();
+    for n in 0..30 {
+        webhooks.deliver(delivery(receiver.url("/"), &n.to_string()));
+    }
+    receiver.wait("/", 30).await;
+    receiver.behave("/", Behaviour::Answer(StatusCode::OK));
+    webhooks.deliver(delivery(receiver.url("/"), "fresh"));
+    eventually("the spool is empty", || files(dir.path()).is_empty()).await;
+    let taken: BTreeSet<String> = receiver
+        .at("/")
+        .iter()
+        .filter(|one| one.status == Some(StatusCode::OK))
+        .map(|one| one.header("webhook-id").to_owned())
+        .collect();
+    assert_eq!(taken.len(), 31);
+}

@@ -12,25 +12,20 @@ const PROTOCOL_VERSION: &str = "1.0";
 
 /// Makes events; knows the metadata that goes into each.
 #[derive(Debug, Clone)]
-pub(super) struct EventFactory {
+pub struct EventFactory {
     /// `SYSTEM_META_*` as JSON text, or nothing when there is none.
     metadata: Option<String>,
 }
 
 impl EventFactory {
-    pub(super) fn new(metadata: &BTreeMap<String, String>) -> Self {
+    pub fn new(metadata: &BTreeMap<String, String>) -> Self {
         Self {
             metadata: (!metadata.is_empty()).then(|| json!(metadata).to_string()),
         }
     }
 
     /// The text before and after `data`. `task_id` is null for events that belong to no task.
-    pub(super) fn around(
-        &self,
-        task_id: Option<&str>,
-        event_type: &str,
-        at_ms: u64,
-    ) -> (String, String) {
+    pub fn around(&self, task_id: Option<&str>, event_type: &str, at_ms: u64) -> (String, String) {
         let (version, task_id, event_type) =
             (json!(PROTOCOL_VERSION), json!(task_id), json!(event_type));
         let prefix = format!(
@@ -44,13 +39,7 @@ impl EventFactory {
     }
 
     /// A whole envelope around a small value.
-    pub(super) fn of(
-        &self,
-        task_id: Option<&str>,
-        event_type: &str,
-        at_ms: u64,
-        data: &Value,
-    ) -> Bytes {
+    pub fn of(&self, task_id: Option<&str>, event_type: &str, at_ms: u64, data: &Value) -> Bytes {
         let (mut text, suffix) = self.around(task_id, event_type, at_ms);
         text.push_str(&data.to_string());
         text.push_str(&suffix);
@@ -58,7 +47,7 @@ impl EventFactory {
     }
 
     /// The envelope of an event from the websocket.
-    pub(super) fn of_event(&self, task_id: Option<&str>, event: &SystemEvent, at_ms: u64) -> Bytes {
+    pub fn of_event(&self, task_id: Option<&str>, event: &SystemEvent, at_ms: u64) -> Bytes {
         self.of(task_id, &event.name, at_ms, inner_data(event))
     }
 }
@@ -74,7 +63,7 @@ fn inner_data(event: &SystemEvent) -> &Value {
 }
 
 /// Register, heartbeat, unregister: no task, metadata of their own.
-pub(super) fn service(event_type: &str, data: Value, metadata: Option<Value>) -> Bytes {
+pub fn service(event_type: &str, data: Value, metadata: Option<Value>) -> Bytes {
     let mut message = json!({ "protocol_version": PROTOCOL_VERSION, "event_type": event_type, "timestamp": epoch_ms(), "data": data });
     if let (Some(message), Some(metadata)) = (message.as_object_mut(), metadata) {
         message.insert("metadata".to_owned(), metadata);

@@ -4,24 +4,63 @@ use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, ExchangeKind};
 
+use super::dial::describe;
+
 /// Priorities of `q.gpu.*` (amqp.md, "Topology").
 const MAX_PRIORITY: i32 = 10;
 const NOT_FOUND: u16 = 404;
 
-/// Makes sure that both are there.
-pub(super) async fn ensure(
-    connection: &Connection,
-    exchange: &ShortString,
-    queue: &ShortString,
-) -> lapin::Result<()> {
-    // A declaration that fails closes its channel, so that each is made on its own.
-    if !exists(declare_exchange(connection, exchange, true).await)? {
-        declare_exchange(connection, exchange, false).await?;
+/// The names.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    pub exchange: ShortString,
+    pub queue: ShortString,
+}
+
+impl Topology {
+    /// Makes sure that both are there.
+    pub async fn ensure(&self, connection: &Connection) -> lapin::Result<()> {
+        // A declaration that fails closes its channel, so that each is made on its own.
+        if !exists(declare_exchange(connection, &self.exchange, true).await)? {
+            declare_exchange(connection, &self.exchange, false).await?;
+        }
+        if !exists(declare_queue(connection, &self.queue, true).await)? {
+            declare_queue(connection, &self.queue, false).await?;
+        }
+        Ok(())
     }
-    if !exists(declare_queue(connection, queue, true).await)? {
-        declare_queue(connection, queue, false).await?;
+
+    /// Whether the queue counts how often a message was handed out (`x-delivery-count`), as quorum queues do; also where that
+    /// cannot be told. A passive declaration does not say of which kind a queue is, but one that asks for a quorum queue is
+    /// refused with the name of the argument that differs.
+    pub async fn counts_deliveries(&self, connection: &Connection) -> bool {
+        let Ok(channel) = connection.create_channel().await else {
+            return false;
+        };
+        let mut arguments = FieldTable::default();
+        arguments.insert(
+            "x-queue-type".into(),
+            AMQPValue::LongString("quorum".into()),
+        );
+        let options = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        let asked = channel
+            .queue_declare(self.queue.clone(), options, arguments)
+            .await;
+        match asked {
+            Ok(_) => true,
+            Err(error) => {
+                let said = describe(&error);
+                // Only classic queues have priorities.
+                said.contains("inequivalent arg")
+                    && !said.contains("x-queue-type")
+                    && !said.contains("x-max-priority")
+                    && !said.contains("'durable'")
+            }
+        }
     }
-    Ok(())
 }
 
 async fn declare_exchange(

@@ -1,4 +1,6 @@
-//! `comfyui-api check`: the effective configuration and the manifest, without starting anything.
+//! `comfyui-api check`: the effective configuration, the files it names and the manifest, without starting anything.
+
+pub mod files;
 
 use std::io::{self, Write};
 
@@ -19,10 +21,10 @@ pub async fn run(env: &dyn Env, out: &mut (dyn Write + Send)) -> io::Result<u8> 
         }
         writeln!(out)?;
     }
-    let mut problems = Config::from_env(env)
-        .err()
-        .map(|error| error.0)
-        .unwrap_or_default();
+    let (mut problems, warnings) = match Config::from_env(env) {
+        Ok(config) => (files::problems(&config, env), config.warnings),
+        Err(error) => (error.0, Vec::new()),
+    };
     // The manifest is looked at even if the rest of the configuration is wrong.
     match Manifest::load(&ManifestConfig::from_reader(&mut Reader::new(env))).await {
         Ok(None) => writeln!(out, "Manifest\n  none")?,
@@ -30,6 +32,9 @@ pub async fn run(env: &dyn Env, out: &mut (dyn Write + Send)) -> io::Result<u8> 
         Err(error) => problems.push(error.to_string()),
     }
     writeln!(out)?;
+    for warning in &warnings {
+        writeln!(out, "Warning: {warning}")?;
+    }
     if problems.is_empty() {
         writeln!(out, "No problems.")?;
         return Ok(0);
@@ -207,5 +212,63 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected} is missing in {text}");
         }
+    }
+
+    /// F18: every file and folder that the start would read or write.
+    #[tokio::test]
+    async fn what_the_start_will_read_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let write = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            at(name)
+        };
+        let graph = r#"{"1": {"class_type": "X", "inputs": {}}}"#;
+        let file = write("file", "text");
+        let empty = write("empty.json", "{}");
+        let broken = write("broken.json", "{");
+        let bad = [
+            ("WARMUP_PROMPT_FILE", at("nope.json")),
+            ("WARMUP_PROMPT_FILE", dir.path().display().to_string()),
+            ("WARMUP_PROMPT_FILE", empty),
+            ("WARMUP_PROMPT_FILE", broken),
+            ("AMQP_CA_FILE", at("nope.pem")),
+            ("AMQP_TLS_CA_FILE", file.clone()),
+            ("FFMPEG_PATH", at("nope")),
+            ("FFMPEG_PATH", file.clone()),
+            ("FFMPEG_PATH", "no-such-program".to_owned()),
+            ("CACHE_DIR", format!("{file}/below")),
+            ("WEBHOOK_SPOOL_DIR", file.clone()),
+            ("WEBHOOK_SPOOL_DIR", "/proc/nonexistent/spool".to_owned()),
+            ("STATE_DIR", format!("{file}/state")),
+            ("COMFY_HOME", at("nope")),
+            ("OUTPUT_DIR", file.clone()),
+        ];
+        let cache = at("cache");
+        for (name, value) in &bad {
+            let mut env = vec![(*name, value.as_str())];
+            if *name != "CACHE_DIR" {
+                env.push(("CACHE_DIR", &cache));
+            }
+            let (code, text) = check(&env).await;
+            let named = text.lines().any(|line| {
+                line.starts_with("  - ") && line.contains(name.trim_start_matches("AMQP_"))
+            });
+            assert!(code == 1 && named, "{name}={value}: {text}");
+        }
+        let bare = write("graph.json", graph);
+        let body = write("body.json", &format!("\u{feff}{{\"prompt\": {graph}}}"));
+        let workflow = write("workflow.json", r#"{"nodes": [], "links": []}"#);
+        for warmup in [bare, body, workflow] {
+            let good = [
+                ("WARMUP_PROMPT_FILE", warmup.as_str()),
+                ("FFMPEG_PATH", "/bin/sh"),
+                ("CACHE_DIR", &at("deep/cache")),
+                ("WEBHOOK_SPOOL_DIR", &at("deep/spool")),
+            ];
+            let (code, text) = check(&good).await;
+            assert_eq!(code, 0, "{text}");
+        }
+        assert!(!dir.path().join("deep").exists() && !dir.path().join("cache").exists());
     }
 }

@@ -2,7 +2,6 @@
 
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 use tokio::time::timeout;
 
+use crate::config::AmqpTlsConfig;
 use crate::error::chain;
 use crate::net;
 
@@ -25,18 +25,31 @@ const PROTOCOL_HEARTBEAT_S: u16 = 20;
 
 /// A connection whose socket is closed for certain when this is dropped: lapin's thread would otherwise wait for a peer
 /// that has stopped to answer.
-pub(super) struct Link {
-    pub(super) connection: Connection,
-    _socket: SocketGuard,
+pub struct Link {
+    pub connection: Connection,
+    socket: SocketGuard,
+}
+
+impl Link {
+    /// Closes the socket now, whoever still holds the connection.
+    pub fn cut(&self) {
+        self.socket.cut();
+    }
 }
 
 /// A second handle of the socket.
 struct SocketGuard(std::net::TcpStream);
 
-impl Drop for SocketGuard {
-    fn drop(&mut self) {
+impl SocketGuard {
+    fn cut(&self) {
         // Fails when the socket is closed already, which is what is wanted.
         let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+impl Drop for SocketGuard {
+    fn drop(&mut self) {
+        self.cut();
     }
 }
 
@@ -44,7 +57,7 @@ impl Drop for SocketGuard {
 ///
 /// # Errors
 /// A sentence without the URI, which holds the password.
-pub(super) fn parse_uri(uri: &str) -> Result<AMQPUri, String> {
+pub fn parse_uri(uri: &str) -> Result<AMQPUri, String> {
     let mut uri: AMQPUri = uri.parse().map_err(|_| {
         "AMQP_URL cannot be understood: write it like amqp://user:password@host:5672/vhost"
             .to_owned()
@@ -57,7 +70,7 @@ pub(super) fn parse_uri(uri: &str) -> Result<AMQPUri, String> {
 }
 
 /// `host:port` and the virtual host, for logs.
-pub(super) fn public_name(uri: &AMQPUri) -> String {
+pub fn public_name(uri: &AMQPUri) -> String {
     let vhost = if uri.vhost == "/" { "" } else { &uri.vhost };
     format!("{}:{}/{vhost}", uri.authority.host, uri.authority.port)
 }
@@ -66,11 +79,7 @@ pub(super) fn public_name(uri: &AMQPUri) -> String {
 ///
 /// # Errors
 /// One sentence without secrets.
-pub(super) async fn dial(
-    uri: &AMQPUri,
-    ca_file: Option<&Path>,
-    name: &str,
-) -> Result<Link, String> {
+pub async fn dial(uri: &AMQPUri, tls: &AmqpTlsConfig, name: &str) -> Result<Link, String> {
     let host = uri
         .authority
         .host
@@ -104,11 +113,15 @@ pub(super) async fn dial(
     let _ = socket.0.set_nodelay(true);
     let mut stream = AsyncTcpStream::Plain(stream);
     if uri.scheme == AMQPScheme::AMQPS {
-        let connector = tls(ca_file).await?;
-        stream = timeout(HANDSHAKE_TIMEOUT, stream.into_rustls(&connector, host))
-            .await
-            .map_err(|_| "the TLS handshake was not answered".to_owned())?
-            .map_err(|error| format!("TLS failed: {}", chain(&error)))?;
+        let connector = connector(tls).await?;
+        let server_name = tls.server_name.as_deref().unwrap_or(host);
+        stream = timeout(
+            HANDSHAKE_TIMEOUT,
+            stream.into_rustls(&connector, server_name),
+        )
+        .await
+        .map_err(|_| "the TLS handshake was not answered".to_owned())?
+        .map_err(|error| format!("TLS failed: {}", chain(&error)))?;
     }
     // lapin takes a function that connects; it gets the stream that is there already, once.
     let stream = Mutex::new(Some(stream));
@@ -126,19 +139,28 @@ pub(super) async fn dial(
     .map_err(|error| describe(&error))?;
     Ok(Link {
         connection,
-        _socket: socket,
+        socket: socket,
     })
 }
 
 /// What lapin says, in one line. Its texts hold what the broker said, never credentials.
-pub(super) fn describe(error: &lapin::Error) -> String {
+pub fn describe(error: &lapin::Error) -> String {
     chain(error)
 }
 
-/// Built anew for each connection, so that a renewed `AMQP_CA_FILE` counts.
-async fn tls(ca_file: Option<&Path>) -> Result<RustlsConnector, String> {
-    let ca_file = ca_file.map(Path::to_path_buf);
-    let config = tokio::task::spawn_blocking(move || net::tls::client_config(ca_file.as_deref()));
+/// Built anew for each connection, so that renewed files count.
+async fn connector(tls: &AmqpTlsConfig) -> Result<RustlsConnector, String> {
+    let tls = tls.clone();
+    let config = tokio::task::spawn_blocking(move || {
+        net::tls::client_config(net::tls::Extras {
+            ca_file: tls.ca_file.as_deref(),
+            identity: tls
+                .identity
+                .as_ref()
+                .map(|(certificate, key)| (certificate.as_path(), key.as_path())),
+            any_certificate: tls.any_certificate,
+        })
+    });
     config
         .await
         .map_err(|error| error.to_string())?

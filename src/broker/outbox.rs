@@ -4,10 +4,12 @@
 //! dropped first, then other events; results of tasks never.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use lapin::BasicProperties;
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
@@ -23,9 +25,12 @@ const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 const SHORTEST_REFUSAL: Duration = Duration::from_millis(200);
 const LONGEST_REFUSAL: Duration = Duration::from_secs(30);
 
+/// No broker refuses a message of this many bytes.
+const SURE_TO_BE_TAKEN: usize = 64 * 1024;
+
 /// What may happen to a message, the most expendable first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub enum Class {
     /// Transient, dropped first, not repeated when the connection breaks.
     Stream,
     /// Persistent, dropped only when there is no stream event left to drop.
@@ -36,7 +41,7 @@ pub(super) enum Class {
 
 /// The body, or what it is made of when its turn comes.
 #[derive(Debug, Clone)]
-pub(super) enum Body {
+pub enum Body {
     Ready(Bytes),
     Event {
         task_id: Option<Arc<str>>,
@@ -45,13 +50,23 @@ pub(super) enum Body {
     },
 }
 
+/// Where a message goes.
+#[derive(Debug, Clone)]
+pub enum Route {
+    /// To the exchange, under its routing key.
+    Event,
+    /// Into the queue that its routing key names, with these properties; it must be there.
+    Queue(Box<BasicProperties>),
+}
+
 /// One message.
 #[derive(Debug)]
-pub(super) struct OutboxMessage {
-    pub(super) routing_key: Arc<str>,
-    pub(super) body: Body,
-    pub(super) class: Class,
-    waiter: Option<oneshot::Sender<TaskDecision>>,
+pub struct OutboxMessage {
+    pub routing_key: Arc<str>,
+    pub route: Route,
+    pub body: Body,
+    pub class: Class,
+    waiter: Option<oneshot::Sender<Receipt>>,
     /// What counts for the bound on bytes.
     bytes: usize,
     /// How often the broker has refused it, and until when it waits for that.
@@ -61,15 +76,17 @@ pub(super) struct OutboxMessage {
 
 /// What became of a message somebody waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TaskDecision {
+pub enum Receipt {
     /// The broker has it.
     Confirmed,
-    /// The broker will never take it: it is larger than the broker's `max_message_size`.
-    TooLarge,
+    /// The broker will never take it: it is larger than the broker's `max_message_size`, in bytes.
+    TooLarge(usize),
+    /// The queue that it was for is gone.
+    Unroutable,
 }
 
 impl OutboxMessage {
-    pub(super) fn new(routing_key: Arc<str>, body: Body, class: Class) -> Self {
+    pub fn new(routing_key: Arc<str>, body: Body, class: Class) -> Self {
         let bytes = match &body {
             _ if class == Class::Result => 0,
             Body::Ready(bytes) => bytes.len(),
@@ -77,12 +94,20 @@ impl OutboxMessage {
         };
         Self {
             routing_key,
+            route: Route::Event,
             body,
             class,
             waiter: None,
             bytes,
             refusals: 0,
             not_before: None,
+        }
+    }
+
+    fn size(&self) -> usize {
+        match &self.body {
+            Body::Ready(bytes) => bytes.len(),
+            Body::Event { event, .. } => event.data.to_string().len(),
         }
     }
 
@@ -114,11 +139,12 @@ fn weight(value: &Value) -> usize {
 
 /// A message whose turn has come. Give its number to [`Outbox::settle`].
 #[derive(Debug)]
-pub(super) struct Taken {
-    pub(super) number: u64,
-    pub(super) routing_key: Arc<str>,
-    pub(super) body: Body,
-    pub(super) persistent: bool,
+pub struct Taken {
+    pub number: u64,
+    pub routing_key: Arc<str>,
+    pub route: Route,
+    pub body: Body,
+    pub persistent: bool,
 }
 
 #[derive(Debug, Default)]
@@ -133,29 +159,38 @@ struct State {
 
 /// The queue. Shared.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub struct Outbox {
     max_waiting_bytes: usize,
     state: Mutex<State>,
     arrived: Notify,
+    /// The broker's `max_message_size`, once it has said it. Remembered beyond the connection.
+    largest: AtomicUsize,
+    /// The broker has taken a message of this many bytes.
+    proven: AtomicUsize,
+    /// We may not publish into queues.
+    no_queues: AtomicBool,
     /// Persistent messages that are not confirmed.
     unconfirmed: watch::Sender<usize>,
 }
 
 impl Outbox {
     /// Results of prompts from other transports have room for one of the largest size.
-    pub(super) fn new(max_result_bytes: u64) -> Self {
+    pub fn new(max_result_bytes: u64) -> Self {
         let max_waiting_bytes = MAX_WAITING_BYTES
             .saturating_add(usize::try_from(max_result_bytes).unwrap_or(usize::MAX));
         Self {
             max_waiting_bytes,
             state: Mutex::default(),
             arrived: Notify::new(),
+            largest: AtomicUsize::new(usize::MAX),
+            proven: AtomicUsize::new(SURE_TO_BE_TAKEN),
+            no_queues: AtomicBool::new(false),
             unconfirmed: watch::Sender::default(),
         }
     }
 
     /// Queues a message; never blocks.
-    pub(super) fn post(&self, message: OutboxMessage) {
+    pub fn post(&self, message: OutboxMessage) {
         let mut state = self.lock();
         let number = state.next_number;
         state.next_number += 1;
@@ -167,21 +202,80 @@ impl Outbox {
     }
 
     /// Queues a message and returns what resolves when the broker has confirmed it, over however many connections.
-    pub(super) fn post_confirmed(
+    pub fn post_confirmed(&self, routing_key: Arc<str>, body: Bytes) -> oneshot::Receiver<Receipt> {
+        self.post_awaited(OutboxMessage::new(
+            routing_key,
+            Body::Ready(body),
+            Class::Result,
+        ))
+    }
+
+    /// The same for a message into a queue.
+    pub fn post_to_queue(
         &self,
-        routing_key: Arc<str>,
+        queue: Arc<str>,
         body: Bytes,
-    ) -> oneshot::Receiver<TaskDecision> {
+        properties: BasicProperties,
+    ) -> oneshot::Receiver<Receipt> {
+        self.post_awaited(OutboxMessage {
+            route: Route::Queue(Box::new(properties)),
+            ..OutboxMessage::new(queue, Body::Ready(body), Class::Result)
+        })
+    }
+
+    fn post_awaited(&self, message: OutboxMessage) -> oneshot::Receiver<Receipt> {
         let (sender, receiver) = oneshot::channel();
+        if matches!(message.route, Route::Queue(_)) && self.no_queues.load(Ordering::Relaxed) {
+            let _ = sender.send(Receipt::Unroutable);
+            return receiver;
+        }
         self.post(OutboxMessage {
             waiter: Some(sender),
-            ..OutboxMessage::new(routing_key, Body::Ready(body), Class::Result)
+            ..message
         });
         receiver
     }
 
+    /// The broker lets us publish to the exchange only: whoever has posted into a queue has to do without.
+    pub(super) fn refuse_queues(&self) {
+        self.no_queues.store(true, Ordering::Relaxed);
+        let mut state = self.lock();
+        let into_queues: Vec<u64> = state
+            .waiting
+            .iter()
+            .filter(|(_, message)| matches!(message.route, Route::Queue(_)))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in into_queues {
+            if let Some(waiter) = state.remove(number).and_then(|message| message.waiter) {
+                let _ = waiter.send(Receipt::Unroutable);
+            }
+        }
+        self.count(&state);
+    }
+
+    /// What the broker takes at most, as far as it has said it.
+    pub fn largest(&self) -> usize {
+        self.largest.load(Ordering::Relaxed)
+    }
+
+    /// Whether the broker takes a message of this many bytes, as far as is known.
+    pub(super) fn takes(&self, bytes: usize) -> bool {
+        bytes <= self.largest()
+    }
+
+    /// Whether the broker has never taken a message as large as this one.
+    pub(super) fn is_unproven(&self, bytes: usize) -> bool {
+        bytes > self.proven.load(Ordering::Relaxed)
+    }
+
+    /// The broker has taken a message of this many bytes.
+    pub(super) fn prove(&self, bytes: usize) {
+        self.proven.fetch_max(bytes, Ordering::Relaxed);
+    }
+
     /// The next message. One caller at a time.
-    pub(super) async fn next(&self) -> Taken {
+    pub async fn next(&self) -> Taken {
         loop {
             let later = match self.take() {
                 Ok(taken) => return taken,
@@ -209,6 +303,7 @@ impl Outbox {
         let taken = Taken {
             number,
             routing_key: Arc::clone(&message.routing_key),
+            route: message.route.clone(),
             body: message.body.clone(),
             persistent: message.class != Class::Stream,
         };
@@ -216,16 +311,16 @@ impl Outbox {
         Ok(taken)
     }
 
-    /// Tells what became of a message: confirmed, or to be tried again.
-    pub(super) fn settle(&self, number: u64, confirmed: bool) {
+    /// Tells what became of a message; without a receipt it is tried again.
+    pub fn settle(&self, number: u64, receipt: Option<Receipt>) {
         let mut state = self.lock();
         let Some(mut message) = state.in_flight.remove(&number) else {
             return;
         };
-        metrics::amqp_published(confirmed);
-        if confirmed {
+        metrics::amqp_published(receipt == Some(Receipt::Confirmed));
+        if let Some(receipt) = receipt {
             if let Some(waiter) = message.waiter {
-                let _ = waiter.send(TaskDecision::Confirmed);
+                let _ = waiter.send(receipt);
             }
         } else if message.class != Class::Stream {
             // A listener's full queue refuses (`reject-publish`); other listeners have their copy, so it does not come at once again.
@@ -236,30 +331,40 @@ impl Outbox {
         self.count(&state);
     }
 
-    /// The broker closed the channel because of a message's size. It does not say which one: the largest on its way.
-    pub(super) fn discard_largest(&self) {
-        let mut state = self.lock();
-        let size = |message: &OutboxMessage| match &message.body {
-            Body::Ready(bytes) => bytes.len(),
-            Body::Event { event, .. } => event.data.to_string().len(),
+    /// The broker has closed the channel because of a message's size. `said` is its limit, or 0 when it did not say it: then
+    /// it was the largest on its way. What is above the limit is refused when its turn comes again.
+    pub(super) fn limit(&self, said: usize) {
+        let state = self.lock();
+        let sizes = state.in_flight.values().map(OutboxMessage::size);
+        let limit = match said {
+            0 => sizes.max().unwrap_or(1).saturating_sub(1),
+            said => said,
         };
-        let largest = state
-            .in_flight
-            .iter()
-            .max_by_key(|(_, message)| size(message))
-            .map(|(number, _)| *number);
-        if let Some(message) = largest.and_then(|number| state.in_flight.remove(&number)) {
-            tracing::warn!(bytes = size(&message), routing_key = %message.routing_key, "AMQP message is larger than the broker's max_message_size");
+        if self.largest.swap(limit, Ordering::Relaxed) != limit {
+            tracing::warn!(
+                bytes = limit,
+                "the AMQP broker takes no messages larger than this (max_message_size)"
+            );
+        }
+        // What was proven before the operator lowered the limit.
+        self.proven.fetch_min(limit, Ordering::Relaxed);
+    }
+
+    /// A message of so many bytes is larger than the broker takes.
+    pub(super) fn refuse(&self, number: u64, bytes: usize) {
+        let mut state = self.lock();
+        if let Some(message) = state.in_flight.remove(&number) {
+            tracing::warn!(bytes, routing_key = %message.routing_key, "AMQP message is larger than the broker's max_message_size");
             metrics::amqp_published(false);
             if let Some(waiter) = message.waiter {
-                let _ = waiter.send(TaskDecision::TooLarge);
+                let _ = waiter.send(Receipt::TooLarge(self.largest()));
             }
         }
         self.count(&state);
     }
 
-    /// The connection is gone: what was not confirmed waits again, in its old order.
-    pub(super) fn rewind(&self) {
+    /// The channel is gone: what was not confirmed waits again, in its old order.
+    pub fn rewind(&self) {
         let mut state = self.lock();
         for (number, message) in std::mem::take(&mut state.in_flight) {
             if message.class != Class::Stream {
@@ -275,7 +380,7 @@ impl Outbox {
     }
 
     /// Resolves when every persistent message is confirmed.
-    pub(super) async fn flushed(&self) {
+    pub async fn flushed(&self) {
         // Fails only when the sender is gone, and that is `self`.
         let _ = self
             .unconfirmed
@@ -380,16 +485,16 @@ mod tests {
         outbox.post(message("s", Class::Stream));
         let mut confirmed = outbox.post_confirmed("r".into(), Bytes::new());
         let first = outbox.next().await;
-        outbox.settle(first.number, true);
+        outbox.settle(first.number, Some(Receipt::Confirmed));
         assert_eq!(keys(&outbox), ["s", "r"]);
         outbox.rewind();
         assert!(confirmed.try_recv().is_err());
         let again = outbox.next().await;
         assert_eq!(&*again.routing_key, "r", "a stream event is not repeated");
-        outbox.settle(again.number, false);
+        outbox.settle(again.number, None);
         // After a short wait, because the broker refused it.
         let again = outbox.next().await;
-        outbox.settle(again.number, true);
+        outbox.settle(again.number, Some(Receipt::Confirmed));
         confirmed.await.unwrap();
         outbox.flushed().await;
     }
@@ -424,11 +529,11 @@ mod tests {
         outbox.post(message("refused", Class::Event));
         for wait in [200, 400, 800] {
             let before = Instant::now();
-            outbox.settle(outbox.take().unwrap().number, false);
+            outbox.settle(outbox.take().unwrap().number, None);
             outbox.post(message("other", Class::Event));
             let other = outbox.take().unwrap();
             assert_eq!(&*other.routing_key, "other");
-            outbox.settle(other.number, true);
+            outbox.settle(other.number, Some(Receipt::Confirmed));
             let again = outbox.take().unwrap_err().unwrap() - before;
             assert!((wait..wait + 190).contains(&again.as_millis()), "{again:?}");
             // A new connection may do better at once.
