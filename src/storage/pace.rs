@@ -27,7 +27,8 @@ impl Default for Pace {
             window: Duration::from_secs(60),
             slow: 10_000,
             still: 1_000,
-            patience: Duration::from_secs(5),
+            // "At most 5 s" for a place, with something left for the transfer to begin.
+            patience: Duration::from_secs(4),
         }
     }
 }

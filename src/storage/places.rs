@@ -124,18 +124,23 @@ impl State {
             .map(|(host, count)| (host.to_owned(), count))
             .collect();
         let mut let_in = Vec::new();
+        let mut crowded = false;
         for (id, waiting) in &self.waiting {
             let of_host = active.entry(waiting.host.clone()).or_default();
             let within_half = *of_host < half;
             if within_half && taken < places.limit {
                 taken += 1;
                 let_in.push((*id, false));
-            } else if waiting.impatient && beside < BESIDE {
+            } else if waiting.impatient {
                 let due = self
                     .exceptions
                     .get(&waiting.host)
                     .is_none_or(|last| last.elapsed() >= places.patience);
                 if !within_half && !due {
+                    continue;
+                }
+                if beside >= BESIDE {
+                    crowded = true;
                     continue;
                 }
                 if !within_half {
@@ -161,8 +166,25 @@ impl State {
                 let _ = waiting.granted.send(());
             }
         }
+        // One that is ending already makes room.
+        if crowded && !self.running.values().any(|running| running.end.is_cancelled()) {
+            self.end_slowest();
+        }
         self.exceptions
             .retain(|_, last| last.elapsed() < places.patience * 2);
+    }
+}
+
+impl State {
+    /// Its drop lets in who waits for its room.
+    fn end_slowest(&self) {
+        let slow = self
+            .running
+            .values()
+            .filter(|running| running.slow && !running.end.is_cancelled());
+        if let Some(slowest) = slow.min_by_key(|running| running.rate) {
+            slowest.end.cancel();
+        }
     }
 }
 
@@ -185,10 +207,8 @@ impl Place {
         }
         (running.beside, running.slow) = (true, true);
         let slow = state.running.values().filter(|running| running.slow);
-        if slow.clone().count() > BESIDE
-            && let Some(slowest) = slow.min_by_key(|running| running.rate)
-        {
-            slowest.end.cancel();
+        if slow.count() > BESIDE {
+            state.end_slowest();
         }
         state.grant(&self.places);
     }
@@ -256,6 +276,15 @@ mod tests {
             .filter(|n| slow[*n].end.is_cancelled())
             .collect();
         assert_eq!(ended, [BESIDE]);
-        assert!(places.acquire("slow").now_or_never().is_some());
+        drop(slow.pop());
+        // All room is taken, the places by others: the slowest goes for who has waited long enough.
+        let _others = [places.acquire("a").await, places.acquire("b").await];
+        let waiting = places.acquire("good");
+        tokio::pin!(waiting);
+        let first = tokio::time::timeout(PATIENCE * 3, &mut waiting);
+        assert!(first.await.is_err());
+        assert!(slow[BESIDE - 1].end.is_cancelled());
+        drop(slow.pop());
+        assert!(tokio::time::timeout(PATIENCE * 3, waiting).await.is_ok());
     }
 }
