@@ -10,11 +10,13 @@
 //! | [`MAX_QUOTED`], [`MAX_ERROR`], [`MAX_DETAILS`] | an answer must not be as long as the question ([`text`]) |
 //! | [`MAX_LOG_LINE`], [`MAX_QUEUE_ENTRY`] | what is kept or written for every prompt |
 //! | [`MAX_PATTERN`], [`MAX_CREDENTIALS`], [`MATCHING_STEPS`] | two things of a client are multiplied when credentials are chosen |
+//! | [`transfers`] | a client names any number of slow hosts: none of them takes what others need |
 //!
 //! Work that grows with what a client sent runs beside the threads that serve others: [`off_runtime`].
 
 pub mod bodies;
 pub mod text;
+pub mod transfers;
 
 use serde_json::{Map, Value};
 use tokio::runtime::{Handle, RuntimeFlavor};

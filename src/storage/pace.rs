@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::places::Place;
 use super::{ErrorKind, StorageError};
+use crate::limits::transfers;
 
 /// The figures. Bytes per second over a window.
 #[derive(Debug, Clone, Copy)]
@@ -24,11 +25,10 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            window: Duration::from_secs(60),
-            slow: 10_000,
-            still: 1_000,
-            // "At most 5 s" for a place, with something left for the transfer to begin.
-            patience: Duration::from_secs(4),
+            window: transfers::WINDOW,
+            slow: transfers::SLOW,
+            still: transfers::STILL,
+            patience: transfers::PATIENCE,
         }
     }
 }

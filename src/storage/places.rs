@@ -1,7 +1,7 @@
 //! Places for transfers, so that no client can use up what others need (A12).
 //!
 //! One host holds at most half of them. A transfer that gets on too slowly gives its place back and goes on beside the places. Whoever
-//! has waited for [`Settings::patience`] starts beside them too, one for each host in that time once the host has its half, so that a
+//! has waited for the places' patience starts beside them too, one for each host in that time once the host has its half, so that a
 //! few that hold everything keep nobody out. Beside the places there is room for so many; when another slow one needs it, the slowest
 //! ends.
 
@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-/// Transfers beside the places.
-const BESIDE: usize = 100;
+use crate::limits::transfers::{BESIDE, share_of_host};
 
 /// The places of one direction.
 pub(super) struct Places {
@@ -111,7 +110,7 @@ impl Places {
 impl State {
     /// Lets in whoever may come in, in the order of their coming.
     fn grant(&mut self, places: &Places) {
-        let half = (places.limit / 2).max(1);
+        let half = share_of_host(places.limit);
         let mut active: HashMap<&str, usize> = HashMap::new();
         let (mut taken, mut beside) = (0, 0);
         for running in self.running.values() {

@@ -20,6 +20,7 @@ use url::Url;
 use super::backend::ObjectInfo;
 use crate::config::{CacheConfig, public_url};
 use crate::events::Events;
+use crate::limits::transfers::DISK_RESERVE;
 use crate::telemetry::metrics;
 use index::Index;
 use links::Links;
@@ -36,9 +37,6 @@ pub(super) struct Cache {
     /// When the directory was last looked at for others' files, and how long that took.
     looked: Mutex<Option<(Instant, Duration)>>,
 }
-
-/// Left free on the disk, for everybody else on it.
-pub(super) const SPARE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A cached file.
 #[derive(Clone)]
@@ -312,9 +310,9 @@ impl Cache {
 
     /// Whether the reserve is left on the disk, after evicting what may go for it.
     pub fn has_room(&self) -> bool {
-        let left = || self.free_bytes().is_none_or(|free| free >= SPARE_BYTES);
+        let left = || self.free_bytes().is_none_or(|free| free >= DISK_RESERVE);
         left() || {
-            self.make_room(SPARE_BYTES);
+            self.make_room(DISK_RESERVE);
             left()
         }
     }

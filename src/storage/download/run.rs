@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::backend::{Backend, Checksum, ObjectInfo, ObjectStream, Source};
 use super::super::cache::sidecar::{Sidecar, rfc3339};
-use super::super::cache::{Arrival, Cache, Entry, SPARE_BYTES, locks, naming};
+use super::super::cache::{Arrival, Cache, Entry, locks, naming};
 use super::super::cloud::{digest_of, hex};
 use super::super::content::{self, Names};
 use super::super::{ErrorKind, StorageError, TransferSettings};
@@ -21,6 +21,7 @@ use super::partial::{Claim, Partial};
 use super::ranges::{BrokenTransfer, Chunk, receive_parallel};
 use crate::config::public;
 use crate::events::Events;
+use crate::limits::transfers::DISK_RESERVE;
 use crate::net::retry::retried;
 use crate::telemetry::metrics;
 
@@ -366,14 +367,14 @@ impl Download {
         let Some(size) = info.size else { return Ok(()) };
         let cache = Arc::clone(&self.cache);
         let free = tokio::task::spawn_blocking(move || {
-            let needed = size.saturating_add(SPARE_BYTES);
+            let needed = size.saturating_add(DISK_RESERVE);
             if let Some(free) = cache.free_bytes().filter(|free| *free < needed) {
                 cache.make_room(needed - free);
             }
             cache.free_bytes()
         });
         match free.await.ok().flatten() {
-            Some(free) if free < size.saturating_add(SPARE_BYTES) => {
+            Some(free) if free < size.saturating_add(DISK_RESERVE) => {
                 Err(self.disk_full(size, free))
             }
             _ => Ok(()),
