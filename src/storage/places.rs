@@ -166,7 +166,12 @@ impl State {
             }
         }
         // One that is ending already makes room.
-        if crowded && !self.running.values().any(|running| running.end.is_cancelled()) {
+        if crowded
+            && !self
+                .running
+                .values()
+                .any(|running| running.end.is_cancelled())
+        {
             self.end_slowest();
         }
         self.exceptions
