@@ -203,7 +203,7 @@ async fn spawn(app: &App) -> Result<Option<Child>, Fatal> {
             config.authority()
         )));
     }
-    Child::spawn(config)
+    Child::spawn_logged(config, app.comfy.output.clone())
         .await
         .map(Some)
         .map_err(|error| Fatal(error.to_string()))

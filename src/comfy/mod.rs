@@ -16,6 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use catalogue::Catalogue;
 use client::Client;
+use supervisor::OutputLog;
 use watch::Watch;
 
 use crate::config::ComfyConfig;
@@ -28,6 +29,8 @@ pub struct Comfy {
     pub client: Client,
     /// Its prompts.
     pub watch: Watch,
+    /// What it prints, while it is our child.
+    pub output: OutputLog,
     catalogue: Arc<RwLock<Arc<Catalogue>>>,
     /// Rises whenever we have put a model in place.
     models_version: Arc<AtomicU64>,
@@ -40,6 +43,7 @@ impl Comfy {
         Self {
             watch: Watch::new(config, client.clone(), events),
             client,
+            output: OutputLog::default(),
             catalogue: Arc::default(),
             models_version: Arc::default(),
         }

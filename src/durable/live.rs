@@ -39,6 +39,8 @@ pub(super) struct State {
     pub outputs: Vec<AssetRecord>,
     pub reused: bool,
     pub attempts: i64,
+    /// Where ComfyUI's output was when it began.
+    pub log_from: Option<u64>,
     /// The pipeline's own, while it has one.
     pub job: Option<Arc<Job>>,
     pub cancelled: bool,
@@ -116,6 +118,7 @@ impl LiveJob {
             outputs: Vec::new(),
             reused: false,
             attempts: record.attempts.max(1),
+            log_from: None,
             job: None,
             cancelled: false,
             answered: false,
@@ -210,6 +213,7 @@ impl LiveJob {
                         JobStatus::Running
                     };
                     state.started_at = Some(now_ms());
+                    state.log_from = Some(inner.comfy.output.place());
                     true
                 });
                 if began {

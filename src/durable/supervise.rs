@@ -15,7 +15,11 @@ use crate::document::Document;
 use crate::error::{Code, Failure};
 use crate::health::ComfyState;
 use crate::job::{Keep, Policy, PromptRequest, Submission};
+use crate::store::jobs::Logs;
 use crate::store::{JobStatus, now_ms};
+
+/// Of what ComfyUI printed, bytes.
+const LONGEST_LOG: usize = 64 * 1024;
 
 /// The submitter, until it has been told.
 pub(super) type Verdict = oneshot::Sender<Option<Failure>>;
@@ -372,6 +376,7 @@ async fn finish(inner: &Inner, live: &LiveJob, end: End) {
     update.progress = progress
         .as_ref()
         .map(|progress| super::live::shown_progress(progress).to_string());
+    keep_logs(inner, live);
     let completed_at = update.completed_at;
     let mut pause = Duration::from_millis(100);
     // An end that is not recorded is not shown: after a restart it would be another one.
@@ -392,6 +397,17 @@ async fn finish(inner: &Inner, live: &LiveJob, end: End) {
         state.preview = None;
     });
     inner.forget(&live.id);
+}
+
+/// What ComfyUI printed meanwhile. Written before the end, which waits for it.
+fn keep_logs(inner: &Inner, live: &LiveJob) {
+    let Some(from) = super::lock(&live.state).log_from else {
+        return;
+    };
+    let (text, truncated) = inner.comfy.output.since(from, LONGEST_LOG);
+    if !text.is_empty() {
+        inner.store.job_logs(&live.id, Logs { text, truncated });
+    }
 }
 
 /// The process ends; the record says `queued`.

@@ -42,6 +42,7 @@ pub enum Status {
 
 /// How far the running prompt is.
 #[derive(Debug, Clone, Default, Serialize, PartialEq, ToSchema)]
+#[schema(as = EntryProgress)]
 pub struct Progress {
     /// Of the node that works, as ComfyUI reports it.
     pub value: f64,

@@ -25,6 +25,19 @@ const ROUTES: [(&str, &[&str]); 14] = [
     ("/docs/json", &["get"]),
     ("/docs/yaml", &["get"]),
     ("/openapi.json", &["get"]),
+    ("/api/v2/jobs", &["get", "post"]),
+    ("/api/v2/jobs/{id}", &["get"]),
+    ("/api/v2/jobs/{id}/cancel", &["post"]),
+    ("/api/v2/jobs/{id}/events", &["get"]),
+    ("/api/v2/jobs/{id}/workflow", &["get"]),
+    ("/api/v2/jobs/{id}/logs", &["get"]),
+    ("/api/v2/assets", &["post"]),
+    ("/api/v2/assets/from-hash", &["post"]),
+    ("/api/v2/assets/from-path", &["post"]),
+    ("/api/v2/assets/by-hash/{hash}", &["head"]),
+    ("/api/v2/assets/{id}", &["delete", "get"]),
+    ("/api/v2/assets/{id}/content", &["get"]),
+    ("/api/v2/health", &["get"]),
 ];
 
 fn example_workflows() -> PathBuf {

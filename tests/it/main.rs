@@ -33,6 +33,7 @@ mod storage_cloud;
 mod storage_product;
 mod streaming;
 mod support;
+mod v2;
 mod webhook;
 mod workflow;
 mod workflow_product;

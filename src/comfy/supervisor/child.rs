@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::environment::{AI_DOCK_ROOT, ai_dock_environment};
-use super::output::{OutputTail, forward};
+use super::output::{OutputLog, OutputTail, forward};
 use super::process_group::{ProcessGroup, spawn_in_group};
 use crate::config::{ComfyConfig, public_text};
 
@@ -79,6 +79,14 @@ impl Child {
     /// When there is nothing to run (`CMD` empty means attach), the command is not there or cannot be executed, or
     /// `BASE=ai-dock` and its environment cannot be loaded.
     pub async fn spawn(config: &ComfyConfig) -> Result<Self, SpawnError> {
+        Self::spawn_logged(config, OutputLog::default()).await
+    }
+
+    /// [`Child::spawn`], with a log that outlives the child.
+    ///
+    /// # Errors
+    /// As [`Child::spawn`].
+    pub async fn spawn_logged(config: &ComfyConfig, log: OutputLog) -> Result<Self, SpawnError> {
         let Some((program, arguments)) = config.command.split_first() else {
             return Err(SpawnError(
                 "CMD is empty, which means that ComfyUI runs already: there is nothing to start"
@@ -104,12 +112,12 @@ impl Child {
         let child = spawn_in_group(command)
             .await
             .map_err(|error| refused(program, &error))?;
-        Self::watch(child)
+        Self::watch(child, &log)
             .ok_or_else(|| SpawnError(format!("CMD: {program} ended before it could be watched")))
     }
 
     /// Starts the tasks that read the output and wait for the end.
-    fn watch(mut child: tokio::process::Child) -> Option<Self> {
+    fn watch(mut child: tokio::process::Child, log: &OutputLog) -> Option<Self> {
         let pid = child.id().and_then(|id| i32::try_from(id).ok())?;
         let group = ProcessGroup(Pid::from_raw(pid));
         let tail = OutputTail::default();
@@ -118,13 +126,13 @@ impl Child {
         let stdout = child.stdout.take().map(|pipe| {
             tokio::spawn(forward(
                 pipe,
-                line_sink("stdout", tail.clone(), died.clone()),
+                line_sink("stdout", tail.clone(), log.clone(), died.clone()),
             ))
         });
         let stderr = child
             .stderr
             .take()
-            .map(|pipe| tokio::spawn(forward(pipe, line_sink("stderr", tail.clone(), died))));
+            .map(|pipe| tokio::spawn(forward(pipe, line_sink("stderr", tail.clone(), log.clone(), died))));
         RUNNING.store(pid, Ordering::Relaxed);
         let (exited, exit) = watch::channel(None);
         let patience = Arc::new(watch::channel(None).0);
@@ -245,6 +253,7 @@ pub fn kill_running() {
 fn line_sink(
     stream: &'static str,
     tail: OutputTail,
+    log: OutputLog,
     worker_died: Arc<watch::Sender<bool>>,
 ) -> impl FnMut(&str) + Send {
     move |line| {
@@ -252,6 +261,7 @@ fn line_sink(
         let line = &public_text(line);
         tracing::info!(source = "comfyui", stream, "{line}");
         tail.push(line);
+        log.push(line);
         if line.contains("Exception in thread") && line.contains("(prompt_worker)") {
             worker_died.send_replace(true);
         }

@@ -18,6 +18,6 @@ mod readiness;
 pub use backoff::Backoff;
 pub use child::{Child, Exit, SpawnError, kill_running};
 pub use environment::ai_dock_environment;
-pub use output::{OutputTail, forward};
+pub use output::{OutputLog, OutputTail, forward};
 pub(crate) use process_group::{ProcessGroup, spawn_in_group};
 pub use readiness::{NotReady, port_in_use, wait_until_answering};

@@ -37,6 +37,65 @@ impl OutputTail {
     }
 }
 
+/// What ComfyUI printed lately, for whoever wants the lines of a while.
+#[derive(Debug, Clone, Default)]
+pub struct OutputLog {
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Lines so far.
+    count: u64,
+    bytes: usize,
+    lines: VecDeque<String>,
+}
+
+/// Bytes and lines that are kept.
+const LOG_BYTES: usize = 2 << 20;
+const LOG_LINES: usize = 5000;
+
+impl OutputLog {
+    /// Adds a line, forgetting the oldest when there are too many.
+    pub fn push(&self, line: &str) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.count += 1;
+        kept.bytes += line.len();
+        kept.lines.push_back(line.to_owned());
+        while kept.lines.len() > LOG_LINES || kept.bytes > LOG_BYTES {
+            let Some(oldest) = kept.lines.pop_front() else { break };
+            kept.bytes -= oldest.len();
+        }
+    }
+
+    /// The present place, for [`OutputLog::since`].
+    pub fn place(&self) -> u64 {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).count
+    }
+
+    /// The last lines since a place, at most so many bytes, and whether there were more.
+    pub fn since(&self, place: u64, most: usize) -> (String, bool) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = usize::try_from(kept.count.saturating_sub(place)).unwrap_or(usize::MAX);
+        let mut chosen = Vec::new();
+        let mut bytes = 0;
+        for line in kept.lines.iter().rev().take(wanted) {
+            bytes += line.len() + 1;
+            if bytes > most {
+                break;
+            }
+            chosen.push(line.as_str());
+        }
+        let truncated = chosen.len() < wanted;
+        chosen.reverse();
+        let mut text = chosen.join("\n");
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        (text, truncated)
+    }
+}
+
 /// Reads to the end and hands on every line that is not empty. `\r` ends a line too: progress bars repaint with it.
 /// Bytes that are not UTF-8 are replaced.
 pub async fn forward(mut source: impl AsyncRead + Unpin, mut on_line: impl FnMut(&str)) {
@@ -128,6 +187,20 @@ mod tests {
         let pieces = lines_of(&[odd.as_bytes()]);
         assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.len() <= LONGEST_LINE));
         assert_eq!(pieces.concat(), odd);
+    }
+
+    #[test]
+    fn the_log_gives_the_lines_of_a_while() {
+        let log = OutputLog::default();
+        log.push("before");
+        let place = log.place();
+        assert_eq!(log.since(place, 100), (String::new(), false));
+        log.push("one");
+        log.push("two");
+        assert_eq!(log.since(place, 100), ("one\ntwo\n".to_owned(), false));
+        assert_eq!(log.since(place, 5), ("two\n".to_owned(), true));
+        (0..10_000).for_each(|n| log.push(&n.to_string()));
+        assert!(log.since(place, usize::MAX).1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::SeekFrom;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -19,10 +19,16 @@ const CHUNK: usize = 64 * 1024;
 /// What need not be escaped in `filename*`.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
+#[derive(serde::Deserialize)]
+pub struct Options {
+    download: Option<String>,
+}
+
 pub async fn content(
     method: Method,
     State(state): State<V2State>,
     Path(id): Path<String>,
+    Query(options): Query<Options>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let store = state.jobs.store();
@@ -53,7 +59,7 @@ pub async fn content(
             .any(|one| one == etag || one == "*")
     {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
-        describe(response.headers_mut(), &asset, Some(etag));
+        describe(response.headers_mut(), &asset, Some(etag), false);
         return Ok(response);
     }
     let fresh = text(&headers, header::IF_RANGE.as_str())
@@ -96,7 +102,7 @@ pub async fn content(
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    describe(headers, &asset, etag.as_ref());
+    describe(headers, &asset, etag.as_ref(), options.download.as_deref() == Some("1"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if status == StatusCode::PARTIAL_CONTENT {
         insert(
@@ -130,7 +136,7 @@ fn moved(asset: &AssetRecord) -> Response {
     response
 }
 
-fn describe(headers: &mut HeaderMap, asset: &AssetRecord, etag: Option<&String>) {
+fn describe(headers: &mut HeaderMap, asset: &AssetRecord, etag: Option<&String>, download: bool) {
     let active = is_active(&asset.content_type);
     let shown = if active {
         "application/octet-stream"
@@ -139,7 +145,7 @@ fn describe(headers: &mut HeaderMap, asset: &AssetRecord, etag: Option<&String>)
     };
     insert(headers, header::CONTENT_TYPE, shown);
     let name = asset.file_path.rsplit('/').next().unwrap_or_default();
-    let how = if active { "attachment" } else { "inline" };
+    let how = if active || download { "attachment" } else { "inline" };
     let disposition = format!(
         "{how}; filename*=UTF-8''{}",
         utf8_percent_encode(name, PLAIN)

@@ -12,7 +12,7 @@ use crate::storage::{Auth, Credential};
 use crate::workflow::Endpoint;
 
 /// The parts, in the order in which they are shown.
-const TEXTS: [(&str, &str); 8] = [
+const TEXTS: [(&str, &str); 9] = [
     ("info", include_str!("text/info.yaml")),
     ("prompt", include_str!("text/prompt.yaml")),
     ("models", include_str!("text/models.yaml")),
@@ -21,6 +21,7 @@ const TEXTS: [(&str, &str); 8] = [
     ("conversion", include_str!("text/conversion.yaml")),
     ("response", include_str!("text/response.yaml")),
     ("webhooks", include_str!("text/webhooks.yaml")),
+    ("v2", include_str!("text/v2.yaml")),
 ];
 
 /// What of the document depends on how the server is configured and what it has loaded.
@@ -75,7 +76,7 @@ pub fn document(surface: &ApiSurface<'_>) -> Value {
     for (path, item) in document["paths"].as_object_mut().into_iter().flatten() {
         let key_needed = surface.keys
             && match path.as_str() {
-                "/health" | "/ready" => false,
+                "/health" | "/ready" | "/api/v2/health" => false,
                 "/metrics" => surface.metrics_key,
                 _ => true,
             };
@@ -85,7 +86,11 @@ pub fn document(surface: &ApiSurface<'_>) -> Value {
             .flat_map(Map::values_mut)
             .filter_map(Value::as_object_mut)
         {
-            errors::add(operation, key_needed);
+            if path.starts_with("/api/v2/") {
+                errors::add_v2(operation, key_needed);
+            } else {
+                errors::add(operation, key_needed);
+            }
             if surface.keys && !key_needed {
                 operation.insert("security".into(), json!([]));
             }
@@ -108,7 +113,7 @@ fn derived() -> Vec<(&'static str, Value)> {
     vec![
         ("Entry", schema(JobSnapshot::schema())),
         ("Status", schema(Status::schema())),
-        ("Progress", schema(Progress::schema())),
+        ("EntryProgress", schema(Progress::schema())),
         ("Auth", schema(Auth::schema())),
         ("Credential", schema(Credential::schema())),
     ]
