@@ -5,6 +5,7 @@
 //! ```text
 //!   transports                       the pipeline                            what it asks
 //!   transport/rest  REST, SSE, docs ┐
+//!   transport/v2    Comfy API v2    ├─►  durable/ ─► job/  (recorded in store/, tried again)
 //!   transport/amqp  tasks, events   ├─►  job/  request -> preprocess -> execution -> outputs -> deliver
 //!   app/warmup                      ┘        │         │             │           │          │
 //!                                            │      storage/       comfy/      media/    webhook/, storage/
@@ -15,6 +16,9 @@
 //! - [`app`] is the only place that knows everything: it builds the parts from [`config`], starts and
 //!   stops them in order, and keeps ComfyUI alive ([`comfy::supervisor`]). Nobody imports it but `main`.
 //! - A [`transport`] translates between its protocol and [`job::Service`], the one owner of all jobs.
+//! - [`store`] is what survives: records of jobs, assets and idempotency keys in one database, their bytes
+//!   as files named by their hash. [`durable`] are jobs that stand on it: recorded before they are answered
+//!   for, run by [`job`], tried again when ComfyUI is lost, taken up again after a restart.
 //! - [`comfy`] is ComfyUI as we see it: calls, messages, how the end of a prompt is noticed whatever
 //!   happens to the websocket.
 //! - `broker` is RabbitMQ: connection, channels that come back by themselves, confirmed publishing.

@@ -92,6 +92,7 @@ async fn run(config: Config) -> Result<(), Fatal> {
         let _ = app.address.set(address);
         info!(version = crate::VERSION, address = %address, "listening");
     }
+    app.durable.take_up().await;
     let closing = CancellationToken::new();
     let server = tokio::spawn(listener.serve(
         rest::router(app.router_state(), v2::router(app.v2_state())),
@@ -238,7 +239,6 @@ impl App {
         tokio::spawn(idle::give_memory_back(self.service.clone()));
         let store = self.store.clone();
         tokio::spawn(async move { store.keep_clean().await });
-        self.durable.take_up();
         self.webhooks.start();
         if let Some(system) = &self.system_webhook {
             system.start();

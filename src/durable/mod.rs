@@ -164,15 +164,31 @@ impl DurableJobs {
             base_url: new.base_url,
             key: new.key,
         };
-        let record = inner.store.create_job(record).await?;
-        let live = LiveJob::new(record, new.source);
-        lock(&inner.live).insert(live.id.clone(), live.clone());
-        let (tell, verdict) = oneshot::channel();
-        supervise::start(inner.clone(), live.clone(), Some(parsed), Some(tell));
+        // A client that leaves now leaves a job, not a record that nobody runs.
+        let this = self.clone();
+        let source = new.source;
+        let begun = tokio::spawn(async move { this.begin(record, source, parsed).await });
+        let (live, verdict) = begun
+            .await
+            .map_err(|error| StoreError::Failed(error.to_string()))??;
         match self.wait_for_verdict(&live, verdict).await {
             Some(refusal) => Err(refusal.into()),
             None => Ok(live.view(inner)),
         }
+    }
+
+    async fn begin(
+        &self,
+        record: NewJob,
+        source: Source,
+        request: PromptRequest,
+    ) -> Result<(Arc<LiveJob>, oneshot::Receiver<Option<Failure>>), StoreError> {
+        let record = self.inner.store.create_job(record).await?;
+        let live = LiveJob::new(record, source);
+        lock(&self.inner.live).insert(live.id.clone(), live.clone());
+        let (tell, verdict) = oneshot::channel();
+        supervise::start(self.inner.clone(), live.clone(), Some(request), Some(tell));
+        Ok((live, verdict))
     }
 
     /// `None`: it is a job.
@@ -248,10 +264,9 @@ impl DurableJobs {
         (live.len(), waiting)
     }
 
-    /// Takes up what the last process has left, oldest first. Returns at once.
-    pub fn take_up(&self) {
-        let inner = self.inner.clone();
-        tokio::spawn(async move { recover::take_up(inner).await });
+    /// Takes up what the last process has left, oldest first. They are known when this returns, and run once ComfyUI is ready.
+    pub async fn take_up(&self) {
+        recover::take_up(&self.inner).await;
     }
 }
 

@@ -90,7 +90,7 @@ pub(super) async fn turn(inner: &Arc<Inner>, live: &LiveJob) -> bool {
 }
 
 /// Takes up what the last process has left.
-pub(super) async fn take_up(inner: Arc<Inner>) {
+pub(super) async fn take_up(inner: &Arc<Inner>) {
     let unfinished = match inner.store.unfinished().await {
         Ok(unfinished) => unfinished,
         Err(error) => return warn!(%error, "the jobs of the last run cannot be taken up"),
@@ -99,20 +99,19 @@ pub(super) async fn take_up(inner: Arc<Inner>) {
         return;
     }
     info!(jobs = unfinished.len(), "taking up jobs of the last run");
-    let mut taken = Vec::new();
+    let mut taken = Vec::with_capacity(unfinished.len());
     for record in unfinished {
-        if let Err(error) = inner.store.withdraw_outputs(&record.id).await {
-            warn!(id = %record.id, %error, "the outputs of a lost attempt cannot be withdrawn");
-        }
         inner.again.enter(record.seq);
         let source = source_of(&record.source);
         let live = LiveJob::new(record, source);
-        lock(&inner.live).insert(live.id.clone(), live.clone());
         live.change(|state| state.answered = true);
+        // What a lost attempt has made is not part of the result.
+        inner.store.withdraw_outputs_later(&live.id);
+        drop(inner.store.update_job(&live.id, live.update()));
+        lock(&inner.live).insert(live.id.clone(), live.clone());
         taken.push(live);
     }
     for live in taken {
-        let _ = inner.store.update_job(&live.id, live.update()).await;
         supervise::start(inner.clone(), live, None, None);
     }
 }

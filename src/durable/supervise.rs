@@ -320,7 +320,7 @@ async fn tell_webhook(
         .map(|(request, _)| request)
         .unwrap_or_default();
     let mut body: Map<String, Value> = serde_json::from_str(&stored).unwrap_or_default();
-    inner.service.refused(
+    inner.service.given_up(
         &live.id,
         webhook,
         body.remove("prompt").unwrap_or_default(),

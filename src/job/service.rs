@@ -290,7 +290,13 @@ impl Service {
     /// Tells the receiver of a request that could not even be parsed, for a transport that has no other answer.
     pub fn refused(&self, id: &str, webhook: &WebhookRequest, prompt: Value, failure: &Failure) {
         let prompt = public_value(prompt);
-        deliver::failed(&self.inner, webhook, id, &prompt, failure, None);
+        deliver::failed(&self.inner, webhook, id, &prompt, failure, false, None);
+    }
+
+    /// Tells the receiver of a kept job that the pipeline has not told, because another attempt was to follow.
+    pub fn given_up(&self, id: &str, webhook: &WebhookRequest, prompt: Value, failure: &Failure) {
+        let prompt = public_value(prompt);
+        deliver::failed(&self.inner, webhook, id, &prompt, failure, true, None);
     }
 
     /// Cancels a prompt wherever it is; `false` when no such prompt is in flight.
@@ -505,7 +511,8 @@ fn end(
                     || public_value(Value::Object(request.graph.clone())),
                     |graph| Value::Object(graph.clone()),
                 );
-                deliver::failed(inner, webhook, &request.id, &graph, failure, promise);
+                let kept = job.keeping.is_some();
+                deliver::failed(inner, webhook, &request.id, &graph, failure, kept, promise);
             }
         }
     }

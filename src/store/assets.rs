@@ -168,9 +168,9 @@ impl Store {
         }
         if new_record {
             write.db.prepare_cached(
-                "INSERT INTO assets (id, hash, size, content_type, file_path, tags, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO assets (id, hash, size, content_type, file_path, tags, created_at, expires_at, lives) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?
-            .execute(params![id, hash, column(size), new.content_type, new.file_path, new.tags, now, expires])?;
+            .execute(params![id, hash, column(size), new.content_type, new.file_path, new.tags, now, expires, lives])?;
         } else {
             // Re-use extends, never shortens.
             write
@@ -458,13 +458,13 @@ impl Store {
         self.write_later(move |write| {
             let now = now_ms();
             if upload {
-                let expires = now + ms(store.inner.limits.asset_retention);
+                let usual = ms(store.inner.limits.asset_retention);
                 write
                     .db
                     .prepare_cached(
-                        "UPDATE assets SET expires_at = MAX(expires_at, ?) WHERE id = ?",
+                        "UPDATE assets SET expires_at = MAX(expires_at, ?1 + COALESCE(lives, ?2)) WHERE id = ?3",
                     )?
-                    .execute(params![expires, id])?;
+                    .execute(params![now, usual, id])?;
             }
             if let Some(hash) = hash {
                 write
@@ -508,6 +508,12 @@ impl Store {
         let (store, job) = (self.clone(), job.to_owned());
         self.write(move |write| store.remove_outputs(write, &job))
             .await
+    }
+
+    /// The same without waiting for it.
+    pub fn withdraw_outputs_later(&self, job: &str) {
+        let (store, job) = (self.clone(), job.to_owned());
+        self.write_later(move |write| store.remove_outputs(write, &job));
     }
 
     /// Where the outputs of a job were uploaded to, in the order in which they were committed.

@@ -184,6 +184,7 @@ impl Store {
         let store = self.clone();
         self.write(move |write| {
             store.make_room_for_a_job(write)?;
+            store.make_room(write, job.request.len() as u64)?;
             let now = now_ms();
             if let Some(key) = &job.key {
                 keys::claim(write, keys::JOBS, key, &job.id)?;

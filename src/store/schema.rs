@@ -66,6 +66,7 @@ const MIGRATIONS: &[&str] = &[
         tags TEXT,
         created_at INTEGER NOT NULL,
         expires_at INTEGER,
+        lives INTEGER,
         job_id TEXT,
         node_id TEXT,
         kind TEXT,

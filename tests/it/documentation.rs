@@ -10,7 +10,7 @@ use crate::support::peer_process::python;
 use crate::support::product::{BINARY, Product, Stage};
 
 /// Every route of the contract but the workflows', with its methods.
-const ROUTES: [(&str, &[&str]); 14] = [
+const ROUTES: [(&str, &[&str]); 27] = [
     ("/health", &["get"]),
     ("/ready", &["get"]),
     ("/metrics", &["get"]),

@@ -129,10 +129,12 @@ impl Child {
                 line_sink("stdout", tail.clone(), log.clone(), died.clone()),
             ))
         });
-        let stderr = child
-            .stderr
-            .take()
-            .map(|pipe| tokio::spawn(forward(pipe, line_sink("stderr", tail.clone(), log.clone(), died))));
+        let stderr = child.stderr.take().map(|pipe| {
+            tokio::spawn(forward(
+                pipe,
+                line_sink("stderr", tail.clone(), log.clone(), died),
+            ))
+        });
         RUNNING.store(pid, Ordering::Relaxed);
         let (exited, exit) = watch::channel(None);
         let patience = Arc::new(watch::channel(None).0);

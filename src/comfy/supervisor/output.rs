@@ -63,14 +63,19 @@ impl OutputLog {
         kept.bytes += line.len();
         kept.lines.push_back(line.to_owned());
         while kept.lines.len() > LOG_LINES || kept.bytes > LOG_BYTES {
-            let Some(oldest) = kept.lines.pop_front() else { break };
+            let Some(oldest) = kept.lines.pop_front() else {
+                break;
+            };
             kept.bytes -= oldest.len();
         }
     }
 
     /// The present place, for [`OutputLog::since`].
     pub fn place(&self) -> u64 {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).count
+        self.kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .count
     }
 
     /// The last lines since a place, at most so many bytes, and whether there were more.

@@ -101,9 +101,13 @@ pub(in crate::job) fn failed(
     id: &str,
     graph: &impl Serialize,
     failure: &Failure,
+    kept: bool,
     promise: Option<Arc<Promise>>,
 ) {
-    let body = failure_body(webhook.kind, id, graph, failure);
+    let mut body = failure_body(webhook.kind, id, graph, failure);
+    if kept && webhook.kind == Kind::V2 {
+        body["job_id"] = id.into();
+    }
     inner.webhooks.deliver(Delivery {
         kind: webhook.kind,
         url: webhook.url.clone(),

@@ -102,7 +102,12 @@ pub async fn content(
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    describe(headers, &asset, etag.as_ref(), options.download.as_deref() == Some("1"));
+    describe(
+        headers,
+        &asset,
+        etag.as_ref(),
+        options.download.as_deref() == Some("1"),
+    );
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if status == StatusCode::PARTIAL_CONTENT {
         insert(
@@ -145,7 +150,11 @@ fn describe(headers: &mut HeaderMap, asset: &AssetRecord, etag: Option<&String>,
     };
     insert(headers, header::CONTENT_TYPE, shown);
     let name = asset.file_path.rsplit('/').next().unwrap_or_default();
-    let how = if active || download { "attachment" } else { "inline" };
+    let how = if active || download {
+        "attachment"
+    } else {
+        "inline"
+    };
     let disposition = format!(
         "{how}; filename*=UTF-8''{}",
         utf8_percent_encode(name, PLAIN)

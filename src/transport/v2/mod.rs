@@ -56,10 +56,10 @@ pub fn router(state: V2State) -> Router {
         .route("/assets/from-path", post(assets::from_path))
         .route("/assets/by-hash/{hash}", head(assets::head_by_hash))
         .route("/assets/{id}", get(assets::show).delete(assets::delete))
-        .route("/assets/{id}/content", get(content::content))
-        .route("/health", get(health));
+        .route("/assets/{id}/content", get(content::content));
     if state.config.state.v2_enabled {
         routes = routes
+            .route("/health", get(health))
             .route("/jobs", get(list::list).merge(post(jobs::submit)))
             .route("/jobs/{id}", get(jobs::show))
             .route("/jobs/{id}/events", get(events::events))

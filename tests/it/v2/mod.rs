@@ -26,16 +26,22 @@ async fn submit_with(product: &Product, body: Value) -> Value {
 
 /// Waits for the end of a job.
 async fn ended(product: &Product, id: &str) -> Value {
-    until(&format!("the end of {id}\n{}", product.log.text()), async || {
-        let (status, job) = product.get(&format!("/api/v2/jobs/{id}?wait=5")).await;
-        assert_eq!(status, 200, "{job}");
-        has_ended(&job).then_some(job)
-    })
+    until(
+        &format!("the end of {id}\n{}", product.log.text()),
+        async || {
+            let (status, job) = product.get(&format!("/api/v2/jobs/{id}?wait=5")).await;
+            assert_eq!(status, 200, "{job}");
+            has_ended(&job).then_some(job)
+        },
+    )
     .await
 }
 
 fn has_ended(job: &Value) -> bool {
-    matches!(job["status"].as_str(), Some("succeeded" | "failed" | "canceled" | "expired"))
+    matches!(
+        job["status"].as_str(),
+        Some("succeeded" | "failed" | "canceled" | "expired")
+    )
 }
 
 /// The id of a job.
@@ -45,7 +51,12 @@ fn id(job: &Value) -> &str {
 
 /// The bytes behind an output or asset, by its own address.
 async fn bytes(product: &Product, asset: &Value) -> Vec<u8> {
-    let response = product.http.get(asset["url"].as_str().unwrap()).send().await.unwrap();
+    let response = product
+        .http
+        .get(asset["url"].as_str().unwrap())
+        .send()
+        .await
+        .unwrap();
     assert_eq!(response.status(), 200, "{asset}");
     response.bytes().await.unwrap().to_vec()
 }
@@ -53,14 +64,23 @@ async fn bytes(product: &Product, asset: &Value) -> Vec<u8> {
 /// A form with a file.
 fn form(bytes: &[u8], file_path: &str) -> reqwest::multipart::Form {
     reqwest::multipart::Form::new()
-        .part("file", reqwest::multipart::Part::bytes(bytes.to_vec()).file_name("ignored"))
+        .part(
+            "file",
+            reqwest::multipart::Part::bytes(bytes.to_vec()).file_name("ignored"),
+        )
         .text("content_type", "image/png")
         .text("file_path", file_path.to_owned())
 }
 
 /// Uploads; any answer.
 async fn upload(product: &Product, form: reqwest::multipart::Form) -> (u16, Value) {
-    let sent = product.http.post(format!("{}/api/v2/assets", product.url)).multipart(form).send().await.unwrap();
+    let sent = product
+        .http
+        .post(format!("{}/api/v2/assets", product.url))
+        .multipart(form)
+        .send()
+        .await
+        .unwrap();
     let status = sent.status().as_u16();
     (status, sent.json().await.unwrap())
 }

@@ -14,10 +14,17 @@ async fn run(mut command: Command, product: &Product, key: &str) {
         .env("COMFY_API_KEY", key)
         .env("NO_PROXY", "127.0.0.1")
         .kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("in time").unwrap();
+    let output = tokio::time::timeout(PATIENCE, command.output())
+        .await
+        .expect("in time")
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(said.trim_end().ends_with("ok"), "{said}\n{complained}\n{}", product.log.text());
+    assert!(
+        said.trim_end().ends_with("ok"),
+        "{said}\n{complained}\n{}",
+        product.log.text()
+    );
 }
 
 fn script(name: &str) -> String {
@@ -36,7 +43,9 @@ async fn the_python_sdk_works_sync_and_async() {
 async fn the_typescript_sdk_works_with_a_key() {
     let product = Product::start(&[("API_KEYS", "sesame")]).await;
     let mut command = Command::new("node");
-    command.arg(script("sdk_typescript.mjs")).env("TEST_NODE_MODULES", node_modules());
+    command
+        .arg(script("sdk_typescript.mjs"))
+        .env("TEST_NODE_MODULES", node_modules());
     // `until_ready` needs no key, the SDK does.
     run(command, &product, "sesame").await;
 }

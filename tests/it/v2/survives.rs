@@ -14,11 +14,19 @@ use crate::support::product::{Product, Stage, until};
 
 /// A product whose state lies outside of its own directory, so that the next one can take it up.
 async fn start(state: &Path, variables: &[(&str, &str)]) -> Product {
-    Stage::new().env("STATE_DIR", state.display()).envs(variables).start().await
+    Stage::new()
+        .env("STATE_DIR", state.display())
+        .envs(variables)
+        .start()
+        .await
 }
 
 fn kill_9(product: &Product) {
-    kill(Pid::from_raw(i32::try_from(product.pid()).unwrap()), Signal::SIGKILL).unwrap();
+    kill(
+        Pid::from_raw(i32::try_from(product.pid()).unwrap()),
+        Signal::SIGKILL,
+    )
+    .unwrap();
 }
 
 #[tokio::test]
@@ -32,7 +40,12 @@ async fn kill_9_at_any_moment_loses_nothing_that_was_answered_for() {
             for n in 0..40_u32 {
                 let number = round * 1000 + n;
                 let body = json!({"workflow": coloured("kill", number), "metadata": {"number": number.to_string()}});
-                let sent = product.http.post(format!("{}/api/v2/jobs", product.url)).header("idempotency-key", number.to_string()).json(&body).send();
+                let sent = product
+                    .http
+                    .post(format!("{}/api/v2/jobs", product.url))
+                    .header("idempotency-key", number.to_string())
+                    .json(&body)
+                    .send();
                 let Ok(response) = sent.await else { break };
                 if response.status() == 201
                     && let Ok(job) = response.json::<Value>().await
@@ -40,7 +53,11 @@ async fn kill_9_at_any_moment_loses_nothing_that_was_answered_for() {
                     jobs.insert(id(&job).to_owned(), number);
                 }
                 let data = format!("asset {number}").into_bytes();
-                let sent = product.http.post(format!("{}/api/v2/assets", product.url)).multipart(form(&data, "a.bin")).send();
+                let sent = product
+                    .http
+                    .post(format!("{}/api/v2/assets", product.url))
+                    .multipart(form(&data, "a.bin"))
+                    .send();
                 let Ok(response) = sent.await else { break };
                 if let Ok(asset) = response.json::<Value>().await {
                     assets.push((asset, data));
@@ -62,9 +79,19 @@ async fn kill_9_at_any_moment_loses_nothing_that_was_answered_for() {
         let outputs = job["outputs"].as_array().unwrap();
         assert_eq!(outputs.len(), 1, "{job}");
         let data = bytes(&product, &outputs[0]).await;
-        assert_eq!(outputs[0]["hash"], json!(format!("blake3:{}", blake3::hash(&data).to_hex())));
-        let again = product.http.post(format!("{}/api/v2/jobs", product.url)).header("idempotency-key", number.to_string());
-        let again = again.json(&json!({"workflow": picture("x")})).send().await.unwrap();
+        assert_eq!(
+            outputs[0]["hash"],
+            json!(format!("blake3:{}", blake3::hash(&data).to_hex()))
+        );
+        let again = product
+            .http
+            .post(format!("{}/api/v2/jobs", product.url))
+            .header("idempotency-key", number.to_string());
+        let again = again
+            .json(&json!({"workflow": picture("x")}))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(again.status(), 422, "the key of {number} is forgotten");
     }
     for (asset, data) in &assets {
@@ -72,7 +99,12 @@ async fn kill_9_at_any_moment_loses_nothing_that_was_answered_for() {
         assert_eq!(status, 200);
         assert_eq!(&bytes(&product, &now).await, data);
     }
-    assert_eq!(std::fs::read_dir(state.path().join("incoming")).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(state.path().join("incoming"))
+            .unwrap()
+            .count(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -87,41 +119,90 @@ async fn a_crash_of_comfyui_is_survived_by_those_that_wait_and_by_the_one_that_r
     })
     .await;
     let crash = json!({"crash": 3});
-    let _ = product.http.post(format!("http://127.0.0.1:{}/simulator/faults", product.comfy_port)).json(&crash).send().await;
+    let _ = product
+        .http
+        .post(format!(
+            "http://127.0.0.1:{}/simulator/faults",
+            product.comfy_port
+        ))
+        .json(&crash)
+        .send()
+        .await;
     for job in [&running, &waiting] {
         let job = ended(&product, id(job)).await;
         assert_eq!(job["status"], "succeeded", "{job}");
     }
     // A job that kills ComfyUI must not circle.
     let faults = json!({"crash_class": {"SimSleep": 3}});
-    product.http.post(format!("http://127.0.0.1:{}/simulator/faults", product.comfy_port)).json(&faults).send().await.unwrap();
+    product
+        .http
+        .post(format!(
+            "http://127.0.0.1:{}/simulator/faults",
+            product.comfy_port
+        ))
+        .json(&faults)
+        .send()
+        .await
+        .unwrap();
     let deadly = submit(&product, &slow(0.1, 1)).await;
     until("it went back to the queue", async || {
         let (_, job) = product.get(&format!("/api/v2/jobs/{}", id(&deadly))).await;
-        (product.log.count("the job waits to be sent to it again") >= 2 || has_ended(&job)).then_some(())
+        (product.log.count("the job waits to be sent to it again") >= 2 || has_ended(&job))
+            .then_some(())
     })
     .await;
     until("ComfyUI is back, and deadly again", async || {
-        let sent = product.http.post(format!("http://127.0.0.1:{}/simulator/faults", product.comfy_port)).json(&faults).send().await;
+        let sent = product
+            .http
+            .post(format!(
+                "http://127.0.0.1:{}/simulator/faults",
+                product.comfy_port
+            ))
+            .json(&faults)
+            .send()
+            .await;
         let (_, job) = product.get(&format!("/api/v2/jobs/{}", id(&deadly))).await;
         (sent.is_ok() || has_ended(&job)).then_some(())
     })
     .await;
     let job = ended(&product, id(&deadly)).await;
-    assert!(job["status"] == "failed" && job["error"]["code"] == "worker_lost" || job["status"] == "succeeded", "{job}");
+    assert!(
+        job["status"] == "failed" && job["error"]["code"] == "worker_lost"
+            || job["status"] == "succeeded",
+        "{job}"
+    );
 }
 
 #[tokio::test]
 async fn an_orderly_end_leaves_its_jobs_to_the_next_process() {
     let state = tempfile::tempdir().unwrap();
     let product = start(state.path(), &[("SHUTDOWN_GRACE_S", "0")]).await;
-    let jobs = [submit(&product, &slow(20.0, 200)).await, submit(&product, &picture("next")).await];
+    let jobs = [
+        submit(&product, &slow(20.0, 200)).await,
+        submit(&product, &picture("next")).await,
+    ];
     let secret = json!({"workflow": picture("secret"), "extra_data": {"api_key_comfy_org": "marked-secret"}});
     let secret = submit_with(&product, secret).await;
-    let stream = product.http.get(format!("{}/api/v2/jobs/{}/events", product.url, id(&jobs[0]))).send().await.unwrap();
-    kill(Pid::from_raw(i32::try_from(product.pid()).unwrap()), Signal::SIGTERM).unwrap();
+    let stream = product
+        .http
+        .get(format!(
+            "{}/api/v2/jobs/{}/events",
+            product.url,
+            id(&jobs[0])
+        ))
+        .send()
+        .await
+        .unwrap();
+    kill(
+        Pid::from_raw(i32::try_from(product.pid()).unwrap()),
+        Signal::SIGTERM,
+    )
+    .unwrap();
     let shown = stream.text().await.unwrap_or_default();
-    assert!(!shown.contains("failed") && !shown.contains("canceled"), "{shown}");
+    assert!(
+        !shown.contains("failed") && !shown.contains("canceled"),
+        "{shown}"
+    );
     product.log.line("shut down\"").await;
     let everything = std::fs::read(state.path().join("state.db")).unwrap();
     assert!(!everything.windows(13).any(|part| part == b"marked-secret"));
@@ -129,23 +210,47 @@ async fn an_orderly_end_leaves_its_jobs_to_the_next_process() {
     let product = start(state.path(), &[]).await;
     let (_, first) = product.get(&format!("/api/v2/jobs/{}", id(&jobs[0]))).await;
     assert!(!has_ended(&first), "{first}");
-    product.post(&format!("/api/v2/jobs/{}/cancel", id(&jobs[0])), &json!({})).await;
+    product
+        .post(&format!("/api/v2/jobs/{}/cancel", id(&jobs[0])), &json!({}))
+        .await;
     assert_eq!(ended(&product, id(&jobs[1])).await["status"], "succeeded");
     let secret = ended(&product, id(&secret)).await;
-    assert_eq!((&secret["status"], &secret["error"]["code"]), (&json!("failed"), &json!("worker_lost")));
+    assert_eq!(
+        (&secret["status"], &secret["error"]["code"]),
+        (&json!("failed"), &json!("worker_lost"))
+    );
 }
 
 #[tokio::test]
 async fn what_is_past_its_time_is_gone() {
-    let product = Stage::new().envs(&[("V2_RETENTION_HOURS", "0.0002"), ("V2_ASSET_RETENTION_HOURS", "0.0002")]).start().await;
+    let product = Stage::new()
+        .envs(&[
+            ("V2_RETENTION_HOURS", "0.0002"),
+            ("V2_ASSET_RETENTION_HOURS", "0.0002"),
+        ])
+        .start()
+        .await;
     let (_, asset) = upload(&product, form(b"soon gone", "a.bin")).await;
     let job = ended(&product, id(&submit(&product, &picture("gone")).await)).await;
-    for path in [format!("/api/v2/jobs/{}", id(&job)), format!("/api/v2/assets/{}", id(&asset)), format!("/api/v2/assets/{}", id(&job["outputs"][0]))] {
-        until(&format!("{path} is gone"), async || (product.get(&path).await.0 == 404).then_some(())).await;
+    for path in [
+        format!("/api/v2/jobs/{}", id(&job)),
+        format!("/api/v2/assets/{}", id(&asset)),
+        format!("/api/v2/assets/{}", id(&job["outputs"][0])),
+    ] {
+        until(&format!("{path} is gone"), async || {
+            (product.get(&path).await.0 == 404).then_some(())
+        })
+        .await;
     }
     until("nothing is left on the disk", async || {
-        let folders = std::fs::read_dir(product.path(".local/state/comfyui-api/blobs")).unwrap().flatten();
-        (folders.map(|folder| std::fs::read_dir(folder.path()).unwrap().count()).sum::<usize>() == 0).then_some(())
+        let folders = std::fs::read_dir(product.path(".local/state/comfyui-api/blobs"))
+            .unwrap()
+            .flatten();
+        (folders
+            .map(|folder| std::fs::read_dir(folder.path()).unwrap().count())
+            .sum::<usize>()
+            == 0)
+            .then_some(())
     })
     .await;
 }

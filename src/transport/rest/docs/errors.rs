@@ -116,18 +116,42 @@ pub fn add(operation: &mut Map<String, Value>, key_needed: bool) {
 
 /// Codes of the Comfy API v2 that operations list, with status and meaning.
 const V2: [(&str, u16, &str); 16] = [
-    ("invalid_request", 400, "the request is wrong, or a filter or cursor of a list"),
+    (
+        "invalid_request",
+        400,
+        "the request is wrong, or a filter or cursor of a list",
+    ),
     ("unauthorized", 401, "the API key is missing or wrong"),
-    ("forbidden_origin", 403, "a browser's request from another site's page"),
+    (
+        "forbidden_origin",
+        403,
+        "a browser's request from another site's page",
+    ),
     ("not_found", 404, "there is no such thing, or not any more"),
     ("blob_not_found", 404, "no bytes with this hash are here"),
-    ("hash_mismatch", 409, "the bytes have another hash, or a model of that name is there"),
+    (
+        "hash_mismatch",
+        409,
+        "the bytes have another hash, or a model of that name is there",
+    ),
     ("asset_in_use", 409, "an output of a job that has not ended"),
     ("payload_too_large", 413, "the body is over its limit"),
     ("unsupported_media_type", 415, "the body is of another type"),
-    ("invalid_workflow", 422, "the workflow cannot run (`invalid_workflow`, `workflow_format_ui`, `missing_asset`, `download_failed`), the labels are wrong (`metadata_invalid`), or the key was used (`idempotency_key_reuse`)"),
-    ("invalid_form", 422, "a field is missing or wrong (`invalid_request`), or the key was used (`idempotency_key_reuse`)"),
-    ("queue_full", 429, "`queue_full` or `deployment_not_ready`: try again after `Retry-After` seconds"),
+    (
+        "invalid_workflow",
+        422,
+        "the workflow cannot run (`invalid_workflow`, `workflow_format_ui`, `missing_asset`, `download_failed`), the labels are wrong (`metadata_invalid`), or the key was used (`idempotency_key_reuse`)",
+    ),
+    (
+        "invalid_form",
+        422,
+        "a field is missing or wrong (`invalid_request`), or the key was used (`idempotency_key_reuse`)",
+    ),
+    (
+        "queue_full",
+        429,
+        "`queue_full` or `deployment_not_ready`: try again after `Retry-After` seconds",
+    ),
     ("too_many_streams", 429, "V2_MAX_STREAMS are open"),
     ("upstream_error", 500, "the server failed; its log says why"),
     ("storage_full", 507, "the store has no room"),
@@ -137,7 +161,13 @@ const V2: [(&str, u16, &str); 16] = [
 /// The error answers of an operation of the Comfy API v2, made from the codes in its `x-v2-errors`.
 pub fn add_v2(operation: &mut Map<String, Value>, key_needed: bool) {
     let listed = operation.shift_remove("x-v2-errors");
-    let mut words: Vec<&str> = listed.as_ref().and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut words: Vec<&str> = listed
+        .as_ref()
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     words.extend(["forbidden_origin", "upstream_error"]);
     if key_needed {
         words.push("unauthorized");
@@ -145,10 +175,16 @@ pub fn add_v2(operation: &mut Map<String, Value>, key_needed: bool) {
     let mut by_status: BTreeMap<u16, Vec<String>> = BTreeMap::new();
     for word in words {
         if let Some((word, status, meaning)) = V2.iter().find(|(known, ..)| *known == word) {
-            by_status.entry(*status).or_default().push(format!("`{word}`: {meaning}."));
+            by_status
+                .entry(*status)
+                .or_default()
+                .push(format!("`{word}`: {meaning}."));
         }
     }
-    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
+    let Some(responses) = operation
+        .get_mut("responses")
+        .and_then(Value::as_object_mut)
+    else {
         return;
     };
     for (status, lines) in by_status {
