@@ -85,7 +85,7 @@ pub(super) async fn execute(
         claim,
         cleanup: &cleanup,
         accepted: Some(accepted),
-        anew: pipeline.job.repeated.then(BTreeSet::new),
+        anew: anew(pipeline, &graph),
         alone: share_names,
     };
     pipeline.job.submitting.store(true, Ordering::Relaxed);
@@ -126,6 +126,22 @@ pub(super) async fn execute(
         cancel,
         graph,
     })
+}
+
+/// The nodes that must run although ComfyUI knows their results. Of a kept job these are its previews too: their files went with
+/// the job that made them.
+fn anew(pipeline: &Pipeline<'_>, graph: &Graph) -> Option<BTreeSet<String>> {
+    let mut nodes = BTreeSet::new();
+    if pipeline.job.keeping.is_some() {
+        let catalogue = pipeline.inner.comfy.catalogue();
+        let is_output = |node: &Value| {
+            let class = node.get("class_type").and_then(Value::as_str);
+            class.is_some_and(|class| catalogue.is_output(class))
+        };
+        let outputs = graph.iter().filter(|(_, node)| is_output(node));
+        nodes = names::not_saving(graph, outputs.map(|(id, _)| id));
+    }
+    (pipeline.job.repeated || !nodes.is_empty()).then_some(nodes)
 }
 
 /// Outputs; where there are none, previews; where there are none either, texts (U1).
