@@ -16,6 +16,7 @@ use super::error::{ApiError, key_reuse};
 use super::{V2State, labels, view};
 use crate::config::{PROMPT_OPTIONS, public_value};
 use crate::durable::{NewSubmission, Refused, unpack};
+use crate::error::Code;
 use crate::job::Source;
 use crate::store::StoreError;
 use crate::transport::rest::Uncompressed;
@@ -53,13 +54,29 @@ pub async fn submit(
     new.key = key;
     new.base_url = base.absolute.clone();
     check_queue(&state)?;
-    let view = state.jobs.submit(new).await.map_err(refused)?;
+    let workflow = new.body.get("prompt").and_then(Value::as_object);
+    let ui_format = workflow.is_some_and(is_ui_format);
+    let submitted = state.jobs.submit(new).await;
+    let view = submitted.map_err(|reason| refused(reason, ui_format))?;
     Ok((StatusCode::CREATED, Json(view::job(&state, &base, &view))).into_response())
 }
 
-fn refused(refused: Refused) -> ApiError {
+fn refused(refused: Refused, ui_format: bool) -> ApiError {
     match refused {
         Refused::Store(StoreError::KeyReuse(made)) => key_reuse("job_id", &made),
+        // What ComfyUI says of the converted graph has its `node_errors`.
+        Refused::Failure(failure)
+            if ui_format
+                && failure.code == Code::InvalidPrompt
+                && failure.node_errors.is_none() =>
+        {
+            ApiError::unprocessable("workflow_format_ui", failure.message).with(
+                failure
+                    .details
+                    .filter(Value::is_object)
+                    .unwrap_or_else(|| json!({})),
+            )
+        }
         other => other.into(),
     }
 }
@@ -198,11 +215,9 @@ fn graph(workflow: Option<Value>) -> Result<Value, ApiError> {
     if nodes.is_empty() {
         return invalid("\"workflow\" is empty: it must be a ComfyUI graph in API format".into());
     }
-    if nodes.get("nodes").is_some_and(Value::is_array) {
-        return Err(ApiError::unprocessable(
-            "workflow_format_ui",
-            "this is a workflow as the ComfyUI editor saves it: export it with \"Export (API)\" and send that",
-        ));
+    if is_ui_format(&nodes) {
+        // Converted like everywhere; what cannot be is told then.
+        return Ok(Value::Object(nodes));
     }
     for (id, node) in &nodes {
         let shown: String = id.chars().take(60).collect();
@@ -216,6 +231,11 @@ fn graph(workflow: Option<Value>) -> Result<Value, ApiError> {
         }
     }
     Ok(Value::Object(nodes))
+}
+
+/// A workflow as the editor saves it.
+fn is_ui_format(workflow: &Map<String, Value>) -> bool {
+    workflow.get("nodes").is_some_and(Value::is_array)
 }
 
 fn unknown(id: &str) -> ApiError {
@@ -322,10 +342,17 @@ pub async fn workflow(
     if let Some(nodes) = workflow.as_object_mut() {
         for (node, value) in nodes {
             let written = submitted.pointer(&format!("/{}/inputs/filename_prefix", pointer(node)));
-            if let (Some(written), Some(shown)) =
-                (written, value.pointer_mut("/inputs/filename_prefix"))
-            {
-                *shown = written.clone();
+            let Some(shown) = value.pointer_mut("/inputs/filename_prefix") else {
+                continue;
+            };
+            match written {
+                Some(written) => *shown = written.clone(),
+                // The graph was converted; a link stays as it is.
+                None => {
+                    if let Some(text) = shown.as_str() {
+                        *shown = text.replacen(&format!("{id}_"), "", 1).into();
+                    }
+                }
             }
         }
     }

@@ -28,6 +28,11 @@ async fn bad_jobs_are_refused_with_the_right_word_and_leave_nothing() {
     let cases = [
         (json!({}), 422, "invalid_workflow"),
         (json!({"workflow": []}), 422, "invalid_workflow"),
+        (
+            json!({"workflow": {"nodes": [{"id": 1, "type": "NoSuchNode"}], "links": []}}),
+            422,
+            "workflow_format_ui",
+        ),
         (json!({"workflow": {}}), 422, "invalid_workflow"),
         (
             json!({"workflow": {"1": {"inputs": {}}}}),

@@ -293,3 +293,36 @@ async fn the_pipeline_of_every_door_is_there_conversion_webhooks_and_defaults() 
     let (status, _) = product.get(address.trim_start_matches(&product.url)).await;
     assert_eq!(status, 200);
 }
+
+#[tokio::test]
+async fn a_job_that_waits_too_long_expires_and_one_that_runs_does_not() {
+    let product = Product::start(&[("V2_QUEUE_TIMEOUT_S", "0.7")]).await;
+    let running = submit(&product, &slow(2.0, 20)).await;
+    let waiting = submit(&product, &picture("late")).await;
+    let expired = ended(&product, id(&waiting)).await;
+    assert_eq!(
+        (&expired["status"], &expired["error"]["code"]),
+        (&json!("expired"), &json!("queue_timeout"))
+    );
+    assert_eq!(ended(&product, id(&running)).await["status"], "succeeded");
+    let (_, now) = product.get(&format!("/api/v2/jobs/{}", id(&waiting))).await;
+    assert_eq!(now["status"], "expired", "a terminal state never changes");
+}
+
+#[tokio::test]
+async fn the_same_preview_is_an_output_of_every_job() {
+    let product = Product::start(&[]).await;
+    let graph = with(
+        picture("with"),
+        json!({"8": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}),
+    );
+    for round in 0..3 {
+        let job = ended(&product, id(&submit(&product, &graph).await)).await;
+        let outputs = job["outputs"].as_array().unwrap();
+        assert_eq!(outputs.len(), 2, "round {round}: {job}");
+        for output in outputs {
+            assert!(bytes(&product, output).await.starts_with(b"\x89PNG"));
+        }
+        assert!(job["outputs_reused"] == json!(round > 0), "{job}");
+    }
+}

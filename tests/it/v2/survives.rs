@@ -254,3 +254,31 @@ async fn what_is_past_its_time_is_gone() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_job_in_an_attached_comfyui_survives_the_server() {
+    let state = tempfile::tempdir().unwrap();
+    let stage = Stage::new()
+        .attached()
+        .env("STATE_DIR", state.path().display());
+    let _comfyui = stage.simulator().await;
+    let port = stage.comfy_port();
+    let first = stage.start().await;
+    let jobs = [
+        submit(&first, &slow(2.0, 20)).await,
+        submit(&first, &picture("next")).await,
+    ];
+    kill_9(&first);
+    let second = Stage::new()
+        .attached()
+        .env("STATE_DIR", state.path().display())
+        .env("COMFY_HOME", first.path("").display())
+        .env("COMFYUI_PORT_HOST", port)
+        .start()
+        .await;
+    for job in &jobs {
+        let job = ended(&second, id(job)).await;
+        assert_eq!(job["status"], "succeeded", "{job}\n{}", second.log.text());
+        assert_eq!(job["outputs"].as_array().unwrap().len(), 1, "{job}");
+    }
+}
