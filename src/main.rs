@@ -36,6 +36,8 @@ enum Command {
         #[arg(long)]
         ready: bool,
     },
+    /// Convert a workflow as the editor saves it, or a picture that holds one, to the graph that the API takes
+    Convert(Box<command::convert::Arguments>),
     /// Print the OpenAPI document
     Openapi,
 }
@@ -90,6 +92,9 @@ async fn run(command: Option<Command>) -> ExitCode {
             // For whoever asks, it is not well.
             Err(error) => fail(error.to_string().trim_end()),
         },
+        Some(Command::Convert(arguments)) => command::convert::run(*arguments, &mut out)
+            .await
+            .map_or_else(|reason| fail(&reason), |()| ExitCode::SUCCESS),
         Some(Command::Openapi) => {
             let keys = Config::from_env(&ProcessEnv)
                 .is_ok_and(|config| !config.server.api_keys.is_empty());

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::comfy::Comfy;
 use crate::comfy::client::CallError;
 use crate::config::Config;
+use crate::graph::catalogue::NodeClasses;
 use crate::workflow::{ContextSource, ModelFolder, WorkflowContext};
 
 /// Files that others put into model folders are seen after this long; our own downloads at once.
@@ -69,6 +70,10 @@ impl ContextSource for LiveContext {
 
     async fn fresh(&self) -> (u64, Arc<WorkflowContext>) {
         self.0.refreshed().await
+    }
+
+    fn node_classes(&self) -> Option<Arc<NodeClasses>> {
+        self.0.comfy.node_classes()
     }
 }
 

@@ -8,7 +8,10 @@ use crate::config::{WarmupSource, public};
 use crate::error::chain;
 use crate::job::request::graph::{self, Workflow};
 use crate::job::{Policy, PromptRequest, Source, Submission};
+use crate::graph::embedded::{self, Preference};
+use crate::graph::recognise::Recognised;
 use crate::json;
+use crate::limits::{is_large, off_runtime};
 use crate::net::redirect;
 
 /// A warmup prompt is a graph; tens of megabytes are a mistake.
@@ -35,14 +38,8 @@ pub(super) async fn load(app: &App) -> Result<Option<Value>, Fatal> {
             (name, text)
         }
     };
-    let mut text = text;
-    let mut body = json::members(&mut text, |_| json::Keep::All)
-        .map_err(|error| Fatal(format!("{name} {error}")))?;
-    // A whole request body is accepted as well as a bare graph.
-    let prompt = match graph::take(&mut body) {
-        Ok(Workflow::Api(document) | Workflow::Editor(document)) => Value::Object(document),
-        Err(failure) => return Err(Fatal(format!("{name}: {failure}"))),
-    };
+    let prompt = off_runtime(is_large(text.len()), || prompt(text))
+        .map_err(|reason| Fatal(format!("{name}: {reason}")))?;
     if let Some(checkpoint) = checkpoint(&prompt) {
         let _ = app.warmup_checkpoint.set(checkpoint);
     }
@@ -85,8 +82,27 @@ async fn download(app: &App, url: &url::Url) -> Result<Vec<u8>, String> {
     Ok(text)
 }
 
+/// A whole request body is accepted as well as a bare graph, a saved workflow, and a file that holds one.
+fn prompt(text: Vec<u8>) -> Result<Value, String> {
+    let found = match json::members(&mut text.clone(), |_| json::Keep::All) {
+        Ok(mut body) => return match graph::take(&mut body) {
+            Ok(Workflow::Api(document) | Workflow::Editor(document)) => Ok(document.into()),
+            Err(failure) => Err(failure.to_string()),
+        },
+        Err(_) => embedded::recognise_bytes(&text, Preference::Prompt)?,
+    };
+    match found {
+        Recognised::Api(document) | Recognised::Ui(document) => Ok(document.into()),
+    }
+}
+
 /// What workflow files know as `config.warmupCkpt`.
 fn checkpoint(prompt: &Value) -> Option<String> {
+    let saved = prompt.get("nodes").and_then(Value::as_array).into_iter().flatten();
+    let loader = |node: &&Value| node.get("type").is_some_and(|t| t == "CheckpointLoaderSimple");
+    if let Some(node) = saved.clone().find(loader) {
+        return node.pointer("/widgets_values/0")?.as_str().map(str::to_owned);
+    }
     let loader = prompt.as_object()?.values().find(|node| {
         node.get("class_type").and_then(Value::as_str) == Some("CheckpointLoaderSimple")
     })?;

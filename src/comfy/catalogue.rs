@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 use tracing::{debug, warn};
@@ -13,6 +14,7 @@ use super::client::{CallError, Client};
 use super::model_inputs::core_folder;
 use super::output_facts::OutputFacts;
 use crate::config::ComfyConfig;
+use crate::graph::catalogue::NodeClasses;
 
 /// The flags that mark an input as a file in the input directory (comfyui.md 7.1).
 const UPLOAD_FLAGS: &[&str] = &[
@@ -41,6 +43,8 @@ pub struct Catalogue {
     pub devices: Vec<(String, u64)>,
     /// What matters for outputs.
     pub outputs: OutputFacts,
+    /// Its node classes, for converting workflows.
+    pub node_classes: Arc<NodeClasses>,
     media_inputs: HashSet<(String, String)>,
     model_inputs: HashMap<(String, String), String>,
     output_classes: HashSet<String>,
@@ -81,7 +85,10 @@ impl Catalogue {
         let markers = Markers::place(&catalogue.folders).await;
         let info = client.object_info().await;
         markers.remove().await;
-        catalogue.read_classes(&info?, &markers);
+        let mut info = info?;
+        catalogue.read_classes(&info, &markers);
+        markers.leave(&mut info);
+        catalogue.node_classes = Arc::new(NodeClasses::read(&info));
         debug!(
             media_inputs = catalogue.media_inputs.len(),
             model_inputs = catalogue.model_inputs.len(),
@@ -277,6 +284,18 @@ impl Markers {
             if let Err(error) = tokio::fs::remove_file(path).await {
                 warn!(path = %path.display(), %error, "cannot remove the empty marker file of the model folder probe; please remove it");
             }
+        }
+    }
+
+    /// Takes the markers out of the choices again.
+    fn leave(&self, spec: &mut Value) {
+        match spec {
+            Value::Array(list) => {
+                list.retain(|item| !item.as_str().is_some_and(|text| text.starts_with(&self.mark)));
+                list.iter_mut().for_each(|item| self.leave(item));
+            }
+            Value::Object(map) => map.values_mut().for_each(|item| self.leave(item)),
+            _ => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod catalogue;
 pub mod client;
+pub mod conversion;
 pub mod json;
 pub mod message;
 pub mod model_inputs;
@@ -17,6 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use catalogue::Catalogue;
 use client::Client;
 use supervisor::OutputLog;
+use conversion::KnownClasses;
 use watch::Watch;
 
 use crate::config::ComfyConfig;
@@ -32,6 +34,7 @@ pub struct Comfy {
     /// What it prints, while it is our child.
     pub output: OutputLog,
     catalogue: Arc<RwLock<Arc<Catalogue>>>,
+    classes: Arc<KnownClasses>,
     /// Rises whenever we have put a model in place.
     models_version: Arc<AtomicU64>,
 }
@@ -45,6 +48,7 @@ impl Comfy {
             client,
             output: OutputLog::default(),
             catalogue: Arc::default(),
+            classes: Arc::default(),
             models_version: Arc::default(),
         }
     }
@@ -69,6 +73,7 @@ impl Comfy {
 
     /// It was started anew and asked.
     pub fn set_catalogue(&self, catalogue: Catalogue) {
+        self.classes.set(catalogue.node_classes.clone());
         *self
             .catalogue
             .write()

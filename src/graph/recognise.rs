@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::comfy::json;
+use crate::json;
 
 /// Envelopes and texts around each other.
 const MOST_AROUND: usize = 8;
@@ -30,8 +30,7 @@ pub fn recognise(offered: Value) -> Result<Recognised, String> {
 /// # Errors
 /// A sentence that says what was found and what is wanted.
 pub fn recognise_text(text: &[u8]) -> Result<Recognised, String> {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let value = json::parse(text).map_err(|error| format!("This is not JSON: {error}"))?;
+    let value = json::parse(text.to_vec()).map_err(|error| format!("This {error}"))?;
     recognise(value)
 }
 
@@ -51,7 +50,7 @@ fn within(offered: Value, depth: usize) -> Result<Recognised, String> {
     let mut object = match offered {
         Value::Object(object) => object,
         Value::String(text) if depth > 0 => {
-            let inner = json::parse(text.as_bytes());
+            let inner = json::parse(text.into_bytes());
             let inner = inner.map_err(|_| unrecognised("a text that is not JSON"))?;
             return within(inner, depth - 1);
         }

@@ -4,6 +4,7 @@
 pub mod asset_input;
 mod cleanup;
 mod continuation;
+mod conversion;
 mod deliver;
 pub mod event;
 mod execution;
@@ -23,6 +24,7 @@ pub mod service;
 mod stats;
 pub mod stream;
 
+pub use conversion::with_workflow;
 pub use event::{JobEvent, Listener};
 pub use policy::{Keep, Policy, Submission};
 pub use request::{PromptRequest, Source};

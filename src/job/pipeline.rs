@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::cleanup::Entry;
+use super::conversion::{self, Named};
 use super::deliver::{self, Images, Outcome, Response};
 use super::event::JobEvent;
 use super::outputs::{self, DeliveryOptions, OutputFile};
@@ -23,6 +24,8 @@ pub(super) struct Pipeline<'a> {
     pub inner: &'a Arc<Inner>,
     pub job: &'a Arc<Job>,
     pub request: &'a PromptRequest,
+    /// Passed to ComfyUI.
+    pub extra_data: Option<Value>,
     /// What is noted for the case of a kill.
     pub entry: Arc<Entry>,
 }
@@ -38,23 +41,41 @@ pub(super) async fn run(
     graph: Map<String, Value>,
     accepted: oneshot::Sender<Graph>,
 ) -> Result<Response, Failure> {
+    let stages = Stages::default();
+    let runnable = conversion::runnable(inner, job, request, graph).await?;
     let pipeline = Pipeline {
         inner,
         job,
         request,
+        extra_data: runnable.extra_data,
         entry: inner.journal.entry(&job.id),
     };
-    let mut stages = Stages::default();
-    let prepared = pipeline.prepare(graph).await?;
-    stages.over("preprocess");
-    let executed = rounds::execute(&pipeline, prepared, accepted).await?;
-    stages.over("comfy_round_trip");
-    let converted = pipeline.convert(executed).await?;
-    stages.over("postprocess");
-    pipeline.deliver(converted, stages).await
+    let titles = runnable.titles;
+    pipeline
+        .run(runnable.graph, (runnable.warnings, &titles), stages, accepted)
+        .await
+        .map_err(|failure| titles.in_failure(failure))
 }
 
 impl Pipeline<'_> {
+    async fn run(
+        &self,
+        graph: Map<String, Value>,
+        (mut warnings, titles): (Vec<String>, &Named),
+        mut stages: Stages,
+        accepted: oneshot::Sender<Graph>,
+    ) -> Result<Response, Failure> {
+        let prepared = self.prepare(graph).await?;
+        stages.over("preprocess");
+        let executed = rounds::execute(self, prepared, accepted).await?;
+        stages.over("comfy_round_trip");
+        let mut converted = self.convert(executed).await?;
+        stages.over("postprocess");
+        warnings.extend(titles.in_sentences(std::mem::take(&mut converted.warnings)));
+        converted.warnings = warnings;
+        self.deliver(converted, stages).await
+    }
+
     /// Checks what the request's fields ask for, then brings everything in place.
     async fn prepare(&self, graph: Map<String, Value>) -> Result<Prepared, Failure> {
         let inner = self.inner;

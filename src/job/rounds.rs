@@ -224,6 +224,7 @@ impl Rounds<'_> {
             inner,
             job,
             request,
+            extra_data,
             entry,
         } = self.pipeline;
         let marked = self.anew.as_ref().map(|beside| {
@@ -237,7 +238,7 @@ impl Rounds<'_> {
             &inner.comfy,
             job,
             marked.as_ref().unwrap_or(self.graph),
-            request.extra_data.as_ref(),
+            extra_data.as_ref(),
             &request.submit,
             entry,
             self.guard.clone(),

@@ -508,7 +508,7 @@ fn end(
                 }
                 // The URLs of its inputs are still in it, where it was not queued.
                 let graph = queued.map_or_else(
-                    || public_value(Value::Object(request.graph.clone())),
+                    || public_value(Value::Object(request.sent())),
                     |graph| Value::Object(graph.clone()),
                 );
                 let kept = job.keeping.is_some();

@@ -5,7 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// In order of preference when two files share a name. The Node server compiled a `.ts` over the `.js` beside it.
-const EXTENSIONS: [&str; 5] = ["ts", "mts", "mjs", "js", "json"];
+const EXTENSIONS: [&str; 23] = [
+    "ts", "mts", "mjs", "js", "json", "png", "webp", "jpg", "jpeg", "avif", "mp4", "mov", "m4v",
+    "webm", "mkv", "flac", "ogg", "opus", "mp3", "svg", "glb", "latent", "safetensors",
+];
+/// Of these, files that may hold a graph in their metadata.
+const FIRST_MEDIA: usize = 5;
 /// Directories deeper than this are not looked into; links can make circles.
 const DEEPEST: usize = 16;
 /// Files beyond this are not looked at, so that a wrong directory (`/`) cannot stop the start.
@@ -23,6 +28,11 @@ pub struct WorkflowFile {
 }
 
 impl WorkflowFile {
+    /// Whether it may hold a graph in its metadata.
+    pub const fn is_media(&self) -> bool {
+        self.rank >= FIRST_MEDIA
+    }
+
     /// Whether it is plain data.
     pub fn is_json(&self) -> bool {
         self.path

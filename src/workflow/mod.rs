@@ -29,6 +29,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::config::WorkflowConfig;
+use crate::comfy::conversion;
+use crate::graph::catalogue::NodeClasses;
 use crate::error::{Code, Failure};
 use crate::json;
 use crate::limits::{is_large, off_runtime};
@@ -78,6 +80,11 @@ pub trait ContextSource: Send + Sync {
     async fn fresh(&self) -> (u64, Arc<WorkflowContext>) {
         self.context().await
     }
+
+    /// What is known of ComfyUI's nodes, for files as the editor saves them.
+    fn node_classes(&self) -> Option<Arc<NodeClasses>> {
+        None
+    }
 }
 
 /// One endpoint.
@@ -100,6 +107,10 @@ pub struct Generated {
     pub input: Value,
     /// The graph.
     pub prompt: Value,
+    /// The file as the editor saved it, if it was such a file.
+    pub workflow: Option<Arc<serde_json::Map<String, Value>>>,
+    /// Of its conversion.
+    pub warnings: Vec<String>,
 }
 
 /// A file that could not be loaded; the log has the same.
@@ -235,7 +246,9 @@ impl Workflows {
                     .run_script(path, workflow, context, input.clone())
                     .await
             }
-            Workflow::Plain(_) => run_plain(workflow, input.clone()).await,
+            Workflow::Plain(_) => {
+                run_plain(workflow, input.clone(), self.0.source.node_classes()).await
+            }
         }
     }
 }
@@ -330,6 +343,7 @@ impl Inner {
             context,
             scheduler: &self.scheduler,
             pool: &self.pool,
+            classes: self.source.node_classes(),
             markdown: self.config.markdown_descriptions,
         };
         let registry = opening.all(found).await;
@@ -388,6 +402,8 @@ impl Inner {
             Outcome::Done { input, prompt } => Ok(Generated {
                 input: read_back(&input)?,
                 prompt: read_back(&prompt)?,
+                workflow: None,
+                warnings: Vec::new(),
             }),
             Outcome::Invalid(issues) => Err(invalid_input(read_back(&issues)?)),
             Outcome::Failed { message, at, .. } => {
@@ -458,10 +474,14 @@ fn run_blocking(
     outcome
 }
 
-async fn run_plain(workflow: Arc<Workflow>, input: Arc<Value>) -> Result<Generated, Failure> {
+async fn run_plain(
+    workflow: Arc<Workflow>,
+    input: Arc<Value>,
+    classes: Option<Arc<NodeClasses>>,
+) -> Result<Generated, Failure> {
     let ran = tokio::task::spawn_blocking(move || match &*workflow {
-        Workflow::Plain(plain) => plain.generate(&input),
-        Workflow::Script(_) => Err(Vec::new()),
+        Workflow::Plain(plain) => plain.generate(&input, classes.as_deref()),
+        Workflow::Script(_) => Err(plain::Refusal::Input(Vec::new())),
     });
     let ran = ran.await.map_err(|error| {
         Failure::new(
@@ -469,9 +489,13 @@ async fn run_plain(workflow: Arc<Workflow>, input: Arc<Value>) -> Result<Generat
             format!("the workflow could not be run: {error}"),
         )
     })?;
-    let (input, prompt) =
-        ran.map_err(|issues| invalid_input(issues.iter().map(plain::Issue::to_json).collect()))?;
-    Ok(Generated { input, prompt })
+    ran.map_err(|refusal| match refusal {
+        plain::Refusal::Input(issues) => {
+            invalid_input(issues.iter().map(plain::Issue::to_json).collect())
+        }
+        plain::Refusal::Unknown => conversion::unknown_yet(),
+        plain::Refusal::Workflow(error) => conversion::failure(error, "workflow"),
+    })
 }
 
 fn read_back(text: &str) -> Result<Value, Failure> {

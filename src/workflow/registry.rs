@@ -16,6 +16,7 @@ use super::pool::Pool;
 use super::schedule::{GIVE_UP, Limit, Scheduler};
 use super::source::Fault;
 use super::{Endpoint, table};
+use crate::graph::catalogue::NodeClasses;
 
 /// Numbers workflows over the life of the process, so that isolates of an earlier load are never mistaken.
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -25,7 +26,7 @@ pub enum Workflow {
     /// A script.
     Script(ScriptWorkflow),
     /// Plain JSON.
-    Plain(PlainWorkflow),
+    Plain(Box<PlainWorkflow>),
 }
 
 /// A script and what its isolates need.
@@ -63,6 +64,8 @@ pub struct FileLoad<'a> {
     pub scheduler: &'a Scheduler,
     /// Where opened isolates wait for their first call.
     pub pool: &'a Arc<Pool>,
+    /// What is known of ComfyUI's nodes.
+    pub classes: Option<Arc<NodeClasses>>,
     /// Whether descriptions are tables.
     pub markdown: bool,
 }
@@ -106,7 +109,9 @@ impl FileLoad<'_> {
     }
 
     async fn open(&self, file: &WorkflowFile) -> Loaded {
-        let loaded = if file.is_json() {
+        let loaded = if file.is_media() {
+            self.open_media(file).await
+        } else if file.is_json() {
             self.open_json(file).await
         } else {
             self.open_script(file).await
@@ -118,12 +123,27 @@ impl FileLoad<'_> {
         let text = tokio::fs::read_to_string(&file.path)
             .await
             .map_err(|error| Fault::of_file(&file.path, error.to_string()))?;
-        let path = file.path.clone();
-        let read = tokio::task::spawn_blocking(move || plain::read(&path, &text))
-            .await
-            .map_err(|error| Fault::of_file(&file.path, error.to_string()))?;
-        let Some(workflow) = read? else {
-            return Ok(Loaded::Nothing);
+        let (path, classes) = (file.path.clone(), self.classes.clone());
+        let read =
+            tokio::task::spawn_blocking(move || plain::read(&path, &text, classes.as_deref()))
+                .await
+                .map_err(|error| Fault::of_file(&file.path, error.to_string()))?;
+        Ok(self.plain(file, read?))
+    }
+
+    /// A picture, video or sound with a graph inside.
+    async fn open_media(&self, file: &WorkflowFile) -> Result<Loaded, Fault> {
+        let (path, classes) = (file.path.clone(), self.classes.clone());
+        let read =
+            tokio::task::spawn_blocking(move || plain::read_media(&path, classes.as_deref()))
+                .await
+                .map_err(|error| Fault::of_file(&file.path, error.to_string()))?;
+        Ok(self.plain(file, read?))
+    }
+
+    fn plain(&self, file: &WorkflowFile, workflow: Option<PlainWorkflow>) -> Loaded {
+        let Some(workflow) = workflow else {
+            return Loaded::Nothing;
         };
         let described = Described {
             summary: workflow.summary.clone(),
@@ -131,10 +151,10 @@ impl FileLoad<'_> {
             schema: workflow.input.clone(),
             table: None,
         };
-        Ok(Loaded::Workflow(
+        Loaded::Workflow(
             Box::new(self.endpoint(&file.name, described)),
-            Workflow::Plain(workflow),
-        ))
+            Workflow::Plain(Box::new(workflow)),
+        )
     }
 
     async fn open_script(&self, file: &WorkflowFile) -> Result<Loaded, Fault> {

@@ -10,7 +10,7 @@ use crate::support::peer_process::python;
 use crate::support::product::{BINARY, Product, Stage};
 
 /// Every route of the contract but the workflows', with its methods.
-const ROUTES: [(&str, &[&str]); 27] = [
+const ROUTES: [(&str, &[&str]); 28] = [
     ("/health", &["get"]),
     ("/ready", &["get"]),
     ("/metrics", &["get"]),
@@ -19,6 +19,7 @@ const ROUTES: [(&str, &[&str]); 27] = [
     ("/prompt/{id}/events", &["get"]),
     ("/queue", &["get"]),
     ("/interrupt", &["post"]),
+    ("/convert", &["post"]),
     ("/models", &["get", "post"]),
     ("/download", &["post"]),
     ("/docs", &["get"]),

@@ -137,7 +137,7 @@ impl Found {
 
     /// A comment that may be such an object.
     fn comment(&mut self, text: &[u8]) {
-        if let Ok(Value::Object(object)) = crate::comfy::json::parse(trimmed(text)) {
+        if let Ok(Value::Object(object)) = crate::json::parse(trimmed(text).to_vec()) {
             self.object(&object);
         }
     }
@@ -273,8 +273,7 @@ pub fn read<R: Read + Seek>(source: &mut R, preference: Preference) -> Result<Re
 }
 
 fn preferring_workflow(text: &[u8]) -> Result<Recognised, String> {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    if let Ok(Value::Object(object)) = crate::comfy::json::parse(text)
+    if let Ok(Value::Object(object)) = crate::json::parse(text.to_vec())
         && let Some(workflow) = object.get("workflow")
         && let Ok(found) = recognise(workflow.clone())
     {

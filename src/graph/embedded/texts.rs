@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek};
 use serde_json::Value;
 
 use super::{File, Found, LONGEST};
-use crate::comfy::json;
+use crate::json;
 
 pub fn glb<R: Read + Seek>(file: &mut File<'_, R>, found: &mut Found) -> io::Result<()> {
     file.go(12)?;
@@ -13,7 +13,7 @@ pub fn glb<R: Read + Seek>(file: &mut File<'_, R>, found: &mut Found) -> io::Res
     if &file.array::<4>()? != b"JSON" {
         return Ok(());
     }
-    let scene = json::parse(&file.bytes(length)?).unwrap_or_default();
+    let scene = json::parse(file.bytes(length)?).unwrap_or_default();
     if let Some(Value::Object(extras)) = scene.pointer("/asset/extras") {
         found.object(extras);
     }
@@ -31,7 +31,7 @@ pub fn is_safetensors(start: &[u8], file: u64) -> bool {
 
 pub fn safetensors<R: Read + Seek>(file: &mut File<'_, R>, found: &mut Found) -> io::Result<()> {
     let length = u64::from_le_bytes(file.array()?);
-    let header = json::parse(&file.bytes(length)?).unwrap_or_default();
+    let header = json::parse(file.bytes(length)?).unwrap_or_default();
     if let Some(Value::Object(metadata)) = header.get("__metadata__") {
         found.object(metadata);
     }

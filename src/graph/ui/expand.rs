@@ -81,6 +81,17 @@ impl Frames {
         self.frames.len()
     }
 
+    /// Titles of the instances by execution id.
+    pub fn instances(&self, workflow: &Workflow<'_>) -> HashMap<String, String> {
+        let inner = self.frames.iter().filter_map(|frame| Some((frame, frame.around?)));
+        inner
+            .map(|(frame, (around, node))| {
+                let title = workflow.title(self.graph(around), node);
+                (frame.prefix.trim_end_matches(':').to_owned(), shown(title).into_owned())
+            })
+            .collect()
+    }
+
     /// The graph of a frame.
     pub fn graph(&self, frame: usize) -> usize {
         self.frames[frame].graph

@@ -7,6 +7,7 @@
 //! ([`types`]) and primitives ([`primitive`]); [`expand`] lays subgraphs open, [`resolve`] follows
 //! links to where they begin, [`result`] writes the graph. Nothing recurses over the input.
 
+pub mod app_mode;
 mod assemble;
 mod error;
 mod everywhere;
@@ -15,6 +16,7 @@ mod file;
 mod links;
 mod model;
 mod names;
+pub mod naming;
 mod primitive;
 mod promote;
 mod resolve;
@@ -45,6 +47,8 @@ pub struct Conversion {
     pub prompt: Map<String, Value>,
     /// What did not go as the file says.
     pub warnings: Vec<String>,
+    /// Titles of the instances of subgraphs, by execution id.
+    pub instances: naming::Instances,
 }
 
 /// What conversion takes from the world around it.
@@ -75,8 +79,22 @@ pub fn convert(
     classes: &NodeClasses,
     moment: Moment,
 ) -> Result<Conversion, ConversionError> {
+    convert_with(workflow, classes, moment, &[])
+}
+
+/// The same with widgets set to other values before.
+///
+/// # Errors
+/// When the workflow cannot be converted, with the reason.
+pub fn convert_with(
+    workflow: &Map<String, Value>,
+    classes: &NodeClasses,
+    moment: Moment,
+    settings: &[app_mode::Setting],
+) -> Result<Conversion, ConversionError> {
     let read = file::read(workflow, classes)?;
     let (mut workflow, order) = assemble::assemble(read, classes)?;
+    app_mode::set(&mut workflow, settings);
     let mut random = rand::rngs::SmallRng::seed_from_u64(moment.seed);
     for graph in &order {
         unknown::unmute_by_chance(&mut workflow, *graph, &mut |count| {
@@ -102,5 +120,6 @@ pub fn convert(
     Ok(Conversion {
         prompt,
         warnings: warnings.into_texts(),
+        instances: frames.instances(&workflow),
     })
 }

@@ -52,6 +52,7 @@ pub fn graph(
                 }
             }
             browser_values(workflow, frames, (frame, place), &inputs, warnings);
+            disagreeing(workflow, frames, (frame, place), warnings);
             let mut sent = Map::new();
             sent.insert("class_type".into(), node.class.into());
             sent.insert("inputs".into(), Value::Object(inputs));
@@ -159,6 +160,50 @@ fn browser_values(
             shown(&widget.name),
             frames.named(workflow, at.0, at.1),
         ));
+    }
+}
+
+/// Says where the values by name are others than those by place, which count.
+fn disagreeing(
+    workflow: &Workflow<'_>,
+    frames: &Frames,
+    at: (usize, usize),
+    warnings: &mut Warnings,
+) {
+    let node = &workflow.graphs[frames.graph(at.0)].nodes[at.1];
+    let Some(Value::Object(named)) = node.raw.get("widgets_values_named") else { return };
+    if node.class.starts_with("VHS_") || node.class.ends_with(" (rgthree)") {
+        return;
+    }
+    for (slot, socket) in node.inputs.iter().enumerate() {
+        let Some(widget) = socket.widget.and_then(|widget| node.widgets.get(widget)) else { continue };
+        let written = node.link_at(slot).is_some() || widget.name.starts_with("Select to add");
+        let (Some(input), Some(other)) = (widget.input, named.get(widget.name.as_ref())) else {
+            continue;
+        };
+        let agrees = match &widget.value {
+            _ if written || other.is_null() => true,
+            Some(value) => agree(value, other) || other.get("content").is_some_and(|c| agree(value, c)),
+            None => false,
+        };
+        let as_text = input.multiline
+            && widget.value.as_ref().and_then(Value::as_str) == Some(&text::javascript(other));
+        if !agrees && !as_text {
+            warnings.say(format!(
+                "\"{}\" of {} has another value by name (widgets_values_named) than by place; that by \
+                 place is sent, as the editor does",
+                shown(&widget.name),
+                frames.named(workflow, at.0, at.1),
+            ));
+        }
+    }
+}
+
+/// Equal, with 1 and 1.0 the same.
+fn agree(one: &Value, other: &Value) -> bool {
+    match (one.as_f64(), other.as_f64()) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
     }
 }
 

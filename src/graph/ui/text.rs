@@ -245,3 +245,76 @@ pub fn date(format: &str, now: &jiff::civil::DateTime) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn prompts_lose_comments_and_get_one_of_their_choices() {
+        for (prompt, first, last) in [
+            ("a cat", "a cat", "a cat"),
+            ("a {red|blue} cat", "a red cat", "a blue cat"),
+            ("{a {b|c}|d}!", "a b!", "d!"),
+            ("{d|a {b|c}}!", "d!", "a c!"),
+            ("a /* no */b // to the end\nc", "a b \nc", "a b \nc"),
+            ("https://x y", "https:", "https:"),
+            ("/* open a", "/* open a", "/* open a"),
+            ("\\{a\\|b\\} {x\\|y|z}", "{a|b} x|y", "{a|b} z"),
+            ("{a|b", "a", "b"),
+            ("{a|{b|c", "a", "c"),
+            ("a | b } c", "a | b } c", "a | b } c"),
+            ("{}", "", ""),
+            ("{|a}", "", "a"),
+            ("\\", "\\", "\\"),
+            ("\\n{ü|ö}", "\\nü", "\\nö"),
+        ] {
+            assert_eq!(dynamic_prompt(prompt, &mut |_| 0), first, "{prompt}");
+            assert_eq!(dynamic_prompt(prompt, &mut |count| count - 1), last, "{prompt}");
+        }
+    }
+
+    #[test]
+    fn dates_and_patterns_are_replaced() {
+        let now = jiff::civil::date(2026, 3, 4).at(15, 6, 7, 0);
+        for (format, text) in [
+            ("yyyy-MM-dd hh-mm-ss", "2026-03-04 15-06-07"),
+            ("yy.M.d_h-m-s", "26.3.4_15-6-7"),
+            ("ddd yyy y", "044 yyy y"),
+            ("ü", "ü"),
+        ] {
+            assert_eq!(date(format, &now), text, "{format}");
+        }
+        let mut value = |name: &str| (name == "a").then(|| "X".to_owned());
+        for (text, replaced) in [
+            ("%a%/%b%", "X/%b%"),
+            // The first two belong together, as in the editor.
+            ("50% of %a%", "50% of %a%"),
+            ("%a% of 50%", "X of 50%"),
+            ("%%a%", "%X"),
+            ("100%", "100%"),
+            ("%a", "%a"),
+        ] {
+            assert_eq!(replace_patterns(text, &mut value), replaced, "{text}");
+        }
+        assert_eq!(for_file_name(&json!("a/b:c\n")), "a_b_c_");
+    }
+
+    #[test]
+    fn values_become_text_as_in_javascript() {
+        for (value, text) in [
+            (json!(null), ""),
+            (json!(5), "5"),
+            (json!(5.0), "5"),
+            (json!(0.1), "0.1"),
+            (json!(1e21), "1e+21"),
+            (json!(1.5e-7), "1.5e-7"),
+            (json!(["a", 1, [null, true]]), "a,1,,true"),
+            (json!({"a": 1}), "[object Object]"),
+        ] {
+            assert_eq!(javascript(&value), text);
+        }
+    }
+}

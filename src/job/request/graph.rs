@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::wrong_type;
-use crate::error::{Code, Failure};
+use crate::error::Failure;
+use crate::graph::recognise::{Recognised, recognise};
 use crate::json;
 use crate::limits::{MAX_NAME, text};
 
@@ -94,6 +95,15 @@ fn read(value: Value) -> Result<Workflow, Failure> {
     };
     match value {
         Value::Object(document) if is_saved(&document) => Ok(Workflow::Editor(document)),
+        // Around one of both, as ComfyUI's own tools write it.
+        Value::Object(document) if !document.is_empty() && !is_workflow(&document) => {
+            match recognise(Value::Object(document.clone())) {
+                Ok(Recognised::Ui(workflow)) => Ok(Workflow::Editor(workflow)),
+                Ok(Recognised::Api(graph)) => Ok(Workflow::Api(graph)),
+                // Its members say best what is wrong with it.
+                Err(_) => Ok(Workflow::Api(document)),
+            }
+        }
         Value::Object(graph) => Ok(Workflow::Api(graph)),
         _ => Err(wrong_type(
             "prompt",
@@ -186,20 +196,6 @@ pub(super) fn check(graph: &mut Map<String, Value>) -> Result<(), Failure> {
 
 fn too_long(name: &str) -> bool {
     name.len() > MAX_NAME && name.chars().nth(MAX_NAME).is_some()
-}
-
-/// A graph in API format.
-///
-/// # Errors
-/// A 400: workflows as the editor saves them are not run yet.
-pub(super) fn api(workflow: Workflow) -> Result<Map<String, Value>, Failure> {
-    match workflow {
-        Workflow::Api(graph) => Ok(graph),
-        Workflow::Editor(_) => {
-            let message = "this is a workflow as the ComfyUI editor saves it, not a graph that can be run: export it with \"Export (API)\" and send that";
-            Err(Failure::new(Code::InvalidPrompt, message).at("prompt"))
-        }
-    }
 }
 
 #[cfg(test)]

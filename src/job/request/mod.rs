@@ -85,6 +85,8 @@ pub struct PromptRequest {
     pub id_is_callers: bool,
     /// The graph: node id to `{inputs, class_type, _meta?}`; every node has a class and inputs.
     pub graph: Map<String, Value>,
+    /// The workflow as the editor saves it, if that was sent; then there is no graph yet.
+    pub workflow: Option<Arc<Map<String, Value>>>,
     /// The request's own fields that are answered again: all known ones but the graph, `credentials` and `extra_data`.
     pub echo: Map<String, Value>,
     /// Who is told of the end.
@@ -138,8 +140,14 @@ impl PromptRequest {
         let id_is_callers = callers_id.is_some();
         let id = callers_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         id::check(&id)?;
-        let mut graph = graph::api(workflow)?;
-        graph::check(&mut graph)?;
+        let (graph, workflow) = match workflow {
+            graph::Workflow::Api(mut graph) => {
+                graph::check(&mut graph)?;
+                (graph, None)
+            }
+            // The pipeline makes the graph of it.
+            graph::Workflow::Editor(workflow) => (Map::new(), Some(Arc::new(workflow))),
+        };
         let extra_data = match body.remove("extra_data") {
             Some(value @ Value::Object(_)) => Some(value),
             Some(_) => return Err(wrong_type("extra_data", "an object")),
@@ -159,7 +167,7 @@ impl PromptRequest {
         Ok(Self {
             webhooks: WebhookRequest::find(&body)?,
             archive: archive(&body)?,
-            submit: SubmitFields::find(&body, &graph)?,
+            submit: SubmitFields::find(&body, workflow.is_none().then_some(&graph))?,
             echo: echo(body),
             file_id: file_name(&id).into(),
             id: id.into(),
@@ -167,11 +175,17 @@ impl PromptRequest {
             credentials,
             id_is_callers,
             graph,
+            workflow,
             signed_url,
             extra_data,
             upload,
             warnings,
         })
+    }
+
+    /// What was sent to be run.
+    pub fn sent(&self) -> Map<String, Value> {
+        self.workflow.as_deref().unwrap_or(&self.graph).clone()
     }
 
     /// The client does not wait for the end: it gets a 202.
@@ -212,8 +226,11 @@ pub fn check_auth(auth: &Auth, field: &str) -> Result<(), Failure> {
 }
 
 impl SubmitFields {
-    fn find(body: &Map<String, Value>, graph: &Map<String, Value>) -> Result<Self, Failure> {
-        const TARGETS: &str = "partial_execution_targets";
+    /// Without a graph nothing is compared with it: [`SubmitFields::check`] does so when there is one.
+    fn find(
+        body: &Map<String, Value>,
+        graph: Option<&Map<String, Value>>,
+    ) -> Result<Self, Failure> {
         let partial_execution_targets = match body.get(TARGETS) {
             None => None,
             Some(Value::Array(list)) => {
@@ -225,16 +242,6 @@ impl SubmitFields {
             }
             Some(_) => return Err(wrong_type(TARGETS, "a list of node ids")),
         };
-        let stranger = partial_execution_targets
-            .iter()
-            .flatten()
-            .find(|id| !graph.contains_key(*id));
-        if let Some(id) = stranger {
-            return Err(Failure::invalid(
-                TARGETS,
-                format!("\"{id}\" is no node of the graph"),
-            ));
-        }
         let front = match body.get("front") {
             None => None,
             Some(Value::Bool(front)) => Some(*front),
@@ -245,13 +252,34 @@ impl SubmitFields {
             Some(Value::Number(number)) => Some(number.clone()),
             Some(_) => return Err(wrong_type("number", "a number")),
         };
-        Ok(Self {
+        let fields = Self {
             partial_execution_targets,
             front,
             number,
-        })
+        };
+        if let Some(graph) = graph {
+            fields.check(graph)?;
+        }
+        Ok(fields)
+    }
+
+    /// Checks that the nodes it names are there.
+    ///
+    /// # Errors
+    /// A 400 that names the field.
+    pub fn check(&self, graph: &Map<String, Value>) -> Result<(), Failure> {
+        let mut targets = self.partial_execution_targets.iter().flatten();
+        match targets.find(|id| !graph.contains_key(*id)) {
+            Some(id) => Err(Failure::invalid(
+                TARGETS,
+                format!("\"{id}\" is no node of the graph"),
+            )),
+            None => Ok(()),
+        }
     }
 }
+
+const TARGETS: &str = "partial_execution_targets";
 
 /// The fields that are answered again, in the order of the documentation.
 const ECHOED: &[&str] = &[
@@ -404,7 +432,6 @@ mod tests {
         let cases = [
             (json!({}), "prompt"),
             (json!({"prompt": []}), "prompt"),
-            (json!({"prompt": {"nodes": [], "links": []}}), "prompt"),
             (json!({"prompt": {"7": null}}), "prompt.7"),
             (
                 json!({"prompt": {"7": {"inputs": {}}}}),

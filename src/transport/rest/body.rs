@@ -51,6 +51,31 @@ pub async fn object(request: Request, limit: usize) -> Result<Map<String, Value>
     Ok(members)
 }
 
+/// What a body holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// JSON, whose values are counted.
+    Json,
+    /// JSON or a file.
+    Any,
+}
+
+/// The bytes of a body that may be a file; they keep their part of the memory of all bodies.
+pub struct FileBody {
+    /// Decoded.
+    pub bytes: Vec<u8>,
+    _share: Share,
+}
+
+/// Reads a body of at most `limit` bytes that may be a file.
+///
+/// # Errors
+/// 413 when it is larger.
+pub async fn file(request: Request, limit: usize) -> Result<FileBody, Failure> {
+    let body = Text::receive_as(request, limit, Content::Any).await?;
+    Ok(FileBody { bytes: body.text, _share: body._share })
+}
+
 /// What a prompt or a workflow is asked for with. Nothing else of the body is built.
 #[derive(Debug)]
 pub struct PromptBody {
@@ -178,6 +203,14 @@ struct Text {
 
 impl Text {
     async fn receive(request: Request, limit: usize) -> Result<Self, Failure> {
+        Self::receive_as(request, limit, Content::Json).await
+    }
+
+    async fn receive_as(
+        request: Request,
+        limit: usize,
+        content: Content,
+    ) -> Result<Self, Failure> {
         let encoding = encoding(request.headers())?;
         let declared = request
             .headers()
@@ -196,7 +229,7 @@ impl Text {
         let length = declared
             .filter(|_| encoding == Encoding::Identity)
             .and_then(|length| usize::try_from(length).ok());
-        match Self::collect(&mut stream, encoding, length, limit).await {
+        match Self::collect(&mut stream, encoding, (length, limit), content).await {
             Ok(text) => Ok(text),
             Err((failure, still_coming)) => {
                 if still_coming {
@@ -211,8 +244,8 @@ impl Text {
     async fn collect(
         stream: &mut BodyDataStream,
         encoding: Encoding,
-        length: Option<usize>,
-        limit: usize,
+        (length, limit): (Option<usize>, usize),
+        content: Content,
     ) -> Result<Self, (Failure, bool)> {
         let began = Instant::now();
         // A length that nobody knows may be small: a place is taken when it is not.
@@ -220,7 +253,7 @@ impl Text {
             Some(length) => Some(bodies().text(Some(length)).await),
             None => None,
         };
-        let mut decoder = Decoder::new(encoding, Collected::new(length, limit));
+        let mut decoder = Decoder::new(encoding, Collected::new(length, limit, content));
         let mut brought = 0;
         loop {
             let chunk = match tokio::time::timeout(STALLED, stream.next()).await {
@@ -309,16 +342,18 @@ struct Collected {
     counter: Counter,
     length: Option<usize>,
     limit: usize,
+    content: Content,
 }
 
 impl Collected {
-    fn new(length: Option<usize>, limit: usize) -> Self {
+    fn new(length: Option<usize>, limit: usize, content: Content) -> Self {
         Self {
             // What is declared is not there yet: memory is taken as it arrives.
             text: Vec::with_capacity(length.unwrap_or(0).min(SMALL_BODY / 8)),
             counter: Counter::default(),
             length,
             limit,
+            content,
         }
     }
 }
@@ -329,7 +364,7 @@ impl Sink for Collected {
             self.text = Vec::new();
             return Err(too_large(self.limit));
         }
-        if !self.counter.feed(piece) {
+        if self.content == Content::Json && !self.counter.feed(piece) {
             self.text = Vec::new();
             return Err(JsonError::TooMany.failure("body", "the body"));
         }

@@ -4,6 +4,7 @@ mod accept;
 mod answer;
 mod auth;
 pub(in crate::transport) mod body;
+mod convert;
 pub mod docs;
 mod inflate;
 mod models;
@@ -94,6 +95,7 @@ pub fn router(state: RouterState, v2: Router) -> Router {
         .route("/prompt/{id}/events", get(sse::attach))
         .route("/queue", get(prompt::queue))
         .route("/interrupt", post(prompt::interrupt))
+        .route("/convert", post(convert::convert))
         .route("/models", get(models::list).merge(post(models::add)))
         .route("/download", post(models::download))
         .route("/workflow/{*path}", post(workflow::run))

@@ -9,7 +9,7 @@ use super::body::{FIELDS, PromptBody, WorkflowBody};
 use super::path::PathText;
 use super::{RouterState, prompt};
 use crate::error::Failure;
-use crate::job::{PromptRequest, Source};
+use crate::job::{PromptRequest, Source, with_workflow};
 use crate::limits::{is_large_object, off_runtime};
 
 /// Runs a workflow.
@@ -24,8 +24,18 @@ pub async fn run(
     let generated = state.workflows.generate(&path, input).await?;
     body.insert("input".into(), generated.input);
     body.insert("prompt".into(), generated.prompt);
+    if let Some(workflow) = &generated.workflow {
+        let extra_data = body.remove("extra_data").filter(|value| !value.is_null());
+        // What is none is refused like everywhere.
+        let extra_data = match extra_data {
+            Some(other) if !other.is_object() => other,
+            extra_data => with_workflow(extra_data, workflow),
+        };
+        body.insert("extra_data".into(), extra_data);
+    }
     let large = large || is_large_object(&body);
-    let request = off_runtime(large, || PromptRequest::parse(body)).map_err(from_file)?;
+    let mut request = off_runtime(large, || PromptRequest::parse(body)).map_err(from_file)?;
+    request.warnings.extend(generated.warnings);
     prompt::run(&state, &headers, request, Source::Workflow).await
 }
 

@@ -1,5 +1,6 @@
-//! Plain JSON workflows: an API-format graph with a header that names its inputs. No JavaScript.
+//! Plain workflows: a graph with a header that names its inputs, or a file as the editor saves it. No JavaScript.
 
+mod editor;
 mod known;
 mod schema;
 
@@ -8,7 +9,12 @@ use std::path::Path;
 use rand::Rng;
 use serde_json::{Map, Value, json};
 
+use super::Generated;
 use super::source::Fault;
+use crate::graph::catalogue::NodeClasses;
+use crate::graph::recognise;
+use crate::graph::ui::ConversionError;
+pub use editor::read_media;
 use crate::json::{self, JsonError};
 pub use schema::{Issue, validate};
 
@@ -25,7 +31,27 @@ pub struct PlainWorkflow {
     /// JSON Schema of the input.
     pub input: Value,
     bind: Vec<(String, Vec<Target>)>,
-    prompt: Map<String, Value>,
+    graph: Graph,
+}
+
+/// What a workflow runs.
+#[derive(Debug, Clone)]
+enum Graph {
+    /// In API format.
+    Api(Map<String, Value>),
+    /// As the editor saves it; converted at each call.
+    Editor(editor::Saved),
+}
+
+/// Why a call cannot be answered.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The input breaks the schema.
+    Input(Vec<Issue>),
+    /// ComfyUI's nodes are not known yet.
+    Unknown,
+    /// The workflow cannot be converted.
+    Workflow(ConversionError),
 }
 
 /// `<node>.inputs.<name>`
@@ -35,11 +61,15 @@ struct Target {
     name: String,
 }
 
-/// Reads the text of a `.json` file. `None` when it is JSON of another kind, such as a bare graph that a script imports.
+/// Reads the text of a `.json` file. `None` when it is JSON of another kind, such as data that a script imports.
 ///
 /// # Errors
 /// When it is not JSON, or it has a header without a graph, or its header does not fit its graph.
-pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
+pub fn read(
+    path: &Path,
+    text: &str,
+    classes: Option<&NodeClasses>,
+) -> Result<Option<PlainWorkflow>, Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let document = json::parse(text.as_bytes().to_vec()).map_err(|error| {
         let (line, column) = match &error {
@@ -73,9 +103,16 @@ pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
         }
     };
     let Some(prompt) = graph_of(&document).map_err(|(place, message)| at(place, message))? else {
-        return Ok(None);
+        return Ok(editor::bare(document, path, classes));
     };
-    for (id, node) in prompt {
+    let saved = recognise::is_ui(prompt).then(|| editor::Saved::new(prompt.clone()));
+    // What it becomes, as far as that can be known now.
+    let converted = saved.as_ref().and_then(|saved| saved.at_load(path, classes));
+    let prompt = match (&saved, &converted) {
+        (None, _) => Some(prompt),
+        (Some(_), converted) => converted.as_ref(),
+    };
+    for (id, node) in prompt.into_iter().flatten() {
         if !node.get("class_type").is_some_and(Value::is_string)
             || !node.get("inputs").is_some_and(Value::is_object)
         {
@@ -115,7 +152,7 @@ pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
             declare(
                 &mut input,
                 name,
-                targets.first().and_then(|target| target.value(prompt)),
+                targets.first().zip(prompt).and_then(|(target, prompt)| target.value(prompt)),
             );
             bind.push((name.clone(), targets));
         }
@@ -126,12 +163,16 @@ pub fn read(path: &Path, text: &str) -> Result<Option<PlainWorkflow>, Fault> {
             .and_then(Value::as_str)
             .map(str::to_owned)
     };
+    let graph = match saved {
+        Some(saved) => Graph::Editor(saved),
+        None => Graph::Api(prompt.cloned().unwrap_or_default()),
+    };
     Ok(Some(PlainWorkflow {
         summary: word("summary"),
         description: word("description"),
         input,
         bind,
-        prompt: prompt.clone(),
+        graph,
     }))
 }
 
@@ -161,7 +202,7 @@ fn graph_of(document: &Value) -> Result<Option<&Map<String, Value>>, (&'static s
 
 fn targets_of(
     targets: &Value,
-    prompt: &Map<String, Value>,
+    prompt: Option<&Map<String, Value>>,
 ) -> Result<Vec<Target>, (String, String)> {
     let texts: Vec<&Value> = targets
         .as_array()
@@ -181,7 +222,7 @@ fn targets_of(
                     format!("\"{text}\" is not of the form \"<node>.inputs.<name>\""),
                 ));
             };
-            if !prompt.contains_key(node) {
+            if prompt.is_some_and(|prompt| !prompt.contains_key(node)) {
                 return Err((
                     text.to_owned(),
                     format!("the prompt has no node \"{node}\""),
@@ -239,11 +280,18 @@ impl PlainWorkflow {
     /// The parsed input and the graph with it filled in.
     ///
     /// # Errors
-    /// Every way in which the input breaks the schema.
-    pub fn generate(&self, input: &Value) -> Result<(Value, Value), Vec<Issue>> {
-        let mut input = validate(&self.input, input)?;
+    /// Every way in which the input breaks the schema; a workflow that cannot be converted.
+    pub fn generate(
+        &self,
+        input: &Value,
+        classes: Option<&NodeClasses>,
+    ) -> Result<Generated, Refusal> {
+        let mut input = validate(&self.input, input).map_err(Refusal::Input)?;
         self.choose_seed(&mut input);
-        let mut prompt = self.prompt.clone();
+        let (mut prompt, workflow, warnings) = match &self.graph {
+            Graph::Api(graph) => (graph.clone(), None, Vec::new()),
+            Graph::Editor(saved) => saved.convert(&input, classes)?,
+        };
         for (name, targets) in &self.bind {
             let Some(value) = input.get(name) else {
                 continue;
@@ -258,7 +306,12 @@ impl PlainWorkflow {
                 }
             }
         }
-        Ok((input, Value::Object(prompt)))
+        Ok(Generated {
+            input,
+            prompt: Value::Object(prompt),
+            workflow,
+            warnings,
+        })
     }
 
     fn choose_seed(&self, input: &mut Value) {
@@ -290,7 +343,7 @@ mod tests {
     use super::*;
 
     fn reading(document: &Value) -> Result<Option<PlainWorkflow>, Fault> {
-        read(Path::new("w.json"), &document.to_string())
+        read(Path::new("w.json"), &document.to_string(), None)
     }
 
     #[test]
@@ -325,11 +378,18 @@ mod tests {
             json!({"name": "x"}),
             json!({"prompt": "a cat"}),
             json!([1]),
-            json!({"prompt": node, "input": node, "bind": node}),
         ] {
             assert!(reading(&document).unwrap().is_none(), "{document}");
         }
-        assert!(reading(&json!({"prompt": {"1": node}})).unwrap().is_some());
+        for document in [
+            json!({"prompt": {"1": node}}),
+            // Bare graphs, of which one has nodes called like the header's members.
+            json!({"1": node}),
+            json!({"prompt": node, "input": node, "bind": node}),
+            json!({"nodes": [], "links": []}),
+        ] {
+            assert!(reading(&document).unwrap().is_some(), "{document}");
+        }
     }
 
     #[test]
@@ -343,12 +403,12 @@ mod tests {
             "prompt": {"1": {"class_type": "X", "inputs": {"text": "old", "seed": 1}}},
         }));
         let workflow = workflow.unwrap().unwrap();
-        assert_eq!(
-            workflow.generate(&json!({})).unwrap_err()[0].path,
-            [json!("text")]
-        );
-        let (input, prompt) = workflow
-            .generate(&json!({"text": "new", "junk": 1}))
+        let Err(Refusal::Input(issues)) = workflow.generate(&json!({}), None) else {
+            panic!("accepted")
+        };
+        assert_eq!(issues[0].path, [json!("text")]);
+        let Generated { input, prompt, .. } = workflow
+            .generate(&json!({"text": "new", "junk": 1}), None)
             .unwrap();
         let seed = input["seed"].as_u64().unwrap();
         assert!((5..=6).contains(&seed));

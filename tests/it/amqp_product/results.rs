@@ -142,6 +142,23 @@ async fn tasks_are_converted_uploaded_and_reported_like_prompts() {
     let mut client = Client::connect(&broker.uri(), &name).await;
     let product = member(&broker.uri(), &name).start().await;
     let peer = Receiver::start().await;
+    // A workflow as the editor saves it.
+    let saved = json!({
+        "nodes": [
+            {"id": 1, "type": "EmptyImage", "widgets_values": [16, 16, 1, 255]},
+            {"id": 2, "type": "SaveImage", "inputs": [{"name": "images", "type": "IMAGE", "link": 1}], "widgets_values": ["saved"]},
+        ],
+        "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+    });
+    let task = json!({"task_id": "saved", "prompt": saved.to_string()});
+    client.submit(&task).await;
+    let told = events_of(&mut client, "saved").await;
+    let result = told.last().unwrap().data();
+    assert_eq!(
+        result["filenames"],
+        json!(["saved_saved_00001_.png"]),
+        "{result}"
+    );
     client
         .submit(&json!({
             "task_id": "up", "prompt": picture().to_string(), "convert_output": {"format": "jpeg", "options": {"quality": 50}},

@@ -33,7 +33,7 @@ fn graph() -> String {
     json!({"1": {"class_type": "A", "inputs": {}, "is_changed": [1]}}).to_string()
 }
 
-fn png(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+pub fn png(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     file.extend(u32::try_from(data.len()).unwrap().to_be_bytes());
     file.extend(kind);

@@ -91,10 +91,10 @@ fn loops_of_reroutes_and_bypassed_nodes_lead_nowhere() {
     }
 }
 
-/// 5 MB of one long chain of reroutes with many readers, of one node with very many inputs, and of braces.
+/// One long chain of reroutes with many readers, of one node with very many inputs, and of braces.
 #[test]
 fn large_workflows_take_linear_time() {
-    let length = 20_000;
+    let length = 6_000;
     let mut nodes = vec![json!({"id": 0, "type": "EmptyImage"})];
     let mut links = Vec::new();
     for id in 1..=length {
@@ -116,7 +116,7 @@ fn large_workflows_take_linear_time() {
         json!(["0", 0])
     );
 
-    let count = 30_000;
+    let count = 8_000;
     let inputs: Vec<Value> = (0..count)
         .map(|at| json!({"name": format!("images.image{at}"), "type": "IMAGE", "link": at + 1}))
         .collect();
@@ -137,10 +137,10 @@ fn large_workflows_take_linear_time() {
     );
 
     for text in [
-        "{".repeat(1 << 20),
-        "{a|".repeat(1 << 19),
-        "/*".repeat(1 << 19),
-        "%a".repeat(1 << 19),
+        "{".repeat(1 << 17),
+        "{a|".repeat(1 << 16),
+        "/*".repeat(1 << 16),
+        "%a".repeat(1 << 16),
     ] {
         let braces = json!({"nodes": [
             {"id": 1, "type": "CLIPTextEncode", "widgets_values": [text]},

@@ -1,7 +1,8 @@
 //! The editor's workflow files: every case of the corpus, and what no editor writes.
 
 pub mod corpus;
-mod embedded;
+pub mod embedded;
 mod fuzz;
 mod golden;
 mod limits;
+mod places;

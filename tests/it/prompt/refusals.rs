@@ -51,10 +51,10 @@ async fn graphs_that_cannot_be_run_are_the_clients_mistake() {
         ),
         (
             "UI format",
-            json!({"prompt": {"nodes": [], "links": [], "version": 0.4}}),
+            json!({"prompt": {"nodes": [{"id": 4, "type": "Nowhere"}], "links": [], "version": 0.4}}),
             (400, "invalid_prompt"),
-            "prompt",
-            vec!["Export (API)"],
+            "prompt.nodes.0",
+            vec!["\"Nowhere\" (node 4"],
         ),
         (
             "empty",

@@ -12,9 +12,10 @@ use crate::storage::{Auth, Credential};
 use crate::workflow::Endpoint;
 
 /// The parts, in the order in which they are shown.
-const TEXTS: [(&str, &str); 9] = [
+const TEXTS: [(&str, &str); 10] = [
     ("info", include_str!("text/info.yaml")),
     ("prompt", include_str!("text/prompt.yaml")),
+    ("convert", include_str!("text/convert.yaml")),
     ("models", include_str!("text/models.yaml")),
     ("service", include_str!("text/service.yaml")),
     ("request", include_str!("text/request.yaml")),
