@@ -175,7 +175,8 @@ async fn files_import_each_other_and_data() {
         ),
     ];
     let (_dir, workflows) = loaded(&files).await;
-    assert_eq!(routes(&workflows), ["/workflow/main"]);
+    // A bare graph is an endpoint, too.
+    assert_eq!(routes(&workflows), ["/workflow/graph", "/workflow/main"]);
     let generated = workflows.generate("main", json!({"a": 4})).await.unwrap();
     assert_eq!(
         generated.prompt,

@@ -149,7 +149,7 @@ async fn what_breaks_the_schema_is_named() {
 }
 
 #[tokio::test]
-async fn headers_that_do_not_fit_are_not_served_and_bare_graphs_are_no_workflows() {
+async fn headers_that_do_not_fit_are_not_served_and_bare_graphs_are() {
     let broken = [
         ("a.json", GRAPH.replace("6.inputs.text", "66.inputs.text")),
         ("b.json", GRAPH.replace("6.inputs.text", "6.text")),
@@ -174,7 +174,10 @@ async fn headers_that_do_not_fit_are_not_served_and_bare_graphs_are_no_workflows
         .chain([("good.json", GRAPH)])
         .collect();
     let (_dir, workflows) = loaded(&files).await;
-    assert_eq!(super::routes(&workflows), ["/workflow/good"]);
+    assert_eq!(super::routes(&workflows), ["/workflow/f", "/workflow/good"]);
+    let generated = workflows.generate("f", json!({"x": 1})).await.unwrap();
+    assert_eq!(generated.input, json!({}));
+    assert_eq!(generated.prompt["1"]["class_type"], "X");
 }
 
 #[tokio::test]
