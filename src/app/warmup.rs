@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 use super::{App, Fatal};
 use crate::config::{WarmupSource, public};
 use crate::error::chain;
-use crate::job::request::graph::{self, Workflow};
-use crate::job::{Policy, PromptRequest, Source, Submission};
 use crate::graph::embedded::{self, Preference};
 use crate::graph::recognise::Recognised;
+use crate::job::request::graph::{self, Workflow};
+use crate::job::{Policy, PromptRequest, Source, Submission};
 use crate::json;
 use crate::limits::{is_large, off_runtime};
 use crate::net::redirect;
@@ -85,10 +85,12 @@ async fn download(app: &App, url: &url::Url) -> Result<Vec<u8>, String> {
 /// A whole request body is accepted as well as a bare graph, a saved workflow, and a file that holds one.
 fn prompt(text: Vec<u8>) -> Result<Value, String> {
     let found = match json::members(&mut text.clone(), |_| json::Keep::All) {
-        Ok(mut body) => return match graph::take(&mut body) {
-            Ok(Workflow::Api(document) | Workflow::Editor(document)) => Ok(document.into()),
-            Err(failure) => Err(failure.to_string()),
-        },
+        Ok(mut body) => {
+            return match graph::take(&mut body) {
+                Ok(Workflow::Api(document) | Workflow::Editor(document)) => Ok(document.into()),
+                Err(failure) => Err(failure.to_string()),
+            };
+        }
         Err(_) => embedded::recognise_bytes(&text, Preference::Prompt)?,
     };
     match found {
@@ -98,10 +100,20 @@ fn prompt(text: Vec<u8>) -> Result<Value, String> {
 
 /// What workflow files know as `config.warmupCkpt`.
 fn checkpoint(prompt: &Value) -> Option<String> {
-    let saved = prompt.get("nodes").and_then(Value::as_array).into_iter().flatten();
-    let loader = |node: &&Value| node.get("type").is_some_and(|t| t == "CheckpointLoaderSimple");
+    let saved = prompt
+        .get("nodes")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let loader = |node: &&Value| {
+        node.get("type")
+            .is_some_and(|t| t == "CheckpointLoaderSimple")
+    };
     if let Some(node) = saved.clone().find(loader) {
-        return node.pointer("/widgets_values/0")?.as_str().map(str::to_owned);
+        return node
+            .pointer("/widgets_values/0")?
+            .as_str()
+            .map(str::to_owned);
     }
     let loader = prompt.as_object()?.values().find(|node| {
         node.get("class_type").and_then(Value::as_str) == Some("CheckpointLoaderSimple")

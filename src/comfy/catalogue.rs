@@ -291,7 +291,11 @@ impl Markers {
     fn leave(&self, spec: &mut Value) {
         match spec {
             Value::Array(list) => {
-                list.retain(|item| !item.as_str().is_some_and(|text| text.starts_with(&self.mark)));
+                list.retain(|item| {
+                    !item
+                        .as_str()
+                        .is_some_and(|text| text.starts_with(&self.mark))
+                });
                 list.iter_mut().for_each(|item| self.leave(item));
             }
             Value::Object(map) => map.values_mut().for_each(|item| self.leave(item)),

@@ -23,7 +23,10 @@ pub(super) struct KnownClasses {
 
 impl KnownClasses {
     pub(super) fn now(&self) -> Option<Arc<NodeClasses>> {
-        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.now
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) fn set(&self, classes: Arc<NodeClasses>) {
@@ -41,7 +44,9 @@ impl KnownClasses {
         }
         *asked = Some(Instant::now());
         let info = client.object_info().await.ok()?;
-        let read = tokio::task::spawn_blocking(move || NodeClasses::read(&info)).await.ok()?;
+        let read = tokio::task::spawn_blocking(move || NodeClasses::read(&info))
+            .await
+            .ok()?;
         if read.is_empty() {
             return None;
         }
@@ -76,9 +81,9 @@ impl Comfy {
         }
         // A class is missing.
         match self.classes.others(&self.client, &classes).await {
-            Some(classes) => {
-                converted(&workflow, &classes).await?.map_err(|error| failure(error, field))
-            }
+            Some(classes) => converted(&workflow, &classes)
+                .await?
+                .map_err(|error| failure(error, field)),
             None => Err(failure(error, field)),
         }
     }

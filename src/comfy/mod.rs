@@ -17,8 +17,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use catalogue::Catalogue;
 use client::Client;
-use supervisor::OutputLog;
 use conversion::KnownClasses;
+use supervisor::OutputLog;
 use watch::Watch;
 
 use crate::config::ComfyConfig;

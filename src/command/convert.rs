@@ -108,8 +108,17 @@ async fn object_info(arguments: &Arguments) -> Result<Value, String> {
     };
     let url = format!("{base}/object_info");
     let asked = async {
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
-        client.get(&url).send().await?.error_for_status()?.bytes().await
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(PATIENCE)
+            .build()?;
+        client
+            .get(&url)
+            .send()
+            .await?
+            .error_for_status()?
+            .bytes()
+            .await
     };
     let answer = asked.await.map_err(|error| {
         format!(
@@ -118,7 +127,8 @@ async fn object_info(arguments: &Arguments) -> Result<Value, String> {
             chain(&error)
         )
     })?;
-    let info = json::parse(answer.to_vec()).map_err(|error| format!("the answer of {url} {error}"))?;
+    let info =
+        json::parse(answer.to_vec()).map_err(|error| format!("the answer of {url} {error}"))?;
     described(info, &url)
 }
 

@@ -28,7 +28,10 @@ pub(super) struct Named(Titles);
 
 impl Named {
     pub fn in_sentences(&self, sentences: Vec<String>) -> Vec<String> {
-        sentences.iter().map(|sentence| self.0.in_sentence(sentence)).collect()
+        sentences
+            .iter()
+            .map(|sentence| self.0.in_sentence(sentence))
+            .collect()
     }
 
     pub fn in_failure(&self, mut failure: Failure) -> Failure {
@@ -79,7 +82,9 @@ pub fn with_workflow(extra_data: Option<Value>, workflow: &Map<String, Value>) -
         Some(Value::Object(extra_data)) => extra_data,
         _ => Map::new(),
     };
-    let brings = extra_data.get("extra_pnginfo").is_some_and(|info| !info.is_null());
+    let brings = extra_data
+        .get("extra_pnginfo")
+        .is_some_and(|info| !info.is_null());
     if !brings {
         extra_data.insert("extra_pnginfo".to_owned(), json!({"workflow": workflow}));
     }

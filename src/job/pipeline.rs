@@ -52,7 +52,12 @@ pub(super) async fn run(
     };
     let titles = runnable.titles;
     pipeline
-        .run(runnable.graph, (runnable.warnings, &titles), stages, accepted)
+        .run(
+            runnable.graph,
+            (runnable.warnings, &titles),
+            stages,
+            accepted,
+        )
         .await
         .map_err(|failure| titles.in_failure(failure))
 }

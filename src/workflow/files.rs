@@ -6,8 +6,29 @@ use std::time::SystemTime;
 
 /// In order of preference when two files share a name. The Node server compiled a `.ts` over the `.js` beside it.
 const EXTENSIONS: [&str; 23] = [
-    "ts", "mts", "mjs", "js", "json", "png", "webp", "jpg", "jpeg", "avif", "mp4", "mov", "m4v",
-    "webm", "mkv", "flac", "ogg", "opus", "mp3", "svg", "glb", "latent", "safetensors",
+    "ts",
+    "mts",
+    "mjs",
+    "js",
+    "json",
+    "png",
+    "webp",
+    "jpg",
+    "jpeg",
+    "avif",
+    "mp4",
+    "mov",
+    "m4v",
+    "webm",
+    "mkv",
+    "flac",
+    "ogg",
+    "opus",
+    "mp3",
+    "svg",
+    "glb",
+    "latent",
+    "safetensors",
 ];
 /// Of these, files that may hold a graph in their metadata.
 const FIRST_MEDIA: usize = 5;

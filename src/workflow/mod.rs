@@ -28,10 +28,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::config::WorkflowConfig;
 use crate::comfy::conversion;
-use crate::graph::catalogue::NodeClasses;
+use crate::config::WorkflowConfig;
 use crate::error::{Code, Failure};
+use crate::graph::catalogue::NodeClasses;
 use crate::json;
 use crate::limits::{is_large, off_runtime};
 use engine::{Isolate, Library, Outcome};

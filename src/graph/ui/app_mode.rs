@@ -38,7 +38,15 @@ pub fn inputs(
     let mut found = Vec::new();
     for (node, widget) in listed {
         match exposed(&workflow, &node, &widget) {
-            Some((title, schema)) => found.push((title, AppInput { name: widget.clone(), schema, node, widget })),
+            Some((title, schema)) => found.push((
+                title,
+                AppInput {
+                    name: widget.clone(),
+                    schema,
+                    node,
+                    widget,
+                },
+            )),
             None => warnings.push(format!(
                 "the workflow exposes \"{}\" of node {}, which does not exist any more",
                 shown(&widget),
@@ -88,7 +96,10 @@ fn exposed(workflow: &Workflow<'_>, node: &str, widget: &str) -> Option<(String,
             let (slot, place_of_instance) = (at.socket(widget)?, place);
             let (graph, inner, place) = promote::widget_at(workflow, ROOT, place, slot)?;
             let input = workflow.graphs[graph].nodes[inner].widgets[place].input;
-            (input, promote::value(workflow, ROOT, place_of_instance, slot))
+            (
+                input,
+                promote::value(workflow, ROOT, place_of_instance, slot),
+            )
         }
         Role::Primitive if widget == "value" => {
             (None, at.raw.list("widgets_values").first().cloned())
@@ -109,7 +120,9 @@ fn schema(input: Option<&InputDefinition>, value: Option<Value>) -> Value {
         Some("BOOLEAN") => Some("boolean"),
         Some("STRING" | "TEXTAREA" | "MARKDOWN" | "COLOR") => Some("string"),
         // Files can be sent as URLs or base64.
-        Some("COMBO") if input.is_some_and(|input| input.upload() != Upload::None) => Some("string"),
+        Some("COMBO") if input.is_some_and(|input| input.upload() != Upload::None) => {
+            Some("string")
+        }
         _ => None,
     };
     if let Some(kind) = kind {
@@ -124,7 +137,11 @@ fn schema(input: Option<&InputDefinition>, value: Option<Value>) -> Value {
             }
         }
         let choices: Vec<Value> = match input.widget_kind() {
-            "COMBO" if kind.is_none() => input.choices.as_ref().map(|c| c.to_vec()).unwrap_or_default(),
+            "COMBO" if kind.is_none() => input
+                .choices
+                .as_ref()
+                .map(|c| c.to_vec())
+                .unwrap_or_default(),
             "COMFY_DYNAMICCOMBO_V3" => input.options().iter().map(|o| o.key.clone()).collect(),
             _ => Vec::new(),
         };
@@ -153,7 +170,9 @@ pub struct Setting {
 pub(super) fn set(workflow: &mut Workflow<'_>, settings: &[Setting]) {
     for setting in settings {
         let graph = &mut workflow.graphs[ROOT];
-        let Some(place) = graph.by_file_id.get(&setting.node).copied() else { continue };
+        let Some(place) = graph.by_file_id.get(&setting.node).copied() else {
+            continue;
+        };
         let node = &mut graph.nodes[place];
         if matches!(node.role, Role::Instance(_)) {
             if let Some(slot) = node.socket(&setting.widget) {

@@ -83,11 +83,17 @@ impl Frames {
 
     /// Titles of the instances by execution id.
     pub fn instances(&self, workflow: &Workflow<'_>) -> HashMap<String, String> {
-        let inner = self.frames.iter().filter_map(|frame| Some((frame, frame.around?)));
+        let inner = self
+            .frames
+            .iter()
+            .filter_map(|frame| Some((frame, frame.around?)));
         inner
             .map(|(frame, (around, node))| {
                 let title = workflow.title(self.graph(around), node);
-                (frame.prefix.trim_end_matches(':').to_owned(), shown(title).into_owned())
+                (
+                    frame.prefix.trim_end_matches(':').to_owned(),
+                    shown(title).into_owned(),
+                )
             })
             .collect()
     }

@@ -25,7 +25,9 @@ impl Titles {
             let mut text = format!("\"{}\"", shown(title));
             let mut around = id.as_str();
             for _ in 0..MOST_AROUND {
-                let Some((outer, _)) = around.rsplit_once(':') else { break };
+                let Some((outer, _)) = around.rsplit_once(':') else {
+                    break;
+                };
                 around = outer;
                 if let Some(title) = instances.get(around) {
                     let _ = write!(text, " in \"{title}\"");
@@ -46,7 +48,9 @@ impl Titles {
             named.push_str(before);
             let in_front = before.get(..at).and_then(|text| text.chars().next_back());
             let id = after.split(' ').next().unwrap_or_default();
-            let follows = after.get(id.len()..).is_some_and(|rest| rest.starts_with(" ("));
+            let follows = after
+                .get(id.len()..)
+                .is_some_and(|rest| rest.starts_with(" ("));
             rest = after;
             if follows && in_front.is_none_or(|c| !c.is_alphanumeric()) {
                 named.push_str(id);

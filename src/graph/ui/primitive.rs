@@ -52,7 +52,10 @@ fn write_one(
         return;
     };
     let raw = workflow.graphs[place].nodes[primitive].raw;
-    let set = workflow.graphs[place].nodes[primitive].host_values.get(&0).cloned();
+    let set = workflow.graphs[place].nodes[primitive]
+        .host_values
+        .get(&0)
+        .cloned();
     let saved = set.or_else(|| raw.list("widgets_values").first().cloned());
     let Some(mut value) = saved.or_else(|| promote::value(workflow, place, target, slot)) else {
         return;

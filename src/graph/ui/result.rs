@@ -171,19 +171,25 @@ fn disagreeing(
     warnings: &mut Warnings,
 ) {
     let node = &workflow.graphs[frames.graph(at.0)].nodes[at.1];
-    let Some(Value::Object(named)) = node.raw.get("widgets_values_named") else { return };
+    let Some(Value::Object(named)) = node.raw.get("widgets_values_named") else {
+        return;
+    };
     if node.class.starts_with("VHS_") || node.class.ends_with(" (rgthree)") {
         return;
     }
     for (slot, socket) in node.inputs.iter().enumerate() {
-        let Some(widget) = socket.widget.and_then(|widget| node.widgets.get(widget)) else { continue };
+        let Some(widget) = socket.widget.and_then(|widget| node.widgets.get(widget)) else {
+            continue;
+        };
         let written = node.link_at(slot).is_some() || widget.name.starts_with("Select to add");
         let (Some(input), Some(other)) = (widget.input, named.get(widget.name.as_ref())) else {
             continue;
         };
         let agrees = match &widget.value {
             _ if written || other.is_null() => true,
-            Some(value) => agree(value, other) || other.get("content").is_some_and(|c| agree(value, c)),
+            Some(value) => {
+                agree(value, other) || other.get("content").is_some_and(|c| agree(value, c))
+            }
             None => false,
         };
         let as_text = input.multiline

@@ -272,7 +272,11 @@ mod tests {
             ("\\n{ü|ö}", "\\nü", "\\nö"),
         ] {
             assert_eq!(dynamic_prompt(prompt, &mut |_| 0), first, "{prompt}");
-            assert_eq!(dynamic_prompt(prompt, &mut |count| count - 1), last, "{prompt}");
+            assert_eq!(
+                dynamic_prompt(prompt, &mut |count| count - 1),
+                last,
+                "{prompt}"
+            );
         }
     }
 

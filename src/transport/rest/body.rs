@@ -73,7 +73,10 @@ pub struct FileBody {
 /// 413 when it is larger.
 pub async fn file(request: Request, limit: usize) -> Result<FileBody, Failure> {
     let body = Text::receive_as(request, limit, Content::Any).await?;
-    Ok(FileBody { bytes: body.text, _share: body._share })
+    Ok(FileBody {
+        bytes: body.text,
+        _share: body._share,
+    })
 }
 
 /// What a prompt or a workflow is asked for with. Nothing else of the body is built.
@@ -206,11 +209,7 @@ impl Text {
         Self::receive_as(request, limit, Content::Json).await
     }
 
-    async fn receive_as(
-        request: Request,
-        limit: usize,
-        content: Content,
-    ) -> Result<Self, Failure> {
+    async fn receive_as(request: Request, limit: usize, content: Content) -> Result<Self, Failure> {
         let encoding = encoding(request.headers())?;
         let declared = request
             .headers()

@@ -30,8 +30,7 @@ pub async fn convert(
     } else {
         recognise()
     };
-    let found = found
-        .map_err(|sentence| Failure::new(Code::InvalidPrompt, sentence).at("body"))?;
+    let found = found.map_err(|sentence| Failure::new(Code::InvalidPrompt, sentence).at("body"))?;
     let answer = match found {
         Recognised::Api(graph) => json!({"prompt": graph, "format": "api", "warnings": []}),
         Recognised::Ui(workflow) => {

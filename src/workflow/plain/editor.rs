@@ -23,7 +23,11 @@ pub(super) struct Saved {
 }
 
 /// A graph, the file that it was made of, and warnings.
-type Converted = (Map<String, Value>, Option<Arc<Map<String, Value>>>, Vec<String>);
+type Converted = (
+    Map<String, Value>,
+    Option<Arc<Map<String, Value>>>,
+    Vec<String>,
+);
 
 impl Saved {
     pub fn new(workflow: Map<String, Value>) -> Self {

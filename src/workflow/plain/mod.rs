@@ -14,8 +14,8 @@ use super::source::Fault;
 use crate::graph::catalogue::NodeClasses;
 use crate::graph::recognise;
 use crate::graph::ui::ConversionError;
-pub use editor::read_media;
 use crate::json::{self, JsonError};
+pub use editor::read_media;
 pub use schema::{Issue, validate};
 
 /// Random seeds stay where every program counts exactly.
@@ -107,7 +107,9 @@ pub fn read(
     };
     let saved = recognise::is_ui(prompt).then(|| editor::Saved::new(prompt.clone()));
     // What it becomes, as far as that can be known now.
-    let converted = saved.as_ref().and_then(|saved| saved.at_load(path, classes));
+    let converted = saved
+        .as_ref()
+        .and_then(|saved| saved.at_load(path, classes));
     let prompt = match (&saved, &converted) {
         (None, _) => Some(prompt),
         (Some(_), converted) => converted.as_ref(),
@@ -152,7 +154,10 @@ pub fn read(
             declare(
                 &mut input,
                 name,
-                targets.first().zip(prompt).and_then(|(target, prompt)| target.value(prompt)),
+                targets
+                    .first()
+                    .zip(prompt)
+                    .and_then(|(target, prompt)| target.value(prompt)),
             );
             bind.push((name.clone(), targets));
         }
@@ -374,11 +379,7 @@ mod tests {
                 "{document}: {fault:?}"
             );
         }
-        for document in [
-            json!({"name": "x"}),
-            json!({"prompt": "a cat"}),
-            json!([1]),
-        ] {
+        for document in [json!({"name": "x"}), json!({"prompt": "a cat"}), json!([1])] {
             assert!(reading(&document).unwrap().is_none(), "{document}");
         }
         for document in [
