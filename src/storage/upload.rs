@@ -300,6 +300,10 @@ impl BatchMeter {
     }
 }
 
+/// Bytes that a receiver takes in, once it has them all, within the window of [`super::Pace`]. Larger ones are assembled first, and the
+/// backends know how long that may take.
+const SOON_TAKEN: u64 = 64 * 1024 * 1024;
+
 /// Bytes that were sent.
 #[derive(Default)]
 struct Sent {
@@ -324,9 +328,11 @@ impl Sent {
         result
     }
 
-    /// Bytes in all, and whether the receiver is to take more now: not while it is to answer, nor between attempts.
+    /// Bytes in all, and whether the receiver is to do something now: take more, or answer to a file that nobody needs long for. Not
+    /// between attempts.
     fn pace(&self, total: u64) -> (u64, bool) {
         let now = self.now.load(Ordering::Relaxed);
-        (self.all.load(Ordering::Relaxed), now > 0 && now < total)
+        let due = now > 0 && (now < total || total <= SOON_TAKEN);
+        (self.all.load(Ordering::Relaxed), due)
     }
 }

@@ -89,9 +89,12 @@ async fn uploads_to_one_who_reads_nothing_stop_nobody() {
     let bench = Bench::tuned(&[("MAX_CONCURRENT_UPLOADS", "4")], paced(500, 300)).await;
     let path = bench.dir.path().join("file");
     std::fs::write(&path, vec![7; 24 << 20]).unwrap();
+    // All of it fits into the buffers on the way: what is missing is the answer.
+    let small = bench.dir.path().join("small");
+    std::fs::write(&small, "small").unwrap();
     let upload = |prefix: String, n: usize| {
         let file = UploadFile {
-            path: path.clone(),
+            path: if n % 2 == 0 { small.clone() } else { path.clone() },
             filename: format!("{n}.bin"),
             content_type: "image/png".to_owned(),
         };
