@@ -94,7 +94,11 @@ async fn uploads_to_one_who_reads_nothing_stop_nobody() {
     std::fs::write(&small, "small").unwrap();
     let upload = |prefix: String, n: usize| {
         let file = UploadFile {
-            path: if n % 2 == 0 { small.clone() } else { path.clone() },
+            path: if n % 2 == 0 {
+                small.clone()
+            } else {
+                path.clone()
+            },
             filename: format!("{n}.bin"),
             content_type: "image/png".to_owned(),
         };
