@@ -95,22 +95,23 @@ fn too_large(have: u64, limit: &str) -> Failure {
 
 /// `{id, type, message, location?, details?, node_errors?, stack}`
 fn failure_data(id: &str, failure: &Failure) -> Value {
+    // Bounded, as in every other answer.
+    let mut body = failure.body();
     let mut data = Map::from_iter([
         ("id".to_owned(), json!(id)),
         ("type".to_owned(), failure.code.as_str().into()),
-        ("message".to_owned(), failure.message.clone().into()),
+        (
+            "message".to_owned(),
+            body.shift_remove("error").unwrap_or_default(),
+        ),
     ]);
-    let optional = [
-        ("location", failure.location.clone().map(Value::from)),
-        ("details", failure.details.clone()),
-        ("node_errors", failure.node_errors.clone()),
-        ("stack", Some(stack(failure).into())),
-    ];
-    data.extend(
-        optional
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?))),
-    );
+    for name in ["location", "details", "node_errors"] {
+        data.extend(
+            body.shift_remove(name)
+                .map(|value| (name.to_owned(), value)),
+        );
+    }
+    data.insert("stack".to_owned(), stack(failure).into());
     Value::Object(data)
 }
 

@@ -92,30 +92,6 @@ fn unit_after(bytes: &[u8]) -> Option<u16> {
     unit(bytes.get(6..)?)
 }
 
-/// The text with U+FFFD for escaped halves of surrogate pairs; nothing when there are none.
-pub(super) fn without_lone_surrogates(text: &str) -> Option<String> {
-    let mut mended = String::new();
-    let (mut rest, mut any) = (text, false);
-    while let Some(at) = rest.find('\\') {
-        mended.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let length = match escape(rest.as_bytes()) {
-            Some((char::REPLACEMENT_CHARACTER, 6)) if unit(rest.as_bytes()) != Some(0xFFFD) => {
-                any = true;
-                mended.push_str("\\ufffd");
-                rest = &rest[6..];
-                continue;
-            }
-            Some((_, length)) => length,
-            None => return None,
-        };
-        mended.push_str(&rest[..length]);
-        rest = &rest[length..];
-    }
-    mended.push_str(rest);
-    any.then_some(mended)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,14 +125,5 @@ mod tests {
         ] {
             assert!(!unquote(&mut cut.as_bytes().to_vec()), "{cut}");
         }
-    }
-
-    #[test]
-    fn only_halves_of_pairs_are_replaced() {
-        assert_eq!(
-            without_lone_surrogates(r#"{"a\n": "\ud83d\ude00\ud83d \u00e9"}"#).as_deref(),
-            Some(r#"{"a\n": "\ud83d\ude00\ufffd \u00e9"}"#)
-        );
-        assert_eq!(without_lone_surrogates(r#"{"a": "\n \ufffd"}"#), None);
     }
 }

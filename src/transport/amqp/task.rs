@@ -11,11 +11,11 @@ use serde_json::{Map, Value};
 use super::memory::Fingerprint;
 use super::quoted;
 use crate::error::{Code, Failure};
+use crate::json::{self, JsonError, Keep};
+use crate::limits::{MAX_NAME, bodies::bodies};
 
 /// Bodies above this many bytes are parsed off the runtime.
 const LARGE: usize = 256 * 1024;
-/// Characters of an id.
-const MAX_ID: usize = 256;
 /// The id in the event of a message that has none.
 const UNKNOWN: &str = "unknown";
 
@@ -73,6 +73,8 @@ pub(super) async fn parse(
         return parse_now(bytes, &ids, max_bytes);
     }
     let spare = ids.clone();
+    // As large bodies of other transports, it waits for memory before anything is built of it.
+    let _share = bodies().built(bytes.len(), 0).await;
     tokio::task::spawn_blocking(move || parse_now(bytes, &ids, max_bytes))
         .await
         .unwrap_or_else(|_| {
@@ -108,16 +110,13 @@ fn parse_now(mut bytes: Vec<u8>, ids: &MessageIds, max_bytes: usize) -> Result<T
     let mut body = match read(&mut bytes) {
         Ok(body) => body,
         Err(problem) => {
-            let failure = Failure::new(Code::InvalidRequest, problem);
-            return Err(refusal(&bytes, failure, true));
+            // What is JSON, but too much of it, can be read: it is refused like any other bad request.
+            let unreadable = !matches!(problem, JsonError::TooMany);
+            let failure = problem.failure("body", "The task");
+            return Err(refusal(&bytes, failure, unreadable));
         }
     };
-    if let Some(Value::String(text)) = body.get("prompt")
-        && let Ok(graph) = serde_json::from_str::<Value>(text)
-        && graph.is_object()
-    {
-        body.insert("prompt".to_owned(), graph);
-    }
+    unfold_prompt(&mut body);
     let alias = body.shift_remove("task_id");
     let id = body
         .shift_remove("id")
@@ -126,7 +125,7 @@ fn parse_now(mut bytes: Vec<u8>, ids: &MessageIds, max_bytes: usize) -> Result<T
         .or_else(|| alias.as_ref().and_then(id_text));
     if let Some(id) = id.as_ref().filter(|id| !may_be_id(id)) {
         let message = format!(
-            "The task's id has {} characters: it must be 1 to {MAX_ID} characters without control characters.",
+            "The task's id has {} characters: it must be 1 to {MAX_NAME} characters without control characters.",
             id.chars().count()
         );
         return Err(refusal(&[], Failure::invalid("id", message), false));
@@ -141,41 +140,32 @@ fn parse_now(mut bytes: Vec<u8>, ids: &MessageIds, max_bytes: usize) -> Result<T
     })
 }
 
+/// A graph that is given as a text takes the place of that text, which is let go first.
+fn unfold_prompt(body: &mut Map<String, Value>) {
+    let Some(prompt) = body.get_mut("prompt").filter(|prompt| prompt.is_string()) else {
+        return;
+    };
+    let Value::String(text) = prompt.take() else {
+        return;
+    };
+    let mut text = text.into_bytes();
+    *prompt = match json::members(&mut text, |_| Keep::All) {
+        Ok(graph) => graph.into(),
+        Err(_) => String::from_utf8(text).unwrap_or_default().into(),
+    };
+}
+
 /// Reads the message again, for its last word.
 pub(super) fn body_of(bytes: &Bytes) -> Map<String, Value> {
     read(&mut bytes.to_vec()).unwrap_or_default()
 }
 
 /// The members of the object that the message holds, unquoted in place if it was encoded twice.
-fn read(bytes: &mut Vec<u8>) -> Result<Map<String, Value>, String> {
-    if quoted::is_quoted(bytes) {
-        let whole = quoted::unquote(bytes);
-        if !whole {
-            return Err(
-                "The task is a JSON string that is cut off: send a POST /prompt body.".into(),
-            );
-        }
-        return object(bytes)
-            .map_err(|problem| format!("The task is a JSON string, and what it holds {problem}"));
+fn read(bytes: &mut Vec<u8>) -> Result<Map<String, Value>, JsonError> {
+    if quoted::is_quoted(bytes) && !quoted::unquote(bytes) {
+        return Err(JsonError::NoObject);
     }
-    object(bytes).map_err(|problem| format!("The task {problem}"))
-}
-
-fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| "is not UTF-8: send a POST /prompt body as UTF-8.".to_owned())?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let value = match serde_json::from_str(text) {
-        Ok(value) => value,
-        // Half an emoji: accepted as ComfyUI accepts it.
-        Err(error) => quoted::without_lone_surrogates(text)
-            .and_then(|mended| serde_json::from_str(&mended).ok())
-            .ok_or_else(|| format!("is not JSON ({error}): send a POST /prompt body."))?,
-    };
-    match value {
-        Value::Object(members) => Ok(members),
-        _ => Err("is JSON but not an object: send a POST /prompt body.".to_owned()),
-    }
+    json::members(bytes, |_| Keep::All)
 }
 
 fn id_text(value: &Value) -> Option<String> {
@@ -189,7 +179,7 @@ fn id_text(value: &Value) -> Option<String> {
 /// drop-in.md, D01.
 fn may_be_id(text: &str) -> bool {
     !text.is_empty()
-        && text.chars().take(MAX_ID + 1).count() <= MAX_ID
+        && text.chars().take(MAX_NAME + 1).count() <= MAX_NAME
         && !text.chars().any(char::is_control)
 }
 
