@@ -104,6 +104,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// Trying again elsewhere or later may succeed; AMQP puts such tasks back into the queue.
     pub transient: bool,
+    /// So many attempts at most, where that is fewer than otherwise.
+    pub attempts: Option<u32>,
 }
 
 impl Failure {
@@ -119,6 +121,7 @@ impl Failure {
             node_errors: None,
             retry_after: retry_later.then_some(Duration::from_secs(5)),
             transient: retry_later,
+            attempts: None,
         }
     }
 

@@ -1,6 +1,8 @@
 //! The health of the whole: a small state machine with reasons, which the probes show and the transports ask (process.md, "Probes").
 
-use tokio::sync::watch;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
 
 use crate::error::{Code, Failure};
 
@@ -24,12 +26,22 @@ pub struct Snapshot {
     pub was_ready: bool,
     /// Shutting down.
     pub draining: bool,
+    /// A folder that prompts need cannot be written, and why.
+    pub unwritable: Option<String>,
+}
+
+impl Snapshot {
+    /// Whether prompts are taken.
+    pub fn takes_prompts(&self) -> bool {
+        self.comfy == ComfyState::Ready && !self.draining && self.unwritable.is_none()
+    }
 }
 
 /// The one place where health is kept. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Health {
     state: watch::Sender<Snapshot>,
+    suspicion: Arc<Notify>,
 }
 
 impl Default for Health {
@@ -39,7 +51,9 @@ impl Default for Health {
                 comfy: ComfyState::Down("starting".to_owned()),
                 was_ready: false,
                 draining: false,
+                unwritable: None,
             }),
+            suspicion: Arc::default(),
         }
     }
 }
@@ -64,6 +78,25 @@ impl Health {
         });
     }
 
+    /// Something could not be written: the folders are looked at now. Costs little, so a doubt is enough.
+    pub fn suspect_folders(&self) {
+        self.suspicion.notify_one();
+    }
+
+    /// Waits for [`Health::suspect_folders`]. For one waiter.
+    pub async fn folders_suspected(&self) {
+        self.suspicion.notified().await;
+    }
+
+    /// Why a folder that prompts need cannot be written; `None` when all can.
+    pub fn unwritable(&self, reason: Option<String>) {
+        self.state.send_if_modified(|state| {
+            let changed = state.unwritable != reason;
+            state.unwritable = reason;
+            changed
+        });
+    }
+
     /// Shutdown has begun.
     pub fn drain(&self) {
         self.state.send_modify(|state| state.draining = true);
@@ -80,7 +113,13 @@ impl Health {
                 Code::ShuttingDown,
                 "the server is shutting down: send the prompt to another instance, or again later",
             )),
-            ComfyState::Ready => Ok(()),
+            ComfyState::Ready => match &state.unwritable {
+                None => Ok(()),
+                Some(reason) => Err(Failure::new(
+                    Code::ComfyuiUnavailable,
+                    format!("{reason}: make room, or send the prompt to another instance"),
+                )),
+            },
             ComfyState::Up if warmup => Ok(()),
             ComfyState::Up => Err(Failure::new(
                 Code::ComfyuiUnavailable,

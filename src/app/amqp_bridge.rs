@@ -172,7 +172,7 @@ impl TaskRunner for Runner {
             queue_size: *self.comfy.watch.queue_remaining().borrow(),
             current,
             draining: state.draining,
-            available: state.comfy == ComfyState::Ready,
+            available: state.comfy == ComfyState::Ready && state.unwritable.is_none(),
         }
     }
 }

@@ -7,9 +7,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::connection::{Connection, another_process};
 use super::{App, Fatal, greeting, shutdown, warmup};
 use crate::comfy::catalogue::Catalogue;
-use crate::comfy::supervisor::{Backoff, Child, port_in_use, wait_until_answering};
+use crate::comfy::fault::Fault;
+use crate::comfy::supervisor::{Backoff, Child, end_orphans, port_in_use, wait_until_answering};
 use crate::error::{Code, Failure};
 use crate::health::ComfyState;
 use crate::manifest::{Installer, Manifest};
@@ -17,8 +19,6 @@ use crate::telemetry::metrics;
 
 /// Between SIGINT and SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(10);
-/// An attached ComfyUI that does not answer for so long is gone.
-const ATTACHED_PATIENCE: Duration = Duration::from_secs(3);
 /// Before an attached ComfyUI is waited for again: waiting looks by itself, so there is nothing to back off from.
 const ATTACHED_PAUSE: Duration = Duration::from_millis(500);
 /// Lines of ComfyUI's output in the report of its death. All were logged when they were printed.
@@ -79,7 +79,7 @@ pub(super) async fn keep(app: &App) -> Result<(), Fatal> {
             End::Died(death) => death,
         };
         app.health.comfy(ComfyState::Down(death.reason.clone()));
-        app.comfy.watch.fail_all(&death.failure());
+        app.comfy.watch.fail_all(&death.failure(), !attached);
         if !attached && !app.config.comfy.always_restart {
             app.service.stop_all(&death.failure());
             return Err(Fatal(format!(
@@ -179,10 +179,11 @@ async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<En
     }
     if matches!(end, Ok(End::Stopped)) {
         // A node that does not look for interrupts holds its prompt to the last. Its client and its webhook are told now.
-        app.comfy.watch.fail_all(&Failure::new(
+        let failure = Failure::new(
             Code::ShuttingDown,
             "the server shut down before the prompt had ended: send it again",
-        ));
+        );
+        app.comfy.watch.fail_all(&failure, true);
     }
     end
 }
@@ -197,7 +198,9 @@ async fn spawn(app: &App) -> Result<Option<Child>, Fatal> {
         );
         return Ok(None);
     }
-    if port_in_use(&config.authority()).await {
+    if port_in_use(&config.authority()).await
+        && !end_orphans(&config.authority(), config.port).await
+    {
         return Err(Fatal(format!(
             "something already answers at {}, where ComfyUI is to listen: stop it, choose another COMFYUI_PORT_HOST, or set CMD to an empty text to attach to it",
             config.authority()
@@ -209,7 +212,7 @@ async fn spawn(app: &App) -> Result<Option<Child>, Fatal> {
         .map_err(|error| Fatal(error.to_string()))
 }
 
-/// The time in which ComfyUI answers, until its end or ours.
+/// The time in which ComfyUI lives, until its end or ours. It may be away for a while in between: somebody restarts it in place.
 async fn live(
     app: &App,
     child: Option<&Child>,
@@ -217,33 +220,15 @@ async fn live(
     first: bool,
 ) -> Result<End, Fatal> {
     let up_since = Instant::now();
+    app.comfy.faults.clear();
     let watching = CancellationToken::new();
     let _stop_watching = watching.clone().drop_guard();
     tokio::spawn({
         let watch = app.comfy.watch.clone();
         async move { watch.run(watching).await }
     });
-    let living = async {
-        match get_ready(app).await {
-            Ok(()) => {}
-            Err(reason) if first => return Err(Fatal(reason)),
-            Err(reason) => return Ok(End::Died(Death::new(reason))),
-        }
-        match warm_up(app, warmup_prompt).await {
-            Ok(()) => {}
-            Err(reason) if first => return Err(Fatal(reason)),
-            // Not fatal after a restart: a prompt that fails is no reason to refuse all others.
-            Err(reason) => warn!(reason, "ComfyUI is up again, but not warm"),
-        }
-        app.health.comfy(ComfyState::Ready);
-        info!("ready");
-        if first {
-            greeting::greet(app);
-        }
-        std::future::pending().await
-    };
     let end = tokio::select! {
-        end = living => end,
+        end = serve(app, child, warmup_prompt, first) => end,
         death = death(app, child) => Ok(End::Died(death)),
         () = app.stop.cancelled() => Ok(End::Stopped),
     };
@@ -252,7 +237,9 @@ async fn live(
             // ComfyUI must live until the prompts in flight have ended; if it dies meanwhile, they end at once.
             tokio::select! {
                 () = shutdown::finish_prompts(app) => {}
-                death = death(app, child) => app.comfy.watch.fail_all(&death.failure()),
+                death = death(app, child) => {
+                    app.comfy.watch.fail_all(&death.failure(), child.is_some());
+                }
             }
             Ok(End::Stopped)
         }
@@ -261,6 +248,59 @@ async fn live(
             ..death
         })),
         fatal => fatal,
+    }
+}
+
+/// Makes ready, stays so while ComfyUI can be reached, waits while it cannot, and makes ready again.
+async fn serve(
+    app: &App,
+    child: Option<&Child>,
+    warmup_prompt: Option<&Value>,
+    first: bool,
+) -> Result<End, Fatal> {
+    let connection = Connection::new(app, child.is_none());
+    let mut first = first;
+    loop {
+        let living = async {
+            get_ready(app).await?;
+            if let Some(child) = child {
+                child.note_threads().await;
+            }
+            match warm_up(app, warmup_prompt).await {
+                Ok(()) => {}
+                Err(reason) if first => return Err(reason),
+                // Not fatal after a restart: a prompt that fails is no reason to refuse all others.
+                Err(reason) => warn!(reason, "ComfyUI is up again, but not warm"),
+            }
+            app.health.comfy(ComfyState::Ready);
+            info!("ready");
+            if first {
+                greeting::greet(app);
+            }
+            std::future::pending::<Result<(), String>>().await
+        };
+        tokio::select! {
+            refused = living => match refused {
+                Err(reason) if first => return Err(Fatal(reason)),
+                Err(reason) => return Ok(End::Died(Death::new(reason))),
+                Ok(()) => {}
+            },
+            () = connection.lost() => {
+                connection.until_back().await;
+                info!("ComfyUI answers again");
+            }
+            // Somebody else's cannot be ended; whoever does that will start another.
+            fault = app.comfy.faults.reported(), if child.is_none() => {
+                warn!(reason = fault.reason(), "the attached ComfyUI cannot be used until it is started anew");
+                app.comfy.watch.fail_all(&Death::new(fault.reason()).failure(), false);
+                if matches!(fault, Fault::Gpu(_)) {
+                    another_process(app).await;
+                }
+                app.comfy.faults.clear();
+                connection.until_back().await;
+            }
+        }
+        first = !app.health.now().was_ready;
     }
 }
 
@@ -312,20 +352,21 @@ async fn warm_up(app: &App, prompt: Option<&Value>) -> Result<(), String> {
 async fn death(app: &App, child: Option<&Child>) -> Death {
     let Some(child) = child else {
         // Somebody else's: it cannot be killed, but the prompts in flight are not kept waiting for it.
-        return Death::new(tokio::select! {
-            reason = gone(app) => reason,
-            reason = hang(app, false) => reason,
-        });
+        return Death::new(hang(app, false).await);
     };
     let reason = tokio::select! {
         exit = child.exited() => format!("ComfyUI ended with {exit}"),
-        () = child.worker_died() => {
+        () = worker_death(app, child) => {
             child.kill().await;
-            "ComfyUI's worker thread died of an exception".to_owned()
+            "ComfyUI's worker thread is dead: it has work, and does nothing".to_owned()
         }
         reason = hang(app, true) => {
             child.kill().await;
             reason
+        }
+        fault = app.comfy.faults.reported() => {
+            child.kill().await;
+            fault.reason().to_owned()
         }
     };
     let lines = child.last_lines();
@@ -340,6 +381,26 @@ async fn death(app: &App, child: Option<&Child>) -> Death {
     Death {
         report,
         ..Death::new(reason)
+    }
+}
+
+/// Resolves when the worker is dead. Its output is no proof: clients can write there. It is a reason to ask.
+async fn worker_death(app: &App, child: &Child) {
+    let mut hints = child.worker_hints();
+    loop {
+        if hints.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        warn!("ComfyUI's output tells of its worker's death; asking whether that is true");
+        if app
+            .comfy
+            .watch
+            .worker_is_dead(|| child.has_its_threads())
+            .await
+        {
+            return;
+        }
+        info!("ComfyUI's worker is alive, whatever its output says");
     }
 }
 
@@ -377,34 +438,6 @@ async fn hang(app: &App, ours: bool) -> String {
                 "ComfyUI has had a prompt for {} s without any sign of working on it",
                 limit.as_secs_f64()
             );
-        }
-    }
-}
-
-/// Resolves when an attached ComfyUI does not answer any more. Asked only while the websocket is down.
-async fn gone(app: &App) -> String {
-    let mut connected = app.comfy.watch.connected();
-    loop {
-        let was_connected = *connected.borrow_and_update();
-        let _ = connected.wait_for(|connected| !*connected).await;
-        let mut answered = Instant::now();
-        while !*connected.borrow() {
-            if app.comfy.client.ping(Duration::from_secs(5)).await.is_ok() {
-                answered = Instant::now();
-            } else if answered.elapsed() >= ATTACHED_PATIENCE {
-                return "the attached ComfyUI does not answer any more".to_owned();
-            }
-            let _ = timeout(
-                Duration::from_millis(400),
-                connected.wait_for(|connected| *connected),
-            )
-            .await;
-        }
-        // It may be another one than before, with other nodes.
-        if was_connected
-            && let Ok(catalogue) = Catalogue::ask(&app.comfy.client, &app.config.comfy).await
-        {
-            app.comfy.set_catalogue(catalogue);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The only place that knows everything: builds the parts from the configuration, starts and stops them in order.
 
 mod amqp_bridge;
+mod connection;
 mod context;
+mod disk;
 mod greeting;
 mod idle;
 mod lifecycle;
@@ -139,7 +141,13 @@ impl App {
             .map_err(|reason| Fatal(format!("cannot set up outgoing connections: {reason}")))?;
         let events = Events::default();
         let health = Health::default();
-        let comfy = Comfy::new(&config.comfy, outbound.comfyui().clone(), events.clone());
+        let comfy = Comfy::new(
+            &config.comfy,
+            outbound.comfyui().clone(),
+            events.clone(),
+            health.clone(),
+            disk::folders(&config),
+        );
         let storage = Storage::new(&config.storage, outbound.clone(), events.clone());
         let webhooks = Webhooks::new(&config.webhook, outbound.clone());
         let system_webhook = SystemWebhook::new(&config.events, &config.webhook, outbound.clone());
@@ -239,6 +247,7 @@ impl App {
         tokio::spawn(idle::give_memory_back(self.service.clone()));
         let store = self.store.clone();
         tokio::spawn(async move { store.keep_clean().await });
+        tokio::spawn(disk::watch(self.health.clone(), self.comfy.folders.clone()));
         self.webhooks.start();
         if let Some(system) = &self.system_webhook {
             system.start();

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -17,11 +18,12 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// The first signal's name, once there was one.
 static SIGNAL: OnceLock<&str> = OnceLock::new();
 
-/// A token that the first SIGTERM or SIGINT cancels. The second one ends the process at once.
+/// A token that the first SIGTERM, SIGINT or SIGHUP cancels. The second one ends the process at once.
 pub(super) fn on_signal() -> CancellationToken {
     let stop = CancellationToken::new();
     let token = stop.clone();
     // Registered before anything else is done: a signal in the first moment counts too.
+    let ignores_hangup = ignored(Signal::SIGHUP);
     let (Ok(mut term), Ok(mut int)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -29,11 +31,17 @@ pub(super) fn on_signal() -> CancellationToken {
         warn!("signals cannot be handled: the server ends without saying goodbye");
         return stop;
     };
+    let mut hangup = if ignores_hangup {
+        None
+    } else {
+        signal(SignalKind::hangup()).ok()
+    };
     tokio::spawn(async move {
         for first in [true, false] {
             let name = tokio::select! {
                 _ = term.recv() => "SIGTERM",
                 _ = int.recv() => "SIGINT",
+                () = hung_up(hangup.as_mut()) => "SIGHUP",
             };
             if !first {
                 warn!(signal = name, "second signal: exiting now");
@@ -50,6 +58,24 @@ pub(super) fn on_signal() -> CancellationToken {
         }
     });
     stop
+}
+
+/// The terminal was closed. Never, where somebody (`nohup`) wants us to outlive that.
+async fn hung_up(hangup: Option<&mut tokio::signal::unix::Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started us has a signal ignored.
+fn ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & (1 << (signal as i32 - 1)) != 0)
 }
 
 /// When the grace period ends. It begins when this is asked for the first time.

@@ -45,9 +45,17 @@ pub struct Catalogue {
     pub outputs: OutputFacts,
     /// Its node classes, for converting workflows.
     pub node_classes: Arc<NodeClasses>,
+    shapes: HashMap<String, Shape>,
     media_inputs: HashSet<(String, String)>,
     model_inputs: HashMap<(String, String), String>,
     output_classes: HashSet<String>,
+}
+
+/// What links can be made to a class, and from it.
+#[derive(Debug, Default)]
+struct Shape {
+    inputs: HashSet<String>,
+    outputs: usize,
 }
 
 impl Catalogue {
@@ -103,6 +111,32 @@ impl Catalogue {
         self.output_classes.contains(class)
     }
 
+    /// Whether a class has an input of that name; ComfyUI does not look at others. `true` for classes that are not known.
+    pub fn takes(&self, class: &str, input: &str) -> bool {
+        // An input of a dynamic group, `rows.0.name`, is described under the group's own name.
+        let group = input.split_once('.').map_or(input, |(group, _)| group);
+        self.shapes
+            .get(class)
+            .is_none_or(|shape| shape.inputs.contains(input) || shape.inputs.contains(group))
+    }
+
+    /// How many outputs a class has, if it is known.
+    pub fn outputs(&self, class: &str) -> Option<usize> {
+        self.shapes.get(class).map(|shape| shape.outputs)
+    }
+
+    /// Adds a class by its inputs and the number of its outputs.
+    pub(crate) fn add_class<'a>(
+        &mut self,
+        class: &str,
+        inputs: impl IntoIterator<Item = &'a str>,
+        outputs: usize,
+    ) {
+        let inputs = inputs.into_iter().map(str::to_owned).collect();
+        self.shapes
+            .insert(class.to_owned(), Shape { inputs, outputs });
+    }
+
     /// Whether an input names a file in the input directory, by ComfyUI's own word.
     pub fn is_media(&self, class: &str, input: &str) -> bool {
         // A lookup with borrowed keys would need a nested map; two short allocations per string input are cheaper to read.
@@ -139,6 +173,13 @@ impl Catalogue {
         for (class, description) in classes {
             if description.get("output_node").and_then(Value::as_bool) == Some(true) {
                 self.output_classes.insert(class.clone());
+            }
+            let inputs = ["required", "optional"]
+                .iter()
+                .filter_map(|group| description.pointer(&format!("/input/{group}"))?.as_object())
+                .flat_map(|inputs| inputs.keys().map(String::as_str));
+            if let Some(outputs) = description.get("output").and_then(Value::as_array) {
+                self.add_class(class, inputs, outputs.len());
             }
             for group in ["required", "optional"] {
                 let Some(inputs) = description

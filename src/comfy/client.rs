@@ -1,5 +1,6 @@
 //! ComfyUI's HTTP side: one function per call, each with a time limit, replies read tolerantly.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
@@ -22,6 +23,8 @@ pub enum CallError {
         call: String,
         /// Why.
         reason: String,
+        /// Nobody listens there: the process that did is gone.
+        refused: bool,
     },
     /// An answer that is not what the call promises.
     #[error("ComfyUI answered {call} with {status}: {text}")]
@@ -66,6 +69,15 @@ pub struct QueueIds {
 pub struct Client {
     pub(super) http: reqwest::Client,
     base: String,
+    /// See [`Client::keep_as_mark`].
+    mark: Arc<Mutex<Option<String>>>,
+}
+
+impl CallError {
+    /// Nobody listens where ComfyUI is to be.
+    pub const fn refused(&self) -> bool {
+        matches!(self, Self::Unreachable { refused: true, .. })
+    }
 }
 
 impl Client {
@@ -74,6 +86,7 @@ impl Client {
         Self {
             http,
             base: format!("http://{authority}"),
+            mark: Arc::default(),
         }
     }
 
@@ -101,6 +114,7 @@ impl Client {
         }
         let unreachable = |error: reqwest::Error| CallError::Unreachable {
             call: call(),
+            refused: error.is_connect() && !error.is_timeout(),
             reason: chain(&error.without_url()),
         };
         let response = request.send().await.map_err(unreachable)?;
@@ -205,10 +219,39 @@ impl Client {
     /// The history entry of one prompt, `None` while there is none.
     ///
     /// # Errors
-    /// When ComfyUI does not answer.
+    /// When ComfyUI does not answer, or not with a history: a proxy's empty 200 is no answer.
     pub async fn history(&self, id: &str) -> Result<Option<Value>, CallError> {
-        let mut reply = self.get(&format!("/history/{id}")).await?;
+        let path = format!("/history/{id}");
+        let mut reply = self.get(&path).await?;
+        if !reply.is_object() {
+            return Err(CallError::Unreachable {
+                call: format!("GET {path}"),
+                reason: "the answer is no history".to_owned(),
+                refused: false,
+            });
+        }
         Ok(reply.get_mut(id).map(Value::take))
+    }
+
+    /// Never forgets this entry from now on: as long as it is there, ComfyUI is the same process.
+    pub fn keep_as_mark(&self, id: &str) {
+        *self.mark() = Some(id.to_owned());
+    }
+
+    /// Whether ComfyUI is another process than the one that holds the mark.
+    ///
+    /// # Errors
+    /// When ComfyUI does not answer.
+    pub async fn mark_is_gone(&self) -> Result<bool, CallError> {
+        let mark = self.mark().clone();
+        match mark {
+            Some(id) => Ok(self.history(&id).await?.is_none()),
+            None => Ok(true),
+        }
+    }
+
+    fn mark(&self) -> MutexGuard<'_, Option<String>> {
+        self.mark.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets history entries.
@@ -216,6 +259,8 @@ impl Client {
     /// # Errors
     /// When ComfyUI does not answer.
     pub async fn forget(&self, ids: &[String]) -> Result<(), CallError> {
+        let mark = self.mark().clone();
+        let ids: Vec<&String> = ids.iter().filter(|id| mark.as_ref() != Some(*id)).collect();
         self.expect(Method::POST, "/history", Some(json!({"delete": ids})))
             .await
             .map(drop)
@@ -224,9 +269,20 @@ impl Client {
     /// The ids in the queue. The reply holds whole graphs; only ids are kept.
     ///
     /// # Errors
-    /// When ComfyUI does not answer.
+    /// When ComfyUI does not answer. An answer without both lists is none: whoever took an empty one for an empty queue would
+    /// give up prompts that run.
     pub async fn queue(&self) -> Result<QueueIds, CallError> {
         let reply = self.get("/queue").await?;
+        if ["queue_running", "queue_pending"]
+            .iter()
+            .any(|list| !reply.get(list).is_some_and(Value::is_array))
+        {
+            return Err(CallError::Unexpected {
+                call: "GET /queue".to_owned(),
+                status: StatusCode::OK,
+                text: beginning(reply.to_string().as_bytes()),
+            });
+        }
         let items = |name: &str| -> Vec<(f64, String)> {
             let list = reply
                 .get(name)

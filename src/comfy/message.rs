@@ -3,12 +3,15 @@
 //! `progress_state` is cumulative and large, and most prompts have no listener, so a text message stays text until somebody
 //! asks for its contents.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::json;
+use crate::config::plain_text;
 
 /// One message.
 #[derive(Debug, Clone)]
@@ -93,10 +96,10 @@ impl TextMessage {
     pub fn text_with_id(&self, ours: &str) -> String {
         let valid = match serde_json::from_str::<serde::de::IgnoredAny>(&self.text) {
             // Escapes of surrogates are skipped without a look at whether they have a partner.
-            Ok(_) if !self.text.contains('\n') && !has_surrogates(&self.text) => {
+            Ok(_) if !self.text.contains('\n') && !has_odd_escapes(&self.text) => {
                 self.text.as_str().to_owned()
             }
-            _ => self.value().to_string(),
+            _ => plain_value(self.value()).to_string(),
         };
         match &self.prompt_id {
             // Ids are UUIDs on one side and [A-Za-z0-9._-]{1,128} on the other: no escaping, no accidental matches.
@@ -106,8 +109,32 @@ impl TextMessage {
     }
 }
 
-fn has_surrogates(text: &str) -> bool {
-    text.contains("\\ud") || text.contains("\\uD")
+/// Surrogates, and control characters other than the usual white space.
+fn has_odd_escapes(text: &str) -> bool {
+    [
+        "\\ud", "\\uD", "\\u000", "\\u001", "\\u007", "\\u008", "\\u009",
+    ]
+    .iter()
+    .any(|escape| text.contains(escape))
+}
+
+/// The value without the escapes of a terminal in its texts.
+fn plain_value(mut value: Value) -> Value {
+    match &mut value {
+        Value::String(text) => {
+            if let Cow::Owned(plain) = plain_text(text) {
+                *text = plain;
+            }
+        }
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| *item = plain_value(item.take())),
+        Value::Object(members) => members
+            .values_mut()
+            .for_each(|member| *member = plain_value(member.take())),
+        _ => {}
+    }
+    value
 }
 
 impl Preview {

@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod client;
 pub mod conversion;
+pub mod fault;
 pub mod json;
 pub mod message;
 pub mod model_inputs;
@@ -12,17 +13,30 @@ pub mod runs;
 pub mod supervisor;
 pub mod watch;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use catalogue::Catalogue;
 use client::Client;
 use conversion::KnownClasses;
+use fault::Faults;
 use supervisor::OutputLog;
 use watch::Watch;
 
 use crate::config::ComfyConfig;
 use crate::events::Events;
+use crate::health::Health;
+
+/// How long a run may take; zero means for ever.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// `PROMPT_TIMEOUT_S`: from when ComfyUI begins with it.
+    pub run: Duration,
+    /// `COMFYUI_HANG_TIMEOUT_S`: from when it was cancelled.
+    pub cancelled: Duration,
+}
 
 /// One ComfyUI: how to call it, who watches it, what it offers. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +47,12 @@ pub struct Comfy {
     pub watch: Watch,
     /// What it prints, while it is our child.
     pub output: OutputLog,
+    /// What prompts have shown of it.
+    pub faults: Faults,
+    /// How long a run may take.
+    pub limits: Limits,
+    /// What must be writable for prompts to succeed.
+    pub folders: Arc<[PathBuf]>,
     catalogue: Arc<RwLock<Arc<Catalogue>>>,
     classes: Arc<KnownClasses>,
     /// Rises whenever we have put a model in place.
@@ -41,9 +61,21 @@ pub struct Comfy {
 
 impl Comfy {
     /// Nothing is called yet.
-    pub fn new(config: &ComfyConfig, http: reqwest::Client, events: Events) -> Self {
+    pub fn new(
+        config: &ComfyConfig,
+        http: reqwest::Client,
+        events: Events,
+        health: Health,
+        folders: Vec<PathBuf>,
+    ) -> Self {
         let client = Client::new(http, &config.authority());
         Self {
+            faults: Faults::new(health),
+            folders: folders.into(),
+            limits: Limits {
+                run: config.prompt_timeout,
+                cancelled: config.hang_timeout,
+            },
             watch: Watch::new(config, client.clone(), events),
             client,
             output: OutputLog::default(),

@@ -3,13 +3,15 @@
 //! Nothing outside this module reads the environment. [`variables::VARIABLES`] names and documents every variable;
 //! README's table and `comfyui-api check` are made from it.
 
+mod child_env;
 mod public_text;
 mod reader;
 mod secret;
 mod sections;
 pub mod variables;
 
-pub use public_text::{public_text, public_value};
+pub use child_env::{withhold_from_comfyui, withhold_from_tool};
+pub use public_text::{plain_text, public_text, public_value};
 pub use reader::{ConfigError, Env, ProcessEnv, Reader};
 pub use secret::{Secret, public, public_url};
 pub use sections::{

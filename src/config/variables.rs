@@ -107,6 +107,11 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "comma-separated browser origins that may call the API, or `*`",
             ),
             plain(
+                "ALLOWED_HOSTS",
+                "",
+                "comma-separated names by which browsers on this machine may reach the server, beside localhost",
+            ),
+            plain(
                 "SHUTDOWN_GRACE_S",
                 "30",
                 "seconds that prompts in flight get to finish after SIGTERM",
@@ -167,6 +172,11 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "restart a ComfyUI that does not answer, or does not work, for so long; 0 = off",
             ),
             plain(
+                "COMFYUI_PASS_ENV",
+                "",
+                "comma-separated variables to pass to ComfyUI and tools although they are the server's own secrets; `*` at an end stands for the rest",
+            ),
+            plain(
                 "WS_IDLE_TIMEOUT_S",
                 "30",
                 "silence on ComfyUI's websocket before it is replaced",
@@ -197,6 +207,11 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "CANCEL_ON_DISCONNECT",
                 "false",
                 "cancel a sync or streaming prompt when its client goes away",
+            ),
+            plain(
+                "PROMPT_TIMEOUT_S",
+                "0",
+                "seconds that ComfyUI may run a prompt before it is cancelled; 0 = no limit",
             ),
             plain(
                 "ALLOWED_INPUT_PATHS",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
-use super::execution;
+use super::cancelling;
 use super::outputs::{NodeOutput, says_unfinished};
 use super::registry::Job;
 use super::request::Graph;
@@ -64,7 +64,7 @@ pub async fn next(comfy: &Comfy, job: &Job, family: &Family) -> Result<String, F
 /// A prompt that was stopped or failed may have put its next part into the queue already: it is taken out.
 pub async fn give_up(comfy: &Comfy, mut family: Family) {
     while let Ok(Some(id)) = find(comfy, &family).await {
-        execution::abandon(comfy, &id).await;
+        cancelling::abandon(comfy, &id).await;
         family.parts.insert(id);
     }
 }

@@ -1,18 +1,21 @@
 //! One run of a graph in ComfyUI: submitted, watched to its end whatever happens, cancelled on request (prompt.md, sections 2, 3, 6).
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Number, Value, json};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::cancelling::{Cancelled, cancel, let_go, report_hang};
 use super::cleanup::{Entry, Record};
 use super::event::JobEvent;
+use super::node_error::node_error;
 use super::nodes::ClientNodes;
 use super::outputs::{NodeOutput, ReceivedImages};
-use super::registry::{Job, JobRegistry};
+use super::registry::{Job, JobRegistry, Status};
 use super::rejection;
 use super::request::SubmitFields;
 use super::stats::Timeline;
@@ -21,14 +24,14 @@ use crate::comfy::Comfy;
 use crate::comfy::client::{CallError, Submitted};
 use crate::comfy::message::{Preview, TextMessage};
 use crate::comfy::watch::{WatchEvent, Watcher};
-use crate::config::{public_text, public_value};
+use crate::config::public_text;
 use crate::document::base64;
 use crate::error::{Code, Failure};
 use crate::events::PromptRef;
 use crate::limits::{is_large_object, off_runtime};
 
-/// How long a cancelled prompt waits for a ComfyUI that does not answer.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a cancelled prompt waits for its node to stop. The run is waited for in the background from then on.
+const DEAF_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a prompt that must end with the server waits for its node to stop; less than the server waits for the prompt.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 /// How long after an unanswered call the word of ComfyUI's death may come; it says more than that a connection broke.
@@ -52,14 +55,24 @@ pub struct Queued {
     watcher: Watcher,
     /// Outputs that were left out.
     pub warnings: Vec<String>,
+    /// Node to class, for sentences about what runs.
+    classes: HashMap<String, String>,
+    /// Held by whoever waits for the run, for until its end it may write files.
+    cleanup_guard: Arc<dyn Any + Send + Sync>,
 }
 
 impl Queued {
     /// A graph that ComfyUI has queued by itself.
-    pub fn adopted(watcher: Watcher) -> Self {
+    pub fn adopted(
+        watcher: Watcher,
+        graph: &Map<String, Value>,
+        cleanup_guard: Arc<dyn Any + Send + Sync>,
+    ) -> Self {
         Self {
             watcher,
             warnings: Vec::new(),
+            classes: classes(graph),
+            cleanup_guard,
         }
     }
 
@@ -141,9 +154,8 @@ pub async fn submit(
             let comfy = comfy.clone();
             tokio::spawn(async move {
                 if !matches!(sending.await, Ok(Submitted::Rejected { .. })) {
-                    dequeue(&comfy, &watcher.id).await;
+                    let_go(&comfy, watcher, cleanup_guard, None);
                 }
-                drop(cleanup_guard);
             });
             return Err(job.stop_reason());
         }
@@ -153,39 +165,44 @@ pub async fn submit(
             watcher.submitted();
             Ok(Queued {
                 watcher,
-                warnings: rejection::skipped(&node_errors),
+                warnings: rejection::skipped(&node_errors, graph, &comfy.catalogue()),
+                classes: classes(graph),
+                cleanup_guard,
             })
         }
         Ok(Submitted::Rejected { error, node_errors }) => {
-            Err(rejection::rejected(&error, node_errors, graph))
+            Err(rejection::rejected(&error, node_errors, graph, &comfy.catalogue()))
         }
         Err(error) => {
             if let Ok(dead) = timeout(DEATH_NOTICE, watcher.lost()).await {
                 return Err(dead);
             }
             // It may have been queued although the answer was lost; nobody would collect what it makes.
-            let comfy = comfy.clone();
-            tokio::spawn(async move {
-                dequeue(&comfy, &watcher.id).await;
-                drop(cleanup_guard);
-            });
+            let_go(comfy, watcher, cleanup_guard, None);
             Err(error.into())
         }
     }
 }
 
-/// Cancels what nobody follows, and has ComfyUI forget it.
-async fn dequeue(comfy: &Comfy, id: &str) {
-    abandon(comfy, id).await;
+fn classes(graph: &Map<String, Value>) -> HashMap<String, String> {
+    graph
+        .iter()
+        .filter_map(|(id, node)| Some((id.clone(), node.get("class_type")?.as_str()?.to_owned())))
+        .collect()
 }
 
-/// The same; returns what ComfyUI's history said of it.
-pub async fn abandon(comfy: &Comfy, id: &str) -> Option<Value> {
-    let entry = cancel(comfy, id).await;
-    if entry.is_some() {
-        let _ = comfy.client.forget(&[id.to_owned()]).await;
-    }
-    entry
+/// How following a run ended.
+enum Outcome {
+    /// ComfyUI is done with it; what its history says of it, if that can be had.
+    Done(Option<Value>),
+    /// It was taken out before it began: there is no entry and never will be (comfyui.md, 12.3).
+    Removed,
+    /// It was given up, and may still be in ComfyUI.
+    LetGo(Failure),
+    /// It was cancelled, and its node does not stop.
+    Deaf(Failure),
+    /// It is nowhere any more.
+    Gone(Failure),
 }
 
 /// Follows a queued graph to its end.
@@ -204,45 +221,148 @@ pub async fn follow(
         warnings: std::mem::take(&mut queued.warnings),
         ..Seen::default()
     };
+    let mut run = Run {
+        seen: &mut seen,
+        timeline,
+        received,
+    };
+    match watch_run(comfy, jobs, job, &mut queued, &mut run).await {
+        Outcome::Done(entry) => {
+            if let Some(entry) = &entry {
+                timeline.fill_from_history(entry);
+            }
+            timeline.ended();
+            Ok(seen.execution(comfy, job, queued.comfy_id(), entry, &mut timeline.client))
+        }
+        Outcome::Removed => Err(job.stop_reason()),
+        Outcome::LetGo(failure) => {
+            let_go(comfy, queued.watcher, queued.cleanup_guard, None);
+            Err(failure)
+        }
+        Outcome::Deaf(failure) => {
+            let limit = Some(comfy.limits.cancelled).filter(|limit| !limit.is_zero());
+            let left = limit.map(|limit| limit.saturating_sub(DEAF_PATIENCE));
+            let_go(comfy, queued.watcher, queued.cleanup_guard, left);
+            Err(failure)
+        }
+        Outcome::Gone(failure) => Err(failure),
+    }
+}
+
+/// What is noted of a run while it goes on.
+struct Run<'a> {
+    seen: &'a mut Seen,
+    timeline: &'a mut Timeline,
+    received: &'a mut ReceivedImages,
+}
+
+impl Run<'_> {
+    fn message(&mut self, jobs: &JobRegistry, job: &Job, message: TextMessage) {
+        self.received.heard(&message, self.timeline);
+        self.seen.message(jobs, job, self.timeline, message);
+    }
+
+    async fn preview(&mut self, job: &Job, preview: &Preview) {
+        if !self.received.take(preview, self.timeline).await {
+            show_preview(job, preview);
+        }
+    }
+}
+
+async fn watch_run(
+    comfy: &Comfy,
+    jobs: &JobRegistry,
+    job: &Job,
+    queued: &mut Queued,
+    run: &mut Run<'_>,
+) -> Outcome {
     let id = queued.watcher.id.clone();
     let cancelling = async {
         job.cancel.cancelled().await;
         cancel(comfy, &id).await
     };
-    let aborted = aborted(job);
-    tokio::pin!(cancelling, aborted);
-    let entry = loop {
+    let (aborted, deaf, overdue) = (aborted(job), deaf(job), overdue(comfy, job));
+    tokio::pin!(cancelling, aborted, deaf, overdue);
+    let limit = comfy.limits.run;
+    let mut deadline: Option<Instant> = None;
+    loop {
+        let running = job.status() == Status::Running;
+        if running && deadline.is_none() && !limit.is_zero() {
+            deadline = Some(Instant::now() + limit);
+        }
+        let late = async {
+            match deadline {
+                Some(deadline) if !job.cancel.is_cancelled() => sleep_until(deadline).await,
+                _ => std::future::pending().await,
+            }
+        };
         tokio::select! {
             event = queued.watcher.next() => match event {
-                WatchEvent::Message(message) => {
-                    received.heard(&message, timeline);
-                    seen.message(jobs, job, timeline, message);
+                WatchEvent::Message(message) => run.message(jobs, job, message),
+                WatchEvent::Preview(preview) => run.preview(job, &preview).await,
+                WatchEvent::Running => jobs.started(job),
+                WatchEvent::Ended(Some(entry)) => return Outcome::Done(Some(entry)),
+                WatchEvent::Ended(None) => return Outcome::Done(history(comfy, &id).await),
+                WatchEvent::Lost { failure, dead } => {
+                    // What was asked to end anyway ends for that reason.
+                    let failure = if job.cancel.is_cancelled() { job.stop_reason() } else { failure };
+                    return if dead { Outcome::Gone(failure) } else { Outcome::LetGo(failure) };
                 }
-                WatchEvent::Preview(preview) => {
-                    if !received.take(&preview, timeline).await {
-                        show_preview(job, &preview);
-                    }
-                }
-                WatchEvent::Ended(Some(entry)) => break Some(entry),
-                WatchEvent::Ended(None) => break history(comfy, &id).await,
-                // What was asked to end anyway ends for that reason.
-                WatchEvent::Lost(_) if job.cancel.is_cancelled() => return Err(job.stop_reason()),
-                WatchEvent::Lost(failure) => return Err(failure),
             },
-            entry = &mut cancelling => match entry {
-                // Removed while it was pending: there is no entry and never will be (comfyui.md, 12.3).
-                None => return Err(job.stop_reason()),
-                entry => break entry,
+            cancelled = &mut cancelling => return match cancelled {
+                Cancelled::Gone(Some(entry)) => Outcome::Done(Some(entry)),
+                Cancelled::Gone(None) => Outcome::Removed,
+                Cancelled::Unanswered => Outcome::LetGo(job.stop_reason()),
             },
+            () = &mut deaf => return Outcome::Deaf(does_not_stop(job, run.timeline, &queued.classes)),
+            () = &mut overdue, if running => {}
+            () = late => job.stop(Failure::new(
+                Code::ExecutionInterrupted,
+                format!(
+                    "prompt {} was stopped: it has run longer than PROMPT_TIMEOUT_S ({} s)",
+                    job.id,
+                    limit.as_secs_f64()
+                ),
+            )),
             // ComfyUI is stopped next, whatever it is doing.
-            () = &mut aborted => return Err(job.stop_reason()),
+            () = &mut aborted => return Outcome::Gone(job.stop_reason()),
         }
-    };
-    if let Some(entry) = &entry {
-        timeline.fill_from_history(entry);
     }
-    timeline.ended();
-    Ok(seen.execution(job, entry, &mut timeline.client))
+}
+
+/// Resolves when a cancelled prompt has had its time to end.
+async fn deaf(job: &Job) {
+    job.cancel.cancelled().await;
+    sleep(DEAF_PATIENCE).await;
+}
+
+/// Reports a ComfyUI whose cancelled run goes on for longer than `COMFYUI_HANG_TIMEOUT_S`. Never resolves.
+async fn overdue(comfy: &Comfy, job: &Job) {
+    let limit = comfy.limits.cancelled;
+    if limit.is_zero() {
+        return std::future::pending().await;
+    }
+    job.cancel.cancelled().await;
+    sleep(limit).await;
+    report_hang(comfy);
+    std::future::pending().await
+}
+
+/// The sentence for a client whose cancelled prompt goes on.
+fn does_not_stop(job: &Job, timeline: &Timeline, classes: &HashMap<String, String>) -> Failure {
+    let mut failure = job.stop_reason();
+    let who = match timeline.running_node() {
+        Some(node) => match classes.get(node) {
+            Some(class) => format!("node {node} ({class})"),
+            None => format!("node {node}"),
+        },
+        None => "its node".to_owned(),
+    };
+    failure.message = public_text(&format!(
+        "{}, but {who} does not stop: ComfyUI goes on with it until that node ends",
+        failure.message
+    ));
+    failure
 }
 
 /// Resolves when the server shuts down and the prompt has had its chance to end.
@@ -263,47 +383,6 @@ async fn history(comfy: &Comfy, id: &str) -> Option<Value> {
         sleep(Duration::from_millis(5 << attempt)).await;
     }
     None
-}
-
-/// Cancels wherever it is, until it is gone: it may move from pending to running in between, and an interrupt at the very start
-/// of a run is lost (comfyui.md 5.3). Returns the history entry, `None` when it left no trace or ComfyUI does not answer any more.
-async fn cancel(comfy: &Comfy, id: &str) -> Option<Value> {
-    let mut pause = Duration::from_millis(20);
-    let mut answered = Instant::now();
-    while answered.elapsed() < CANCEL_PATIENCE {
-        match timeout(CANCEL_PATIENCE, try_cancel(comfy, id)).await {
-            Ok(Ok(Some(gone))) => return gone,
-            Ok(Ok(None)) => answered = Instant::now(),
-            Ok(Err(_)) | Err(_) => {}
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
-    }
-    None
-}
-
-/// One try: `Some` when the prompt is gone, with its history entry if it has one.
-async fn try_cancel(comfy: &Comfy, id: &str) -> Result<Option<Option<Value>>, CallError> {
-    let atomic = if comfy.catalogue().has_jobs {
-        comfy.client.cancel_job(id).await?
-    } else {
-        None
-    };
-    if atomic.is_none() {
-        comfy.client.delete_pending(id).await?;
-        comfy.client.interrupt(id).await?;
-    }
-    // Queue before history: what is in neither then is gone for good.
-    let queue = comfy.client.queue().await?;
-    if queue
-        .running
-        .iter()
-        .chain(&queue.pending)
-        .any(|queued| queued == id)
-    {
-        return Ok(None);
-    }
-    comfy.client.history(id).await.map(Some)
 }
 
 /// What the messages told, for when history cannot be had.
@@ -375,7 +454,14 @@ impl Seen {
         }
     }
 
-    fn execution(self, job: &Job, entry: Option<Value>, client: &mut ClientNodes) -> Execution {
+    fn execution(
+        self,
+        comfy: &Comfy,
+        job: &Job,
+        comfy_id: &str,
+        entry: Option<Value>,
+        client: &mut ClientNodes,
+    ) -> Execution {
         let (outputs, last_word) = match entry {
             Some(mut entry) => {
                 for about in entry
@@ -410,7 +496,9 @@ impl Seen {
         let last_word = last_word.map(|(kind, data)| (kind, client.named_in(data)));
         let failure = match last_word {
             Some((kind, _)) if kind == "execution_success" => None,
-            Some((kind, data)) if kind == "execution_error" => Some(node_error(&data)),
+            Some((kind, data)) if kind == "execution_error" => {
+                Some(node_error(comfy, comfy_id, &data))
+            }
             Some((kind, _)) if kind == "execution_interrupted" => Some(interrupted(job)),
             _ => Some(Failure::new(
                 Code::ComfyuiUnavailable,
@@ -467,41 +555,6 @@ fn interrupted(job: &Job) -> Failure {
         Code::ExecutionInterrupted,
         format!("prompt {} was interrupted in ComfyUI", job.id),
     )
-}
-
-fn node_error(data: &Value) -> Failure {
-    let text = |name: &str| {
-        data.get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .trim()
-    };
-    let message = if text("exception_message").is_empty() {
-        text("exception_type")
-    } else {
-        text("exception_message")
-    };
-    let mut details = Map::new();
-    for name in [
-        "node_id",
-        "node_type",
-        "exception_type",
-        "exception_message",
-        "traceback",
-    ] {
-        // A node that fetches something itself may repeat a URL with its credentials.
-        details.insert(
-            name.to_owned(),
-            public_value(data.get(name).cloned().unwrap_or_default()),
-        );
-    }
-    let sentence = format!(
-        "node {} ({}) failed: {}",
-        text("node_id"),
-        text("node_type"),
-        message.split_whitespace().collect::<Vec<_>>().join(" ")
-    );
-    Failure::new(Code::ExecutionError, public_text(&sentence)).with_details(details.into())
 }
 
 fn show_preview(job: &Job, preview: &Preview) {

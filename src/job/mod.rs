@@ -2,6 +2,7 @@
 //! prompt came through makes no difference here.
 
 pub mod asset_input;
+mod cancelling;
 mod cleanup;
 mod continuation;
 mod conversion;
@@ -10,6 +11,8 @@ pub mod event;
 mod execution;
 mod guard;
 mod keep;
+mod links;
+mod node_error;
 mod nodes;
 mod outputs;
 mod pipeline;

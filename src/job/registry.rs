@@ -25,6 +25,9 @@ const FINISHED: usize = 100;
 /// How many callers' ids are remembered, to know one that comes again.
 const RECENT_IDS: usize = 10_000;
 
+/// The greatest percentage of a prompt that has not succeeded.
+const BELOW_ALL: f64 = 99.9;
+
 /// Where a prompt is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -452,6 +455,7 @@ impl JobRegistry {
             Some(_) => Status::Failed,
         };
         state.entry.finished_at = Some(epoch_ms());
+        state.entry.progress = last_progress(state.entry.progress.take(), failure.is_none());
         state.entry.error = failure.map(|failure| entry_error(&failure.message));
         state.entry.code = failure.map(|failure| failure.code.as_str());
         let entry = state.entry.clone();
@@ -544,6 +548,21 @@ impl JobRegistry {
         let finished = lock(&self.inner).finished.iter().cloned().collect();
         (running, pending, finished)
     }
+}
+
+/// All of it for a success, also when everything came from ComfyUI's cache and no node ever said how far it was; else what it
+/// had reached, which is less than all.
+fn last_progress(reached: Option<Progress>, succeeded: bool) -> Option<Progress> {
+    if succeeded {
+        return Some(Progress {
+            percent: 100.0,
+            ..reached.unwrap_or_default()
+        });
+    }
+    reached.map(|reached| Progress {
+        percent: reached.percent.min(BELOW_ALL),
+        ..reached
+    })
 }
 
 /// The numbers of those that wait in ComfyUI's queue, next first.

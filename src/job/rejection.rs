@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::links::{BrokenLink, broken};
+use crate::comfy::catalogue::Catalogue;
 use crate::config::{public_text, public_value};
 use crate::error::{Code, Failure};
 use crate::limits::{MAX_DETAILS, text};
@@ -13,8 +15,21 @@ const NO_OUTPUT: &str =
 /// Names of models shown in a sentence at most.
 const NAMES_SHOWN: usize = 20;
 
+/// Types of errors that ComfyUI makes of a broken link, wherever it stumbles over it.
+const LINK_ERRORS: [&str; 4] = [
+    "exception_during_validation",
+    "exception_during_inner_validation",
+    "bad_linked_input",
+    "dependency_cycle",
+];
+
 /// The failure for a graph that ComfyUI refused.
-pub fn rejected(error: &Value, node_errors: Value, graph: &Map<String, Value>) -> Failure {
+pub fn rejected(
+    error: &Value,
+    node_errors: Value,
+    graph: &Map<String, Value>,
+    catalogue: &Catalogue,
+) -> Failure {
     // ComfyUI repeats the values that it refuses, which may be megabytes of base64.
     let node_errors = text::bounded(node_errors, MAX_DETAILS);
     if error.get("type").and_then(Value::as_str) == Some("prompt_no_outputs") {
@@ -22,7 +37,10 @@ pub fn rejected(error: &Value, node_errors: Value, graph: &Map<String, Value>) -
         failure.node_errors = Some(json!({}));
         return failure.with_details(public_value(error.clone()));
     }
-    let nodes = node_errors.as_object().map(sentences).unwrap_or_default();
+    let empty = Map::new();
+    let errors = node_errors.as_object().unwrap_or(&empty);
+    let broken = broken_links(errors, error, graph, catalogue);
+    let nodes = sentences(errors, &broken);
     let own = {
         let text = |name: &str| {
             error
@@ -50,9 +68,10 @@ pub fn rejected(error: &Value, node_errors: Value, graph: &Map<String, Value>) -
     } else {
         nodes.join("; ")
     };
-    let location = node_errors
-        .as_object()
-        .and_then(first_location)
+    let location = broken
+        .first()
+        .map(|link| format!("prompt.{}.inputs.{}", link.node, link.input))
+        .or_else(|| first_location(errors))
         .or_else(|| node_in_details(error, graph))
         .unwrap_or_else(|| "prompt".to_owned());
     let mut failure = Failure::new(
@@ -70,27 +89,78 @@ pub fn rejected(error: &Value, node_errors: Value, graph: &Map<String, Value>) -
     failure
 }
 
-/// One sentence for each output that was left out of a graph that ComfyUI accepted.
-pub fn skipped(node_errors: &Map<String, Value>) -> Vec<String> {
-    sentences(node_errors)
+/// One sentence for each reason why outputs were left out of a graph that ComfyUI accepted.
+pub fn skipped(
+    node_errors: &Map<String, Value>,
+    graph: &Map<String, Value>,
+    catalogue: &Catalogue,
+) -> Vec<String> {
+    let broken = broken_links(node_errors, &Value::Null, graph, catalogue);
+    sentences(node_errors, &broken)
         .into_iter()
         .map(|sentence| format!("an output was skipped: {sentence}"))
         .collect()
 }
 
-fn sentences(node_errors: &Map<String, Value>) -> Vec<String> {
-    let mut sentences = Vec::new();
+/// The broken links that ComfyUI has stumbled over; none where it complains of other things.
+fn broken_links(
+    node_errors: &Map<String, Value>,
+    error: &Value,
+    graph: &Map<String, Value>,
+    catalogue: &Catalogue,
+) -> Vec<BrokenLink> {
+    let kind = error.get("type").and_then(Value::as_str);
+    if node_errors.is_empty() {
+        // A cycle in older versions, or an exception that nobody caught.
+        let unexplained = matches!(kind, Some("prompt_outputs_failed_validation" | "rejected"));
+        return if unexplained {
+            broken(graph, catalogue, &[])
+        } else {
+            Vec::new()
+        };
+    }
+    let roots: Vec<&str> = node_errors
+        .iter()
+        .filter(|(_, node)| errors_of(node).any(is_of_link))
+        .flat_map(|(id, node)| {
+            let dependent = node.get("dependent_outputs").and_then(Value::as_array);
+            let dependent = dependent.into_iter().flatten().filter_map(Value::as_str);
+            dependent.chain([id.as_str()])
+        })
+        .collect();
+    if roots.is_empty() {
+        Vec::new()
+    } else {
+        broken(graph, catalogue, &roots)
+    }
+}
+
+fn errors_of(node: &Value) -> impl Iterator<Item = &Value> {
+    node.get("errors")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+fn is_of_link(error: &Value) -> bool {
+    error
+        .get("type")
+        .and_then(Value::as_str)
+        .is_some_and(|kind| LINK_ERRORS.contains(&kind))
+}
+
+/// Ours for broken links, and ComfyUI's for everything else.
+fn sentences(node_errors: &Map<String, Value>, broken: &[BrokenLink]) -> Vec<String> {
+    let mut sentences: Vec<String> = broken
+        .iter()
+        .map(|link| public_text(&link.sentence))
+        .collect();
     for (id, node) in node_errors {
         let class = node
             .get("class_type")
             .and_then(Value::as_str)
             .unwrap_or("unknown class");
-        for error in node
-            .get("errors")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        for error in errors_of(node).filter(|error| broken.is_empty() || !is_of_link(error)) {
             let sentence = format!("node {id} ({class}){}", reason(error));
             sentences.push(public_text(&text::sentence(&sentence)));
         }
@@ -207,6 +277,7 @@ mod tests {
             &json!({"message": "Prompt outputs failed validation", "details": ""}),
             node_errors,
             &Map::new(),
+            &Catalogue::default(),
         );
         assert_eq!(
             failure.message,
@@ -225,6 +296,7 @@ mod tests {
             &json!({"message": "Cannot execute because node X does not exist.", "details": "Node ID '#1'"}),
             json!({}),
             graph.as_object().unwrap(),
+            &Catalogue::default(),
         );
         assert_eq!(
             failure.message,

@@ -332,11 +332,11 @@ impl Rounds<'_> {
                 id: job.id.clone(),
                 published: job.policy.published,
             };
-            queued = Queued::adopted(inner.comfy.watch.adopt(
-                next,
-                prompt,
-                job.streams.read.clone(),
-            ));
+            let watcher = inner
+                .comfy
+                .watch
+                .adopt(next, prompt, job.streams.read.clone());
+            queued = Queued::adopted(watcher, self.graph, self.guard.clone());
         }
         Ok(Round {
             made,

@@ -19,7 +19,7 @@ use super::preprocess::{Directories, names};
 use super::registry::{Job, JobRegistry, JobSnapshot, Status};
 use super::request::{Graph, PromptRequest, Source, WebhookRequest};
 use super::stream::Reader;
-use super::{cleanup, deliver::Response, execution, pipeline};
+use super::{cancelling, cleanup, deliver::Response, pipeline};
 use crate::comfy::Comfy;
 use crate::config::{ComfyConfig, PromptConfig, public_value};
 use crate::document::Document;
@@ -231,7 +231,7 @@ impl Service {
         let forgetting = tokio::spawn(async move {
             let mut temp = Vec::new();
             for id in left.runs() {
-                let entry = execution::abandon(&inner.comfy, &id).await;
+                let entry = cancelling::abandon(&inner.comfy, &id).await;
                 temp.extend(
                     entry
                         .iter()
@@ -489,6 +489,10 @@ fn end(
         }
         Err(failure) => {
             let interrupted = failure.code == Code::ExecutionInterrupted;
+            if failure.status.is_server_error() {
+                // Whatever it was: a full disk shows in many ways, and looking costs little.
+                inner.health.suspect_folders();
+            }
             metrics::prompt_ended(if interrupted { "interrupted" } else { "failed" }, source);
             warn!(id = %job.id, duration_ms, code = failure.code.as_str(), error = %failure.message, location = failure.location, "prompt failed");
             let body = Value::Object(failure.body()).to_string();

@@ -157,6 +157,11 @@ impl Timeline {
         }
     }
 
+    /// The node that works now, as far as is known.
+    pub fn running_node(&self) -> Option<&str> {
+        self.progress.node.as_deref()
+    }
+
     /// Whether ComfyUI took any node's result from its cache.
     pub fn any_cached(&self) -> bool {
         self.nodes.iter().any(|(_, time)| time.cached)

@@ -14,8 +14,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::ManifestError;
-use crate::comfy::supervisor::{Exit, OutputTail, ProcessGroup, forward, spawn_in_group};
-use crate::config::public_text;
+use crate::comfy::supervisor::{
+    Exit, Guarded, OutputTail, ProcessGroup, forward, protect, spawn_in_group,
+};
+use crate::config::{public_text, withhold_from_tool};
 
 /// Building a wheel from source may take long; a command that waits for a human must not wait for ever.
 const LONGEST_RUN: Duration = Duration::from_secs(2 * 60 * 60);
@@ -94,6 +96,7 @@ impl Tools {
         log: bool,
     ) -> Result<String, ManifestError> {
         let mut command = Command::new(program);
+        withhold_from_tool(&mut command);
         command
             .args(arguments)
             .stdin(Stdio::null())
@@ -120,7 +123,7 @@ impl Tools {
         let unfinished = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
-            .map(|id| Unfinished(ProcessGroup(Pid::from_raw(id))));
+            .map(|id| Unfinished::new(ProcessGroup(Pid::from_raw(id))));
         let tail = OutputTail::default();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let said = async {
@@ -195,16 +198,28 @@ fn sink<'a>(step: &'a str, tail: &'a OutputTail, log: bool) -> impl FnMut(&str) 
 }
 
 /// Kills the group of a command that was given up.
-struct Unfinished(ProcessGroup);
+struct Unfinished {
+    group: Option<ProcessGroup>,
+    _guarded: Option<Guarded>,
+}
 
 impl Unfinished {
-    fn finished(self) {
-        std::mem::forget(self);
+    fn new(group: ProcessGroup) -> Self {
+        Self {
+            group: Some(group),
+            _guarded: protect(group),
+        }
+    }
+
+    fn finished(mut self) {
+        self.group = None;
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        self.0.signal(Signal::SIGKILL);
+        if let Some(group) = self.group {
+            group.signal(Signal::SIGKILL);
+        }
     }
 }

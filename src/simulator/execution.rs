@@ -105,6 +105,9 @@ pub fn work(instance: &Arc<Instance>) {
             Work::Prompt(item) => item,
         };
         instance.announce_queue();
+        if instance.faults.read(|faults| faults.silent_worker_death) {
+            return;
+        }
         if instance.faults.read(|faults| faults.dead_worker) || !item.extra.is_object() {
             for line in [
                 "Exception in thread Thread-1 (prompt_worker):",
@@ -457,5 +460,12 @@ fn faulty(call: &Call<'_>) -> Result<(), Raised> {
     if let Some(code) = crash {
         call.instance.crash(code);
     }
-    fail.map_or(Ok(()), |message| Err(Raised::new("RuntimeError", message)))
+    fail.map_or(Ok(()), |message| {
+        Err(match message.split_once(": ") {
+            Some((kind, message)) if kind.ends_with("Error") && !kind.contains(' ') => {
+                Raised::new(kind.to_owned(), message.to_owned())
+            }
+            _ => Raised::new("RuntimeError", message),
+        })
+    })
 }

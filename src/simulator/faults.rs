@@ -26,9 +26,16 @@ pub struct Faults {
     pub crash: Option<i32>,
     /// End the process with an exit code when one of these classes runs.
     pub crash_class: BTreeMap<String, i32>,
+    /// Become another process under the same id, which listens after so many seconds.
+    #[serde(skip_serializing)]
+    pub restart_in_place_s: Option<f64>,
+    /// Answer `GET /queue` with this text and 200.
+    pub queue_answer: Option<String>,
+    /// Log lines are coloured.
+    pub colours: bool,
     /// HTTP requests (all but `/simulator/*`) are accepted and not answered until this is false again.
     pub hang_http: bool,
-    /// Classes that raise, with their messages.
+    /// Classes that raise, with their messages; one that begins like `OSError: ` raises that instead of a `RuntimeError`.
     pub fail_class: BTreeMap<String, String>,
     /// Milliseconds that each sampling step takes.
     pub step_ms: u64,
@@ -38,6 +45,8 @@ pub struct Faults {
     pub slow_start_s: f64,
     /// The worker dies of an exception when it takes the next prompt; HTTP stays healthy.
     pub dead_worker: bool,
+    /// The worker goes without a word when it takes the next prompt.
+    pub silent_worker_death: bool,
     /// So many of the next prompts vanish: out of the queue, into no history, without an event.
     pub lose_prompts: u64,
     /// Milliseconds between `execution_success` and the history entry.
@@ -100,6 +109,7 @@ impl Switchboard {
         let mut merged: Faults = serde_json::from_value(merged).map_err(|e| e.to_string())?;
         let cut = std::mem::take(&mut merged.drop_websockets);
         merged.crash = None;
+        merged.restart_in_place_s = None;
         self.state.send_modify(|state| {
             state.faults = merged;
             state.cuts += u64::from(cut);

@@ -96,6 +96,13 @@ impl Instance {
 
     /// A log line: to the terminal, the ring and the subscribers.
     pub fn log(&self, line: &str) {
+        let coloured;
+        let line = if self.faults.read(|faults| faults.colours) {
+            coloured = format!("\u{1b}[32m[INFO]\u{1b}[0m {line}");
+            &coloured
+        } else {
+            line
+        };
         if self.args.log_stdout {
             println!("{line}");
         } else {

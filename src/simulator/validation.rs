@@ -123,11 +123,12 @@ pub fn validate(
             .map(|(_, reasons)| reasons.as_slice())
             .unwrap_or_default()
         {
-            details.push(format!(
+            let reason = format!(
                 "{}: {}",
                 python::display(&reason["message"]),
                 python::display(&reason["details"])
-            ));
+            );
+            details.push(reason);
         }
         for id in &validator.order {
             let Some((false, reasons)) = validator.results.get(id) else {
@@ -141,6 +142,15 @@ pub fn validate(
                 .get(id)
                 .map(|node| node["class_type"].clone())
                 .unwrap_or_default();
+            // The values of clients are in these lines, line breaks and all.
+            instance.log(&format!("* {} {id}:", python::display(&class)));
+            for reason in reasons {
+                instance.log(&format!(
+                    "  - {}: {}",
+                    python::display(&reason["message"]),
+                    python::display(&reason["details"])
+                ));
+            }
             let entry = node_errors.entry(id.clone()).or_insert_with(
                 || json!({"errors": reasons, "dependent_outputs": [], "class_type": class}),
             );

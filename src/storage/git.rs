@@ -24,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{ErrorKind, StorageError, error};
-use crate::config::public;
+use crate::comfy::supervisor::{ProcessGroup, protect};
+use crate::config::{public, withhold_from_tool};
 use crate::net::redirect::send_guarded;
 use crate::net::{Outbound, http_fields, refusal_of, retry};
 use crate::telemetry::metrics;
@@ -373,6 +374,7 @@ impl Repository {
         if !more.is_empty() {
             command.arg("--").args(more);
         }
+        withhold_from_tool(command.as_std_mut());
         command
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "true")
@@ -414,6 +416,9 @@ impl Repository {
 
     async fn finish(&self, mut child: tokio::process::Child) -> Result<String, StorageError> {
         let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
+        let _guarded = group
+            .0
+            .and_then(|leader| protect(ProcessGroup(Pid::from_raw(leader))));
         let (mut out, mut errors) = (String::new(), String::new());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (_, _, status) = tokio::join!(

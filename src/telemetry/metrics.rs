@@ -48,6 +48,7 @@ fn register() {
     for stage in ["preprocess", "comfy_round_trip", "postprocess", "upload"] {
         let _ = metrics::histogram!("comfyui_api_stage_duration_seconds", "stage" => stage);
     }
+    metrics::counter!("comfyui_api_gpu_faults_total").increment(0);
     queue(0, 0);
     for outcome in ["success", "failure"] {
         for backend in ["http", "s3", "azure", "huggingface", "git"] {
@@ -94,6 +95,10 @@ fn describe() {
     metrics::describe_counter!(
         "comfyui_api_prompts_total",
         "Prompts that ended, by status and by the transport they came through"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_gpu_faults_total",
+        "Errors of nodes after which the GPU cannot be used any more by the same ComfyUI"
     );
     metrics::describe_histogram!(
         "comfyui_api_stage_duration_seconds",
@@ -275,6 +280,11 @@ pub fn amqp_published(ok: bool) {
 /// The websocket to ComfyUI was made anew.
 pub fn websocket_reconnected() {
     metrics::counter!("comfyui_api_websocket_reconnects_total").increment(1);
+}
+
+/// An error of a node showed that the GPU is lost.
+pub fn gpu_fault() {
+    metrics::counter!("comfyui_api_gpu_faults_total").increment(1);
 }
 
 /// ComfyUI was started again.

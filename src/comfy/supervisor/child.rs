@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -15,9 +15,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::environment::{AI_DOCK_ROOT, ai_dock_environment};
+use super::guard::{self, Guarded};
+use super::orphan;
 use super::output::{OutputLog, OutputTail, forward};
 use super::process_group::{ProcessGroup, spawn_in_group};
-use crate::config::{ComfyConfig, public_text};
+use super::threads::Threads;
+use crate::config::{self, ComfyConfig, public_text};
 
 /// A descendant that left the process group may hold the pipes open; after the exit, output is awaited only this long.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
@@ -65,7 +68,10 @@ impl fmt::Display for Exit {
 pub struct Child {
     group: ProcessGroup,
     exit: watch::Receiver<Option<Exit>>,
-    worker_died: watch::Receiver<bool>,
+    worker_hints: watch::Receiver<u64>,
+    threads: Mutex<Threads>,
+    /// Ends the group if we are killed.
+    _guarded: Option<Guarded>,
     /// Until when descendants may outlive the leader; set by [`Child::stop`].
     patience: Arc<watch::Sender<Option<Instant>>>,
     tail: OutputTail,
@@ -101,7 +107,9 @@ impl Child {
                 .map_err(SpawnError)?;
             command.env_clear().envs(environment);
         }
+        config::withhold_from_comfyui(&mut command);
         command
+            .env(orphan::MARK, orphan::own_mark())
             .env("DIRECT_ADDRESS", &config.address)
             .env("COMFYUI_PORT_HOST", config.port.to_string())
             .env("WEB_ENABLE_AUTH", "false")
@@ -121,21 +129,22 @@ impl Child {
         let pid = child.id().and_then(|id| i32::try_from(id).ok())?;
         let group = ProcessGroup(Pid::from_raw(pid));
         let tail = OutputTail::default();
-        let (died, worker_died) = watch::channel(false);
-        let died = Arc::new(died);
+        let (hint, worker_hints) = watch::channel(0);
+        let hint = Arc::new(hint);
         let stdout = child.stdout.take().map(|pipe| {
             tokio::spawn(forward(
                 pipe,
-                line_sink("stdout", tail.clone(), log.clone(), died.clone()),
+                line_sink("stdout", tail.clone(), log.clone(), hint.clone()),
             ))
         });
         let stderr = child.stderr.take().map(|pipe| {
             tokio::spawn(forward(
                 pipe,
-                line_sink("stderr", tail.clone(), log.clone(), died),
+                line_sink("stderr", tail.clone(), log.clone(), hint),
             ))
         });
         RUNNING.store(pid, Ordering::Relaxed);
+        let guarded = guard::protect(group);
         let (exited, exit) = watch::channel(None);
         let patience = Arc::new(watch::channel(None).0);
         let until = patience.clone();
@@ -160,7 +169,9 @@ impl Child {
         Some(Self {
             group,
             exit,
-            worker_died,
+            worker_hints,
+            threads: Mutex::default(),
+            _guarded: guarded,
             patience,
             tail,
         })
@@ -186,14 +197,25 @@ impl Child {
         *self.exit.borrow()
     }
 
-    /// Waits until the output says that ComfyUI's only worker thread died of an exception. Such a ComfyUI answers every
-    /// request and never runs a prompt again (comfyui.md, 12.1). Cancel-safe; never returns otherwise.
-    pub async fn worker_died(&self) {
-        let mut died = self.worker_died.clone();
-        if died.wait_for(|died| *died).await.is_err() {
-            // No output will come any more, so it will never be seen.
-            std::future::pending::<()>().await;
-        }
+    /// Changes whenever the output tells of the death of ComfyUI's only worker thread, without which it answers every request
+    /// and never runs a prompt again (comfyui.md, 12.1). A hint and no more: ComfyUI prints what clients send.
+    pub fn worker_hints(&self) -> watch::Receiver<u64> {
+        self.worker_hints.clone()
+    }
+
+    /// Notes the threads of a ComfyUI that answers: its worker runs by then.
+    pub async fn note_threads(&self) {
+        let group = self.group;
+        let noted = tokio::task::spawn_blocking(move || Threads::of(group)).await;
+        *self.threads.lock().unwrap_or_else(PoisonError::into_inner) = noted.unwrap_or_default();
+    }
+
+    /// Whether every thread that was noted still runs, and so the worker among them.
+    pub fn has_its_threads(&self) -> bool {
+        self.threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .all_run()
     }
 
     /// The last lines of its output (at most 200), oldest first.
@@ -251,12 +273,12 @@ pub fn kill_running() {
     }
 }
 
-/// What happens to each line: our log, the tail, and a look whether it tells of the worker's death.
+/// What happens to each line: our log, the tail, and a look whether it hints at the worker's death.
 fn line_sink(
     stream: &'static str,
     tail: OutputTail,
     log: OutputLog,
-    worker_died: Arc<watch::Sender<bool>>,
+    worker_hint: Arc<watch::Sender<u64>>,
 ) -> impl FnMut(&str) + Send {
     move |line| {
         // Nodes that fetch something themselves may print URLs with their credentials.
@@ -265,7 +287,7 @@ fn line_sink(
         tail.push(line);
         log.push(line);
         if line.contains("Exception in thread") && line.contains("(prompt_worker)") {
-            worker_died.send_replace(true);
+            worker_hint.send_modify(|hints| *hints += 1);
         }
     }
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::config::withhold_from_comfyui;
+
 /// Where those images keep it.
 pub(super) const AI_DOCK_ROOT: &str = "/opt/ai-dock";
 /// Sourcing three files is a matter of milliseconds; this bounds a script that waits for something.
@@ -30,6 +32,7 @@ pub async fn ai_dock_environment(root: &Path) -> Result<Vec<(OsString, OsString)
         )
     };
     let mut command = Command::new("bash");
+    withhold_from_comfyui(command.as_std_mut());
     command
         .args(["-c", SCRIPT, "bash"])
         .arg(root)

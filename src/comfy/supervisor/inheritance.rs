@@ -1,6 +1,6 @@
 //! What a child must not inherit from us: ignored signals, a signal mask, and life after our death.
 //!
-//! The only module of the supervisor with `unsafe`: code between fork and exec, and changing signal dispositions.
+//! With `guard` the only module of the supervisor with `unsafe`: code between fork and exec, and changing signal dispositions.
 #![expect(
     unsafe_code,
     reason = "pre_exec and sigaction have no safe form; every call here is async-signal-safe"

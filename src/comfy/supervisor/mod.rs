@@ -2,22 +2,28 @@
 //!
 //! A library without a loop of its own: the start-up code in `app` decides when to spawn, wait, restart and stop.
 //! The order is: [`port_in_use`], [`Child::spawn`], [`wait_until_answering`], then a `select!` over [`Child::exited`],
-//! [`Child::worker_died`] and the wish to stop; [`Backoff`] says how long to wait before the next spawn.
+//! the death that [`Child::worker_hints`] hints at, and the wish to stop; [`Backoff`] says how long to wait before the next spawn.
 //! [`init`] is for the case that this program is PID 1 of a container.
 
 mod backoff;
 mod child;
 mod environment;
+mod guard;
 mod inheritance;
 pub mod init;
+mod orphan;
 mod output;
 mod parent_thread;
+mod proc;
 mod process_group;
 mod readiness;
+mod threads;
 
 pub use backoff::Backoff;
 pub use child::{Child, Exit, SpawnError, kill_running};
 pub use environment::ai_dock_environment;
+pub(crate) use guard::{Guarded, protect};
+pub use orphan::end_orphans;
 pub use output::{OutputLog, OutputTail, forward};
 pub(crate) use process_group::{ProcessGroup, spawn_in_group};
 pub use readiness::{NotReady, port_in_use, wait_until_answering};

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
-use super::{inheritance, parent_thread};
+use super::{inheritance, parent_thread, proc};
 
 /// A file that was written a moment ago may still be open for writing in a process that was forked meanwhile.
 const BUSY_RETRIES: u32 = 20;
@@ -67,34 +67,9 @@ impl ProcessGroup {
 
     /// Whether a member runs. Asked of /proc because `kill(-group, 0)` also counts zombies, which only their parent can end.
     fn has_live_member(self) -> bool {
-        if killpg(self.0, None).is_err() {
-            return false;
-        }
-        let Ok(entries) = std::fs::read_dir("/proc") else {
-            return true;
-        };
-        entries
-            .flatten()
-            .filter(|entry| {
-                entry
-                    .file_name()
-                    .as_encoded_bytes()
-                    .first()
-                    .is_some_and(u8::is_ascii_digit)
-            })
-            .any(|entry| {
-                let Ok(stat) = std::fs::read(entry.path().join("stat")) else {
-                    return false;
-                };
-                // `pid (name) state ppid pgrp ...`; the name may hold blanks and brackets, so fields count from the last bracket.
-                let text = String::from_utf8_lossy(&stat);
-                let Some((_, fields)) = text.rsplit_once(") ") else {
-                    return false;
-                };
-                let mut fields = fields.split(' ');
-                let state = fields.next().unwrap_or("");
-                let group = fields.nth(1).and_then(|field| field.parse::<i32>().ok());
-                group == Some(self.0.as_raw()) && !matches!(state, "Z" | "X")
+        killpg(self.0, None).is_ok()
+            && proc::processes().is_none_or(|mut all| {
+                all.any(|process| process.group == self.0.as_raw() && process.runs)
             })
     }
 }

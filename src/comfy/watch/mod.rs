@@ -6,6 +6,7 @@
 
 mod reconcile;
 mod socket;
+mod worker;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,10 +31,17 @@ pub enum WatchEvent {
     Message(TextMessage),
     /// A preview of this prompt.
     Preview(Preview),
+    /// ComfyUI has begun with it: by its queue's word, for the socket may have missed it.
+    Running,
     /// ComfyUI is done with it: by the socket's word, or with the history entry that was found.
     Ended(Option<Value>),
     /// It will never end: ComfyUI died, or knows nothing of it any more.
-    Lost(Failure),
+    Lost {
+        /// Why, for the client.
+        failure: Failure,
+        /// The process that had it is gone. Otherwise it may still be there, and is to be taken out.
+        dead: bool,
+    },
 }
 
 /// All prompts that are watched, and the sources that tell of them. Cheap to clone.
@@ -61,6 +69,10 @@ struct Inner {
     last_message: Mutex<Instant>,
     /// The prompt of ours that runs, by the socket's word: images without an id are its.
     running: Mutex<Option<String>>,
+    /// When a message came that only the worker can have caused.
+    worked: Mutex<Instant>,
+    /// Ends the pause before the next try to connect.
+    redial: Notify,
     connected: watch::Sender<bool>,
 }
 
@@ -76,6 +88,8 @@ struct Watched {
     alive: Option<Instant>,
     /// ComfyUI has said that it works on it.
     started: bool,
+    /// Its watcher knows from the queue that it runs; no proof that anybody works on it.
+    told_running: bool,
     /// The end was told already; only the watcher's departure is awaited.
     ended: bool,
 }
@@ -107,6 +121,8 @@ impl Watch {
             queue_remaining: watch::Sender::new(0),
             last_message: Mutex::new(Instant::now()),
             running: Mutex::default(),
+            worked: Mutex::new(Instant::now()),
+            redial: Notify::new(),
             connected: watch::Sender::new(false),
         };
         Self {
@@ -201,6 +217,7 @@ impl Watch {
             submitted: None,
             alive: None,
             started: false,
+            told_running: false,
             ended: false,
         };
         lock(&self.inner.prompts).insert(id.clone(), watched);
@@ -212,11 +229,19 @@ impl Watch {
         }
     }
 
-    /// Ends every watched prompt: ComfyUI is dead.
-    pub fn fail_all(&self, failure: &Failure) {
+    /// Ends every watched prompt: ComfyUI is dead (then nothing of them is left in it), or cannot be reached.
+    pub fn fail_all(&self, failure: &Failure, dead: bool) {
         for watched in lock(&self.inner.prompts).values_mut() {
-            watched.end(WatchEvent::Lost(failure.clone()));
+            watched.end(WatchEvent::Lost {
+                failure: failure.clone(),
+                dead,
+            });
         }
+    }
+
+    /// ComfyUI answers again: the socket is opened now, not after its pause.
+    pub fn redial(&self) {
+        self.inner.redial.notify_one();
     }
 }
 
@@ -242,7 +267,7 @@ impl Watcher {
     /// Why the prompt will never end, once that is known. Cancel-safe, but other happenings are skipped.
     pub async fn lost(&mut self) -> Failure {
         loop {
-            if let WatchEvent::Lost(failure) = self.next().await {
+            if let WatchEvent::Lost { failure, .. } = self.next().await {
                 return failure;
             }
         }
@@ -277,6 +302,9 @@ impl Inner {
 
     fn route_text(&self, message: TextMessage) {
         let status = message.kind == "status";
+        if message.prompt_id.is_some() {
+            *lock(&self.worked) = Instant::now();
+        }
         if status {
             let value = message.value();
             if let Some(remaining) = value
@@ -347,6 +375,7 @@ impl Inner {
     }
 
     fn route_preview(&self, preview: Preview) {
+        *lock(&self.worked) = Instant::now();
         let prompts = lock(&self.prompts);
         // Type 1 previews carry no id. ComfyUI runs one prompt at a time: the one that has begun, or the only one there is.
         let running = lock(&self.running).clone();

@@ -14,6 +14,8 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(10);
 /// While the socket says nothing at all although prompts are in flight, it may be deaf or gone: look more often.
 const LONGEST_WHEN_QUIET: Duration = Duration::from_secs(2);
+/// Entries asked for one by one in a look, while the queue cannot be read.
+const ENTRIES_PER_LOOK: usize = 20;
 /// An end is on the socket milliseconds around its appearance in history. What is not told by then will not be.
 const SOCKET_LAG: Duration = Duration::from_millis(300);
 
@@ -38,11 +40,14 @@ pub(super) async fn keep(inner: &Inner) {
 
 /// Prompts that ComfyUI has accepted and whose end has not been told.
 fn awaited(inner: &Inner) -> Vec<String> {
-    lock(&inner.prompts)
+    let prompts = lock(&inner.prompts);
+    let mut awaited: Vec<(Instant, &String)> = prompts
         .iter()
-        .filter(|(_, watched)| watched.submitted.is_some() && !watched.ended)
-        .map(|(id, _)| id.clone())
-        .collect()
+        .filter(|(_, watched)| !watched.ended)
+        .filter_map(|(id, watched)| Some((watched.submitted?, id)))
+        .collect();
+    awaited.sort_unstable();
+    awaited.into_iter().map(|(_, id)| id.clone()).collect()
 }
 
 /// One look. The queue is asked first: a prompt that is in neither answer then is in neither for good.
@@ -52,9 +57,12 @@ async fn pass(inner: &Inner) {
         return;
     }
     let asked = Instant::now();
-    // When ComfyUI does not answer, whoever supervises it will find out.
-    let Ok(queue) = inner.client.queue().await else {
-        return;
+    let queue = match inner.client.queue().await {
+        Ok(queue) => queue,
+        // A proxy, or a node that took the route: only history can tell of an end then.
+        Err(CallError::Unexpected { .. }) => return look_into_history(inner, watched).await,
+        // When ComfyUI does not answer, whoever supervises it will find out.
+        Err(CallError::Unreachable { .. }) => return,
     };
     let queued: HashSet<&String> = queue.running.iter().chain(&queue.pending).collect();
     let (there, gone): (Vec<&String>, Vec<&String>) =
@@ -62,6 +70,10 @@ async fn pass(inner: &Inner) {
     for id in there {
         if let Some(watched) = lock(&inner.prompts).get_mut(id) {
             watched.alive = Some(asked);
+            if !watched.started && !watched.told_running && queue.running.contains(id) {
+                watched.told_running = true;
+                let _ = watched.happenings.send(WatchEvent::Running);
+            }
         }
     }
     if gone.is_empty() {
@@ -79,10 +91,13 @@ async fn pass(inner: &Inner) {
             // An answer that cannot be read: it is over all the same, and what the socket told has to do.
             Err(CallError::Unexpected { .. }) => WatchEvent::Ended(None),
             Err(CallError::Unreachable { .. }) => return,
-            Ok(None) => WatchEvent::Lost(Failure::new(
-                Code::ComfyuiUnavailable,
-                "the prompt was lost by ComfyUI: it is neither in its queue nor in its history (was ComfyUI restarted, or its queue cleared?); send it again",
-            )),
+            Ok(None) => WatchEvent::Lost {
+                failure: Failure::new(
+                    Code::ComfyuiUnavailable,
+                    "the prompt was lost by ComfyUI: it is neither in its queue nor in its history (was ComfyUI restarted, or its queue cleared?); send it again",
+                ),
+                dead: false,
+            },
         };
         if let Some(watched) = lock(&inner.prompts).get_mut(id) {
             watched.end(how);
@@ -91,6 +106,18 @@ async fn pass(inner: &Inner) {
     if deaf {
         warn!("the websocket to ComfyUI is open but reports nothing; replacing it");
         inner.deaf.notify_one();
+    }
+}
+
+/// Ends what history has; says nothing of the rest.
+async fn look_into_history(inner: &Inner, mut watched: Vec<String>) {
+    watched.truncate(ENTRIES_PER_LOOK);
+    for id in watched {
+        if let Ok(Some(entry)) = inner.client.history(&id).await
+            && let Some(watched) = lock(&inner.prompts).get_mut(&id)
+        {
+            watched.end(WatchEvent::Ended(Some(entry)));
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message as Frame, Utf8Bytes};
@@ -60,7 +60,7 @@ pub(super) async fn keep(inner: &Inner) {
             }
             Err(reason) => debug!(reason, "websocket to ComfyUI cannot be opened yet"),
         }
-        sleep(backoff).await;
+        let _ = timeout(backoff, inner.redial.notified()).await;
         backoff = (backoff * 2).min(LONGEST_BACKOFF);
     }
 }

@@ -45,6 +45,8 @@ pub struct ComfyConfig {
     pub startup_check_max_tries: u32,
     /// `COMFYUI_HANG_TIMEOUT_S`; zero means off.
     pub hang_timeout: Duration,
+    /// `PROMPT_TIMEOUT_S`; zero means none.
+    pub prompt_timeout: Duration,
     /// `WS_IDLE_TIMEOUT_S`.
     pub ws_idle_timeout: Duration,
     /// The warmup prompt, if there is one.
@@ -88,6 +90,7 @@ impl ComfyConfig {
             startup_check_interval: r.seconds("STARTUP_CHECK_INTERVAL_S", 1.0, 0.001),
             startup_check_max_tries: r.number("STARTUP_CHECK_MAX_TRIES", 20, 1, 1_000_000, "tries"),
             hang_timeout: r.seconds("COMFYUI_HANG_TIMEOUT_S", 0.0, 0.0),
+            prompt_timeout: r.seconds("PROMPT_TIMEOUT_S", 0.0, 0.0),
             ws_idle_timeout: r.seconds("WS_IDLE_TIMEOUT_S", 30.0, 0.1),
             warmup: r
                 .path("WARMUP_PROMPT_FILE")

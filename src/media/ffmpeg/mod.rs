@@ -16,7 +16,7 @@ use tokio::process::Command;
 pub(super) use self::frames::{feed, plan};
 pub(super) use self::process::run;
 use super::options::{Conversion, Target};
-use crate::config::MediaConfig;
+use crate::config::{MediaConfig, withhold_from_tool};
 use crate::error::Failure;
 
 /// How long a good answer counts.
@@ -105,6 +105,7 @@ impl Ffmpeg {
     async fn ask(&self) -> Presence {
         let arguments = ["-hide_banner", "-loglevel", "error", "-encoders"].map(OsString::from);
         let mut command = Command::new(&self.command);
+        withhold_from_tool(command.as_std_mut());
         command
             .args(arguments)
             .stdin(Stdio::null())

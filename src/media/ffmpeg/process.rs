@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Ffmpeg;
+use crate::comfy::supervisor::{Guarded, ProcessGroup, protect};
+use crate::config::{plain_text, withhold_from_tool};
 
 /// How much of what ffmpeg complains about is kept.
 const TAIL: usize = 4096;
@@ -20,28 +22,33 @@ const TAIL: usize = 4096;
 const LINES: usize = 3;
 
 /// A process group that is killed when this is dropped.
-pub(super) struct Group(Option<Pid>);
+pub(super) struct Group {
+    leader: Option<Pid>,
+    _guarded: Option<Guarded>,
+}
 
 impl Group {
     /// The group that a child started with `process_group(0)` leads.
     pub(super) fn of(child: &Child) -> Self {
-        Self(
-            child
-                .id()
-                .and_then(|id| i32::try_from(id).ok())
-                .map(Pid::from_raw),
-        )
+        let leader = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .map(Pid::from_raw);
+        Self {
+            leader,
+            _guarded: leader.and_then(|id| protect(ProcessGroup(id))),
+        }
     }
 
     /// The child has been waited for, so its number may soon be somebody else's.
     pub(super) fn ended(mut self) {
-        self.0 = None;
+        self.leader = None;
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(leader) = self.0 {
+        if let Some(leader) = self.leader {
             // It may just have ended by itself; then there is nobody to kill.
             let _ = killpg(leader, Signal::SIGKILL);
         }
@@ -63,6 +70,7 @@ pub(in crate::media) async fn run(
     cancel: &CancellationToken,
 ) -> Result<(), String> {
     let mut command = Command::new(&ffmpeg.command);
+    withhold_from_tool(command.as_std_mut());
     command.args(arguments).stdin(if feed.is_some() {
         Stdio::piped()
     } else {
@@ -132,7 +140,8 @@ async fn last_bytes(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
 
 /// ffmpeg's last lines, with file names instead of paths.
 fn explain(complaints: &[u8], folder: &Path) -> String {
-    let text = String::from_utf8_lossy(complaints).replace(&format!("{}/", folder.display()), "");
+    let text = plain_text(&String::from_utf8_lossy(complaints))
+        .replace(&format!("{}/", folder.display()), "");
     if text.contains("matches no streams") || text.contains("does not contain any stream") {
         return "the file has no sound or picture of the kind that is wanted".to_owned();
     }

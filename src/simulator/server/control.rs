@@ -1,5 +1,7 @@
 //! The simulator's own routes: faults and counters.
 
+use std::os::unix::process::CommandExt as _;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -29,6 +31,9 @@ pub async fn set_faults(State(instance): Shared, body: Bytes) -> Response {
     };
     match instance.faults.change(&change) {
         Ok(asked) => {
+            if let Some(seconds) = asked.restart_in_place_s {
+                restart(seconds);
+            }
             if let Some(code) = asked.crash {
                 instance.crash(code);
                 return StatusCode::OK.into_response();
@@ -42,6 +47,21 @@ pub async fn set_faults(State(instance): Shared, body: Bytes) -> Response {
         }
         Err(error) => json_response(StatusCode::BAD_REQUEST, &json!({"error": error})),
     }
+}
+
+/// As a restart button does: the same process id, nobody listens for a while, nothing is remembered. Only for the simulator as
+/// a process of its own; the answer is lost.
+fn restart(seconds: f64) {
+    let mut words: Vec<String> = std::env::args().collect();
+    if let Some(at) = words.iter().position(|word| word == "--slow-start") {
+        words.drain(at..(at + 2).min(words.len()));
+    }
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command
+        .args(words.iter().skip(1))
+        .args(["--slow-start", &seconds.to_string()]);
+    let error = command.exec();
+    eprintln!("cannot restart: {error}");
 }
 
 pub async fn stats(State(instance): Shared) -> Response {

@@ -137,6 +137,9 @@ fn accept(
 }
 
 pub async fn queue(State(instance): Shared) -> Response {
+    if let Some(answer) = instance.faults.read(|faults| faults.queue_answer.clone()) {
+        return json_text(StatusCode::OK, answer);
+    }
     let (running, pending) = instance.queue.snapshot();
     let shown = |item: &Arc<Item>| {
         let mut json = item.json();

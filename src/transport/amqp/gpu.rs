@@ -29,6 +29,7 @@ impl Gpu {
 /// The GPUs of now; nothing when `nvidia-smi` is not installed. A tool that fails or hangs shows no GPUs this time.
 pub(super) async fn query() -> Option<Vec<Gpu>> {
     let mut command = Command::new("nvidia-smi");
+    crate::config::withhold_from_tool(command.as_std_mut());
     command.args([
         "--query-gpu=name,memory.used,memory.total,utilization.gpu",
         "--format=csv,noheader,nounits",

@@ -496,7 +496,9 @@ impl Worker {
                     ..past
                 });
             }
-            Blame::Charged if attempt < self.max_attempts => {
+            Blame::Charged
+                if attempt < failure.attempts.unwrap_or(u32::MAX).min(self.max_attempts) =>
+             {
                 tracing::warn!(id, attempt, reason = %failure, "task goes back into the queue");
                 return Verdict::Replace(Past {
                     attempts: attempt,

@@ -11,6 +11,7 @@ use super::body::{JsonObject, PromptBody};
 use super::path::PathText;
 use super::{RouterState, answer, sse};
 use crate::error::{Code, Failure};
+use crate::job::registry::{JobSnapshot, Status};
 use crate::job::{CancelOnDrop, PromptRequest, Source, Submission};
 use crate::limits::{MAX_NAME, is_large_object, off_runtime, text};
 
@@ -109,11 +110,27 @@ fn interrupt_answer(state: &RouterState, id: &str) -> Response {
     if state.service.interrupt(id) {
         return Json(json!({"id": id, "interrupted": "success"})).into_response();
     }
-    let failure = unknown(id);
+    let failure = match state.service.entry(id) {
+        Some(entry) => ended(&entry),
+        None => unknown(id),
+    };
     let mut body: Map<String, Value> = failure.body();
     body.insert("id".into(), text::shorten(id, MAX_NAME).into());
     body.insert("interrupted".into(), "failed".into());
     answer::answer_with(&failure, body)
+}
+
+/// A 404 for a prompt that can no longer be cancelled.
+fn ended(entry: &JobSnapshot) -> Failure {
+    let how = match entry.status {
+        Status::Succeeded => "succeeded",
+        Status::Interrupted => "interrupted",
+        _ => "failed",
+    };
+    Failure::new(
+        Code::NotFound,
+        format!("prompt {} has already ended ({how})", entry.id),
+    )
 }
 
 /// A 404 for an id that is not known here.

@@ -5,4 +5,5 @@ mod killed;
 mod load;
 mod shutdown;
 mod start;
+mod watch;
 mod websocket;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::graphs::{picture, slow};
+use crate::support::graphs::{picture, slow, with};
 use crate::support::product::{Product, until};
 
 #[tokio::test]
@@ -104,4 +104,40 @@ async fn a_hundred_finished_prompts_are_remembered() {
     assert_eq!(queue["finished"].as_array().unwrap().len(), 100);
     assert_eq!(product.get("/prompt/p0-0").await.0, 404);
     assert_eq!(product.get("/prompt/p10-9").await.0, 200);
+}
+
+/// F10
+#[tokio::test]
+async fn a_success_is_all_of_it_and_what_has_ended_is_said_to_have_ended() {
+    let product = Product::start(&[]).await;
+    product.run("first", &picture("p")).await;
+    product.run("again", &picture("p")).await;
+    let failing = with(
+        picture("f"),
+        json!({"5": {"class_type": "SimFail", "inputs": {}}}),
+    );
+    product
+        .prompt(&json!({"id": "bad", "prompt": failing}))
+        .await;
+    let (_, queue) = product.get("/queue").await;
+    for entry in queue["finished"].as_array().unwrap() {
+        let percent = entry["progress"]["percent"].as_f64();
+        match entry["status"].as_str().unwrap() {
+            "succeeded" => assert_eq!(percent, Some(100.0), "{entry}"),
+            _ => assert!(percent.is_none_or(|percent| percent < 100.0), "{entry}"),
+        }
+    }
+    for (id, how) in [("first", "succeeded"), ("bad", "failed")] {
+        let sentence = format!("prompt {id} has already ended ({how})");
+        let (status, answer) = product.delete(&format!("/prompt/{id}")).await;
+        assert_eq!((status, &answer["error"]), (404, &json!(sentence)));
+        let (status, answer) = product.post("/interrupt", &json!({"id": id})).await;
+        assert_eq!((status, &answer["error"]), (404, &json!(sentence)));
+        assert_eq!(answer["interrupted"], "failed");
+    }
+    let (_, answer) = product.delete("/prompt/unknown").await;
+    assert!(
+        answer["error"].as_str().unwrap().contains("last 100"),
+        "{answer}"
+    );
 }

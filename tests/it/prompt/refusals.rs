@@ -258,3 +258,48 @@ async fn a_blocked_node_is_a_warning() {
         "{answer}"
     );
 }
+
+/// F11
+#[tokio::test]
+async fn broken_links_are_named_where_they_are() {
+    let product = Product::start(&[]).await;
+    let invert = |link: Value| json!({"class_type": "ImageInvert", "inputs": {"image": link}});
+    let saved = |link: Value| {
+        let mut graph = picture("l");
+        graph["5"] = invert(link);
+        graph["9"]["inputs"]["images"] = json!(["5", 0]);
+        graph
+    };
+    for (link, sentence) in [
+        (
+            json!(["99", 0]),
+            "is linked to node \"99\", which is not in the graph",
+        ),
+        (
+            json!(["1", 5]),
+            "is linked to output 5 of node 1 (EmptyImage), which has 1 output(s), counted from 0",
+        ),
+        (json!([1, 0]), "the id of a node must be a string"),
+        (json!(["1", "0"]), "must be a whole number"),
+        (json!(["1"]), "a link has two members"),
+        (json!(["5", 0]), "5 -> 5"),
+    ] {
+        check(
+            sentence,
+            &product.prompt(&json!({"prompt": saved(link)})).await,
+            (400, "invalid_prompt"),
+            "prompt.5.inputs.image",
+            &["node 5 (ImageInvert), input \"image\"", sentence],
+        );
+    }
+    // One good output: it runs, and what was skipped is a warning in the same words.
+    let mut both = saved(json!(["99", 0]));
+    both["10"] = json!({"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "good"}});
+    let answer = product.run("both", &both).await;
+    let warnings = answer["warnings"].to_string();
+    assert!(
+        warnings.contains("node 5 (ImageInvert)") && warnings.contains("not in the graph"),
+        "{answer}"
+    );
+    product.until_clean().await;
+}
