@@ -19,6 +19,7 @@ pub enum Code {
     InvalidPrompt,
     DownloadFailed,
     Unauthorized,
+    ForbiddenOrigin,
     NotFound,
     MethodNotAllowed,
     Conflict,
@@ -34,11 +35,12 @@ pub enum Code {
 
 impl Code {
     /// Every code, for the OpenAPI document.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::InvalidRequest,
         Self::InvalidPrompt,
         Self::DownloadFailed,
         Self::Unauthorized,
+        Self::ForbiddenOrigin,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Conflict,
@@ -58,6 +60,7 @@ impl Code {
             Self::InvalidPrompt => ("invalid_prompt", StatusCode::BAD_REQUEST),
             Self::DownloadFailed => ("download_failed", StatusCode::BAD_REQUEST),
             Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED),
+            Self::ForbiddenOrigin => ("forbidden_origin", StatusCode::FORBIDDEN),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND),
             Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
             Self::Conflict => ("conflict", StatusCode::CONFLICT),

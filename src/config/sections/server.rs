@@ -22,6 +22,8 @@ pub struct ServerConfig {
     pub metrics_require_key: bool,
     /// `CORS_ALLOWED_ORIGINS`; empty means no CORS headers.
     pub cors_allowed_origins: Vec<String>,
+    /// `ALLOWED_HOSTS`, in lower case and without ports.
+    pub allowed_hosts: Vec<String>,
     /// `MAX_QUEUE_DEPTH`; 0 means no limit.
     pub max_queue_depth: u64,
     /// `SHUTDOWN_GRACE_S`.
@@ -52,6 +54,12 @@ impl ServerConfig {
             metrics_require_key: read_metrics_require_key(r, !api_keys.is_empty()),
             api_keys,
             cors_allowed_origins,
+            allowed_hosts: r
+                .list("ALLOWED_HOSTS")
+                .iter()
+                .filter_map(|host| host.parse::<axum::http::uri::Authority>().ok())
+                .map(|host| host.host().to_ascii_lowercase())
+                .collect(),
             max_queue_depth: r.number(
                 "MAX_QUEUE_DEPTH",
                 0,

@@ -8,6 +8,7 @@ mod convert;
 pub mod docs;
 mod inflate;
 mod models;
+mod origin;
 mod path;
 mod probes;
 mod prompt;
@@ -119,6 +120,10 @@ pub fn router(state: RouterState, v2: Router) -> Router {
         Some(cors) => routes.layer(cors),
         None => routes,
     }
+    .layer(middleware::from_fn_with_state(
+        state.clone(),
+        origin::refuse_strangers,
+    ))
     .with_state(state)
 }
 

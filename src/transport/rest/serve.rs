@@ -1,29 +1,48 @@
-//! Listening: dual stack where there is IPv6, no delay on small writes, HTTP/1.1 and HTTP/2 without TLS.
+//! Listening: dual stack where there is IPv6, no delay on small writes, HTTP/1.1 and HTTP/2 without TLS, and the same limits for
+//! both, so that nobody keeps a connection who says nothing or reads nothing (attack.md, A04, A19, A50).
+
+mod activity;
+mod stream;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::activity::Activity;
+use self::stream::{PatientStream, begin};
 use crate::config::ServerConfig;
 
 /// Connections that may wait to be accepted; the kernel cuts it to its own limit.
 const BACKLOG: i32 = 4096;
 
-/// A connection on which no request begins, or none gets beyond its headers, for so long is closed: whoever opens many and says nothing
-/// must not use up the descriptors.
+/// A connection on which no request begins, none gets beyond its headers, or nothing can be sent for so long is closed: whoever
+/// opens many and says nothing, or reads nothing, must not use up descriptors and files.
 const QUIET: Duration = Duration::from_secs(75);
-/// Between two looks at a beginning that tells nothing yet.
-const NEXT_LOOK: Duration = Duration::from_millis(20);
+/// HTTP/2 is asked for a sign of life so often, and has so long for it.
+const PING: Duration = Duration::from_secs(20);
+/// Requests at once on one HTTP/2 connection.
+const STREAMS: u32 = 200;
+/// How long an HTTP/2 connection that was told to end may take.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Where a request comes from; in its extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
 
 /// A bound port.
 #[derive(Debug)]
@@ -83,70 +102,91 @@ impl Listener {
 
     /// Serves until told to stop; then takes no new connections and lets the answers under way end.
     pub async fn serve(mut self, router: Router, stop: CancellationToken) {
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(QUIET);
-        let connections = GracefulShutdown::new();
+        let builder = builder();
+        let connections = TaskTracker::new();
         loop {
-            let stream = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 // What goes wrong with one connection, or for a while, ends nothing: that is dealt with inside.
-                (stream, _) = axum::serve::Listener::accept(&mut self.listener) => stream,
+                accepted = axum::serve::Listener::accept(&mut self.listener) => accepted,
                 () = stop.cancelled() => break,
             };
             let _ = stream.set_nodelay(true);
-            tokio::spawn(converse(
+            connections.spawn(converse(
                 stream,
+                Peer(peer.ip()),
                 builder.clone(),
                 router.clone(),
-                connections.watcher(),
                 stop.clone(),
             ));
         }
         drop(self.listener);
-        connections.shutdown().await;
+        connections.close();
+        connections.wait().await;
     }
 }
 
-/// Waits until the first bytes tell HTTP/1.1 from HTTP/2; `false` when they never will.
-async fn tells_version(stream: &TcpStream) -> bool {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let mut first = [0; PREFACE.len()];
-    let mut before = 0;
-    loop {
-        match stream.peek(&mut first).await {
-            Ok(count)
-                if count == PREFACE.len() || count > 0 && !PREFACE.starts_with(&first[..count]) =>
-            {
-                return true;
-            }
-            Ok(0) | Err(_) => return false,
-            // Looking does not take the bytes away, so the next look would not wait.
-            Ok(count) if count == before => tokio::time::sleep(NEXT_LOOK).await,
-            Ok(count) => before = count,
-        }
-    }
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(QUIET);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .max_concurrent_streams(STREAMS);
+    builder
 }
 
 /// One connection, from its first byte to its end.
 async fn converse(
-    stream: TcpStream,
+    mut stream: TcpStream,
+    peer: Peer,
     builder: Builder<TokioExecutor>,
     router: Router,
-    watcher: Watcher,
     stop: CancellationToken,
 ) {
-    let spoken = tokio::select! {
-        // The builder itself waits for ever for the bytes that tell the version.
-        spoken = timeout(QUIET, tells_version(&stream)) => spoken.unwrap_or(false),
-        () = stop.cancelled() => false,
+    let begun = tokio::select! {
+        begun = timeout(QUIET, begin(&mut stream)) => begun.ok().flatten(),
+        () = stop.cancelled() => None,
     };
-    if spoken {
-        let connection = builder
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-            .into_owned();
+    let Some(beginning) = begun else { return };
+    let http2 = beginning.http2;
+    let activity = Arc::new(Activity::default());
+    let stream = PatientStream::new(stream, beginning, activity.clone(), QUIET);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let under_way = http2.then(|| activity.request());
+        let (answering, activity) = (router.call(request), activity.clone());
+        async move {
+            let response = answering.await?;
+            Ok::<_, std::convert::Infallible>(match under_way {
+                Some(under_way) => response.map(|body| activity.answer(body, under_way)),
+                None => response,
+            })
+        }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let idle = async {
+        if http2 {
+            activity.idle(QUIET).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
         // A client that breaks off has nobody to complain to.
-        let _ = watcher.watch(connection).await;
+        _ = connection.as_mut() => return,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+            return;
+        }
+        () = idle => connection.as_mut().graceful_shutdown(),
     }
+    let _ = timeout(GOODBYE, connection).await;
 }
+

@@ -114,7 +114,7 @@ async fn a_success_is_all_of_it_and_what_has_ended_is_said_to_have_ended() {
     product.run("again", &picture("p")).await;
     let failing = with(
         picture("f"),
-        json!({"5": {"class_type": "SimFail", "inputs": {}}}),
+        json!({"5": {"class_type": "SimFail", "inputs": {"message": "no"}}}),
     );
     product
         .prompt(&json!({"id": "bad", "prompt": failing}))

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::error::Code;
 
 /// Codes that any operation may answer with.
-const EVERYWHERE: [Code; 1] = [Code::Internal];
+const EVERYWHERE: [Code; 2] = [Code::Internal, Code::ForbiddenOrigin];
 
 fn meaning(code: Code) -> &'static str {
     match code {
@@ -19,6 +19,9 @@ fn meaning(code: Code) -> &'static str {
             "an input file or model could not be fetched; `location` names the input"
         }
         Code::Unauthorized => "the API key is missing or wrong",
+        Code::ForbiddenOrigin => {
+            "a browser sent the request for a page that may not: see `CORS_ALLOWED_ORIGINS` and `ALLOWED_HOSTS`"
+        }
         Code::NotFound => "there is no such thing here",
         Code::MethodNotAllowed => "the path has other methods; `Allow` lists them",
         Code::Conflict => "a prompt with the same `id` is in flight here",
@@ -48,6 +51,9 @@ fn sentence(code: Code) -> &'static str {
         }
         Code::Unauthorized => {
             "an API key is needed: send it as \"Authorization: Bearer <key>\" or \"X-API-Key: <key>\""
+        }
+        Code::ForbiddenOrigin => {
+            "a page of another site sent this request: name its origin in CORS_ALLOWED_ORIGINS if it may"
         }
         Code::NotFound => "there is nothing at /nowhere: see /docs for what there is",
         Code::MethodNotAllowed => "PUT is not a method of /prompt: see /docs",
