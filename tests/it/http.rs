@@ -802,3 +802,77 @@ async fn who_says_nothing_is_shown_the_door() {
         "{body}"
     );
 }
+
+/// A50, A04: a beginning is kept, whatever it is, and both versions are spoken on what follows.
+#[tokio::test]
+async fn a_beginning_in_pieces_is_served() {
+    let product = Product::start(&[]).await;
+    let address = product.url.strip_prefix("http://").unwrap();
+    for pieces in [
+        &["P", "OST /prompt HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"][..],
+        &["PR", "OPFIND / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"][..],
+        &["GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"][..],
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        for piece in pieces {
+            tokio::io::AsyncWriteExt::write_all(&mut stream, piece.as_bytes())
+                .await
+                .unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut answer = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer)
+            .await
+            .unwrap();
+        assert!(answer.starts_with("HTTP/1.1 "), "{pieces:?}: {answer}");
+    }
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .http2_prior_knowledge()
+        .build()
+        .unwrap();
+    for _ in 0..3 {
+        let answer = client
+            .get(format!("{}/health", product.url))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!((answer.status().as_u16(), answer.version()), (200, reqwest::Version::HTTP_2));
+    }
+}
+
+/// A21
+#[tokio::test]
+async fn pages_of_strangers_are_refused() {
+    let product = Product::start(&[("ALLOWED_HOSTS", "studio.lan")]).await;
+    let ask = |method: reqwest::Method, path: &str, lines: &[(&str, &str)]| {
+        let mut request = product.http.request(method, format!("{}{path}", product.url));
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        async move {
+            let answer = request.send().await.unwrap();
+            let status = answer.status().as_u16();
+            (status, answer.text().await.unwrap())
+        }
+    };
+    let rebound = [("host", "rebound.evil:3000"), ("sec-fetch-site", "same-origin")];
+    for path in ["/docs", "/queue", "/prompt/x", "/health", "/nowhere"] {
+        let (status, body) = ask(reqwest::Method::GET, path, &rebound).await;
+        assert_eq!(status, 403, "{path}: {body}");
+        assert!(body.contains("ALLOWED_HOSTS") && body.contains("forbidden_origin"), "{body}");
+    }
+    let allowed = [("host", "studio.lan:3000"), ("origin", "http://studio.lan:3000")];
+    assert_eq!(ask(reqwest::Method::GET, "/queue", &allowed).await.0, 200);
+    let foreign = [("origin", "https://evil.example")];
+    for (method, path) in [
+        (reqwest::Method::POST, "/prompt"),
+        (reqwest::Method::POST, "/download"),
+        (reqwest::Method::DELETE, "/prompt/x"),
+    ] {
+        let (status, body) = ask(method, path, &foreign).await;
+        assert_eq!(status, 403, "{path}: {body}");
+    }
+    assert_eq!(ask(reqwest::Method::GET, "/queue", &foreign).await.0, 200);
+}

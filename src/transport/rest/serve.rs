@@ -2,6 +2,7 @@
 //! both, so that nobody keeps a connection who says nothing or reads nothing (attack.md, A04, A19, A50).
 
 mod activity;
+mod pace;
 mod stream;
 
 use std::io;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::activity::Activity;
+use self::pace::PacedBody;
 use self::stream::{PatientStream, begin};
 use crate::config::ServerConfig;
 
@@ -160,7 +162,8 @@ async fn converse(
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         let under_way = http2.then(|| activity.request());
-        let (answering, activity) = (router.call(request), activity.clone());
+        let answering = router.call(request.map(PacedBody::new));
+        let activity = activity.clone();
         async move {
             let response = answering.await?;
             Ok::<_, std::convert::Infallible>(match under_way {

@@ -188,3 +188,118 @@ async fn while_it_starts_or_waits() {
         before.elapsed()
     );
 }
+
+/// A start script that does not `exec`, in two layers.
+fn layered(stage: Stage) -> Stage {
+    let simulator = format!(
+        "{BINARY} simulate-comfyui --port {} --base-directory '{}'",
+        stage.comfy_port(),
+        stage.path("").display()
+    );
+    let (outer, inner) = (stage.path("init.sh"), stage.path("inner.sh"));
+    stage
+        .file("inner.sh", format!("{simulator}\necho ended\n"))
+        .file("init.sh", format!("sh {}\necho ended\n", inner.display()))
+        .command(&format!("sh {}", outer.display()))
+}
+
+async fn until_free(port: u16) {
+    until("nobody listens on ComfyUI's port", async || {
+        std::net::TcpStream::connect(("127.0.0.1", port))
+            .is_err()
+            .then_some(())
+    })
+    .await;
+}
+
+/// A45: whatever ends us, the whole group ends.
+#[tokio::test]
+async fn nothing_that_a_start_script_has_started_outlives_us() {
+    for signal in [Signal::SIGKILL, Signal::SIGQUIT, Signal::SIGABRT] {
+        let mut product = layered(Stage::new()).start().await;
+        product.signal(signal);
+        product.ended().await;
+        until_free(product.comfy_port).await;
+    }
+    // A stop like any other, unless whoever started us wants us to outlive the terminal.
+    let mut product = layered(Stage::new()).start().await;
+    product.signal(Signal::SIGHUP);
+    assert_eq!(product.ended().await.code(), Some(0));
+    until_free(product.comfy_port).await;
+}
+
+/// A45: the guard is killed with us, as a cleanup by name does.
+#[tokio::test]
+async fn a_comfyui_that_a_dead_instance_has_left_behind_is_ended() {
+    let stage = layered(Stage::new());
+    let (port, home) = (stage.comfy_port(), stage.path(""));
+    let mut dead = stage.start().await;
+    let children = std::fs::read_dir("/proc").unwrap().flatten();
+    let guards: Vec<i32> = children
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
+            let ours = format!("PPid:\t{}\n", dead.pid());
+            read("comm").is_ok_and(|name| name.trim() == "comfyui-guard")
+                && read("status").is_ok_and(|status| status.contains(&ours))
+        })
+        .collect();
+    assert_eq!(guards.len(), 1, "one guard");
+    for pid in guards {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    dead.signal(Signal::SIGKILL);
+    dead.ended().await;
+    std::net::TcpStream::connect(("127.0.0.1", port)).expect("ComfyUI lives on");
+    let simulator = format!("{BINARY} simulate-comfyui --port {port} --base-directory '{}'", home.display());
+    let next = Stage::new()
+        .env("COMFYUI_PORT_HOST", port)
+        .command(&simulator)
+        .start()
+        .await;
+    assert_eq!(next.log.count("that instance is dead, so it is ended"), 1);
+    // One whose instance lives is left alone.
+    let mut refused = Stage::new()
+        .env("COMFYUI_PORT_HOST", port)
+        .command(&simulator)
+        .spawn();
+    assert_eq!(refused.ended().await.code(), Some(1));
+    assert!(refused.log.text().contains("something already answers"));
+    assert_eq!(next.get("/ready").await.0, 200);
+}
+
+/// A15
+#[tokio::test]
+async fn comfyui_does_not_get_the_servers_own_secrets() {
+    let secrets = [
+        ("API_KEYS", "kept-1"),
+        ("WEBHOOK_SECRET", "kept-2-0123456789abcdef0123456789"),
+        ("HTTP_AUTH_HEADER_VALUE", "kept-3"),
+        ("HTTP_AUTH_HEADER_NAME", "x-auth"),
+        ("AZURE_STORAGE_SAS_TOKEN", "kept-4"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "kept-5"),
+        ("HF_TOKEN", "passed-1"),
+        ("AWS_SECRET_ACCESS_KEY", "passed-2"),
+        ("SALAD_MACHINE_ID", "passed-3"),
+    ];
+    for (pass, expected) in [("", vec![]), ("AZURE_*, API_KEYS", vec!["kept-1", "kept-4"])] {
+        let mut product = Stage::new()
+            .envs(&secrets)
+            .env("COMFYUI_PASS_ENV", pass)
+            .command("sh -c 'env | base64 -w0; exit 7'")
+            .spawn();
+        product.ended().await;
+        let log = product.log.lines();
+        let printed = log.iter().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["source"] == "comfyui").then(|| line["msg"].clone())
+        });
+        let bytes = crate::support::graphs::from_base64(&printed.expect("printed"));
+        let environment = String::from_utf8(bytes).unwrap();
+        for (_, value) in secrets {
+            let passed = value.starts_with("passed") || value == "x-auth";
+            let expected = passed || expected.contains(&value);
+            assert_eq!(environment.contains(value), expected, "{value}\n{environment}");
+        }
+    }
+}
