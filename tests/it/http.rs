@@ -809,8 +809,14 @@ async fn a_beginning_in_pieces_is_served() {
     let product = Product::start(&[]).await;
     let address = product.url.strip_prefix("http://").unwrap();
     for pieces in [
-        &["P", "OST /prompt HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"][..],
-        &["PR", "OPFIND / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"][..],
+        &[
+            "P",
+            "OST /prompt HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+        ][..],
+        &[
+            "PR",
+            "OPFIND / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+        ][..],
         &["GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"][..],
     ] {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -838,7 +844,10 @@ async fn a_beginning_in_pieces_is_served() {
             .send()
             .await
             .unwrap();
-        assert_eq!((answer.status().as_u16(), answer.version()), (200, reqwest::Version::HTTP_2));
+        assert_eq!(
+            (answer.status().as_u16(), answer.version()),
+            (200, reqwest::Version::HTTP_2)
+        );
     }
 }
 
@@ -847,7 +856,9 @@ async fn a_beginning_in_pieces_is_served() {
 async fn pages_of_strangers_are_refused() {
     let product = Product::start(&[("ALLOWED_HOSTS", "studio.lan")]).await;
     let ask = |method: reqwest::Method, path: &str, lines: &[(&str, &str)]| {
-        let mut request = product.http.request(method, format!("{}{path}", product.url));
+        let mut request = product
+            .http
+            .request(method, format!("{}{path}", product.url));
         for (name, value) in lines {
             request = request.header(*name, *value);
         }
@@ -857,13 +868,22 @@ async fn pages_of_strangers_are_refused() {
             (status, answer.text().await.unwrap())
         }
     };
-    let rebound = [("host", "rebound.evil:3000"), ("sec-fetch-site", "same-origin")];
+    let rebound = [
+        ("host", "rebound.evil:3000"),
+        ("sec-fetch-site", "same-origin"),
+    ];
     for path in ["/docs", "/queue", "/prompt/x", "/health", "/nowhere"] {
         let (status, body) = ask(reqwest::Method::GET, path, &rebound).await;
         assert_eq!(status, 403, "{path}: {body}");
-        assert!(body.contains("ALLOWED_HOSTS") && body.contains("forbidden_origin"), "{body}");
+        assert!(
+            body.contains("ALLOWED_HOSTS") && body.contains("forbidden_origin"),
+            "{body}"
+        );
     }
-    let allowed = [("host", "studio.lan:3000"), ("origin", "http://studio.lan:3000")];
+    let allowed = [
+        ("host", "studio.lan:3000"),
+        ("origin", "http://studio.lan:3000"),
+    ];
     assert_eq!(ask(reqwest::Method::GET, "/queue", &allowed).await.0, 200);
     let foreign = [("origin", "https://evil.example")];
     for (method, path) in [

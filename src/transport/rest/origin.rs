@@ -41,10 +41,16 @@ pub async fn refuse_strangers(
 fn check(request: &Request, server: &ServerConfig) -> Result<(), Failure> {
     let headers = request.headers();
     if headers.get_all(header::HOST).iter().count() > 1 {
-        return Err(Failure::invalid("headers.host", "there are two Host lines: send one"));
+        return Err(Failure::invalid(
+            "headers.host",
+            "there are two Host lines: send one",
+        ));
     }
     let host = host(request);
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let changes = !matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
     // The v2 API has the same rule, and exceptions from it, and answers in its own form.
     let own_rule = request.uri().path().starts_with("/api/v2/");
     if changes && !own_rule && is_cross_site(headers, &host, server) {
@@ -160,7 +166,14 @@ mod tests {
             (vec![here, ("sec-fetch-site", "same-origin")], None),
             (vec![here, ("sec-fetch-site", "cross-site")], forbidden),
             (vec![("host", "api.example"), evil, ("via", "proxy")], None),
-            (vec![("host", "api.example"), ("via", "proxy"), ("sec-fetch-site", "cross-site")], forbidden),
+            (
+                vec![
+                    ("host", "api.example"),
+                    ("via", "proxy"),
+                    ("sec-fetch-site", "cross-site"),
+                ],
+                forbidden,
+            ),
         ] {
             assert_eq!(code("POST", &lines, &[]), expected, "{lines:?}");
             let allowed = [("CORS_ALLOWED_ORIGINS", "https://evil.example")];
@@ -176,18 +189,34 @@ mod tests {
     /// A21
     #[test]
     fn a_name_that_was_made_to_resolve_to_this_machine_is_not_served() {
-        let rebound = [("host", "rebound.evil:3000"), ("origin", "http://rebound.evil:3000")];
+        let rebound = [
+            ("host", "rebound.evil:3000"),
+            ("origin", "http://rebound.evil:3000"),
+        ];
         let forbidden = Some(Code::ForbiddenOrigin);
         assert_eq!(code("GET", &rebound, &[]), forbidden);
         assert_eq!(code("POST", &rebound, &[]), forbidden);
         let navigated = [("host", "rebound.evil"), ("sec-fetch-site", "none")];
         assert_eq!(code("GET", &navigated, &[]), forbidden);
-        assert_eq!(code("GET", &navigated, &[("ALLOWED_HOSTS", "a.b, Rebound.evil")]), None);
+        assert_eq!(
+            code("GET", &navigated, &[("ALLOWED_HOSTS", "a.b, Rebound.evil")]),
+            None
+        );
         assert_eq!(code("GET", &navigated, &[("API_KEYS", "k")]), None);
         let by_proxy = [navigated[0], navigated[1], ("x-forwarded-for", "1.2.3.4")];
         assert_eq!(code("GET", &by_proxy, &[]), None);
-        assert_eq!(code("GET", &[("host", "rebound.evil")], &[]), None, "no browser");
-        for own in ["localhost:3000", "127.9.9.9", "[::1]:3000", "app.localhost", "LOCALHOST"] {
+        assert_eq!(
+            code("GET", &[("host", "rebound.evil")], &[]),
+            None,
+            "no browser"
+        );
+        for own in [
+            "localhost:3000",
+            "127.9.9.9",
+            "[::1]:3000",
+            "app.localhost",
+            "LOCALHOST",
+        ] {
             let lines = [("host", own), ("sec-fetch-site", "same-origin")];
             assert_eq!(code("POST", &lines, &[]), None, "{own}");
         }

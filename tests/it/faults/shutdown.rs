@@ -251,7 +251,10 @@ async fn a_comfyui_that_a_dead_instance_has_left_behind_is_ended() {
     dead.signal(Signal::SIGKILL);
     dead.ended().await;
     std::net::TcpStream::connect(("127.0.0.1", port)).expect("ComfyUI lives on");
-    let simulator = format!("{BINARY} simulate-comfyui --port {port} --base-directory '{}'", home.display());
+    let simulator = format!(
+        "{BINARY} simulate-comfyui --port {port} --base-directory '{}'",
+        home.display()
+    );
     let next = Stage::new()
         .env("COMFYUI_PORT_HOST", port)
         .command(&simulator)
@@ -282,7 +285,10 @@ async fn comfyui_does_not_get_the_servers_own_secrets() {
         ("AWS_SECRET_ACCESS_KEY", "passed-2"),
         ("SALAD_MACHINE_ID", "passed-3"),
     ];
-    for (pass, expected) in [("", vec![]), ("AZURE_*, API_KEYS", vec!["kept-1", "kept-4"])] {
+    for (pass, expected) in [
+        ("", vec![]),
+        ("AZURE_*, API_KEYS", vec!["kept-1", "kept-4"]),
+    ] {
         let mut product = Stage::new()
             .envs(&secrets)
             .env("COMFYUI_PASS_ENV", pass)
@@ -299,7 +305,11 @@ async fn comfyui_does_not_get_the_servers_own_secrets() {
         for (_, value) in secrets {
             let passed = value.starts_with("passed") || value == "x-auth";
             let expected = passed || expected.contains(&value);
-            assert_eq!(environment.contains(value), expected, "{value}\n{environment}");
+            assert_eq!(
+                environment.contains(value),
+                expected,
+                "{value}\n{environment}"
+            );
         }
     }
 }

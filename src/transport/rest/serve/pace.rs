@@ -13,12 +13,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Nothing at all for so long ends it.
 const STALLED: Duration = Duration::from_secs(75);
 /// Less than this (bytes a second) over `OVER`, counting only the time that the client is waited for, ends it too.
-const FLOOR: u64 = 1024;
+const FLOOR: f64 = 1024.0;
 const OVER: Duration = Duration::from_secs(300);
 
 /// A body with a floor under its speed.
 pub(super) struct PacedBody<B> {
     body: B,
+    stalled: Duration,
+    over: Duration,
     /// Since when the client is waited for.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     /// How long it was waited for, and what came meanwhile.
@@ -28,8 +30,14 @@ pub(super) struct PacedBody<B> {
 
 impl<B> PacedBody<B> {
     pub const fn new(body: B) -> Self {
+        Self::with(body, STALLED, OVER)
+    }
+
+    const fn with(body: B, stalled: Duration, over: Duration) -> Self {
         Self {
             body,
+            stalled,
+            over,
             waiting: None,
             waited: Duration::ZERO,
             came: 0,
@@ -42,10 +50,10 @@ impl<B> PacedBody<B> {
         if let Some((since, _)) = self.waiting.take() {
             self.waited += since.elapsed();
         }
-        if self.waited < OVER {
+        if self.waited < self.over {
             return false;
         }
-        let slow = self.came < FLOOR * self.waited.as_secs();
+        let slow = (self.came as f64) < FLOOR * self.waited.as_secs_f64();
         (self.waited, self.came) = (Duration::ZERO, 0);
         slow
     }
@@ -84,9 +92,10 @@ where
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
                 let now = Instant::now();
+                let end = now + this.stalled;
                 let (_, end) = this
                     .waiting
-                    .get_or_insert_with(|| (now, Box::pin(sleep_until(now + STALLED))));
+                    .get_or_insert_with(|| (now, Box::pin(sleep_until(end))));
                 end.as_mut().poll(context).map(|()| Some(Err(too_slow())))
             }
         }
@@ -109,14 +118,17 @@ mod tests {
 
     use super::*;
 
+    const STALLED: Duration = Duration::from_millis(150);
+    const OVER: Duration = Duration::from_millis(600);
+
     /// The time until a body ends or is given up, in which every piece comes after a pause.
-    async fn lasted(piece: usize, pause: u64, pieces: usize) -> (bool, Duration) {
+    async fn lasted(piece: usize, pause_ms: u64, pieces: usize) -> (bool, Duration) {
         let stream = futures_util::stream::iter(0..pieces).then(move |_| async move {
-            sleep(Duration::from_secs(pause)).await;
+            sleep(Duration::from_millis(pause_ms)).await;
             Ok::<_, io::Error>(vec![0; piece])
         });
-        let mut body =
-            Body::new(PacedBody::new(Body::from_stream(Box::pin(stream)))).into_data_stream();
+        let body = PacedBody::with(Body::from_stream(Box::pin(stream)), STALLED, OVER);
+        let mut body = Body::new(body).into_data_stream();
         let began = Instant::now();
         while let Some(read) = body.next().await {
             if read.is_err() {
@@ -127,13 +139,13 @@ mod tests {
     }
 
     /// A19
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn drops_are_given_up_and_slow_lines_are_not() {
-        let (whole, took) = lasted(1, 59, 1000).await;
-        assert!(!whole && took < OVER + Duration::from_secs(60), "{took:?}");
-        let (whole, took) = lasted(1, 100, 1000).await;
-        assert!(!whole && took == STALLED, "{took:?}");
-        assert!(lasted(20_000, 10, 200).await.0);
-        assert!(lasted(1, 1, 200).await.0, "small bodies may take their time");
+        let (whole, took) = lasted(1, 20, 1000).await;
+        assert!(!whole && took < OVER * 3, "{took:?}");
+        let (whole, took) = lasted(1, 10_000, 10).await;
+        assert!(!whole && took < OVER * 3, "{took:?}");
+        assert!(lasted(20_000, 10, 80).await.0);
+        assert!(lasted(1, 1, 20).await.0, "small bodies may take their time");
     }
 }

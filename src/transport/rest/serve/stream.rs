@@ -100,7 +100,11 @@ impl AsyncRead for PatientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(rest) = this.beginning.get(this.replayed..).filter(|rest| !rest.is_empty()) {
+        if let Some(rest) = this
+            .beginning
+            .get(this.replayed..)
+            .filter(|rest| !rest.is_empty())
+        {
             let count = rest.len().min(buffer.remaining());
             buffer.put_slice(&rest[..count]);
             this.replayed += count;
@@ -165,7 +169,11 @@ mod tests {
             let (mut client, mut server) = pair().await;
             let beginning = &PREFACE[..cut];
             client.write_all(beginning).await.unwrap();
-            let rest: &[u8] = if cut == PREFACE.len() { b"frames" } else { b"!else" };
+            let rest: &[u8] = if cut == PREFACE.len() {
+                b"frames"
+            } else {
+                b"!else"
+            };
             client.write_all(rest).await.unwrap();
             let begun = begin(&mut server).await.unwrap();
             assert_eq!(begun.http2, cut == PREFACE.len());
