@@ -71,16 +71,15 @@ fn unwritable(folder: &Path, why: &str) -> String {
     format!("the folder {} cannot be written ({why})", folder.display())
 }
 
-/// Writes and removes a small file. A folder that was removed is made again.
+/// Writes a small file that has no name any more. A folder that was removed is made again.
 fn probe(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let path = folder.join(format!(".comfyui-api-{}.probe", std::process::id()));
-    let written = std::fs::File::create(&path).and_then(|mut file| {
-        file.write_all(&BLOCK)?;
-        file.sync_all()
-    });
-    let removed = std::fs::remove_file(&path);
-    written.and(removed)
+    let mut file = std::fs::File::create(&path)?;
+    // Nobody shall see it, and nothing is left if we end in the middle.
+    std::fs::remove_file(&path)?;
+    file.write_all(&BLOCK)?;
+    file.sync_all()
 }
 
 #[cfg(test)]

@@ -3,15 +3,13 @@
 //! `progress_state` is cumulative and large, and most prompts have no listener, so a text message stays text until somebody
 //! asks for its contents.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::json;
-use crate::config::plain_text;
+use crate::config::plain_value;
 
 /// One message.
 #[derive(Debug, Clone)]
@@ -116,25 +114,6 @@ fn has_odd_escapes(text: &str) -> bool {
     ]
     .iter()
     .any(|escape| text.contains(escape))
-}
-
-/// The value without the escapes of a terminal in its texts.
-fn plain_value(mut value: Value) -> Value {
-    match &mut value {
-        Value::String(text) => {
-            if let Cow::Owned(plain) = plain_text(text) {
-                *text = plain;
-            }
-        }
-        Value::Array(items) => items
-            .iter_mut()
-            .for_each(|item| *item = plain_value(item.take())),
-        Value::Object(members) => members
-            .values_mut()
-            .for_each(|member| *member = plain_value(member.take())),
-        _ => {}
-    }
-    value
 }
 
 impl Preview {

@@ -11,7 +11,7 @@ mod sections;
 pub mod variables;
 
 pub use child_env::{withhold_from_comfyui, withhold_from_tool};
-pub use public_text::{plain_text, public_text, public_value};
+pub use public_text::{plain_text, plain_value, public_text, public_value};
 pub use reader::{ConfigError, Env, ProcessEnv, Reader};
 pub use secret::{Secret, public, public_url};
 pub use sections::{

@@ -122,6 +122,25 @@ pub fn public_text(line: &str) -> String {
     shown
 }
 
+/// [`plain_text`] of every string in a value.
+pub fn plain_value(mut value: Value) -> Value {
+    match &mut value {
+        Value::String(text) => {
+            if let Cow::Owned(plain) = plain_text(text) {
+                *text = plain;
+            }
+        }
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| *item = plain_value(item.take())),
+        Value::Object(members) => members
+            .values_mut()
+            .for_each(|member| *member = plain_value(member.take())),
+        _ => {}
+    }
+    value
+}
+
 /// [`public_text`] of every string in a value.
 pub fn public_value(mut value: Value) -> Value {
     match &mut value {

@@ -18,6 +18,7 @@ use super::progress::Tracker;
 use super::registry::Job;
 use super::service::Inner;
 use crate::comfy::message::TextMessage;
+use crate::config::plain_text;
 use crate::media;
 use crate::store::assets::NewOutput;
 use crate::store::{AssetRecord, StoreError};
@@ -433,13 +434,15 @@ fn find(output: &Value, place: &Place, found: &mut Vec<Found>) {
             for (key, value) in members {
                 if key == "text" {
                     match value {
-                        Value::String(text) => found.push(Found::Text(text.clone())),
+                        Value::String(text) => {
+                            found.push(Found::Text(plain_text(text).into_owned()));
+                        }
                         Value::Array(texts) => {
                             found.extend(
                                 texts
                                     .iter()
                                     .filter_map(Value::as_str)
-                                    .map(|text| Found::Text(text.to_owned())),
+                                    .map(|text| Found::Text(plain_text(text).into_owned())),
                             );
                         }
                         _ => {}

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::super::outputs::{FileCleanup, OutputFile};
 use super::super::request::{Graph, PromptRequest};
 use super::Images;
+use crate::config::plain_value;
 use crate::document::{Document, EmbeddedFile, placeholder};
 use crate::limits::text;
 
@@ -93,6 +94,10 @@ impl Response {
                 )
             }
         };
+        let texts = texts
+            .into_iter()
+            .map(|(node, texts)| (node, plain_value(texts)))
+            .collect();
         let filenames = files.iter().map(|file| file.filename.as_str()).collect();
         let body = Body {
             echo: &request.echo,
