@@ -223,8 +223,8 @@ pub async fn follow(
     };
     let mut run = Run {
         seen: &mut seen,
-        timeline,
-        received,
+        timeline: &mut *timeline,
+        received: &mut *received,
     };
     match watch_run(comfy, jobs, job, &mut queued, &mut run).await {
         Outcome::Done(entry) => {
