@@ -79,6 +79,7 @@ impl Client {
             .await
             .map_err(|error| CallError::Unreachable {
                 call: "GET /view".to_owned(),
+                refused: false,
                 reason: chain(&error.without_url()),
             })?;
         match answer.status() {
