@@ -30,13 +30,6 @@ pub struct Snapshot {
     pub unwritable: Option<String>,
 }
 
-impl Snapshot {
-    /// Whether prompts are taken.
-    pub fn takes_prompts(&self) -> bool {
-        self.comfy == ComfyState::Ready && !self.draining && self.unwritable.is_none()
-    }
-}
-
 /// The one place where health is kept. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Health {

@@ -170,9 +170,12 @@ pub async fn submit(
                 cleanup_guard,
             })
         }
-        Ok(Submitted::Rejected { error, node_errors }) => {
-            Err(rejection::rejected(&error, node_errors, graph, &comfy.catalogue()))
-        }
+        Ok(Submitted::Rejected { error, node_errors }) => Err(rejection::rejected(
+            &error,
+            node_errors,
+            graph,
+            &comfy.catalogue(),
+        )),
         Err(error) => {
             if let Ok(dead) = timeout(DEATH_NOTICE, watcher.lost()).await {
                 return Err(dead);

@@ -498,7 +498,7 @@ impl Worker {
             }
             Blame::Charged
                 if attempt < failure.attempts.unwrap_or(u32::MAX).min(self.max_attempts) =>
-             {
+            {
                 tracing::warn!(id, attempt, reason = %failure, "task goes back into the queue");
                 return Verdict::Replace(Past {
                     attempts: attempt,
