@@ -219,6 +219,10 @@ impl Claim {
     /// files, those that were there before included.
     fn certainly_of(&self, path: &Path) -> Option<Vec<String>> {
         let name = path.file_name()?.to_str()?;
+        // An output directory may hold thousands of files of others.
+        if !self.prefixes.iter().any(|prefix| prefix.fits(name)) {
+            return None;
+        }
         let Owner::Ours(nodes) = self.owner(name) else {
             return None;
         };
