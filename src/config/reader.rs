@@ -137,6 +137,27 @@ impl<'a> Reader<'a> {
         self.text(name).map(Secret::new)
     }
 
+    /// A secret that goes into a header or a signature: what cannot be sent is a problem now, not at the first request.
+    pub fn sent(&mut self, name: &str) -> Option<Secret> {
+        self.sent_text(name).map(Secret::new)
+    }
+
+    /// [`Reader::sent`] for what is no secret.
+    pub fn sent_text(&mut self, name: &str) -> Option<String> {
+        let value = self.text(name)?;
+        let unsendable = |char: char| !char.is_ascii() || char.is_ascii_control();
+        match value.chars().position(unsendable) {
+            None => Some(value),
+            Some(at) => {
+                self.problem(format!(
+                    "{name} has a character that cannot be sent: its character {}",
+                    at + 1
+                ));
+                None
+            }
+        }
+    }
+
     /// A path.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         self.text(name).map(PathBuf::from)

@@ -435,4 +435,30 @@ fn any_text_is_a_webhook_secret() {
         let (found, warned) = keys(odd);
         assert!(!found.is_empty() && warned == 1, "{odd}");
     }
+
+/// A22: what cannot be sent is known at the start.
+#[test]
+fn values_that_cannot_be_sent_are_problems() {
+    for (name, value) in [
+        ("AWS_ACCESS_KEY_ID", "AK\nB"),
+        ("AWS_SECRET_ACCESS_KEY", "a\u{0}b"),
+        ("AWS_SESSION_TOKEN", "ü"),
+        ("AWS_REGION", "eu\rx"),
+        ("HF_TOKEN", "a\nb"),
+        ("AZURE_STORAGE_KEY", "a\tb"),
+    ] {
+        let error = config(&[(name, value)]).unwrap_err();
+        assert_eq!(error.0.len(), 1, "{error}");
+        assert!(
+            error.0[0].contains(name) && !error.0[0].contains(value),
+            "{error}"
+        );
+    }
+    let header = [
+        ("HTTP_AUTH_HEADER_NAME", "x-key"),
+        ("HTTP_AUTH_HEADER_VALUE", "a\nb"),
+    ];
+    assert!(config(&header).is_err());
+    // White space at the end is what files of secrets have.
+    assert!(config(&[("HF_TOKEN", "hf_x\n")]).is_ok());
 }

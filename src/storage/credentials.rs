@@ -72,7 +72,7 @@ pub enum Auth {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct Credential {
     /// `*` any characters but `/`, `**` any characters, `?` exactly one; the whole URL must match.
-    #[schema(example = "https://files.example.com/**")]
+    #[schema(example = "https://files.example.com/**", max_length = 1024)]
     pub url_pattern: String,
     /// What to present.
     pub auth: Auth,

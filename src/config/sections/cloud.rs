@@ -63,8 +63,8 @@ pub(super) fn read_s3(r: &mut Reader) -> S3Config {
     let name = names.into_iter().find(|name| r.text(name).is_some());
     S3Config {
         region: r
-            .text("AWS_REGION")
-            .or_else(|| r.text("AWS_DEFAULT_REGION")),
+            .sent_text("AWS_REGION")
+            .or_else(|| r.sent_text("AWS_DEFAULT_REGION")),
         endpoint: name.and_then(|name| r.url(name, &["http", "https"])),
         force_path_style: if r
             .text("S3_FORCE_PATH_STYLE")
@@ -74,18 +74,18 @@ pub(super) fn read_s3(r: &mut Reader) -> S3Config {
         } else {
             r.bool("S3_FORCE_PATH_STYLE")
         },
-        access_key_id: r.secret("AWS_ACCESS_KEY_ID"),
-        secret_access_key: r.secret("AWS_SECRET_ACCESS_KEY"),
-        session_token: r.secret("AWS_SESSION_TOKEN"),
+        access_key_id: r.sent("AWS_ACCESS_KEY_ID"),
+        secret_access_key: r.sent("AWS_SECRET_ACCESS_KEY"),
+        session_token: r.sent("AWS_SESSION_TOKEN"),
     }
 }
 
 pub(super) fn read_azure(r: &mut Reader) -> AzureConfig {
     AzureConfig {
-        connection_string: r.secret("AZURE_STORAGE_CONNECTION_STRING"),
-        account: r.text("AZURE_STORAGE_ACCOUNT"),
-        key: r.secret("AZURE_STORAGE_KEY"),
-        sas_token: r.secret("AZURE_STORAGE_SAS_TOKEN"),
+        connection_string: r.sent("AZURE_STORAGE_CONNECTION_STRING"),
+        account: r.sent_text("AZURE_STORAGE_ACCOUNT"),
+        key: r.sent("AZURE_STORAGE_KEY"),
+        sas_token: r.sent("AZURE_STORAGE_SAS_TOKEN"),
         tenant_id: r.text("AZURE_TENANT_ID"),
         client_id: r.text("AZURE_CLIENT_ID"),
         federated_token_file: r.path("AZURE_FEDERATED_TOKEN_FILE"),
@@ -102,7 +102,7 @@ pub(super) fn read_hf(r: &mut Reader) -> HfConfig {
     #[expect(clippy::unwrap_used, reason = "a constant URL parses")]
     let endpoint = endpoint.unwrap_or_else(|| Url::parse("https://huggingface.co").unwrap());
     HfConfig {
-        token: r.secret("HF_TOKEN"),
+        token: r.sent("HF_TOKEN"),
         endpoint,
     }
 }

@@ -44,11 +44,7 @@ impl<'a> OptionReader<'a> {
         self.known.extend_from_slice(names);
         let mut meant = None;
         for name in names {
-            let Some(value) = self
-                .given
-                .and_then(|given| given.get(*name))
-                .filter(|value| !value.is_null())
-            else {
+            let Some(value) = self.given.and_then(|given| given.get(*name)) else {
                 continue;
             };
             let read = read(value).ok_or_else(|| self.refuse(name, value, &wanted()))?;

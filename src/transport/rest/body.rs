@@ -2,6 +2,7 @@
 //!
 //! A body is counted while it arrives, before anything is built from it, and what is large is built beside the runtime's threads.
 
+use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use axum::body::BodyDataStream;
@@ -23,21 +24,6 @@ const STALLED: Duration = Duration::from_secs(60);
 /// How much of a body that is too large is read before the answer, and for how long.
 const POURED_AWAY: usize = 1 << 30;
 const POURING: Duration = Duration::from_secs(30);
-
-/// The members of a JSON object, all of them.
-#[derive(Debug)]
-pub struct JsonObject(pub Map<String, Value>);
-
-impl FromRequest<RouterState> for JsonObject {
-    type Rejection = Failure;
-
-    async fn from_request(request: Request, state: &RouterState) -> Result<Self, Failure> {
-        check_type(request.headers())?;
-        object(request, state.config.server.max_body_bytes)
-            .await
-            .map(Self)
-    }
-}
 
 /// Reads the body as a JSON object of at most `limit` bytes, whatever its type is said to be.
 ///
@@ -77,6 +63,34 @@ pub async fn file(request: Request, limit: usize) -> Result<FileBody, Failure> {
         bytes: body.text,
         _share: body._share,
     })
+}
+
+/// Which members an endpoint knows.
+pub trait Known {
+    /// Their names.
+    const FIELDS: &'static [&'static str];
+}
+
+/// The known members of a JSON object. Nothing else of the body is built.
+#[derive(Debug)]
+pub struct KnownObject<K>(pub Map<String, Value>, pub PhantomData<K>);
+
+impl<K: Known> FromRequest<RouterState> for KnownObject<K> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &RouterState) -> Result<Self, Failure> {
+        check_type(request.headers())?;
+        let text = Text::receive(request, state.config.server.max_body_bytes).await?;
+        let known = |name: &str| {
+            if K::FIELDS.contains(&name) {
+                Keep::All
+            } else {
+                Keep::Nothing
+            }
+        };
+        let (members, _) = text.build(move |text| counted_members(text, known)).await?;
+        Ok(Self(members, PhantomData))
+    }
 }
 
 /// What a prompt or a workflow is asked for with. Nothing else of the body is built.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::RouterState;
-use super::body::JsonObject;
+use super::body::{Known, KnownObject};
 use crate::config::public_url;
 use crate::error::{Code, Failure};
 use crate::job::request::{check_auth, read, url_text};
@@ -23,6 +23,15 @@ use crate::storage::{
 /// Every model that ComfyUI lists.
 pub async fn list(State(state): State<RouterState>) -> Result<Response, Failure> {
     Ok(Json(state.comfy.list_models().await?).into_response())
+}
+
+/// The bodies of both ways to download a model.
+#[derive(Debug)]
+pub struct DownloadFields;
+
+impl Known for DownloadFields {
+    const FIELDS: &'static [&'static str] =
+        &["url", "type", "model_type", "filename", "wait", "auth"];
 }
 
 /// A checked download request.
@@ -38,7 +47,7 @@ struct Download {
 /// Downloads a model and waits for it.
 pub async fn add(
     State(state): State<RouterState>,
-    JsonObject(body): JsonObject,
+    KnownObject(body, _): KnownObject<DownloadFields>,
 ) -> Result<Response, Failure> {
     let download = parse(&state, body, "type", "body.")?;
     let (path, _) = fetch(&state, &download)
@@ -59,7 +68,7 @@ pub async fn add(
 /// Downloads a model, in the background unless `wait` is true.
 pub async fn download(
     State(state): State<RouterState>,
-    JsonObject(body): JsonObject,
+    KnownObject(body, _): KnownObject<DownloadFields>,
 ) -> Result<Response, Failure> {
     let download = parse(&state, body, "model_type", "")?;
     let mut answer = json!({"url": public_url(&download.url), "model_type": download.folder, "filename": download.filename});

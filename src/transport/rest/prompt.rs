@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::accept::wants_stream;
-use super::body::{JsonObject, PromptBody};
+use super::body::{Known, KnownObject, PromptBody};
 use super::path::PathText;
 use super::{RouterState, answer, sse};
 use crate::error::{Code, Failure};
@@ -81,10 +81,18 @@ pub async fn cancel(State(state): State<RouterState>, PathText(id): PathText) ->
     interrupt_answer(&state, &id)
 }
 
+/// The body of `POST /interrupt`.
+#[derive(Debug)]
+pub struct InterruptFields;
+
+impl Known for InterruptFields {
+    const FIELDS: &'static [&'static str] = &["id"];
+}
+
 /// `POST /interrupt`: the older form of cancelling.
 pub async fn interrupt(
     State(state): State<RouterState>,
-    JsonObject(body): JsonObject,
+    KnownObject(body, _): KnownObject<InterruptFields>,
 ) -> Result<Response, Failure> {
     match body.get("id") {
         Some(Value::String(id)) if id.chars().nth(MAX_NAME).is_some() => Err(Failure::invalid(
