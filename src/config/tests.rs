@@ -435,6 +435,7 @@ fn any_text_is_a_webhook_secret() {
         let (found, warned) = keys(odd);
         assert!(!found.is_empty() && warned == 1, "{odd}");
     }
+}
 
 /// A22: what cannot be sent is known at the start.
 #[test]
