@@ -498,10 +498,9 @@ async fn a_key_makes_one_thing_however_many_ask() {
 #[tokio::test]
 async fn an_output_of_a_job_in_flight_is_not_deleted_and_a_switched_off_api_keeps_its_assets() {
     let product = Product::start(&[]).await;
-    let graph = with(
-        slow(3.0, 30),
-        json!({"6": {"class_type": "PreviewAny", "inputs": {"source": "first"}}}),
-    );
+    // The text comes first; then it sleeps until it is cancelled.
+    let text = json!({"6": {"class_type": "PreviewAny", "inputs": {"source": "first"}}});
+    let graph = with(text, slow(60.0, 600));
     let job = submit(&product, &graph).await;
     let path = format!("/api/v2/jobs/{}", id(&job));
     let output = crate::support::product::until("an output while it runs", async || {
@@ -516,6 +515,7 @@ async fn an_output_of_a_job_in_flight_is_not_deleted_and_a_switched_off_api_keep
         409,
         "asset_in_use",
     );
+    product.post(&format!("{path}/cancel"), &json!({})).await;
     ended(&product, id(&job)).await;
     let response = product
         .http
