@@ -125,10 +125,7 @@ impl Inner {
         let models = lists
             .into_iter()
             .map(|(folder, all)| {
-                let dir = catalogue
-                    .model_dir(&folder)
-                    .map(std::path::Path::to_path_buf)
-                    .unwrap_or_default();
+                let dir = catalogue.model_dir(&folder).unwrap_or_default();
                 (folder, ModelFolder { dir, all })
             })
             .collect();

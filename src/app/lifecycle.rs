@@ -1,5 +1,7 @@
 //! ComfyUI's life from our side: prepare, start, ask, warm up, watch, and start again when it dies (process.md).
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -14,7 +16,7 @@ use crate::comfy::fault::Fault;
 use crate::comfy::supervisor::{Backoff, Child, end_orphans, port_in_use, wait_until_answering};
 use crate::error::{Code, Failure};
 use crate::health::ComfyState;
-use crate::manifest::{Installer, Manifest};
+use crate::manifest::{Installer, Manifest, OnPlaced};
 use crate::telemetry::metrics;
 
 /// Between SIGINT and SIGKILL.
@@ -135,7 +137,8 @@ async fn prepare(app: &App) -> Result<Prepared, Fatal> {
             &app.config.comfy.home,
             &app.config.storage.cache.dir,
             app.storage.clone(),
-        );
+        )
+        .models_in(&app.config.comfy.model_dir, shows_models(app));
         installer
             .install_before_start(&manifest, &app.stop)
             .await
@@ -144,6 +147,30 @@ async fn prepare(app: &App) -> Result<Prepared, Fatal> {
         drop(installer.start_models_after(&manifest, &app.stop));
     }
     Ok(Prepared { warmup })
+}
+
+/// A model of the manifest that comes while ComfyUI is up is listed by it at once.
+fn shows_models(app: &App) -> OnPlaced {
+    let comfy = app.comfy.clone();
+    Arc::new(move |path: &Path| {
+        let catalogue = comfy.catalogue();
+        let Some((folder, name)) = catalogue.folder_of(path) else {
+            return;
+        };
+        let (comfy, folder) = (comfy.clone(), folder.to_owned());
+        let dir = path.ancestors().nth(name.split('/').count());
+        let dir = dir.unwrap_or(Path::new("/")).to_owned();
+        tokio::spawn(async move {
+            let listed = comfy.lists_model(&folder, &dir, &name).await;
+            comfy.models_changed();
+            if !matches!(listed, Ok(true)) {
+                warn!(
+                    folder,
+                    name, "ComfyUI does not list a model of the manifest"
+                );
+            }
+        });
+    })
 }
 
 /// One run of ComfyUI, from spawning to its end. What goes wrong before the server was ready once is fatal; later it only ends the run.

@@ -11,20 +11,12 @@ use serde_json::Value;
 use tracing::{debug, warn};
 
 use super::client::{CallError, Client};
+use super::input_kind::{InputKind, options};
 use super::model_inputs::core_folder;
+use super::nudge::set_back;
 use super::output_facts::OutputFacts;
 use crate::config::ComfyConfig;
 use crate::graph::catalogue::NodeClasses;
-
-/// The flags that mark an input as a file in the input directory (comfyui.md 7.1).
-const UPLOAD_FLAGS: &[&str] = &[
-    "image_upload",
-    "video_upload",
-    "audio_upload",
-    "file_upload",
-    "mask_upload",
-    "animated_image_upload",
-];
 
 /// What one start of ComfyUI offers.
 #[derive(Debug, Default)]
@@ -46,9 +38,18 @@ pub struct Catalogue {
     /// Its node classes, for converting workflows.
     pub node_classes: Arc<NodeClasses>,
     shapes: HashMap<String, Shape>,
-    media_inputs: HashSet<(String, String)>,
-    model_inputs: HashMap<(String, String), String>,
+    /// Class -> input -> what it takes.
+    inputs: HashMap<String, HashMap<Box<str>, InputKind>>,
+    model_inputs: HashMap<(String, String), ModelInput>,
     output_classes: HashSet<String>,
+}
+
+/// What the probe found out about an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ModelInput {
+    folder: String,
+    /// Its list has the names as the folder has them.
+    plain: bool,
 }
 
 /// What links can be made to a class, and from it.
@@ -98,7 +99,7 @@ impl Catalogue {
         markers.leave(&mut info);
         catalogue.node_classes = Arc::new(NodeClasses::read(&info));
         debug!(
-            media_inputs = catalogue.media_inputs.len(),
+            classes = catalogue.inputs.len(),
             model_inputs = catalogue.model_inputs.len(),
             folders = catalogue.folders.len(),
             "asked ComfyUI what it offers"
@@ -139,31 +140,66 @@ impl Catalogue {
 
     /// Whether an input names a file in the input directory, by ComfyUI's own word.
     pub fn is_media(&self, class: &str, input: &str) -> bool {
-        // A lookup with borrowed keys would need a nested map; two short allocations per string input are cheaper to read.
-        self.media_inputs
-            .contains(&(class.to_owned(), input.to_owned()))
+        self.kind(class, input) == Some(InputKind::Upload)
+    }
+
+    /// What an input takes; `None` for one that its class does not list.
+    pub fn kind(&self, class: &str, input: &str) -> Option<InputKind> {
+        self.inputs.get(class)?.get(input).copied()
     }
 
     /// The model folder of an input: the table of core classes first, then what the probe found.
+    /// Only ever one that ComfyUI names.
     pub fn model_folder(&self, class: &str, input: &str) -> Option<&str> {
-        let probed = |input: &str| {
-            self.model_inputs
-                .get(&(class.to_owned(), input.to_owned()))
-                .map(String::as_str)
-        };
-        // An input of a dynamic group, `rows.0.name`, is described under the group's own name.
         core_folder(class, input)
-            .or_else(|| probed(input))
-            .or_else(|| probed(input.split_once('.')?.0))
+            .or_else(|| Some(self.probed(class, input)?.folder.as_str()))
+            .filter(|folder| self.folders.contains_key(*folder))
     }
 
-    /// The directory new models of a folder go to: the one named like the folder if ComfyUI looks there, else the first.
-    pub fn model_dir(&self, folder: &str) -> Option<&Path> {
-        let dirs = self.folders.get(folder)?;
-        dirs.iter()
-            .find(|dir| dir.file_name().is_some_and(|name| name == folder))
-            .or_else(|| dirs.first())
-            .map(PathBuf::as_path)
+    /// Whether an input of a model folder lists the names as they are in the folder.
+    pub fn lists_plainly(&self, class: &str, input: &str) -> bool {
+        core_folder(class, input).is_some()
+            || self.probed(class, input).is_none_or(|found| found.plain)
+    }
+
+    fn probed(&self, class: &str, input: &str) -> Option<&ModelInput> {
+        let probed = |input: &str| self.model_inputs.get(&(class.to_owned(), input.to_owned()));
+        // An input of a dynamic group, `rows.0.name`, is described under the group's own name.
+        probed(input).or_else(|| probed(input.split_once('.')?.0))
+    }
+
+    /// Where the models of a folder are, in the order in which ComfyUI looks; but a directory that
+    /// has the folder's old name comes behind its neighbour with the present one.
+    pub fn model_dirs(&self, folder: &str) -> Vec<PathBuf> {
+        let mut dirs = self.folders.get(folder).cloned().unwrap_or_default();
+        let old = match folder {
+            "diffusion_models" => "unet",
+            "text_encoders" => "clip",
+            _ => return dirs,
+        };
+        for at in 1..dirs.len() {
+            let (before, this) = (&dirs[at - 1], &dirs[at]);
+            if before.parent() == this.parent()
+                && before.file_name().is_some_and(|name| name == old)
+                && this.file_name().is_some_and(|name| name == folder)
+            {
+                dirs.swap(at - 1, at);
+            }
+        }
+        dirs
+    }
+
+    /// The first of [`Self::model_dirs`].
+    pub fn model_dir(&self, folder: &str) -> Option<PathBuf> {
+        self.model_dirs(folder).into_iter().next()
+    }
+
+    /// The model folder that a file lies in, and its name there.
+    pub fn folder_of(&self, path: &Path) -> Option<(&str, String)> {
+        self.folders.iter().find_map(|(folder, dirs)| {
+            let name = dirs.iter().find_map(|dir| path.strip_prefix(dir).ok())?;
+            Some((folder.as_str(), name.to_str()?.to_owned()))
+        })
     }
 
     fn read_classes(&mut self, info: &Value, markers: &Markers) {
@@ -195,7 +231,7 @@ impl Catalogue {
         }
         let choices = |input: &str| {
             info.pointer(&format!("/KSampler/input/required/{input}"))
-                .map(options)
+                .and_then(options)
                 .unwrap_or_default()
         };
         self.samplers = choices("sampler_name");
@@ -203,33 +239,15 @@ impl Catalogue {
     }
 
     fn read_input(&mut self, class: &str, input: &str, spec: &Value, markers: &Markers) {
-        let key = || (class.to_owned(), input.to_owned());
-        if UPLOAD_FLAGS.iter().any(|flag| {
-            spec.get(1)
-                .and_then(|about| about.get(flag))
-                .and_then(Value::as_bool)
-                == Some(true)
-        }) {
-            self.media_inputs.insert(key());
-        }
-        if let Some(folder) = markers.folder_in(spec) {
-            self.model_inputs.insert(key(), folder.to_owned());
+        self.inputs
+            .entry(class.to_owned())
+            .or_default()
+            .insert(input.into(), InputKind::of(spec));
+        if let Some(found) = markers.found_in(spec) {
+            self.model_inputs
+                .insert((class.to_owned(), input.to_owned()), found);
         }
     }
-}
-
-/// The options of a combo in either shape: `[[options], {...}]` or `["COMBO", {"options": [...]}]`.
-fn options(spec: &Value) -> Vec<String> {
-    let list = spec
-        .get(0)
-        .and_then(Value::as_array)
-        .or_else(|| spec.pointer("/1/options").and_then(Value::as_array));
-    list.map(|list| {
-        list.iter()
-            .filter_map(|option| option.as_str().map(str::to_owned))
-            .collect()
-    })
-    .unwrap_or_default()
 }
 
 async fn folders(
@@ -309,8 +327,15 @@ impl Markers {
                     .open(path)
                     .is_ok()
             });
+            let placed: Vec<PathBuf> = placed.collect();
+            // Times of whole seconds would hide the markers, and later their going (A54).
+            let mut dirs: Vec<&Path> = placed.iter().filter_map(|path| path.parent()).collect();
+            dirs.dedup();
+            for dir in dirs {
+                let _ = set_back(dir, 1);
+            }
             Self {
-                placed: placed.collect(),
+                placed,
                 mark: given,
             }
         });
@@ -332,11 +357,7 @@ impl Markers {
     fn leave(&self, spec: &mut Value) {
         match spec {
             Value::Array(list) => {
-                list.retain(|item| {
-                    !item
-                        .as_str()
-                        .is_some_and(|text| text.starts_with(&self.mark))
-                });
+                list.retain(|item| !item.as_str().is_some_and(|text| text.contains(&self.mark)));
                 list.iter_mut().for_each(|item| self.leave(item));
             }
             Value::Object(map) => map.values_mut().for_each(|item| self.leave(item)),
@@ -344,16 +365,20 @@ impl Markers {
         }
     }
 
-    /// The folder whose marker is among the options anywhere in a spec. Dynamic groups nest specs, hence the walk (comfyui.md 10.8).
-    fn folder_in<'a>(&self, spec: &'a Value) -> Option<&'a str> {
+    /// The folder whose marker is among the options anywhere in a spec, and whether it is there as it lies in the folder. Dynamic groups nest specs, hence the walk (comfyui.md 10.8).
+    fn found_in(&self, spec: &Value) -> Option<ModelInput> {
         match spec {
-            Value::String(text) => text
-                .strip_prefix(self.mark.as_str())?
-                .strip_prefix("--")?
-                .split("--zz.")
-                .next(),
-            Value::Array(list) => list.iter().find_map(|item| self.folder_in(item)),
-            Value::Object(map) => map.values().find_map(|item| self.folder_in(item)),
+            Value::String(text) => {
+                let at = text.find(self.mark.as_str())?;
+                let rest = text[at + self.mark.len()..].strip_prefix("--")?;
+                let (folder, extension) = rest.split_once("--zz")?;
+                Some(ModelInput {
+                    folder: folder.to_owned(),
+                    plain: at == 0 && extension.starts_with('.'),
+                })
+            }
+            Value::Array(list) => list.iter().find_map(|item| self.found_in(item)),
+            Value::Object(map) => map.values().find_map(|item| self.found_in(item)),
             _ => None,
         }
     }
@@ -384,9 +409,13 @@ mod tests {
             "KSampler": {"input": {"required": {"sampler_name": [["euler", "dpm"], {}], "scheduler": ["COMBO", {"options": ["normal", 3]}]}}},
             "LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": true}]}}},
             "LoadVideo": {"input": {"required": {"file": ["COMBO", {"options": [], "video_upload": true}]}}},
-            "MyLoader": {"input": {"optional": {"thing": [["x", "zz-probe-1--ultralytics--zz.gguf"]], "rows": ["DYN", {"template": {"required": {"l": [["zz-probe-1--loras--zz.safetensors"]]}}}]}}},
+            "MyLoader": {"input": {"optional": {"thing": [["x", "zz-probe-1--ultralytics--zz.gguf"]], "words": ["STRING", {}],
+                "bare": [["CHOOSE", "zz-probe-1--loras--zz"]], "prefixed": [["x/zz-probe-1--nowhere--zz.pt"]], "rows": ["DYN", {"template": {"required": {"l": [["zz-probe-1--loras--zz.safetensors"]]}}}]}}},
         });
         let mut catalogue = Catalogue::default();
+        for folder in ["loras", "ultralytics", "clip_vision"] {
+            catalogue.folders.insert(folder.into(), Vec::new());
+        }
         catalogue.read_classes(&info, &markers);
         assert_eq!(catalogue.samplers, ["euler", "dpm"]);
         assert_eq!(catalogue.schedulers, ["normal"]);
@@ -405,5 +434,48 @@ mod tests {
             Some("clip_vision")
         );
         assert_eq!(catalogue.model_folder("MyLoader", "other"), None);
+        assert_eq!(
+            ["thing", "bare", "prefixed"].map(|input| catalogue.lists_plainly("MyLoader", input)),
+            [true, false, false]
+        );
+        // ComfyUI does not name that folder (F31).
+        assert_eq!(catalogue.model_folder("MyLoader", "bare"), Some("loras"));
+        assert_eq!(catalogue.model_folder("MyLoader", "prefixed"), None);
+        let kinds = ["thing", "words", "rows"].map(|input| catalogue.kind("MyLoader", input));
+        let expected = [InputKind::Choice, InputKind::Text, InputKind::Other];
+        assert_eq!(kinds, expected.map(Some));
+        assert_eq!(catalogue.kind("MyLoader", "nothing"), None);
+    }
+
+    #[test]
+    fn directories_in_comfyuis_order_but_old_names_behind_their_neighbours() {
+        let mut catalogue = Catalogue::default();
+        let dirs = [
+            "/v/unet",
+            "/m/unet",
+            "/m/diffusion_models",
+            "/o/diffusion_models",
+        ];
+        catalogue
+            .folders
+            .insert("diffusion_models".into(), dirs.map(PathBuf::from).to_vec());
+        catalogue
+            .folders
+            .insert("loras".into(), vec!["/gone/x".into(), "/m/loras".into()]);
+        let order = [
+            "/v/unet",
+            "/m/diffusion_models",
+            "/m/unet",
+            "/o/diffusion_models",
+        ];
+        assert_eq!(
+            catalogue.model_dirs("diffusion_models"),
+            order.map(PathBuf::from)
+        );
+        assert_eq!(catalogue.model_dir("loras"), Some("/gone/x".into()));
+        assert_eq!(
+            catalogue.folder_of(Path::new("/m/loras/sub/a.pt")),
+            Some(("loras", "sub/a.pt".to_owned()))
+        );
     }
 }

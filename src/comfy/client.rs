@@ -368,6 +368,16 @@ impl Client {
         self.get("/object_info").await
     }
 
+    /// One node class: `{class: info}`, empty for an unknown one.
+    ///
+    /// # Errors
+    /// When ComfyUI does not answer.
+    pub async fn class_info(&self, class: &str) -> Result<Value, CallError> {
+        let class =
+            percent_encoding::utf8_percent_encode(class, percent_encoding::NON_ALPHANUMERIC);
+        self.get(&format!("/object_info/{class}")).await
+    }
+
     /// Real directories per model folder, in search order.
     ///
     /// # Errors

@@ -71,6 +71,23 @@ pub fn core_folder(class: &str, input: &str) -> Option<&'static str> {
         .map(|(_, _, folder)| *folder)
 }
 
+/// The folder of a model by the name of the input or key that holds it, with or without a number behind it: for what no class
+/// describes (F30, F31).
+pub fn folder_of_key(key: &str) -> Option<&'static str> {
+    let key = key.to_ascii_lowercase();
+    let key = key.trim_end_matches(|char: char| char.is_ascii_digit());
+    Some(match key.trim_end_matches(['_', '-', ' ']) {
+        "lora" | "lora_name" => "loras",
+        "ckpt" | "ckpt_name" | "checkpoint" => "checkpoints",
+        "vae" | "vae_name" => "vae",
+        "unet_name" | "diffusion_model" => "diffusion_models",
+        "clip_name" | "text_encoder" => "text_encoders",
+        "control_net_name" => "controlnet",
+        "upscale_model" | "upscale_model_name" => "upscale_models",
+        _ => return None,
+    })
+}
+
 /// The folders that the table names, for a ComfyUI that cannot be asked.
 pub fn core_folders() -> Vec<&'static str> {
     let mut folders: Vec<_> = CORE

@@ -1,11 +1,13 @@
 //! The model files that ComfyUI lists, folder by folder, as it lists them at this moment.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use futures_util::stream::{self, StreamExt};
 
-use super::Comfy;
 use super::client::CallError;
+use super::input_kind::options;
+use super::{Comfy, nudge};
 
 /// ComfyUI lists some thirty folders from directory time stamps; asking several at a time hides the round trips.
 const AT_ONCE: usize = 8;
@@ -34,6 +36,55 @@ impl Comfy {
             models.insert(folder, names);
         }
         Ok(models)
+    }
+}
+
+/// How often ComfyUI is made to look at a folder anew before a name counts as one that it does not list.
+const NUDGES: u64 = 3;
+
+impl Comfy {
+    /// Whether ComfyUI lists a model that was put in place as `dir/name`. It lists a folder anew only when a modification time differs from the
+    /// one it noted; where two changes fall into one tick of the file system's clock, the times are changed for it (attack.md, A54).
+    ///
+    /// # Errors
+    /// When ComfyUI does not answer.
+    pub async fn lists_model(
+        &self,
+        folder: &str,
+        dir: &Path,
+        name: &str,
+    ) -> Result<bool, CallError> {
+        for step in 0..=NUDGES {
+            if step > 0 {
+                nudge::directories_of(dir, name, step).await;
+            }
+            if self
+                .client
+                .models(folder)
+                .await?
+                .iter()
+                .any(|known| known == name)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What an input of a class offers at this moment; `None` where its class does not say.
+    ///
+    /// # Errors
+    /// When ComfyUI does not answer.
+    pub async fn choices(
+        &self,
+        class: &str,
+        input: &str,
+    ) -> Result<Option<Vec<String>>, CallError> {
+        let info = self.client.class_info(class).await?;
+        let spec = ["required", "optional"]
+            .iter()
+            .find_map(|group| info.get(class)?.get("input")?.get(group)?.get(input));
+        Ok(spec.and_then(options))
     }
 }
 

@@ -221,7 +221,7 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
             plain(
                 "MAX_ARCHIVE_FILES",
                 "10000",
-                "most files an input archive may hold",
+                "most files and folders an input archive may hold",
             ),
             plain(
                 "MAX_ARCHIVE_SIZE_MB",

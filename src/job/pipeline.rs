@@ -92,6 +92,7 @@ impl Pipeline<'_> {
                 comfy: &inner.comfy_config,
                 directories: inner.directories.clone(),
                 catalogue: &catalogue,
+                engine: &inner.comfy,
                 storage: &inner.storage,
                 store: &inner.store,
                 cleaner: &inner.cleaner,
@@ -104,7 +105,7 @@ impl Pipeline<'_> {
             () = self.job.cancel.cancelled() => return Err(self.job.stop_reason()),
             prepared = work => prepared?,
         };
-        if prepared.models_placed {
+        if !prepared.models.is_empty() {
             inner.comfy.models_changed();
         }
         Ok(prepared)

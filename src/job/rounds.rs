@@ -21,7 +21,7 @@ use super::guard::RunGuard;
 use super::keep;
 use super::outputs::{self, Collected, OutputFile, ReceivedImages, RunFacts};
 use super::pipeline::Pipeline;
-use super::preprocess::{DownloadReport, Prepared, names};
+use super::preprocess::{DownloadReport, PlacedModels, Prepared, names};
 use super::request::Graph;
 use super::stats::Timeline;
 use crate::error::{Code, Failure, panicked};
@@ -62,8 +62,8 @@ pub(super) async fn execute(
         workspace,
         leases,
         downloads,
+        models,
         mut warnings,
-        ..
     } = prepared;
     let inner = pipeline.inner;
     let graph: Graph = Arc::new(graph);
@@ -87,6 +87,7 @@ pub(super) async fn execute(
         accepted: Some(accepted),
         anew: anew(pipeline, &graph),
         alone: share_names,
+        models,
     };
     pipeline.job.submitting.store(true, Ordering::Relaxed);
     if let Some(keeping) = &pipeline.job.keeping {
@@ -192,6 +193,8 @@ struct Rounds<'a> {
     anew: Option<BTreeSet<String>>,
     /// No other graph that shares names may be in ComfyUI.
     alone: bool,
+    /// What was placed for it; empty once ComfyUI had another look at that.
+    models: PlacedModels,
 }
 
 /// One run of the graph, with all its parts.
@@ -234,16 +237,21 @@ impl Rounds<'_> {
         });
         self.guard.arm(true);
         job.reached.submitted.cancel();
-        let queued = execution::submit(
-            &inner.comfy,
-            job,
-            marked.as_ref().unwrap_or(self.graph),
-            extra_data.as_ref(),
-            &request.submit,
-            entry,
-            self.guard.clone(),
-        )
-        .await
+        let queued = loop {
+            let submitting = execution::submit(
+                &inner.comfy,
+                job,
+                marked.as_ref().unwrap_or(self.graph),
+                extra_data.as_ref(),
+                &request.submit,
+                entry,
+                self.guard.clone(),
+            );
+            match submitting.await {
+                Err(failure) if self.sees_more(&failure).await => {}
+                queued => break queued,
+            }
+        }
         .inspect_err(|failure| self.guard.arm(failure.code != Code::InvalidPrompt))?;
         job.tell(&JobEvent::Accepted {
             comfy_id: queued.comfy_id().to_owned(),
@@ -257,6 +265,17 @@ impl Rounds<'_> {
             let _ = accepted.send(self.graph.clone());
         }
         Ok(queued)
+    }
+
+    /// Whether ComfyUI has refused the graph for a model that we have placed, and sees it now (A54). Asked once.
+    async fn sees_more(&mut self, failure: &Failure) -> bool {
+        let models = std::mem::take(&mut self.models);
+        match &failure.node_errors {
+            Some(errors) if failure.code == Code::InvalidPrompt => {
+                models.shown_again(&self.pipeline.inner.comfy, errors).await
+            }
+            _ => false,
+        }
     }
 
     /// Follows a run to its end, through all its parts, and collects what they have made.

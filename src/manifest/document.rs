@@ -23,6 +23,8 @@ pub struct Manifest {
     pub before_start: Vec<Model>,
     /// Models that may come later.
     pub after_start: Vec<Model>,
+    /// Keys that mean nothing here, each in a sentence with its place.
+    pub warnings: Vec<String>,
 }
 
 /// A custom node.
@@ -60,6 +62,14 @@ impl Manifest {
     /// # Errors
     /// Every problem of the document, each with its place.
     pub async fn load(config: &ManifestConfig) -> Result<Option<Self>, ManifestError> {
+        let manifest = Self::read(config).await?;
+        for warning in manifest.iter().flat_map(|manifest| &manifest.warnings) {
+            tracing::warn!("manifest: {warning}");
+        }
+        Ok(manifest)
+    }
+
+    async fn read(config: &ManifestConfig) -> Result<Option<Self>, ManifestError> {
         if let Some(json) = &config.json {
             return Self::from_json("MANIFEST_JSON", json.expose()).map(Some);
         }
@@ -124,8 +134,10 @@ impl Manifest {
     fn from_value(name: &str, value: &Value) -> Result<Self, ManifestError> {
         let mut walk = Walk {
             problems: Vec::new(),
+            warnings: Vec::new(),
         };
-        let manifest = walk.manifest(value);
+        let mut manifest = walk.manifest(value);
+        manifest.warnings = walk.warnings;
         match walk.problems.as_slice() {
             [] => Ok(manifest),
             problems => Err(ManifestError::new(format!(
@@ -139,6 +151,7 @@ impl Manifest {
 /// Walks through the document and notes what is wrong. Never quotes a value, which may be a URL with a token.
 struct Walk {
     problems: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Walk {
@@ -191,10 +204,11 @@ impl Walk {
             return None;
         };
         for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
+            // Other versions and other tools may have more keys (drop-in.md, D15).
             let dot = if place.is_empty() { "" } else { "." };
-            self.problems.push(format!(
-                "{place}{dot}{} is not known: use {}",
-                public_text(key),
+            let shown: String = public_text(key).chars().take(80).collect();
+            self.warnings.push(format!(
+                "{place}{dot}{shown} is not known and is ignored: known are {}",
                 known.join(", ")
             ));
         }
@@ -329,21 +343,43 @@ mod tests {
     #[test]
     fn every_problem_is_named_with_its_place_and_no_value_is_shown() {
         let text = problems(
-            "apts: [x]\napt: git\npip: [1.0]\nmodels:\n  before: []\n  after_start:\n    - url: ftp://u:marked@h/a\n      local_path: models/\n      size: 1\n    - local_path: a\n",
+            "apt: git\npip: [1.0]\nmodels:\n  after_start:\n    - url: ftp://u:marked@h/a\n      local_path: models/\n    - local_path: a\n",
         );
         for expected in [
-            "apts is not known",
             "apt must be a list",
             "pip[0] must be a text",
-            "models.before is not known: use before_start, after_start",
             "models.after_start[0].url must begin",
             "models.after_start[0].local_path must name a file",
-            "models.after_start[0].size is not known",
             "models.after_start[1].url is missing",
         ] {
             assert!(text.contains(expected), "{expected} is missing in {text}");
         }
         assert!(!text.contains("marked"));
+    }
+
+    /// D15.
+    #[test]
+    fn keys_that_mean_nothing_here_are_warnings() {
+        let manifest = Manifest::from_yaml(
+            "M",
+            "version: 2\nname: mine\napts: [x]\nmodels:\n  later: []\n  after_start:\n    - url: https://h/a\n      local_path: a\n      size: 1\n",
+        )
+        .unwrap();
+        let places: Vec<&str> = manifest
+            .warnings
+            .iter()
+            .filter_map(|warning| warning.split_once(" is not known"))
+            .map(|(place, _)| place)
+            .collect();
+        let expected = [
+            "version",
+            "name",
+            "apts",
+            "models.later",
+            "models.after_start[0].size",
+        ];
+        assert_eq!(places, expected);
+        assert_eq!(manifest.after_start.len(), 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::document::CustomNode;
-use super::models::Models;
+use super::models::{Models, OnPlaced};
 use super::python::{self, Python};
 use super::record::{Record, Step};
 use super::tool::Tools;
@@ -32,6 +32,8 @@ impl Installer {
         let models = Models {
             storage,
             home: home.to_owned(),
+            model_dir: home.join("models"),
+            on_placed: None,
         };
         Self {
             config: config.clone(),
@@ -39,6 +41,14 @@ impl Installer {
             cache: cache.to_owned(),
             models,
         }
+    }
+
+    /// Model folders are below `dir`; `on_placed` is told each model that was put in place.
+    #[must_use]
+    pub fn models_in(mut self, dir: &Path, on_placed: OnPlaced) -> Self {
+        self.models.model_dir = dir.to_owned();
+        self.models.on_placed = Some(on_placed);
+        self
     }
 
     /// Installs everything that ComfyUI needs from the start. A second time it does nothing (see the module's page).
@@ -52,6 +62,9 @@ impl Installer {
         cancel: &CancellationToken,
     ) -> Result<(), ManifestError> {
         let began = Instant::now();
+        for models in [&manifest.before_start, &manifest.after_start] {
+            self.models.reserve(models).await;
+        }
         let tools = Tools::new(&self.config.search_path, cancel);
         if !(manifest.apt.is_empty() && manifest.pip.is_empty() && manifest.custom_nodes.is_empty())
         {

@@ -23,6 +23,7 @@ mod tool;
 pub use document::{CustomNode, Manifest, Model};
 pub use git_url::{GitSource, Reference, ReferenceKind};
 pub use installer::Installer;
+pub use models::OnPlaced;
 
 /// Why the manifest could not be read or carried out. The text is free of credentials.
 #[derive(Debug, Clone, thiserror::Error)]

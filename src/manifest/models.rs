@@ -1,6 +1,7 @@
 //! The manifest's models: downloaded through the cache, linked to where they are wanted.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -9,7 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ManifestError, Model};
 use crate::config::public_url;
-use crate::storage::{Credentials, ErrorKind, Fetch, Storage, StorageError};
+use crate::storage::{
+    Credentials, ErrorKind, Fetch, Fetched, Replace, Storage, StorageError, model_extension,
+    model_name,
+};
 
 /// First and longest pause between two tries of a model that may come later.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -17,14 +21,28 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Tries of a model that the origin refuses or does not have. Other failures are tried again for as long as we run.
 const REFUSED_TRIES: u32 = 8;
 
+/// Told the path of each model that was put in place.
+pub type OnPlaced = Arc<dyn Fn(&Path) + Send + Sync>;
+
 /// Downloads and places models. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Models {
     pub storage: Storage,
     pub home: PathBuf,
+    /// Where the model folders are.
+    pub model_dir: PathBuf,
+    pub on_placed: Option<OnPlaced>,
 }
 
 impl Models {
+    /// The names are the manifest's from now on, also of those that are still to come.
+    pub async fn reserve(&self, models: &[Model]) {
+        for model in models {
+            let destination = self.home.join(&model.local_path);
+            self.storage.reserve_model(&destination, &model.url).await;
+        }
+    }
+
     /// Brings all models, in parallel, and reports every one that failed.
     pub async fn bring_all(
         &self,
@@ -111,17 +129,41 @@ impl Models {
                 format!("{} cannot be made ({error})", folder.display()),
             )
         })?;
-        if let Some(note) = self
+        let name = self.name(&fetched, folder, &name.to_string_lossy()).await;
+        let destination = folder.join(&name);
+        let placed = self
             .storage
-            .place_model(&fetched, folder, &name.to_string_lossy())
-            .await?
-        {
+            .place_model(&fetched, &[folder.to_owned()], &name, Replace::All)
+            .await?;
+        if let Some(note) = placed.kept {
             tracing::warn!(path = %destination.display(), "{note}");
+        } else if let Some(on_placed) = &self.on_placed {
+            on_placed(&destination);
         }
         let (url, duration_ms) = (public_url(&model.url), fetched.duration.as_millis());
         tracing::info!(url, path = %destination.display(), size_bytes = fetched.size, cached = fetched.cached, duration_ms, "model is there");
         Ok(())
     }
+}
+
+impl Models {
+    /// The name that the manifest gives; in a model folder with the extension of the file behind it where it has none (F02).
+    async fn name(&self, fetched: &Fetched, folder: &Path, name: &str) -> String {
+        if folder.starts_with(&self.model_dir) && !has_extension(name) {
+            model_name(fetched, Some(name)).await
+        } else {
+            name.to_owned()
+        }
+    }
+}
+
+/// What is behind the last dot of a version, `sd-v1.5`, is no extension.
+fn has_extension(name: &str) -> bool {
+    let extension = Path::new(name)
+        .extension()
+        .and_then(|extension| extension.to_str());
+    model_extension(name).is_some()
+        || extension.is_some_and(|text| text.bytes().any(|byte| byte.is_ascii_alphabetic()))
 }
 
 /// A regular file that is no link of ours: the user's, with the content they want.

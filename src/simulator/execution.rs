@@ -391,8 +391,14 @@ fn run_node(
         ));
     };
     let mut inputs = HashMap::new();
-    for input in &class.inputs {
-        let value = match node["inputs"].get(input.name) {
+    let given = node["inputs"].as_object();
+    let others = given.into_iter().flat_map(Map::keys).filter(|name| {
+        let listed = class.inputs.iter().any(|input| input.name == *name);
+        class.flexible && !listed
+    });
+    let listed = class.inputs.iter().map(|input| input.name);
+    for name in listed.chain(others.map(String::as_str)) {
+        let value = match node["inputs"].get(name) {
             None => continue,
             Some(value) => match link(value) {
                 Some((from, output)) => keys
@@ -403,10 +409,7 @@ fn run_node(
                 None => Some(Datum::Json(value.clone())),
             },
         };
-        inputs.insert(
-            input.name.to_owned(),
-            value.unwrap_or(Datum::Json(Value::Null)),
-        );
+        inputs.insert(name.to_owned(), value.unwrap_or(Datum::Json(Value::Null)));
     }
     let mut call = Call {
         instance,

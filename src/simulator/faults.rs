@@ -53,6 +53,10 @@ pub struct Faults {
     pub history_delay_ms: u64,
     /// Milliseconds before each answer to an HTTP request.
     pub http_delay_ms: u64,
+    /// Modification times of model folders are read as if the file system's clock ticked so seldom.
+    pub mtime_tick_ms: u64,
+    /// So many of the next prompts are checked as if no model folder had a file.
+    pub hide_models: u64,
     /// Set everything back first.
     #[serde(skip_serializing)]
     pub reset: bool,
@@ -152,6 +156,18 @@ impl Switchboard {
                 Some(n) => state.faults.drop_websockets_after = Some(n - 1),
                 None => {}
             });
+    }
+
+    /// Takes one of the prompts that find no models.
+    pub fn hides_models(&self) -> bool {
+        let mut hidden = false;
+        if self.read(|faults| faults.hide_models > 0) {
+            self.state.send_modify(|state| {
+                hidden = state.faults.hide_models > 0;
+                state.faults.hide_models = state.faults.hide_models.saturating_sub(1);
+            });
+        }
+        hidden
     }
 
     /// Takes one of the prompts that are to be lost.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
 use super::args::{Args, Imitate};
+use super::listings::Listings;
 use crate::paths::normal;
 
 /// Which names a folder lists.
@@ -46,6 +47,7 @@ pub struct Folders {
     /// Where previews go; removed at a clean end.
     pub temp: PathBuf,
     models: RwLock<Vec<Folder>>,
+    listings: Listings,
 }
 
 const TABLE: [(&str, &[&str], Accepts); 20] = [
@@ -188,9 +190,6 @@ impl Folders {
                 accepts: *accepts,
             });
         let mut folders: Vec<Folder> = folders.collect();
-        for file in &args.extra_model_paths_config {
-            add_extra_paths(&mut folders, file)?;
-        }
         if temp.exists() {
             std::fs::remove_dir_all(&temp)?;
         }
@@ -210,11 +209,16 @@ impl Folders {
                 std::fs::create_dir_all(more)?;
             }
         }
+        // These are somebody else's to make.
+        for file in &args.extra_model_paths_config {
+            add_extra_paths(&mut folders, file)?;
+        }
         Ok(Self {
             input,
             output,
             temp,
             models: RwLock::new(folders),
+            listings: Listings::default(),
         })
     }
 
@@ -236,27 +240,26 @@ impl Folders {
             .cloned()
     }
 
-    /// Relative names in a model folder, sorted. Empty for an unknown one.
+    /// Relative names in a model folder, sorted. Empty for an unknown one. A list is made anew when a directory's modification time is
+    /// another than when it was made.
     pub fn list(&self, name: &str) -> Vec<String> {
         let Some(folder) = self.model_folder(name) else {
             return Vec::new();
         };
-        let mut names = BTreeSet::new();
-        for directory in &folder.directories {
-            match folder.accepts {
-                Accepts::Directories => {
-                    names.extend(files_below(directory).into_iter().filter_map(|name| {
-                        Some(name.strip_suffix("/model_index.json")?.to_owned())
-                    }))
-                }
-                accepts => names.extend(
-                    files_below(directory)
-                        .into_iter()
-                        .filter(|name| accepted(accepts, name)),
-                ),
+        match folder.accepts {
+            Accepts::Directories => {
+                let below = folder.directories.iter().flat_map(|dir| files_below(dir));
+                let named = below
+                    .filter_map(|name| Some(name.strip_suffix("/model_index.json")?.to_owned()));
+                named.collect::<BTreeSet<_>>().into_iter().collect()
             }
+            accepts => self.listings.list(&folder, |name| accepted(accepts, name)),
         }
-        names.into_iter().collect()
+    }
+
+    /// How coarse the clock of the file system seems to be; 0 is as it is.
+    pub fn set_tick(&self, milliseconds: u64) {
+        self.listings.set_tick(milliseconds);
     }
 
     /// The first file of that relative name in a model folder.

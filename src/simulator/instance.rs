@@ -64,6 +64,7 @@ impl Instance {
         let faults = Switchboard::new(args.initial_faults()?);
         let folders = Folders::prepare(&args)
             .map_err(|e| format!("cannot prepare the simulator's directories: {e}"))?;
+        folders.set_tick(faults.read(|faults| faults.mtime_tick_ms));
         let imitate = args.imitated();
         Ok(Self {
             imitate,

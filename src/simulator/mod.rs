@@ -11,6 +11,7 @@ mod faults;
 mod folders;
 mod hub;
 mod instance;
+mod listings;
 mod nodes;
 mod picture;
 mod python;

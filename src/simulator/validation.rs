@@ -93,6 +93,7 @@ pub fn validate(
     let mut validator = Validator {
         instance,
         graph,
+        blind: instance.faults.hides_models(),
         results: HashMap::new(),
         order: Vec::new(),
         path: HashSet::new(),
@@ -183,6 +184,8 @@ struct Exception {
 struct Validator<'a> {
     instance: &'a Instance,
     graph: &'a mut Map<String, Value>,
+    /// It sees no models.
+    blind: bool,
     results: HashMap<String, (bool, Vec<Value>)>,
     order: Vec<String>,
     path: HashSet<String>,
@@ -415,7 +418,14 @@ impl Validator<'_> {
         }
         let unchecked = self.instance.imitate == Imitate::V0_3_64
             && (class.v3 || matches!(input.kind, Kind::Combo(_, Shape::Combo)));
-        if let Some(choices) = input.choices(&self.instance.folders)
+        let seen = |choices| {
+            if self.blind && input.is_model() {
+                Vec::new()
+            } else {
+                choices
+            }
+        };
+        if let Some(choices) = input.choices(&self.instance.folders).map(seen)
             && !unchecked
             && !choices.iter().any(|choice| value.as_str() == Some(choice))
         {

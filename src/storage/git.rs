@@ -18,6 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use percent_encoding::percent_decode_str;
+use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,8 @@ const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 /// In the `.git` of a clone, locked while it is updated, and not empty: a git that is killed in the middle leaves a mixture of two versions, and
 /// its locks.
 const UPDATING: &str = "comfyui-api-updating";
+/// In the `.git` of a clone of ours: of which repository it is, and at which reference.
+const SOURCE: &str = "comfyui-api-source";
 /// How often it is looked whether another process has ended its update.
 const OTHERS_TURN: std::time::Duration = std::time::Duration::from_millis(100);
 /// What git says last is what matters.
@@ -42,18 +45,30 @@ const STDERR_KEPT: usize = 2000;
 
 /// One git at a time in each clone: two would meet at its lock files.
 #[derive(Default)]
-pub(super) struct Clones(Mutex<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>);
+pub(super) struct Clones(Mutex<HashMap<PathBuf, Turn>>);
+
+/// Whose turn it is in a folder.
+struct Turn {
+    identity: String,
+    lock: Weak<tokio::sync::Mutex<()>>,
+}
 
 impl Clones {
-    fn of(&self, destination: &Path) -> Arc<tokio::sync::Mutex<()>> {
+    /// The turn in a folder; none while another repository is at work under that name. Letters' case does not count: file systems differ.
+    fn of(&self, folder: &Path, identity: &str) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        let key = PathBuf::from(folder.to_string_lossy().to_lowercase());
         let mut clones = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        clones.retain(|_, turn| turn.strong_count() > 0);
-        if let Some(turn) = clones.get(destination).and_then(Weak::upgrade) {
-            return turn;
+        clones.retain(|_, turn| turn.lock.strong_count() > 0);
+        if let Some(turn) = clones.get(&key) {
+            return turn.lock.upgrade().filter(|_| turn.identity == identity);
         }
-        let turn = Arc::default();
-        clones.insert(destination.to_owned(), Arc::downgrade(&turn));
-        turn
+        let lock = Arc::default();
+        let turn = Turn {
+            identity: identity.to_owned(),
+            lock: Arc::downgrade(&lock),
+        };
+        clones.insert(key, turn);
+        Some(lock)
     }
 }
 
@@ -61,18 +76,14 @@ pub(super) async fn clone(
     clones: &Clones,
     outbound: &Outbound,
     url: &str,
-    destination: &Path,
+    dirs: &[PathBuf],
+    name: &str,
     cancel: &CancellationToken,
-) -> Result<(), StorageError> {
+) -> Result<String, StorageError> {
     let work = async {
-        let turn = clones.of(destination);
-        let _turn = turn.lock().await;
-        let repository = Repository::locate(outbound, url).await?;
-        if destination.join(".git").exists() {
-            repository.update(destination).await
-        } else {
-            repository.clone_into(destination).await
-        }
+        let mut repository = Repository::locate(outbound, url).await?;
+        repository.dirs = dirs.to_vec();
+        repository.bring(clones, name, url).await
     };
     let result = tokio::select! {
         biased;
@@ -83,6 +94,30 @@ pub(super) async fn clone(
     result
 }
 
+/// What stands under a folder's name.
+enum Standing {
+    Nothing,
+    /// Our clone of this repository and reference, in this directory.
+    Ours(PathBuf),
+    /// Somebody else's clone of this repository, to be used as it is.
+    Theirs,
+    /// Something else.
+    Other,
+}
+
+/// A folder's name for a repository whose plain name is taken: with eight digits of its URL's hash. Credentials do not count.
+fn own_name(name: &str, url: &str) -> String {
+    let mut clean = url.trim().to_owned();
+    if let Ok(mut url) = Url::parse(&clean) {
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        clean = url.into();
+    }
+    let hash = Sha256::digest(clean.as_bytes());
+    let digits: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{name}-{digits}")
+}
+
 /// Where a repository is, and how git gets there.
 struct Repository {
     /// Without userinfo and fragment.
@@ -91,6 +126,8 @@ struct Repository {
     reference: Option<String>,
     /// Configuration for git that is no file and no argument.
     settings: Vec<(String, String)>,
+    /// The directories that may take the clone. Errors do not name them.
+    dirs: Vec<PathBuf>,
 }
 
 impl Repository {
@@ -182,27 +219,117 @@ impl Repository {
             url: found,
             reference,
             settings,
+            dirs: Vec::new(),
         })
     }
 
-    async fn clone_into(&self, destination: &Path) -> Result<(), StorageError> {
-        if std::fs::read_dir(destination).is_ok_and(|mut entries| entries.next().is_some()) {
-            let message = format!(
-                "{} exists and is not a git repository: it was left alone",
-                destination.display()
-            );
-            return Err(StorageError::new(ErrorKind::Failed, message));
+    /// What tells it from all other repositories and references.
+    fn identity(&self) -> String {
+        format!(
+            "{}#{}",
+            public(&self.url),
+            self.reference.as_deref().unwrap_or_default()
+        )
+    }
+
+    /// Has it under the plain name, or under a name of its own where that is taken. Returns the name.
+    async fn bring(&self, clones: &Clones, name: &str, url: &str) -> Result<String, StorageError> {
+        let first = self.dirs.first().cloned().unwrap_or_default();
+        let identity = self.identity();
+        for candidate in [name.to_owned(), own_name(name, url)] {
+            let Some(turn) = clones.of(&first.join(&candidate), &identity) else {
+                continue;
+            };
+            let _turn = turn.lock().await;
+            match self.standing(&candidate).await {
+                Standing::Nothing => self.clone_into_one(&candidate).await?,
+                Standing::Ours(dir) => self.update(&dir.join(&candidate)).await?,
+                Standing::Theirs => {
+                    tracing::info!(name = candidate, url = %public(&self.url), "a clone that we did not make is used as it is");
+                }
+                Standing::Other => continue,
+            }
+            return Ok(candidate);
         }
-        let failed = |error: std::io::Error| {
-            StorageError::local(
-                format!("{} cannot be written: {error}", destination.display()),
-                &error,
-            )
-        };
-        let parent = destination.parent().unwrap_or(Path::new("/"));
-        tokio::fs::create_dir_all(parent).await.map_err(failed)?;
-        let temporary =
-            Temporary(parent.join(format!(".{}.partial", uuid::Uuid::new_v4().simple())));
+        Err(StorageError::new(
+            ErrorKind::Failed,
+            format!(
+                "{} cannot be cloned: its folder's name is taken here",
+                public(&self.url)
+            ),
+        ))
+    }
+
+    async fn standing(&self, name: &str) -> Standing {
+        for dir in &self.dirs {
+            let path = dir.join(name);
+            if std::fs::symlink_metadata(&path).is_err() {
+                continue;
+            }
+            match std::fs::read_dir(&path).map(|mut entries| entries.next().is_none()) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(_) => return Standing::Other,
+            }
+            let mark = path.join(".git").join(SOURCE);
+            return match std::fs::read_to_string(&mark) {
+                Ok(source) if source.trim() == self.identity() => Standing::Ours(dir.clone()),
+                Ok(_) => Standing::Other,
+                Err(_) if !self.is_origin_of(&path).await => Standing::Other,
+                // One that an older version has updated was made by it.
+                Err(_) if path.join(".git").join(UPDATING).exists() => {
+                    let _ = std::fs::write(&mark, self.identity());
+                    Standing::Ours(dir.clone())
+                }
+                Err(_) => Standing::Theirs,
+            };
+        }
+        Standing::Nothing
+    }
+
+    /// Whether a clone without our mark is of this repository, as far as that can be told: at which reference it is, is not known.
+    async fn is_origin_of(&self, clone: &Path) -> bool {
+        if self.reference.is_some() || !clone.join(".git").exists() {
+            return false;
+        }
+        let arguments = ["config", "--get", "remote.origin.url"];
+        let origin = self.git(&arguments, &[], Some(clone)).await;
+        let origin = origin.unwrap_or_default();
+        let known = Url::parse(origin.trim()).map(|url| public(&url));
+        known.is_ok_and(|known| {
+            known.trim_end_matches('/') == public(&self.url).trim_end_matches('/')
+        })
+    }
+
+    /// Clones into the first directory that can be written.
+    async fn clone_into_one(&self, name: &str) -> Result<(), StorageError> {
+        let mut reason = None;
+        for dir in &self.dirs {
+            match temporary_in(dir).await {
+                Ok(temporary) => return self.clone_into(temporary, &dir.join(name)).await,
+                Err(error) => {
+                    tracing::warn!(path = %dir.display(), %error, "repositories cannot be cloned into this folder");
+                    reason = Some(error);
+                }
+            }
+        }
+        let reason = reason.unwrap_or_else(|| std::io::ErrorKind::NotFound.into());
+        Err(self.unwritable(&reason))
+    }
+
+    fn unwritable(&self, error: &std::io::Error) -> StorageError {
+        let url = public(&self.url);
+        StorageError::local(
+            format!("the clone of {url} cannot be written: {error}"),
+            error,
+        )
+    }
+
+    async fn clone_into(
+        &self,
+        temporary: Temporary,
+        destination: &Path,
+    ) -> Result<(), StorageError> {
         let shallow = [
             "clone",
             "--quiet",
@@ -249,47 +376,30 @@ impl Repository {
                 format!("{} is an empty git repository, or none", public(&self.url)),
             ));
         }
-        match tokio::fs::rename(&temporary.0, destination).await {
-            // Somebody else was faster; theirs is as good.
-            Err(_) if destination.join(".git").exists() => Ok(()),
-            renamed => renamed.map_err(failed),
+        let mark = temporary.0.join(".git").join(SOURCE);
+        let marked = tokio::fs::write(mark, self.identity()).await;
+        let moved = match marked {
+            Ok(()) => tokio::fs::rename(&temporary.0, destination).await,
+            failed => failed,
+        };
+        match moved {
+            Ok(()) => Ok(()),
+            // Another process was faster; its clone is as good.
+            Err(_)
+                if std::fs::read_to_string(destination.join(".git").join(SOURCE))
+                    .is_ok_and(|source| source == self.identity()) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(self.unwritable(&error)),
         }
     }
 
-    /// Brings a clone of ours up to date. One that somebody has worked in, or that is of another repository, is left alone.
+    /// Brings a clone of ours up to date. One that somebody has worked in is left alone.
     async fn update(&self, destination: &Path) -> Result<(), StorageError> {
-        let origin = self
-            .git(
-                &["config", "--get", "remote.origin.url"],
-                &[],
-                Some(destination),
-            )
-            .await
-            .unwrap_or_default();
-        let same = |text: &str| {
-            text.trim()
-                .trim_end_matches('/')
-                .trim_end_matches(".git")
-                .to_owned()
-        };
-        let known =
-            Url::parse(origin.trim()).map_or_else(|_| origin.trim().to_owned(), |url| public(&url));
-        if same(&known) != same(&public(&self.url)) {
-            let message = format!(
-                "{} is a clone of {known}, not of {}: it was left alone",
-                destination.display(),
-                public(&self.url)
-            );
-            return Err(StorageError::new(ErrorKind::Failed, message));
-        }
         let git_dir = destination.join(".git");
         let mark = git_dir.join(UPDATING);
-        let failed = |error: std::io::Error| {
-            StorageError::local(
-                format!("{} cannot be written: {error}", mark.display()),
-                &error,
-            )
-        };
+        let failed = |error: std::io::Error| self.unwritable(&error);
         let updating = turn_of(&mark).await.map_err(failed)?;
         if updating.metadata().is_ok_and(|mark| mark.len() > 0) {
             tracing::info!(path = %destination.display(), "an update of the git clone did not end; it is done again");
@@ -411,7 +521,13 @@ impl Repository {
                 ),
             )
         })?;
-        self.finish(spawned).await
+        let mut result = self.finish(spawned).await;
+        if let Err(error) = &mut result {
+            for dir in &self.dirs {
+                error.message = error.message.replace(&*dir.to_string_lossy(), "…");
+            }
+        }
+        result
     }
 
     async fn finish(&self, mut child: tokio::process::Child) -> Result<String, StorageError> {
@@ -615,6 +731,19 @@ impl Drop for Group {
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
     }
+}
+
+/// A new directory for a clone that is not complete. The folder around it is made only where its parent is there.
+async fn temporary_in(dir: &Path) -> std::io::Result<Temporary> {
+    if !dir.is_dir() {
+        match tokio::fs::create_dir(dir).await {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    let path = dir.join(format!(".{}.partial", uuid::Uuid::new_v4().simple()));
+    tokio::fs::create_dir(&path).await?;
+    Ok(Temporary(path))
 }
 
 /// A directory that goes when it is no longer needed; in a thread, because it may be large.

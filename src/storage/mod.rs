@@ -15,6 +15,7 @@ mod fetch;
 mod git;
 mod http;
 pub mod huggingface;
+mod model_name;
 mod names;
 mod pace;
 mod place;
@@ -25,9 +26,10 @@ mod upload;
 
 pub use credentials::{Auth, Credential, Credentials};
 pub use error::{ErrorKind, StorageError};
+pub use model_name::{MODEL_EXTENSIONS, model_extension, model_name};
 pub use names::check_file_name;
 pub use pace::Pace;
-pub use place::model_name;
+pub use place::{PlacedModel, Replace};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -286,22 +288,38 @@ impl Storage {
         fetch::fetch(&self.inner, fetch, Some(name)).await
     }
 
-    /// Makes a fetched file visible as `folder/name` by a symlink, replacing a link to something else atomically. A regular
-    /// file of the user's is left alone; then the returned sentence says so.
+    /// Makes a fetched file visible as `<dir>/<name>` by a symlink, in the first of a model folder's directories in which that can be done.
+    /// What `replace` does not cover keeps its name; [`PlacedModel::kept`] says so then.
     ///
     /// # Errors
-    /// When the link cannot be made.
+    /// When the link can be made in none of them.
     pub async fn place_model(
         &self,
         fetched: &Fetched,
-        folder: &Path,
+        dirs: &[PathBuf],
         name: &str,
-    ) -> Result<Option<String>, StorageError> {
-        let warning = place::model(&self.inner.cache, fetched, folder, name).await?;
+        replace: Replace,
+    ) -> Result<PlacedModel, StorageError> {
+        let placed = place::model(&self.inner.cache, fetched, dirs, name, replace).await?;
         if let Some(Arrived(arrival)) = &fetched.arrival {
-            arrival.placed(&folder.join(name));
+            arrival.placed(&placed.path());
         }
-        Ok(warning)
+        Ok(placed)
+    }
+
+    /// Takes a link of [`Storage::place_model`] away again.
+    pub async fn withdraw_model(&self, fetched: &Fetched, placed: &PlacedModel) {
+        place::withdraw(fetched, placed).await;
+    }
+
+    /// The name belongs to a model of the manifest, which may not be there yet: no client's call takes it.
+    pub async fn reserve_model(&self, link: &Path, url: &str) {
+        let (cache, link) = (Arc::clone(&self.inner.cache), link.to_owned());
+        let base = cache::naming::base(url);
+        let noting = tokio::task::spawn_blocking(move || cache.reserved.note(&link, &base));
+        if let Err(error) = noting.await {
+            tracing::warn!(%error, "the names of the manifest's models could not be noted");
+        }
     }
 
     /// Whether cached files may be evicted at all.
@@ -360,16 +378,18 @@ impl Storage {
         Ok(())
     }
 
-    /// Clones a git repository into `destination`, or updates the clone that is there. A fragment of the URL is a branch, tag or commit.
+    /// Clones a git repository into a folder of its name in the first of the directories that takes it, or updates our clone of it that is
+    /// there. A fragment of the URL is a branch, tag or commit. Returns the folder's name: another one when the plain name is taken.
     ///
     /// # Errors
     /// With git's last lines when it fails.
     pub async fn clone_repository(
         &self,
         url: &str,
-        destination: &Path,
+        dirs: &[PathBuf],
+        name: &str,
         cancel: &CancellationToken,
-    ) -> Result<(), StorageError> {
+    ) -> Result<String, StorageError> {
         let host = Url::parse(url).map_or_else(|_| String::new(), |url| places::host_of(&url));
         let place = tokio::select! {
             place = self.inner.download_places.acquire(&host) => place,
@@ -378,7 +398,7 @@ impl Storage {
             }
         };
         let inner = &self.inner;
-        let cloning = git::clone(&inner.clones, &inner.outbound, url, destination, cancel);
+        let cloning = git::clone(&inner.clones, &inner.outbound, url, dirs, name, cancel);
         // How fast it gets on, git alone knows; it ends a transfer that stands still.
         let aside = async {
             tokio::time::sleep(inner.settings.pace.window).await;

@@ -146,7 +146,7 @@ fn print_manifest(manifest: &Manifest, out: &mut dyn Write) -> io::Result<()> {
                 .collect(),
         )?;
     }
-    Ok(())
+    list("warnings", manifest.warnings.clone())
 }
 
 #[cfg(test)]
@@ -199,7 +199,7 @@ mod tests {
         let (code, text) = check(&[
             ("PORT", "x"),
             ("LOG_LEVEL", "loud"),
-            ("MANIFEST_JSON", r#"{"models":{"before":1},"apts":[]}"#),
+            ("MANIFEST_JSON", r#"{"models":{"before_start":1},"apt":1}"#),
         ])
         .await;
         assert_eq!(code, 1);
@@ -207,8 +207,8 @@ mod tests {
             "3 problems",
             "PORT=\"x\"",
             "LOG_LEVEL",
-            "models.before is not known",
-            "apts is not known",
+            "models.before_start must be a list",
+            "apt must be a list",
         ] {
             assert!(text.contains(expected), "{expected} is missing in {text}");
         }

@@ -39,6 +39,14 @@ impl Cleaner {
         }
     }
 
+    /// Does work that may take long, such as removing a folder with thousands of files: beside everything else, so that nothing waits for it.
+    pub fn beside(&self, work: impl FnOnce() + Send + 'static) {
+        match Handle::try_current() {
+            Ok(runtime) => drop(self.tasks.spawn_blocking_on(work, &runtime)),
+            Err(_) => work(),
+        }
+    }
+
     /// At shutdown: waits until everything that was handed over is done, at most so long.
     pub async fn finished(&self, patience: Duration) {
         self.tasks.close();

@@ -9,6 +9,7 @@ use tokio::task::JoinError;
 use super::value::{MediaValue, classify};
 use super::{Context, Done, InputTask};
 use crate::comfy::catalogue::Catalogue;
+use crate::comfy::input_kind::InputKind;
 use crate::error::{Code, Failure, panicked};
 
 /// The fixed rules existing clients rely on, beside what ComfyUI itself says (prompt.md, section 1).
@@ -34,10 +35,22 @@ pub fn is_directory(class: &str, input: &str) -> bool {
     input == "directory" && matches!(class, "VHS_LoadImages" | "VHS_LoadImagesPath")
 }
 
-/// Classes that want a path where others want a name in the input directory.
-pub fn takes_path(class: &str, input: &str) -> bool {
+/// Inputs that want a path where others want a name in the input directory: of the classes that are known for it, and an `image` that is plain
+/// text to ComfyUI, or nothing that it knows: the node opens what it gets (D04). So does one that takes a folder (F32).
+pub fn takes_path(class: &str, input: &str, catalogue: &Catalogue) -> bool {
+    let kind = catalogue.kind(class, input);
     class.starts_with("VHS_") && class.ends_with("Path")
         || class == "VHS_LoadAudio" && input == "audio_file"
+        || input == "image" && matches!(kind, None | Some(InputKind::Text))
+        || kind == Some(InputKind::Text) && super::directory::is_folder_name(input)
+}
+
+/// A few letters that no name has had. ComfyUI may have the result of a node in its cache, and only of its own loaders it looks whether the
+/// file behind a path is another one by now.
+pub(super) fn unlike() -> String {
+    let mut letters = uuid::Uuid::new_v4().simple().to_string();
+    letters.truncate(8);
+    letters
 }
 
 /// Puts one media value in place. An empty text is left alone, and so is any text in an input that ComfyUI does not describe as an
@@ -47,7 +60,11 @@ pub(super) async fn place(context: &Context<'_>, task: &InputTask) -> Result<Don
     if text.as_str().trim().is_empty() {
         return Ok(Done::default());
     }
-    let prefix = format!("{}_", task.index);
+    let mut prefix = format!("{}_", task.index);
+    if takes_path(&task.class, &task.input, context.around.catalogue) {
+        prefix.push_str(&unlike());
+        prefix.push('_');
+    }
     match place_value(context, &text, &prefix, context.layout.media_dir()).await? {
         Placed::There(_) => Ok(Done::default()),
         Placed::Unknown(_) if !context.around.catalogue.is_media(&task.class, &task.input) => {

@@ -2,6 +2,7 @@
 
 mod base64;
 mod directory;
+mod find;
 mod media;
 mod models;
 pub mod names;
@@ -20,11 +21,13 @@ use super::cleanup::{Cleaner, Entry, Prefix};
 use super::registry::Job;
 use super::request::{PromptRequest, url_text};
 use super::stream::Weight;
+use crate::comfy::Comfy;
 use crate::comfy::catalogue::Catalogue;
 use crate::config::{ComfyConfig, PromptConfig, public_url};
 use crate::error::{Code, Failure, panicked};
 use crate::storage::{ErrorKind, Fetch, Fetched, Progress, Storage, StorageError};
 use crate::store::Store;
+pub use models::PlacedModels;
 pub use value::Directories;
 pub use workspace::Workspace;
 
@@ -41,6 +44,8 @@ pub struct PrepareContext<'a> {
     pub directories: Arc<Directories>,
     /// What ComfyUI offers.
     pub catalogue: &'a Catalogue,
+    /// ComfyUI itself, which is asked whether it sees what was put in place.
+    pub engine: &'a Comfy,
     /// Downloads.
     pub storage: &'a Storage,
     /// Where input files are handed over for cleaner.
@@ -63,8 +68,8 @@ pub struct Prepared {
     pub leases: Vec<Arc<dyn std::any::Any + Send + Sync>>,
     /// For `stats.downloads`.
     pub downloads: Vec<DownloadReport>,
-    /// A model may have been put in place: lists of models are out of date.
-    pub models_placed: bool,
+    /// What was put into model folders: where it is not empty, lists of models are out of date.
+    pub models: PlacedModels,
     /// For the answer.
     pub warnings: Vec<String>,
 }
@@ -87,20 +92,80 @@ pub struct DownloadReport {
 struct InputTask {
     node: String,
     input: String,
+    /// Where the value is inside the input: keys and places in lists. Empty for the input itself.
+    inner: Vec<String>,
     class: String,
     /// Taken out of the graph: it may be large, and most of it is replaced.
     value: Arc<Value>,
+    /// It was in ComfyUI's wrapper for lists.
+    wrapped: bool,
     work: Work,
     /// Number of the task; makes file names different.
     index: usize,
 }
 
+impl InputTask {
+    /// The path of the value in the request.
+    fn location(&self) -> String {
+        let inner = self.inner.iter().map(|part| format!(".{part}"));
+        let start = format!("prompt.{}.inputs.{}", self.node, self.input);
+        start + &inner.collect::<String>()
+    }
+
+    /// The value as it was, if nothing has come in its place.
+    fn take_value(&mut self) -> Value {
+        let value = Arc::unwrap_or_clone(std::mem::take(&mut self.value));
+        if self.wrapped {
+            serde_json::json!({ find::WRAPPER: value })
+        } else {
+            value
+        }
+    }
+
+    /// Where its value is in a graph.
+    fn place_in<'a>(&self, graph: &'a mut Map<String, Value>) -> Option<&'a mut Value> {
+        let mut value = graph
+            .get_mut(&self.node)?
+            .get_mut("inputs")?
+            .get_mut(&self.input)?;
+        for part in &self.inner {
+            value = match value {
+                Value::Object(map) => map.get_mut(part)?,
+                Value::Array(list) => list.get_mut(part.parse::<usize>().ok()?)?,
+                _ => return None,
+            };
+        }
+        Some(value)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Work {
     Media,
+    /// A directory of one of the classes that are known to read one.
     Directory,
-    Model { folder: String },
+    /// A text that names a folder, of any class (F32).
+    Folder,
+    Model(ModelWork),
     Repository,
+}
+
+/// A model to be put into a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ModelWork {
+    folder: String,
+    form: Form,
+}
+
+/// How the node wants the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As it is in the folder.
+    Name,
+    /// Without its extension.
+    Stem,
+    /// As the list of the class has it, which is not the folder's.
+    Listed,
 }
 
 /// What became of a task.
@@ -108,6 +173,7 @@ enum Work {
 struct Done {
     value: Option<Value>,
     fetched: Vec<(String, Fetched)>,
+    models: PlacedModels,
     warnings: Vec<String>,
 }
 
@@ -133,18 +199,10 @@ pub async fn run(
         around.entry.clone(),
     );
     let input_dir = &around.comfy.input_dir;
-    asset_input::place(
-        &mut graph,
-        around.store,
-        &workspace,
-        input_dir,
-        media::takes_path,
-    )
-    .await?;
-    let mut tasks = find_tasks(&mut graph, around.catalogue);
-    let models_placed = tasks
-        .iter()
-        .any(|task| matches!(task.work, Work::Model { .. } | Work::Repository));
+    let takes_path = |class: &str, input: &str| media::takes_path(class, input, around.catalogue);
+    asset_input::place(&mut graph, around.store, &workspace, input_dir, takes_path).await?;
+    let found = find::tasks(&mut graph, around.catalogue);
+    let mut tasks = found.tasks;
     let leases = around
         .storage
         .hold_linked(models::named(&graph, around))
@@ -155,8 +213,8 @@ pub async fn run(
         workspace,
         leases,
         downloads: Vec::new(),
-        models_placed,
-        warnings: Vec::new(),
+        models: PlacedModels::default(),
+        warnings: found.warnings,
     };
     if tasks.is_empty() {
         return Ok(prepared);
@@ -186,9 +244,10 @@ pub async fn run(
     for (index, done) in results {
         let task = &mut tasks[index];
         let value = done.value.unwrap_or_else(|| task.take_value());
-        if let Some(input) = input_of(&mut prepared.graph, &task.node, &task.input) {
-            *input = value;
+        if let Some(place) = task.place_in(&mut prepared.graph) {
+            *place = value;
         }
+        prepared.models.extend(done.models);
         prepared.warnings.extend(done.warnings);
         for (url, fetched) in done.fetched {
             let duration = u64::try_from(fetched.duration.as_millis()).unwrap_or(u64::MAX);
@@ -202,54 +261,6 @@ pub async fn run(
         }
     }
     Ok(prepared)
-}
-
-impl InputTask {
-    fn take_value(&mut self) -> Value {
-        Arc::unwrap_or_clone(std::mem::take(&mut self.value))
-    }
-}
-
-fn input_of<'a>(
-    graph: &'a mut Map<String, Value>,
-    node: &str,
-    input: &str,
-) -> Option<&'a mut Value> {
-    graph
-        .get_mut(node)?
-        .get_mut("inputs")?
-        .as_object_mut()?
-        .get_mut(input)
-}
-
-/// What is to be brought in place; it is no longer in the graph then.
-fn find_tasks(graph: &mut Map<String, Value>, catalogue: &Catalogue) -> Vec<InputTask> {
-    let mut tasks = Vec::new();
-    for Input {
-        node,
-        class,
-        name,
-        value,
-    } in inputs(graph)
-    {
-        if let Some(work) = work_for(class, name, value, catalogue) {
-            let index = tasks.len();
-            tasks.push(InputTask {
-                node: node.to_owned(),
-                input: name.to_owned(),
-                class: class.to_owned(),
-                value: Arc::default(),
-                work,
-                index,
-            });
-        }
-    }
-    for task in &mut tasks {
-        if let Some(input) = input_of(graph, &task.node, &task.input) {
-            task.value = Arc::new(input.take());
-        }
-    }
-    tasks
 }
 
 /// One input of a graph.
@@ -276,26 +287,6 @@ fn inputs(graph: &Map<String, Value>) -> impl Iterator<Item = Input<'_>> {
     })
 }
 
-fn work_for(class: &str, input: &str, value: &Value, catalogue: &Catalogue) -> Option<Work> {
-    if media::is_directory(class, input) && (value.is_string() || directory::is_media_list(value)) {
-        return Some(Work::Directory);
-    }
-    let text = value.as_str()?;
-    if class == "DiffusersLoader" && input == "model_path" && Storage::is_url(text) {
-        return Some(Work::Repository);
-    }
-    if media::is_media(class, input, catalogue) {
-        return Some(Work::Media);
-    }
-    // A URL in an input that is neither media nor model is left alone: it is a prompt text, a webhook...
-    let folder = Storage::is_url(text)
-        .then(|| catalogue.model_folder(class, input))
-        .flatten()?;
-    Some(Work::Model {
-        folder: folder.to_owned(),
-    })
-}
-
 struct Context<'a> {
     around: &'a PrepareContext<'a>,
     request: &'a PromptRequest,
@@ -310,15 +301,15 @@ impl Context<'_> {
         let done = match &task.work {
             Work::Media => media::place(self, task).await,
             Work::Directory => directory::place(self, task).await,
-            Work::Model { folder } => models::place(self, task, folder).await,
+            Work::Folder => directory::place_folder(self, task).await,
+            Work::Model(model) => models::place(self, task, model).await,
             Work::Repository => models::clone(self, task).await,
         };
-        let location = format!("prompt.{}.inputs.{}", task.node, task.input);
         done.map(|done| (task.index, done)).map_err(|failure| {
             if failure.location.is_some() {
                 failure
             } else {
-                failure.at(location)
+                failure.at(task.location())
             }
         })
     }
@@ -376,7 +367,7 @@ impl Context<'_> {
 
     /// The name ComfyUI knows a placed file by: relative to its input directory, or the path itself for classes that take paths.
     fn name_for(&self, class: &str, input: &str, path: PathBuf) -> Value {
-        if media::takes_path(class, input) {
+        if media::takes_path(class, input, self.around.catalogue) {
             return path.to_string_lossy().into_owned().into();
         }
         let relative = path

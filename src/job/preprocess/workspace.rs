@@ -132,7 +132,7 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         let (dir, entry) = (std::mem::take(&mut self.dir), self.entry.clone());
-        self.cleaner.later(move || {
+        self.cleaner.beside(move || {
             if let Err(error) = std::fs::remove_dir_all(&dir)
                 && error.kind() != io::ErrorKind::NotFound
             {

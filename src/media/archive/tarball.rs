@@ -56,7 +56,7 @@ pub(super) fn unpack(reader: impl Read, out: &mut Extraction<'_>) -> Result<(), 
             EntryType::Regular | EntryType::Continuous if !name.ends_with('/') => {
                 out.file(&name, &mut entry)?
             }
-            EntryType::Directory | EntryType::Regular => drop(super::names::safe_path(&name)?),
+            EntryType::Directory | EntryType::Regular => out.folder(&name)?,
             _ => {
                 let shown: String = name.chars().take(80).collect();
                 return Err(

@@ -8,10 +8,18 @@ use std::path::{Path, PathBuf};
 use super::names::safe_path;
 use super::unpack::UnpackError;
 
+/// Folders in one another, at most.
+const DEEPEST: usize = 32;
+/// What an entry takes on the disk beside its content.
+const BLOCK: u64 = 4096;
+
 /// The directory that is being filled, and what may still go into it.
 pub(super) struct Extraction<'a> {
     root: &'a Path,
+    /// Counted.
     folders: HashSet<PathBuf>,
+    /// Made.
+    made: HashSet<PathBuf>,
     max_files: u64,
     max_bytes: u64,
     files: u64,
@@ -25,6 +33,7 @@ impl<'a> Extraction<'a> {
         Self {
             root,
             folders: HashSet::new(),
+            made: HashSet::new(),
             max_files,
             max_bytes,
             files: 0,
@@ -52,9 +61,57 @@ impl<'a> Extraction<'a> {
     /// What is said when there are too many files.
     pub(super) fn too_many(&self) -> String {
         format!(
-            "The archive holds more than {} files (MAX_ARCHIVE_FILES).",
+            "The archive holds more than {} files and folders (MAX_ARCHIVE_FILES).",
             self.max_files
         )
+    }
+
+    /// Counts a folder that an archive names. It is made when there is a file for it.
+    pub(super) fn folder(&mut self, name: &str) -> Result<(), UnpackError> {
+        match safe_path(name)? {
+            Some(relative) => self.count_folders(&relative),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a folder and those around it, each once.
+    fn count_folders(&mut self, folder: &Path) -> Result<(), UnpackError> {
+        let depth = folder.components().count();
+        if depth > DEEPEST {
+            let shown: String = folder.to_string_lossy().chars().take(80).collect();
+            return Err(format!(
+                "The archive holds folders in one another deeper than {DEEPEST} (\"{shown}\")."
+            )
+            .into());
+        }
+        for folder in folder.ancestors().take(depth) {
+            if !self.folders.insert(folder.to_owned()) {
+                break;
+            }
+            self.count_on_disk()?;
+        }
+        Ok(())
+    }
+
+    /// Counts something that will be on the disk.
+    fn count_on_disk(&mut self) -> Result<(), UnpackError> {
+        self.files += 1;
+        if self.files > self.max_files {
+            return Err(self.too_many().into());
+        }
+        self.count_bytes(BLOCK)
+    }
+
+    fn count_bytes(&mut self, bytes: u64) -> Result<(), UnpackError> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > self.max_bytes {
+            return Err(format!(
+                "The archive unpacks to more than {} bytes (MAX_ARCHIVE_SIZE_MB).",
+                self.max_bytes
+            )
+            .into());
+        }
+        Ok(())
     }
 
     /// Writes a regular file.
@@ -62,17 +119,16 @@ impl<'a> Extraction<'a> {
         let Some(relative) = safe_path(name)? else {
             return Ok(());
         };
-        self.files += 1;
-        if self.files > self.max_files {
-            return Err(self.too_many().into());
+        let folder = relative.parent().filter(|folder| *folder != Path::new(""));
+        if let Some(folder) = folder {
+            self.count_folders(folder)?;
         }
+        self.count_on_disk()?;
         let path = self.root.join(&relative);
-        if let Some(folder) = path
-            .parent()
-            .filter(|folder| !self.folders.contains(*folder))
+        if let Some(folder) = folder
+            && self.made.insert(folder.to_owned())
         {
-            fs::create_dir_all(folder).map_err(|e| at_path(e, &relative))?;
-            self.folders.insert(folder.to_owned());
+            fs::create_dir_all(self.root.join(folder)).map_err(|e| at_path(e, &relative))?;
         }
         let mut file = File::create_new(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => {
@@ -93,14 +149,7 @@ impl<'a> Extraction<'a> {
             if count == 0 {
                 return Ok(());
             }
-            self.bytes = self.bytes.saturating_add(count as u64);
-            if self.bytes > self.max_bytes {
-                return Err(format!(
-                    "The archive unpacks to more than {} bytes (MAX_ARCHIVE_SIZE_MB).",
-                    self.max_bytes
-                )
-                .into());
-            }
+            self.count_bytes(count as u64)?;
             file.write_all(self.buffer.get(..count).unwrap_or_default())
                 .map_err(|e| at_path(e, &relative))?;
         }

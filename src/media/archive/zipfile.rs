@@ -26,7 +26,7 @@ pub(super) fn unpack(file: File, out: &mut Extraction<'_>) -> Result<(), UnpackE
             return Err("The zip archive is encrypted.".to_owned().into());
         }
         if entry.is_dir() {
-            super::names::safe_path(&name)?;
+            out.folder(&name)?;
             continue;
         }
         let kind = entry.unix_mode().map_or(0, |mode| mode & KIND);

@@ -7,6 +7,7 @@ mod files;
 mod image;
 mod loaders;
 mod outputs;
+mod packs;
 mod probes;
 mod sampling;
 mod spec;
@@ -38,6 +39,7 @@ impl Classes {
         list.extend(video::classes(imitate));
         list.extend(probes::classes());
         list.extend(outputs::classes());
+        list.extend(packs::classes());
         let by_name = list
             .iter()
             .enumerate()

@@ -22,6 +22,12 @@ pub enum Source {
     Fixed(&'static [&'static str]),
     /// Files of model folders, with fixed options around them.
     Models(&'static [&'static str], &'static [&'static str]),
+    /// Fixed options, then those files of a model folder that the function shows, in its form.
+    Shown(
+        &'static [&'static str],
+        &'static str,
+        fn(&str) -> Option<String>,
+    ),
     /// Files of the top level of the input directory with one of these extensions (none = all).
     InputFiles(&'static [&'static str]),
     /// Files of the output directory.
@@ -67,6 +73,13 @@ impl Input {
                 .flat_map(|place| folders.list(place))
                 .chain(extra.iter().map(|name| (*name).to_owned()))
                 .collect(),
+            Source::Shown(extra, folder, shown) => {
+                let files = folders.list(folder);
+                let extra = extra.iter().map(|name| (*name).to_owned());
+                extra
+                    .chain(files.iter().filter_map(|name| shown(name)))
+                    .collect()
+            }
             Source::InputFiles(extensions) => {
                 let mut names: Vec<String> = std::fs::read_dir(&folders.input)
                     .into_iter()
@@ -101,6 +114,14 @@ impl Input {
                 names
             }
         })
+    }
+
+    /// Its options are files of model folders.
+    pub fn is_model(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Combo(Source::Models(..) | Source::Shown(..), _)
+        )
     }
 
     /// The specification, as `/object_info` and `input_config` show it.
@@ -158,6 +179,8 @@ pub struct Class {
     pub v3: bool,
     /// Never cached: the change token is always new.
     pub always_changes: bool,
+    /// Gets inputs that it does not list, too.
+    pub flexible: bool,
     /// What it does.
     pub run: Run,
 }
@@ -174,6 +197,7 @@ pub fn class(name: &'static str, category: &'static str, run: Run) -> Class {
         output_node: false,
         v3: false,
         always_changes: false,
+        flexible: false,
         run,
     }
 }
@@ -217,6 +241,12 @@ impl Class {
     /// Never to be taken from the cache.
     pub fn changing(mut self) -> Self {
         self.always_changes = true;
+        self
+    }
+
+    /// Takes any other input.
+    pub fn flexible(mut self) -> Self {
+        self.flexible = true;
         self
     }
 
@@ -374,6 +404,22 @@ pub fn model(
         Kind::Combo(Source::Models(folders, extra), shape),
         &json!({"tooltip": "The name of the model to load."}),
     )
+}
+
+/// Some files of a model folder, in a form of the class's own.
+pub fn shown(
+    name: &'static str,
+    extra: &'static [&'static str],
+    folder: &'static str,
+    form: fn(&str) -> Option<String>,
+) -> Input {
+    let source = Source::Shown(extra, folder, form);
+    input(name, Kind::Combo(source, Shape::List), &Value::Null)
+}
+
+/// A widget of its own kind.
+pub fn widget(name: &'static str, kind: &'static str) -> Input {
+    input(name, Kind::Plain(kind), &json!({}))
 }
 
 /// A file of the input directory: what it is called in errors, its extensions, and its upload flag.

@@ -34,6 +34,9 @@ pub async fn set_faults(State(instance): Shared, body: Bytes) -> Response {
             if let Some(seconds) = asked.restart_in_place_s {
                 restart(seconds);
             }
+            instance
+                .folders
+                .set_tick(instance.faults.read(|faults| faults.mtime_tick_ms));
             if let Some(code) = asked.crash {
                 instance.crash(code);
                 return StatusCode::OK.into_response();

@@ -8,8 +8,10 @@ mod index;
 mod links;
 pub(super) mod locks;
 pub(super) mod naming;
+mod reserved;
 pub(super) mod sidecar;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +27,7 @@ use crate::telemetry::metrics;
 use index::Index;
 use links::Links;
 use locks::Locked;
+use reserved::Reserved;
 use sidecar::{Found, Sidecar};
 
 /// The cache. Its methods touch the disk: call them from blocking threads.
@@ -33,6 +36,10 @@ pub(super) struct Cache {
     max_bytes: u64,
     index: Mutex<Index>,
     links: Links,
+    /// What the manifest has placed.
+    pub reserved: Reserved,
+    /// Model directories that could not be written, each told once.
+    warned: Mutex<HashSet<PathBuf>>,
     events: Events,
     /// When the directory was last looked at for others' files, and how long that took.
     looked: Mutex<Option<(Instant, Duration)>>,
@@ -133,6 +140,8 @@ impl Cache {
             max_bytes: config.max_bytes,
             index: Mutex::default(),
             links,
+            reserved: Reserved::new(config.dir.join(reserved::FILE)),
+            warned: Mutex::default(),
             events,
             looked: Mutex::default(),
         }
@@ -161,6 +170,7 @@ impl Cache {
         }
         self.index().fill(scan.files);
         self.links.load_and_clean();
+        self.reserved.load();
         metrics::cache_size(self.index().bytes());
         tracing::info!(files, partials_removed = removed, took_ms = started.elapsed().as_millis() as u64, dir = %self.dir.display(), "cache read");
         self.evict(0);
@@ -296,6 +306,28 @@ impl Cache {
             tracing::debug!(%error, path = %target.display(), "the use of a cached file could not be recorded");
         }
         Some(lease)
+    }
+
+    /// Whether a link with this target is one of ours: into this cache, or into one that is no more.
+    pub fn made(&self, target: &Path) -> bool {
+        target.parent() == Some(self.dir.as_path())
+            || (!target.exists()
+                && target
+                    .file_name()
+                    .and_then(|name| naming::base_of(name.to_str()?))
+                    .is_some())
+    }
+
+    /// Says once that links cannot be made in a model directory, which is left out.
+    pub fn warn_of_directory(&self, dir: &Path, error: &io::Error) {
+        let new = self
+            .warned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(dir.to_owned());
+        if new {
+            tracing::warn!(path = %dir.display(), %error, "models cannot be put into this folder, which ComfyUI names first; the next one is used");
+        }
     }
 
     /// Notes that a link to a cached file was made, so that it can go with the file.

@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use aws_smithy_checksums::ChecksumAlgorithm;
+use percent_encoding::percent_decode_str;
 use serde_json::json;
+use url::Url;
 
 use super::super::backend::{Backend, Checksum, ObjectInfo, ObjectStream, Source};
 use super::super::cache::sidecar::{Sidecar, rfc3339};
 use super::super::cache::{Arrival, Cache, Entry, locks, naming};
 use super::super::cloud::{digest_of, hex};
 use super::super::content::{self, Names};
-use super::super::{ErrorKind, StorageError, TransferSettings};
+use super::super::{ErrorKind, StorageError, TransferSettings, model_extension};
 use super::meter::Meter;
 use super::partial::{Claim, Partial};
 use super::ranges::{BrokenTransfer, Chunk, receive_parallel};
@@ -144,7 +146,7 @@ impl Download {
             content_type: info.content_type.clone(),
             size: Some(size),
             sha256,
-            origin_name: info.disposition_name.clone(),
+            origin_name: origin_name(&self.source.url, &info),
         };
         let cache = Arc::clone(&self.cache);
         // Moved into the thread: when this future is dropped meanwhile, the file is kept or removed all the same.
@@ -409,4 +411,18 @@ impl Download {
         );
         StorageError::local(message, error)
     }
+}
+
+/// The name that the origin gives the file: in its `Content-Disposition`, else by the URL after redirects, where only that one ends like a model
+/// and the first one ends in something else, which the cached file has then.
+fn origin_name(url: &Url, info: &ObjectInfo) -> Option<String> {
+    let redirected = || {
+        let segment = |url: &Url| url.path().rsplit('/').next().unwrap_or_default().to_owned();
+        let (first, last) = (segment(url), segment(info.final_url.as_ref()?));
+        let helps = model_extension(&last).is_some()
+            && model_extension(&first).is_none()
+            && first.contains('.');
+        helps.then(|| percent_decode_str(&last).decode_utf8_lossy().into_owned())
+    };
+    info.disposition_name.clone().or_else(redirected)
 }

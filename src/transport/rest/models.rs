@@ -13,11 +13,13 @@ use tracing::{info, warn};
 
 use super::RouterState;
 use super::body::{Known, KnownObject};
+use crate::comfy::client::CallError;
 use crate::config::public_url;
 use crate::error::{Code, Failure};
 use crate::job::request::{check_auth, read, url_text};
 use crate::storage::{
-    Auth, Credentials, ErrorKind, Fetch, Fetched, Storage, StorageError, check_file_name,
+    Auth, Credentials, ErrorKind, Fetch, Fetched, MODEL_EXTENSIONS, PlacedModel, Replace, Storage,
+    StorageError, check_file_name, model_extension, model_name,
 };
 
 /// Every model that ComfyUI lists.
@@ -37,8 +39,12 @@ impl Known for DownloadFields {
 /// A checked download request.
 struct Download {
     url: String,
+    /// As the client calls it.
     folder: String,
-    dir: PathBuf,
+    /// As ComfyUI calls it.
+    known_as: String,
+    /// Where ComfyUI looks for it.
+    dirs: Vec<PathBuf>,
     filename: String,
     auth: Option<Auth>,
     wait: bool,
@@ -50,7 +56,7 @@ pub async fn add(
     KnownObject(body, _): KnownObject<DownloadFields>,
 ) -> Result<Response, Failure> {
     let download = parse(&state, body, "type", "body.")?;
-    let (path, _) = fetch(&state, &download)
+    let (placed, _) = fetch(&state, &download)
         .await
         .map_err(|error| match error.kind {
             ErrorKind::Invalid => Failure::invalid("body.url", error.message),
@@ -62,7 +68,7 @@ pub async fn add(
                 .with_status(StatusCode::INTERNAL_SERVER_ERROR)
                 .at("body.url"),
         })?;
-    Ok(Json(json!({"status": "ok", "path": path})).into_response())
+    Ok(Json(json!({"status": "ok", "path": placed.path()})).into_response())
 }
 
 /// Downloads a model, in the background unless `wait` is true.
@@ -83,8 +89,8 @@ pub async fn download(
         tokio::spawn(async move {
             let url = public_url(&download.url);
             match fetch(&state, &download).await {
-                Ok((path, fetched)) => {
-                    info!(url, path = %path.display(), size = fetched.size, "model downloaded")
+                Ok((placed, fetched)) => {
+                    info!(url, path = %placed.path().display(), size = fetched.size, "model downloaded");
                 }
                 Err(error) => warn!(url, error = %error, "model download failed"),
             }
@@ -93,13 +99,14 @@ pub async fn download(
         return Ok((StatusCode::ACCEPTED, Json(answer)).into_response());
     }
     let began = Instant::now();
-    let (_, fetched) = fetch(&state, &download)
+    let (placed, fetched) = fetch(&state, &download)
         .await
         .map_err(|error| match error.kind {
             ErrorKind::Invalid => Failure::invalid("url", error.message),
             _ => error.into_failure(Code::DownloadFailed).at("url"),
         })?;
     answer["status"] = "completed".into();
+    answer["filename"] = placed.name.into();
     answer["size"] = fetched.size.into();
     answer["duration"] = began.elapsed().as_secs_f64().into();
     Ok(Json(answer).into_response())
@@ -129,7 +136,8 @@ fn parse(
             format!("the field \"{type_field}\" is missing"),
         )
     })?;
-    let dir = model_dir(state, &folder).map_err(|failure| failure.at(at(type_field)))?;
+    let (known_as, dirs) =
+        model_dirs(state, &folder).map_err(|failure| failure.at(at(type_field)))?;
     let filename = match text(&body, "filename", prefix)? {
         Some(name) => check_file_name(&name)
             .map_err(|error| Failure::invalid(at("filename"), error.message))?,
@@ -162,7 +170,8 @@ fn parse(
     Ok(Download {
         url,
         folder,
-        dir,
+        known_as,
+        dirs,
         filename,
         auth,
         wait,
@@ -180,7 +189,7 @@ fn text(body: &Map<String, Value>, field: &str, prefix: &str) -> Result<Option<S
     }
 }
 
-fn model_dir(state: &RouterState, folder: &str) -> Result<PathBuf, Failure> {
+fn model_dirs(state: &RouterState, folder: &str) -> Result<(String, Vec<PathBuf>), Failure> {
     let catalogue = state.comfy.catalogue();
     if catalogue.folders.is_empty() {
         state.health.accepts(true)?;
@@ -197,8 +206,8 @@ fn model_dir(state: &RouterState, folder: &str) -> Result<PathBuf, Failure> {
         .map(String::as_str)
         .filter(|name| *name != "custom_nodes")
         .collect();
-    match catalogue.model_dir(folder) {
-        Some(dir) if folder != "custom_nodes" => Ok(dir.to_path_buf()),
+    match catalogue.model_dirs(folder) {
+        dirs if folder != "custom_nodes" && !dirs.is_empty() => Ok((folder.to_owned(), dirs)),
         _ => {
             let shown: String = folder.chars().take(60).collect();
             Err(Failure::new(
@@ -222,10 +231,11 @@ fn name_of(url: &str) -> Option<String> {
     check_file_name(&decoded).ok()
 }
 
+/// Brings a model under a name that ComfyUI lists in its folder (F02).
 async fn fetch(
     state: &RouterState,
     download: &Download,
-) -> Result<(PathBuf, Fetched), StorageError> {
+) -> Result<(PlacedModel, Fetched), StorageError> {
     let fetch = Fetch {
         url: download.url.clone(),
         auth: download.auth.clone(),
@@ -234,13 +244,55 @@ async fn fetch(
         progress: None,
     };
     let fetched = state.storage.fetch_named(fetch, &download.filename).await?;
-    if let Some(warning) = state
-        .storage
-        .place_model(&fetched, &download.dir, &download.filename)
-        .await?
-    {
-        warn!(warning, "model not linked");
+    let full = model_name(&fetched, Some(&download.filename)).await;
+    // Some folders list files without an extension, or any.
+    let plain = (full != download.filename).then(|| download.filename.clone());
+    for name in [full].into_iter().chain(plain) {
+        let placed = state
+            .storage
+            .place_model(&fetched, &download.dirs, &name, Replace::Clients)
+            .await?;
+        if let Some(warning) = &placed.kept {
+            warn!(warning, "model not linked");
+        }
+        if is_listed(state, download, &placed).await || placed.kept.is_some() {
+            state.comfy.models_changed();
+            return Ok((placed, fetched));
+        }
+        if placed.new {
+            state.storage.withdraw_model(&fetched, &placed).await;
+        }
     }
-    state.comfy.models_changed();
-    Ok((download.dir.join(&download.filename), fetched))
+    Err(StorageError::new(
+        ErrorKind::Failed,
+        format!(
+            "ComfyUI does not list \"{}\" in {}: give a \"filename\" that ends in one of .{}",
+            download.filename.chars().take(200).collect::<String>(),
+            download.known_as,
+            MODEL_EXTENSIONS.join(", .")
+        ),
+    ))
+}
+
+/// Whether ComfyUI lists what was placed: in the folder that was named, or in another one with the same directory, as
+/// plug-ins have them for files of their own kind. A ComfyUI that does not answer is taken to list every model.
+async fn is_listed(state: &RouterState, download: &Download, placed: &PlacedModel) -> bool {
+    let (dir, name) = (&placed.dir, &placed.name);
+    match state.comfy.lists_model(&download.known_as, dir, name).await {
+        Ok(true) => return true,
+        Ok(false) => {}
+        Err(CallError::Unexpected { .. } | CallError::Unreachable { .. }) => {
+            return model_extension(name).is_some();
+        }
+    }
+    let catalogue = state.comfy.catalogue();
+    let others = catalogue.folders.iter().filter(|(folder, dirs)| {
+        **folder != download.known_as && *folder != "custom_nodes" && dirs.contains(dir)
+    });
+    for (folder, _) in others {
+        if matches!(state.comfy.lists_model(folder, dir, name).await, Ok(true)) {
+            return true;
+        }
+    }
+    false
 }

@@ -268,13 +268,14 @@ async fn model(
     let catalogue = state.comfy.catalogue();
     let dir = catalogue
         .model_dir(folder)
-        .ok_or_else(|| bad("ComfyUI has no such model folder"))?
-        .to_path_buf();
+        .ok_or_else(|| bad("ComfyUI has no such model folder"))?;
     let to = dir.join(name);
     let expected = hash.clone();
     let placed =
         tokio::task::spawn_blocking(move || place_model(file, &to, &expected).map(|new| (to, new)));
     let (path, new_bytes) = placed.await.map_err(|_| ApiError::upstream())??;
+    // Usable as soon as this is answered (attack.md, A54).
+    let _ = state.comfy.lists_model(folder, &dir, name).await;
     state.comfy.models_changed();
     let new = NewAsset {
         file_path: name.to_owned(),

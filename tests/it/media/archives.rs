@@ -129,6 +129,9 @@ async fn hostile_archives_are_refused_without_a_trace() {
                 "MAX_ARCHIVE_SIZE_MB",
             ),
             ("add('n' * 300)", "too long"),
+            // A03: folders that nobody lists, deep ones, and what entries take on the disk.
+            ("add('/'.join('abcdefghij') + '/x')", "MAX_ARCHIVE_FILES"),
+            ("add('d/' * 33 + 'x')", "32"),
         ] {
             // The zip reader sees only the last of two entries with one name.
             if (kind, word) == ("zip", "twice") {
@@ -144,8 +147,9 @@ async fn hostile_archives_are_refused_without_a_trace() {
     }
 }
 
+/// A03: headers count for nothing, folders as files do.
 #[tokio::test]
-async fn only_files_count_as_files() {
+async fn files_and_folders_count() {
     let folder = tempfile::tempdir().unwrap();
     let zip = folder.path().join("in.zip");
     // Folder entries, and what macOS adds.
@@ -153,9 +157,14 @@ async fn only_files_count_as_files() {
         "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1], 'w'); [z.writestr(n, b'x') for n in ('d/', 'd/a', '__MACOSX/d/._a', 'd/e/', 'd/e/b')]; z.close(); print(0)",
         &[&zip],
     );
-    unpack(&zip, &folder.path().join("zip"), 2, 1 << 20)
+    unpack(&zip, &folder.path().join("zip"), 4, 1 << 20)
         .await
         .unwrap();
+    assert!(
+        unpack(&zip, &folder.path().join("few"), 3, 1 << 20)
+            .await
+            .is_err()
+    );
     // A header of its own for each file, because its time has a fraction.
     let tar = folder.path().join("in.tar");
     let script = "import sys, tarfile, io\nt = tarfile.open(sys.argv[1], 'w', format=tarfile.PAX_FORMAT)\nfor n in 'abc':\n  i = tarfile.TarInfo(n); i.mtime = 1.5; i.size = 1; t.addfile(i, io.BytesIO(b'x'))\nt.close(); print(0)";
@@ -168,6 +177,26 @@ async fn only_files_count_as_files() {
             .await
             .is_err()
     );
+}
+
+/// A03.
+#[tokio::test]
+async fn depth_is_limited_and_every_entry_takes_a_block() {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in ["zip", "tar", "tar.gz"] {
+        let archive = hostile(folder.path(), kind, "add('d/' * 32 + 'x')");
+        let out = folder.path().join(format!("deep-{kind}"));
+        unpack(&archive, &out, 100, 1 << 20).await.unwrap();
+        assert!(out.join("d/".repeat(32) + "x").is_file());
+        let entries = "[add(f'{i}', b'') for i in range(99)]";
+        let archive = hostile(folder.path(), kind, entries);
+        let out = folder.path().join(format!("many-{kind}"));
+        unpack(&archive, &out, 100, 100 * 4096 + 1).await.unwrap();
+        let out = folder.path().join(format!("less-{kind}"));
+        let error = unpack(&archive, &out, 100, 100 * 4096).await.unwrap_err();
+        assert!(error.to_string().contains("MAX_ARCHIVE_SIZE_MB"), "{error}");
+        assert!(!out.exists());
+    }
 }
 
 #[tokio::test]

@@ -85,7 +85,154 @@ async fn pictures_as_text() {
             "{what}: the sentence does not repeat the whole input"
         );
     }
+    // D03: an empty text is ComfyUI's to judge.
+    let (_, answer) = product.prompt(&json!({"prompt": loaded("")})).await;
+    assert_eq!(answer["code"], "invalid_prompt", "{answer}");
     product.until_clean().await;
+}
+
+/// D03, D04, U1: an `image` that ComfyUI does not describe as an upload.
+#[tokio::test]
+async fn plain_image_inputs() {
+    let origin = Origin::start(|_, _| Reply::ok(png(BLUE)).with("Content-Type", "image/png")).await;
+    let product = Stage::new()
+        .env("ALLOW_PRIVATE_NETWORKS", "true")
+        .start()
+        .await;
+    let opened = |image: &str| {
+        json!({"1": {"class_type": "SimOpenImage", "inputs": {"image": image}},
+               "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}}})
+    };
+    let inside = product.path("input").display().to_string();
+    for (id, image, colour) in [
+        ("url", origin.url("/a.png"), BLUE),
+        ("base64", to_base64(&png(RED)), RED),
+    ] {
+        let answer = product.run(id, &opened(&image)).await;
+        assert_eq!(colour_of(&answer["images"][0]), colour);
+        let path = answer["prompt"]["1"]["inputs"]["image"].as_str().unwrap();
+        assert!(path.starts_with(&format!("{inside}/{id}/")), "{path}");
+    }
+    // An input that no class lists, and a widget: any text is theirs, paths are checked.
+    let shown = |class: &str, image: &str| {
+        with(
+            picture("p"),
+            json!({"1b": {"class_type": class, "inputs": {"image": image}},
+                   "8": {"class_type": "PreviewAny", "inputs": {"source": ["1b", 0]}}}),
+        )
+    };
+    for text in [
+        "a cat",
+        "",
+        "photo.png",
+        "cats .. and dogs",
+        "data of a kind",
+    ] {
+        let answer = product.run("text", &shown("Load3D", text)).await;
+        assert_eq!(answer["prompt"]["1b"]["inputs"]["image"], text);
+        let graph = with(
+            picture("p"),
+            json!({"1b": {"class_type": "SimShowInputs", "inputs": {"image": text}}}),
+        );
+        let answer = product.run("unlisted", &graph).await;
+        assert_eq!(answer["prompt"]["1b"]["inputs"]["image"], text);
+    }
+    for path in ["/etc/passwd", "../secret.png", "./x/../../y", "a/../../b"] {
+        for class in ["Load3D", "SimShowInputs", "SimOpenImage"] {
+            let (status, answer) = product.prompt(&json!({"prompt": shown(class, path)})).await;
+            assert_eq!(
+                (status, answer["location"].as_str()),
+                (400, Some("prompt.1b.inputs.image")),
+                "{class} {path}: {answer}"
+            );
+        }
+    }
+    product.until_clean().await;
+}
+
+/// F32.
+#[tokio::test]
+async fn folders_of_other_packs() {
+    let archive = zip(&[("1.png", &png(BLUE)), ("2.png", &png(RED))]);
+    let packed = archive.clone();
+    let origin = Origin::start(move |request, _| match request.target.as_str() {
+        "/all.zip" | "/download/7" => Reply::ok(packed.clone()),
+        "/page" => Reply::ok("<html>").with("Content-Type", "text/html"),
+        _ => Reply::ok(png(BLUE)).with("Content-Type", "image/png"),
+    })
+    .await;
+    let product = Stage::new()
+        .env("ALLOW_PRIVATE_NETWORKS", "true")
+        .file("input/here/a.png", png(RED))
+        .start()
+        .await;
+    let graph = |class: &str, input: &str, value: &Value| {
+        json!({"1": {"class_type": class, "inputs": {input: value}},
+               "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}}})
+    };
+    let red = to_base64(&png(RED));
+    let here = product.path("input/here").display().to_string();
+    let cases: [(Value, &[[u8; 3]]); 7] = [
+        (json!(origin.url("/all.zip")), &[BLUE, RED]),
+        (json!(origin.url("/download/7")), &[BLUE, RED]),
+        (json!(to_base64(&archive)), &[BLUE, RED]),
+        (json!([origin.url("/a.png"), red.clone()]), &[BLUE, RED]),
+        (
+            json!({"__value__": [red.clone(), origin.url("/a.png")]}),
+            &[RED, BLUE],
+        ),
+        (json!(origin.url("/a.png?x=1")), &[BLUE]),
+        (json!(here), &[RED]),
+    ];
+    for (class, input) in [
+        ("LoadImagesFromFolderKJ", "folder"),
+        ("easy loadImagesForLoop", "directory"),
+    ] {
+        for (number, (value, colours)) in cases.iter().enumerate() {
+            let answer = product.run("f", &graph(class, input, value)).await;
+            let images = answer["images"].as_array().unwrap();
+            let found: Vec<[u8; 3]> = images.iter().map(colour_of).collect();
+            assert_eq!(found, *colours, "{class} {number}");
+            let path = answer["prompt"]["1"]["inputs"][input].as_str().unwrap();
+            assert!(
+                path.starts_with(&product.path("input").display().to_string()),
+                "{path}"
+            );
+        }
+    }
+    // What looks like neither stays as it is, and the node says what it thinks of it.
+    for text in [
+        "X://insert/path/here",
+        "summer",
+        "",
+        &origin.url("/page.html"),
+        &origin.url("/page"),
+    ] {
+        let value = json!(text);
+        let (status, answer) = product
+            .prompt(&json!({"prompt": graph("LoadImagesFromFolderKJ", "folder", &value)}))
+            .await;
+        assert_eq!(
+            (status, answer["code"].as_str()),
+            (500, Some("execution_error")),
+            "{answer}"
+        );
+        assert!(answer["error"].as_str().unwrap().contains(text), "{answer}");
+    }
+    for path in ["/etc", "../x"] {
+        let (status, answer) = product
+            .prompt(&json!({"prompt": graph("easy loadImagesForLoop", "directory", &json!(path))}))
+            .await;
+        assert_eq!(
+            (status, answer["location"].as_str()),
+            (400, Some("prompt.1.inputs.directory")),
+            "{answer}"
+        );
+    }
+    crate::support::product::until("only what was there is left", async || {
+        (product.leftovers() == ["input/here", "input/here/a.png"]).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use comfyui_api::storage::ErrorKind;
+use comfyui_api::storage::{ErrorKind, Replace};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -218,7 +218,12 @@ async fn the_least_recently_used_files_go_and_their_links_with_them() {
         let fetched = bench.get(&url(n)).await.unwrap();
         bench
             .storage
-            .place_model(&fetched, &models, &format!("{n}.bin"))
+            .place_model(
+                &fetched,
+                &[models.clone()],
+                &format!("{n}.bin"),
+                Replace::Clients,
+            )
             .await
             .unwrap();
         paths.push(fetched.path);
@@ -245,7 +250,12 @@ async fn use_survives_a_restart_and_the_start_evicts() {
         let fetched = bench.get(&url(n)).await.unwrap();
         bench
             .storage
-            .place_model(&fetched, &models, &format!("{n}.bin"))
+            .place_model(
+                &fetched,
+                &[models.clone()],
+                &format!("{n}.bin"),
+                Replace::Clients,
+            )
             .await
             .unwrap();
         age(
@@ -291,7 +301,7 @@ async fn a_model_that_is_named_by_its_link_is_used_and_held() {
     let named = bench.get(&origin.url("/named.bin")).await.unwrap();
     bench
         .storage
-        .place_model(&named, &models, "named.bin")
+        .place_model(&named, &[models.clone()], "named.bin", Replace::Clients)
         .await
         .unwrap();
     let path = named.path.clone();

@@ -39,7 +39,8 @@ async fn private_addresses_are_refused_by_default() {
             .storage
             .clone_repository(
                 &repository,
-                &bench.dir.path().join("clone"),
+                &[bench.dir.path().to_owned()],
+                "clone",
                 &Default::default(),
             )
             .await;

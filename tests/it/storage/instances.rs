@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use comfyui_api::storage::Replace;
+
 use crate::support::origin::{Origin, Reply};
 use crate::support::storage::{Bench, content, until};
 
@@ -34,7 +36,7 @@ async fn the_limit_is_one_and_what_another_holds_stays() {
     let models = a.dir.path().join("models");
     let held = a.get(&origin.url("/held.bin")).await.unwrap();
     a.storage
-        .place_model(&held, &models, "held.bin")
+        .place_model(&held, &[models.clone()], "held.bin", Replace::Clients)
         .await
         .unwrap();
     for n in 0..6 {
@@ -116,7 +118,12 @@ async fn the_list_of_links_is_shared() {
     let mut dead = Vec::new();
     for n in 0..20 {
         a.storage
-            .place_model(&fetched, &models, &format!("dead{n}.bin"))
+            .place_model(
+                &fetched,
+                &[models.clone()],
+                &format!("dead{n}.bin"),
+                Replace::Clients,
+            )
             .await
             .unwrap();
         dead.push(models.join(format!("dead{n}.bin")));
@@ -126,7 +133,12 @@ async fn the_list_of_links_is_shared() {
     let adding = async {
         for n in 0..20 {
             a.storage
-                .place_model(&fetched, &models, &format!("{n}.bin"))
+                .place_model(
+                    &fetched,
+                    &[models.clone()],
+                    &format!("{n}.bin"),
+                    Replace::Clients,
+                )
                 .await
                 .unwrap();
         }

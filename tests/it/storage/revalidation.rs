@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use comfyui_api::storage::{Auth, ErrorKind};
+use comfyui_api::storage::{Auth, ErrorKind, Replace};
 use serde_json::{Value, json};
 
 use crate::support::origin::{Origin, Reply, Request};
@@ -227,7 +227,7 @@ async fn one_clients_bytes_are_not_anothers() {
         let models = bench.dir.path().join("models");
         bench
             .storage
-            .place_model(&evil, &models, "m.bin")
+            .place_model(&evil, &[models.clone()], "m.bin", Replace::Clients)
             .await
             .unwrap();
         for _ in 0..2 {
