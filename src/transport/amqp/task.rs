@@ -128,7 +128,12 @@ fn parse_now(mut bytes: Vec<u8>, ids: &MessageIds, max_bytes: usize) -> Result<T
             "The task's id has {} characters: it must be 1 to {MAX_NAME} characters without control characters.",
             id.chars().count()
         );
-        return Err(refusal(&[], Failure::invalid("id", message), false));
+        let mut refused = refusal(&[], Failure::invalid("id", message), false);
+        // Whoever waits for it waits for this text, if an event can hold it.
+        if id.chars().take(MAX_NAME + 1).count() <= MAX_NAME {
+            refused.id = id.as_str().into();
+        }
+        return Err(refused);
     }
     let mut hasher = DefaultHasher::new();
     hasher.write(&bytes);

@@ -191,7 +191,8 @@ async fn a_task_that_takes_the_whole_instance_with_it_is_given_up() {
         product.signal(nix::sys::signal::Signal::SIGKILL);
         product.ended().await;
         product.faults(json!({"crash": 3})).await;
-        until("they are back", async || client.waiting().await == 3).await;
+        // The others may have come first, and have ended.
+        until("it is back", async || client.waiting().await > 0).await;
     }
     let _product = member(&broker.uri(), &name).envs(&settings).start().await;
     let mut ends = std::collections::BTreeMap::new();
