@@ -139,7 +139,7 @@ pub async fn dial(uri: &AMQPUri, tls: &AmqpTlsConfig, name: &str) -> Result<Link
     .map_err(|error| describe(&error))?;
     Ok(Link {
         connection,
-        socket: socket,
+        socket,
     })
 }
 

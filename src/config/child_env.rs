@@ -24,7 +24,7 @@ const PASS: &str = "COMFYUI_PASS_ENV";
 
 /// Takes out of a command's environment what ComfyUI does not get.
 pub fn withhold_from_comfyui(command: &mut Command) {
-    withhold(command, |name| is_own(name));
+    withhold(command, is_own);
 }
 
 /// Takes out of a command's environment what `git`, `ffmpeg`, `pip` and the like do not get.

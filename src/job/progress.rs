@@ -142,7 +142,7 @@ impl Tracker {
                     .flatten();
                 for node in nodes.filter_map(Value::as_str) {
                     self.now.reused = true;
-                    self.finish(&self.node_of(node, None).to_owned());
+                    self.finish(self.node_of(node, None));
                 }
             }
             "executing" => {
@@ -173,7 +173,7 @@ impl Tracker {
             }
             "executed" => {
                 if let Some(node) = text("node") {
-                    self.finish(&self.node_of(node, text("display_node")).to_owned());
+                    self.finish(self.node_of(node, text("display_node")));
                 }
             }
             _ => return None,

@@ -121,7 +121,7 @@ impl Store {
     /// Bytes free on the disk of the store.
     pub fn free_on_disk(&self) -> u64 {
         statvfs(&self.inner.dir).map_or(u64::MAX / 2, |disk| {
-            disk.blocks_available() as u64 * disk.fragment_size() as u64
+            disk.blocks_available() * disk.fragment_size()
         })
     }
 

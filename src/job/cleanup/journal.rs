@@ -158,7 +158,7 @@ impl Journal {
         folders
             .map(|entry| entry.path())
             .filter(|dir| dir.is_dir() && Some(dir) != own.as_ref())
-            .filter_map(|dir| look(dir))
+            .filter_map(look)
             .collect()
     }
 }

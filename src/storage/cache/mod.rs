@@ -182,7 +182,7 @@ impl Cache {
         let base = naming::base(key);
         let size_of = |name: &str| {
             let metadata = std::fs::metadata(self.dir.join(name)).ok()?;
-            metadata.is_file().then(|| metadata.len())
+            metadata.is_file().then_some(metadata.len())
         };
         let known = self.index().name(&base);
         let found = known.and_then(|name| size_of(&name).map(|size| (name, size)));
