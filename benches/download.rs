@@ -8,7 +8,6 @@
 )]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use comfyui_api::config::Config;
 use comfyui_api::events::Events;
@@ -42,7 +41,7 @@ async fn main() {
     let fetch = Fetch {
         url,
         auth: None,
-        credentials: Arc::new([]),
+        credentials: comfyui_api::storage::Credentials::default(),
         cancel: CancellationToken::new(),
         progress: None,
     };

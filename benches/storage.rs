@@ -81,7 +81,7 @@ fn cache(criterion: &mut Criterion) {
             let fetch = Fetch {
                 url: url(n),
                 auth: None,
-                credentials: Arc::new([]),
+                credentials: comfyui_api::storage::Credentials::default(),
                 cancel: CancellationToken::new(),
                 progress: None,
             };

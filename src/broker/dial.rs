@@ -137,10 +137,7 @@ pub async fn dial(uri: &AMQPUri, tls: &AmqpTlsConfig, name: &str) -> Result<Link
     .await
     .map_err(|_| "the broker did not answer the handshake".to_owned())?
     .map_err(|error| describe(&error))?;
-    Ok(Link {
-        connection,
-        socket,
-    })
+    Ok(Link { connection, socket })
 }
 
 /// What lapin says, in one line. Its texts hold what the broker said, never credentials.

@@ -126,7 +126,7 @@ struct Asked<'a> {
 
 /// What a look into the cache says.
 enum Look {
-    Use(Entry),
+    Use(Box<Entry>),
     /// To be fetched and cached under a key.
     Fetch {
         key: String,
@@ -142,7 +142,7 @@ impl Asked<'_> {
             Look::Use(entry) => {
                 metrics::cache_lookup(true);
                 self.use_now(&entry).await?;
-                return Ok((entry, true));
+                return Ok((*entry, true));
             }
             Look::Fetch { key, replaces } => (key, replaces),
         };
@@ -179,20 +179,20 @@ impl Asked<'_> {
             return Ok(fetch(true));
         }
         if !entry.is_protected() && self.source.auth.is_none() {
-            return Ok(Look::Use(entry));
+            return Ok(Look::Use(Box::new(entry)));
         }
         let info = match self.ask(&entry).await {
             Ok(info) => info,
-            Err(_) if !entry.is_protected() => return Ok(Look::Use(entry)),
+            Err(_) if !entry.is_protected() => return Ok(Look::Use(Box::new(entry))),
             Err(error) => return Err(error),
         };
         if entry.fits(&info) {
-            return Ok(Look::Use(entry));
+            return Ok(Look::Use(Box::new(entry)));
         }
         // Links of others lead to the cached file: what the origin has for these credentials gets a place of its own (A02).
         let key = naming::version_key(self.key, &info, &self.source);
         Ok(match self.cached(&key).await? {
-            Some((entry, true)) if entry.fits(&info) => Look::Use(entry),
+            Some((entry, true)) if entry.fits(&info) => Look::Use(Box::new(entry)),
             other => Look::Fetch {
                 key,
                 replaces: other.is_some(),

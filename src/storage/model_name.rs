@@ -28,7 +28,7 @@ pub fn model_extension(name: &str) -> Option<&str> {
     let known = |known: &&str| known.eq_ignore_ascii_case(extension);
     MODEL_EXTENSIONS
         .iter()
-        .any(|name| known(&name))
+        .any(|name| known(name))
         .then_some(extension)
 }
 

@@ -257,8 +257,8 @@ mod tests {
         held.push(places.acquire("good").await);
         assert!(began.elapsed() >= PATIENCE && began.elapsed() < PATIENCE * 10);
         // One that goes lets the next one in at once.
-        let (first, second) = (places.acquire("d"), places.acquire("slow"));
-        tokio::pin!(first, second);
+        let mut first = Box::pin(places.acquire("d"));
+        let mut second = Box::pin(places.acquire("slow"));
         assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
         drop(held.remove(0));
         assert!(first.now_or_never().is_some());

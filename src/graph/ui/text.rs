@@ -96,7 +96,9 @@ struct Block {
 fn blocks(text: &str) -> std::collections::HashMap<usize, Block> {
     let bytes = text.as_bytes();
     let mut found = std::collections::HashMap::new();
-    let mut open: Vec<(usize, Vec<(usize, usize)>, usize)> = Vec::new();
+    // Where each began, its options so far, and where the current one begins.
+    type Open = (usize, Vec<(usize, usize)>, usize);
+    let mut open: Vec<Open> = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
         match bytes[at] {

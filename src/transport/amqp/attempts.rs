@@ -72,10 +72,8 @@ pub(super) fn again(properties: &BasicProperties, id: &str, past: Past) -> Basic
         .with_headers(headers)
         .with_delivery_mode(properties.delivery_mode().unwrap_or(2));
     // All but the user, whom the broker would compare with ours.
-    let texts: [(
-        &Option<ShortString>,
-        fn(BasicProperties, ShortString) -> BasicProperties,
-    ); 8] = [
+    type Setter = fn(BasicProperties, ShortString) -> BasicProperties;
+    let texts: [(&Option<ShortString>, Setter); 8] = [
         (
             properties.content_type(),
             BasicProperties::with_content_type,

@@ -240,22 +240,15 @@ mod tests {
         let text: Vec<u8> = (0..200_000_u32)
             .flat_map(|n| (n % 1_000).to_string().into_bytes())
             .collect();
-        let write = |mut encoder: Box<dyn FnMut(&[u8]) -> Vec<u8>>| encoder(&text);
-        let gzip = write(Box::new(|text| {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(text).unwrap();
-            encoder.finish().unwrap()
-        }));
-        let zlib = write(Box::new(|text| {
-            let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(text).unwrap();
-            encoder.finish().unwrap()
-        }));
-        let bare = write(Box::new(|text| {
-            let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(text).unwrap();
-            encoder.finish().unwrap()
-        }));
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&text).unwrap();
+        let gzip = encoder.finish().unwrap();
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&text).unwrap();
+        let zlib = encoder.finish().unwrap();
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&text).unwrap();
+        let bare = encoder.finish().unwrap();
         for (encoding, body) in [
             (Encoding::Identity, &text),
             (Encoding::Gzip, &gzip),
