@@ -131,7 +131,8 @@ fn the_list_of_variables_and_the_code_agree() {
         recorder.0.into_inner()
     };
     // Read only next to others that are unset here, or not ours to document.
-    for name in ["AMQP_USER", "AMQP_PASS", "AMQP_VHOST"] {
+    // COMFYUI_PASS_ENV is read where a child's environment is made.
+    for name in ["AMQP_USER", "AMQP_PASS", "AMQP_VHOST", "COMFYUI_PASS_ENV"] {
         asked.insert(name.to_owned());
     }
     asked.retain(|name| {

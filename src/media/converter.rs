@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc};
@@ -15,9 +16,12 @@ use super::image::{self, Embedded};
 use super::options::{Conversion, Target, VideoOptions};
 use super::pending::PendingFile;
 use super::recognise::{self, Kind};
+use super::stop::Stop;
 use crate::config::MediaConfig;
 use crate::error::Failure;
 
+/// A year: an archive has no limit of its own.
+const PACKING: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Frames on their way to ffmpeg.
 const FRAMES_AHEAD: usize = 2;
 
@@ -55,7 +59,16 @@ pub struct Media {
     cores: Arc<Semaphore>,
     /// Apart from `cores`, so that a long video does not keep the pictures of other prompts waiting.
     videos: Arc<Semaphore>,
+    /// The same for animations of thousands of frames.
+    animations: Arc<Semaphore>,
+    /// Of all conversions together, in MiB.
+    memory: Arc<Semaphore>,
+    /// `FFMPEG_TIMEOUT_S`, for pictures too.
+    limit: Duration,
 }
+
+/// MiB that all conversions may hold at one time (attack.md, A13).
+const MEMORY: u32 = 2048;
 
 /// What is to be done with some of the sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +83,8 @@ enum Work {
     Animation,
     /// One file by ffmpeg alone.
     File,
+    /// A picture of a kind that cannot be read here.
+    Unreadable(&'static str),
 }
 
 impl Media {
@@ -80,6 +95,9 @@ impl Media {
             ffmpeg: Ffmpeg::new(config),
             cores: Arc::new(Semaphore::new(cores)),
             videos: Arc::new(Semaphore::new(cores)),
+            animations: Arc::new(Semaphore::new(cores)),
+            memory: Arc::new(Semaphore::new(MEMORY as usize)),
+            limit: config.ffmpeg_timeout,
         }
     }
 
@@ -109,6 +127,7 @@ impl Media {
         let done = join_all(jobs.into_iter().map(|(work, members)| async move {
             let result = match members.first().and_then(|first| sources.get(*first)) {
                 _ if work == Work::Nothing => return members.into_iter().map(Converted::Unchanged).collect(),
+                Some(_) if let Work::Unreadable(kind) = work => Err(format!("pictures of the kind {kind} cannot be read here")),
                 None => return Vec::new(),
                 Some(first) => {
                     let paths = members.iter().filter_map(|index| sources.get(*index)).map(|source| source.path.clone()).collect();
@@ -140,9 +159,12 @@ impl Media {
         files: Vec<(PathBuf, String)>,
         destination: PathBuf,
         format: ArchiveFormat,
+        cancel: &CancellationToken,
     ) -> io::Result<()> {
         let _turn = self.cores.acquire().await.map_err(io::Error::other)?;
-        archive::pack(files, destination, format).await
+        // However large: only cancelling ends it.
+        let stop = Stop::new(cancel, PACKING);
+        archive::pack_until(files, destination, format, Some(stop)).await
     }
 
     async fn run(
@@ -153,23 +175,32 @@ impl Media {
         cancel: &CancellationToken,
     ) -> Result<PathBuf, String> {
         let cancelled = || "it was cancelled".to_owned();
-        let turns = if conversion.needs_ffmpeg() {
-            &self.videos
-        } else {
-            &self.cores
+        let Cost { mib, animated } = cost(work, &conversion.target, &paths).await?;
+        let turns = match (conversion.needs_ffmpeg(), animated) {
+            (true, _) => &self.videos,
+            (false, true) => &self.animations,
+            (false, false) => &self.cores,
         };
         let permit = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(cancelled()),
-            permit = Arc::clone(turns).acquire_owned() => permit.map_err(|_| cancelled())?,
+            permits = async {
+                let turn = Arc::clone(turns).acquire_owned().await;
+                (turn, Arc::clone(&self.memory).acquire_many_owned(mib).await)
+            } => match permits {
+                (Ok(turn), Ok(memory)) => (turn, memory),
+                _ => return Err(cancelled()),
+            },
         };
+        let stop = Stop::new(cancel, self.limit);
         let Some(first) = paths.first().cloned() else {
             return Err("there is no file".to_owned());
         };
         let pending = PendingFile::beside(&first, &conversion.format);
         let pending = match &conversion.target {
             Target::Video(options) if work != Work::File => {
-                self.video_from_frames(options, conversion.keep_metadata, paths, pending, cancel)
+                let keep_metadata = conversion.keep_metadata;
+                self.video_from_frames(options, keep_metadata, paths, pending, (cancel, stop))
                     .await?
             }
             Target::Video(options) => {
@@ -190,10 +221,11 @@ impl Media {
             }
             target @ (Target::Jpeg(_) | Target::Webp(_) | Target::Png(_)) => {
                 let (target, keep_metadata) = (target.clone(), conversion.keep_metadata);
-                // Permit and file go with the work: a codec cannot be interrupted, so its core stays taken until it is done.
+                // Permit and file go with the work: what is stopped takes a moment to let go of its core and its memory.
                 let task = blocking(move || {
                     let _permit = permit;
-                    image::convert(&first, pending.path(), &target, keep_metadata).map(|()| pending)
+                    let work = || image::convert(&first, pending.path(), &target, keep_metadata);
+                    stop.over(work).map(|()| pending)
                 });
                 tokio::select! {
                     biased;
@@ -211,24 +243,27 @@ impl Media {
         keep_metadata: bool,
         paths: Vec<PathBuf>,
         pending: PendingFile,
-        cancel: &CancellationToken,
+        (cancel, stop): (&CancellationToken, Stop),
     ) -> Result<PendingFile, String> {
         let first = paths.first().cloned().unwrap_or_default();
         let wanted = options.clone();
+        let planning = stop.clone();
         let prepare = blocking(move || {
-            let first = paths.first().cloned().unwrap_or_default();
-            let embedded = if keep_metadata {
-                image::read_metadata(&first)?
-            } else {
-                Embedded::default()
-            };
-            let texts =
-                (!embedded.entries().is_empty()).then(|| PendingFile::beside(&first, "txt"));
-            if let Some(texts) = &texts {
-                std::fs::write(texts.path(), ffmetadata(&embedded))
-                    .map_err(|e| format!("the metadata could not be written ({e})"))?;
-            }
-            Ok((ffmpeg::plan(paths, &wanted)?, texts))
+            planning.over(|| {
+                let first = paths.first().cloned().unwrap_or_default();
+                let embedded = if keep_metadata {
+                    image::read_metadata(&first)?
+                } else {
+                    Embedded::default()
+                };
+                let texts =
+                    (!embedded.entries().is_empty()).then(|| PendingFile::beside(&first, "txt"));
+                if let Some(texts) = &texts {
+                    std::fs::write(texts.path(), ffmetadata(&embedded))
+                        .map_err(|e| format!("the metadata could not be written ({e})"))?;
+                }
+                Ok((ffmpeg::plan(paths, &wanted)?, texts))
+            })
         });
         let (plan, texts) = tokio::select! {
             biased;
@@ -244,7 +279,7 @@ impl Media {
         let arguments = arguments::video(&input, options, keep_metadata, pending.path());
         let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
         // Ends by itself when ffmpeg is gone, because then nobody receives.
-        tokio::task::spawn_blocking(move || ffmpeg::feed(&plan, &sender));
+        tokio::task::spawn_blocking(move || stop.over(|| ffmpeg::feed(&plan, &sender)));
         ffmpeg::run(
             &self.ffmpeg,
             arguments,
@@ -257,6 +292,39 @@ impl Media {
     }
 }
 
+/// What a conversion takes.
+struct Cost {
+    mib: u32,
+    animated: bool,
+}
+
+/// Known from the headers, before anything is decoded.
+async fn cost(work: Work, target: &Target, paths: &[PathBuf]) -> Result<Cost, String> {
+    if work == Work::File {
+        return Ok(Cost {
+            mib: 1,
+            animated: false,
+        });
+    }
+    let (target, paths) = (target.clone(), paths.to_vec());
+    blocking(move || {
+        let mut cost = Cost {
+            mib: 1,
+            animated: false,
+        };
+        for path in paths {
+            let header = image::header(&path)?;
+            let needed = header.affordable(&target)?;
+            cost.mib = cost
+                .mib
+                .max(u32::try_from(needed >> 20).unwrap_or(MEMORY) + 1);
+            cost.animated |= header.animated;
+        }
+        Ok(cost)
+    })
+    .await
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
@@ -267,14 +335,22 @@ async fn blocking<T: Send + 'static>(
 
 /// What this conversion does with a file. One that cannot be read passes; whoever delivers it will say why.
 async fn work_for(conversion: &Conversion, source: &SourceFile) -> Work {
-    let path = source.path.clone();
+    let (path, name) = (source.path.clone(), source.filename.clone());
+    let target = conversion.target.clone();
     let video = matches!(conversion.target, Target::Video(_));
     let looked = tokio::task::spawn_blocking(move || {
-        let kind = recognise::kind(&recognise::head(&path).ok()?);
-        let animated = video && kind == Kind::Image && image::is_animated(&path);
-        Some((kind, animated))
+        let head = recognise::head(&path).ok()?;
+        let kind = recognise::kind(&head);
+        let small = || image::header(&path).is_ok_and(|header| header.affordable(&target).is_ok());
+        let animated = video && kind == Kind::Image && small() && image::is_animated(&path);
+        Some((kind, animated, recognise::unreadable_picture(&name, &head)))
     });
-    let (kind, animated) = looked.await.ok().flatten().unwrap_or((Kind::Other, false));
+    let (kind, animated, unreadable) =
+        looked
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or((Kind::Other, false, None));
     match (&conversion.target, kind) {
         (Target::Jpeg(_) | Target::Webp(_) | Target::Png(_), Kind::Image) => Work::Image,
         // An animation has its own tempo, so it becomes a video of its own.
@@ -282,7 +358,8 @@ async fn work_for(conversion: &Conversion, source: &SourceFile) -> Work {
         (Target::Video(_), Kind::Image) => Work::Stills,
         (Target::Video(_), Kind::Video) => Work::File,
         (Target::Audio(_), Kind::Video | Kind::Audio) => Work::File,
-        _ => Work::Nothing,
+        (Target::Audio(_), _) => Work::Nothing,
+        _ => unreadable.map_or(Work::Nothing, Work::Unreadable),
     }
 }
 

@@ -6,6 +6,7 @@
 //! - `ffmpeg`: video and sound by the command
 //! - `archive`: packing outputs, unpacking inputs
 //! - `recognise`: what a file is by its first bytes
+//! - `stop`: ends work on a blocking thread that nobody waits for
 
 mod archive;
 mod converter;
@@ -14,6 +15,7 @@ mod image;
 mod options;
 mod pending;
 mod recognise;
+mod stop;
 
 pub use self::archive::{ArchiveFormat, UnpackError, is_archive, pack, unpack};
 pub use self::converter::{Converted, Media, SourceFile};

@@ -206,6 +206,36 @@ fn iso_brand(head: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// What a picture is that no conversion here can read, by its first bytes, else by its name; `None` for all other files.
+pub(super) fn unreadable_picture(filename: &str, head: &[u8]) -> Option<&'static str> {
+    let extension = filename
+        .rsplit_once('.')
+        .map(|(_, end)| end.to_ascii_lowercase());
+    let by_content = extension_for(head).or_else(|| {
+        let kind = infer::get(head)?;
+        (kind.matcher_type() == infer::MatcherType::Image).then(|| kind.extension())
+    });
+    let name = by_content.or(extension.as_deref())?;
+    Some(match name {
+        "avif" => "AVIF",
+        "heic" | "heif" => "HEIF",
+        "ico" => "ICO",
+        "tga" => "TGA",
+        "jp2" | "j2k" | "jpx" => "JPEG 2000",
+        "jxl" => "JPEG XL",
+        "jxr" => "JPEG XR",
+        "exr" => "OpenEXR",
+        "hdr" => "Radiance HDR",
+        "psd" => "PSD",
+        "svg" => "SVG",
+        "dds" => "DDS",
+        "qoi" => "QOI",
+        "ppm" | "pgm" | "pbm" | "pnm" | "pam" => "PNM",
+        "cr2" | "dng" | "nef" | "arw" => "camera raw",
+        _ => return None,
+    })
+}
+
 /// The content type of a file from its name and its first bytes; `application/octet-stream` when unknown.
 pub fn content_type(filename: &str, head: &[u8]) -> String {
     let by_name = filename
@@ -247,6 +277,14 @@ fn mime(extension: &str) -> Option<&'static str> {
         "exr" => "image/x-exr",
         "hdr" => "image/vnd.radiance",
         "psd" => "image/vnd.adobe.photoshop",
+        "tga" => "image/x-tga",
+        "dds" => "image/vnd-ms.dds",
+        "qoi" => "image/qoi",
+        "ppm" => "image/x-portable-pixmap",
+        "pgm" => "image/x-portable-graymap",
+        "pbm" => "image/x-portable-bitmap",
+        "pnm" => "image/x-portable-anymap",
+        "jp2" => "image/jp2",
         "mp4" | "m4v" => "video/mp4",
         "webm" => "video/webm",
         "mkv" => "video/x-matroska",

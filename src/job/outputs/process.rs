@@ -66,7 +66,7 @@ pub async fn finish(
             .map(|file| (file.path.clone(), file.filename.clone()))
             .collect();
         let packed = tokio::select! {
-            packed = media.pack(members, path.clone(), format) => packed,
+            packed = media.pack(members, path.clone(), format, cancel) => packed,
             () = cancel.cancelled() => return Ok(Finished::default()),
         };
         packed.map_err(|error| {

@@ -7,5 +7,6 @@ mod unpack;
 mod writer;
 mod zipfile;
 
+pub(super) use self::pack::pack_until;
 pub use self::pack::{ArchiveFormat, pack};
 pub use self::unpack::{UnpackError, is_archive, unpack};

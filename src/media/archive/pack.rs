@@ -13,6 +13,7 @@ use zip::{CompressionMethod, ZipWriter};
 use super::names::DistinctNames;
 use crate::media::PendingFile;
 use crate::media::recognise;
+use crate::media::stop::{Stop, Stoppable};
 
 /// Buffer of a copy.
 const BUFFER: usize = 256 * 1024;
@@ -50,10 +51,23 @@ pub async fn pack(
     destination: PathBuf,
     format: ArchiveFormat,
 ) -> io::Result<()> {
+    pack_until(files, destination, format, None).await
+}
+
+/// The same, until it is to stop.
+pub(in crate::media) async fn pack_until(
+    files: Vec<(PathBuf, String)>,
+    destination: PathBuf,
+    format: ArchiveFormat,
+    stop: Option<Stop>,
+) -> io::Result<()> {
     let work = move || -> io::Result<(PendingFile, PathBuf)> {
         let pending = PendingFile::beside(&destination, "part");
         let file = File::create_new(pending.path())?;
-        write(&files, file, format)?;
+        match stop {
+            Some(stop) => stop.over(|| write(&files, file, format))?,
+            None => write(&files, file, format)?,
+        }
         Ok((pending, destination))
     };
     // The pending file travels back through the task, so it is deleted when nobody waits for it any more.
@@ -93,7 +107,7 @@ fn write(files: &[(PathBuf, String)], file: File, format: ArchiveFormat) -> io::
 }
 
 fn add_to_zip(zip: &mut ZipWriter<BufWriter<File>>, path: &Path, name: &str) -> io::Result<()> {
-    let mut file = File::open(path)?;
+    let file = File::open(path)?;
     let size = file.metadata()?.len();
     let method = if is_compressed(path) {
         CompressionMethod::Stored
@@ -107,7 +121,7 @@ fn add_to_zip(zip: &mut ZipWriter<BufWriter<File>>, path: &Path, name: &str) -> 
         .large_file(large)
         .unix_permissions(0o644);
     zip.start_file(name, options)?;
-    copy(&mut file, zip).map(drop)
+    copy(&mut Stoppable(file), zip).map(drop)
 }
 
 fn write_tar<W: Write>(
@@ -130,7 +144,7 @@ fn write_tar<W: Write>(
             );
             // A file that changes size meanwhile would break everything behind it.
             let mut exact = Exact {
-                inner: file,
+                inner: Stoppable(file),
                 left: size,
             };
             tar.append_data(&mut header, names.give(name), &mut exact)

@@ -16,6 +16,7 @@ use ::image::{
 
 use super::colour;
 use super::webp_frames::WebpFrames;
+use crate::media::stop::{self, Stoppable};
 
 /// More than this for one picture is refused: 16k x 16k RGBA.
 const MAX_BYTES: u64 = 1 << 30;
@@ -115,9 +116,11 @@ pub(in crate::media) struct Frame {
     pub(in crate::media) delay: Duration,
 }
 
-fn reader(path: &Path) -> Result<ImageReader<BufReader<File>>, String> {
+pub(super) type Source = BufReader<Stoppable<File>>;
+
+pub(super) fn reader(path: &Path) -> Result<ImageReader<Source>, String> {
     let file = File::open(path).map_err(|e| format!("the file could not be opened ({e})"))?;
-    let mut reader = ImageReader::new(BufReader::with_capacity(256 * 1024, file))
+    let mut reader = ImageReader::new(BufReader::with_capacity(64 * 1024, Stoppable(file)))
         .with_guessed_format()
         .map_err(|e| format!("the file could not be read ({e})"))?;
     reader.limits(limits());
@@ -189,6 +192,7 @@ impl FrameSource {
 
     /// The next frame, `None` at the end.
     pub(in crate::media) fn next_frame(&mut self) -> Result<Option<Frame>, String> {
+        stop::check()?;
         let Some(frame) = self.frames.next() else {
             return Ok(None);
         };

@@ -13,11 +13,12 @@ use mozjpeg_sys::{
     J_BOOLEAN_PARAM, J_COLOR_SPACE, J_INT_PARAM, JINT_COMPRESS_PROFILE_VALUE, JPEG_LIB_VERSION,
     boolean, jpeg_CreateCompress, jpeg_c_set_bool_param, jpeg_c_set_int_param, jpeg_common_struct,
     jpeg_compress_struct, jpeg_destroy_compress, jpeg_error_mgr, jpeg_finish_compress,
-    jpeg_mem_dest, jpeg_set_defaults, jpeg_set_quality, jpeg_simple_progression,
+    jpeg_mem_dest, jpeg_progress_mgr, jpeg_set_defaults, jpeg_set_quality, jpeg_simple_progression,
     jpeg_start_compress, jpeg_std_error, jpeg_write_marker, jpeg_write_scanlines,
 };
 
 use crate::media::options::{JpegOptions, Subsampling};
+use crate::media::stop;
 
 /// What libjpeg itself allows.
 const MAX_SIDE: u32 = 65_500;
@@ -40,20 +41,29 @@ pub(super) fn encode(
     // libjpeg leaves a failing call by unwinding (see `fail`), which ends here.
     catch_unwind(AssertUnwindSafe(|| run(image, options, exif))).map_err(|payload| {
         match payload.downcast::<EncoderError>() {
-            Ok(error) => format!("the JPEG encoder failed (code {})", error.0),
+            Ok(error) => error.0,
             Err(other) => resume_unwind(other),
         }
     })
 }
 
-/// libjpeg's message code, carried through C by unwinding.
-struct EncoderError(i32);
+/// Why the encoder ended, carried through C by unwinding.
+struct EncoderError(String);
 
 /// libjpeg wants this never to return.
 extern "C-unwind" fn fail(cinfo: &mut jpeg_common_struct) {
     // SAFETY: `err` points to the manager in `Compressor`, which outlives every call into libjpeg.
     let code = unsafe { cinfo.err.as_ref() }.map_or(0, |manager| manager.msg_code);
-    resume_unwind(Box::new(EncoderError(code)));
+    resume_unwind(Box::new(EncoderError(format!(
+        "the JPEG encoder failed (code {code})"
+    ))));
+}
+
+/// Asked between rows, in each pass.
+extern "C-unwind" fn go_on(_: &mut jpeg_common_struct) {
+    if let Err(reason) = stop::check() {
+        resume_unwind(Box::new(EncoderError(reason)));
+    }
 }
 
 /// Warnings are not for stderr.
@@ -63,6 +73,7 @@ extern "C-unwind" fn silence(_: &mut jpeg_common_struct) {}
 struct Compressor {
     cinfo: jpeg_compress_struct,
     errors: jpeg_error_mgr,
+    progress: jpeg_progress_mgr,
     output: *mut u8,
     size: std::ffi::c_ulong,
 }
@@ -78,10 +89,11 @@ impl Drop for Compressor {
 }
 
 fn run(image: &RgbImage, options: &JpegOptions, exif: Option<&[u8]>) -> Vec<u8> {
-    // SAFETY: both structures are plain C data for which zero is the documented state before creation.
+    // SAFETY: the structures are plain C data for which zero is the documented state before creation.
     let mut state = Box::new(Compressor {
         cinfo: unsafe { mem::zeroed() },
         errors: unsafe { mem::zeroed() },
+        progress: unsafe { mem::zeroed() },
         output: ptr::null_mut(),
         size: 0,
     });
@@ -98,6 +110,8 @@ fn run(image: &RgbImage, options: &JpegOptions, exif: Option<&[u8]>) -> Vec<u8> 
             JPEG_LIB_VERSION,
             size_of::<jpeg_compress_struct>(),
         );
+        compressor.progress.progress_monitor = Some(go_on);
+        compressor.cinfo.common.progress = &mut compressor.progress;
         jpeg_mem_dest(
             &mut compressor.cinfo,
             &mut compressor.output,

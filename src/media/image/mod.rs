@@ -5,6 +5,7 @@
 
 mod colour;
 mod decode;
+mod estimate;
 mod jpeg;
 mod metadata;
 mod png;
@@ -16,6 +17,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 pub(super) use self::decode::{Picture, delays, frames, picture};
+pub(super) use self::estimate::header;
 pub(super) use self::metadata::{Embedded, read as read_metadata};
 use super::options::Target;
 

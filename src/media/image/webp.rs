@@ -19,6 +19,7 @@ use libwebp_sys::{
 
 use super::decode::{Frame, Picture};
 use crate::media::options::{WebpOptions, WebpPreset};
+use crate::media::stop;
 
 /// What the format allows.
 const MAX_SIDE: u32 = 16_383;
@@ -40,6 +41,7 @@ pub(super) fn encode(
     canvas.0.custom_ptr = ptr::from_mut(&mut *sink.0).cast();
     // SAFETY: configuration and picture were initialised by libwebp; the writer lives in a box until after the call.
     if unsafe { WebPEncode(&config, &mut *canvas.0) } == 0 {
+        stop::check()?;
         return Err(format!(
             "the WEBP encoder failed ({:?})",
             canvas.0.error_code
@@ -80,6 +82,11 @@ fn configure(options: &WebpOptions) -> Result<WebPConfig, String> {
     }
 }
 
+/// Asked by the encoder now and then; 0 ends it.
+unsafe extern "C" fn go_on(_: std::ffi::c_int, _: *const WebPPicture) -> std::ffi::c_int {
+    i32::from(stop::check().is_ok())
+}
+
 /// libwebp's picture.
 struct Canvas(Box<WebPPicture>);
 
@@ -97,6 +104,7 @@ impl Canvas {
         ));
         canvas.0.width = int(width)?;
         canvas.0.height = int(height)?;
+        canvas.0.progress_hook = Some(go_on);
         // Smart subsampling happens inside the encoder, which then needs the original colours.
         canvas.0.use_argb =
             i32::from(options.lossless || options.near_lossless || options.smart_subsample);
@@ -259,6 +267,7 @@ impl<'a> Animation<'a> {
             WebPAnimEncoderAdd(self.encoder, &mut *canvas.0, self.elapsed_ms, &self.config)
         } == 0
         {
+            stop::check()?;
             return Err("the WEBP encoder failed on a frame".to_owned());
         }
         let delay = i32::try_from(frame.delay.as_millis()).unwrap_or(i32::MAX);

@@ -1,6 +1,7 @@
 //! Conversions and archives: their effects on pixels and bytes, judged by other programs (Pillow, sharp, ffprobe, unzip, tar).
 
 mod archives;
+mod bounded;
 mod images;
 mod jpeg;
 mod options;

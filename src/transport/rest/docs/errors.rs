@@ -229,7 +229,7 @@ pub fn response(status: u16, codes: &[Code]) -> Value {
     });
     match status {
         401 => {
-            response["headers"] = json!({"WWW-Authenticate": {"required": true, "schema": {"type": "string", "const": "Bearer"}}})
+            response["headers"] = json!({"WWW-Authenticate": {"required": true, "schema": {"type": "string", "enum": ["Bearer"]}}})
         }
         405 => {
             response["headers"] = json!({"Allow": {"required": true, "schema": {"type": "string"}, "example": "GET,HEAD"}})
@@ -274,7 +274,7 @@ mod tests {
         let responses = &operation["responses"];
         assert_eq!(
             responses.as_object().unwrap().keys().collect::<Vec<_>>(),
-            ["404", "400", "401", "500"]
+            ["404", "400", "401", "403", "500"]
         );
         assert_eq!(responses["404"]["description"], "own");
         let codes = |status: &str| {

@@ -184,7 +184,7 @@ mod tests {
         assert!(reading.next().await.unwrap().is_ok());
         let before = Instant::now();
         activity.idle(QUIET).await;
-        assert!(before.elapsed() >= QUIET * 2, "{:?}", before.elapsed());
+        assert!(before.elapsed() >= QUIET, "{:?}", before.elapsed());
         assert!(reading.next().await.unwrap().is_err(), "it was dropped");
     }
 
