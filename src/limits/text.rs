@@ -45,7 +45,7 @@ fn without_middle(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{head}…{tail}"))
 }
 
-/// Cuts what stands between quotation marks, `"` or `'`.
+/// Cuts what stands between quotation marks: `"`, `'`, or the backtick that serde writes.
 fn cut_quotations(text: &str) -> Cow<'_, str> {
     let mut cut = String::new();
     let mut kept = 0;
@@ -75,7 +75,7 @@ fn cut_quotations(text: &str) -> Cow<'_, str> {
 fn opening(text: &str) -> Option<(usize, char)> {
     let mut before = ' ';
     for (at, char) in text.char_indices() {
-        if char == '"' || char == '\'' && !before.is_alphanumeric() {
+        if matches!(char, '"' | '`') || char == '\'' && !before.is_alphanumeric() {
             return Some((at, char));
         }
         before = char;
@@ -88,7 +88,7 @@ fn closing(text: &str, mark: char) -> usize {
     let mut from = 0;
     while let Some(at) = text[from..].find(mark).map(|at| from + at) {
         let next = text[at + 1..].chars().next();
-        if mark == '"' || !next.is_some_and(char::is_alphanumeric) {
+        if mark != '\'' || !next.is_some_and(char::is_alphanumeric) {
             return at;
         }
         from = at + 1;

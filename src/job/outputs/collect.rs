@@ -222,6 +222,11 @@ impl Collecting<'_> {
             return self.temps.push(Preview::new(node, one.key, path, false));
         }
         self.saving.insert(node.to_owned());
+        // Under a name that is not ours another prompt may have taken or removed it (F04).
+        if !self.facts.alone && matches!(self.owner(&path), Owner::Nobody) {
+            self.made.names_shared = true;
+            self.made.stale.insert(node.to_owned());
+        }
         self.made.missing.push(format!(
             "node {node} reported the file \"{}\", which is not in the output directory",
             shown(&one.name)
