@@ -26,10 +26,7 @@ pub const MODEL_EXTENSIONS: [&str; 12] = [
 pub fn model_extension(name: &str) -> Option<&str> {
     let extension = Path::new(name).extension()?.to_str()?;
     let known = |known: &&str| known.eq_ignore_ascii_case(extension);
-    MODEL_EXTENSIONS
-        .iter()
-        .any(|name| known(name))
-        .then_some(extension)
+    MODEL_EXTENSIONS.iter().any(known).then_some(extension)
 }
 
 /// A name for a model under which ComfyUI lists it: the wished one, else the file's own; where it has no extension that ComfyUI knows, the

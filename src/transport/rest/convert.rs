@@ -50,7 +50,7 @@ fn preference(query: Option<&str>) -> Result<Preference, Failure> {
     let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let source = pairs.filter(|(name, _)| name == "source").last();
     match source.as_ref().map(|(_, value)| value.as_ref()) {
-        None | Some("" | "prompt") => Ok(Preference::Prompt),
+        None | Some("prompt") => Ok(Preference::Prompt),
         Some("workflow") => Ok(Preference::Workflow),
         Some(_) => Err(Failure::invalid(
             "source",

@@ -3,6 +3,7 @@
 use std::io::SeekFrom;
 
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -28,9 +29,10 @@ pub async fn content(
     method: Method,
     State(state): State<V2State>,
     Path(id): Path<String>,
-    Query(options): Query<Options>,
+    options: Result<Query<Options>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let Query(options) = options.map_err(|error| ApiError::query(&error))?;
     let store = state.jobs.store();
     let asset = store
         .asset(&id)

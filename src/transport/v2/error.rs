@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::durable::Refused;
 use crate::error::{Code, Failure};
+use crate::limits::text::quoted;
 use crate::store::StoreError;
 
 /// An answer that is not 2xx.
@@ -39,6 +41,14 @@ impl ApiError {
     }
 
     /// 422
+    /// A query string that cannot be read, such as one with a parameter twice.
+    pub fn query(error: &QueryRejection) -> Self {
+        Self::invalid(format!(
+            "the query string cannot be read: {}",
+            quoted(&error.body_text())
+        ))
+    }
+
     pub fn unprocessable(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
     }

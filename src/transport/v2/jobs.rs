@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -252,8 +253,9 @@ pub async fn show(
     State(state): State<V2State>,
     base: Base,
     Path(id): Path<String>,
-    Query(poll): Query<Poll>,
+    poll: Result<Query<Poll>, QueryRejection>,
 ) -> Result<Response, ApiError> {
+    let Query(poll) = poll.map_err(|error| ApiError::query(&error))?;
     let wait = match poll.wait.as_deref() {
         None | Some("") => 0,
         Some(text) => text

@@ -115,17 +115,16 @@ async fn names_that_are_not_ours_are_shared_in_many_ways() {
     };
     let mut running = Vec::new();
     for round in 0..4_u32 {
-        for kind in 0..kinds.len() {
+        for (kind, (name, _)) in kinds.iter().enumerate() {
             let colour = 0x0010_0000 * u32::try_from(kind).unwrap() + 0x0000_1010 * round + 5;
-            let mut body =
-                json!({"id": format!("{}-{round}", kinds[kind].0), "prompt": graph(kind, colour)});
+            let mut body = json!({"id": format!("{name}-{round}"), "prompt": graph(kind, colour)});
             match round {
                 1 => body["http_upload"] = json!({"url_prefix": origin.url("/up")}),
                 2 => body["webhook_v2"] = json!(origin.url(&format!("/hook/{kind}"))),
                 3 => body["compress_outputs"] = json!(true),
                 _ => {}
             }
-            running.push((kinds[kind].0, round, colour, product.prompt_later(body)));
+            running.push((*name, round, colour, product.prompt_later(body)));
         }
     }
     let mut uploaded = Vec::new();

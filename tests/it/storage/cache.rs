@@ -220,7 +220,7 @@ async fn the_least_recently_used_files_go_and_their_links_with_them() {
             .storage
             .place_model(
                 &fetched,
-                &[models.clone()],
+                std::slice::from_ref(&models),
                 &format!("{n}.bin"),
                 Replace::Clients,
             )
@@ -252,7 +252,7 @@ async fn use_survives_a_restart_and_the_start_evicts() {
             .storage
             .place_model(
                 &fetched,
-                &[models.clone()],
+                std::slice::from_ref(&models),
                 &format!("{n}.bin"),
                 Replace::Clients,
             )
@@ -301,7 +301,12 @@ async fn a_model_that_is_named_by_its_link_is_used_and_held() {
     let named = bench.get(&origin.url("/named.bin")).await.unwrap();
     bench
         .storage
-        .place_model(&named, &[models.clone()], "named.bin", Replace::Clients)
+        .place_model(
+            &named,
+            std::slice::from_ref(&models),
+            "named.bin",
+            Replace::Clients,
+        )
         .await
         .unwrap();
     let path = named.path.clone();

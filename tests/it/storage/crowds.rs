@@ -94,7 +94,7 @@ async fn uploads_to_one_who_reads_nothing_stop_nobody() {
     std::fs::write(&small, "small").unwrap();
     let upload = |prefix: String, n: usize| {
         let file = UploadFile {
-            path: if n % 2 == 0 {
+            path: if n.is_multiple_of(2) {
                 small.clone()
             } else {
                 path.clone()

@@ -36,7 +36,12 @@ async fn the_limit_is_one_and_what_another_holds_stays() {
     let models = a.dir.path().join("models");
     let held = a.get(&origin.url("/held.bin")).await.unwrap();
     a.storage
-        .place_model(&held, &[models.clone()], "held.bin", Replace::Clients)
+        .place_model(
+            &held,
+            std::slice::from_ref(&models),
+            "held.bin",
+            Replace::Clients,
+        )
         .await
         .unwrap();
     for n in 0..6 {
@@ -120,7 +125,7 @@ async fn the_list_of_links_is_shared() {
         a.storage
             .place_model(
                 &fetched,
-                &[models.clone()],
+                std::slice::from_ref(&models),
                 &format!("dead{n}.bin"),
                 Replace::Clients,
             )
@@ -135,7 +140,7 @@ async fn the_list_of_links_is_shared() {
             a.storage
                 .place_model(
                     &fetched,
-                    &[models.clone()],
+                    std::slice::from_ref(&models),
                     &format!("{n}.bin"),
                     Replace::Clients,
                 )

@@ -307,7 +307,12 @@ async fn a_download_is_told_with_its_place() {
         let fetched = bench.get(&url).await.unwrap();
         bench
             .storage
-            .place_model(&fetched, &[models.clone()], name, Replace::Clients)
+            .place_model(
+                &fetched,
+                std::slice::from_ref(&models),
+                name,
+                Replace::Clients,
+            )
             .await
             .unwrap();
     }

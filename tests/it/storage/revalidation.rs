@@ -227,7 +227,12 @@ async fn one_clients_bytes_are_not_anothers() {
         let models = bench.dir.path().join("models");
         bench
             .storage
-            .place_model(&evil, &[models.clone()], "m.bin", Replace::Clients)
+            .place_model(
+                &evil,
+                std::slice::from_ref(&models),
+                "m.bin",
+                Replace::Clients,
+            )
             .await
             .unwrap();
         for _ in 0..2 {
