@@ -1,6 +1,6 @@
 //! Webhooks: signing, attempts, spool; system events. Knows nothing of prompts: it is given documents to deliver.
 //!
-//! A delivery is a task of its own that waits for its turn ([`queues`]), makes attempts ([`attempt`]) as the shared [`RetryPolicy`] spaces them, and
+//! A delivery is a task of its own that waits for its turn ([`per_receiver_queue`]), makes attempts ([`attempt`]) as the shared [`RetryPolicy`] spaces them, and
 //! ends delivered, given up, or in the [`spool`]. With a spool a delivery is written there *before* its first attempt and
 //! deleted after its last, so that not even kill -9 loses it, and what waits in memory is a URL, not a body.
 //! Delivery is at least once: a receiver may see a `webhook-id` twice when its answer, or the process after it, was lost.
