@@ -35,9 +35,11 @@ pub async fn check(State(state): State<V2State>, request: Request, next: Next) -
         |uri| uri.0.path().to_owned(),
     );
     let path = path.trim_start_matches("/api/v2");
-    if let Some(until) = signed(&state, path, request.uri().query()) {
+    // A signature opens the content for reading, and nothing else.
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if reads && let Some(good) = signed(&state, path, request.uri().query()) {
         // Any page may show what has a signature.
-        return if until {
+        return if good {
             next.run(request).await
         } else {
             late().into_response()
