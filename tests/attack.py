@@ -372,8 +372,8 @@ def an_archive_of_folders(server, _):
 
 
 @attack()
-def what_a_call_leaves(server, _):
-    """A16 is tested beside the engine (tests/it/workflow); here: floods of prompts, and the queue stays bounded."""
+def a_flood_of_prompts(server, _):
+    """Many clients at once: each gets its answer."""
     answers = in_parallel(32, lambda n: [server.prompt({"prompt": graph(f"f{n}")})[0] for _ in range(20)])
     flat = [status for part in answers for status in part]
     assert set(flat) == {200}, set(flat)
@@ -405,7 +405,7 @@ def a_page_as_a_model(server, origin):
     """F03: an HTML page becomes neither a model nor a picture."""
     body = json.dumps({"url": origin.url("/page.safetensors"), "model_type": "loras", "wait": True}).encode()
     status, error = error_of(server.send("POST", "/download", body))
-    assert status == 400 and "HTML" in error["error"] or "html" in error["error"], error
+    assert status == 400 and ("HTML" in error["error"] or "html" in error["error"]), error
     listed = json.loads(server.get("/models")[1])
     assert "page.safetensors" not in listed["loras"]
     return error["error"][:100]

@@ -12,3 +12,18 @@ mod reopen;
 pub mod topology;
 
 pub use reopen::Reopening;
+
+use lapin::options::ConfirmSelectOptions;
+use lapin::{Channel, Connection};
+
+/// A new channel on which the broker confirms what is published.
+///
+/// # Errors
+/// When the connection or the channel ends meanwhile.
+pub async fn confirming_channel(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
+    Ok(channel)
+}

@@ -5,14 +5,14 @@
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
 
-use super::Reopening;
 use super::envelope::EventFactory;
 use super::outbox::{Body, Outbox, Receipt, Route, Taken};
 use super::topology::Topology;
+use super::{Reopening, confirming_channel};
 
 /// Messages published and not confirmed at a time.
 const MAX_IN_FLIGHT: usize = 256;
@@ -26,7 +26,7 @@ pub async fn run(
 ) -> lapin::Error {
     let mut reopening = Reopening::of("publishing");
     loop {
-        let error = match open(connection).await {
+        let error = match confirming_channel(connection).await {
             Ok(channel) => {
                 let (confirmed, error) = empty(outbox, events, &channel, &topology.exchange).await;
                 if confirmed {
@@ -56,14 +56,6 @@ pub async fn run(
         // The exchange may have been deleted.
         let _ = topology.ensure(connection).await;
     }
-}
-
-async fn open(connection: &Connection) -> lapin::Result<Channel> {
-    let channel = connection.create_channel().await?;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await?;
-    Ok(channel)
 }
 
 /// Publishes until the channel fails. Says also whether the broker has confirmed anything.

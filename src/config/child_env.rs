@@ -47,7 +47,8 @@ fn withhold(command: &mut Command, secret: impl Fn(&str) -> bool) {
     }
 }
 
-fn is_own(name: &str) -> bool {
+/// Whether only this server needs the variable.
+pub(super) fn is_own(name: &str) -> bool {
     OWN.iter().any(|pattern| matches(pattern, name))
         || name
             .strip_prefix(OTLP.0)

@@ -1,5 +1,7 @@
 //! Every variable by name, default and meaning: the one list that README's table and `comfyui-api check` are made from.
 
+use super::child_env;
+
 /// The names of system events (events.md), in the order in which they are listed to users.
 pub const EVENT_NAMES: &[&str] = &[
     "status",
@@ -69,8 +71,7 @@ pub fn is_secret(name: &str) -> bool {
         let mut all = VARIABLES.iter().flat_map(|(_, variables)| *variables);
         all.any(|variable| variable.secret && variable.name.eq_ignore_ascii_case(name))
     };
-    matches!(name, "AMQP_USER" | "SYSTEM_WEBHOOK_URL" | "COMFYUI_API_KEY")
-        || name.starts_with("AZURE_STORAGE_")
+    child_env::is_own(name)
         || (name.starts_with("OTEL_") && name.ends_with("_HEADERS"))
         || declared()
 }

@@ -1,5 +1,7 @@
 //! Makes JSON of what Python and JavaScript take for it: `NaN`, `Infinity` and lone surrogates.
 
+use super::code_unit;
+
 /// Replaces Python's extra numbers outside of strings, and escaped surrogates without a partner inside of them.
 pub fn mend(text: &[u8]) -> Vec<u8> {
     let lossy = String::from_utf8_lossy(text);
@@ -39,14 +41,16 @@ fn mend_in_string(rest: &[u8], mended: &mut Vec<u8>, in_string: &mut bool) -> us
             mended.push(b'"');
             1
         }
-        b'\\' if rest.get(1) == Some(&b'u') => match (unit(rest), rest.get(6..).and_then(unit)) {
-            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => copy(rest, 12, mended),
-            (Some(0xD800..=0xDFFF), _) => {
-                mended.extend_from_slice(b"\\ufffd");
-                6
+        b'\\' if rest.get(1) == Some(&b'u') => {
+            match (code_unit(rest), rest.get(6..).and_then(code_unit)) {
+                (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => copy(rest, 12, mended),
+                (Some(0xD800..=0xDFFF), _) => {
+                    mended.extend_from_slice(b"\\ufffd");
+                    6
+                }
+                _ => copy(rest, 2, mended),
             }
-            _ => copy(rest, 2, mended),
-        },
+        }
         b'\\' => copy(rest, 2, mended),
         _ => copy(rest, 1, mended),
     }
@@ -56,10 +60,4 @@ fn copy(rest: &[u8], count: usize, mended: &mut Vec<u8>) -> usize {
     let count = count.min(rest.len());
     mended.extend_from_slice(&rest[..count]);
     count
-}
-
-/// The code unit of `\uXXXX` at the beginning of `text`.
-fn unit(text: &[u8]) -> Option<u16> {
-    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
-    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }

@@ -143,8 +143,8 @@ fn mend_surrogates(text: &mut [u8]) -> bool {
     while let Some(escape) = text[at..].iter().position(|byte| *byte == b'\\') {
         at += escape;
         match (
-            unit(&text[at..]),
-            unit(text.get(at + 6..).unwrap_or_default()),
+            code_unit(&text[at..]),
+            code_unit(text.get(at + 6..).unwrap_or_default()),
         ) {
             (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => at += 12,
             (Some(0xD800..=0xDFFF), _) => {
@@ -159,9 +159,21 @@ fn mend_surrogates(text: &mut [u8]) -> bool {
 }
 
 /// The code unit of `\uXXXX` at the beginning of a text.
-fn unit(text: &[u8]) -> Option<u16> {
+pub fn code_unit(text: &[u8]) -> Option<u16> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// What JSON Schema calls a value's type.
+pub fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::ManifestError;
 use super::git_url::{GitSource, Reference, ReferenceKind};
-use super::record::{Record, Step, hex};
+use super::record::{Record, Step};
 use super::tool::Tools;
+use crate::storage::hex;
 
 /// What is remembered of a clone.
 #[derive(Debug, Serialize, Deserialize)]

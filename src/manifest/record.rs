@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::storage::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -147,11 +148,6 @@ fn digest(content: &[&str]) -> String {
         hash.update(part);
     }
     hex(&hash.finalize())
-}
-
-/// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// dpkg's database as a hash, and the installed Python packages by the names of their metadata folders (name and version).

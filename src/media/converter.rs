@@ -20,8 +20,6 @@ use super::stop::Stop;
 use crate::config::MediaConfig;
 use crate::error::Failure;
 
-/// A year: an archive has no limit of its own.
-const PACKING: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Frames on their way to ffmpeg.
 const FRAMES_AHEAD: usize = 2;
 
@@ -162,8 +160,7 @@ impl Media {
         cancel: &CancellationToken,
     ) -> io::Result<()> {
         let _turn = self.cores.acquire().await.map_err(io::Error::other)?;
-        // However large: only cancelling ends it.
-        let stop = Stop::new(cancel, PACKING);
+        let stop = Stop::when_cancelled(cancel);
         archive::pack_until(files, destination, format, Some(stop)).await
     }
 

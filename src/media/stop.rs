@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone)]
 pub(super) struct Stop {
     cancel: CancellationToken,
-    deadline: Instant,
-    limit: Duration,
+    /// When its time is up, and how long that was.
+    deadline: Option<(Instant, Duration)>,
 }
 
 thread_local! {
@@ -24,8 +24,15 @@ impl Stop {
     pub(super) fn new(cancel: &CancellationToken, limit: Duration) -> Self {
         Self {
             cancel: cancel.clone(),
-            deadline: Instant::now() + limit,
-            limit,
+            deadline: Some((Instant::now() + limit, limit)),
+        }
+    }
+
+    /// However long it takes.
+    pub(super) fn when_cancelled(cancel: &CancellationToken) -> Self {
+        Self {
+            cancel: cancel.clone(),
+            deadline: None,
         }
     }
 
@@ -50,9 +57,12 @@ impl Stop {
 pub(super) fn check() -> Result<(), String> {
     CURRENT.with_borrow(|current| match current {
         Some(stop) if stop.cancel.is_cancelled() => Err("it was cancelled".to_owned()),
-        Some(stop) if Instant::now() >= stop.deadline => Err(format!(
+        Some(Stop {
+            deadline: Some((deadline, limit)),
+            ..
+        }) if Instant::now() >= *deadline => Err(format!(
             "it took longer than FFMPEG_TIMEOUT_S ({} s)",
-            stop.limit.as_secs()
+            limit.as_secs()
         )),
         _ => Ok(()),
     })

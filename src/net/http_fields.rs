@@ -1,9 +1,15 @@
-//! HTTP fields that several parts read: `Content-Disposition`, `Content-Range`, `Retry-After`.
+//! HTTP fields that several parts read: `Content-Type`, `Content-Disposition`, `Content-Range`, `Retry-After`.
 
 use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, header};
 use percent_encoding::percent_decode_str;
+
+/// The media type of a `Content-Type` without its parameters, in lower case.
+pub fn media_type(value: &str) -> String {
+    let plain = value.split(';').next().unwrap_or_default();
+    plain.trim().to_ascii_lowercase()
+}
 
 /// The file name of a `Content-Disposition`: `filename*` before `filename`, the last segment of either.
 pub fn disposition_name(value: &str) -> Option<String> {

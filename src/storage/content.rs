@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 
 use super::backend::Source;
 use super::cache::Entry;
+use super::model_name::MODEL_EXTENSIONS;
 
 /// So much of a file is looked at.
 const HEAD: usize = 8 * 1024;
@@ -36,42 +37,10 @@ const NO_PAGES: &[&str] = &[
     "yaml", "yml", "json", "jsonl", "ndjson", "csv", "tsv", "toml", "gltf",
 ];
 
-/// Extensions that ask for something that is no text, whatever else the origin calls it.
+/// Extensions beside those of models that ask for something that is no text, whatever else the origin calls it.
 const BINARY_NAMES: &[&str] = &[
-    "safetensors",
-    "sft",
-    "ckpt",
-    "pt",
-    "pt2",
-    "pth",
-    "bin",
-    "pkl",
-    "gguf",
-    "onnx",
-    "png",
-    "jpg",
-    "jpeg",
-    "webp",
-    "gif",
-    "bmp",
-    "tif",
-    "tiff",
-    "avif",
-    "mp4",
-    "webm",
-    "mov",
-    "mkv",
-    "avi",
-    "mp3",
-    "wav",
-    "flac",
-    "ogg",
-    "m4a",
-    "zip",
-    "gz",
-    "tar",
-    "tgz",
-    "zst",
+    "png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif", "mp4", "webm", "mov", "mkv",
+    "avi", "mp3", "wav", "flac", "ogg", "m4a", "zip", "gz", "tar", "tgz", "zst",
 ];
 
 /// The names a file was asked for by, and what its origin calls it.
@@ -96,7 +65,10 @@ impl Names<'_> {
         if let Some(text) = asked.iter().find(|extension| is(TEXT_NAMES, extension)) {
             return Some(text.clone());
         }
-        if asked.iter().any(|extension| is(BINARY_NAMES, extension)) {
+        // Those of models that are texts have been found above.
+        let binary =
+            |extension: &String| is(&MODEL_EXTENSIONS, extension) || is(BINARY_NAMES, extension);
+        if asked.iter().any(binary) {
             return None;
         }
         let told = self.told.as_ref().and_then(extension);

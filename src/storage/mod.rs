@@ -24,6 +24,7 @@ pub mod s3;
 mod transfer_settings;
 mod upload;
 
+pub use cloud::hex;
 pub use credentials::{Auth, Credential, Credentials};
 pub use error::{ErrorKind, StorageError};
 pub use model_name::{MODEL_EXTENSIONS, model_extension, model_name};

@@ -2,5 +2,6 @@
 
 pub mod access;
 pub mod amqp;
+mod event_stream;
 pub mod rest;
 pub mod v2;

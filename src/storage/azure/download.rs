@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 
 use super::failure::from_sdk;
 use super::location::Location;
+use crate::net::http_fields::{disposition_name, media_type};
 use crate::storage::backend::{ByteRange, ObjectInfo, ObjectStream};
 use crate::storage::cloud;
 use crate::storage::{ErrorKind, StorageError};
@@ -148,15 +149,11 @@ fn info(blob: &Blob, size: Option<u64>) -> ObjectInfo {
         ranges: true,
         sha256: None,
         checksum: None,
-        content_type: properties
-            .content_type
-            .split(';')
-            .next()
-            .map(|plain| plain.trim().to_ascii_lowercase()),
+        content_type: Some(media_type(&properties.content_type)),
         disposition_name: properties
             .content_disposition
             .as_deref()
-            .and_then(crate::net::http_fields::disposition_name),
+            .and_then(disposition_name),
         final_url: None,
     }
 }

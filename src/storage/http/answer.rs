@@ -8,7 +8,7 @@ use super::super::backend::{ByteRange, ObjectInfo};
 use super::super::cloud::hex;
 use super::super::{ErrorKind, StorageError, error};
 use crate::config::public;
-use crate::net::http_fields::{content_range, disposition_name, retry_after};
+use crate::net::http_fields::{content_range, disposition_name, media_type, retry_after};
 use crate::net::retry;
 
 /// The file behind an answer to HEAD or GET, ranged or not.
@@ -39,9 +39,7 @@ pub(super) fn info(response: &Response, at: &Url, asked: &Url) -> ObjectInfo {
                 || text(headers, &header::ACCEPT_RANGES).is_some_and(accepts_bytes)),
         sha256: promised_sha256(headers).filter(|_| !encoded),
         checksum: None,
-        content_type: text(headers, &header::CONTENT_TYPE)
-            .and_then(|kind| kind.split(';').next())
-            .map(|kind| kind.trim().to_ascii_lowercase()),
+        content_type: text(headers, &header::CONTENT_TYPE).map(media_type),
         disposition_name: text(headers, &header::CONTENT_DISPOSITION).and_then(disposition_name),
         final_url: (at.as_str() != asked.as_str()).then(|| at.clone()),
     }

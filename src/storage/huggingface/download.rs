@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use super::failure::refused;
 use super::hub::{FollowedLink, Hub, Linked};
 use super::location;
-use crate::net::http_fields::{content_range, disposition_name};
+use crate::net::http_fields::{content_range, disposition_name, media_type};
 use crate::storage::backend::{ByteRange, ObjectInfo, ObjectStream, Source};
 use crate::storage::cloud;
 use crate::storage::{ErrorKind, StorageError};
@@ -165,8 +165,7 @@ fn info(asked: &url::Url, followed: &FollowedLink) -> ObjectInfo {
         checksum: None,
         content_type: text(header::CONTENT_TYPE)
             .filter(|_| !redirected)
-            .and_then(|value| value.split(';').next())
-            .map(|plain| plain.trim().to_ascii_lowercase()),
+            .map(media_type),
         disposition_name: text(header::CONTENT_DISPOSITION).and_then(disposition_name),
         final_url: (followed.url != *asked).then(|| without_query(&followed.url)),
     }

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use super::Location;
 use super::client::Store;
 use super::failure::from_sdk;
-use crate::net::http_fields::{ContentRange, content_range, disposition_name};
+use crate::net::http_fields::{ContentRange, content_range, disposition_name, media_type};
 use crate::storage::backend::{ByteRange, Checksum, ObjectInfo, ObjectStream};
 use crate::storage::cloud;
 use crate::storage::{ErrorKind, StorageError};
@@ -45,7 +45,7 @@ pub async fn head(store: &Store, location: &Location) -> Result<ObjectInfo, Stor
         ranges: true,
         sha256: whole_sha256(head.checksum_sha256(), head.checksum_type()),
         checksum: None,
-        content_type: head.content_type().and_then(plain_type),
+        content_type: head.content_type().map(media_type),
         disposition_name: head.content_disposition().and_then(disposition_name),
         final_url: None,
     })
@@ -162,7 +162,7 @@ pub async fn open(
         ranges: true,
         sha256: whole_sha256(got.checksum_sha256(), got.checksum_type()),
         checksum: whole_checksum(&got),
-        content_type: got.content_type().and_then(plain_type),
+        content_type: got.content_type().map(media_type),
         disposition_name: got.content_disposition().and_then(disposition_name),
         final_url: None,
     };
@@ -198,13 +198,6 @@ fn date(at: &aws_sdk_s3::primitives::DateTime) -> String {
 
 fn strong(etag: &str) -> Option<String> {
     (!etag.starts_with("W/") && !etag.is_empty()).then(|| etag.to_owned())
-}
-
-fn plain_type(value: &str) -> Option<String> {
-    value
-        .split(';')
-        .next()
-        .map(|plain| plain.trim().to_ascii_lowercase())
 }
 
 /// Another checksum of the whole object.

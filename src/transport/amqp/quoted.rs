@@ -1,5 +1,7 @@
 //! JSON strings as bytes: where they end, and what they hold, decoded in place. A task that was encoded twice costs no copy.
 
+use crate::json::code_unit;
+
 /// Whether a text is one JSON string, or begins as one.
 pub(super) fn is_quoted(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
@@ -61,8 +63,8 @@ fn escape(bytes: &[u8]) -> Option<(char, usize)> {
         b'b' => '\u{8}',
         b'f' => '\u{c}',
         b'u' => {
-            let unit = unit(bytes)?;
-            let next = || unit_after(bytes);
+            let unit = code_unit(bytes)?;
+            let next = || code_unit(bytes.get(6..)?);
             return Some(match unit {
                 0xD800..0xDC00 => match next() {
                     Some(low @ 0xDC00..0xE000) => {
@@ -80,16 +82,6 @@ fn escape(bytes: &[u8]) -> Option<(char, usize)> {
         _ => return None,
     };
     Some((simple, 2))
-}
-
-/// The code unit of `\uXXXX` at the beginning.
-fn unit(bytes: &[u8]) -> Option<u16> {
-    let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
-    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-}
-
-fn unit_after(bytes: &[u8]) -> Option<u16> {
-    unit(bytes.get(6..)?)
 }
 
 #[cfg(test)]

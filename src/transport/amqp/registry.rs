@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
 use lapin::{Channel, Connection};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::host_metrics::Vitals;
+use crate::broker::confirming_channel;
 use crate::broker::dial::describe;
 use crate::broker::envelope::service;
 use crate::broker::publisher::properties;
@@ -86,7 +87,7 @@ impl Registry {
         connection: &Connection,
         exchange: &ShortString,
     ) -> lapin::Result<()> {
-        let channel = open(connection).await?;
+        let channel = confirming_channel(connection).await?;
         let mut wait = FIRST_RETRY;
         loop {
             let mut data = self.data.clone();
@@ -120,7 +121,7 @@ impl Registry {
         let data = json!({ "instance_id": self.id, "api_url": self.api_url, "reason": reason });
         let body = service("instance_unregister", data, None);
         let farewell = async {
-            let channel = open(connection).await?;
+            let channel = confirming_channel(connection).await?;
             publish(&channel, exchange, "service.instance.unregister", &body).await
         };
         match tokio::time::timeout(UNREGISTER_TIMEOUT, farewell).await {
@@ -150,14 +151,6 @@ impl Registry {
             |bytes| format!("{}G", (bytes + (1 << 29)) >> 30),
         )
     }
-}
-
-async fn open(connection: &Connection) -> lapin::Result<Channel> {
-    let channel = connection.create_channel().await?;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await?;
-    Ok(channel)
 }
 
 async fn publish(

@@ -18,6 +18,7 @@ use crate::job::request::graph;
 use crate::json::{Counter, JsonError, Keep, counted_members};
 use crate::limits::bodies::{Share, bodies};
 use crate::limits::{SMALL_BODY, is_large};
+use crate::net::http_fields::media_type;
 
 /// A body that stops coming for so long is given up.
 const STALLED: Duration = Duration::from_secs(60);
@@ -188,12 +189,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let essence = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let essence = media_type(content_type);
     if essence == "application/json"
         || essence.starts_with("application/") && essence.ends_with("+json")
     {

@@ -4,19 +4,18 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use serde_json::json;
 
-use super::answer::Uncompressed;
 use super::path::PathText;
 use super::{RouterState, prompt};
 use crate::error::Failure;
 use crate::job::registry::{JobSnapshot, Status};
 use crate::job::stream::{Data, Reader, StreamEvent, Weight};
 use crate::job::{CancelOnDrop, JobHandle};
+use crate::transport::event_stream::event_stream;
 
 /// How often a comment is sent when nothing else is, so that proxies keep the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -123,14 +122,5 @@ fn written(event: &StreamEvent) -> BoxStream<'static, Chunk> {
 }
 
 fn response(events: BoxStream<'static, Chunk>) -> Response {
-    let mut response = Response::new(Body::from_stream(events));
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response.extensions_mut().insert(Uncompressed);
-    response
+    event_stream(Body::from_stream(events))
 }

@@ -13,6 +13,7 @@ use tokio_util::io::ReaderStream;
 
 use super::V2State;
 use super::error::ApiError;
+use crate::net::http_fields::media_type;
 use crate::store::{AssetRecord, StoreError};
 use crate::transport::rest::Uncompressed;
 
@@ -174,12 +175,7 @@ fn describe(headers: &mut HeaderMap, asset: &AssetRecord, etag: Option<&String>,
 
 /// What a browser would run.
 fn is_active(content_type: &str) -> bool {
-    let essence = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let essence = media_type(content_type);
     essence.contains("html")
         || essence.contains("xml")
         || essence.contains("svg")

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use futures_util::stream;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use super::{V2State, view};
 use crate::document::base64;
 use crate::durable::live::Shown;
 use crate::durable::{JobView, LiveJob};
-use crate::transport::rest::Uncompressed;
+use crate::transport::event_stream::event_stream;
 
 /// A client takes a stream that says nothing for 45 s for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -69,27 +69,14 @@ pub async fn events(
         ),
     };
     if method == Method::HEAD {
-        return Ok(response(Body::empty()));
+        return Ok(event_stream(Body::empty()));
     }
     let counted = count(&state)?;
     Ok(match (live, ended) {
-        (Some(live), _) => response(Body::from_stream(follow(state, base, live, counted))),
-        (None, Some(view)) => response(Body::from(whole(&state, &base, &view))),
+        (Some(live), _) => event_stream(Body::from_stream(follow(state, base, live, counted))),
+        (None, Some(view)) => event_stream(Body::from(whole(&state, &base, &view))),
         (None, None) => return Err(ApiError::upstream()),
     })
-}
-
-fn response(body: Body) -> Response {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response.extensions_mut().insert(Uncompressed);
-    response
 }
 
 fn frame(name: &str, data: &Value) -> String {

@@ -19,6 +19,7 @@ use crate::config::{PROMPT_OPTIONS, public_value};
 use crate::durable::{NewSubmission, Refused, unpack};
 use crate::error::Code;
 use crate::job::Source;
+use crate::net::http_fields::media_type;
 use crate::store::StoreError;
 use crate::transport::rest::Uncompressed;
 use crate::transport::rest::body;
@@ -89,12 +90,7 @@ pub async fn json_body(state: &V2State, request: Request) -> Result<Map<String, 
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let essence = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let essence = media_type(content_type);
     if essence != "application/json" {
         return Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use super::known;
+use crate::json::type_name;
 
 /// Schemas nested deeper than this are refused when they are read.
 const DEEPEST: usize = 32;
@@ -155,17 +156,6 @@ fn types(schema: &Map<String, Value>) -> Vec<&str> {
     }
 }
 
-fn word(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 fn is_integer(value: &Value) -> bool {
     value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.fract() == 0.0)
 }
@@ -174,7 +164,7 @@ fn has_type(value: &Value, name: &str) -> bool {
     if name == "integer" {
         value.is_number() && is_integer(value)
     } else {
-        word(value) == name
+        type_name(value) == name
     }
 }
 
@@ -192,7 +182,7 @@ impl Walk {
             if schema == &Value::Bool(false) {
                 self.issue(
                     "invalid_type",
-                    format!("Expected never, received {}", word(value)),
+                    format!("Expected never, received {}", type_name(value)),
                 );
             }
             return value.clone();
@@ -205,7 +195,7 @@ impl Walk {
             let received = if wanted == ["integer"] && value.is_number() {
                 "float"
             } else {
-                word(value)
+                type_name(value)
             };
             self.issue(
                 "invalid_type",

@@ -5,6 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::json::type_name;
+
 /// Brings the whole document into that form.
 pub fn make_explicit(document: &mut Value) {
     let mut components = document["components"]["schemas"]
@@ -205,22 +207,11 @@ fn kind_word(alternative: &Value) -> Option<&str> {
     }
 }
 
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 fn without_const(mut schema: Map<String, Value>) -> Map<String, Value> {
     if let Some(value) = schema.shift_remove("const") {
         schema
             .entry("type")
-            .or_insert_with(|| kind_of(&value).into());
+            .or_insert_with(|| type_name(&value).into());
         schema.insert("enum".into(), json!([value]));
     }
     schema
@@ -231,7 +222,7 @@ fn split_enum(schema: &mut Map<String, Value>) -> Option<Value> {
     let values = schema.get("enum")?.as_array()?.clone();
     let mut groups: Vec<(&'static str, Vec<Value>)> = Vec::new();
     for value in values {
-        let kind = kind_of(&value);
+        let kind = type_name(&value);
         match groups.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, group)) => group.push(value),
             None => groups.push((kind, vec![value])),
