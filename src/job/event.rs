@@ -32,6 +32,8 @@ pub enum JobEvent {
     Uploaded(Vec<(String, String)>),
     /// What was committed so far is not part of the result: the graph runs once more.
     Withdrawn,
+    /// Whoever ran it has gone: it waits again.
+    Requeued,
 }
 
 /// Whoever listens to the events of a job.

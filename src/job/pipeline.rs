@@ -9,9 +9,11 @@ use super::cleanup::Entry;
 use super::conversion::{self, Named};
 use super::deliver::{self, Images, Outcome, Response};
 use super::event::JobEvent;
+use super::origin;
 use super::outputs::{self, DeliveryOptions, OutputFile};
 use super::preprocess::{self, PrepareContext, Prepared};
 use super::registry::{Job, Status};
+use super::remote;
 use super::request::{Graph, PromptRequest};
 use super::rounds::{self, Executed};
 use super::service::Inner;
@@ -41,6 +43,9 @@ pub(super) async fn run(
     graph: Map<String, Value>,
     accepted: oneshot::Sender<Graph>,
 ) -> Result<Response, Failure> {
+    if let Some(engine) = &inner.remote {
+        return remote::run(inner, engine.as_ref(), job, request, graph, accepted).await;
+    }
     let stages = Stages::default();
     let runnable = conversion::runnable(inner, job, request, graph).await?;
     let pipeline = Pipeline {
@@ -138,30 +143,6 @@ impl Pipeline<'_> {
         Ok(executed)
     }
 
-    /// Keeps what is delivered, if that was asked for; whoever is told of the result gets addresses then.
-    async fn keep(&self, files: &[OutputFile], images: Images) -> Result<Images, Failure> {
-        let Some(keeping) = &self.job.keeping else {
-            return Ok(images);
-        };
-        let assets = keeping.results(files).await.map_err(|error| {
-            let message = format!("the outputs cannot be kept: {error}");
-            Failure::new(Code::Internal, message)
-        })?;
-        match images {
-            Images::Urls(urls) => {
-                let ids = assets.iter().map(|asset| asset.id.clone());
-                let uploaded = ids.zip(urls.iter().cloned()).collect();
-                self.job.tell(&JobEvent::Uploaded(uploaded));
-                Ok(Images::Urls(urls))
-            }
-            Images::Inline if keeping.keep().by_address => {
-                let address = |asset: &AssetRecord| (keeping.keep().address)(&asset.id);
-                Ok(Images::Urls(assets.iter().map(address).collect()))
-            }
-            inline => Ok(inline),
-        }
-    }
-
     /// Uploads if that was asked for, and puts the answer together.
     async fn deliver(&self, executed: Executed, mut stages: Stages) -> Result<Response, Failure> {
         let images = deliver::images(
@@ -172,11 +153,15 @@ impl Pipeline<'_> {
             &executed.cancel,
         )
         .await?;
-        let images = self.keep(&executed.files, images).await?;
+        let uploaded = matches!(images, Images::Urls(_));
+        let (files, stop) = (&executed.files, &executed.cancel);
+        let handed = origin::hand_over(self.job, files, uploaded, stop).await?;
+        let images = keep(self.job, files, images).await?;
         stages.over("upload");
         let stats = stages.report(&executed.timeline, &executed.graph, &executed.downloads);
         let outcome = Outcome {
             images,
+            handed,
             files: executed.files,
             texts: executed.texts,
             warnings: [self.request.warnings.clone(), executed.warnings].concat(),
@@ -190,3 +175,31 @@ impl Pipeline<'_> {
         ))
     }
 }
+
+/// Keeps what is delivered, if that was asked for; whoever is told of the result gets addresses then.
+pub(super) async fn keep(
+    job: &Job,
+    files: &[OutputFile],
+    images: Images,
+) -> Result<Images, Failure> {
+    let Some(keeping) = &job.keeping else {
+            return Ok(images);
+        };
+        let assets = keeping.results(files).await.map_err(|error| {
+            let message = format!("the outputs cannot be kept: {error}");
+            Failure::new(Code::Internal, message)
+        })?;
+        match images {
+            Images::Urls(urls) => {
+                let ids = assets.iter().map(|asset| asset.id.clone());
+                let uploaded = ids.zip(urls.iter().cloned()).collect();
+                job.tell(&JobEvent::Uploaded(uploaded));
+                Ok(Images::Urls(urls))
+            }
+            Images::Inline if keeping.keep().by_address => {
+                let address = |asset: &AssetRecord| (keeping.keep().address)(&asset.id);
+                Ok(Images::Urls(assets.iter().map(address).collect()))
+            }
+            inline => Ok(inline),
+        }
+    }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::event::Listener;
+use super::origin::Origin;
 use super::request::Source;
 
 /// What a transport hands in beside the request.
@@ -19,6 +20,8 @@ pub struct Submission {
     pub listener: Option<Listener>,
     /// Its outputs are kept in the store, where a record of the job with this id is.
     pub keep: Option<Arc<Keep>>,
+    /// Whoever has given it to this server and takes its files.
+    pub origin: Option<Arc<dyn Origin>>,
 }
 
 /// How the outputs of a job are kept.
@@ -44,6 +47,7 @@ impl Submission {
             stream: false,
             listener: None,
             keep: None,
+            origin: None,
         }
     }
 }
@@ -62,4 +66,6 @@ pub struct Policy {
     pub given_back: bool,
     /// Its events go to the broker.
     pub published: bool,
+    /// Its submitter is told of a refusal, if that comes soon (a fleet answers later than a ComfyUI).
+    pub waits_for_verdict: bool,
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::event::{JobEvent, Listener};
 use super::keep::Keeping;
+use super::origin::Origin;
 use super::policy::{Policy, Submission};
 use super::progress::Tracker;
 use super::request::{PromptRequest, Source};
@@ -118,6 +119,8 @@ pub struct Job {
     pub tracker: Mutex<Option<Tracker>>,
     /// Keeps its outputs, if they are kept.
     pub keeping: Option<Keeping>,
+    /// Whoever has given it to this server and takes its files.
+    pub origin: Option<Arc<dyn Origin>>,
     pub(super) listeners: Listeners,
     /// Its inputs are in place and ComfyUI is being asked.
     pub(super) submitting: std::sync::atomic::AtomicBool,
@@ -376,6 +379,7 @@ impl JobRegistry {
             policy: submission.policy,
             tracker: Mutex::default(),
             keeping: submission.keep.map(Keeping::new),
+            origin: submission.origin,
             listeners,
             submitting: std::sync::atomic::AtomicBool::default(),
             cancel: CancellationToken::new(),

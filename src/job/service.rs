@@ -16,6 +16,7 @@ use super::cleanup::{Claims, Cleaner, HistoryCleanup, Journal, Leftovers, Prefix
 use super::deliver;
 use super::policy::Submission;
 use super::preprocess::{Directories, names};
+use super::remote::Remote;
 use super::registry::{Job, JobRegistry, JobSnapshot, Status};
 use super::request::{Graph, PromptRequest, Source, WebhookRequest};
 use super::stream::Reader;
@@ -58,6 +59,8 @@ pub struct Parts {
     pub store: Store,
     /// Where it is noted what prompts in flight write.
     pub journal_dir: PathBuf,
+    /// Whoever runs the graphs, where that is not the ComfyUI here.
+    pub remote: Option<Arc<dyn Remote>>,
 }
 
 pub(super) struct Inner {
@@ -310,6 +313,12 @@ impl Service {
             format!("prompt {id} was cancelled"),
         ));
         true
+    }
+
+    /// Whether somebody else works on a job already, for the process before this one.
+    pub fn is_elsewhere(&self, id: &str) -> bool {
+        let remote = self.inner.remote.as_ref();
+        remote.is_some_and(|remote| remote.has(id))
     }
 
     /// A prompt in flight.

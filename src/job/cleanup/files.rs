@@ -34,6 +34,15 @@ impl FileCleanup {
         }
     }
 
+    /// Files that have come from elsewhere, all in this folder; it goes with all it holds.
+    pub fn of_folder(cleaner: Cleaner, dir: PathBuf) -> Self {
+        Self {
+            work_dir: Mutex::new(Some(dir)),
+            cleaner,
+            ..Self::default()
+        }
+    }
+
     /// Adds a file that is removed where it is.
     pub fn add(&self, path: PathBuf) {
         lock(&self.paths).push(path);

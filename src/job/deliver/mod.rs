@@ -34,13 +34,7 @@ pub enum Images {
 /// # Errors
 /// A 400 that names the field.
 pub(super) async fn check(inner: &Inner, request: &PromptRequest) -> Result<(), Failure> {
-    for webhook in &request.webhooks {
-        inner
-            .outbound
-            .check_webhook(&webhook.url)
-            .await
-            .map_err(|refused| Failure::invalid(webhook.field(), refused.to_string()))?;
-    }
+    check_webhooks(inner, request).await?;
     if let Some(conversion) = &request.conversion {
         inner.media.check(conversion).await?;
     }
@@ -57,6 +51,24 @@ pub(super) async fn check(inner: &Inner, request: &PromptRequest) -> Result<(), 
                 };
                 Failure::invalid(at, error.message)
             })?;
+    }
+    Ok(())
+}
+
+/// Checks, before anything runs, that its receivers may be reached.
+///
+/// # Errors
+/// A 400 that names the field.
+pub(super) async fn check_webhooks(
+    inner: &Inner,
+    request: &PromptRequest,
+) -> Result<(), Failure> {
+    for webhook in &request.webhooks {
+        inner
+            .outbound
+            .check_webhook(&webhook.url)
+            .await
+            .map_err(|refused| Failure::invalid(webhook.field(), refused.to_string()))?;
     }
     Ok(())
 }

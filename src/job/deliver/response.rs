@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::super::origin::Handed;
 use super::super::outputs::{FileCleanup, OutputFile};
 use super::super::request::{Graph, PromptRequest};
 use super::Images;
@@ -31,6 +32,8 @@ pub struct Response {
 pub struct Outcome {
     /// Where the files are for the client.
     pub images: Images,
+    /// The files, where they were handed over to the origin of the job.
+    pub handed: Option<Vec<Handed>>,
     /// The files.
     pub files: Vec<OutputFile>,
     /// `{node_id: [string]}`
@@ -47,7 +50,10 @@ struct Body<'a> {
     echo: &'a Map<String, Value>,
     id: &'a str,
     prompt: &'a Map<String, Value>,
-    images: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<Vec<Handed>>,
     filenames: Vec<&'a str>,
     stats: &'a Value,
     outputs: &'a [OutputFile],
@@ -65,6 +71,7 @@ impl Response {
     ) -> Self {
         let Outcome {
             images,
+            handed,
             files,
             texts,
             warnings,
@@ -77,7 +84,9 @@ impl Response {
             .collect();
         let mark = uuid::Uuid::new_v4().to_string();
         let (images, embedded) = match images {
-            Images::Urls(urls) => (urls, Vec::new()),
+            Images::Urls(urls) => (Some(urls), Vec::new()),
+            // They stand where they were handed over.
+            Images::Inline if handed.is_some() => (None, Vec::new()),
             Images::Inline => {
                 let embedded: Vec<EmbeddedFile> = files
                     .iter()
@@ -86,12 +95,8 @@ impl Response {
                         size: file.size,
                     })
                     .collect();
-                (
-                    (0..embedded.len())
-                        .map(|index| placeholder(&mark, index))
-                        .collect(),
-                    embedded,
-                )
+                let images = (0..embedded.len()).map(|index| placeholder(&mark, index));
+                (Some(images.collect()), embedded)
             }
         };
         let texts = texts
@@ -104,6 +109,7 @@ impl Response {
             id: &request.id,
             prompt: &graph,
             images,
+            files: handed,
             filenames,
             stats: &stats,
             outputs: &files,
