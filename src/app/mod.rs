@@ -173,6 +173,7 @@ impl App {
             health: health.clone(),
             store: store.clone(),
             journal_dir: config.storage.cache.dir.join(".in-flight"),
+            remote: None,
         });
         let rules = Rules {
             max_attempts: config.state.max_attempts,

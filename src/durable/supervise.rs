@@ -24,6 +24,9 @@ const LONGEST_LOG: usize = 64 * 1024;
 /// The submitter, until it has been told.
 pub(super) type Verdict = oneshot::Sender<Option<Failure>>;
 
+/// `extra_data`, and the credentials, also as they were sent.
+type Secrets = (Option<Value>, crate::storage::Credentials, Option<Value>);
+
 /// What an attempt came to.
 enum Attempt {
     /// It is over.
@@ -51,9 +54,14 @@ async fn supervise(
     mut verdict: Option<Verdict>,
 ) {
     // They are not recorded, so they are kept here for another attempt.
-    let secrets = request
-        .as_ref()
-        .map(|request| (request.extra_data.clone(), request.credentials.clone()));
+    let secrets = request.as_ref().map(|request| {
+        let sent = request.passed_on.credentials.clone();
+        (
+            request.extra_data.clone(),
+            request.credentials.clone(),
+            sent,
+        )
+    });
     let expiry = inner.rules.queue_timeout.map(|limit| {
         let age = u64::try_from(now_ms() - live.record.created_at).unwrap_or(0);
         Instant::now() + limit.saturating_sub(Duration::from_millis(age))
@@ -116,10 +124,12 @@ async fn again(inner: &Inner, live: &LiveJob, counts: bool) -> Option<End> {
 async fn read_again(
     inner: &Arc<Inner>,
     live: &Arc<LiveJob>,
-    secrets: Option<&(Option<Value>, crate::storage::Credentials)>,
+    secrets: Option<&Secrets>,
     expiry: Option<Instant>,
 ) -> Result<PromptRequest, Attempt> {
-    if secrets.is_none() && live.record.needs_secrets {
+    // A fleet may have it, and them.
+    let here = !inner.service.is_elsewhere(&live.id);
+    if secrets.is_none() && live.record.needs_secrets && here {
         return Err(Attempt::Ended(End::failed(
             "worker_lost",
             "the server was restarted, and the job had extra_data or credentials, which are not stored: submit it again".into(),
@@ -147,9 +157,10 @@ async fn read_again(
         parsed.map_err(|failure| Attempt::Ended(ending::of_failure(&failure, false)))?;
     request.id_is_callers = false;
     request.echo.insert("job_id".into(), live.id.clone().into());
-    if let Some((extra_data, credentials)) = secrets {
+    if let Some((extra_data, credentials, sent)) = secrets {
         request.extra_data.clone_from(extra_data);
         request.credentials = credentials.clone();
+        request.passed_on.credentials.clone_from(sent);
     }
     Ok(request)
 }
@@ -192,6 +203,7 @@ async fn one(
         policy: Policy {
             tried_again: attempts < inner.rules.max_attempts,
             given_back: true,
+            waits_for_verdict: verdict.is_some(),
             ..Policy::default()
         },
         listener: Some(listener(inner, live)),
@@ -280,7 +292,17 @@ async fn judge(
     if left_for_later(&failure) {
         return Attempt::Left;
     }
-    if failure.code == Code::ComfyuiUnavailable {
+    // Nobody has taken it: there is no job.
+    if !accepted
+        && failure.attempts == Some(0)
+        && let Some(tell) = verdict.take()
+        && refuse(live, failure.clone(), tell)
+    {
+        return Attempt::Ended(End::revoked());
+    }
+    // A fleet has tried it often enough.
+    let for_good = !failure.transient;
+    if failure.code == Code::ComfyuiUnavailable && !for_good {
         let down = matches!(inner.health.now().comfy, ComfyState::Down(_));
         let ran = super::lock(&live.state).status != JobStatus::Queued;
         // Waiting in a queue that died with ComfyUI is no attempt; being thrown out of one that lives is.

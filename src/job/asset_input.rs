@@ -140,24 +140,49 @@ pub(super) async fn place(
     Ok(())
 }
 
-async fn place_one(
-    wanted: &Reference,
-    number: usize,
+/// Puts an address in the place of each asset of a graph that another machine runs. `address` is told where its bytes are.
+///
+/// # Errors
+/// A 400 that names the input whose asset is not there.
+pub(super) async fn give_addresses(
+    graph: &mut Map<String, Value>,
     store: &Store,
-    workspace: &Workspace,
-    input_dir: &Path,
-    as_path: bool,
-) -> Result<String, Failure> {
-    let broken = |error: String| {
-        Failure::new(
-            Code::Internal,
-            format!("an asset cannot be put in place: {error}"),
-        )
-    };
-    let asset = wanted
-        .find(store)
-        .await
-        .map_err(|error| broken(error.to_string()))?;
+    mut address: impl FnMut(&AssetRecord, std::path::PathBuf) -> String,
+) -> Result<(), Failure> {
+    for (node, value) in graph.iter_mut() {
+        let Some(inputs) = value.get_mut("inputs").and_then(Value::as_object_mut) else {
+            continue;
+        };
+        for (input, value) in inputs.iter_mut() {
+            let mut found = Vec::new();
+            references(value, &mut found);
+            for reference in found {
+                let location = format!("prompt.{node}.inputs.{input}");
+                let (asset, source) = content_of(&reference, store)
+                    .await
+                    .map_err(|failure| failure.at(location))?;
+                let address = match &source {
+                    Some(source) => address(&asset, source.clone()),
+                    None => asset.file_path.clone(),
+                };
+                replace(value, &reference, &address);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn broken(error: impl std::fmt::Display) -> Failure {
+    let message = format!("an asset cannot be put in place: {error}");
+    Failure::new(Code::Internal, message)
+}
+
+/// The asset and where its bytes are; nowhere is a model, which is in its folder.
+async fn content_of(
+    wanted: &Reference,
+    store: &Store,
+) -> Result<(AssetRecord, Option<std::path::PathBuf>), Failure> {
+    let asset = wanted.find(store).await.map_err(broken)?;
     let gone = || {
         let message = format!(
             "there is no asset {} any more: upload it again",
@@ -167,9 +192,24 @@ async fn place_one(
     };
     let asset = asset.ok_or_else(gone)?;
     if asset.kind.as_deref() == Some("model") {
-        return Ok(asset.file_path);
+        return Ok((asset, None));
     }
     let source = store.content(&asset).map_err(|_| gone())?;
+    Ok((asset, Some(source)))
+}
+
+async fn place_one(
+    wanted: &Reference,
+    number: usize,
+    store: &Store,
+    workspace: &Workspace,
+    input_dir: &Path,
+    as_path: bool,
+) -> Result<String, Failure> {
+    let (asset, source) = content_of(wanted, store).await?;
+    let Some(source) = source else {
+        return Ok(asset.file_path);
+    };
     let _held = asset.hash.as_deref().map(|hash| store.hold(hash));
     store.used_now(&asset);
     let base = asset
@@ -184,10 +224,7 @@ async fn place_one(
     } else {
         number.to_string()
     };
-    let dir = workspace
-        .subdir(&dir)
-        .await
-        .map_err(|error| broken(error.to_string()))?;
+    let dir = workspace.subdir(&dir).await.map_err(broken)?;
     let path = dir.join(base);
     let placed = path.clone();
     let linking = workspace.holding(async move {
@@ -195,9 +232,9 @@ async fn place_one(
     });
     linking
         .await
-        .map_err(|error| broken(error.to_string()))?
-        .map_err(|error| broken(error.to_string()))?
-        .map_err(|error| broken(error.to_string()))?;
+        .map_err(broken)?
+        .map_err(broken)?
+        .map_err(broken)?;
     let shown = if as_path {
         &path
     } else {

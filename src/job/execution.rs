@@ -560,7 +560,8 @@ fn interrupted(job: &Job) -> Failure {
     )
 }
 
-fn show_preview(job: &Job, preview: &Preview) {
+/// Shows a picture that is being made.
+pub fn show_preview(job: &Job, preview: &Preview) {
     job.tell(&JobEvent::Preview(preview.clone()));
     job.streams.message(Weight::Newest(2), || {
         let data = json!({"prompt_id": &*job.id, "node_id": preview.node_id, "image_type": preview.image_type, "image_data": base64(&preview.image)});
@@ -569,7 +570,7 @@ fn show_preview(job: &Job, preview: &Preview) {
 }
 
 /// What may be left out for a slow reader: whatever the next of its kind makes obsolete.
-fn weight(kind: &str) -> Weight {
+pub fn weight(kind: &str) -> Weight {
     match kind {
         "progress" => Weight::Newest(0),
         "progress_state" => Weight::Newest(1),

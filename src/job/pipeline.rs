@@ -47,7 +47,8 @@ pub(super) async fn run(
         return remote::run(inner, engine.as_ref(), job, request, graph, accepted).await;
     }
     let stages = Stages::default();
-    let runnable = conversion::runnable(inner, job, request, graph).await?;
+    let mut runnable = conversion::runnable(inner, job, request, graph).await?;
+    runnable.warnings.extend(request.passed_on.ignored());
     let pipeline = Pipeline {
         inner,
         job,
@@ -183,23 +184,23 @@ pub(super) async fn keep(
     images: Images,
 ) -> Result<Images, Failure> {
     let Some(keeping) = &job.keeping else {
-            return Ok(images);
-        };
-        let assets = keeping.results(files).await.map_err(|error| {
-            let message = format!("the outputs cannot be kept: {error}");
-            Failure::new(Code::Internal, message)
-        })?;
-        match images {
-            Images::Urls(urls) => {
-                let ids = assets.iter().map(|asset| asset.id.clone());
-                let uploaded = ids.zip(urls.iter().cloned()).collect();
-                job.tell(&JobEvent::Uploaded(uploaded));
-                Ok(Images::Urls(urls))
-            }
-            Images::Inline if keeping.keep().by_address => {
-                let address = |asset: &AssetRecord| (keeping.keep().address)(&asset.id);
-                Ok(Images::Urls(assets.iter().map(address).collect()))
-            }
-            inline => Ok(inline),
+        return Ok(images);
+    };
+    let assets = keeping.results(files).await.map_err(|error| {
+        let message = format!("the outputs cannot be kept: {error}");
+        Failure::new(Code::Internal, message)
+    })?;
+    match images {
+        Images::Urls(urls) => {
+            let ids = assets.iter().map(|asset| asset.id.clone());
+            let uploaded = ids.zip(urls.iter().cloned()).collect();
+            job.tell(&JobEvent::Uploaded(uploaded));
+            Ok(Images::Urls(urls))
         }
+        Images::Inline if keeping.keep().by_address => {
+            let address = |asset: &AssetRecord| (keeping.keep().address)(&asset.id);
+            Ok(Images::Urls(assets.iter().map(address).collect()))
+        }
+        inline => Ok(inline),
     }
+}

@@ -26,6 +26,11 @@ const FINISHED: usize = 100;
 /// How many callers' ids are remembered, to know one that comes again.
 const RECENT_IDS: usize = 10_000;
 
+/// A number in a queue has these bits for the order, and above them the queue's own number, where there are several.
+const LANE_BITS: u32 = 48;
+/// Below them the order of acceptance; between, what comes first.
+const ORDER_BITS: u32 = 40;
+
 /// The greatest percentage of a prompt that has not succeeded.
 const BELOW_ALL: f64 = 99.9;
 
@@ -177,6 +182,8 @@ struct State {
     entry: JobSnapshot,
     /// Order of acceptance by ComfyUI, for positions.
     accepted: Option<u64>,
+    /// What its number begins with: the queue, and what comes first there.
+    lane: u64,
     reason: Option<Failure>,
     /// Stops the stages after a run that `cancel` did not stop in time.
     later: Option<CancellationToken>,
@@ -254,6 +261,11 @@ impl Job {
             state.entry.started_at.get_or_insert_with(epoch_ms);
         }
         std::mem::replace(&mut state.entry.status, status) != status
+    }
+
+    /// It waits in one of several queues; those with a lower `rank` come first there.
+    pub(super) fn waits_in(&self, queue: u16, rank: u8) {
+        lock(&self.state).lane = (u64::from(queue) << LANE_BITS) | (u64::from(rank) << ORDER_BITS);
     }
 
     /// Its number in ComfyUI's queue, while it waits there.
@@ -390,6 +402,7 @@ impl JobRegistry {
             state: Mutex::new(State {
                 entry,
                 accepted: None,
+                lane: 0,
                 reason: None,
                 later: None,
             }),
@@ -404,7 +417,10 @@ impl JobRegistry {
         let mut inner = lock(&self.inner);
         inner.accepted += 1;
         // One that waited for its turn before has its place already.
-        lock(&job.state).accepted.get_or_insert(inner.accepted);
+        let mut state = lock(&job.state);
+        let number = state.lane + inner.accepted;
+        state.accepted.get_or_insert(number);
+        drop(state);
         drop(inner);
         if job.change(Status::Pending) {
             job.streams.message(Weight::Always, || {
@@ -422,6 +438,15 @@ impl JobRegistry {
     pub fn started(&self, job: &Job) {
         job.reached.executing.cancel();
         if job.enter(Status::Running) {
+            self.tell_positions();
+        }
+    }
+
+    /// Whoever ran it has gone: it waits again, in its old place.
+    pub fn requeued(&self, job: &Job) {
+        lock(&job.state).entry.started_at = None;
+        if job.enter(Status::Pending) {
+            job.tell(&JobEvent::Requeued);
             self.tell_positions();
         }
     }
@@ -579,7 +604,9 @@ fn waiting(jobs: &[Arc<Job>]) -> Vec<u64> {
 /// The place of a prompt among those that wait, 1 = next.
 fn position(job: &Job, waiting: &[u64]) -> Option<usize> {
     let mine = job.waits_as()?;
-    Some(waiting.partition_point(|other| *other < mine) + 1)
+    let lane = mine >> LANE_BITS << LANE_BITS;
+    let before = |number: u64| waiting.partition_point(|other| *other < number);
+    Some(before(mine) - before(lane) + 1)
 }
 
 impl Inner {

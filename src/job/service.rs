@@ -16,8 +16,8 @@ use super::cleanup::{Claims, Cleaner, HistoryCleanup, Journal, Leftovers, Prefix
 use super::deliver;
 use super::policy::Submission;
 use super::preprocess::{Directories, names};
-use super::remote::Remote;
 use super::registry::{Job, JobRegistry, JobSnapshot, Status};
+use super::remote::Remote;
 use super::request::{Graph, PromptRequest, Source, WebhookRequest};
 use super::stream::Reader;
 use super::{cancelling, cleanup, deliver::Response, pipeline};

@@ -95,6 +95,22 @@ impl std::fmt::Debug for Arrived {
     }
 }
 
+impl Fetched {
+    /// A file that has come in another way than through the cache.
+    pub fn local(path: PathBuf, size: u64, duration: Duration) -> Self {
+        let name = path.file_name();
+        Self {
+            origin_name: name.map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            path,
+            size,
+            duration,
+            cached: false,
+            lease: Arc::new(()),
+            arrival: None,
+        }
+    }
+}
+
 impl std::fmt::Debug for Fetch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Fetch({})", crate::config::public_url(&self.url))

@@ -53,6 +53,8 @@ pub const PROMPT_OPTIONS: &[&str] = &[
     "hf_upload",
     "http_upload",
     "credentials",
+    "queue",
+    "priority",
 ];
 
 impl StateConfig {

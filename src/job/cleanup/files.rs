@@ -37,9 +37,11 @@ impl FileCleanup {
     /// Files that have come from elsewhere, all in this folder; it goes with all it holds.
     pub fn of_folder(cleaner: Cleaner, dir: PathBuf) -> Self {
         Self {
+            paths: Mutex::default(),
             work_dir: Mutex::new(Some(dir)),
+            taken: AtomicU64::new(0),
             cleaner,
-            ..Self::default()
+            claim: None,
         }
     }
 

@@ -59,10 +59,7 @@ pub(super) async fn check(inner: &Inner, request: &PromptRequest) -> Result<(), 
 ///
 /// # Errors
 /// A 400 that names the field.
-pub(super) async fn check_webhooks(
-    inner: &Inner,
-    request: &PromptRequest,
-) -> Result<(), Failure> {
+pub(super) async fn check_webhooks(inner: &Inner, request: &PromptRequest) -> Result<(), Failure> {
     for webhook in &request.webhooks {
         inner
             .outbound

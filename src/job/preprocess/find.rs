@@ -27,13 +27,34 @@ pub(super) struct Found {
 
 /// Finds it. The values are no longer in the graph then.
 pub(super) fn tasks(graph: &mut Map<String, Value>, catalogue: &Catalogue) -> Found {
+    tasks_and(graph, catalogue, &|_| false)
+}
+
+/// Likewise, and files of the job's origin (`owned` addresses), in whatever input they are.
+pub(super) fn tasks_and(
+    graph: &mut Map<String, Value>,
+    catalogue: &Catalogue,
+    owned: &dyn Fn(&str) -> bool,
+) -> Found {
     let mut found = Found::default();
     for input in inputs(graph) {
+        let whole = input.value.as_str().is_some_and(owned);
+        if whole && !media::is_directory(input.class, input.name) {
+            found.add(&input, Vec::new(), Work::Media);
+            continue;
+        }
         if let Some(work) = work_for(&input, catalogue) {
             found.add(&input, Vec::new(), work);
             continue;
         }
-        each_text(&input, &mut |leaf| found.look_at(&input, leaf, catalogue));
+        each_text(&input, &mut |leaf| {
+            if leaf.value.as_str().is_some_and(owned) {
+                let inner = leaf.path.iter().map(ToString::to_string).collect();
+                found.add(&input, inner, Work::Media);
+            } else {
+                found.look_at(&input, leaf, catalogue);
+            }
+        });
     }
     for task in &mut found.tasks {
         let Some(place) = task.place_in(graph) else {

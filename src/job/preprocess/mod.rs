@@ -1,5 +1,6 @@
 //! From the client's graph to one that ComfyUI can run: output names, media, models (prompt.md, section 1).
 
+pub mod away;
 mod base64;
 mod directory;
 mod find;
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 
 use super::asset_input;
 use super::cleanup::{Cleaner, Entry, Prefix};
+use super::origin::Origin;
 use super::registry::Job;
 use super::request::{PromptRequest, url_text};
 use super::stream::Weight;
@@ -201,7 +203,8 @@ pub async fn run(
     let input_dir = &around.comfy.input_dir;
     let takes_path = |class: &str, input: &str| media::takes_path(class, input, around.catalogue);
     asset_input::place(&mut graph, around.store, &workspace, input_dir, takes_path).await?;
-    let found = find::tasks(&mut graph, around.catalogue);
+    let owned = |text: &str| job.origin.as_ref().is_some_and(|origin| origin.owns(text));
+    let found = find::tasks_and(&mut graph, around.catalogue, &owned);
     let mut tasks = found.tasks;
     let leases = around
         .storage
@@ -320,6 +323,9 @@ impl Context<'_> {
             location: None,
             ..failure
         })?;
+        if let Some(origin) = self.job.origin.as_ref().filter(|origin| origin.owns(url)) {
+            return self.fetch_from(&**origin, url).await;
+        }
         let fetch = Fetch {
             url: url.to_owned(),
             auth: None,
@@ -347,6 +353,18 @@ impl Context<'_> {
             }
         };
         fetched.map_err(|error| self.failure(error))
+    }
+
+    /// Brings a file of the origin of the job into the workspace.
+    async fn fetch_from(&self, origin: &dyn Origin, url: &str) -> Result<Fetched, Failure> {
+        let started = std::time::Instant::now();
+        let dir = self.workspace.subdir(".origin").await;
+        let dir = dir.map_err(media::unwritable)?;
+        let (path, size) = tokio::select! {
+            fetched = origin.fetch(url, &dir) => fetched?,
+            () = self.stop.cancelled() => return Err(self.job.stop_reason()),
+        };
+        Ok(Fetched::local(path, size, started.elapsed()))
     }
 
     fn tell_progress(&self, url: &str, so_far: u64, total: Option<u64>) {

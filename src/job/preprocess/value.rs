@@ -77,11 +77,16 @@ pub fn classify(text: &str, directories: &Directories) -> MediaValue {
 }
 
 /// A path is checked wherever it stands: nodes open what they get.
-fn is_path(text: &str) -> bool {
+pub fn is_path(text: &str) -> bool {
     let path = Path::new(text.trim());
     path.is_absolute()
         || text.trim().starts_with("./")
         || path.components().any(|part| part == Component::ParentDir)
+}
+
+/// The file that a text is, if it is one.
+pub fn decoded(text: &str) -> Option<MediaValue> {
+    from_text(unquoted(text))
 }
 
 /// Without white space and quotation marks around the whole, which come from copying.

@@ -2,6 +2,7 @@
 
 pub mod graph;
 mod id;
+mod passed_on;
 mod read;
 mod upload;
 
@@ -16,6 +17,7 @@ use crate::media::{ArchiveFormat, Conversion};
 use crate::storage::{Auth, Credential, Credentials};
 use crate::webhook::Kind;
 pub use id::file_name;
+pub use passed_on::PassedOn;
 use read::{boolean, take_string, wrong_type};
 pub use read::{read, sendable, url_text};
 pub use upload::UploadRequest;
@@ -107,6 +109,8 @@ pub struct PromptRequest {
     pub upload: Option<UploadRequest>,
     /// What was read otherwise than written; for the answer.
     pub warnings: Vec<String>,
+    /// What another server needs to run it.
+    pub passed_on: PassedOn,
 }
 
 impl PromptRequest {
@@ -148,6 +152,7 @@ impl PromptRequest {
             // The pipeline makes the graph of it.
             graph::Workflow::Editor(workflow) => (Map::new(), Some(Arc::new(workflow))),
         };
+        let passed_on = PassedOn::of(&body);
         let extra_data = match body.remove("extra_data") {
             Some(value @ Value::Object(_)) => Some(value),
             Some(_) => return Err(wrong_type("extra_data", "an object")),
@@ -180,6 +185,7 @@ impl PromptRequest {
             extra_data,
             upload,
             warnings,
+            passed_on,
         })
     }
 
@@ -296,6 +302,8 @@ const ECHOED: &[&str] = &[
     "partial_execution_targets",
     "front",
     "number",
+    "queue",
+    "priority",
 ];
 
 fn echo(mut body: Map<String, Value>) -> Map<String, Value> {

@@ -123,6 +123,8 @@ pub const FIELDS: &[&str] = &[
     "partial_execution_targets",
     "front",
     "number",
+    "queue",
+    "priority",
     "keep",
     "async",
 ];
