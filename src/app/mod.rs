@@ -46,6 +46,7 @@ pub(crate) struct App {
     pub system_webhook: Option<SystemWebhook>,
     pub workflows: Workflows,
     pub service: Service,
+    pub media: Media,
     pub store: Store,
     pub durable: DurableJobs,
     pub amqp: OnceLock<Arc<Amqp>>,
@@ -161,12 +162,13 @@ impl App {
             )),
         );
         let store = open_store(&config.state)?;
+        let media = Media::new(&config.media);
         let service = Service::new(Parts {
             config: config.prompt.clone(),
             comfy_config: config.comfy.clone(),
             comfy: comfy.clone(),
             storage: storage.clone(),
-            media: Media::new(&config.media),
+            media: media.clone(),
             webhooks: webhooks.clone(),
             outbound: outbound.clone(),
             events: events.clone(),
@@ -198,6 +200,7 @@ impl App {
             system_webhook,
             workflows,
             service,
+            media,
             store,
             durable,
             amqp: OnceLock::new(),
@@ -270,6 +273,7 @@ impl App {
             jobs: self.durable.clone(),
             health: self.health.clone(),
             comfy: self.comfy.clone(),
+            media: self.media.clone(),
             streams: Arc::default(),
         }
     }
@@ -284,6 +288,7 @@ impl App {
             storage: self.storage.clone(),
             outbound: self.outbound.clone(),
             workflows: self.workflows.clone(),
+            durable: self.durable.clone(),
             broker: Arc::new(move || {
                 let missing = amqp
                     .as_ref()

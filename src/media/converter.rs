@@ -53,14 +53,14 @@ pub enum Converted {
 /// The converter. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Media {
-    ffmpeg: Ffmpeg,
-    cores: Arc<Semaphore>,
+    pub(super) ffmpeg: Ffmpeg,
+    pub(super) cores: Arc<Semaphore>,
     /// Apart from `cores`, so that a long video does not keep the pictures of other prompts waiting.
-    videos: Arc<Semaphore>,
+    pub(super) videos: Arc<Semaphore>,
     /// The same for animations of thousands of frames.
     animations: Arc<Semaphore>,
     /// Of all conversions together, in MiB.
-    memory: Arc<Semaphore>,
+    pub(super) memory: Arc<Semaphore>,
     /// `FFMPEG_TIMEOUT_S`, for pictures too.
     limit: Duration,
 }
@@ -322,7 +322,7 @@ async fn cost(work: Work, target: &Target, paths: &[PathBuf]) -> Result<Cost, St
     .await
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     tokio::task::spawn_blocking(work)

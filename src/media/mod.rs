@@ -6,6 +6,7 @@
 //! - `ffmpeg`: video and sound by the command
 //! - `archive`: packing outputs, unpacking inputs
 //! - `recognise`: what a file is by its first bytes
+//! - `thumbnail`: small pictures of pictures and videos
 //! - `stop`: ends work on a blocking thread that nobody waits for
 
 mod archive;
@@ -16,9 +17,11 @@ mod options;
 mod pending;
 mod recognise;
 mod stop;
+mod thumbnail;
 
 pub use self::archive::{ArchiveFormat, UnpackError, is_archive, pack, unpack};
 pub use self::converter::{Converted, Media, SourceFile};
 pub use self::options::Conversion;
 use self::pending::PendingFile;
 pub use self::recognise::{content_type, extension_for, head};
+pub use self::thumbnail::{Thumbnail, ThumbnailSpec, Transparent};

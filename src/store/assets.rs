@@ -127,6 +127,32 @@ impl Store {
         .await
     }
 
+    /// Records an announced upload that has arrived, once.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyReuse`] when it has come before, [`StoreError::Full`].
+    pub(super) async fn add_announced(
+        &self,
+        id: String,
+        file: Incoming,
+        hash: String,
+        size: u64,
+        new: NewAsset,
+    ) -> Result<AssetRecord, StoreError> {
+        let store = self.clone();
+        self.write(move |write| {
+            keys::claim(write, keys::UPLOADS, &id, &id)?;
+            let now = now_ms();
+            store.inner.expires(now + 24 * 60 * 60 * 1000);
+            if blobs::present(write.db, &hash)?.is_none() {
+                store.make_room(write, size)?;
+            }
+            store.place_blob(write, file.path(), &hash, size)?;
+            store.insert_upload(write, &id, &hash, size, &new, now)
+        })
+        .await
+    }
+
     /// A record over bytes that are here.
     ///
     /// # Errors
@@ -149,12 +175,6 @@ impl Store {
         new_bytes: bool,
     ) -> Result<Stored, StoreError> {
         let now = now_ms();
-        let lives = new
-            .expires_in
-            .map_or(ms(self.inner.limits.asset_retention), |seconds| {
-                i64::try_from(seconds).unwrap_or(i64::MAX / 2000) * 1000
-            });
-        let expires = now + lives;
         let same = write.db.prepare_cached(
             "SELECT id FROM assets WHERE hash = ? AND file_path = ? AND content_type = ? AND job_id IS NULL AND external IS NULL",
         )?
@@ -166,25 +186,50 @@ impl Store {
             keys::claim(write, keys::ASSETS, key, &id)?;
             self.inner.expires(now + 24 * 60 * 60 * 1000);
         }
-        if new_record {
-            write.db.prepare_cached(
-                "INSERT INTO assets (id, hash, size, content_type, file_path, tags, created_at, expires_at, lives) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            )?
-            .execute(params![id, hash, column(size), new.content_type, new.file_path, new.tags, now, expires, lives])?;
+        let asset = if new_record {
+            self.insert_upload(write, &id, hash, size, new, now)?
         } else {
             // Re-use extends, never shortens.
+            let expires = now + self.lives(new);
             write
                 .db
                 .prepare_cached("UPDATE assets SET expires_at = MAX(expires_at, ?) WHERE id = ?")?
                 .execute(params![expires, id])?;
-        }
-        self.inner.expires(expires);
-        let asset = by_id(write.db, &id)?.ok_or(StoreError::NotFound)?;
+            self.inner.expires(expires);
+            by_id(write.db, &id)?.ok_or(StoreError::NotFound)?
+        };
         Ok(Stored {
             asset,
             new_bytes,
             new_record,
         })
+    }
+
+    /// How long an upload is kept after its last use, ms.
+    fn lives(&self, new: &NewAsset) -> i64 {
+        new.expires_in
+            .map_or(ms(self.inner.limits.asset_retention), |seconds| {
+                i64::try_from(seconds).unwrap_or(i64::MAX / 2000) * 1000
+            })
+    }
+
+    fn insert_upload(
+        &self,
+        write: &mut Write<'_>,
+        id: &str,
+        hash: &str,
+        size: u64,
+        new: &NewAsset,
+        now: i64,
+    ) -> Result<AssetRecord, StoreError> {
+        let lives = self.lives(new);
+        let expires = now + lives;
+        write.db.prepare_cached(
+            "INSERT INTO assets (id, hash, size, content_type, file_path, tags, created_at, expires_at, lives) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![id, hash, column(size), new.content_type, new.file_path, new.tags, now, expires, lives])?;
+        self.inner.expires(expires);
+        by_id(write.db, id)?.ok_or(StoreError::NotFound)
     }
 
     /// A record of a file that lies elsewhere and is never removed by us.

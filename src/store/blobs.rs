@@ -185,6 +185,7 @@ impl Store {
             return Ok(());
         }
         if let Some(size) = present(write.db, hash)? {
+            self.drop_thumbnails(write, hash)?;
             self.forget_bytes(size);
             write.remove.push(self.blob_path(hash));
         }

@@ -12,6 +12,8 @@ const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 pub const JOBS: &str = "job";
 /// See [`JOBS`].
 pub const ASSETS: &str = "asset";
+/// Announced uploads that have come.
+pub(super) const UPLOADS: &str = "upload";
 
 /// Takes a key for what is made in the same write.
 ///

@@ -5,6 +5,7 @@
 //! name inside the write that records them, so that a kill at any moment leaves a record with its file, or neither. Reading
 //! happens on blocking threads with connections of their own. The store knows nothing of ComfyUI or of transports.
 
+pub mod arrival;
 pub mod assets;
 pub mod blobs;
 mod error;
@@ -14,6 +15,8 @@ mod open;
 mod retention;
 mod schema;
 pub mod signature;
+mod thumbnails;
+pub mod uploads;
 mod writer;
 
 #[cfg(test)]
@@ -36,6 +39,8 @@ use writer::Writer;
 
 /// Connections for reading that are kept.
 const READERS: usize = 4;
+/// Thumbnails that are made at one time, at most.
+const THUMBNAILS: usize = 16;
 
 /// How long things are kept, and how much room they may take.
 #[derive(Debug, Clone)]
@@ -70,6 +75,8 @@ struct Inner {
     jobs: AtomicU64,
     /// Assets that something reads right now, by hash: not to be evicted.
     held: Mutex<HashMap<String, usize>>,
+    /// Held while thumbnails are made.
+    thumbnails: [tokio::sync::Mutex<()>; THUMBNAILS],
     /// When the next thing expires, ms; `i64::MAX` when nothing does.
     due: AtomicI64,
     due_changed: Notify,

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::schema::{self, SchemaError};
 use super::writer::Writer;
-use super::{Inner, Limits, Store, StoreError, blobs};
+use super::{Inner, Limits, Store, StoreError, blobs, column, thumbnails};
 
 const DATABASE: &str = "state.db";
 const TEMPORARY: &str = "comfyui-api-state-";
@@ -118,6 +118,7 @@ fn open_in(dir: &Path, home: Home, limits: &Limits, notes: &mut Vec<String>) -> 
         used: AtomicU64::new(used),
         jobs: AtomicU64::new(u64::try_from(jobs).unwrap_or(0)),
         held: Mutex::default(),
+        thumbnails: Default::default(),
         due: AtomicI64::new(0),
         due_changed: Notify::new(),
         _home: home,
@@ -166,33 +167,52 @@ fn clean(dir: &Path, connection: &Connection) -> Result<u64, StoreError> {
         [],
     )?;
     let mut there = HashSet::new();
+    let mut thumbnails = thumbnails::Found::default();
     for folder in std::fs::read_dir(dir.join(blobs::BLOBS))?.flatten() {
         for entry in std::fs::read_dir(folder.path())
             .into_iter()
             .flatten()
             .flatten()
         {
-            if let Ok(name) = entry.file_name().into_string() {
+            let size = || entry.metadata().map(|data| data.len()).unwrap_or(0);
+            if let Ok(name) = entry.file_name().into_string()
+                && !(thumbnails::blob_of(&name).is_some() && thumbnails.take(&name, size()))
+            {
                 there.insert(name);
             }
         }
     }
     let mut used = 0;
     let mut lost = Vec::new();
-    let mut statement = connection.prepare("SELECT hash, size FROM blobs WHERE present")?;
+    let mut recount = Vec::new();
+    let mut statement = connection.prepare("SELECT hash, size, beside FROM blobs WHERE present")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (hash, size): (String, i64) = (row.get(0)?, row.get(1)?);
-        // A thumbnail lies beside its blob and lives as long.
+        let (hash, size, beside): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
         if there.remove(&hash) {
-            used += u64::try_from(size).unwrap_or(0);
+            // A thumbnail lies beside its blob and lives as long.
+            let found = thumbnails.beside(&hash);
+            used += u64::try_from(size).unwrap_or(0) + found;
+            if column(found) != beside {
+                recount.push((hash, found));
+            }
         } else {
             lost.push(hash);
         }
     }
     for hash in lost {
-        connection.execute("UPDATE blobs SET present = 0 WHERE hash = ?", [hash])?;
+        connection.execute(
+            "UPDATE blobs SET present = 0, beside = 0 WHERE hash = ?",
+            [hash],
+        )?;
     }
+    for (hash, beside) in recount {
+        connection.execute(
+            "UPDATE blobs SET beside = ? WHERE hash = ?",
+            rusqlite::params![column(beside), hash],
+        )?;
+    }
+    thumbnails.remove_rest(dir);
     for orphan in there {
         let _ = std::fs::remove_file(blobs::path(dir, &orphan));
     }

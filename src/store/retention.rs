@@ -148,6 +148,7 @@ impl Store {
         };
         drop(held);
         let size = u64::try_from(size).unwrap_or(0);
+        self.drop_thumbnails(write, &hash)?;
         write
             .db
             .execute("UPDATE blobs SET present = 0 WHERE hash = ?", [&hash])?;

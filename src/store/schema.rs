@@ -87,6 +87,13 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX keys_by_age ON keys (created_at);
     CREATE INDEX keys_by_what ON keys (made);
     ",
+    // 2: thumbnails beside blobs; runs of every transport, of which not all are taken up again
+    "
+    ALTER TABLE blobs ADD COLUMN beside INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN workflow TEXT;
+    ALTER TABLE jobs ADD COLUMN resumes INTEGER NOT NULL DEFAULT 1;
+    CREATE INDEX jobs_by_time ON jobs (created_at, id);
+    ",
 ];
 
 /// Why a database cannot be used as it is.

@@ -27,6 +27,17 @@ impl Store {
         same && until.saturating_mul(1000) > super::now_ms()
     }
 
+    /// The signature of an announced upload.
+    pub(super) fn sign_upload(&self, ticket: &str) -> String {
+        self.sign(&format!("upload|{ticket}"))
+    }
+
+    /// Whether we have announced an upload.
+    pub(super) fn is_upload_signature(&self, ticket: &str, signature: &str) -> bool {
+        let mine = self.sign_upload(ticket);
+        subtle::ConstantTimeEq::ct_eq(mine.as_bytes(), signature.as_bytes()).into()
+    }
+
     /// An opaque place in a list.
     pub fn cursor(&self, seq: i64) -> String {
         format!("{seq:x}-{}", &self.sign(&format!("cursor|{seq}"))[..16])

@@ -254,6 +254,32 @@ fn codec(arguments: &mut Arguments, options: &VideoOptions) {
     }
 }
 
+/// The arguments that make a PNG of a video's first frame, whose longer side is at most so long (pixels).
+pub(in crate::media) fn first_frame(
+    source: &Path,
+    longest: u32,
+    destination: &Path,
+) -> Vec<OsString> {
+    let mut arguments = Arguments::new();
+    let input = Input::File(source);
+    arguments.input(&input);
+    arguments
+        .pair("-map", "0:v:0")
+        .words(["-an", "-sn", "-dn"])
+        .pair("-frames:v", "1");
+    arguments.metadata(&input, false);
+    let scale = format!(
+        "scale=w='min({longest},iw)':h='min({longest},ih)':force_original_aspect_ratio=decrease"
+    );
+    arguments
+        .pair("-vf", &scale)
+        .pair("-c:v", "png")
+        .pair("-f", "image2")
+        .pair("-update", "1")
+        .file(destination);
+    arguments.0
+}
+
 /// The arguments that make a sound file of a sound file or of a video's sound.
 pub(in crate::media) fn audio(
     source: &Path,

@@ -79,6 +79,11 @@ impl Ffmpeg {
         }
     }
 
+    /// Whether the command can be started.
+    pub(super) async fn is_there(&self) -> bool {
+        matches!(self.presence().await, Presence::Present(_))
+    }
+
     async fn presence(&self) -> Presence {
         let known = self
             .presence

@@ -46,6 +46,35 @@ impl Picture {
         self.image.color().has_alpha()
     }
 
+    /// Whether nothing of it can be seen through.
+    pub(in crate::media) fn is_opaque(&self) -> bool {
+        match &self.image {
+            DynamicImage::ImageRgba8(rgba) => rgba
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .all(|[.., alpha]| *alpha == u8::MAX),
+            _ => true,
+        }
+    }
+
+    /// The picture with a longer side of at most so many pixels.
+    pub(in crate::media) fn within(self, longest: u32) -> Self {
+        let (width, height) = self.size();
+        if width.max(height) <= longest {
+            return self;
+        }
+        let image = self
+            .image
+            .resize(longest, longest, ::image::imageops::FilterType::Triangle);
+        Self { image }
+    }
+
+    /// The pixels, as they are.
+    pub(super) const fn pixels(&self) -> &DynamicImage {
+        &self.image
+    }
+
     /// Rows from the top, without padding.
     pub(super) fn bytes(&self) -> &[u8] {
         self.image.as_bytes()

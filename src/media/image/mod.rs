@@ -19,7 +19,7 @@ use std::path::Path;
 pub(super) use self::decode::{Picture, delays, frames, picture};
 pub(super) use self::estimate::header;
 pub(super) use self::metadata::{Embedded, read as read_metadata};
-use super::options::Target;
+use super::options::{JpegOptions, PngOptions, Target, WebpOptions};
 
 /// Converts one image file. What is at `destination` after an error is worthless.
 ///
@@ -70,6 +70,31 @@ pub(super) fn is_animated(path: &Path) -> bool {
     true
 }
 
+/// A picture that nothing can be seen through, as a JPEG.
+pub(super) fn jpeg_bytes(picture: &Picture, options: &JpegOptions) -> Result<Vec<u8>, String> {
+    jpeg::encode(&picture.pixels().to_rgb8(), options, None)
+}
+
+/// A picture as a WEBP of one frame.
+pub(super) fn webp_still(picture: &Picture, options: &WebpOptions) -> Result<Vec<u8>, String> {
+    webp::encode(picture, options, None)
+}
+
+/// A picture as a PNG without texts.
+pub(super) fn png_bytes(picture: &Picture) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let options = PngOptions {
+        compression_level: 6,
+    };
+    png::encode(
+        picture.pixels(),
+        &options,
+        &Embedded::default(),
+        &mut bytes,
+    )?;
+    Ok(bytes)
+}
+
 fn create(destination: &Path) -> Result<BufWriter<File>, String> {
     File::create(destination)
         .map(BufWriter::new)
@@ -78,7 +103,7 @@ fn create(destination: &Path) -> Result<BufWriter<File>, String> {
 
 fn webp_bytes(
     source: &Path,
-    options: &super::options::WebpOptions,
+    options: &WebpOptions,
     exif: Option<&[u8]>,
 ) -> Result<Vec<u8>, String> {
     let Some(mut animation) = frames(source)? else {

@@ -1,8 +1,7 @@
 //! PNG, with the depth the source has.
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 
 use ::image::DynamicImage;
 use ::png::{BitDepth, ColorType, Compression, DeflateCompression, Encoder, Filter};
@@ -18,7 +17,7 @@ pub(super) fn encode(
     image: &DynamicImage,
     options: &PngOptions,
     embedded: &Embedded,
-    mut file: BufWriter<File>,
+    mut file: impl Write,
 ) -> Result<(), String> {
     let broken = |e: ::png::EncodingError| format!("the PNG could not be written ({e})");
     let (image, colour, depth) = supported(image);

@@ -19,6 +19,8 @@ pub async fn require_key(
     let open = match request.uri().path() {
         "/health" | "/ready" => true,
         "/metrics" => !server.metrics_require_key,
+        // The address itself is what lets in.
+        path if path.starts_with("/uploads/") => true,
         // A browser asks for permission without credentials.
         _ => request.method() == Method::OPTIONS,
     };

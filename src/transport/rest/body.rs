@@ -393,7 +393,7 @@ impl Sink for Collected {
 
 /// Reads on for a while. A client that is still sending when the connection is closed would see a broken connection instead of
 /// the answer that explains it.
-async fn pour_away(mut stream: BodyDataStream) {
+pub(super) async fn pour_away(mut stream: BodyDataStream) {
     let mut left = POURED_AWAY;
     let pouring = async {
         while let Some(Ok(chunk)) = stream.next().await {

@@ -14,6 +14,7 @@ mod probes;
 mod prompt;
 mod serve;
 mod sse;
+mod uploads;
 mod workflow;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate};
@@ -34,6 +35,7 @@ pub use serve::{Listener, bind};
 
 use crate::comfy::Comfy;
 use crate::config::Config;
+use crate::durable::DurableJobs;
 use crate::error::{Code, Failure};
 use crate::health::Health;
 use crate::job::Service;
@@ -58,6 +60,8 @@ pub struct RouterState {
     pub outbound: Outbound,
     /// Endpoints from files.
     pub workflows: Workflows,
+    /// Kept runs, and the store.
+    pub durable: DurableJobs,
     /// A further condition for readiness: the broker, when it is required. `Some` is the reason why not.
     pub broker: Arc<dyn Fn() -> Option<String> + Send + Sync>,
 }
@@ -100,6 +104,7 @@ pub fn router(state: RouterState, v2: Router) -> Router {
         .route("/models", get(models::list).merge(post(models::add)))
         .route("/download", post(models::download))
         .route("/workflow/{*path}", post(workflow::run))
+        .route("/uploads/{token}", put(uploads::receive))
         .merge(docs::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -202,7 +207,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     Some(
         CorsLayer::new()
             .allow_origin(origin)
-            .allow_methods([Method::GET, Method::POST, Method::DELETE])
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
             .allow_headers(headers)
             .expose_headers(exposed),
     )

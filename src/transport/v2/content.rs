@@ -1,6 +1,7 @@
-//! `GET /assets/{id}/content`: the bytes, whole or a part.
+//! `GET /assets/{id}/content`: the bytes, whole or a part; or a small picture of them.
 
 use std::io::SeekFrom;
+use std::path::PathBuf;
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -13,7 +14,9 @@ use tokio_util::io::ReaderStream;
 
 use super::V2State;
 use super::error::ApiError;
+use super::thumbnail;
 use crate::net::http_fields::media_type;
+use crate::store::blobs::Held;
 use crate::store::{AssetRecord, StoreError};
 use crate::transport::rest::Uncompressed;
 
@@ -24,6 +27,23 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
 #[derive(serde::Deserialize)]
 pub struct Options {
     download: Option<String>,
+    thumbnail: Option<String>,
+}
+
+/// What is served: the bytes of an asset, or a small picture of them.
+pub(super) struct Content {
+    pub source: Source,
+    /// Without quotation marks; not known yet for an output that is still hashed.
+    pub tag: Option<String>,
+    pub content_type: String,
+    /// Without folders.
+    pub name: String,
+}
+
+/// Where the bytes are.
+pub(super) enum Source {
+    File(PathBuf),
+    Memory(Vec<u8>),
 }
 
 pub async fn content(
@@ -34,6 +54,11 @@ pub async fn content(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Query(options) = options.map_err(|error| ApiError::query(&error))?;
+    let pixels = options
+        .thumbnail
+        .as_deref()
+        .map(thumbnail::pixels)
+        .transpose()?;
     let store = state.jobs.store();
     let asset = store
         .asset(&id)
@@ -42,75 +67,70 @@ pub async fn content(
     let held = asset.hash.as_deref().map(|hash| store.hold(hash));
     let path = match store.content(&asset) {
         Ok(path) => path,
-        Err(StoreError::Gone) if asset.remote_url.is_some() => return Ok(moved(&asset)),
+        Err(StoreError::Gone) if asset.remote_url.is_some() && pixels.is_none() => {
+            return Ok(moved(&asset));
+        }
         Err(error) => return Err(error.into()),
     };
-    let mut file = tokio::fs::File::open(&path)
-        .await
-        .map_err(|_| ApiError::from(StoreError::Gone))?;
-    let size = file
-        .metadata()
-        .await
-        .map_err(|_| ApiError::from(StoreError::Gone))?
-        .len();
     store.used_now(&asset);
-    let etag = asset.hash.as_ref().map(|hash| format!("\"{hash}\""));
-    if let (Some(etag), Some(known)) = (&etag, text(&headers, header::IF_NONE_MATCH.as_str()))
+    let content = match pixels {
+        Some(pixels) => thumbnail::of(&state, &asset, &path, pixels).await?,
+        None => Content {
+            source: Source::File(path),
+            tag: asset.hash.clone(),
+            content_type: asset.content_type.clone(),
+            name: asset.file_path.rsplit('/').next().unwrap_or_default().into(),
+        },
+    };
+    let download = options.download.is_some_and(|value| value == "1");
+    let mut response = answer(content, &headers, method == Method::HEAD, download, held).await?;
+    response.extensions_mut().insert(Uncompressed);
+    Ok(response)
+}
+
+/// The part of it that was asked for. `held` lives as long as its bytes are sent.
+async fn answer(
+    content: Content,
+    headers: &HeaderMap,
+    head: bool,
+    download: bool,
+    held: Option<Held>,
+) -> Result<Response, ApiError> {
+    let gone = |_| ApiError::from(StoreError::Gone);
+    let mut file = match &content.source {
+        Source::File(path) => Some(tokio::fs::File::open(path).await.map_err(gone)?),
+        Source::Memory(_) => None,
+    };
+    let size = match (&file, &content.source) {
+        (Some(file), _) => file.metadata().await.map_err(gone)?.len(),
+        (None, Source::Memory(bytes)) => bytes.len() as u64,
+        (None, Source::File(_)) => 0,
+    };
+    let etag = content.tag.as_ref().map(|tag| format!("\"{tag}\""));
+    if let (Some(etag), Some(known)) = (&etag, text(headers, header::IF_NONE_MATCH.as_str()))
         && known
             .split(',')
             .map(|one| one.trim().trim_start_matches("W/"))
             .any(|one| one == etag || one == "*")
     {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
-        describe(response.headers_mut(), &asset, Some(etag), false);
+        describe(response.headers_mut(), &content, Some(etag), download);
         return Ok(response);
     }
-    let fresh = text(&headers, header::IF_RANGE.as_str())
+    let fresh = text(headers, header::IF_RANGE.as_str())
         .is_none_or(|known| Some(known) == etag.as_deref());
-    let range = text(&headers, header::RANGE.as_str())
+    let range = text(headers, header::RANGE.as_str())
         .filter(|_| fresh)
         .map(|range| part(range, size));
     let (status, first, length) = match range {
         None | Some(Part::Whole) => (StatusCode::OK, 0, size),
         Some(Part::Some(first, last)) => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
-        Some(Part::Outside) => {
-            let mut response = ApiError::new(
-                StatusCode::RANGE_NOT_SATISFIABLE,
-                "invalid_request",
-                format!("the Range lies outside of the {size} bytes"),
-            )
-            .into_response();
-            insert(
-                response.headers_mut(),
-                header::CONTENT_RANGE,
-                &format!("bytes */{size}"),
-            );
-            return Ok(response);
-        }
+        Some(Part::Outside) => return Ok(outside(size)),
     };
-    let body = if method == Method::HEAD {
-        Body::empty()
-    } else {
-        if first > 0 {
-            file.seek(SeekFrom::Start(first))
-                .await
-                .map_err(|_| ApiError::upstream())?;
-        }
-        let stream = ReaderStream::with_capacity(file.take(length), CHUNK);
-        Body::from_stream(futures_util::StreamExt::map(stream, move |chunk| {
-            let _held = &held;
-            chunk
-        }))
-    };
-    let mut response = Response::new(body);
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    describe(
-        headers,
-        &asset,
-        etag.as_ref(),
-        options.download.as_deref() == Some("1"),
-    );
+    describe(headers, &content, etag.as_ref(), download);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if status == StatusCode::PARTIAL_CONTENT {
         insert(
@@ -119,8 +139,45 @@ pub async fn content(
             &format!("bytes {first}-{}/{size}", first + length - 1),
         );
     }
-    response.extensions_mut().insert(Uncompressed);
+    if head {
+        return Ok(response);
+    }
+    *response.body_mut() = match (file.take(), content.source) {
+        (Some(mut file), _) => {
+            if first > 0 {
+                file.seek(SeekFrom::Start(first))
+                    .await
+                    .map_err(|_| ApiError::upstream())?;
+            }
+            let stream = ReaderStream::with_capacity(file.take(length), CHUNK);
+            Body::from_stream(futures_util::StreamExt::map(stream, move |chunk| {
+                let _held = &held;
+                chunk
+            }))
+        }
+        (None, Source::Memory(bytes)) => {
+            let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+            let part = bytes.get(place(first)..place(first + length));
+            Body::from(part.unwrap_or_default().to_vec())
+        }
+        (None, Source::File(_)) => Body::empty(),
+    };
     Ok(response)
+}
+
+fn outside(size: u64) -> Response {
+    let mut response = ApiError::new(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        "invalid_request",
+        format!("the Range lies outside of the {size} bytes"),
+    )
+    .into_response();
+    insert(
+        response.headers_mut(),
+        header::CONTENT_RANGE,
+        &format!("bytes */{size}"),
+    );
+    response
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -144,15 +201,14 @@ fn moved(asset: &AssetRecord) -> Response {
     response
 }
 
-fn describe(headers: &mut HeaderMap, asset: &AssetRecord, etag: Option<&String>, download: bool) {
-    let active = is_active(&asset.content_type);
+fn describe(headers: &mut HeaderMap, content: &Content, etag: Option<&String>, download: bool) {
+    let active = is_active(&content.content_type);
     let shown = if active {
         "application/octet-stream"
     } else {
-        asset.content_type.as_str()
+        content.content_type.as_str()
     };
     insert(headers, header::CONTENT_TYPE, shown);
-    let name = asset.file_path.rsplit('/').next().unwrap_or_default();
     let how = if active || download {
         "attachment"
     } else {
@@ -160,7 +216,7 @@ fn describe(headers: &mut HeaderMap, asset: &AssetRecord, etag: Option<&String>,
     };
     let disposition = format!(
         "{how}; filename*=UTF-8''{}",
-        utf8_percent_encode(name, PLAIN)
+        utf8_percent_encode(&content.name, PLAIN)
     );
     insert(headers, header::CONTENT_DISPOSITION, &disposition);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

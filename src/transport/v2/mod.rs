@@ -10,6 +10,7 @@ mod events;
 mod jobs;
 mod labels;
 mod list;
+mod thumbnail;
 mod upload;
 mod view;
 
@@ -28,6 +29,7 @@ use crate::comfy::Comfy;
 use crate::config::Config;
 use crate::durable::DurableJobs;
 use crate::health::Health;
+use crate::media::Media;
 use error::ApiError;
 
 /// What the handlers need. Cheap to clone.
@@ -41,6 +43,8 @@ pub struct V2State {
     pub health: Health,
     /// ComfyUI, for its model folders and its queue.
     pub comfy: Comfy,
+    /// Thumbnails.
+    pub media: Media,
     /// Open event streams.
     pub streams: Arc<AtomicUsize>,
 }

@@ -10,21 +10,19 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
 
 use super::address::Base;
 use super::assets::{self, Root, bad};
 use super::error::{ApiError, key_reuse};
 use super::{V2State, jobs, view};
 use crate::job::asset_input::plain_hash;
+use crate::store::arrival::{Arrival, Arrived};
 use crate::store::blobs::Incoming;
 use crate::store::{NewAsset, StoreError};
 
 /// What a field that is not the file may hold.
 const LONGEST_FIELD: usize = 64 * 1024;
 const MOST_TAGS: usize = 100;
-/// Gathered before it is written.
-const BUFFER: usize = 512 * 1024;
 /// How long what is too large is read on, so that the answer reaches a client that is still sending.
 const POURING: Duration = Duration::from_secs(5);
 /// Around the file itself.
@@ -33,7 +31,7 @@ const FORM: u64 = 64 * 1024;
 /// The fields of the form.
 #[derive(Default)]
 struct Form {
-    file: Option<(Incoming, String, u64)>,
+    file: Option<Arrived>,
     file_type: Option<String>,
     content_type: Option<String>,
     file_path: Option<String>,
@@ -164,30 +162,15 @@ async fn receive(
     state: &V2State,
     mut field: Field<'_>,
     limit: u64,
-) -> Result<(Incoming, String, u64), ApiError> {
-    let incoming = state.jobs.store().incoming();
-    let failed = |error: std::io::Error| ApiError::from(StoreError::from(error));
-    let mut file = tokio::fs::File::create(incoming.path())
-        .await
-        .map_err(failed)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut size = 0_u64;
-    let mut buffer = Vec::with_capacity(BUFFER);
+) -> Result<Arrived, ApiError> {
+    let mut arrival = Arrival::begin(state.jobs.store()).await?;
     while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
-        size += chunk.len() as u64;
-        if size > limit {
+        if arrival.size() + chunk.len() as u64 > limit {
             return Err(too_large(limit));
         }
-        hasher.update(&chunk);
-        buffer.extend_from_slice(&chunk);
-        if buffer.len() >= BUFFER {
-            file.write_all(&buffer).await.map_err(failed)?;
-            buffer.clear();
-        }
+        arrival.take(&chunk).await?;
     }
-    file.write_all(&buffer).await.map_err(failed)?;
-    file.flush().await.map_err(failed)?;
-    Ok((incoming, hasher.finalize().to_hex().to_string(), size))
+    Ok(arrival.end().await?)
 }
 
 async fn store(
@@ -196,7 +179,9 @@ async fn store(
     form: Form,
     key: Option<String>,
 ) -> Result<Response, ApiError> {
-    let (file, hash, size) = form.file.ok_or_else(|| bad("the form has no \"file\""))?;
+    let Arrived { file, hash, size } = form
+        .file
+        .ok_or_else(|| bad("the form has no \"file\""))?;
     let file_path = form
         .file_path
         .ok_or_else(|| bad("the form has no \"file_path\""))?;

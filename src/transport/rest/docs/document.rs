@@ -12,7 +12,7 @@ use crate::storage::{Auth, Credential};
 use crate::workflow::Endpoint;
 
 /// The parts, in the order in which they are shown.
-const TEXTS: [(&str, &str); 10] = [
+const TEXTS: [(&str, &str); 11] = [
     ("info", include_str!("text/info.yaml")),
     ("prompt", include_str!("text/prompt.yaml")),
     ("convert", include_str!("text/convert.yaml")),
@@ -23,6 +23,7 @@ const TEXTS: [(&str, &str); 10] = [
     ("response", include_str!("text/response.yaml")),
     ("webhooks", include_str!("text/webhooks.yaml")),
     ("v2", include_str!("text/v2.yaml")),
+    ("runs", include_str!("text/runs.yaml")),
 ];
 
 /// What of the document depends on how the server is configured and what it has loaded.
@@ -79,6 +80,7 @@ pub fn document(surface: &ApiSurface<'_>) -> Value {
             && match path.as_str() {
                 "/health" | "/ready" | "/api/v2/health" => false,
                 "/metrics" => surface.metrics_key,
+                "/uploads/{token}" => false,
                 _ => true,
             };
         for operation in item
