@@ -183,10 +183,7 @@ impl Reception {
     pub async fn end(self, said: Option<&str>) -> Result<AssetRecord, UploadError> {
         let arrived = self.arrival.end().await?;
         let said = said.and_then(|said| media_type(said).ok());
-        let (name, path) = (
-            self.ticket.name.clone(),
-            arrived.file.path().to_path_buf(),
-        );
+        let (name, path) = (self.ticket.name.clone(), arrived.file.path().to_path_buf());
         let content_type = match self.ticket.content_type.or(said) {
             Some(known) => known,
             None => tokio::task::spawn_blocking(move || {

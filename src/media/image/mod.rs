@@ -86,12 +86,7 @@ pub(super) fn png_bytes(picture: &Picture) -> Result<Vec<u8>, String> {
     let options = PngOptions {
         compression_level: 6,
     };
-    png::encode(
-        picture.pixels(),
-        &options,
-        &Embedded::default(),
-        &mut bytes,
-    )?;
+    png::encode(picture.pixels(), &options, &Embedded::default(), &mut bytes)?;
     Ok(bytes)
 }
 

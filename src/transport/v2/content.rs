@@ -79,7 +79,12 @@ pub async fn content(
             source: Source::File(path),
             tag: asset.hash.clone(),
             content_type: asset.content_type.clone(),
-            name: asset.file_path.rsplit('/').next().unwrap_or_default().into(),
+            name: asset
+                .file_path
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .into(),
         },
     };
     let download = options.download.is_some_and(|value| value == "1");
@@ -117,8 +122,8 @@ async fn answer(
         describe(response.headers_mut(), &content, Some(etag), download);
         return Ok(response);
     }
-    let fresh = text(headers, header::IF_RANGE.as_str())
-        .is_none_or(|known| Some(known) == etag.as_deref());
+    let fresh =
+        text(headers, header::IF_RANGE.as_str()).is_none_or(|known| Some(known) == etag.as_deref());
     let range = text(headers, header::RANGE.as_str())
         .filter(|_| fresh)
         .map(|range| part(range, size));

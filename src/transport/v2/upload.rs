@@ -158,11 +158,7 @@ async fn short(mut field: Field<'_>) -> Result<String, ApiError> {
     String::from_utf8(text).map_err(|_| bad("a field of the form is not UTF-8"))
 }
 
-async fn receive(
-    state: &V2State,
-    mut field: Field<'_>,
-    limit: u64,
-) -> Result<Arrived, ApiError> {
+async fn receive(state: &V2State, mut field: Field<'_>, limit: u64) -> Result<Arrived, ApiError> {
     let mut arrival = Arrival::begin(state.jobs.store()).await?;
     while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
         if arrival.size() + chunk.len() as u64 > limit {
@@ -179,9 +175,7 @@ async fn store(
     form: Form,
     key: Option<String>,
 ) -> Result<Response, ApiError> {
-    let Arrived { file, hash, size } = form
-        .file
-        .ok_or_else(|| bad("the form has no \"file\""))?;
+    let Arrived { file, hash, size } = form.file.ok_or_else(|| bad("the form has no \"file\""))?;
     let file_path = form
         .file_path
         .ok_or_else(|| bad("the form has no \"file_path\""))?;
