@@ -120,7 +120,8 @@ struct Prepared {
 
 /// Steps 3 and 4 of process.md: everything that is done once, before ComfyUI is started.
 async fn prepare(app: &App) -> Result<Prepared, Fatal> {
-    app.service.remove_leftovers().await;
+    let goes_on = app.durable.may_go_on();
+    app.service.remove_leftovers(goes_on).await;
     app.storage
         .prepare()
         .await

@@ -71,6 +71,7 @@ impl Comfy {
         folders: Vec<PathBuf>,
     ) -> Self {
         let client = Client::new(http, &config.authority());
+        let output = OutputLog::default();
         Self {
             faults: Faults::new(health),
             folders: folders.into(),
@@ -78,9 +79,9 @@ impl Comfy {
                 run: config.prompt_timeout,
                 cancelled: config.hang_timeout,
             },
-            watch: Watch::new(config, client.clone(), events),
+            watch: Watch::new(config, client.clone(), events, output.clone()),
             client,
-            output: OutputLog::default(),
+            output,
             catalogue: Arc::default(),
             classes: Arc::default(),
             models_version: Arc::default(),

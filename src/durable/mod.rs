@@ -10,7 +10,7 @@ mod recover;
 mod request;
 mod supervise;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -262,6 +262,14 @@ impl DurableJobs {
             .filter(|job| job.status() == JobStatus::Queued)
             .count();
         (live.len(), waiting)
+    }
+
+    /// Jobs that have not ended and that a ComfyUI which is not our child may have since an earlier process.
+    pub fn may_go_on(&self) -> HashSet<String> {
+        if !self.inner.rules.attached {
+            return HashSet::new();
+        }
+        lock(&self.inner.live).keys().cloned().collect()
     }
 
     /// Takes up what the last process has left, oldest first. They are known when this returns, and run once ComfyUI is ready.

@@ -17,6 +17,7 @@ use crate::health::ComfyState;
 use crate::job::{Keep, Policy, PromptRequest, Submission};
 use crate::store::jobs::Logs;
 use crate::store::{JobStatus, now_ms};
+use crate::telemetry::metrics;
 
 /// Of what ComfyUI printed, bytes.
 const LONGEST_LOG: usize = 64 * 1024;
@@ -108,6 +109,9 @@ async fn again(inner: &Inner, live: &LiveJob, counts: bool) -> Option<End> {
             ),
         ));
     }
+    if counts {
+        metrics::attempt_lost();
+    }
     let _ = inner.store.withdraw_outputs(&live.id).await;
     live.change(|state| {
         state.status = JobStatus::Queued;
@@ -129,16 +133,24 @@ async fn read_again(
 ) -> Result<PromptRequest, Attempt> {
     // A fleet may have it, and them.
     let here = !inner.service.is_elsewhere(&live.id);
-    if secrets.is_none() && live.record.needs_secrets && here {
-        return Err(Attempt::Ended(End::failed(
+    let secrets_lost = secrets.is_none() && live.record.needs_secrets && here;
+    let lost = || {
+        Attempt::Ended(End::failed(
             "worker_lost",
             "the server was restarted, and the job had extra_data or credentials, which are not stored: submit it again".into(),
-        )));
+        ))
+    };
+    if secrets_lost && !inner.service.goes_on(&live.id) {
+        return Err(lost());
     }
     tokio::select! {
         ready = recover::turn(inner, live) => if !ready { return Err(Attempt::Left) },
         () = cancelled(live) => return Err(Attempt::Ended(End::cancelled())),
         () = at(expiry) => return Err(Attempt::Ended(End::expired())),
+    }
+    // Nothing needs them in a run that ComfyUI has.
+    if secrets_lost && !inner.service.is_still_there(&live.id).await {
+        return Err(lost());
     }
     let body = async {
         let (stored, _) = inner.store.job_request(&live.id).await?;
@@ -374,6 +386,7 @@ fn keep(inner: &Arc<Inner>, live: &LiveJob) -> Keep {
 /// Records the end, then shows it.
 async fn finish(inner: &Inner, live: &LiveJob, end: End) {
     inner.again.sent(live.record.seq);
+    inner.service.lets_go_of(&live.id);
     if end.revoked {
         // The submitter has been told; whoever asks meanwhile sees a job that is about to vanish.
         let _ = inner.store.revoke_job(&live.id).await;
@@ -419,6 +432,8 @@ async fn finish(inner: &Inner, live: &LiveJob, end: End) {
         state.preview = None;
     });
     inner.forget(&live.id);
+    metrics::job_ended(end.status.as_str());
+    metrics::store_size(inner.store.used());
 }
 
 /// What ComfyUI printed meanwhile. Written before the end, which waits for it.

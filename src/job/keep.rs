@@ -6,13 +6,14 @@
 use std::any::Any;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::event::JobEvent;
-use super::outputs::OutputFile;
+use super::outputs::{NodeOutput, OutputFile};
 use super::policy::Keep;
 use super::progress::Tracker;
 use super::registry::Job;
@@ -34,6 +35,8 @@ pub struct Keeping {
     idle: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// Where the nodes' outputs are found, once the graph runs; `None` while nothing is committed node by node.
     place: Mutex<Option<Place>>,
+    /// How many outputs of nodes the run has told of.
+    told: AtomicUsize,
 }
 
 /// Where files lie, and what holds them.
@@ -81,6 +84,7 @@ impl Keeping {
             orders: Mutex::default(),
             idle: tokio::sync::Mutex::default(),
             place: Mutex::default(),
+            told: AtomicUsize::new(0),
         }
     }
 
@@ -108,6 +112,7 @@ impl Keeping {
 
     /// A node has finished with this output.
     fn node_finished(&self, node: &str, output: Value) {
+        self.told.fetch_add(1, Ordering::Relaxed);
         let Some(place) = lock(&self.place).clone() else {
             return;
         };
@@ -120,6 +125,7 @@ impl Keeping {
 
     /// What was kept so far belongs to a run that is done once more.
     pub(super) fn withdraw(&self) {
+        self.told.store(0, Ordering::Relaxed);
         self.order(Order::Withdraw);
     }
 
@@ -141,8 +147,14 @@ impl Keeping {
             .unwrap_or_else(|_| Err(StoreError::Failed("outputs were not kept".into())))
     }
 
-    /// Waits until all that was reported so far is kept: its files go elsewhere then.
-    pub(super) async fn caught_up(&self) {
+    /// Waits until all that was reported is kept: its files go elsewhere then. `reported` are the outputs of the whole run;
+    /// some of them may not have been told while it ran, because the websocket was broken then or this process did not live.
+    pub(super) async fn caught_up(&self, reported: &[NodeOutput]) {
+        if self.told.load(Ordering::Relaxed) < reported.len() {
+            for node in reported {
+                self.node_finished(&node.node, node.output.clone());
+            }
+        }
         let (tell, told) = oneshot::channel();
         self.order(Order::Tell(tell));
         let _ = told.await;

@@ -9,6 +9,7 @@ mod conversion;
 mod deliver;
 pub mod event;
 mod execution;
+mod going_on;
 mod guard;
 mod keep;
 mod links;

@@ -13,10 +13,11 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::cleanup::{Claim, FileCleanup, Record};
+use super::cleanup::{Claim, FileCleanup, GoingOn, Record};
 use super::continuation::{self, Family};
 use super::event::JobEvent;
 use super::execution::{self, Execution, Queued};
+use super::going_on::{self, OldFolders};
 use super::guard::RunGuard;
 use super::keep;
 use super::outputs::{self, Collected, OutputFile, ReceivedImages, RunFacts};
@@ -25,6 +26,7 @@ use super::preprocess::{DownloadReport, PlacedModels, Prepared, names};
 use super::request::Graph;
 use super::stats::Timeline;
 use crate::error::{Code, Failure, panicked};
+use crate::comfy::watch::Watcher;
 use crate::events::PromptRef;
 
 /// What a graph has made.
@@ -68,12 +70,15 @@ pub(super) async fn execute(
     let inner = pipeline.inner;
     let graph: Graph = Arc::new(graph);
     let share_names = inner.shares_names(&graph, &prefixes);
+    let going_on = inner.take_going_on(&pipeline.job.id);
     let claim = {
         let claims = inner.claims.clone();
         let entry = pipeline.entry.clone();
         let output_dir = inner.comfy_config.output_dir.clone();
         let temp_dir = inner.temp_dir();
-        let opening = move || claims.open(prefixes, &output_dir, &temp_dir, entry);
+        let before = going_on.as_ref().map(|one| one.before.clone());
+        let opening =
+            move || claims.open_since(prefixes, &output_dir, &temp_dir, entry, before);
         let claim = tokio::task::spawn_blocking(opening).await;
         Arc::new(claim.map_err(|_| panicked("claiming the names of outputs"))?)
     };
@@ -88,6 +93,8 @@ pub(super) async fn execute(
         anew: anew(pipeline, &graph),
         alone: share_names,
         models,
+        going_on,
+        old_folders: None,
     };
     pipeline.job.submitting.store(true, Ordering::Relaxed);
     if let Some(keeping) = &pipeline.job.keeping {
@@ -195,6 +202,9 @@ struct Rounds<'a> {
     alone: bool,
     /// What was placed for it; empty once ComfyUI had another look at that.
     models: PlacedModels,
+    /// ComfyUI may have it since before this process began.
+    going_on: Option<GoingOn>,
+    old_folders: Option<OldFolders>,
 }
 
 /// One run of the graph, with all its parts.
@@ -222,7 +232,74 @@ impl Rounds<'_> {
         }
     }
 
+    /// A run of the graph that is in ComfyUI: one that is there since before this process began, else a new one.
     async fn submit(&mut self) -> Result<Queued, Failure> {
+        let Pipeline { inner, job, .. } = self.pipeline;
+        self.guard.arm(true);
+        let queued = match self.watched_on().await? {
+            Some(queued) => queued,
+            None => self.submit_anew().await?,
+        };
+        job.tell(&JobEvent::Accepted {
+            comfy_id: queued.comfy_id().to_owned(),
+            graph: self.graph.clone(),
+        });
+        let catalogue = inner.comfy.catalogue();
+        job.track(self.graph, |class| catalogue.is_output(class));
+        inner.jobs.accepted(job);
+        if let Some(accepted) = self.accepted.take() {
+            info!(id = %job.id, comfyui_id = %queued.comfy_id(), source = job.source.as_str(), nodes = self.graph.len(), "prompt queued");
+            let _ = accepted.send(self.graph.clone());
+        }
+        Ok(queued)
+    }
+
+    /// The run that an earlier process has left in ComfyUI, if it is still there or has ended there.
+    async fn watched_on(&mut self) -> Result<Option<Queued>, Failure> {
+        let Pipeline { inner, job, .. } = self.pipeline;
+        let Some(going_on) = self.going_on.take() else {
+            return Ok(None);
+        };
+        let run = match going_on::still_there(&inner.comfy, &going_on).await {
+            Ok(run) => run,
+            Err(error) => {
+                inner.put_back_going_on(going_on);
+                return Err(error.into());
+            }
+        };
+        self.old_folders = Some(
+            going_on::take_over(&inner.cleaner, going_on, &self.pipeline.entry, run.as_deref())
+                .await,
+        );
+        let Some(run) = run else {
+            // What it has written is of no use to the run that comes.
+            let claim = self.claim.clone();
+            let _ = tokio::task::spawn_blocking(move || claim.sweep()).await;
+            return Ok(None);
+        };
+        info!(id = %job.id, comfyui_id = run, "prompt is still in ComfyUI; it is watched on");
+        let watcher = self.adopt(run);
+        Ok(Some(Queued::adopted(
+            watcher,
+            self.graph,
+            self.guard.clone(),
+        )))
+    }
+
+    /// Watches a run that we have not submitted.
+    fn adopt(&self, run: String) -> Watcher {
+        let Pipeline { inner, job, .. } = self.pipeline;
+        let prompt = PromptRef {
+            id: job.id.clone(),
+            published: job.policy.published,
+        };
+        inner
+            .comfy
+            .watch
+            .adopt(run, prompt, job.streams.read.clone())
+    }
+
+    async fn submit_anew(&mut self) -> Result<Queued, Failure> {
         let Pipeline {
             inner,
             job,
@@ -235,9 +312,8 @@ impl Rounds<'_> {
             names::make_unique(&mut marked, beside);
             marked
         });
-        self.guard.arm(true);
         job.reached.submitted.cancel();
-        let queued = loop {
+        loop {
             let submitting = execution::submit(
                 &inner.comfy,
                 job,
@@ -252,19 +328,7 @@ impl Rounds<'_> {
                 queued => break queued,
             }
         }
-        .inspect_err(|failure| self.guard.arm(failure.code != Code::InvalidPrompt))?;
-        job.tell(&JobEvent::Accepted {
-            comfy_id: queued.comfy_id().to_owned(),
-            graph: self.graph.clone(),
-        });
-        let catalogue = inner.comfy.catalogue();
-        job.track(self.graph, |class| catalogue.is_output(class));
-        inner.jobs.accepted(job);
-        if let Some(accepted) = self.accepted.take() {
-            info!(id = %job.id, comfyui_id = %queued.comfy_id(), source = job.source.as_str(), nodes = self.graph.len(), "prompt queued");
-            let _ = accepted.send(self.graph.clone());
-        }
-        Ok(queued)
+        .inspect_err(|failure| self.guard.arm(failure.code != Code::InvalidPrompt))
     }
 
     /// Whether ComfyUI has refused the graph for a model that we have placed, and sees it now (A54). Asked once.
@@ -318,7 +382,7 @@ impl Rounds<'_> {
             } = execution;
             warnings.extend(of_part);
             if let Some(keeping) = &job.keeping {
-                keeping.caught_up().await;
+                keeping.caught_up(&outputs).await;
             }
             let goes_on = failure.is_none() && continuation::announced(&outputs);
             let facts = RunFacts {
@@ -347,15 +411,7 @@ impl Rounds<'_> {
             let next = continuation::next(&inner.comfy, job, &family).await;
             let next = next.inspect_err(|failure| self.give_up(failure, family.clone()))?;
             entry.note_later(Record::Run { id: next.clone() }).await;
-            let prompt = PromptRef {
-                id: job.id.clone(),
-                published: job.policy.published,
-            };
-            let watcher = inner
-                .comfy
-                .watch
-                .adopt(next, prompt, job.streams.read.clone());
-            queued = Queued::adopted(watcher, self.graph, self.guard.clone());
+            queued = Queued::adopted(self.adopt(next), self.graph, self.guard.clone());
         }
         Ok(Round {
             made,

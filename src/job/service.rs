@@ -1,8 +1,8 @@
 //! The one owner of all prompts. Transports begin a prompt here and translate what comes of it; none of them is known here.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::cleanup::{Claims, Cleaner, HistoryCleanup, Journal, Leftovers, Prefix};
+use super::cleanup::{Claims, Cleaner, GoingOn, HistoryCleanup, Journal, Leftovers, Prefix};
 use super::deliver;
 use super::policy::Submission;
 use super::preprocess::{Directories, names};
@@ -20,7 +20,7 @@ use super::registry::{Job, JobRegistry, JobSnapshot, Status};
 use super::remote::Remote;
 use super::request::{Graph, PromptRequest, Source, WebhookRequest};
 use super::stream::Reader;
-use super::{cancelling, cleanup, deliver::Response, pipeline};
+use super::{cancelling, cleanup, deliver::Response, going_on, pipeline};
 use crate::comfy::Comfy;
 use crate::config::{ComfyConfig, PromptConfig, public_value};
 use crate::document::Document;
@@ -78,6 +78,8 @@ pub(super) struct Inner {
     sharing: Mutex<HashSet<String>>,
     /// What a process that was killed has left in ComfyUI.
     leftovers: Mutex<Option<Leftovers>>,
+    /// What such a process has left in an attached ComfyUI, to be watched on; by the caller's id.
+    going_on: Mutex<HashMap<String, GoingOn>>,
     /// Told of every end, if anybody asked for that.
     ends: OnceLock<mpsc::UnboundedSender<End>>,
 }
@@ -121,6 +123,20 @@ impl Inner {
             .filter_map(|node| graph.get(node)?.get("class_type")?.as_str());
         let mut sharing = self.sharing.lock().unwrap_or_else(PoisonError::into_inner);
         sharing.extend(classes.map(str::to_owned));
+    }
+
+    /// What an earlier process has left of this prompt in ComfyUI.
+    pub fn take_going_on(&self, id: &str) -> Option<GoingOn> {
+        self.going_on().remove(id)
+    }
+
+    /// It could not be asked for.
+    pub fn put_back_going_on(&self, one: GoingOn) {
+        self.going_on().insert(one.id.clone(), one);
+    }
+
+    fn going_on(&self) -> MutexGuard<'_, HashMap<String, GoingOn>> {
+        self.going_on.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where ComfyUI keeps its temporary files.
@@ -193,6 +209,7 @@ impl Service {
             turns: Arc::new(Semaphore::new(1)),
             sharing: Mutex::default(),
             leftovers: Mutex::default(),
+            going_on: Mutex::default(),
             parts,
             jobs: JobRegistry::default(),
             directories,
@@ -206,13 +223,17 @@ impl Service {
         }
     }
 
-    /// At the start, before any prompt: removes what a process that was killed has left of its prompts on the disk (A44).
-    pub async fn remove_leftovers(&self) {
+    /// At the start, before any prompt: removes what a process that was killed has left of its prompts on the disk (A44). Those
+    /// in `goes_on` are spared if they had come as far as ComfyUI: when they begin here, they are watched on.
+    pub async fn remove_leftovers(&self, goes_on: HashSet<String>) {
         let (journal, claims) = (self.inner.journal.clone(), self.inner.claims.clone());
         let removing = tokio::task::spawn_blocking(move || {
-            cleanup::remove_files_of_the_dead(&journal, &claims)
+            cleanup::remove_files_of_the_dead(&journal, &claims, &goes_on)
         });
-        let left = removing.await.ok();
+        let (left, going_on) = removing.await.ok().unzip();
+        for one in going_on.into_iter().flatten() {
+            self.inner.put_back_going_on(one);
+        }
         *self
             .inner
             .leftovers
@@ -250,6 +271,31 @@ impl Service {
             let _ = tokio::task::spawn_blocking(finishing).await;
         });
         let _ = tokio::time::timeout(LETTING_GO, forgetting).await;
+    }
+
+    /// Whether ComfyUI may have this prompt since an earlier process.
+    pub fn goes_on(&self, id: &str) -> bool {
+        self.inner.going_on().contains_key(id)
+    }
+
+    /// Whether ComfyUI has it still.
+    pub async fn is_still_there(&self, id: &str) -> bool {
+        let Some(one) = self.inner.take_going_on(id) else {
+            return false;
+        };
+        let there = going_on::still_there(&self.inner.comfy, &one).await;
+        self.inner.put_back_going_on(one);
+        there.is_ok_and(|run| run.is_some())
+    }
+
+    /// A prompt of an earlier process ends without going on here.
+    pub fn lets_go_of(&self, id: &str) {
+        if let Some(one) = self.inner.take_going_on(id) {
+            let comfy = self.inner.comfy.clone();
+            self.inner
+                .tasks
+                .spawn(async move { going_on::let_go(&comfy, one).await });
+        }
     }
 
     /// The ends of all prompts from now on. There can be one listener.

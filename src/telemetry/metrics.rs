@@ -40,7 +40,7 @@ pub fn install() {
 fn register() {
     describe();
     for status in ["succeeded", "failed", "interrupted"] {
-        for source in ["http", "amqp", "workflow", "warmup"] {
+        for source in ["http", "amqp", "workflow", "v2", "mcp", "warmup"] {
             metrics::counter!("comfyui_api_prompts_total", "status" => status, "source" => source)
                 .increment(0);
         }
@@ -48,6 +48,12 @@ fn register() {
     for stage in ["preprocess", "comfy_round_trip", "postprocess", "upload"] {
         let _ = metrics::histogram!("comfyui_api_stage_duration_seconds", "stage" => stage);
     }
+    for status in ["succeeded", "failed", "canceled", "expired"] {
+        metrics::counter!("comfyui_api_v2_jobs_total", "status" => status).increment(0);
+    }
+    metrics::counter!("comfyui_api_v2_lost_attempts_total").increment(0);
+    metrics::gauge!("comfyui_api_v2_streams").set(0.0);
+    store_size(0);
     metrics::counter!("comfyui_api_gpu_faults_total").increment(0);
     queue(0, 0);
     for outcome in ["success", "failure"] {
@@ -90,11 +96,48 @@ fn register() {
     process();
 }
 
+/// A recorded job has ended.
+pub fn job_ended(status: &'static str) {
+    metrics::counter!("comfyui_api_v2_jobs_total", "status" => status).increment(1);
+}
+
+/// An attempt at a recorded job was lost.
+pub fn attempt_lost() {
+    metrics::counter!("comfyui_api_v2_lost_attempts_total").increment(1);
+}
+
+/// So many event streams of the Comfy API v2 more, or fewer.
+pub fn streams(change: i8) {
+    metrics::gauge!("comfyui_api_v2_streams").increment(f64::from(change));
+}
+
+/// Bytes of the store.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 8 PiB")]
+pub fn store_size(bytes: u64) {
+    metrics::gauge!("comfyui_api_v2_store_bytes").set(bytes as f64);
+}
+
 /// The help texts.
 fn describe() {
     metrics::describe_counter!(
         "comfyui_api_prompts_total",
         "Prompts that ended, by status and by the transport they came through"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_v2_jobs_total",
+        "Recorded jobs that ended, by the status that clients of the Comfy API v2 see"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_v2_lost_attempts_total",
+        "Attempts at recorded jobs that were lost with ComfyUI, or thrown out of its queue"
+    );
+    metrics::describe_gauge!(
+        "comfyui_api_v2_streams",
+        "Event streams of the Comfy API v2 that are open"
+    );
+    metrics::describe_gauge!(
+        "comfyui_api_v2_store_bytes",
+        "Size of the store of jobs and assets, database included"
     );
     metrics::describe_counter!(
         "comfyui_api_gpu_faults_total",

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
+use super::supervisor::OutputLog;
 use super::message::{Message, Preview, TextMessage};
 use crate::config::ComfyConfig;
 use crate::document::base64;
@@ -52,6 +53,8 @@ pub struct Watch {
 
 struct Inner {
     client: Client,
+    /// Of a ComfyUI that is not our child: what it prints comes as messages.
+    output: Option<OutputLog>,
     authority: String,
     idle_timeout: Duration,
     events: Events,
@@ -106,8 +109,10 @@ pub struct Watcher {
 
 impl Watch {
     /// A watch over the ComfyUI that `client` talks to; nothing runs yet.
-    pub fn new(config: &ComfyConfig, client: Client, events: Events) -> Self {
+    pub fn new(config: &ComfyConfig, client: Client, events: Events, output: OutputLog) -> Self {
         let inner = Inner {
+            // A child's output comes through its pipes.
+            output: config.command.is_empty().then_some(output),
             client,
             authority: config.authority(),
             idle_timeout: config.ws_idle_timeout,
@@ -314,6 +319,16 @@ impl Inner {
                 self.queue_remaining
                     .send_if_modified(|known| std::mem::replace(known, remaining) != remaining);
             }
+        }
+        if let Some(output) = self.output.as_ref().filter(|_| message.kind == "logs") {
+            let value = message.value();
+            let entries = value.pointer("/data/entries").and_then(Value::as_array);
+            let texts = entries.into_iter().flatten();
+            texts
+                .filter_map(|entry| entry.get("m")?.as_str())
+                .flat_map(|text| text.split(['\n', '\r']))
+                .filter(|line| !line.is_empty())
+                .for_each(|line| output.push(line));
         }
         let wanted = self.events.wanted(&message.kind);
         let mut prompts = lock(&self.prompts);

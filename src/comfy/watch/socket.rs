@@ -86,7 +86,7 @@ async fn connect(inner: &Inner) -> Result<WebSocketStream<TcpStream>, String> {
             .send(Frame::Text(Utf8Bytes::from_static(FLAGS)))
             .await
             .map_err(|error| chain(&error))?;
-        if inner.events.wanted("logs")
+        if (inner.output.is_some() || inner.events.wanted("logs"))
             && let Err(error) = inner.client.subscribe_logs(&client_id).await
         {
             warn!(%error, "cannot subscribe to ComfyUI's log");

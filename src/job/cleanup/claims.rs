@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::going_on::Before;
 use super::journal::{Entry, Record};
 use super::walk::files_below;
 use crate::paths::normal;
@@ -110,12 +111,26 @@ pub struct Claim {
 
 impl Claims {
     /// Claims what a prompt will write, before ComfyUI gets it. Blocks.
+    #[cfg(test)]
     pub fn open(
         &self,
         prefixes: Vec<Prefix>,
         output_dir: &Path,
         temp_dir: &Path,
         entry: Arc<Entry>,
+    ) -> Claim {
+        self.open_since(prefixes, output_dir, temp_dir, entry, None)
+    }
+
+    /// Claims what a prompt will write, before ComfyUI gets it; or what one writes that ComfyUI has since an earlier process.
+    /// Blocks.
+    pub fn open_since(
+        &self,
+        prefixes: Vec<Prefix>,
+        output_dir: &Path,
+        temp_dir: &Path,
+        entry: Arc<Entry>,
+        before: Option<Before>,
     ) -> Claim {
         let prefixes: Arc<[Prefix]> = prefixes.into();
         let folders = announced_folders(&prefixes, output_dir);
@@ -145,7 +160,10 @@ impl Claims {
             began: SystemTime::now(),
             entry,
         };
-        claim.earlier = claim.in_folders().map(|(path, _)| path).collect();
+        match before {
+            Some(Before { at, earlier }) => (claim.began, claim.earlier) = (at, earlier),
+            None => claim.earlier = claim.in_folders().map(|(path, _)| path).collect(),
+        }
         claim.entry.note(&Record::Outputs {
             output_dir: output_dir.to_path_buf(),
             temp_dir: temp_dir.to_path_buf(),

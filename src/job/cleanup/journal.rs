@@ -86,13 +86,43 @@ pub struct Entry {
 /// What is known of a process from its folder.
 pub(super) enum Process {
     /// It lives; these are its prompts.
-    Living(Vec<Vec<Record>>),
+    Living(Vec<Noted>),
     /// It is dead, and we hold its folder.
     Dead {
-        dir: PathBuf,
-        lock: File,
-        prompts: Vec<Vec<Record>>,
+        folder: Arc<DeadFolder>,
+        prompts: Vec<Noted>,
     },
+}
+
+/// What a process has noted of one prompt.
+#[derive(Debug)]
+pub(super) struct Noted {
+    /// The file.
+    pub path: PathBuf,
+    /// Its lines.
+    pub records: Vec<Record>,
+}
+
+/// The folder of a dead process, which nobody else takes up while this value lives.
+#[derive(Debug)]
+pub(super) struct DeadFolder {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl DeadFolder {
+    /// What a prompt needs is done: it is forgotten, and the folder goes with the last one. Blocks.
+    pub fn forget(&self, noted: &Path) {
+        let _ = std::fs::remove_file(noted);
+        self.remove_if_empty();
+    }
+
+    /// The folder goes when nothing is noted in it any more. Blocks.
+    pub fn remove_if_empty(&self) {
+        if entries(&self.dir).is_empty() {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
 }
 
 impl Journal {
@@ -191,15 +221,12 @@ fn look(dir: PathBuf) -> Option<Process> {
         // Where there are no locks nobody can be known to be dead.
         Err(TryLockError::Error(_)) => return None,
     };
-    let prompts = entries(&dir).iter().map(|path| records(path)).collect();
+    let prompts = entries(&dir).into_iter().map(Noted::read).collect();
     Some(if living {
         Process::Living(prompts)
     } else {
-        Process::Dead {
-            dir,
-            lock: file,
-            prompts,
-        }
+        let folder = Arc::new(DeadFolder { dir, _lock: file });
+        Process::Dead { folder, prompts }
     })
 }
 
@@ -211,12 +238,16 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The lines that can be read; the last one may be cut off.
-fn records(path: &Path) -> Vec<Record> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
+impl Noted {
+    /// The lines that can be read; the last one may be cut off.
+    fn read(path: PathBuf) -> Self {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let records = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        Self { path, records }
+    }
 }
 
 impl Entry {

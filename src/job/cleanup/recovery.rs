@@ -2,14 +2,15 @@
 //! a prompt, or that a living process has in flight, is touched.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 use tracing::info;
 
 use super::super::outputs::{Name, Place, Roots, reported};
-use super::journal::{Journal, Process, Record};
+use super::going_on::GoingOn;
+use super::journal::{DeadFolder, Journal, Noted, Process, Record};
 use super::walk::files_below;
 use super::{Claims, Prefix};
 
@@ -24,30 +25,43 @@ pub struct Leftovers {
 /// A dead process, whose folder we hold.
 #[derive(Debug)]
 struct Dead {
-    dir: PathBuf,
-    _lock: File,
-    prompts: Vec<Vec<Record>>,
+    folder: Arc<DeadFolder>,
+    prompts: Vec<Noted>,
 }
 
-/// Removes the files of dead processes. Blocks.
-pub fn remove_files_of_the_dead(journal: &Journal, claims: &Claims) -> Leftovers {
+/// Removes the files of dead processes, but for those prompts that `goes_on` names (by the caller's id) and that a ComfyUI
+/// may still have: they are the second part of the answer. Blocks.
+pub fn remove_files_of_the_dead(
+    journal: &Journal,
+    claims: &Claims,
+    goes_on: &HashSet<String>,
+) -> (Leftovers, Vec<GoingOn>) {
     let mut leftovers = Leftovers {
         claims: claims.clone(),
         ..Leftovers::default()
     };
+    let mut going_on = Vec::new();
     for process in journal.others() {
         match process {
             Process::Living(prompts) => {
-                let records = prompts.into_iter().flatten();
+                let records = prompts.into_iter().flat_map(|noted| noted.records);
                 leftovers.living.extend(records.flat_map(prefixes));
             }
-            Process::Dead { dir, lock, prompts } => leftovers.dead.push(Dead {
-                dir,
-                _lock: lock,
-                prompts,
-            }),
+            Process::Dead { folder, prompts } => {
+                let mut rest = Vec::new();
+                for noted in prompts {
+                    match GoingOn::of(noted, &folder, goes_on) {
+                        Ok(one) => going_on.push(one),
+                        Err(noted) => rest.push(noted),
+                    }
+                }
+                let prompts = rest;
+                leftovers.dead.push(Dead { folder, prompts });
+            }
         }
     }
+    let theirs = going_on.iter().flat_map(GoingOn::prefixes);
+    leftovers.living.extend(theirs.cloned());
     let prompts = leftovers
         .dead
         .iter()
@@ -60,7 +74,7 @@ pub fn remove_files_of_the_dead(journal: &Journal, claims: &Claims) -> Leftovers
         );
     }
     leftovers.remove_files();
-    leftovers
+    (leftovers, going_on)
 }
 
 fn prefixes(record: Record) -> Vec<Prefix> {
@@ -93,14 +107,17 @@ impl Leftovers {
     pub fn finish(self) {
         self.remove_files();
         for dead in &self.dead {
-            let _ = std::fs::remove_dir_all(&dead.dir);
+            for noted in &dead.prompts {
+                dead.folder.forget(&noted.path);
+            }
+            dead.folder.remove_if_empty();
         }
     }
 
     fn records(&self) -> impl Iterator<Item = &Record> {
         self.dead
             .iter()
-            .flat_map(|dead| dead.prompts.iter().flatten())
+            .flat_map(|dead| dead.prompts.iter().flat_map(|noted| &noted.records))
     }
 
     fn remove_files(&self) {
@@ -211,7 +228,10 @@ mod tests {
         let start = Journal::new(at("journal"));
         let fresh = Claims::default();
         assert!(
-            remove_files_of_the_dead(&start, &fresh).runs().is_empty(),
+            remove_files_of_the_dead(&start, &fresh, &HashSet::new())
+                .0
+                .runs()
+                .is_empty(),
             "nobody is dead"
         );
         // The kill: the lock falls, the file stays.
@@ -234,7 +254,9 @@ mod tests {
         std::fs::write(killed.join("lock"), "").unwrap();
         std::fs::write(killed.join("1.jsonl"), format!("{text}{{\"kind\": \"cut o")).unwrap();
         std::fs::write(killed.join("2.jsonl"), "").unwrap();
-        let left = remove_files_of_the_dead(&start, &fresh);
+        let (left, going_on) =
+            remove_files_of_the_dead(&start, &fresh, &HashSet::from(["b".to_owned()]));
+        assert!(going_on.is_empty(), "another prompt's");
         assert_eq!(left.runs(), ["run"]);
         for (name, stays) in [
             ("output/a_x_0.png", true),

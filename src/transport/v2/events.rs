@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::address::Base;
 use super::error::ApiError;
 use super::{V2State, view};
+use crate::telemetry::metrics;
 use crate::document::base64;
 use crate::durable::live::Shown;
 use crate::durable::{JobView, LiveJob};
@@ -33,6 +34,7 @@ struct Counted(Arc<AtomicUsize>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+        metrics::streams(-1);
     }
 }
 
@@ -40,6 +42,7 @@ fn count(state: &V2State) -> Result<Counted, ApiError> {
     let limit = state.config.state.max_streams;
     let open = state.streams.fetch_add(1, Ordering::Relaxed);
     let counted = Counted(state.streams.clone());
+    metrics::streams(1);
     if limit > 0 && open >= limit {
         return Err(ApiError::new(
             StatusCode::TOO_MANY_REQUESTS,

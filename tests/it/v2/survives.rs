@@ -255,8 +255,35 @@ async fn what_is_past_its_time_is_gone() {
     .await;
 }
 
+/// A product that attaches to the ComfyUI of another one, and takes up its state.
+async fn next_server(first: &Product, port: u16, state: &Path) -> Product {
+    Stage::new()
+        .attached()
+        .env("STATE_DIR", state.display())
+        .env("COMFY_HOME", first.path("").display())
+        .env("CACHE_DIR", first.path("cache").display())
+        .env("COMFYUI_PORT_HOST", port)
+        .start()
+        .await
+}
+
+/// ComfyUI's ids of what runs and waits.
+async fn in_comfyui(port: u16) -> Vec<String> {
+    let queue: Value = reqwest::get(format!("http://127.0.0.1:{port}/queue"))
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    ["queue_running", "queue_pending"]
+        .iter()
+        .flat_map(|list| queue[*list].as_array().unwrap().clone())
+        .map(|item| item[1].as_str().unwrap().to_owned())
+        .collect()
+}
+
 #[tokio::test]
-async fn a_job_in_an_attached_comfyui_survives_the_server() {
+async fn a_job_in_an_attached_comfyui_is_watched_on_after_a_kill() {
     let state = tempfile::tempdir().unwrap();
     let stage = Stage::new()
         .attached()
@@ -265,20 +292,79 @@ async fn a_job_in_an_attached_comfyui_survives_the_server() {
     let port = stage.comfy_port();
     let first = stage.start().await;
     let jobs = [
-        submit(&first, &slow(2.0, 20)).await,
+        submit(&first, &slow(3.0, 30)).await,
         submit(&first, &picture("next")).await,
     ];
+    let before = in_comfyui(port).await;
+    assert_eq!(before.len(), 2);
     kill_9(&first);
-    let second = Stage::new()
-        .attached()
-        .env("STATE_DIR", state.path().display())
-        .env("COMFY_HOME", first.path("").display())
-        .env("COMFYUI_PORT_HOST", port)
-        .start()
-        .await;
+    let second = next_server(&first, port, state.path()).await;
+    let after = in_comfyui(port).await;
+    assert_eq!(after, before, "nothing is run again\n{}", second.log.text());
     for job in &jobs {
         let job = ended(&second, id(job)).await;
         assert_eq!(job["status"], "succeeded", "{job}\n{}", second.log.text());
         assert_eq!(job["outputs"].as_array().unwrap().len(), 1, "{job}");
     }
+    let left = std::fs::read_dir(first.path("output")).unwrap().count();
+    assert_eq!(left, 0, "ComfyUI's own files are removed as ever");
+}
+
+#[tokio::test]
+async fn a_job_that_an_attached_comfyui_ended_meanwhile_is_collected() {
+    let state = tempfile::tempdir().unwrap();
+    let stage = Stage::new()
+        .attached()
+        .env("STATE_DIR", state.path().display());
+    let _comfyui = stage.simulator().await;
+    let port = stage.comfy_port();
+    let first = stage.start().await;
+    let mut graph = slow(1.0, 10);
+    graph["8"] = json!({"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 5}});
+    graph["9p"] = json!({"class_type": "PreviewImage", "inputs": {"images": ["8", 0]}});
+    let job = submit(&first, &graph).await;
+    let cancelled = submit(&first, &slow(20.0, 20)).await;
+    kill_9(&first);
+    until("the first has ended", async || {
+        (in_comfyui(port).await.len() == 1).then_some(())
+    })
+    .await;
+    let second = next_server(&first, port, state.path()).await;
+    let job = ended(&second, id(&job)).await;
+    assert_eq!(job["status"], "succeeded", "{job}\n{}", second.log.text());
+    assert!(second.log.text().contains("watched on"), "it is not run again");
+    let outputs = job["outputs"].as_array().unwrap();
+    assert_eq!(outputs.len(), 2, "the preview too: {job}");
+    for output in outputs {
+        let data = bytes(&second, output).await;
+        let hash = format!("blake3:{}", blake3::hash(&data).to_hex());
+        assert_eq!(output["hash"], json!(hash));
+    }
+    let (status, _) = second
+        .post(
+            &format!("/api/v2/jobs/{}/cancel", id(&cancelled)),
+            &json!({}),
+        )
+        .await;
+    assert_eq!(status, 200);
+    assert_eq!(ended(&second, id(&cancelled)).await["status"], "canceled");
+    until("ComfyUI is empty", async || {
+        in_comfyui(port).await.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_log_of_a_job_in_an_attached_comfyui_is_kept() {
+    let stage = Stage::new().attached();
+    let _comfyui = stage.simulator().await;
+    let product = stage.start().await;
+    let job = submit(&product, &slow(0.3, 3)).await;
+    ended(&product, id(&job)).await;
+    let (status, logs) = product
+        .get(&format!("/api/v2/jobs/{}/logs", id(&job)))
+        .await;
+    assert_eq!(status, 200, "{}", product.log.text());
+    let text = logs["text"].as_str().unwrap();
+    assert!(!text.is_empty() && !text.contains('\r'), "{logs}");
 }
