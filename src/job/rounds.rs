@@ -25,8 +25,8 @@ use super::pipeline::Pipeline;
 use super::preprocess::{DownloadReport, PlacedModels, Prepared, names};
 use super::request::Graph;
 use super::stats::Timeline;
-use crate::error::{Code, Failure, panicked};
 use crate::comfy::watch::Watcher;
+use crate::error::{Code, Failure, panicked};
 use crate::events::PromptRef;
 
 /// What a graph has made.
@@ -77,8 +77,7 @@ pub(super) async fn execute(
         let output_dir = inner.comfy_config.output_dir.clone();
         let temp_dir = inner.temp_dir();
         let before = going_on.as_ref().map(|one| one.before.clone());
-        let opening =
-            move || claims.open_since(prefixes, &output_dir, &temp_dir, entry, before);
+        let opening = move || claims.open_since(prefixes, &output_dir, &temp_dir, entry, before);
         let claim = tokio::task::spawn_blocking(opening).await;
         Arc::new(claim.map_err(|_| panicked("claiming the names of outputs"))?)
     };
@@ -268,8 +267,13 @@ impl Rounds<'_> {
             }
         };
         self.old_folders = Some(
-            going_on::take_over(&inner.cleaner, going_on, &self.pipeline.entry, run.as_deref())
-                .await,
+            going_on::take_over(
+                &inner.cleaner,
+                going_on,
+                &self.pipeline.entry,
+                run.as_deref(),
+            )
+            .await,
         );
         let Some(run) = run else {
             // What it has written is of no use to the run that comes.

@@ -18,8 +18,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
-use super::supervisor::OutputLog;
 use super::message::{Message, Preview, TextMessage};
+use super::supervisor::OutputLog;
 use crate::config::ComfyConfig;
 use crate::document::base64;
 use crate::error::Failure;

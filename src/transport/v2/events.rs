@@ -17,10 +17,10 @@ use tokio::time::{Instant, sleep_until};
 use super::address::Base;
 use super::error::ApiError;
 use super::{V2State, view};
-use crate::telemetry::metrics;
 use crate::document::base64;
 use crate::durable::live::Shown;
 use crate::durable::{JobView, LiveJob};
+use crate::telemetry::metrics;
 use crate::transport::event_stream::event_stream;
 
 /// A client takes a stream that says nothing for 45 s for dead.

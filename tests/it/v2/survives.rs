@@ -332,7 +332,10 @@ async fn a_job_that_an_attached_comfyui_ended_meanwhile_is_collected() {
     let second = next_server(&first, port, state.path()).await;
     let job = ended(&second, id(&job)).await;
     assert_eq!(job["status"], "succeeded", "{job}\n{}", second.log.text());
-    assert!(second.log.text().contains("watched on"), "it is not run again");
+    assert!(
+        second.log.text().contains("watched on"),
+        "it is not run again"
+    );
     let outputs = job["outputs"].as_array().unwrap();
     assert_eq!(outputs.len(), 2, "the preview too: {job}");
     for output in outputs {
