@@ -44,6 +44,7 @@ async fn main() {
         credentials: comfyui_api::storage::Credentials::default(),
         cancel: CancellationToken::new(),
         progress: None,
+        purpose: None,
     };
     let fetched = storage.fetch(fetch).await.unwrap();
     println!(

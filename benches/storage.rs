@@ -83,6 +83,7 @@ fn cache(criterion: &mut Criterion) {
                 credentials: comfyui_api::storage::Credentials::default(),
                 cancel: CancellationToken::new(),
                 progress: None,
+                purpose: None,
             };
             let storage = storage.clone();
             async move { assert!(storage.fetch(fetch).await.unwrap().cached) }

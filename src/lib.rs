@@ -51,6 +51,8 @@ pub mod graph;
 pub mod health;
 pub mod job;
 pub mod json;
+pub mod ledger;
+pub mod library;
 pub mod limits;
 pub mod manifest;
 pub mod media;

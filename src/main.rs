@@ -114,6 +114,7 @@ async fn serve(config: Result<Config, ConfigError>) -> ExitCode {
             if !problems.is_empty() {
                 return refuse(&ConfigError(problems).to_string());
             }
+            telemetry::recent::recent().hide(&config.secrets);
             telemetry::logging::install(&config.log);
             telemetry::metrics::install();
             for warning in &config.warnings {

@@ -21,6 +21,12 @@ pub fn of(at: SystemTime) -> String {
         .unwrap_or_else(|_| "1970-01-01T00:00:00.000Z".to_owned())
 }
 
+/// Epoch milliseconds of a time as a text, if it is one of RFC 3339.
+pub fn epoch_ms_of(text: &str) -> Option<u64> {
+    let at = OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
+    u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -36,5 +42,10 @@ mod tests {
         let fine = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_999_999_999);
         assert_eq!(of(fine), "1970-01-01T00:00:01.999Z");
         assert_eq!(now().len(), 24);
+        assert_eq!(
+            epoch_ms_of("2026-11-26T11:45:59.518Z"),
+            Some(1_795_693_559_518)
+        );
+        assert_eq!(epoch_ms_of("yesterday"), None);
     }
 }

@@ -141,6 +141,10 @@ impl TaskRunner for Runner {
         down || self.died.borrow().is_some_and(|at| at.elapsed() < RECENT)
     }
 
+    fn comfyui_was_restarted(&self) -> bool {
+        self.comfy.life.restart_was_wanted_within(RECENT)
+    }
+
     fn other_prompt_was_executing(&self) -> bool {
         let now = epoch_ms();
         let (_, _, finished) = self.service.lists();

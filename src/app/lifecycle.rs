@@ -42,6 +42,8 @@ struct Death {
     report: String,
     /// For how long it had answered.
     up: Duration,
+    /// Somebody wanted it started anew.
+    wanted: bool,
 }
 
 impl Death {
@@ -51,6 +53,7 @@ impl Death {
             report: reason.clone(),
             reason,
             up: Duration::ZERO,
+            wanted: false,
         }
     }
 
@@ -81,8 +84,9 @@ pub(super) async fn keep(app: &App) -> Result<(), Fatal> {
             End::Died(death) => death,
         };
         app.health.comfy(ComfyState::Down(death.reason.clone()));
+        app.comfy.life.ended();
         app.comfy.watch.fail_all(&death.failure(), !attached);
-        if !attached && !app.config.comfy.always_restart {
+        if !attached && !app.config.comfy.always_restart && !death.wanted {
             app.service.stop_all(&death.failure());
             return Err(Fatal(format!(
                 "{}. ALWAYS_RESTART_COMFYUI is false, so this server ends too",
@@ -91,6 +95,8 @@ pub(super) async fn keep(app: &App) -> Result<(), Fatal> {
         }
         let wait = if attached {
             ATTACHED_PAUSE
+        } else if death.wanted {
+            Duration::ZERO
         } else {
             backoff.next(death.up)
         };
@@ -110,6 +116,7 @@ pub(super) async fn keep(app: &App) -> Result<(), Fatal> {
         }
         if !attached {
             metrics::comfyui_restarted();
+            app.comfy.life.starts_again();
         }
     }
 }
@@ -178,6 +185,7 @@ fn shows_models(app: &App) -> OnPlaced {
 async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<End, Fatal> {
     app.health
         .comfy(ComfyState::Down("ComfyUI is starting".to_owned()));
+    app.comfy.life.begins();
     let spawned = tokio::select! {
         spawned = spawn(app) => spawned,
         () = app.stop.cancelled() => return Ok(End::Stopped),
@@ -187,6 +195,9 @@ async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<En
         Err(Fatal(reason)) if !first => return Ok(End::Died(Death::new(reason))),
         Err(fatal) => return Err(fatal),
     };
+    if let Some(child) = &child {
+        app.comfy.life.spawned(child.pid());
+    }
     let answers = tokio::select! {
         answers = wait_until_answering(&app.config.comfy, app.outbound.comfyui(), child.as_ref()) => Some(answers),
         () = app.stop.cancelled() => None,
@@ -301,6 +312,7 @@ async fn serve(
                 Err(reason) => warn!(reason, "ComfyUI is up again, but not warm"),
             }
             app.health.comfy(ComfyState::Ready);
+            app.comfy.life.is_ready();
             info!("ready");
             if first {
                 greeting::greet(app);
@@ -314,18 +326,22 @@ async fn serve(
                 Ok(()) => {}
             },
             () = connection.lost() => {
+                app.comfy.life.is_lost();
                 connection.until_back().await;
+                app.comfy.life.begins();
                 info!("ComfyUI answers again");
             }
             // Somebody else's cannot be ended; whoever does that will start another.
             fault = app.comfy.faults.reported(), if child.is_none() => {
                 warn!(reason = fault.reason(), "the attached ComfyUI cannot be used until it is started anew");
+                app.comfy.life.is_lost();
                 app.comfy.watch.fail_all(&Death::new(fault.reason()).failure(), false);
                 if matches!(fault, Fault::Gpu(_)) {
                     another_process(app).await;
                 }
                 app.comfy.faults.clear();
                 connection.until_back().await;
+                app.comfy.life.begins();
             }
         }
         first = !app.health.now().was_ready;
@@ -383,6 +399,7 @@ async fn death(app: &App, child: Option<&Child>) -> Death {
         return Death::new(hang(app, false).await);
     };
     let reason = tokio::select! {
+        () = app.comfy.life.restart_wanted() => return wanted(app),
         exit = child.exited() => format!("ComfyUI ended with {exit}"),
         () = worker_death(app, child) => {
             child.kill().await;
@@ -410,6 +427,17 @@ async fn death(app: &App, child: Option<&Child>) -> Death {
         report,
         ..Death::new(reason)
     }
+}
+
+/// Somebody wants ComfyUI started anew. Its prompts fail as when it dies, and before it has ended: it could still interrupt them.
+fn wanted(app: &App) -> Death {
+    let death = Death {
+        wanted: true,
+        ..Death::new("it is started anew on request (POST /restart)")
+    };
+    app.health.comfy(ComfyState::Down(death.reason.clone()));
+    app.comfy.watch.fail_all(&death.failure(), true);
+    death
 }
 
 /// Resolves when the worker is dead. Its output is no proof: clients can write there. It is a reason to ask.

@@ -29,7 +29,7 @@ use crate::net::Outbound;
 use crate::storage::Storage;
 use crate::store::{Limits, Store};
 use crate::transport::amqp::{Amqp, Setup};
-use crate::transport::rest::{self, RouterState};
+use crate::transport::rest::{self, BrokerLink, Machine, RouterState};
 use crate::transport::v2::{self, V2State};
 use crate::webhook::system::SystemWebhook;
 use crate::webhook::{Webhooks, salad};
@@ -151,7 +151,12 @@ impl App {
         );
         let storage = Storage::new(&config.storage, outbound.clone(), events.clone());
         let webhooks = Webhooks::new(&config.webhook, outbound.clone());
-        let system_webhook = SystemWebhook::new(&config.events, &config.webhook, outbound.clone());
+        let system_webhook = SystemWebhook::new(
+            &config.events,
+            &config.webhook,
+            outbound.clone(),
+            webhooks.deliveries().clone(),
+        );
         let warmup_checkpoint = Arc::new(OnceLock::new());
         let workflows = Workflows::new(
             &config.workflow,
@@ -280,13 +285,23 @@ impl App {
 
     fn router_state(&self) -> RouterState {
         let amqp = self.amqp.get().cloned();
+        let broker_link = amqp.clone().map(|amqp| BrokerLink {
+            connected: amqp.connection(),
+            required: amqp.required(),
+            queue: amqp.queue().to_owned(),
+            instance_id: amqp.instance_id().to_owned(),
+            tasks: Arc::new(move || amqp.tasks()),
+        });
         RouterState {
+            broker_link,
+            machine: Machine::new(&self.config),
             config: self.config.clone(),
             health: self.health.clone(),
             service: self.service.clone(),
             comfy: self.comfy.clone(),
             storage: self.storage.clone(),
             outbound: self.outbound.clone(),
+            webhooks: self.webhooks.clone(),
             workflows: self.workflows.clone(),
             durable: self.durable.clone(),
             broker: Arc::new(move || {

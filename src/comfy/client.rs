@@ -412,6 +412,16 @@ impl Client {
         self.get("/system_stats").await
     }
 
+    /// Asks it to let go of models and memory, as soon as it has a moment.
+    ///
+    /// # Errors
+    /// When ComfyUI does not answer.
+    pub async fn free(&self, wanted: &Value) -> Result<(), CallError> {
+        self.expect(Method::POST, "/free", Some(wanted.clone()))
+            .await
+            .map(drop)
+    }
+
     /// Asks for (or ends) `logs` messages on the socket with this client id.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ pub mod conversion;
 pub mod fault;
 pub mod input_kind;
 pub mod json;
+pub mod life;
 pub mod message;
 pub mod model_inputs;
 pub mod models;
@@ -24,6 +25,7 @@ use catalogue::Catalogue;
 use client::Client;
 use conversion::KnownClasses;
 use fault::Faults;
+use life::Life;
 use supervisor::OutputLog;
 use watch::Watch;
 
@@ -51,6 +53,8 @@ pub struct Comfy {
     pub output: OutputLog,
     /// What prompts have shown of it.
     pub faults: Faults,
+    /// Where it is in its life.
+    pub life: Life,
     /// How long a run may take.
     pub limits: Limits,
     /// What must be writable for prompts to succeed.
@@ -74,6 +78,7 @@ impl Comfy {
         let output = OutputLog::default();
         Self {
             faults: Faults::new(health),
+            life: Life::default(),
             folders: folders.into(),
             limits: Limits {
                 run: config.prompt_timeout,

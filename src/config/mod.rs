@@ -8,12 +8,14 @@ mod public_text;
 mod reader;
 mod secret;
 mod sections;
+mod shown;
 pub mod variables;
 
 pub use child_env::{withhold_from_comfyui, withhold_from_tool};
 pub use public_text::{plain_text, plain_value, public_text, public_value};
 pub use reader::{ConfigError, Env, ProcessEnv, Reader};
 pub use secret::{Secret, public, public_url};
+pub use shown::{Origin, ShownVariable, public_value_of};
 pub use sections::{
     AmqpConfig, AmqpTlsConfig, AzureConfig, CacheConfig, ComfyConfig, EventsConfig, GuardConfig,
     HfConfig, HttpAuthHeader, InstanceConfig, LogConfig, LogFormat, ManifestConfig, MediaConfig,
@@ -52,6 +54,10 @@ pub struct Config {
     pub manifest: ManifestConfig,
     /// It is `comfyui-api demo`.
     pub demo: bool,
+    /// Every variable as it may be shown.
+    pub shown: Vec<ShownVariable>,
+    /// What must not stand in any text that is shown.
+    pub secrets: Vec<Secret>,
     /// What starts all the same, but probably not as it was meant. For the log and `check`.
     pub warnings: Vec<String>,
 }
@@ -81,6 +87,8 @@ impl Config {
             server,
             amqp_tls,
             demo: false,
+            shown: shown::variables(env),
+            secrets: shown::secrets(env),
             warnings: Vec::new(),
         };
         config.storage.guard.comfyui = Some((config.comfy.address.clone(), config.comfy.port));

@@ -67,13 +67,14 @@ const fn hidden(name: &'static str, about: &'static str) -> Variable {
 
 /// Whether code that is not ours must not see this variable: secrets, and addresses that hold some.
 pub fn is_secret(name: &str) -> bool {
-    let declared = || {
-        let mut all = VARIABLES.iter().flat_map(|(_, variables)| *variables);
-        all.any(|variable| variable.secret && variable.name.eq_ignore_ascii_case(name))
-    };
-    child_env::is_own(name)
-        || (name.starts_with("OTEL_") && name.ends_with("_HEADERS"))
-        || declared()
+    child_env::is_own(name) || is_hidden(name)
+}
+
+/// Whether the value of this variable is never shown.
+pub(super) fn is_hidden(name: &str) -> bool {
+    let mut all = VARIABLES.iter().flat_map(|(_, variables)| *variables);
+    (name.starts_with("OTEL_") && name.ends_with("_HEADERS"))
+        || all.any(|variable| variable.secret && variable.name.eq_ignore_ascii_case(name))
 }
 
 /// Whether the Node server reads this variable, and leniently.

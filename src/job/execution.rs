@@ -288,8 +288,12 @@ async fn watch_run(
     tokio::pin!(cancelling, aborted, deaf, overdue);
     let limit = comfy.limits.run;
     let mut deadline: Option<Instant> = None;
+    let mut printing = None;
     loop {
         let running = job.status() == Status::Running;
+        if running && printing.is_none() {
+            printing = Some(comfy.output.about(&job.id));
+        }
         if running && deadline.is_none() && !limit.is_zero() {
             deadline = Some(Instant::now() + limit);
         }

@@ -454,7 +454,7 @@ impl JobRegistry {
     fn tell_positions(&self) {
         let all = self.all();
         for job in all.iter().filter(|job| job.listeners.any()) {
-            if matches!(job.status(), Status::Preprocessing | Status::Pending) {
+            if waits(job.status()) {
                 job.tell(&JobEvent::Moved);
             }
         }
@@ -532,6 +532,13 @@ impl JobRegistry {
         lock(&self.inner).active.len()
     }
 
+    /// How many are in the first and in the second of [`JobRegistry::lists`].
+    pub fn counts(&self) -> (usize, usize) {
+        let all = self.all();
+        let pending = all.iter().filter(|job| waits(job.status())).count();
+        (all.len() - pending, pending)
+    }
+
     /// One prompt, in flight or remembered.
     pub fn entry(&self, id: &str) -> Option<JobSnapshot> {
         if let Some(job) = self.get(id) {
@@ -571,12 +578,17 @@ impl JobRegistry {
         let (mut pending, mut running): (Vec<_>, Vec<_>) = all
             .iter()
             .map(|job| job.entry(&waiting))
-            .partition(|entry| matches!(entry.status, Status::Preprocessing | Status::Pending));
+            .partition(|entry| waits(entry.status));
         pending.sort_by_key(|entry| (entry.position.unwrap_or(usize::MAX), entry.created_at));
         running.sort_by_key(|entry| entry.started_at);
         let finished = lock(&self.inner).finished.iter().cloned().collect();
         (running, pending, finished)
     }
+}
+
+/// ComfyUI has not begun with it.
+const fn waits(status: Status) -> bool {
+    matches!(status, Status::Preprocessing | Status::Pending)
 }
 
 /// All of it for a success, also when everything came from ComfyUI's cache and no node ever said how far it was; else what it

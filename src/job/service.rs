@@ -387,6 +387,11 @@ impl Service {
         self.inner.jobs.lists()
     }
 
+    /// How many of those in flight run or are on their way out, and how many come before that.
+    pub fn counts(&self) -> (usize, usize) {
+        self.inner.jobs.counts()
+    }
+
     /// How many are in flight.
     pub fn in_flight(&self) -> usize {
         self.inner.jobs.count()

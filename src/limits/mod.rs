@@ -41,6 +41,18 @@ pub const MAX_DETAILS: usize = 64 * 1024;
 pub const MAX_LOG_LINE: usize = 16 * 1024;
 /// Bytes of an entry of `/queue`.
 pub const MAX_QUEUE_ENTRY: usize = 4 * 1024;
+/// Lines of the log that are kept for `GET /logs`, and bytes of their texts.
+pub const LOG_LINES_KEPT: usize = 5_000;
+/// See [`LOG_LINES_KEPT`].
+pub const LOG_BYTES_KEPT: usize = 2 << 20;
+/// Cached files that `GET /cache` lists, the most lately used.
+pub const MAX_CACHE_ENTRIES: usize = 10_000;
+/// Deliveries that are listed.
+pub const MAX_DELIVERIES: usize = 500;
+/// Attempts of a delivery that are listed, the last ones.
+pub const MAX_ATTEMPTS_LISTED: usize = 50;
+/// Ended downloads that are listed.
+pub const MAX_ENDED_DOWNLOADS: usize = 100;
 /// Characters of a `url_pattern`.
 pub const MAX_PATTERN: usize = 1_024;
 /// Credentials of a request.

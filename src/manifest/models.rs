@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ManifestError, Model};
 use crate::config::public_url;
+use crate::storage::downloads::Purpose;
 use crate::storage::{
     Credentials, ErrorKind, Fetch, Fetched, Replace, Storage, StorageError, model_extension,
     model_name,
@@ -118,6 +119,11 @@ impl Models {
             credentials: Credentials::default(),
             cancel: cancel.clone(),
             progress: None,
+            purpose: Some(Purpose {
+                folder: self.folder_name(folder),
+                filename: Some(name.to_string_lossy().into_owned()),
+                prompt_id: None,
+            }),
         };
         let fetched = self
             .storage
@@ -147,6 +153,15 @@ impl Models {
 }
 
 impl Models {
+    /// A folder as people know it: below the model folders, else below the home directory.
+    fn folder_name(&self, folder: &Path) -> String {
+        let below = [&self.model_dir, &self.home]
+            .into_iter()
+            .find_map(|dir| folder.strip_prefix(dir).ok())
+            .unwrap_or(folder);
+        below.to_string_lossy().into_owned()
+    }
+
     /// The name that the manifest gives; in a model folder with the extension of the file behind it where it has none (F02).
     async fn name(&self, fetched: &Fetched, folder: &Path, name: &str) -> String {
         if folder.starts_with(&self.model_dir) && !has_extension(name) {

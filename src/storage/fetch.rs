@@ -11,9 +11,9 @@ use url::Url;
 use super::backend::{Backend, ByteRange, ObjectInfo, Source};
 use super::cache::{Entry, naming};
 use super::content;
-use super::download::{Download, JoinedDownload, SingleFlight, run};
+use super::download::{Download, JoinedDownload, Permit, SingleFlight, run};
 use super::places::host_of;
-use super::{Arrived, Auth, ErrorKind, Fetch, Fetched, Inner, StorageError};
+use super::{Arrived, Auth, ErrorKind, Fetch, Fetched, Inner, Progress, StorageError};
 use crate::config::public;
 use crate::net::retry::{RetryPolicy, retried};
 use crate::telemetry::metrics;
@@ -155,13 +155,39 @@ impl Asked<'_> {
             }
             JoinedDownload::Waiting(permit) => permit,
         };
-        let entry = permit
-            .result(
-                self.fetch.progress.as_ref(),
-                self.inner.settings.progress_interval,
-            )
-            .await?;
-        Ok((entry, false))
+        Ok((self.wait_for(permit).await?, false))
+    }
+
+    /// Waits for a download, which is listed meanwhile.
+    async fn wait_for(&self, permit: Permit) -> Result<Entry, StorageError> {
+        let interval = self.inner.settings.progress_interval;
+        let Some(purpose) = self.fetch.purpose.clone() else {
+            return permit.result(self.fetch.progress.as_ref(), interval).await;
+        };
+        let listed = self.inner.downloads.begin(&self.fetch.url, purpose);
+        let (own, asked) = (listed.progress(), self.fetch.progress.clone());
+        let both: Progress = Arc::new(move |so_far, total| {
+            own(so_far, total);
+            if let Some(asked) = &asked {
+                asked(so_far, total);
+            }
+        });
+        let result = tokio::select! {
+            result = permit.result(Some(&both), interval) => result,
+            () = listed.cancel().cancelled() => Err(StorageError::new(
+                ErrorKind::Cancelled,
+                format!(
+                    "the download of {} was cancelled by a request (DELETE /downloads/{})",
+                    public(&self.source.url),
+                    listed.id()
+                ),
+            )),
+        };
+        match &result {
+            Ok(entry) => listed.completed(entry.size, false, None),
+            Err(error) => listed.failed(error),
+        }
+        result
     }
 
     /// Whether the cached file may be used by who asks, and is what they would get. A file that came without credentials is for
@@ -385,7 +411,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::super::backend::ObjectStream;
-    use super::super::{Credentials, Progress, Storage, Target, TransferSettings, UploadFile};
+    use super::super::{Credentials, Storage, Target, TransferSettings, UploadFile};
     use super::*;
     use crate::config::Config;
     use crate::error::Code;
@@ -464,6 +490,7 @@ mod tests {
             credentials: Credentials::default(),
             cancel: CancellationToken::new(),
             progress: None,
+            purpose: None,
         };
         let error = storage.fetch(fetch).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Defect, "{error}");

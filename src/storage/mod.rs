@@ -10,6 +10,7 @@ mod cloud;
 mod content;
 mod credentials;
 mod download;
+pub mod downloads;
 mod error;
 mod fetch;
 mod git;
@@ -24,6 +25,7 @@ pub mod s3;
 mod transfer_settings;
 mod upload;
 
+pub use cache::show::{CacheEntry, CacheFigures, Evicted};
 pub use cloud::hex;
 pub use credentials::{Auth, Credential, Credentials};
 pub use error::{ErrorKind, StorageError};
@@ -35,6 +37,7 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 pub use transfer_settings::TransferSettings;
 use url::Url;
@@ -42,6 +45,7 @@ use url::Url;
 use self::backend::Backend;
 use self::cache::Cache;
 use self::download::SingleFlights;
+use self::downloads::{Downloads, Purpose};
 use self::places::Places;
 use self::upload::Uploads;
 use crate::config::{StorageConfig, public, public_url};
@@ -64,6 +68,8 @@ pub struct Fetch {
     pub cancel: CancellationToken,
     /// Told how far it is.
     pub progress: Option<Progress>,
+    /// Lists it among the downloads of this server, if it is one and not in the cache. `None` where the caller does so.
+    pub purpose: Option<Purpose>,
 }
 
 /// A file in the cache. It is not evicted while this value lives.
@@ -212,6 +218,7 @@ struct Inner {
     backends: Vec<Arc<dyn Backend>>,
     cache: Arc<Cache>,
     flights: SingleFlights,
+    downloads: Downloads,
     clones: git::Clones,
     /// `MAX_CONCURRENT_DOWNLOADS`.
     download_places: Arc<Places>,
@@ -235,6 +242,7 @@ impl Storage {
             backends: backends::all(config, &outbound),
             cache: Arc::new(Cache::new(&config.cache, events.clone())),
             flights: SingleFlights::default(),
+            downloads: Downloads::default(),
             clones: git::Clones::default(),
             download_places: Places::new(config.max_concurrent_downloads, settings.pace.patience),
             uploads: Uploads::new(config.max_concurrent_uploads, settings.pace.patience),
@@ -262,6 +270,55 @@ impl Storage {
             let dir = self.inner.config.cache.dir.display();
             StorageError::new(ErrorKind::Failed, format!("the cache directory {dir} cannot be used: {error}. Set CACHE_DIR to a directory that can be written"))
         })
+    }
+
+    /// The cached files, the most lately used first, and how much is cached.
+    ///
+    /// # Errors
+    /// When looking fails by a defect.
+    pub async fn cached(&self) -> Result<(Vec<CacheEntry>, CacheFigures), StorageError> {
+        let cache = Arc::clone(&self.inner.cache);
+        tokio::task::spawn_blocking(move || cache.entries())
+            .await
+            .map_err(|error| StorageError::new(ErrorKind::Defect, error.to_string()))
+    }
+
+    /// How much is cached.
+    pub fn cache_figures(&self) -> CacheFigures {
+        self.inner.cache.figures()
+    }
+
+    /// A number that changes with what is cached.
+    pub fn cache_changes(&self) -> watch::Receiver<u64> {
+        self.inner.cache.watch()
+    }
+
+    /// Takes a file out of the cache, with its links, unless somebody needs it.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub async fn evict(&self, name: &str) -> Result<Evicted, StorageError> {
+        let (cache, name) = (Arc::clone(&self.inner.cache), name.to_owned());
+        let shown = name.clone();
+        let evicted = tokio::task::spawn_blocking(move || cache.evict_named(&name)).await;
+        match evicted {
+            Ok(Ok(evicted)) => Ok(evicted),
+            Ok(Err(error)) => Err(StorageError::local(
+                format!("the cached file {shown} cannot be removed: {error}"),
+                &error,
+            )),
+            Err(error) => Err(StorageError::new(ErrorKind::Defect, error.to_string())),
+        }
+    }
+
+    /// Where downloaded files are.
+    pub fn cache_dir(&self) -> &Path {
+        &self.inner.config.cache.dir
+    }
+
+    /// The downloads that run, and the last that have ended.
+    pub fn downloads(&self) -> &Downloads {
+        &self.inner.downloads
     }
 
     /// Whether a text is a URL that [`Storage::fetch`] takes.
@@ -337,11 +394,6 @@ impl Storage {
         if let Err(error) = noting.await {
             tracing::warn!(%error, "the names of the manifest's models could not be noted");
         }
-    }
-
-    /// Whether cached files may be evicted at all.
-    pub fn evicts(&self) -> bool {
-        self.inner.config.cache.max_bytes > 0
     }
 
     /// Leases of the cached files that these paths are links to, as far as they are; that counts as a use of them.

@@ -13,8 +13,11 @@ use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuar
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use super::recent::Recorder;
 use crate::config::{LogConfig, LogFormat};
 use crate::limits::{MAX_LOG_LINE, text};
 
@@ -52,18 +55,18 @@ pub fn install(config: &LogConfig) {
         .thread_name("log")
         .finish(BufWriter::new(std::io::stdout()));
     let people = pretty.then(|| writer.clone());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(Recorder);
     let installed = if pretty {
-        builder
+        let lines = tracing_subscriber::fmt::layer()
             .with_writer(move || BoundedLines(writer.clone()))
             .with_target(false)
-            .with_ansi(std::io::stdout().is_terminal())
-            .try_init()
+            .with_ansi(std::io::stdout().is_terminal());
+        registry.with(lines).try_init()
     } else {
-        builder
+        let lines = tracing_subscriber::fmt::layer()
             .event_format(JsonLine)
-            .with_writer(writer)
-            .try_init()
+            .with_writer(writer);
+        registry.with(lines).try_init()
     };
     if installed.is_ok() {
         *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Installed {

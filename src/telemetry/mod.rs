@@ -1,4 +1,5 @@
-//! Logging and metrics.
+//! Logging, its last lines, and metrics.
 
 pub mod logging;
 pub mod metrics;
+pub mod recent;

@@ -35,7 +35,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// 2xx.
-    Delivered,
+    Delivered(StatusCode),
     /// 410: the receiver wants no more.
     Gone,
     /// No attempt can ever succeed: the address is refused, the body is unreadable.
@@ -52,6 +52,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether the receiver has it.
+    pub const fn is_delivered(&self) -> bool {
+        matches!(self, Self::Delivered(_))
+    }
+
     fn failed(reason: impl Into<String>) -> Self {
         Self::Failed {
             reason: reason.into(),
@@ -227,7 +232,7 @@ fn network(error: reqwest::Error) -> Outcome {
 async fn judge(response: Response) -> Outcome {
     let status = response.status();
     let outcome = if status.is_success() {
-        Outcome::Delivered
+        Outcome::Delivered(status)
     } else if status == StatusCode::GONE {
         Outcome::Gone
     } else {

@@ -92,6 +92,20 @@ impl Backlogs {
         Some(name)
     }
 
+    /// Takes one file out, whichever is the oldest; `false` when it does not wait there.
+    pub fn take(&self, receiver: &str, name: &OsString) -> bool {
+        let mut state = self.lock();
+        let Some(known) = state.receivers.get_mut(receiver) else {
+            return false;
+        };
+        let taken = known.files.remove(name);
+        if known.files.is_empty() && !known.at_work {
+            state.receivers.remove(receiver);
+        }
+        state.names.remove(name);
+        taken
+    }
+
     /// The work has ended for now. Whether nothing is left.
     pub fn end(&self, receiver: &str) -> bool {
         let mut state = self.lock();
@@ -140,7 +154,8 @@ mod tests {
         assert_eq!(backlogs.due(), ["http://h/y"], "it wants to be left alone");
         assert!(backlogs.begin("http://h/x"), "but it has taken one");
         assert_eq!(backlogs.next("http://h/x"), Some("2-b".into()));
-        assert_eq!(backlogs.next("http://h/x"), Some("3-c".into()));
+        assert!(backlogs.take("http://h/x", &"3-c".into()));
+        assert!(!backlogs.take("http://h/x", &"3-c".into()) && !backlogs.knows(&"3-c".into()));
         assert_eq!(backlogs.next("http://h/x"), None);
         assert!(backlogs.end("http://h/x"));
         assert_eq!(backlogs.lock().receivers.len(), 1);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -16,6 +16,7 @@ use url::Url;
 use super::attempt::{Attempt, Outcome, Route};
 use super::backlog::{Backlogs, origin, receiver};
 use super::body::Body;
+use super::deliveries::{About, BodyAt, Deliveries, DeliveryRecord};
 use super::per_receiver_queue::{PerReceiverQueue, Place};
 use super::promise::{BrokenPromise, Promise, Promises};
 use super::spool::{Spool, SpoolLock, SpooledWebhook, TAKEN};
@@ -45,6 +46,7 @@ pub struct Dispatcher {
     spool: Option<Spool>,
     backlogs: Backlogs,
     promises: Option<Promises>,
+    deliveries: Deliveries,
     /// When each receiver with a backlog has taken a delivery last.
     taken: Mutex<HashMap<String, SystemTime>>,
     tasks: TaskTracker,
@@ -65,6 +67,19 @@ struct Load {
     promise: Option<Arc<Promise>>,
     /// It came from an earlier round or process: one attempt, and a failure is no news.
     again: bool,
+    /// Its place in the list.
+    record: DeliveryRecord,
+}
+
+/// What comes of the wish that a delivery be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resent {
+    /// An attempt is made.
+    Begun,
+    /// There is no such delivery.
+    Unknown,
+    /// Its body is gone.
+    BodyGone,
 }
 
 /// What a receiver did with a delivery from its backlog.
@@ -107,6 +122,7 @@ impl Dispatcher {
             promises: spool.clone().map(Promises::new),
             spool,
             backlogs: Backlogs::default(),
+            deliveries: Deliveries::default(),
             taken: Mutex::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -125,11 +141,14 @@ impl Dispatcher {
         let place = self.queues.place(&url, body.text_len());
         let crowded = self.is_crowded(&place);
         let parcel = Parcel { kind, url, id };
+        let record = self.deliveries.begin(&About {
+            size: body.len(),
+            ..about(&parcel)
+        });
         if self.spool.is_none() && (crowded || place.waiting().text > self.options.waiting_text) {
-            lost(
-                &parcel,
-                "too many deliveries wait already, and WEBHOOK_SPOOL_DIR is not set",
-            );
+            let reason = "too many deliveries wait already, and WEBHOOK_SPOOL_DIR is not set";
+            lost(&parcel, reason);
+            record.lost(Some(reason));
             return;
         }
         let tasks = self.tasks.clone();
@@ -141,12 +160,14 @@ impl Dispatcher {
                 place,
                 promise,
                 again: false,
+                record,
             };
             let mut load = self.spool_early(load).await;
             if let Some(claim) = load.claim.take_if(|_| crowded) {
                 metrics::webhook_outcome(load.parcel.kind.as_str(), "spooled");
-                self.backlogs
-                    .add(&receiver(&load.parcel.url), claim.name().clone());
+                let receiver = receiver(&load.parcel.url);
+                load.record.stays_in_spool(claim.name(), &receiver);
+                self.backlogs.add(&receiver, claim.name().clone());
                 return;
             }
             self.carry(load).await;
@@ -258,7 +279,7 @@ impl Dispatcher {
             };
             drop(turn);
             let (reason, asked, silent) = match outcome {
-                Outcome::Delivered => return End::Delivered,
+                Outcome::Delivered(_) => return End::Delivered,
                 Outcome::Gone => return End::Gone,
                 Outcome::Hopeless(reason) => return End::Hopeless(reason),
                 Outcome::Failed {
@@ -282,18 +303,23 @@ impl Dispatcher {
                     silent,
                 };
             };
-            if !self.pause(delay, load.claim.is_some()).await {
+            load.record.waits(delay);
+            if !self.pause(delay, load).await {
                 return End::Interrupted;
             }
+            load.record.sends();
         }
     }
 
-    /// Waits; `false` when the process is ending and the rest is not for this delivery.
-    async fn pause(&self, delay: Duration, safe: bool) -> bool {
+    /// Waits, unless somebody wants it sent now; `false` when the process is ending and the rest is not for this delivery.
+    async fn pause(&self, delay: Duration, load: &Load) -> bool {
+        let safe = load.claim.is_some();
         let ending = if safe { &self.draining } else { &self.over };
+        let nudge = load.record.nudge();
         tokio::select! {
             biased;
             () = ending.cancelled() => false,
+            () = nudge.notified() => true,
             () = tokio::time::sleep(delay) => true,
         }
     }
@@ -309,8 +335,10 @@ impl Dispatcher {
             body: &load.body,
             patience: self.patience,
         };
+        let began = Instant::now();
         let outcome = attempt.make().await;
-        let delivered = outcome == Outcome::Delivered;
+        load.record.attempted(began, &outcome);
+        let delivered = outcome.is_delivered();
         load.place.note(
             delivered,
             !matches!(outcome, Outcome::Failed { status: None, .. }),
@@ -326,6 +354,7 @@ impl Dispatcher {
             again,
             place,
             promise,
+            record,
             ..
         } = load;
         let (kind, id, url) = (parcel.kind.as_str(), parcel.id.as_str(), parcel.receiver());
@@ -334,6 +363,7 @@ impl Dispatcher {
             End::Delivered => {
                 tracing::debug!(id, url, kind, "webhook delivered");
                 metrics::webhook_outcome(kind, "delivered");
+                record.delivered();
                 finish(claim).await;
             }
             End::Gone => {
@@ -344,11 +374,13 @@ impl Dispatcher {
                     "webhook dropped: the receiver answered 410 Gone"
                 );
                 metrics::webhook_outcome(kind, "gone");
+                record.lost(None);
                 finish(claim).await;
             }
             End::Hopeless(reason) => {
                 tracing::error!(id, url, kind, "webhook dropped: {reason}");
                 metrics::webhook_outcome(kind, "failed");
+                record.lost(Some(&reason));
                 finish(claim).await;
             }
             End::UsedUp { reason, asked, .. } if spooled => {
@@ -364,6 +396,7 @@ impl Dispatcher {
                 drop(place);
                 if let Some(claim) = claim {
                     let receiver = receiver(&parcel.url);
+                    record.stays_in_spool(claim.name(), &receiver);
                     self.backlogs.add(&receiver, claim.name().clone());
                     if let Some(asked) = asked {
                         let pause = asked.min(self.options.schedule.longest_asked);
@@ -382,11 +415,16 @@ impl Dispatcher {
                     metrics::webhook_outcome(kind, "spooled");
                 }
             }
-            End::UsedUp { reason, .. } => lost(&parcel, &reason),
-            End::Interrupted => lost(
-                &parcel,
-                "the process is ending, and WEBHOOK_SPOOL_DIR is not set or cannot be written",
-            ),
+            End::UsedUp { reason, .. } => {
+                lost(&parcel, &reason);
+                record.lost(Some(&reason));
+            }
+            End::Interrupted => {
+                let reason =
+                    "the process is ending, and WEBHOOK_SPOOL_DIR is not set or cannot be written";
+                lost(&parcel, reason);
+                record.lost(Some(reason));
+            }
         }
         if let Some(promise) = promise {
             promise.release().await;
@@ -403,6 +441,7 @@ impl Dispatcher {
             }
             loop {
                 self.sweep(&spool).await;
+                self.deliveries.next_round_in(self.options.sweep_every);
                 tokio::select! {
                     biased;
                     () = self.draining.cancelled() => return,
@@ -455,7 +494,11 @@ impl Dispatcher {
                 continue;
             };
             match claim.open() {
-                Ok(kept) => self.backlogs.add(&receiver(&kept.parcel.url), name),
+                Ok(kept) => {
+                    let receiver = receiver(&kept.parcel.url);
+                    self.list_found(&kept, &name, &receiver);
+                    self.backlogs.add(&receiver, name);
+                }
                 Err(Some(reason)) => set_aside(&claim, &reason),
                 Err(None) => {}
             }
@@ -482,6 +525,57 @@ impl Dispatcher {
             });
         }
         Ok(broken)
+    }
+
+    /// Lists what an earlier process has left in the spool, if it is not listed already.
+    fn list_found(&self, kept: &SpooledWebhook, name: &OsString, receiver: &str) {
+        if self.deliveries.spooled(name).is_some() {
+            return;
+        }
+        let since = kept.created.duration_since(SystemTime::UNIX_EPOCH);
+        let created_at = since.map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        });
+        let body = BodyAt::Spool {
+            name: name.clone(),
+            receiver: receiver.to_owned(),
+        };
+        let about = About {
+            size: kept.body.len(),
+            ..about(&kept.parcel)
+        };
+        self.deliveries.found(&about, created_at, body);
+    }
+
+    pub(super) fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
+    }
+
+    /// Makes an attempt at a delivery now.
+    pub(super) fn resend(self: Arc<Self>, id: &str) -> Resent {
+        let Some(entry) = self.deliveries.get(id) else {
+            return Resent::Unknown;
+        };
+        match entry.body {
+            BodyAt::Gone => Resent::BodyGone,
+            BodyAt::Task => {
+                entry.nudge.notify_one();
+                Resent::Begun
+            }
+            BodyAt::Spool { name, receiver } => {
+                // Otherwise somebody has just taken it, and sends it.
+                if self.backlogs.take(&receiver, &name) {
+                    let tasks = self.tasks.clone();
+                    tasks.spawn(async move {
+                        let taken = self.resume(&receiver, name).await == Reception::Took;
+                        if taken {
+                            self.wake(receiver);
+                        }
+                    });
+                }
+                Resent::Begun
+            }
+        }
     }
 
     /// Tells those who were promised an end that there will be none.
@@ -546,6 +640,7 @@ impl Dispatcher {
 
     /// One attempt at a file of a backlog.
     async fn resume(self: &Arc<Self>, receiver: &str, name: OsString) -> Reception {
+        let record = self.deliveries.spooled(&name);
         let Some(claim) = self.spool.as_ref().and_then(|spool| spool.claim(name)) else {
             return Reception::Nothing;
         };
@@ -557,6 +652,9 @@ impl Dispatcher {
             kept.ok().map(|kept| (claim, kept))
         });
         let Ok(Some((claim, kept))) = opened.await else {
+            if let Some(record) = record {
+                record.lost(Some("its file in the spool is gone or damaged"));
+            }
             return Reception::Nothing;
         };
         let SpooledWebhook {
@@ -564,8 +662,17 @@ impl Dispatcher {
             created,
             body,
         } = kept;
+        // One that is not listed any more is listed again: something happens to it.
+        let record = record.unwrap_or_else(|| {
+            self.deliveries.begin(&About {
+                size: body.len(),
+                ..about(&parcel)
+            })
+        });
+        record.sends();
         let too_old = is_older(created, self.options.keep_for);
-        let (path, dropped) = (claim.path().to_owned(), parcel.clone());
+        let (path, dropped, given_up) =
+            (claim.path().to_owned(), parcel.clone(), record.clone());
         let load = Load {
             place: self.queues.place(&parcel.url, 0),
             parcel,
@@ -573,16 +680,16 @@ impl Dispatcher {
             claim: Some(claim),
             promise: None,
             again: true,
+            record,
         };
         let reception = self.carry(load).await;
         let refused = matches!(reception, Reception::Refused | Reception::Silent);
         // Old is what a receiver has not wanted for so long, not what waited behind others.
         if refused && too_old && !self.has_taken_lately(receiver).await {
             let hours = self.options.keep_for.as_secs() / 3600;
-            lost(
-                &dropped,
-                &format!("it could not be delivered for {hours} hours"),
-            );
+            let reason = format!("it could not be delivered for {hours} hours");
+            lost(&dropped, &reason);
+            given_up.lost(Some(&reason));
             let _ = tokio::fs::remove_file(path).await;
         }
         reception
@@ -635,6 +742,16 @@ impl Dispatcher {
                 self.tasks.len()
             );
         }
+    }
+}
+
+/// What the list shows of a delivery, but for the size.
+fn about(parcel: &Parcel) -> About<'_> {
+    About {
+        kind: parcel.kind.as_str(),
+        url: &parcel.url,
+        prompt_id: Some(&parcel.id),
+        size: 0,
     }
 }
 

@@ -8,6 +8,7 @@
 mod attempt;
 mod backlog;
 mod body;
+pub mod deliveries;
 mod dispatcher;
 pub mod javascript;
 mod per_receiver_queue;
@@ -28,7 +29,9 @@ use crate::config::{WebhookConfig, public};
 use crate::document::Document;
 use crate::net::Outbound;
 use crate::net::retry::RetryPolicy;
+use deliveries::Deliveries;
 use dispatcher::Dispatcher;
+pub use dispatcher::Resent;
 pub use promise::Promise;
 
 /// Which dialect a delivery speaks.
@@ -137,6 +140,16 @@ impl Webhooks {
         Self {
             dispatcher: Arc::new(Dispatcher::new(config, outbound, options)),
         }
+    }
+
+    /// The last deliveries, of jobs and of system events.
+    pub fn deliveries(&self) -> &Deliveries {
+        self.dispatcher.deliveries()
+    }
+
+    /// Makes another attempt at a delivery now, in the background. Must be called inside the runtime.
+    pub fn resend(&self, id: &str) -> Resent {
+        Arc::clone(&self.dispatcher).resend(id)
     }
 
     /// Begins to retry what the spool holds, if there is one. Must be called inside the runtime.

@@ -10,7 +10,7 @@ use crate::support::peer_process::python;
 use crate::support::product::{BINARY, Product, Stage};
 
 /// Every route of the contract but the workflows', with its methods.
-const ROUTES: [(&str, &[&str]); 28] = [
+const ROUTES: &[(&str, &[&str])] = &[
     ("/health", &["get"]),
     ("/ready", &["get"]),
     ("/metrics", &["get"]),
@@ -22,6 +22,14 @@ const ROUTES: [(&str, &[&str]); 28] = [
     ("/convert", &["post"]),
     ("/models", &["get", "post"]),
     ("/download", &["post"]),
+    ("/models/{folder}", &["get"]),
+    ("/downloads", &["get"]),
+    ("/downloads/{id}", &["delete"]),
+    ("/status", &["get"]),
+    ("/config", &["get"]),
+    ("/logs", &["get"]),
+    ("/cache", &["get"]),
+    ("/cache/{name}", &["delete"]),
     ("/docs", &["get"]),
     ("/docs/json", &["get"]),
     ("/docs/yaml", &["get"]),

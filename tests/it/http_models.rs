@@ -91,8 +91,10 @@ async fn models_are_there_at_once() {
     assert!(listed(&product, "checkpoints", "sub/dir/c.safetensors").await);
     product.run("b", &uses("sub/dir/c.safetensors")).await;
 
-    let (status, body) =
+    let (status, mut body) =
         product.post("/download", &json!({"url": origin.url("/d.safetensors"), "model_type": "loras", "auth": {"type": "bearer", "token": "t"}})).await;
+    let id = body.as_object_mut().unwrap().remove("id");
+    assert!(id.is_some_and(|id| id.is_string()));
     assert_eq!(
         (status, &body),
         (

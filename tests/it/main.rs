@@ -19,6 +19,7 @@ mod http;
 mod http_models;
 mod manifest;
 mod media;
+mod operations;
 mod process;
 mod prometheus;
 mod prompt;

@@ -1,9 +1,12 @@
 //! A child's output: always read, forwarded to our log line by line, the last lines kept.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::telemetry::recent::recent;
 
 /// Lines kept for error reports (process.md, step 5).
 const KEPT_LINES: usize = 200;
@@ -41,7 +44,18 @@ impl OutputTail {
 #[derive(Debug, Clone, Default)]
 pub struct OutputLog {
     kept: Arc<Mutex<Kept>>,
+    executed: Arc<Mutex<Executed>>,
 }
+
+/// The prompt that lines are about.
+#[derive(Debug, Default)]
+struct Executed {
+    id: Option<Arc<str>>,
+    ended: Option<Instant>,
+}
+
+/// What ComfyUI prints at the end of a prompt arrives after the end has been noticed.
+const LAST_LINES: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -58,6 +72,7 @@ const LOG_LINES: usize = 5000;
 impl OutputLog {
     /// Adds a line, forgetting the oldest when there are too many.
     pub fn push(&self, line: &str) {
+        recent().comfyui(line, self.prompt());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.count += 1;
         kept.bytes += line.len();
@@ -68,6 +83,28 @@ impl OutputLog {
             };
             kept.bytes -= oldest.len();
         }
+    }
+
+    /// What ComfyUI prints is about this prompt, which it executes, while the value lives and a little longer.
+    pub fn about(&self, id: &Arc<str>) -> AboutPrompt {
+        *self.executed() = Executed {
+            id: Some(id.clone()),
+            ended: None,
+        };
+        AboutPrompt {
+            log: self.clone(),
+            id: id.clone(),
+        }
+    }
+
+    fn prompt(&self) -> Option<Arc<str>> {
+        let executed = self.executed();
+        let over = |at: Instant| at.elapsed() > LAST_LINES;
+        executed.id.clone().filter(|_| !executed.ended.is_some_and(over))
+    }
+
+    fn executed(&self) -> MutexGuard<'_, Executed> {
+        self.executed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The present place, for [`OutputLog::since`].
@@ -98,6 +135,22 @@ impl OutputLog {
             text.push('\n');
         }
         (text, truncated)
+    }
+}
+
+/// See [`OutputLog::about`].
+#[derive(Debug)]
+pub struct AboutPrompt {
+    log: OutputLog,
+    id: Arc<str>,
+}
+
+impl Drop for AboutPrompt {
+    fn drop(&mut self) {
+        let mut executed = self.log.executed();
+        if executed.id.as_deref() == Some(&*self.id) {
+            executed.ended.get_or_insert_with(Instant::now);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ pub mod files;
 use std::io::{self, Write};
 
 use crate::config::variables::{VARIABLES, Variable};
-use crate::config::{Config, Env, ManifestConfig, Reader, public_text, public_url};
+use crate::config::{Config, Env, ManifestConfig, Reader, public_text, public_value_of};
 use crate::manifest::{CustomNode, Manifest};
 
 /// Prints every variable with its effective value (secrets as `***`), the manifest, and every problem of both. Returns the
@@ -65,7 +65,7 @@ fn print_variable(env: &dyn Env, variable: &Variable, out: &mut dyn Write) -> io
         members.sort();
         return members
             .iter()
-            .try_for_each(|(name, value)| writeln!(out, "  {name} = {}", shown(variable, value)));
+            .try_for_each(|(name, value)| writeln!(out, "  {name} = {}", public_value_of(variable, value)));
     }
     match env
         .get(variable.name)
@@ -75,7 +75,7 @@ fn print_variable(env: &dyn Env, variable: &Variable, out: &mut dyn Write) -> io
             out,
             "  {} = {}",
             variable.name,
-            shown(variable, value.trim())
+            public_value_of(variable, value.trim())
         ),
         // Of all variables only this one means something when it is empty.
         None if variable.name == "CMD" && env.get("CMD").is_some() => writeln!(
@@ -84,16 +84,6 @@ fn print_variable(env: &dyn Env, variable: &Variable, out: &mut dyn Write) -> io
         ),
         None if variable.default.is_empty() => writeln!(out, "  {} is not set", variable.name),
         None => writeln!(out, "  {} = {} (default)", variable.name, variable.default),
-    }
-}
-
-fn shown(variable: &Variable, value: &str) -> String {
-    // Even a variable that is no secret may hold a URL with a password in it.
-    match variable.name {
-        _ if variable.secret => "***".to_owned(),
-        // Also when it is mistyped, and is no URL.
-        name if name.ends_with("_URL") || name.ends_with("_ENDPOINT") => public_url(value),
-        _ => public_text(value),
     }
 }
 

@@ -30,6 +30,9 @@ pub fn is_media(class: &str, input: &str, catalogue: &Catalogue) -> bool {
     fixed || catalogue.is_media(class, input)
 }
 
+/// What the folder of media is called among the downloads.
+const INPUT: &str = "input";
+
 /// Inputs that name a directory of images.
 pub fn is_directory(class: &str, input: &str) -> bool {
     input == "directory" && matches!(class, "VHS_LoadImages" | "VHS_LoadImagesPath")
@@ -151,7 +154,7 @@ pub(super) async fn place_value(
         }
         MediaValue::Url => {
             let text = text.as_str();
-            let fetched = context.fetch(text).await?;
+            let fetched = context.fetch(text, INPUT).await?;
             let path = context
                 .workspace
                 .subdir(dir)

@@ -27,6 +27,7 @@ use crate::comfy::Comfy;
 use crate::comfy::catalogue::Catalogue;
 use crate::config::{ComfyConfig, PromptConfig, public_url};
 use crate::error::{Code, Failure, panicked};
+use crate::storage::downloads::Purpose;
 use crate::storage::{ErrorKind, Fetch, Fetched, Progress, Storage, StorageError};
 use crate::store::Store;
 pub use models::PlacedModels;
@@ -317,8 +318,8 @@ impl Context<'_> {
         })
     }
 
-    /// Fetches a URL with the request's credentials; progress goes to the prompt's streams.
-    async fn fetch(&self, url: &str) -> Result<Fetched, Failure> {
+    /// Fetches a URL for a folder with the request's credentials; progress goes to the prompt's streams.
+    async fn fetch(&self, url: &str, folder: &str) -> Result<Fetched, Failure> {
         url_text(url, "").map_err(|failure| Failure {
             location: None,
             ..failure
@@ -332,6 +333,11 @@ impl Context<'_> {
             credentials: self.request.credentials.clone(),
             cancel: self.stop.clone(),
             progress: None,
+            purpose: Some(Purpose {
+                folder: folder.to_owned(),
+                filename: None,
+                prompt_id: Some(self.job.id.clone()),
+            }),
         };
         // The closure must live as long as the download, which may outlive this prompt: it gets what it needs by value.
         let (sender, mut progress) = tokio::sync::watch::channel((0_u64, None::<u64>));
@@ -377,7 +383,8 @@ impl Context<'_> {
 
     fn failure(&self, error: StorageError) -> Failure {
         match error.kind {
-            ErrorKind::Cancelled => self.job.stop_reason(),
+            // Otherwise it was the download alone that somebody has cancelled.
+            ErrorKind::Cancelled if self.stop.is_cancelled() => self.job.stop_reason(),
             ErrorKind::Defect => panicked(&format!("a download of prompt {}", self.job.id)),
             _ => error.into_failure(Code::DownloadFailed),
         }

@@ -76,7 +76,7 @@ pub(super) async fn place(
     work: &ModelWork,
 ) -> Result<Done, Failure> {
     let url = task.value.as_str().unwrap_or_default();
-    let fetched = context.fetch(url).await?;
+    let fetched = context.fetch(url, &work.folder).await?;
     let cached_name = fetched
         .path
         .file_name()
@@ -250,11 +250,8 @@ fn url_name(url: &str) -> Option<String> {
         .filter(|name| !name.contains('/'))
 }
 
-/// Where the models may be that a graph names by file: cached ones are not to be evicted while it runs. None where nothing ever is.
+/// Where the models may be that a graph names by file: cached ones are not to be evicted while it runs.
 pub(super) fn named(graph: &Map<String, Value>, around: &PrepareContext<'_>) -> Vec<PathBuf> {
-    if !around.storage.evicts() {
-        return Vec::new();
-    }
     let mut paths = Vec::new();
     for input in inputs(graph) {
         each_text(&input, &mut |leaf| {

@@ -1,10 +1,12 @@
 //! Making room: least recently used files go, their descriptions and links with them. The limit is one for all instances on the
 //! directory: it is looked at anew before, and what another instance holds is passed over (A46).
 
+use std::path::Path;
 use std::time::Instant;
 
 use serde_json::json;
 
+use super::index::Index;
 use super::locks::{self, Locked};
 use super::sidecar::{self, Found, Sidecar};
 use super::{Cache, index};
@@ -37,7 +39,7 @@ impl Cache {
     }
 
     /// What others have brought and evicted meanwhile.
-    fn look_anew(&self) {
+    pub(super) fn look_anew(&self) {
         let mut looked = super::locked(&self.looked);
         if let Some((at, took)) = *looked
             && at.elapsed() < took * SHARE
@@ -47,6 +49,7 @@ impl Cache {
         let began = Instant::now();
         if let Ok(scan) = index::scan(&self.dir, true) {
             self.index().fill(scan.files);
+            self.changed();
         }
         *looked = Some((Instant::now(), began.elapsed()));
     }
@@ -77,28 +80,44 @@ impl Cache {
                     continue;
                 }
             };
-            let url = match Sidecar::read(&path) {
-                Found::Sidecar(sidecar) => sidecar.url,
-                _ => None,
-            };
-            index.remove(&base);
-            if let Err(error) = std::fs::remove_file(&path)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(%error, path = %path.display(), "a cached file could not be evicted");
-                continue;
+            match self.remove(&mut index, &base, &path) {
+                Ok(size) => freed += size,
+                Err(error) => {
+                    tracing::warn!(%error, path = %path.display(), "a cached file could not be evicted");
+                }
             }
-            freed += size;
-            let _ = std::fs::remove_file(sidecar::path_of(&path));
-            self.links.remove_to(&base, &path);
-            metrics::cache_eviction(size);
-            tracing::info!(path = %path.display(), size, "evicted from the cache");
-            let url = url.unwrap_or_else(|| "unknown".to_owned());
-            self.events.storage(
-                "file_deleted",
-                json!({"url": url, "local_path": path, "size": size}),
-            );
         }
         metrics::cache_size(index.bytes());
+    }
+
+    /// Takes a file that nobody holds out of the cache, with its description and its links. The caller has its lock.
+    pub(super) fn remove(
+        &self,
+        index: &mut Index,
+        base: &str,
+        path: &Path,
+    ) -> std::io::Result<u64> {
+        let url = match Sidecar::read(path) {
+            Found::Sidecar(sidecar) => sidecar.url,
+            _ => None,
+        };
+        let size = index.remove(base).map_or(0, |(_, size)| size);
+        self.changed();
+        if let Err(error) = std::fs::remove_file(path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let _ = std::fs::remove_file(sidecar::path_of(path));
+        self.links.remove_to(base, path);
+        metrics::cache_eviction(size);
+        metrics::cache_size(index.bytes());
+        tracing::info!(path = %path.display(), size, "evicted from the cache");
+        let url = url.unwrap_or_else(|| "unknown".to_owned());
+        self.events.storage(
+            "file_deleted",
+            json!({"url": url, "local_path": path, "size": size}),
+        );
+        Ok(size)
     }
 }

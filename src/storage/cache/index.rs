@@ -40,6 +40,15 @@ pub(super) struct Scanned {
     pub used: SystemTime,
 }
 
+/// A file as it is listed.
+pub(super) struct Known {
+    pub name: String,
+    pub size: u64,
+    pub used: SystemTime,
+    /// Somebody here holds it.
+    pub held: bool,
+}
+
 /// What a scan found.
 pub(super) struct Scan {
     pub files: Vec<Scanned>,
@@ -228,6 +237,27 @@ impl Index {
 
     pub const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// How many files there are.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether somebody here holds a file.
+    pub fn is_held(&self, base: &str) -> bool {
+        self.leases.contains_key(base)
+    }
+
+    /// All files, in no order.
+    pub fn all(&self) -> Vec<Known> {
+        let known = self.files.iter().map(|(base, file)| Known {
+            name: file.name.clone(),
+            size: file.size,
+            used: file.used,
+            held: self.is_held(base),
+        });
+        known.collect()
     }
 
     /// Bytes of the files that nobody holds.

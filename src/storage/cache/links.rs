@@ -112,6 +112,18 @@ impl Links {
         }
     }
 
+    /// The links that lead to a file, in order.
+    pub fn to(&self, base: &str, file: &Path) -> Vec<PathBuf> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let links = known.get(base).into_iter().flatten();
+        let mut links: Vec<PathBuf> = links
+            .filter(|link| std::fs::read_link(link).is_ok_and(|target| target == file))
+            .cloned()
+            .collect();
+        links.sort();
+        links
+    }
+
     /// Removes the links that lead to a file which is no more.
     pub fn remove_to(&self, base: &str, file: &Path) {
         let links = self

@@ -9,6 +9,7 @@ mod links;
 pub(super) mod locks;
 pub(super) mod naming;
 mod reserved;
+pub(super) mod show;
 pub(super) mod sidecar;
 
 use std::collections::HashSet;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::watch;
 use url::Url;
 
 use super::backend::ObjectInfo;
@@ -43,6 +45,8 @@ pub(super) struct Cache {
     events: Events,
     /// When the directory was last looked at for others' files, and how long that took.
     looked: Mutex<Option<(Instant, Duration)>>,
+    /// Rises with every change of what is cached.
+    version: watch::Sender<u64>,
 }
 
 /// A cached file.
@@ -144,7 +148,17 @@ impl Cache {
             warned: Mutex::default(),
             events,
             looked: Mutex::default(),
+            version: watch::Sender::new(0),
         }
+    }
+
+    /// A number that changes with what is cached.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    fn changed(&self) {
+        self.version.send_modify(|version| *version += 1);
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -169,6 +183,7 @@ impl Cache {
             removed += usize::from(std::fs::remove_file(partial).is_ok());
         }
         self.index().fill(scan.files);
+        self.changed();
         self.links.load_and_clean();
         self.reserved.load();
         metrics::cache_size(self.index().bytes());
@@ -281,6 +296,7 @@ impl Cache {
         let lease = self
             .lease(&base, name, size)
             .ok_or_else(|| io::Error::other("it was removed at once"))?;
+        self.changed();
         self.evict(0);
         metrics::cache_size(self.index().bytes());
         Ok(Entry {

@@ -77,6 +77,8 @@ pub trait TaskRunner: Send + Sync {
     async fn given_up(&self, id: &str, body: Map<String, Value>, failure: &Failure);
     /// Whether ComfyUI has died within the last moments.
     fn comfyui_has_died(&self) -> bool;
+    /// Whether somebody has wanted ComfyUI started anew within the last moments: no task is to blame for that.
+    fn comfyui_was_restarted(&self) -> bool;
     /// Whether a prompt of another transport was executing when it did.
     fn other_prompt_was_executing(&self) -> bool;
     /// True while tasks may be taken: ComfyUI up and warm, not draining.

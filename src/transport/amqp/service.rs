@@ -171,6 +171,16 @@ impl Amqp {
         *self.shared.connected.borrow()
     }
 
+    /// [`Amqp::connected`], and its changes.
+    pub fn connection(&self) -> watch::Receiver<bool> {
+        self.shared.connected.subscribe()
+    }
+
+    /// The queue that tasks come from.
+    pub fn queue(&self) -> &str {
+        &self.shared.config.queue
+    }
+
     /// `AMQP_REQUIRED`: [`Amqp::connected`] counts for `/ready`.
     pub fn required(&self) -> bool {
         self.shared.config.required

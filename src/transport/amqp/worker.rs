@@ -526,6 +526,9 @@ impl Worker {
             };
         }
         let runner = &self.parts.runner;
+        if runner.comfyui_was_restarted() {
+            return Blame::Innocent;
+        }
         let blame = self
             .custody
             .blame(id, || runner.other_prompt_was_executing())

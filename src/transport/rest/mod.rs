@@ -4,16 +4,23 @@ mod accept;
 mod answer;
 mod auth;
 pub(in crate::transport) mod body;
+mod cache;
+mod control;
 mod convert;
+mod deliveries;
 pub mod docs;
 mod inflate;
+mod logs;
 mod models;
+mod operations;
 mod origin;
 mod path;
 mod probes;
 mod prompt;
+mod query;
 mod serve;
 mod sse;
+mod status;
 mod uploads;
 mod workflow;
 
@@ -32,6 +39,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 pub use answer::Uncompressed;
 pub use serve::{Listener, bind};
+pub use status::{BrokerLink, Machine};
 
 use crate::comfy::Comfy;
 use crate::config::Config;
@@ -41,6 +49,7 @@ use crate::health::Health;
 use crate::job::Service;
 use crate::net::Outbound;
 use crate::storage::Storage;
+use crate::webhook::Webhooks;
 use crate::workflow::Workflows;
 
 /// What the handlers need. Cheap to clone.
@@ -58,12 +67,18 @@ pub struct RouterState {
     pub storage: Storage,
     /// The guard over addresses.
     pub outbound: Outbound,
+    /// Webhooks.
+    pub webhooks: Webhooks,
     /// Endpoints from files.
     pub workflows: Workflows,
     /// Kept runs, and the store.
     pub durable: DurableJobs,
     /// A further condition for readiness: the broker, when it is required. `Some` is the reason why not.
     pub broker: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// The broker as it is shown, when there is one.
+    pub broker_link: Option<BrokerLink>,
+    /// The machine and its directories.
+    pub machine: Machine,
 }
 
 impl RouterState {
@@ -105,6 +120,7 @@ pub fn router(state: RouterState, v2: Router) -> Router {
         .route("/download", post(models::download))
         .route("/workflow/{*path}", post(workflow::run))
         .route("/uploads/{token}", put(uploads::receive))
+        .merge(operations::routes())
         .merge(docs::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -25,6 +25,7 @@ use self::queue::{LENGTH, Queue, is_droppable};
 use super::SCHEDULE;
 use super::attempt::{Attempt, Outcome, Route};
 use super::body::Body;
+use super::deliveries::{About, Deliveries};
 use super::javascript::stringify;
 use crate::config::{EventsConfig, SigningKey, WebhookConfig, public};
 use crate::document::Document;
@@ -52,6 +53,7 @@ struct Shared {
     patience: Duration,
     schedule: RetryPolicy,
     outbound: Outbound,
+    deliveries: Deliveries,
     queue: Mutex<Queue>,
     pushed: Notify,
     worker: TaskTracker,
@@ -65,16 +67,17 @@ struct Shared {
 
 impl SystemWebhook {
     /// Sets it up; `None` when there is no `SYSTEM_WEBHOOK_URL` or no event is asked for. Sends nothing before [`Self::start`].
-    pub fn new(events: &EventsConfig, webhook: &WebhookConfig, outbound: Outbound) -> Option<Self> {
-        Self::with_schedule(
-            events,
-            webhook,
-            outbound,
-            RetryPolicy {
-                longest: Duration::from_secs(30),
-                ..SCHEDULE
-            },
-        )
+    pub fn new(
+        events: &EventsConfig,
+        webhook: &WebhookConfig,
+        outbound: Outbound,
+        deliveries: Deliveries,
+    ) -> Option<Self> {
+        let schedule = RetryPolicy {
+            longest: Duration::from_secs(30),
+            ..SCHEDULE
+        };
+        Self::listed(events, webhook, outbound, schedule, deliveries)
     }
 
     /// The same with other delays.
@@ -83,6 +86,16 @@ impl SystemWebhook {
         webhook: &WebhookConfig,
         outbound: Outbound,
         schedule: RetryPolicy,
+    ) -> Option<Self> {
+        Self::listed(events, webhook, outbound, schedule, Deliveries::default())
+    }
+
+    fn listed(
+        events: &EventsConfig,
+        webhook: &WebhookConfig,
+        outbound: Outbound,
+        schedule: RetryPolicy,
+        deliveries: Deliveries,
     ) -> Option<Self> {
         let url = events.url.clone().filter(|_| !events.names.is_empty())?;
         let shared = Shared {
@@ -98,6 +111,7 @@ impl SystemWebhook {
                 ..schedule
             },
             outbound,
+            deliveries,
             queue: Mutex::default(),
             pushed: Notify::new(),
             worker: TaskTracker::new(),
@@ -192,6 +206,13 @@ impl Shared {
         let id = Uuid::new_v4().to_string();
         let body = Body::Document(Document::from_text(stringify(&self.envelope(event))));
         let droppable = is_droppable(&event.name);
+        let record = self.deliveries.begin(&About {
+            kind: "system",
+            url: &self.url,
+            prompt_id: event.prompt.as_ref().map(|prompt| &*prompt.id),
+            size: body.len(),
+        });
+        let nudge = record.nudge();
         let begun = Instant::now();
         let mut failures = 0;
         loop {
@@ -204,17 +225,24 @@ impl Shared {
                 body: &body,
                 patience: self.patience,
             };
+            let began = std::time::Instant::now();
             let outcome = attempt.make().await;
-            metrics::webhook_attempt("system", outcome == Outcome::Delivered);
+            record.attempted(began, &outcome);
+            metrics::webhook_attempt("system", outcome.is_delivered());
             let (reason, status, asked) = match outcome {
-                Outcome::Delivered => {
+                Outcome::Delivered(_) => {
                     self.overflowed.store(false, Ordering::Relaxed);
+                    record.delivered();
                     return metrics::webhook_outcome("system", "delivered");
                 }
                 Outcome::Gone => {
+                    record.lost(None);
                     return self.give_up(event, "gone", "the receiver answered 410 Gone");
                 }
-                Outcome::Hopeless(reason) => return self.give_up(event, "failed", &reason),
+                Outcome::Hopeless(reason) => {
+                    record.lost(Some(&reason));
+                    return self.give_up(event, "failed", &reason);
+                }
                 Outcome::Failed {
                     reason,
                     status,
@@ -225,14 +253,17 @@ impl Shared {
             let few = droppable || status.is_some_and(is_events_fault);
             let crowded = droppable && self.queue().len() >= LENGTH;
             if crowded || (few && failures > self.retries) || begun.elapsed() > KEEP_TRYING {
+                record.lost(Some(&reason));
                 return self.give_up(event, "failed", &reason);
             }
-            tokio::time::sleep(
-                self.schedule
-                    .delay(failures, asked)
-                    .unwrap_or(self.schedule.longest),
-            )
-            .await;
+            let delay = self.schedule.delay(failures, asked);
+            let delay = delay.unwrap_or(self.schedule.longest);
+            record.waits(delay);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = nudge.notified() => {}
+            }
+            record.sends();
         }
     }
 

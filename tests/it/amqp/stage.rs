@@ -145,6 +145,10 @@ impl TaskRunner for ScriptedRunner {
         false
     }
 
+    fn comfyui_was_restarted(&self) -> bool {
+        false
+    }
+
     fn other_prompt_was_executing(&self) -> bool {
         false
     }

@@ -160,6 +160,7 @@ pub fn fetch(url: &str) -> Fetch {
         credentials: Credentials::default(),
         cancel: CancellationToken::new(),
         progress: None,
+        purpose: None,
     }
 }
 

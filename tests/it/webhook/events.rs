@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use comfyui_api::events::{EventSink, Events, Source, SystemEvent};
 use comfyui_api::telemetry::metrics;
+use comfyui_api::webhook::deliveries::Deliveries;
 use comfyui_api::webhook::system::SystemWebhook;
 use serde_json::{Value, json};
 
@@ -85,9 +86,9 @@ async fn events_are_signed_envelopes_with_metadata() {
 #[tokio::test]
 async fn without_a_url_or_names_there_is_no_webhook() {
     let none = config(&[("SYSTEM_WEBHOOK_EVENTS", "all")]);
-    assert!(SystemWebhook::new(&none.events, &none.webhook, outbound(&none)).is_none());
+    assert!(SystemWebhook::new(&none.events, &none.webhook, outbound(&none), Deliveries::default()).is_none());
     let none = config(&[("SYSTEM_WEBHOOK_URL", "http://127.0.0.1:9/")]);
-    assert!(SystemWebhook::new(&none.events, &none.webhook, outbound(&none)).is_none());
+    assert!(SystemWebhook::new(&none.events, &none.webhook, outbound(&none), Deliveries::default()).is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,11 +12,12 @@ use crate::storage::{Auth, Credential};
 use crate::workflow::Endpoint;
 
 /// The parts, in the order in which they are shown.
-const TEXTS: [(&str, &str); 11] = [
+const TEXTS: &[(&str, &str)] = &[
     ("info", include_str!("text/info.yaml")),
     ("prompt", include_str!("text/prompt.yaml")),
     ("convert", include_str!("text/convert.yaml")),
     ("models", include_str!("text/models.yaml")),
+    ("operations", include_str!("text/operations.yaml")),
     ("service", include_str!("text/service.yaml")),
     ("request", include_str!("text/request.yaml")),
     ("conversion", include_str!("text/conversion.yaml")),

@@ -1,0 +1,88 @@
+//! `POST /restart`, `POST /free`: what an operator does to ComfyUI.
+
+use axum::Json;
+use axum::extract::{FromRequest, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use tracing::info;
+
+use super::RouterState;
+use super::body::{Known, KnownObject};
+use crate::comfy::life::Phase;
+use crate::error::{Code, Failure};
+
+/// `POST /restart`: ComfyUI is started anew; its prompts fail as when it dies.
+pub async fn restart(State(state): State<RouterState>) -> Result<Response, Failure> {
+    if state.health.now().draining {
+        return Err(Failure::new(
+            Code::ShuttingDown,
+            "the server is shutting down: ComfyUI is not started again",
+        ));
+    }
+    if state.config.comfy.command.is_empty() {
+        return Err(Failure::new(
+            Code::Conflict,
+            "CMD is empty, so ComfyUI was not started by this server: restart it where it runs",
+        ));
+    }
+    if !state.comfy.life.want_restart() {
+        let sentence = match state.comfy.life.now().phase {
+            Phase::Starting => "ComfyUI is starting already: wait until it is ready",
+            _ => "ComfyUI is restarting already: wait until it is ready",
+        };
+        return Err(Failure::new(Code::Conflict, sentence));
+    }
+    info!("ComfyUI is started anew on request");
+    Ok((StatusCode::ACCEPTED, Json(json!({"status": "restarting"}))).into_response())
+}
+
+/// The body of `POST /free`.
+#[derive(Debug)]
+pub struct FreeFields;
+
+impl Known for FreeFields {
+    const FIELDS: &'static [&'static str] = &["unload_models", "free_memory"];
+}
+
+/// `POST /free`: passed to ComfyUI. Without a body all is freed.
+pub async fn free(
+    State(state): State<RouterState>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let wanted = match is_empty(&request) {
+        true => json!({"unload_models": true, "free_memory": true}),
+        false => {
+            let KnownObject(body, _) =
+                KnownObject::<FreeFields>::from_request(request, &state).await?;
+            checked(body)?
+        }
+    };
+    state.comfy.client.free(&wanted).await?;
+    Ok(Json(wanted).into_response())
+}
+
+/// No body, and nothing that says that there is one.
+fn is_empty(request: &Request) -> bool {
+    let headers = request.headers();
+    let length = headers.get(CONTENT_LENGTH);
+    let none = match length {
+        Some(length) => length.as_bytes() == b"0",
+        None => !headers.contains_key(TRANSFER_ENCODING) && !headers.contains_key(CONTENT_TYPE),
+    };
+    none && axum::body::HttpBody::is_end_stream(request.body())
+}
+
+fn checked(mut body: Map<String, Value>) -> Result<Value, Failure> {
+    body.retain(|_, value| !value.is_null());
+    for field in FreeFields::FIELDS {
+        if body.get(*field).is_some_and(|value| !value.is_boolean()) {
+            return Err(Failure::invalid(
+                *field,
+                format!("\"{field}\" must be true or false"),
+            ));
+        }
+    }
+    Ok(body.into())
+}
