@@ -66,10 +66,7 @@ impl<T: Listed> Ledger<T> {
     pub fn change(&self, id: &str, change: impl FnOnce(&mut T) -> bool) -> Option<bool> {
         let mut items = self.lock();
         // The newest change most.
-        let item = items
-            .iter_mut()
-            .rev()
-            .find(|item| item.value.id() == id)?;
+        let item = items.iter_mut().rev().find(|item| item.value.id() == id)?;
         if !change(&mut item.value) {
             return Some(false);
         }
@@ -99,7 +96,11 @@ impl<T: Listed> Ledger<T> {
 
     /// All things, newest first.
     pub fn all(&self) -> Vec<T> {
-        self.lock().iter().rev().map(|item| item.value.clone()).collect()
+        self.lock()
+            .iter()
+            .rev()
+            .map(|item| item.value.clone())
+            .collect()
     }
 
     /// The newest `most`, newest first, and the revision of that.

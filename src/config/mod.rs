@@ -15,13 +15,13 @@ pub use child_env::{withhold_from_comfyui, withhold_from_tool};
 pub use public_text::{plain_text, plain_value, public_text, public_value};
 pub use reader::{ConfigError, Env, ProcessEnv, Reader};
 pub use secret::{Secret, public, public_url};
-pub use shown::{Origin, ShownVariable, public_value_of};
 pub use sections::{
     AmqpConfig, AmqpTlsConfig, AzureConfig, CacheConfig, ComfyConfig, EventsConfig, GuardConfig,
     HfConfig, HttpAuthHeader, InstanceConfig, LogConfig, LogFormat, ManifestConfig, MediaConfig,
     PROMPT_OPTIONS, PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StateConfig,
     StorageConfig, WarmupSource, WebhookConfig, WorkflowConfig,
 };
+pub use shown::{Origin, ShownVariable, public_value_of};
 
 /// The whole configuration.
 #[derive(Debug, Clone)]

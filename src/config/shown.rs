@@ -170,7 +170,9 @@ fn add_members(found: &mut Vec<String>, value: &serde_json::Value, opens: bool) 
     match value {
         Value::String(text) if opens => found.push(text.clone()),
         Value::String(text) if text.contains("://") => add_password(found, text),
-        Value::Array(items) => items.iter().for_each(|item| add_members(found, item, opens)),
+        Value::Array(items) => items
+            .iter()
+            .for_each(|item| add_members(found, item, opens)),
         Value::Object(members) => {
             for (name, member) in members {
                 add_members(found, member, OPENING.contains(&name.as_str()));
@@ -217,7 +219,10 @@ mod tests {
         let env = env(&[
             ("PORT", " 4000 "),
             ("API_KEYS", "marked"),
-            ("SYSTEM_WEBHOOK_URL", "https://u:marked@h.example/x?sig=marked"),
+            (
+                "SYSTEM_WEBHOOK_URL",
+                "https://u:marked@h.example/x?sig=marked",
+            ),
             ("SYSTEM_META_b", "2"),
             ("SYSTEM_META_a", "1"),
             ("CMD", ""),
@@ -249,7 +254,10 @@ mod tests {
                 "AZURE_STORAGE_CONNECTION_STRING",
                 "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=a2V5;EndpointSuffix=core",
             ),
-            ("V2_DEFAULTS", r#"{"credentials": [{"auth": {"type": "bearer", "token": "t0ken"}}]}"#),
+            (
+                "V2_DEFAULTS",
+                r#"{"credentials": [{"auth": {"type": "bearer", "token": "t0ken"}}]}"#,
+            ),
             ("SYSTEM_WEBHOOK_URL", "https://u:h0ok@h.example/"),
             ("PORT", "3000"),
         ]);
@@ -264,7 +272,10 @@ mod tests {
             "t0ken",
             "h0ok",
         ] {
-            assert!(found.contains(&expected), "{expected} is missing: {found:?}");
+            assert!(
+                found.contains(&expected),
+                "{expected} is missing: {found:?}"
+            );
         }
         for odd in ["x", "3000", "https", "acc", "bearer", "core"] {
             assert!(!found.contains(&odd), "{odd} is none");

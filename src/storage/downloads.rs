@@ -289,7 +289,11 @@ impl Rate {
     /// Bytes per second, after so many in all.
     fn note(&mut self, now: Instant, received: u64) -> u64 {
         // A download that began anew has fewer than before.
-        if self.samples.back().is_some_and(|(_, last)| *last > received) {
+        if self
+            .samples
+            .back()
+            .is_some_and(|(_, last)| *last > received)
+        {
             self.samples.clear();
         }
         self.samples.push_back((now, received));

@@ -229,7 +229,10 @@ fn severity_in(line: &str) -> Option<Severity> {
     let word = match line.strip_prefix('[') {
         Some(rest) => rest.split(']').next()?,
         None if line.starts_with("Traceback (most recent call last)") => "error",
-        None => line.split(':').next().filter(|word| line.len() > word.len())?,
+        None => line
+            .split(':')
+            .next()
+            .filter(|word| line.len() > word.len())?,
     };
     match word.trim() {
         "DEBUG" => Some(Severity::Debug),
@@ -319,7 +322,10 @@ mod tests {
             recent.comfyui(&n.to_string(), None);
         }
         let (lines, place) = recent.last(usize::MAX, &Selection::default());
-        assert_eq!((lines.len(), lines[0].text.as_str()), (LOG_LINES_KEPT, "10"));
+        assert_eq!(
+            (lines.len(), lines[0].text.as_str()),
+            (LOG_LINES_KEPT, "10")
+        );
         assert!(recent.since(place).0.is_empty());
         recent.comfyui("new", None);
         assert_eq!(texts(&recent.since(place).0), ["new"]);
@@ -357,7 +363,10 @@ mod tests {
         recent.add(Printer::Server, Some(Severity::Warn), "c", Some("p".into()));
         let chosen = |wanted: Selection| {
             let (lines, _) = recent.last(10, &wanted);
-            lines.iter().map(|line| line.text.clone()).collect::<Vec<_>>()
+            lines
+                .iter()
+                .map(|line| line.text.clone())
+                .collect::<Vec<_>>()
         };
         let any = Selection::default;
         assert_eq!(

@@ -169,9 +169,9 @@ impl Deliveries {
 
     /// The record of what is in a spool file.
     pub(super) fn spooled(&self, name: &OsString) -> Option<DeliveryRecord> {
-        let entry = self.ledger.find(|entry| {
-            matches!(&entry.body, BodyAt::Spool { name: known, .. } if known == name)
-        })?;
+        let entry = self.ledger.find(
+            |entry| matches!(&entry.body, BodyAt::Spool { name: known, .. } if known == name),
+        )?;
         Some(self.record(entry.id))
     }
 
@@ -389,7 +389,11 @@ mod tests {
         );
         again.delivered();
         let entry = deliveries.all().remove(0);
-        let statuses: Vec<_> = entry.attempts.iter().map(|attempt| attempt.status).collect();
+        let statuses: Vec<_> = entry
+            .attempts
+            .iter()
+            .map(|attempt| attempt.status)
+            .collect();
         assert_eq!(
             (entry.status, entry.next_at, statuses),
             (DeliveryStatus::Delivered, None, vec![Some(500), Some(204)])

@@ -671,8 +671,7 @@ impl Dispatcher {
         });
         record.sends();
         let too_old = is_older(created, self.options.keep_for);
-        let (path, dropped, given_up) =
-            (claim.path().to_owned(), parcel.clone(), record.clone());
+        let (path, dropped, given_up) = (claim.path().to_owned(), parcel.clone(), record.clone());
         let load = Load {
             place: self.queues.place(&parcel.url, 0),
             parcel,

@@ -100,7 +100,10 @@ impl OutputLog {
     fn prompt(&self) -> Option<Arc<str>> {
         let executed = self.executed();
         let over = |at: Instant| at.elapsed() > LAST_LINES;
-        executed.id.clone().filter(|_| !executed.ended.is_some_and(over))
+        executed
+            .id
+            .clone()
+            .filter(|_| !executed.ended.is_some_and(over))
     }
 
     fn executed(&self) -> MutexGuard<'_, Executed> {

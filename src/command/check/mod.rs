@@ -63,9 +63,9 @@ fn print_variable(env: &dyn Env, variable: &Variable, out: &mut dyn Write) -> io
             .filter(|(name, _)| name.starts_with(family))
             .collect();
         members.sort();
-        return members
-            .iter()
-            .try_for_each(|(name, value)| writeln!(out, "  {name} = {}", public_value_of(variable, value)));
+        return members.iter().try_for_each(|(name, value)| {
+            writeln!(out, "  {name} = {}", public_value_of(variable, value))
+        });
     }
     match env
         .get(variable.name)

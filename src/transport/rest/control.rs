@@ -47,10 +47,7 @@ impl Known for FreeFields {
 }
 
 /// `POST /free`: passed to ComfyUI. Without a body all is freed.
-pub async fn free(
-    State(state): State<RouterState>,
-    request: Request,
-) -> Result<Response, Failure> {
+pub async fn free(State(state): State<RouterState>, request: Request) -> Result<Response, Failure> {
     let wanted = match is_empty(&request) {
         true => json!({"unload_models": true, "free_memory": true}),
         false => {

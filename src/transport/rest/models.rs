@@ -60,19 +60,20 @@ pub async fn add(
     let library = library(&state);
     let (download, _) = parse(&library, body, "type", "body.")?;
     let ongoing = library.begin(&download);
-    let (placed, _) = library
-        .bring(&download, ongoing)
-        .await
-        .map_err(|error| match error.kind {
-            ErrorKind::Invalid => Failure::invalid("body.url", error.message),
-            ErrorKind::Local | ErrorKind::Defect => {
-                error.into_failure(Code::DownloadFailed).at("body.url")
-            }
-            // Existing clients know a failed download of this endpoint as a 500.
-            _ => Failure::new(Code::DownloadFailed, error.message)
-                .with_status(StatusCode::INTERNAL_SERVER_ERROR)
-                .at("body.url"),
-        })?;
+    let (placed, _) =
+        library
+            .bring(&download, ongoing)
+            .await
+            .map_err(|error| match error.kind {
+                ErrorKind::Invalid => Failure::invalid("body.url", error.message),
+                ErrorKind::Local | ErrorKind::Defect => {
+                    error.into_failure(Code::DownloadFailed).at("body.url")
+                }
+                // Existing clients know a failed download of this endpoint as a 500.
+                _ => Failure::new(Code::DownloadFailed, error.message)
+                    .with_status(StatusCode::INTERNAL_SERVER_ERROR)
+                    .at("body.url"),
+            })?;
     Ok(Json(json!({"status": "ok", "path": placed.path()})).into_response())
 }
 
@@ -94,14 +95,13 @@ pub async fn download(
     let began = Instant::now();
     let ongoing = library.begin(&download);
     answer["id"] = (**ongoing.id()).into();
-    let (placed, fetched) =
-        library
-            .bring(&download, ongoing)
-            .await
-            .map_err(|error| match error.kind {
-                ErrorKind::Invalid => Failure::invalid("url", error.message),
-                _ => error.into_failure(Code::DownloadFailed).at("url"),
-            })?;
+    let (placed, fetched) = library
+        .bring(&download, ongoing)
+        .await
+        .map_err(|error| match error.kind {
+            ErrorKind::Invalid => Failure::invalid("url", error.message),
+            _ => error.into_failure(Code::DownloadFailed).at("url"),
+        })?;
     answer["status"] = "completed".into();
     answer["filename"] = placed.name.into();
     answer["size"] = fetched.size.into();

@@ -77,12 +77,17 @@ impl Machine {
 
     fn fresh(&self) -> Option<Measured> {
         let measured = self.last();
-        measured.filter(|(at, _)| at.elapsed() < FRESH).map(|(_, measured)| measured)
+        measured
+            .filter(|(at, _)| at.elapsed() < FRESH)
+            .map(|(_, measured)| measured)
     }
 
     fn last(&self) -> Option<(Instant, Measured)> {
         let measured = &self.inner.measured;
-        measured.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        measured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     async fn measured(&self, state: &RouterState) -> Measured {
@@ -93,13 +98,18 @@ impl Machine {
         if let Some(measured) = self.fresh() {
             return measured;
         }
-        let before = self.last().map(|(_, measured)| measured).unwrap_or_default();
+        let before = self
+            .last()
+            .map(|(_, measured)| measured)
+            .unwrap_or_default();
         let stats = async {
             // One that is down cannot answer.
             let down = state.comfy.life.now().phase == Phase::Down;
             let asked = match down {
                 true => None,
-                false => timeout(PATIENCE, state.comfy.client.system_stats()).await.ok(),
+                false => timeout(PATIENCE, state.comfy.client.system_stats())
+                    .await
+                    .ok(),
             };
             asked.and_then(Result::ok).unwrap_or(before.stats)
         };
@@ -152,7 +162,10 @@ pub async fn view(state: &RouterState) -> Value {
     }
     view.insert("comfyui".into(), comfyui(state, &measured.stats));
     let (running, pending) = state.service.counts();
-    view.insert("queue".into(), json!({"running": running, "pending": pending}));
+    view.insert(
+        "queue".into(),
+        json!({"running": running, "pending": pending}),
+    );
     if let Some(broker) = &state.broker_link {
         let amqp = json!({
             "connected": *broker.connected.borrow(),
@@ -165,7 +178,10 @@ pub async fn view(state: &RouterState) -> Value {
     }
     view.insert("memory".into(), measured.memory);
     view.insert("disks".into(), measured.disks.into());
-    view.insert("features".into(), state.machine.inner.features.clone().into());
+    view.insert(
+        "features".into(),
+        state.machine.inner.features.clone().into(),
+    );
     Value::Object(view)
 }
 
@@ -205,7 +221,12 @@ fn devices(stats: &Value) -> Value {
     let devices = stats.get("devices").and_then(Value::as_array);
     let devices = devices.map(Vec::as_slice).unwrap_or_default().iter();
     let shown = devices.map(|device| {
-        let member = |name: &str| (name.to_owned(), device.get(name).cloned().unwrap_or_default());
+        let member = |name: &str| {
+            (
+                name.to_owned(),
+                device.get(name).cloned().unwrap_or_default(),
+            )
+        };
         Value::Object(MEMBERS.map(member).into_iter().collect())
     });
     shown.collect()

@@ -77,7 +77,12 @@ async fn a_download_can_be_followed_and_cancelled() {
     })
     .await;
     assert_eq!(
-        (&seen["status"], &seen["total"], &seen["folder"], &seen["filename"]),
+        (
+            &seen["status"],
+            &seen["total"],
+            &seen["folder"],
+            &seen["filename"]
+        ),
         (
             &json!("running"),
             &json!(SIZE),
@@ -143,7 +148,10 @@ async fn every_end_is_listed_newest_first() {
         "{failed}"
     );
     let (status, _) = product
-        .post("/models", &json!({"url": origin.url("/b.safetensors"), "type": "vae"}))
+        .post(
+            "/models",
+            &json!({"url": origin.url("/b.safetensors"), "type": "vae"}),
+        )
         .await;
     assert_eq!(status, 200);
     let (_, list) = product.get("/downloads").await;
@@ -161,7 +169,10 @@ async fn every_end_is_listed_newest_first() {
             "a.safetensors"
         ]
     );
-    assert_eq!((&list[2]["id"], &list[3]["id"]), (&json!(cached), &json!(first)));
+    assert_eq!(
+        (&list[2]["id"], &list[3]["id"]),
+        (&json!(cached), &json!(first))
+    );
     assert_eq!(
         (&list[2]["status"], &list[2]["bytes_per_second"]),
         (&json!("completed"), &json!(0)),
@@ -175,7 +186,11 @@ async fn every_end_is_listed_newest_first() {
     assert_eq!(list.as_array().unwrap().len(), 100);
     assert_eq!(list[0]["filename"], "c104.safetensors");
     let (status, body) = product.delete(&format!("/downloads/{first}")).await;
-    assert_eq!((status, &body["code"]), (404, &json!("not_found")), "{body}");
+    assert_eq!(
+        (status, &body["code"]),
+        (404, &json!("not_found")),
+        "{body}"
+    );
     assert_eq!(product.post("/downloads", &json!({})).await.0, 405);
 }
 
@@ -205,10 +220,14 @@ async fn what_a_prompt_fetches_is_listed_with_its_id() {
     );
     assert_eq!(entry["url"], origin.url("/picture.png"));
 
-    let stuck = product.prompt_later(json!({"id": "three", "prompt": loaded(&origin.url("/stuck.png"))}));
+    let stuck =
+        product.prompt_later(json!({"id": "three", "prompt": loaded(&origin.url("/stuck.png"))}));
     let id = until("it is listed", async || {
         let (_, list) = product.get("/downloads").await;
-        let running = list.as_array()?.iter().find(|entry| entry["status"] == "running")?;
+        let running = list
+            .as_array()?
+            .iter()
+            .find(|entry| entry["status"] == "running")?;
         running["id"].as_str().map(str::to_owned)
     })
     .await;
@@ -216,13 +235,21 @@ async fn what_a_prompt_fetches_is_listed_with_its_id() {
     let (status, body) = stuck.await.unwrap();
     assert_eq!(
         (status, &body["code"], &body["location"]),
-        (400, &json!("download_failed"), &json!("prompt.1.inputs.image")),
+        (
+            400,
+            &json!("download_failed"),
+            &json!("prompt.1.inputs.image")
+        ),
         "{body}"
     );
-    assert!(body["error"].as_str().unwrap().contains("cancelled"), "{body}");
+    assert!(
+        body["error"].as_str().unwrap().contains("cancelled"),
+        "{body}"
+    );
 
     // The end of a prompt is that of its downloads.
-    let later = product.prompt_later(json!({"id": "four", "prompt": loaded(&origin.url("/stuck.png?2"))}));
+    let later =
+        product.prompt_later(json!({"id": "four", "prompt": loaded(&origin.url("/stuck.png?2"))}));
     until("it is listed", async || {
         let (_, list) = product.get("/downloads").await;
         (list[0]["status"] == "running").then_some(())
@@ -250,19 +277,35 @@ async fn a_folder_is_listed_with_sizes_and_dates() {
     let (status, list) = product.get("/models/loras").await;
     assert_eq!(status, 200, "{list}");
     let file = |name: &str| {
-        let found = list.as_array().unwrap().iter().find(|file| file["name"] == name);
-        found.cloned().unwrap_or_else(|| panic!("no {name} in {list}"))
+        let found = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|file| file["name"] == name);
+        found
+            .cloned()
+            .unwrap_or_else(|| panic!("no {name} in {list}"))
     };
     let (own, cached) = (file("sub/own.safetensors"), file("a.safetensors"));
-    assert_eq!((&own["size"], &own["cached"]), (&json!(1234), &json!(false)));
-    assert_eq!((&cached["size"], &cached["cached"]), (&json!(7), &json!(true)));
+    assert_eq!(
+        (&own["size"], &own["cached"]),
+        (&json!(1234), &json!(false))
+    );
+    assert_eq!(
+        (&cached["size"], &cached["cached"]),
+        (&json!(7), &json!(true))
+    );
     for file in [own, cached] {
         let age = now_ms().abs_diff(file["modified_at"].as_u64().unwrap());
         assert!(age < Duration::from_secs(600).as_millis() as u64, "{file}");
     }
     for folder in ["nonsense", "custom_nodes", "..%2Fetc"] {
         let (status, body) = product.get(&format!("/models/{folder}")).await;
-        assert_eq!((status, &body["code"]), (404, &json!("not_found")), "{body}");
+        assert_eq!(
+            (status, &body["code"]),
+            (404, &json!("not_found")),
+            "{body}"
+        );
     }
     // The old name of a folder, as in `POST /download`.
     assert_eq!(product.get("/models/clip").await.0, 200);

@@ -19,11 +19,18 @@ async fn the_status_shows_all_that_health_shows() {
         (&json!(false), &json!("starting")),
         "{early}"
     );
-    assert!(early["reason"].as_str().unwrap().contains("starting"), "{early}");
+    assert!(
+        early["reason"].as_str().unwrap().contains("starting"),
+        "{early}"
+    );
     product.until_ready().await;
     let (_, now) = product.get("/status").await;
     assert_eq!(now["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!((&now["ready"], now.get("reason")), (&json!(true), None), "{now}");
+    assert_eq!(
+        (&now["ready"], now.get("reason")),
+        (&json!(true), None),
+        "{now}"
+    );
     assert!(now["started_at"].as_u64().unwrap() > 1_600_000_000_000);
     let comfyui = &now["comfyui"];
     assert_eq!(
@@ -34,10 +41,16 @@ async fn the_status_shows_all_that_health_shows() {
     assert!(comfyui["pid"].as_u64().unwrap() > 1);
     assert!(comfyui["since"].as_u64() >= now["started_at"].as_u64());
     for name in ["version", "python", "torch"] {
-        assert!(comfyui[name].as_str().is_some_and(|text| !text.is_empty()), "{comfyui}");
+        assert!(
+            comfyui[name].as_str().is_some_and(|text| !text.is_empty()),
+            "{comfyui}"
+        );
     }
     let device = &comfyui["devices"][0];
-    assert!(device["vram_free"].as_u64() <= device["vram_total"].as_u64(), "{device}");
+    assert!(
+        device["vram_free"].as_u64() <= device["vram_total"].as_u64(),
+        "{device}"
+    );
     assert_eq!(now["queue"], json!({"running": 0, "pending": 0}));
     assert!(now.get("amqp").is_none());
     assert!(now["memory"]["total"].as_u64().unwrap() > now["memory"]["process"].as_u64().unwrap());
@@ -60,7 +73,10 @@ async fn the_status_shows_all_that_health_shows() {
     );
     assert!(now["disks"][0]["free"].as_u64().unwrap() > 0);
     assert_eq!(
-        (&now["features"]["webhook_spool"], &now["features"]["api_keys"]),
+        (
+            &now["features"]["webhook_spool"],
+            &now["features"]["api_keys"]
+        ),
         (&json!(true), &json!(false))
     );
 
@@ -94,7 +110,10 @@ async fn a_comfyui_that_dies_is_seen_to() {
 async fn the_configuration_is_shown_without_secrets() {
     let product = Product::start(&[
         ("API_KEYS", "marked-key"),
-        ("SYSTEM_WEBHOOK_URL", "http://user:marked@127.0.0.1:9/x?sig=marked&name=a"),
+        (
+            "SYSTEM_WEBHOOK_URL",
+            "http://user:marked@127.0.0.1:9/x?sig=marked&name=a",
+        ),
         ("SYSTEM_META_region", "eu"),
         ("HF_TOKEN", "marked-token"),
     ])

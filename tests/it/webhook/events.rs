@@ -86,9 +86,25 @@ async fn events_are_signed_envelopes_with_metadata() {
 #[tokio::test]
 async fn without_a_url_or_names_there_is_no_webhook() {
     let none = config(&[("SYSTEM_WEBHOOK_EVENTS", "all")]);
-    assert!(SystemWebhook::new(&none.events, &none.webhook, outbound(&none), Deliveries::default()).is_none());
+    assert!(
+        SystemWebhook::new(
+            &none.events,
+            &none.webhook,
+            outbound(&none),
+            Deliveries::default()
+        )
+        .is_none()
+    );
     let none = config(&[("SYSTEM_WEBHOOK_URL", "http://127.0.0.1:9/")]);
-    assert!(SystemWebhook::new(&none.events, &none.webhook, outbound(&none), Deliveries::default()).is_none());
+    assert!(
+        SystemWebhook::new(
+            &none.events,
+            &none.webhook,
+            outbound(&none),
+            Deliveries::default()
+        )
+        .is_none()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
