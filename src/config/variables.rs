@@ -118,6 +118,12 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "30",
                 "seconds that prompts in flight get to finish after SIGTERM",
             ),
+            plain("CONSOLE", "true", "the web console at `/console/`"),
+            plain(
+                "CONSOLE_DIR",
+                "",
+                "folder that the console's files are read from at each request, instead of those in the binary",
+            ),
             node(
                 "LOG_LEVEL",
                 "info",

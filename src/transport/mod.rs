@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod amqp;
+pub mod console;
 mod event_stream;
 pub mod rest;
 pub mod v2;

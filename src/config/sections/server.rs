@@ -1,5 +1,6 @@
 //! The HTTP server, and how logs look.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
@@ -28,6 +29,10 @@ pub struct ServerConfig {
     pub max_queue_depth: u64,
     /// `SHUTDOWN_GRACE_S`.
     pub shutdown_grace: Duration,
+    /// `CONSOLE`: whether the web console is served.
+    pub console: bool,
+    /// `CONSOLE_DIR`: where its files are read from instead of the binary.
+    pub console_dir: Option<PathBuf>,
 }
 
 impl ServerConfig {
@@ -68,8 +73,22 @@ impl ServerConfig {
                 "prompts, 0 for no limit",
             ),
             shutdown_grace: r.seconds("SHUTDOWN_GRACE_S", 30.0, 0.0),
+            console: r.bool_or("CONSOLE", true),
+            console_dir: read_console_dir(r),
         }
     }
+}
+
+/// A folder that is none would make the console a row of 404.
+fn read_console_dir(r: &mut Reader) -> Option<PathBuf> {
+    let directory = r.path("CONSOLE_DIR")?;
+    if !directory.join("index.html").is_file() {
+        r.problem(format!(
+            "CONSOLE_DIR: there is no index.html in {}: name a folder with the console's files, or leave it unset",
+            directory.display()
+        ));
+    }
+    Some(directory)
 }
 
 /// Asking for a key that nobody can have would leave open what was to be closed (faults.md, F05).

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use super::RouterState;
 use crate::error::{Code, Failure};
 use crate::transport::access::key_fits;
+use crate::transport::console;
 
 /// Lets a request through if it needs no key or presents one.
 pub async fn require_key(
@@ -21,6 +22,8 @@ pub async fn require_key(
         "/metrics" => !server.metrics_require_key,
         // The address itself is what lets in.
         path if path.starts_with("/uploads/") => true,
+        // Its files hold nothing; what it asks for carries the key.
+        path if console::is_open(path) => true,
         // A browser asks for permission without credentials.
         _ => request.method() == Method::OPTIONS,
     };

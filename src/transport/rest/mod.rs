@@ -122,6 +122,10 @@ pub fn router(state: RouterState, v2: Router) -> Router {
         .route("/uploads/{token}", put(uploads::receive))
         .merge(operations::routes())
         .merge(docs::routes())
+        .merge(super::console::routes(
+            state.config.server.console,
+            state.config.server.console_dir.clone(),
+        ))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(

@@ -1,0 +1,9 @@
+/** Starts the console: texts, shell, the one live connection, and the page that the address names. */
+
+import { load } from "./i18n.js";
+import { start } from "./live.js";
+import { mount } from "./shell.js";
+
+await load();
+mount(document.body);
+void start();
