@@ -297,7 +297,6 @@ async fn depths(product: &Product) {
 async fn paths_and_methods(product: &Product) {
     for path in [
         "/nowhere",
-        "/",
         "/prompts",
         "/prompt/",
         "/prompt/a/b",

@@ -10,6 +10,7 @@
 
 mod amqp;
 mod amqp_product;
+mod console;
 mod delivered;
 mod documentation;
 mod faults;

@@ -21,7 +21,7 @@ export const key = signal(sessionStorage.getItem(STORED) ?? "");
 export const asked = signal(/** @type {string | null} */ (null));
 
 /** @type {(() => void)[]} */
-let waiting = [];
+const waiting = [];
 
 /** What went wrong, in the server's words. */
 export class ApiError extends Error {

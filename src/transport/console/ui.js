@@ -160,19 +160,19 @@ export async function confirm(question, details = "") {
 // --- tables ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * A table whose rows become cards on a narrow screen.
+ * A table whose rows become cards on a narrow screen. The roles are written out because a changed `display` takes them away.
  * @param {string} name
  * @param {string[]} columns
  * @param {any} rows `tr` elements, or a list of them
  * @param {Record<string, any>} [properties]
  */
 export const table = (name, columns, rows, properties = {}) =>
-  h("table", { "aria-label": name, class: "cards", ...properties },
-    h("thead", null, h("tr", null, columns.map((column) => h("th", { scope: "col" }, column || h("span", { class: "hidden" }, t("Actions")))))),
-    h("tbody", null, rows));
+  h("table", { role: "table", "aria-label": name, class: "cards", ...properties },
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, columns.map((column) => h("th", { role: "columnheader", scope: "col" }, column || h("span", { class: "hidden" }, t("Actions")))))),
+    h("tbody", { role: "rowgroup" }, rows));
 
 /** A cell that knows its column's name, for cards. @param {string} column @param {any} content @param {Record<string, any>} [properties] */
-export const cell = (column, content, properties = {}) => h("td", { "data-column": column, ...properties }, content);
+export const cell = (column, content, properties = {}) => h("td", { role: "cell", "data-column": column, ...properties }, content);
 
 /** A text field for a filter. @param {string} name @param {import("./kernel.js").Signal<string>} value */
 export const searchbox = (name, value) =>

@@ -26,7 +26,9 @@ function record(length, fields) {
  */
 export async function zip(files) {
   /** @type {BlobPart[]} */
-  const [parts, directory] = [[], /** @type {BlobPart[]} */ ([])];
+  const parts = [];
+  /** @type {BlobPart[]} */
+  const directory = [];
   let [offset, size] = [0, 0];
   const encoder = new TextEncoder();
   for (const { name, content } of files) {

@@ -11,11 +11,11 @@ import { bound, hasSlider, initial, isSeed, kindOf, mediaOf, parsed, problem, ra
  * @typedef {{
  *   path: string, label: string, kind: string, element: Element, media: string,
  *   value: () => any, set: (value: any) => void, check: () => boolean, show: (problem: string) => void, ready: () => Promise<void>,
- *   inner: Field[], draw?: () => void, focus: () => void, file?: () => File | null, omitted?: () => void,
+ *   inner: Field[], draw?: (index: number) => void, focus: () => void, file?: () => File | null, named?: (name: string, type: string) => void,
  * }} Field
  */
 /** @typedef {{path: string, name: string, label: string, schema: Record<string, any>, root?: Record<string, any>, required: boolean, value?: any}} Description */
-/** @typedef {{element: any, control: HTMLElement, value: () => any, set: (value: any) => void, extra?: any, own?: () => string, ready?: () => Promise<void>, inner?: Field[], draw?: () => void, file?: () => File | null}} Control */
+/** @typedef {{element: any, control: HTMLElement, value: () => any, set: (value: any) => void, extra?: any, own?: () => string, ready?: () => Promise<void>, inner?: Field[], draw?: (index: number) => void, file?: () => File | null, named?: (name: string, type: string) => void}} Control */
 
 /** @param {Description} description @returns {Field} */
 export function field({ path, name, label, schema: given, root = given, required, value }) {
@@ -63,9 +63,10 @@ export function field({ path, name, label, schema: given, root = given, required
       await control.ready?.();
       await Promise.all(inner.map((one) => one.ready()));
     },
-    draw: control.draw ?? (inner.length ? () => inner.forEach((one) => one.draw?.()) : undefined),
+    draw: control.draw ?? (inner.length ? (index) => inner.forEach((one) => one.draw?.(index)) : undefined),
     focus: () => main.focus(),
     file: control.file,
+    named: control.named,
   };
 }
 
@@ -129,6 +130,8 @@ function numberControl({ id, name, label, kind, schema, start, changed }) {
     input.value = slider.value;
   });
   const random = seed ? h("input", { id: `${id}-random`, type: "checkbox", role: "switch", checked: true, "aria-label": `${t("Random")} ${label}` }) : null;
+  /** @type {any} */
+  let base;
   const set = (/** @type {any} */ value) => {
     input.value = numberText(value);
     if (slider) slider.value = numberText(value);
@@ -142,7 +145,15 @@ function numberControl({ id, name, label, kind, schema, start, changed }) {
       set(value);
       if (random && value !== undefined) random.checked = false;
     },
-    draw: random ? () => random.checked && set(randomSeed(schema)) : undefined,
+    // Of several runs each gets a seed of its own; -1 puts back the one that was typed.
+    draw: random ? (index) => {
+      if (random.checked) {
+        if (index >= 0) set(randomSeed(schema));
+        return;
+      }
+      if (index === 0) base = number(input.value);
+      else if (typeof base === "number") set(index < 0 ? base : base + index);
+    } : undefined,
   };
 }
 
@@ -174,7 +185,7 @@ function choiceControl({ id, label, schema, start, changed, required }) {
     select.value = index < 0 ? "" : String(index);
   };
   set(start);
-  const filter = values.length >= 15 ? h("input", { type: "search", class: "narrow", "aria-label": `${t("Filter")} ${label}`, placeholder: t("Filter"), oninput: () => fill(filter.value) }) : null;
+  const filter = values.length >= 15 ? h("input", { type: "search", class: "narrow", "aria-label": `${t("Filter")} ${label}`, placeholder: t("Filter"), oninput: (/** @type {any} */ event) => fill(event.target.value) }) : null;
   return { element: h("div", { class: "choice-line" }, select, filter), control: select, value: () => (select.value === "" ? undefined : values[Number(select.value)]), set };
 }
 

@@ -7,7 +7,7 @@ import { field } from "./fields.js";
 import { resolve } from "./schema.js";
 
 /** @typedef {import("./fields.js").Field} Field */
-/** @typedef {{element: Element, fields: Field[], all: () => Field[], check: () => boolean, ready: () => Promise<void>, draw: () => void, values: () => any, locate: (location: string | undefined) => Field | undefined}} Form */
+/** @typedef {{element: Element, fields: Field[], all: () => Field[], check: () => boolean, ready: () => Promise<void>, draw: (index: number) => void, values: () => any, locate: (location: string | undefined) => Field | undefined}} Form */
 
 /** @param {Field[]} fields @returns {Field[]} */
 const flat = (fields) => fields.flatMap((one) => [one, ...flat(one.inner)]);
@@ -23,7 +23,7 @@ function form(fields, element, values, paths) {
       return good;
     },
     ready: async () => { await Promise.all(fields.map((one) => one.ready())); },
-    draw: () => fields.forEach((one) => one.draw?.()),
+    draw: (index) => fields.forEach((one) => one.draw?.(index)),
     locate(location) {
       if (!location) return undefined;
       // The deepest field that the location names, or lies in.

@@ -17,7 +17,7 @@ const NOTHING = /** @type {Chosen} */ ({ file: null, name: "", asset: "", percen
 /**
  * @param {import("./fields.js").Making} making
  * @param {string} accept
- * @returns {import("./fields.js").Control & {use: (id: string, name: string, type: string) => void}}
+ * @returns {import("./fields.js").Control}
  */
 export function mediaControl({ id, label, start, changed }, accept) {
   const chosen = signal(NOTHING);
@@ -102,12 +102,7 @@ export function mediaControl({ id, label, start, changed }, accept) {
     own: () => (failure.peek() && chosen.peek().file ? failure.peek() : ""),
     ready: () => sending,
     file: () => chosen.peek().file,
-    use(asset, name, type) {
-      clearFile();
-      address.value = "";
-      changed();
-      chosen.set({ ...NOTHING, asset, name, type });
-    },
+    named: (name, type) => chosen.peek().asset && chosen.update((one) => ({ ...one, name, type })),
   };
 }
 

@@ -56,7 +56,7 @@ const link = (job) => h("a", { class: "mono id", href: () => addressOf("history"
 const cancelButton = (job) => h("button", { type: "button", class: "secondary small", "aria-label": () => `${t("Cancel")} ${job().id}`, onclick: () => cancel(job.peek().id) }, t("Cancel"));
 
 /** @param {Row} job */
-const runningRow = (job) => h("tr", null,
+const runningRow = (job) => h("tr", { role: "row" },
   cell(t("Job"), link(job)),
   cell(t("Progress"), h("div", { class: "progress-cell" },
     progressbar(`${t("Progress")} ${job.peek().id}`, () => job().progress?.percent ?? null),
@@ -67,7 +67,7 @@ const runningRow = (job) => h("tr", null,
   cell("", cancelButton(job), { class: "end" }));
 
 /** @param {Row} job */
-const waitingRow = (job) => h("tr", null,
+const waitingRow = (job) => h("tr", { role: "row" },
   cell(t("Position"), () => (job().position ?? t(job().status))),
   cell(t("Job"), link(job)),
   cell(t("Source"), () => job().source),
@@ -75,7 +75,7 @@ const waitingRow = (job) => h("tr", null,
   cell("", cancelButton(job), { class: "end" }));
 
 /** @param {Row} job */
-const finishedRow = (job) => h("tr", null,
+const finishedRow = (job) => h("tr", { role: "row" },
   cell(t("Job"), link(job)),
   cell(t("Status"), () => h("span", { title: job().error ?? null }, badge(job().status))),
   cell(t("Source"), () => job().source),

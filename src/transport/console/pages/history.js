@@ -1,0 +1,139 @@
+/** Runs of every door, newest first; and one of them in full. */
+
+import { effect, h, list, onCleanup, signal } from "../kernel.js";
+import { plural, t } from "../i18n.js";
+import { json } from "../api.js";
+import { onReconnect, runs as liveRuns } from "../live.js";
+import { addressOf } from "../router.js";
+import { heading } from "../shell.js";
+import * as format from "../format.js";
+import { kindOf as fileKind, thumbnail } from "../files/media.js";
+import { badge, button, cell, choice, empty, failed, loading, searchbox, table } from "../ui.js";
+import runPage from "./run.js";
+
+const STATUSES = ["preprocessing", "pending", "running", "postprocessing", "uploading", "succeeded", "failed", "interrupted"];
+const SOURCES = ["http", "amqp", "workflow", "v2", "mcp", "warmup"];
+
+/** @typedef {Record<string, any>} Item */
+
+/** @param {string} id */
+export default function page(id) {
+  return id ? runPage(id) : listPage();
+}
+
+/** Whether an item that comes by itself belongs to what is shown. @param {Item} item @param {Record<string, string>} filter */
+export function fits(item, { q, status, source, workflow }) {
+  const text = [item.id, item.workflow, typeof item.error === "string" ? item.error : item.error?.message].filter(Boolean).join(" ").toLowerCase();
+  return (!status || item.status === status) && (!source || item.source === source) && (!workflow || item.workflow === workflow) && (!q || text.includes(q.toLowerCase()));
+}
+
+function listPage() {
+  const [q, status, source, workflow] = [signal(""), signal(""), signal(""), signal("")];
+  const items = signal(/** @type {Item[] | null} */ (null));
+  const next = signal(/** @type {any} */ (null));
+  const failure = signal(/** @type {any} */ (null));
+  const busy = signal(false);
+  const known = signal(/** @type {string[]} */ ([]));
+  let turn = 0;
+  const filter = () => ({ q: q().trim(), status: status(), source: source(), workflow: workflow() });
+  const peek = () => ({ q: q.peek().trim(), status: status.peek(), source: source.peek(), workflow: workflow.peek() });
+
+  /** @param {boolean} more */
+  async function load(more) {
+    const mine = (turn += 1);
+    busy.set(true);
+    const query = new URLSearchParams({ limit: "50" });
+    for (const [name, value] of Object.entries(peek())) if (value) query.set(name, value);
+    if (more && next.peek()) query.set("before", String(next.peek()));
+    try {
+      const answer = await json(`history?${query}`);
+      if (mine !== turn) return;
+      failure.set(null);
+      const before = more ? items.peek() ?? [] : [];
+      const seen = new Set(before.map((one) => one.id));
+      items.set([...before, ...answer.items.filter((/** @type {Item} */ one) => !seen.has(one.id))]);
+      next.set(answer.next ?? null);
+    } catch (error) {
+      if (mine === turn) failure.set(error);
+    } finally {
+      if (mine === turn) busy.set(false);
+    }
+  }
+
+  /** @type {ReturnType<typeof setTimeout>} */
+  let timer;
+  let first = true;
+  effect(() => {
+    filter();
+    clearTimeout(timer);
+    timer = setTimeout(() => void load(false), first ? 0 : 250);
+    first = false;
+  });
+  onCleanup(() => clearTimeout(timer));
+  onCleanup(onReconnect(() => void load(false)));
+
+  // What is new or has changed shows without a reload.
+  effect(() => {
+    const live = liveRuns();
+    const shown = items();
+    if (!live || !shown) return;
+    const now = peek();
+    const byId = new Map(live.map((one) => [one.id, one]));
+    const oldest = shown.length ? String(shown[shown.length - 1].created_at) : "";
+    let changed = false;
+    const kept = shown.map((one) => {
+      const fresh = byId.get(one.id);
+      byId.delete(one.id);
+      if (!fresh || fresh === one) return one;
+      changed = true;
+      return fresh;
+    }).filter((one) => fits(one, { ...now, q: "" }));
+    const added = [...byId.values()].filter((one) => fits(one, now) && (!next.peek() || String(one.created_at) > oldest) && !removed.has(one.id));
+    if (changed || added.length || kept.length !== shown.length) items.set([...added, ...kept].sort((a, b) => String(b.created_at).localeCompare(String(a.created_at))));
+  });
+  effect(() => {
+    const found = new Set(known.peek());
+    for (const one of items() ?? []) if (one.workflow) found.add(one.workflow);
+    if (found.size !== known.peek().length) known.set([...found].sort());
+  });
+
+  const isFiltered = () => Object.values(filter()).some(Boolean);
+  const all = /** @type {[string, string]} */ (["", t("All")]);
+  return h("div", { class: "page" }, heading(t("History")),
+    h("div", { class: "filters", role: "search", "aria-label": t("Runs") },
+      searchbox(t("Search"), q),
+      choice(t("Status"), status, () => [all, ...STATUSES]),
+      choice(t("Source"), source, () => [all, ...SOURCES]),
+      choice(t("Workflow"), workflow, () => [all, ...known()])),
+    () => (failure() ? failed(failure(), () => void load(false)) : null),
+    () => (items() === null && !failure() ? loading() : null),
+    h("section", { class: "panel", "aria-label": t("Runs") },
+      table(t("Runs"), [t("Time"), t("Run"), t("Workflow"), t("Status"), t("Duration"), t("Source"), t("Outputs")], list(() => items() ?? [], (one) => one.id, row), { class: () => `cards${items()?.length ? "" : " bare"}` }),
+      () => (items() && !items()?.length ? (isFiltered()
+        ? empty("history", t("No run fits."), button(t("Show all"), () => [q, status, source, workflow].forEach((one) => one.set("")), { class: "secondary" }))
+        : empty("history", t("No runs yet."), t("Whatever runs, from whatever door, is listed here. "), h("a", { href: "#/" }, t("Try one in the playground.")))) : null),
+      () => (next() ? h("div", { class: "actions center" }, button(t("More"), () => void load(true), { class: "secondary", disabled: busy }), h("span", { class: "muted" }, plural(items()?.length ?? 0, "{n} run", "{n} runs"))) : null)));
+}
+
+/** Runs that were deleted on this page. @type {Set<string>} */
+export const removed = new Set();
+
+/** @param {import("../kernel.js").Signal<Item>} item */
+const row = (item) => h("tr", { role: "row" },
+  cell(t("Time"), () => format.time(item().created_at)),
+  cell(t("Run"), h("a", { class: "mono id", href: () => addressOf("history", item().id) }, () => item().id)),
+  cell(t("Workflow"), () => item().workflow ?? h("span", { class: "muted" }, t("graph"))),
+  cell(t("Status"), () => h("span", { title: errorText(item().error) || null }, badge(item().status))),
+  cell(t("Duration"), () => format.duration(item().duration)),
+  cell(t("Source"), () => item().source),
+  cell(t("Outputs"), () => thumbnails(item().outputs ?? [])));
+
+/** @param {any} error */
+export const errorText = (error) => (typeof error === "string" ? error : error?.message ?? error?.error ?? "");
+
+/** @param {import("../files/media.js").Output[]} outputs */
+function thumbnails(outputs) {
+  const pictures = outputs.filter((one) => one.asset_id && one.thumbnail && ["image", "video"].includes(fileKind(one))).slice(0, 4);
+  const rest = outputs.length - pictures.length;
+  return h("span", { class: "thumbs" }, pictures.map((one) => thumbnail(one, 48)), rest > 0 ? h("span", { class: "muted" }, pictures.length ? `+${rest}` : plural(rest, "{n} file", "{n} files")) : null);
+}
