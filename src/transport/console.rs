@@ -175,10 +175,12 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
         .flat_map(|value| value.split(','))
     {
         let (name, parameters) = part.split_once(';').unwrap_or((part, ""));
-        let refused = parameters
-            .trim()
-            .strip_prefix("q=")
-            .is_some_and(|weight| weight.trim().parse::<f32>().is_ok_and(|weight| weight <= 0.0));
+        let refused = parameters.trim().strip_prefix("q=").is_some_and(|weight| {
+            weight
+                .trim()
+                .parse::<f32>()
+                .is_ok_and(|weight| weight <= 0.0)
+        });
         match name.trim().to_ascii_lowercase().as_str() {
             "gzip" | "x-gzip" => return !refused,
             "*" => any = Some(!refused),

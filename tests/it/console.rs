@@ -114,7 +114,13 @@ async fn it_can_be_switched_off_and_come_from_a_folder() {
     assert_eq!(header(&first, "content-security-policy"), POLICY);
     assert_eq!(first.text().await.unwrap(), "one");
     std::fs::write(&file, "two").unwrap();
-    let second = ask(&product, Method::GET, "/console/", &[("if-none-match", &tag)]).await;
+    let second = ask(
+        &product,
+        Method::GET,
+        "/console/",
+        &[("if-none-match", &tag)],
+    )
+    .await;
     assert_eq!(second.text().await.unwrap(), "two");
     assert_eq!(
         ask(&product, Method::GET, "/console/app.js", &[])
