@@ -29,6 +29,7 @@ use crate::net::Outbound;
 use crate::storage::Storage;
 use crate::store::{Limits, Store};
 use crate::transport::amqp::{Amqp, Setup};
+use crate::transport::mcp::{self, McpState};
 use crate::transport::rest::{self, BrokerLink, Machine, RouterState};
 use crate::transport::v2::{self, V2State};
 use crate::webhook::system::SystemWebhook;
@@ -98,7 +99,11 @@ async fn run(config: Config) -> Result<(), Fatal> {
     app.durable.take_up().await;
     let closing = CancellationToken::new();
     let server = tokio::spawn(listener.serve(
-        rest::router(app.router_state(), v2::router(app.v2_state())),
+        rest::router(
+            app.router_state(),
+            v2::router(app.v2_state()),
+            mcp::router(app.mcp_state()),
+        ),
         closing.clone(),
     ));
     app.start_background();
@@ -280,6 +285,16 @@ impl App {
             comfy: self.comfy.clone(),
             media: self.media.clone(),
             streams: Arc::default(),
+        }
+    }
+
+    fn mcp_state(&self) -> McpState {
+        McpState {
+            rest: self.router_state(),
+            jobs: self.durable.clone(),
+            media: self.media.clone(),
+            listeners: Arc::default(),
+            previews: Arc::new(tokio::sync::Semaphore::new(2)),
         }
     }
 

@@ -17,9 +17,9 @@ pub use reader::{ConfigError, Env, ProcessEnv, Reader};
 pub use secret::{Secret, public, public_url};
 pub use sections::{
     AmqpConfig, AmqpTlsConfig, AzureConfig, CacheConfig, ComfyConfig, EventsConfig, GuardConfig,
-    HfConfig, HttpAuthHeader, InstanceConfig, LogConfig, LogFormat, ManifestConfig, MediaConfig,
-    PROMPT_OPTIONS, PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StateConfig,
-    StorageConfig, WarmupSource, WebhookConfig, WorkflowConfig,
+    HfConfig, HttpAuthHeader, InstanceConfig, LogConfig, LogFormat, ManifestConfig, McpConfig,
+    MediaConfig, PROMPT_OPTIONS, PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StateConfig,
+    StorageConfig, ToolFilter, WarmupSource, WebhookConfig, WorkflowConfig,
 };
 pub use shown::{Origin, ShownVariable, public_value_of};
 
@@ -38,6 +38,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// What survives, and the Comfy API v2.
     pub state: StateConfig,
+    /// Tools for agents.
+    pub mcp: McpConfig,
     /// Conversion by ffmpeg.
     pub media: MediaConfig,
     /// Webhooks for prompts.
@@ -77,6 +79,7 @@ impl Config {
             prompt: PromptConfig::read(&mut reader),
             storage: StorageConfig::read(&mut reader),
             state: StateConfig::read(&mut reader),
+            mcp: McpConfig::read(&mut reader),
             media: MediaConfig::read(&mut reader),
             webhook: WebhookConfig::read(&mut reader),
             events: EventsConfig::read(&mut reader),

@@ -305,6 +305,31 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
         ],
     ),
     (
+        "Tools for agents (MCP)",
+        &[
+            plain("MCP", "true", "serve `/mcp`; false = 404"),
+            plain(
+                "MCP_TOOLS",
+                "*",
+                "comma-separated patterns of the tools that are offered; `-pattern` removes, such as `*,-run_graph`",
+            ),
+            plain(
+                "MCP_WAIT_S",
+                "45",
+                "how long a tool waits for its job before it answers that the job goes on, seconds",
+            ),
+            plain(
+                "MCP_PREVIEW_PX",
+                "1024",
+                "longer side of the previews that a model sees, pixels",
+            ),
+            hidden(
+                "COMFYUI_API_KEY",
+                "key that `comfyui-api mcp` presents to the server it forwards to",
+            ),
+        ],
+    ),
+    (
         "Storage",
         &[
             plain("CACHE_DIR", "$HOME/.cache/comfyui-api", "downloaded files"),

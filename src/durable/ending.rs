@@ -1,6 +1,6 @@
 //! How a job ends: the status and the error that clients see.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::error::{Code, Failure};
 use crate::store::JobStatus;
@@ -9,6 +9,8 @@ use crate::store::JobStatus;
 pub(super) struct End {
     pub status: JobStatus,
     pub error: Option<Value>,
+    /// What a door of HTTP would have answered: kept beside the record, for doors that speak its codes.
+    pub failure: Option<Map<String, Value>>,
     /// It never was a job: its submitter got an error instead.
     pub revoked: bool,
 }
@@ -18,6 +20,7 @@ impl End {
         Self {
             status,
             error,
+            failure: None,
             revoked: false,
         }
     }
@@ -53,6 +56,13 @@ fn error(code: &str, message: &str) -> Value {
 
 /// The end that a failure of the pipeline means.
 pub(super) fn of_failure(failure: &Failure, cancelled: bool) -> End {
+    End {
+        failure: Some(failure.body()),
+        ..end_of(failure, cancelled)
+    }
+}
+
+fn end_of(failure: &Failure, cancelled: bool) -> End {
     let code = match failure.code {
         Code::ExecutionInterrupted
             if !cancelled && failure.message.contains("PROMPT_TIMEOUT_S") =>

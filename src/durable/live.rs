@@ -38,6 +38,8 @@ pub(super) struct State {
     pub preview: Option<(u64, Preview)>,
     pub outputs: Vec<AssetRecord>,
     pub reused: bool,
+    /// What is being downloaded for it, and how much of that is here, percent.
+    pub download: Option<(String, Option<u64>)>,
     pub attempts: i64,
     /// Where ComfyUI's output was when it began.
     pub log_from: Option<u64>,
@@ -59,6 +61,7 @@ pub struct JobView {
     pub progress: Option<Value>,
     pub error: Option<Value>,
     pub outputs: Vec<AssetRecord>,
+    pub download: Option<(String, Option<u64>)>,
 }
 
 impl JobView {
@@ -73,6 +76,7 @@ impl JobView {
             progress: parse(&record.progress),
             error: parse(&record.error),
             outputs,
+            download: None,
             record,
         }
     }
@@ -117,6 +121,7 @@ impl LiveJob {
             preview: None,
             outputs: Vec::new(),
             reused: false,
+            download: None,
             attempts: record.attempts.max(1),
             log_from: None,
             job: None,
@@ -199,6 +204,9 @@ impl LiveJob {
     pub(super) fn note(&self, inner: &Inner, event: &JobEvent) {
         match event {
             JobEvent::State(status) => {
+                if *status != Status::Preprocessing {
+                    lock(&self.state).download = None;
+                }
                 let running = matches!(
                     status,
                     Status::Running | Status::Postprocessing | Status::Uploading
@@ -225,6 +233,14 @@ impl LiveJob {
                 inner.store.job_accepted(&self.id, comfy_id.clone(), graph);
             }
             JobEvent::Moved => self.change(|_| {}),
+            JobEvent::Downloading { name, percent } => {
+                let known = lock(&self.state).download.clone();
+                let now = Some((name.clone(), *percent));
+                // Each piece that arrives says so; what is shown changes less often.
+                if known != now {
+                    self.change(|state| state.download = now);
+                }
+            }
             JobEvent::Progress(progress) => self.change(|state| {
                 state.reused |= progress.reused;
                 // An attempt after a lost one begins anew.
@@ -323,6 +339,7 @@ impl LiveJob {
                 .map(shown_progress),
             error: state.error.clone(),
             outputs: state.outputs.clone(),
+            download: state.download.clone().filter(|_| queued),
         }
     }
 

@@ -8,6 +8,7 @@ mod ending;
 pub mod live;
 mod recover;
 mod request;
+pub mod result;
 mod supervise;
 
 use std::collections::{HashMap, HashSet};
@@ -30,6 +31,8 @@ use crate::store::{JobStatus, NewJob, Store, StoreError};
 /// How long an answer waits while inputs are fetched, and for ComfyUI's verdict.
 const FETCHING: Duration = Duration::from_secs(2);
 const VERDICT: Duration = Duration::from_secs(20);
+/// When it is worth to ask again after the queue was full.
+pub const QUEUE_FULL: Duration = Duration::from_secs(2);
 /// How long a cancelling waits for the end.
 const CANCELLING: Duration = Duration::from_millis(500);
 
@@ -63,6 +66,13 @@ struct Inner {
     live: Mutex<HashMap<String, Arc<LiveJob>>>,
     /// Those that are to be sent to ComfyUI again go one after the other, the oldest first.
     again: recover::Gate,
+}
+
+/// A job that is about to be recorded.
+struct Prepared {
+    record: NewJob,
+    source: Source,
+    request: PromptRequest,
 }
 
 /// Why a job was not taken.
@@ -136,22 +146,61 @@ impl DurableJobs {
         {
             return Err(StoreError::KeyReuse(made).into());
         }
+        let prepared = self.prepare(new).await?;
+        // A client that leaves now leaves a job, not a record that nobody runs.
+        let this = self.clone();
+        let (tell, verdict) = oneshot::channel();
+        let begun = tokio::spawn(async move { this.begin(prepared, Some(tell)).await });
+        let live = begun
+            .await
+            .map_err(|error| StoreError::Failed(error.to_string()))??;
+        match self.wait_for_verdict(&live, verdict).await {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(live.view(inner)),
+        }
+    }
+
+    /// Records a job and runs it. Whatever comes, it is a job from now on: a refusal of the pipeline or of ComfyUI is its end.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being recorded.
+    pub async fn start(&self, new: NewSubmission) -> Result<Arc<LiveJob>, Refused> {
+        let prepared = self.prepare(new).await?;
+        let this = self.clone();
+        let begun = tokio::spawn(async move { this.begin(prepared, None).await });
+        let live = begun
+            .await
+            .map_err(|error| StoreError::Failed(error.to_string()))??;
+        Ok(live)
+    }
+
+    /// Why no job is taken now, if ComfyUI's queue or ours is as long as it may be (0: without limit).
+    pub fn full_queue(&self, limit: u64) -> Option<String> {
+        let (_, waiting) = self.unfinished();
+        let queued = *self.inner.comfy.watch.queue_remaining().borrow();
+        (limit > 0 && queued.max(waiting as u64) >= limit).then(|| {
+            format!("the queue holds {queued} prompts; MAX_QUEUE_DEPTH is {limit}: try again later")
+        })
+    }
+
+    async fn prepare(&self, new: NewSubmission) -> Result<Prepared, Refused> {
+        let inner = &self.inner;
         inner.health.accepts(false)?;
         if lock(&inner.live).len() >= inner.rules.max_unfinished {
             return Err(StoreError::TooManyJobs.into());
         }
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = new.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let mut body = new.body;
         body.insert("id".into(), id.clone().into());
         let mut hashes = request::assets_of(&body, &inner.store).await?;
         let (stored, blobs) = request::pack(&body, &inner.store).await?;
         hashes.extend(blobs);
-        let needs_secrets = ["extra_data", "credentials"]
+        let needs_secrets = body
             .iter()
-            .any(|name| body.contains_key(*name));
-        let mut parsed = PromptRequest::parse(body)?;
-        parsed.id_is_callers = false;
-        parsed.echo.insert("job_id".into(), id.clone().into());
+            .any(|(name, value)| request::is_secret(name, value));
+        let mut request = PromptRequest::parse(body)?;
+        request.id_is_callers = false;
+        request.echo.insert("job_id".into(), id.clone().into());
         let record = NewJob {
             id,
             source: new.source.as_str(),
@@ -164,31 +213,32 @@ impl DurableJobs {
             base_url: new.base_url,
             key: new.key,
         };
-        // A client that leaves now leaves a job, not a record that nobody runs.
-        let this = self.clone();
-        let source = new.source;
-        let begun = tokio::spawn(async move { this.begin(record, source, parsed).await });
-        let (live, verdict) = begun
-            .await
-            .map_err(|error| StoreError::Failed(error.to_string()))??;
-        match self.wait_for_verdict(&live, verdict).await {
-            Some(refusal) => Err(refusal.into()),
-            None => Ok(live.view(inner)),
-        }
+        Ok(Prepared {
+            record,
+            source: new.source,
+            request,
+        })
     }
 
+    /// Without somebody to tell the verdict to, it is answered for already.
     async fn begin(
         &self,
-        record: NewJob,
-        source: Source,
-        request: PromptRequest,
-    ) -> Result<(Arc<LiveJob>, oneshot::Receiver<Option<Failure>>), StoreError> {
-        let record = self.inner.store.create_job(record).await?;
-        let live = LiveJob::new(record, source);
+        prepared: Prepared,
+        tell: Option<supervise::Verdict>,
+    ) -> Result<Arc<LiveJob>, StoreError> {
+        let record = self.inner.store.create_job(prepared.record).await?;
+        let live = LiveJob::new(record, prepared.source);
+        if tell.is_none() {
+            live.change(|state| state.answered = true);
+        }
         lock(&self.inner.live).insert(live.id.clone(), live.clone());
-        let (tell, verdict) = oneshot::channel();
-        supervise::start(self.inner.clone(), live.clone(), Some(request), Some(tell));
-        Ok((live, verdict))
+        supervise::start(
+            self.inner.clone(),
+            live.clone(),
+            Some(prepared.request),
+            tell,
+        );
+        Ok(live)
     }
 
     /// `None`: it is a job.

@@ -10,11 +10,22 @@ use crate::store::{Store, StoreError};
 const BESIDE: usize = 64 * 1024;
 /// The key that stands for such a text.
 const BLOB: &str = "$comfyui-api/blob";
-/// What is never stored.
-const SECRETS: [&str; 2] = ["extra_data", "credentials"];
+
+/// Whether a member of a request is never stored. `extra_data` that only says what the editor had is in the pictures anyway.
+pub(super) fn is_secret(name: &str, value: &Value) -> bool {
+    match name {
+        "credentials" => true,
+        "extra_data" => value
+            .as_object()
+            .is_none_or(|members| members.keys().any(|key| key != "extra_pnginfo")),
+        _ => false,
+    }
+}
 
 /// A job that is to be.
 pub struct NewSubmission {
+    /// Its id, a UUID that nobody has; without one it gets one.
+    pub id: Option<String>,
     /// The transport.
     pub source: Source,
     /// The body of `POST /prompt`, without an id.
@@ -39,7 +50,7 @@ pub(super) async fn pack(
     let mut stored = Map::new();
     for (name, value) in body
         .iter()
-        .filter(|(name, _)| !SECRETS.contains(&name.as_str()))
+        .filter(|(name, value)| !is_secret(name, value))
     {
         stored.insert(name.clone(), value.clone());
     }

@@ -295,6 +295,7 @@ async fn judge(
 ) -> Attempt {
     let failure = match result {
         Ok(document) => {
+            super::result::keep(inner, live, &document).await;
             // The files of the result are in the store; ComfyUI's own may go.
             drop(document);
             return Attempt::Ended(End::succeeded());
@@ -412,6 +413,9 @@ async fn finish(inner: &Inner, live: &LiveJob, end: End) {
         .as_ref()
         .map(|progress| super::live::shown_progress(progress).to_string());
     keep_logs(inner, live);
+    if let Some(failure) = end.failure {
+        super::result::keep_failure(inner, live, failure);
+    }
     let completed_at = update.completed_at;
     let mut pause = Duration::from_millis(100);
     // An end that is not recorded is not shown: after a restart it would be another one.

@@ -22,6 +22,13 @@ pub enum JobEvent {
     State(Status),
     /// Others before it have begun or gone: its place may be another one.
     Moved,
+    /// An input of it is being downloaded.
+    Downloading {
+        /// The last part of its address.
+        name: String,
+        /// How much of it is here, if its length is known.
+        percent: Option<u64>,
+    },
     /// How far it is; each says all.
     Progress(GraphProgress),
     /// A picture that is being made.

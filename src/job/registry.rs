@@ -238,6 +238,13 @@ impl Job {
         self.listeners.add(listener);
     }
 
+    /// Tells whoever listens what is worth making only then.
+    pub fn tell_with(&self, event: impl FnOnce() -> JobEvent) {
+        if self.listeners.any() {
+            self.listeners.tell(&event());
+        }
+    }
+
     /// Tells whoever listens.
     pub fn tell(&self, event: &JobEvent) {
         self.listeners.tell(event);

@@ -358,6 +358,25 @@ impl Store {
         });
     }
 
+    /// What [`Store::job_result`] has kept, if anything.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn result_of(&self, id: &str) -> Result<Option<String>, StoreError> {
+        let id = id.to_owned();
+        self.read(move |db| {
+            let found: Option<Option<String>> = db
+                .query_row(
+                    "SELECT result FROM job_data WHERE seq = (SELECT seq FROM jobs WHERE id = ?)",
+                    [id],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            Ok(found.flatten())
+        })
+        .await
+    }
+
     /// One job, unless its time is over.
     ///
     /// # Errors

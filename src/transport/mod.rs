@@ -4,5 +4,6 @@ pub mod access;
 pub mod amqp;
 pub mod console;
 mod event_stream;
+pub mod mcp;
 pub mod rest;
 pub mod v2;

@@ -96,6 +96,8 @@ pub struct Endpoint {
     pub summary: Option<String>,
     /// For the documentation; with the markdown table unless that is switched off.
     pub description: Option<String>,
+    /// The description without that table.
+    pub about: Option<String>,
     /// JSON Schema (OpenAPI 3.1 dialect) of `input`.
     pub input_schema: Value,
 }
@@ -142,6 +144,8 @@ struct Inner {
     loading: tokio::sync::Mutex<Option<Arc<Library>>>,
     /// The context as JSON, made once per number.
     context: tokio::sync::Mutex<Option<(u64, Arc<str>)>>,
+    /// Rises with every load.
+    changed: tokio::sync::watch::Sender<u64>,
     watching: AtomicBool,
     refreshing: AtomicBool,
 }
@@ -157,6 +161,7 @@ impl Workflows {
             pool: Arc::default(),
             loading: tokio::sync::Mutex::default(),
             context: tokio::sync::Mutex::default(),
+            changed: tokio::sync::watch::Sender::new(0),
             watching: AtomicBool::new(false),
             refreshing: AtomicBool::new(false),
         }))
@@ -174,6 +179,11 @@ impl Workflows {
             ));
         }
         self.0.load(true).await;
+    }
+
+    /// Wakes whenever the files were loaded anew: because they, or what ComfyUI offers, have changed.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.changed.subscribe()
     }
 
     /// The endpoints, sorted by route. Does not block.
@@ -358,6 +368,7 @@ impl Inner {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
         self.pool.retain(|(number, _)| numbers.contains(&number));
+        self.changed.send_modify(|version| *version += 1);
     }
 
     async fn run_script(

@@ -198,6 +198,7 @@ impl FileLoad<'_> {
 
     fn endpoint(&self, name: &str, described: Described) -> Endpoint {
         let own = described.description.filter(|text| !text.is_empty());
+        let about = own.clone();
         let description = if self.markdown {
             let table = described
                 .table
@@ -216,6 +217,7 @@ impl FileLoad<'_> {
                     .unwrap_or_else(|| last.to_owned()),
             ),
             description,
+            about,
             input_schema: described.schema,
         }
     }

@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 
 use super::asset_input;
 use super::cleanup::{Cleaner, Entry, Prefix};
+use super::event::JobEvent;
 use super::origin::Origin;
 use super::registry::Job;
 use super::request::{PromptRequest, url_text};
@@ -374,6 +375,12 @@ impl Context<'_> {
     }
 
     fn tell_progress(&self, url: &str, so_far: u64, total: Option<u64>) {
+        self.job.tell_with(|| JobEvent::Downloading {
+            name: last_part(url),
+            percent: total
+                .filter(|total| *total > 0)
+                .map(|total| so_far.saturating_mul(100) / total),
+        });
         self.job.streams.message(Weight::Newest(20), || {
             let percent = total.filter(|total| *total > 0).map(|total| (so_far as f64 / total as f64 * 1000.0).round() / 10.0);
             let data = serde_json::json!({"prompt_id": &*self.job.id, "url": public_url(url), "downloaded": so_far, "total": total, "percent": percent});
@@ -401,4 +408,13 @@ impl Context<'_> {
             .unwrap_or(path);
         relative.to_string_lossy().into_owned().into()
     }
+}
+
+/// What a file is called by its address, for people.
+fn last_part(url: &str) -> String {
+    let public = public_url(url);
+    let path = public.split(['?', '#']).next().unwrap_or_default();
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+    crate::limits::text::quoted(&name).into_owned()
 }

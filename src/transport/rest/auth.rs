@@ -19,6 +19,8 @@ pub async fn require_key(
     let server = &state.config.server;
     let open = match request.uri().path() {
         "/health" | "/ready" => true,
+        // There is no OAuth, and clients that look for it shall see that rather than ask for a key.
+        path if path.starts_with("/.well-known/") => true,
         "/metrics" => !server.metrics_require_key,
         // The address itself is what lets in.
         path if path.starts_with("/uploads/") => true,

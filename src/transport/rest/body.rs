@@ -38,6 +38,16 @@ pub async fn object(request: Request, limit: usize) -> Result<Map<String, Value>
     Ok(members)
 }
 
+/// Reads the body as JSON of any kind, whatever its type is said to be.
+///
+/// # Errors
+/// 400 when it is none, 413 when it is larger than `limit` bytes.
+pub async fn value(request: Request, limit: usize) -> Result<Value, Failure> {
+    let text = Text::receive(request, limit).await?;
+    let built = text.build(|text| crate::json::parse(std::mem::take(text)));
+    Ok(built.await?.0)
+}
+
 /// What a body holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {

@@ -100,8 +100,8 @@ impl RouterState {
     }
 }
 
-/// Everything that is served; `v2` is the Comfy API v2.
-pub fn router(state: RouterState, v2: Router) -> Router {
+/// Everything that is served; `v2` is the Comfy API v2, `mcp` what agents use.
+pub fn router(state: RouterState, v2: Router, mcp: Router) -> Router {
     let cors = cors(&state.config.server.cors_allowed_origins);
     let routes = Router::new()
         .route("/health", get(probes::health))
@@ -126,6 +126,7 @@ pub fn router(state: RouterState, v2: Router) -> Router {
             state.config.server.console,
             state.config.server.console_dir.clone(),
         ))
+        .merge(mcp.with_state(()))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(
@@ -216,6 +217,9 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         HeaderName::from_static("x-api-key"),
         HeaderName::from_static("last-event-id"),
         HeaderName::from_static("idempotency-key"),
+        HeaderName::from_static("mcp-protocol-version"),
+        HeaderName::from_static("mcp-method"),
+        HeaderName::from_static("mcp-name"),
         header::RANGE,
     ];
     let exposed = [

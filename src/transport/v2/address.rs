@@ -5,6 +5,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
 use super::V2State;
+use crate::config::Config;
 
 /// How the client has reached us.
 #[derive(Debug, Clone)]
@@ -26,11 +27,12 @@ impl FromRequestParts<V2State> for Base {
             .uri
             .authority()
             .map(|authority| authority.as_str().to_owned());
-        Ok(base(&parts.headers, authority, state))
+        Ok(base(&parts.headers, authority, &state.config))
     }
 }
 
-fn base(headers: &HeaderMap, authority: Option<String>, state: &V2State) -> Base {
+/// What addresses in the answer to this request begin with.
+pub fn base(headers: &HeaderMap, authority: Option<String>, config: &Config) -> Base {
     let text = |name: &str| {
         headers
             .get(name)
@@ -41,7 +43,7 @@ fn base(headers: &HeaderMap, authority: Option<String>, state: &V2State) -> Base
         .map(|prefix| prefix.trim_end_matches('/'))
         .filter(|prefix| is_path(prefix));
     let prefix = prefix.unwrap_or_default().to_owned();
-    if let Some(url) = &state.config.state.api_url {
+    if let Some(url) = &config.state.api_url {
         return Base {
             absolute: url.clone(),
             prefix,
@@ -58,7 +60,7 @@ fn base(headers: &HeaderMap, authority: Option<String>, state: &V2State) -> Base
         .map(str::to_owned)
         .or(authority)
         .filter(|host| is_authority(host))
-        .unwrap_or_else(|| format!("localhost:{}", state.config.server.port));
+        .unwrap_or_else(|| format!("localhost:{}", config.server.port));
     Base {
         absolute: format!("{scheme}://{host}{prefix}"),
         prefix,

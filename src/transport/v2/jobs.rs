@@ -16,7 +16,7 @@ use super::address::Base;
 use super::error::{ApiError, key_reuse};
 use super::{V2State, labels, view};
 use crate::config::{PROMPT_OPTIONS, public_value};
-use crate::durable::{NewSubmission, Refused, unpack};
+use crate::durable::{NewSubmission, QUEUE_FULL, Refused, unpack};
 use crate::error::Code;
 use crate::job::Source;
 use crate::net::http_fields::media_type;
@@ -105,20 +105,13 @@ pub async fn json_body(state: &V2State, request: Request) -> Result<Map<String, 
 
 fn check_queue(state: &V2State) -> Result<(), ApiError> {
     let limit = state.config.server.max_queue_depth;
-    if limit == 0 {
-        return Ok(());
+    match state.jobs.full_queue(limit) {
+        None => Ok(()),
+        Some(message) => Err(
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message)
+                .retry(QUEUE_FULL),
+        ),
     }
-    let (_, waiting) = state.jobs.unfinished();
-    let queued = *state.comfy.watch.queue_remaining().borrow();
-    if queued.max(waiting as u64) < limit {
-        return Ok(());
-    }
-    let message =
-        format!("the queue holds {queued} prompts; MAX_QUEUE_DEPTH is {limit}: try again later");
-    Err(
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message)
-            .retry(Duration::from_secs(2)),
-    )
 }
 
 /// Checks a body and turns it into one of `POST /prompt`.
@@ -155,6 +148,7 @@ fn submission(mut members: Map<String, Value>, state: &V2State) -> Result<NewSub
     let metadata = members.remove("metadata");
     let labels = labels::of(metadata.as_ref())?;
     Ok(NewSubmission {
+        id: None,
         source: Source::V2,
         body,
         metadata,

@@ -2,7 +2,7 @@
 //! [`crate::durable`]; they decide nothing about jobs.
 
 mod access;
-mod address;
+pub(in crate::transport) mod address;
 mod assets;
 mod content;
 mod error;

@@ -161,6 +161,7 @@ mod tests {
             route: route.into(),
             summary: None,
             description: None,
+            about: None,
             input_schema,
         };
         let schema = json!({"$schema": "x", "properties": {"tree": {"$ref": "#/$defs/tree"}}, "required": ["tree"], "$defs": {"tree": {"type": "object"}}});
