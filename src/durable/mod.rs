@@ -199,6 +199,7 @@ impl DurableJobs {
             .iter()
             .any(|(name, value)| request::is_secret(name, value));
         let mut request = PromptRequest::parse(body)?;
+        request.warnings.extend(new.warnings);
         request.id_is_callers = false;
         request.echo.insert("job_id".into(), id.clone().into());
         let record = NewJob {

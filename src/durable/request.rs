@@ -30,6 +30,8 @@ pub struct NewSubmission {
     pub source: Source,
     /// The body of `POST /prompt`, without an id.
     pub body: Map<String, Value>,
+    /// What is said in the result although nothing failed.
+    pub warnings: Vec<String>,
     /// Labels as given.
     pub metadata: Option<Value>,
     /// Labels one by one.

@@ -5,6 +5,7 @@
 //! - `image`: the codecs, pure functions for blocking threads
 //! - `ffmpeg`: video and sound by the command
 //! - `archive`: packing outputs, unpacking inputs
+//! - `probe`: how large and how long something is
 //! - `recognise`: what a file is by its first bytes
 //! - `thumbnail`: small pictures of pictures and videos
 //! - `stop`: ends work on a blocking thread that nobody waits for
@@ -15,6 +16,7 @@ mod ffmpeg;
 mod image;
 mod options;
 mod pending;
+mod probe;
 mod recognise;
 mod stop;
 mod thumbnail;
@@ -22,6 +24,7 @@ mod thumbnail;
 pub use self::archive::{ArchiveFormat, UnpackError, is_archive, pack, unpack};
 pub use self::converter::{Converted, Media, SourceFile};
 pub use self::options::Conversion;
+pub use self::probe::dimensions;
 use self::pending::PendingFile;
 pub use self::recognise::{content_type, extension_for, head};
 pub use self::thumbnail::{Thumbnail, ThumbnailSpec, Transparent};

@@ -1,6 +1,6 @@
 //! What conversion needs of ComfyUI's `/object_info`, in a form that is small and quick to ask.
 //!
-//! Texts for people, hidden inputs and everything else that plays no part are left out when it is
+//! Hidden inputs, what is said of inputs and everything else that plays no part are left out when it is
 //! read; lists of choices that several inputs share are kept once.
 
 mod input;
@@ -31,6 +31,10 @@ pub struct NodeClasses {
 pub struct NodeClass {
     /// Its name in the menus of the editor; the class's name when it has none.
     pub display_name: String,
+    /// Where it stands in these menus, such as `sampling/custom`.
+    pub category: String,
+    /// What it does, for people.
+    pub description: String,
     /// Required inputs in their order, then the optional ones.
     pub inputs: Vec<InputDefinition>,
     /// Types of its outputs.
@@ -59,6 +63,13 @@ impl NodeClasses {
     /// A class by its name.
     pub fn get(&self, class: &str) -> Option<&NodeClass> {
         self.classes.get(class)
+    }
+
+    /// All of them by name, in no order.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &NodeClass)> {
+        self.classes
+            .iter()
+            .map(|(name, class)| (name.as_str(), class))
     }
 
     /// Whether the class is known.

@@ -33,6 +33,11 @@ pub fn read(object_info: &Value) -> NodeClasses {
     read
 }
 
+/// Some packs put their whole manual there.
+fn shortened(text: &str) -> String {
+    text.chars().take(1_000).collect()
+}
+
 /// Shares equal lists of choices.
 #[derive(Default)]
 struct Reader {
@@ -63,6 +68,8 @@ impl Reader {
                 .filter(|t| !t.is_empty())
                 .unwrap_or(name)
                 .to_owned(),
+            category: text(about, "category").unwrap_or_default().to_owned(),
+            description: shortened(text(about, "description").unwrap_or_default()),
             inputs,
             outputs: outputs
                 .into_iter()

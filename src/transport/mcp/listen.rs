@@ -77,8 +77,7 @@ pub fn open(state: &McpState, id: &Value, params: &Map<String, Value>) -> Result
         }
         loop {
             let next = tokio::select! {
-                drained = health.wait_for(|health| health.draining) => {
-                    drop(drained);
+                () = drained(&mut health) => {
                     let _ = to.send(end).await;
                     return;
                 }
@@ -92,6 +91,10 @@ pub fn open(state: &McpState, id: &Value, params: &Map<String, Value>) -> Result
         }
     });
     Ok(frames)
+}
+
+async fn drained(health: &mut tokio::sync::watch::Receiver<crate::health::Snapshot>) {
+    let _ = health.wait_for(|health| health.draining).await.map(drop);
 }
 
 /// A body of what a task sends.

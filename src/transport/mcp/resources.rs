@@ -121,7 +121,7 @@ pub async fn read(context: &Context, params: &Map<String, Value>) -> Result<Valu
     let kind = asset.content_type.clone();
     let mut contents = json!({"uri": uri, "mimeType": kind});
     match String::from_utf8(bytes) {
-        Ok(text) if is_text(media_type(&kind)) => contents["text"] = text.into(),
+        Ok(text) if is_text(&media_type(&kind)) => contents["text"] = text.into(),
         Ok(text) => contents["blob"] = STANDARD.encode(text).into(),
         Err(error) => contents["blob"] = STANDARD.encode(error.as_bytes()).into(),
     }

@@ -59,7 +59,7 @@ fn parts(mut members: Map<String, Value>) -> (Value, Map<String, Value>) {
 }
 
 /// A graph that the file made wrongly is the file's fault: say so.
-fn from_file(mut failure: Failure) -> Failure {
+pub fn from_file(mut failure: Failure) -> Failure {
     if failure
         .location
         .as_deref()

@@ -151,6 +151,7 @@ fn submission(mut members: Map<String, Value>, state: &V2State) -> Result<NewSub
         id: None,
         source: Source::V2,
         body,
+        warnings: Vec::new(),
         metadata,
         labels,
         priority,

@@ -14,6 +14,8 @@ mod thumbnail;
 mod upload;
 mod view;
 
+pub use view::time;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
