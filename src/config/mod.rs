@@ -18,8 +18,8 @@ pub use secret::{Secret, public, public_url};
 pub use sections::{
     AmqpConfig, AmqpTlsConfig, AzureConfig, CacheConfig, ComfyConfig, EventsConfig, GuardConfig,
     HfConfig, HttpAuthHeader, InstanceConfig, LogConfig, LogFormat, ManifestConfig, McpConfig,
-    MediaConfig, PROMPT_OPTIONS, PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StateConfig,
-    StorageConfig, ToolFilter, WarmupSource, WebhookConfig, WorkflowConfig,
+    MediaConfig, PROMPT_OPTIONS, PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey,
+    StateConfig, StorageConfig, ToolFilter, WarmupSource, WebhookConfig, WorkflowConfig,
 };
 pub use shown::{Origin, ShownVariable, public_value_of};
 

@@ -50,10 +50,7 @@ pub(super) async fn pack(
     store: &Store,
 ) -> Result<(String, Vec<String>), StoreError> {
     let mut stored = Map::new();
-    for (name, value) in body
-        .iter()
-        .filter(|(name, value)| !is_secret(name, value))
-    {
+    for (name, value) in body.iter().filter(|(name, value)| !is_secret(name, value)) {
         stored.insert(name.clone(), value.clone());
     }
     let mut stored = Value::Object(stored);

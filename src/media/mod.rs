@@ -24,7 +24,7 @@ mod thumbnail;
 pub use self::archive::{ArchiveFormat, UnpackError, is_archive, pack, unpack};
 pub use self::converter::{Converted, Media, SourceFile};
 pub use self::options::Conversion;
-pub use self::probe::dimensions;
 use self::pending::PendingFile;
+pub use self::probe::dimensions;
 pub use self::recognise::{content_type, extension_for, head};
 pub use self::thumbnail::{Thumbnail, ThumbnailSpec, Transparent};

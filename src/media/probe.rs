@@ -32,7 +32,12 @@ impl Media {
         withhold_from_tool(command.as_std_mut());
         // Without an output it ends with an error, after it has said what the input is.
         command
-            .args(["-nostdin", "-hide_banner", "-protocol_whitelist", "file,pipe"])
+            .args([
+                "-nostdin",
+                "-hide_banner",
+                "-protocol_whitelist",
+                "file,pipe",
+            ])
             .arg("-i")
             .arg(path)
             .stdin(Stdio::null())

@@ -100,9 +100,8 @@ mod tests {
 
     #[test]
     fn patterns_offer_and_remove() {
-        let filter = |text: &str| {
-            ToolFilter::new(&text.split(',').map(str::to_owned).collect::<Vec<_>>())
-        };
+        let filter =
+            |text: &str| ToolFilter::new(&text.split(',').map(str::to_owned).collect::<Vec<_>>());
         for (patterns, name, offered) in [
             ("*", "run_graph", true),
             ("*,-run_graph,-download_model", "run_graph", false),

@@ -414,7 +414,11 @@ impl Context<'_> {
 fn last_part(url: &str) -> String {
     let public = public_url(url);
     let path = public.split(['?', '#']).next().unwrap_or_default();
-    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let name = path
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
     let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
     crate::limits::text::quoted(&name).into_owned()
 }

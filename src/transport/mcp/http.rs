@@ -161,7 +161,9 @@ impl Caller {
         if messages.is_empty() || messages.len() > MOST_IN_A_BATCH {
             return refused("a batch has 1 to 50 messages");
         }
-        let answers = messages.into_iter().filter_map(|message| self.one_of(message));
+        let answers = messages
+            .into_iter()
+            .filter_map(|message| self.one_of(message));
         let answers = join_all(answers).await;
         if answers.is_empty() {
             return StatusCode::ACCEPTED.into_response();
@@ -224,12 +226,7 @@ fn plain(message: &Value, revision: Revision) -> Response {
     };
     let text = message.to_string();
     let large = text.len() >= LARGE;
-    let mut response = (
-        status,
-        [(header::CONTENT_TYPE, "application/json")],
-        text,
-    )
-        .into_response();
+    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], text).into_response();
     if large {
         response.extensions_mut().insert(Uncompressed);
     }

@@ -65,10 +65,7 @@ pub fn open(state: &McpState, id: &Value, params: &Map<String, Value>) -> Result
         "jsonrpc": "2.0", "id": id,
         "result": {"resultType": "complete", "_meta": {ID: id}},
     }));
-    let (mut changes, mut health) = (
-        state.rest.workflows.changes(),
-        state.rest.health.watch(),
-    );
+    let (mut changes, mut health) = (state.rest.workflows.changes(), state.rest.health.watch());
     changes.mark_unchanged();
     let frames = async_stream(async move |to: tokio::sync::mpsc::Sender<bytes::Bytes>| {
         let _listener = listener;

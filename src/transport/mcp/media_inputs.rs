@@ -10,9 +10,7 @@ pub fn described(mut schema: Value) -> Value {
         return json!({"type": "object"});
     };
     // The protocol wants it at the root; an input that is a union does not have it.
-    members
-        .entry("type")
-        .or_insert_with(|| "object".into());
+    members.entry("type").or_insert_with(|| "object".into());
     if let Some(Value::Object(properties)) = members.get_mut("properties") {
         for (name, property) in properties.iter_mut() {
             if let Some(property) = property.as_object_mut()

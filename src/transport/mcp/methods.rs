@@ -10,10 +10,16 @@ use super::{resources, server, tasks, tools};
 /// Whether a revision has a method.
 pub fn exists(revision: Revision, method: &str) -> bool {
     match method {
-        "tools/list" | "tools/call" | "resources/list" | "resources/read"
+        "tools/list"
+        | "tools/call"
+        | "resources/list"
+        | "resources/read"
         | "resources/templates/list" => true,
         "initialize" | "ping" => !revision.is_stateless(),
-        "server/discover" | "subscriptions/listen" | "tasks/get" | "tasks/update"
+        "server/discover"
+        | "subscriptions/listen"
+        | "tasks/get"
+        | "tasks/update"
         | "tasks/cancel" => revision.is_stateless(),
         _ => false,
     }

@@ -8,7 +8,11 @@ use crate::error::{Code, Failure};
 ///
 /// # Errors
 /// 403 for a page of another site.
-pub fn check(headers: &HeaderMap, authority: Option<&str>, allowed: &[String]) -> Result<(), Failure> {
+pub fn check(
+    headers: &HeaderMap,
+    authority: Option<&str>,
+    allowed: &[String],
+) -> Result<(), Failure> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else {
         return Ok(());
@@ -23,7 +27,9 @@ pub fn check(headers: &HeaderMap, authority: Option<&str>, allowed: &[String]) -
         let default = if scheme == "https" { ":443" } else { ":80" };
         let plain = |name: &str| {
             let name = name.to_ascii_lowercase();
-            name.strip_suffix(default).map(str::to_owned).unwrap_or(name)
+            name.strip_suffix(default)
+                .map(str::to_owned)
+                .unwrap_or(name)
         };
         plain(from) == plain(host)
     });
@@ -61,7 +67,11 @@ mod tests {
             if let Some(origin) = origin {
                 headers.insert("origin", origin.parse().unwrap());
             }
-            assert_eq!(check(&headers, None, &allowed).is_ok(), good, "{host} {origin:?}");
+            assert_eq!(
+                check(&headers, None, &allowed).is_ok(),
+                good,
+                "{host} {origin:?}"
+            );
         }
     }
 }

@@ -109,7 +109,10 @@ pub async fn read(context: &Context, params: &Map<String, Value>) -> Result<Valu
     let _held = asset.hash.as_deref().map(|hash| store.hold(hash));
     let path = store.content(asset).map_err(|_| unknown())?;
     if asset.size > LARGEST {
-        let (url, _) = context.state.jobs.address(&context.base.absolute, &asset.id);
+        let (url, _) = context
+            .state
+            .jobs
+            .address(&context.base.absolute, &asset.id);
         return Err(RpcError::params(format!(
             "the file has {} bytes, more than the {LARGEST} that are sent this way: fetch it from {url}",
             asset.size

@@ -374,7 +374,10 @@ pub fn of_entry(entry: &JobSnapshot) -> ToolResult {
             "The job came through another door ({}) and was not kept: its files went there.",
             entry.source
         ),
-        _ => format!("The job is {status}; it came through another door ({}).", entry.source),
+        _ => format!(
+            "The job is {status}; it came through another door ({}).",
+            entry.source
+        ),
     };
     ToolResult {
         content: vec![text_block(&structured.to_string()), text_block(&said)],

@@ -92,7 +92,9 @@ async fn own_graph(
     id: &str,
     mut arguments: Arguments,
 ) -> Result<Value, ToolFailure> {
-    let patience = arguments.wait()?.unwrap_or(context.state.rest.config.mcp.wait);
+    let patience = arguments
+        .wait()?
+        .unwrap_or(context.state.rest.config.mcp.wait);
     let missing = || Failure::invalid("input.graph", "it is missing: it must be a ComfyUI graph");
     let given = arguments.take("graph").ok_or_else(missing)?;
     let set = match arguments.take("set") {

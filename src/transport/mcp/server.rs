@@ -93,7 +93,10 @@ fn without_links(block: &mut Value) {
         return;
     }
     let text = |name: &str| block.get(name).and_then(Value::as_str).unwrap_or_default();
-    let size = block.get("size").and_then(Value::as_u64).unwrap_or_default();
+    let size = block
+        .get("size")
+        .and_then(Value::as_u64)
+        .unwrap_or_default();
     let said = format!(
         "File {} ({}, {size} bytes): {}",
         text("name"),

@@ -34,7 +34,10 @@ pub async fn wait(context: &Context, live: &LiveJob, patience: Duration, tasks: 
     let mut untold = context.progress.is_some();
     loop {
         let next = context.progress.as_ref().map_or(until, Progress::next);
-        if untold && let Some(progress) = &context.progress && next <= Instant::now() {
+        if untold
+            && let Some(progress) = &context.progress
+            && next <= Instant::now()
+        {
             tell(progress, &context.state.jobs.view_of(live));
             untold = false;
         }

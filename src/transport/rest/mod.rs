@@ -38,9 +38,9 @@ use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 pub use answer::Uncompressed;
-pub(in crate::transport) use workflow::from_file;
 pub use serve::{Listener, bind};
 pub use status::{BrokerLink, Machine};
+pub(in crate::transport) use workflow::from_file;
 
 use crate::comfy::Comfy;
 use crate::config::Config;

@@ -108,8 +108,7 @@ fn check_queue(state: &V2State) -> Result<(), ApiError> {
     match state.jobs.full_queue(limit) {
         None => Ok(()),
         Some(message) => Err(
-            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message)
-                .retry(QUEUE_FULL),
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message).retry(QUEUE_FULL),
         ),
     }
 }

@@ -25,7 +25,10 @@ impl Arguments {
         mut arguments: Map<String, Value>,
     ) -> Result<Self, ToolFailure> {
         arguments.retain(|_, value| !value.is_null());
-        match arguments.keys().find(|name| !known.contains(&name.as_str())) {
+        match arguments
+            .keys()
+            .find(|name| !known.contains(&name.as_str()))
+        {
             None => Ok(Self(arguments)),
             Some(odd) => {
                 let odd = crate::limits::text::quoted(odd);
@@ -77,7 +80,10 @@ impl Arguments {
                 .filter(|limit| (1..=most as u64).contains(limit))
                 .and_then(|limit| usize::try_from(limit).ok())
                 .ok_or_else(|| {
-                    invalid("limit", format!("it must be a whole number from 1 to {most}"))
+                    invalid(
+                        "limit",
+                        format!("it must be a whole number from 1 to {most}"),
+                    )
                 }),
         }
     }

@@ -74,7 +74,11 @@ impl Builtin {
     fn reads_only(self) -> bool {
         matches!(
             self,
-            Self::GetJob | Self::ListJobs | Self::ListModels | Self::SearchNodes | Self::DescribeNode
+            Self::GetJob
+                | Self::ListJobs
+                | Self::ListModels
+                | Self::SearchNodes
+                | Self::DescribeNode
         )
     }
 

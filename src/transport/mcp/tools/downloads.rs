@@ -18,7 +18,11 @@ pub async fn start(context: &Context, mut arguments: Arguments) -> Result<Value,
     };
     let patience = arguments.wait()?.unwrap_or_default();
     let rest = &context.state.rest;
-    let library = Library::new(rest.comfy.clone(), rest.storage.clone(), rest.health.clone());
+    let library = Library::new(
+        rest.comfy.clone(),
+        rest.storage.clone(),
+        rest.health.clone(),
+    );
     let download = library.check(wanted).map_err(of_input)?;
     library.check_url(&download).await.map_err(of_input)?;
     let id = library.start(download);

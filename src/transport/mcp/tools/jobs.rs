@@ -83,9 +83,8 @@ pub async fn cancel(context: &Context, mut arguments: Arguments) -> Result<Value
     if service.interrupt(&id) {
         return cancelled();
     }
-    let ended = |how: &str| {
-        ToolFailure::unknown(format!("job {} has already ended ({how})", quoted(&id)))
-    };
+    let ended =
+        |how: &str| ToolFailure::unknown(format!("job {} has already ended ({how})", quoted(&id)));
     if let Some(view) = jobs.view(&id).await? {
         return Err(ended(word(view.record.status)));
     }

@@ -126,12 +126,10 @@ pub async fn call(context: &Context, mut params: Map<String, Value>) -> Result<V
         Some(Target::Workflow(endpoint)) => {
             Ok(run::workflow(context, &name, path(&endpoint), arguments).await)
         }
-        Some(Target::Builtin(Builtin::RunGraph)) => {
-            match builtin(Builtin::RunGraph, arguments) {
-                Ok(arguments) => Ok(run::graph(context, arguments).await),
-                Err(failure) => Ok(run::refused(&failure)),
-            }
-        }
+        Some(Target::Builtin(Builtin::RunGraph)) => match builtin(Builtin::RunGraph, arguments) {
+            Ok(arguments) => Ok(run::graph(context, arguments).await),
+            Err(failure) => Ok(run::refused(&failure)),
+        },
         Some(Target::Builtin(tool)) => Ok(answer(context, tool, arguments).await.into_value()),
     }
 }

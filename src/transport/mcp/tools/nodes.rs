@@ -51,8 +51,13 @@ pub async fn search(context: &Context, mut arguments: Arguments) -> Result<Value
 
 /// Where the words were found: names come before descriptions.
 fn rank(words: &[&str], name: &str, class: &NodeClass) -> Option<usize> {
-    let places = [name, &class.display_name, &class.category, &class.description]
-        .map(str::to_lowercase);
+    let places = [
+        name,
+        &class.display_name,
+        &class.category,
+        &class.description,
+    ]
+    .map(str::to_lowercase);
     words.iter().try_fold(0, |sum, word| {
         let at = places.iter().position(|place| place.contains(word))?;
         Some(sum + at)
@@ -127,7 +132,11 @@ fn outputs(about: &Map<String, Value>) -> Vec<Value> {
             .unwrap_or_default()
     };
     let names = list("output_name");
-    let text = |value: &Value| value.as_str().map_or_else(|| "COMBO".to_owned(), str::to_owned);
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| "COMBO".to_owned(), str::to_owned)
+    };
     list("output")
         .iter()
         .enumerate()
