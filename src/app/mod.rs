@@ -30,7 +30,7 @@ use crate::storage::Storage;
 use crate::store::{Limits, Store};
 use crate::transport::amqp::{Amqp, Setup};
 use crate::transport::mcp::{self, McpState};
-use crate::transport::rest::{self, BrokerLink, Machine, RouterState};
+use crate::transport::rest::{self, BrokerLink, Machine, OpenStreams, RouterState};
 use crate::transport::v2::{self, V2State};
 use crate::webhook::system::SystemWebhook;
 use crate::webhook::{Webhooks, salad};
@@ -57,6 +57,8 @@ pub(crate) struct App {
     pub address: OnceLock<SocketAddr>,
     /// Cancelled when the process shall end.
     pub stop: CancellationToken,
+    /// Cancelled when the last answers are to end.
+    pub closing: CancellationToken,
     /// When the grace period of the shutdown ends, once it has begun.
     pub grace_ends: OnceLock<Instant>,
 }
@@ -97,7 +99,7 @@ async fn run(config: Config) -> Result<(), Fatal> {
         info!(version = crate::VERSION, address = %address, "listening");
     }
     app.durable.take_up().await;
-    let closing = CancellationToken::new();
+    let closing = app.closing.clone();
     let server = tokio::spawn(listener.serve(
         rest::router(
             app.router_state(),
@@ -217,6 +219,7 @@ impl App {
             warmup_checkpoint,
             address: OnceLock::new(),
             stop,
+            closing: CancellationToken::new(),
             grace_ends: OnceLock::new(),
             config,
         };
@@ -310,6 +313,8 @@ impl App {
         RouterState {
             broker_link,
             machine: Machine::new(&self.config),
+            streams: OpenStreams::default(),
+            closing: self.closing.clone(),
             config: self.config.clone(),
             health: self.health.clone(),
             service: self.service.clone(),

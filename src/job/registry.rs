@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -131,7 +131,37 @@ pub struct Job {
     pub(super) submitting: std::sync::atomic::AtomicBool,
     /// How far it has come in ComfyUI.
     pub reached: Reached,
+    signals: Signals,
     state: Mutex<State>,
+}
+
+/// Tell whoever follows all prompts that something has changed.
+#[derive(Debug, Clone)]
+struct Signals {
+    /// Rises with everything.
+    changes: watch::Sender<u64>,
+    /// Rises when a prompt comes, enters another state or ends.
+    moves: watch::Sender<u64>,
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self {
+            changes: watch::Sender::new(0),
+            moves: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Signals {
+    fn changed(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    fn moved(&self) {
+        self.moves.send_modify(|moves| *moves += 1);
+        self.changed();
+    }
 }
 
 /// Whoever listens to a job.
@@ -267,7 +297,12 @@ impl Job {
         if status == Status::Running {
             state.entry.started_at.get_or_insert_with(epoch_ms);
         }
-        std::mem::replace(&mut state.entry.status, status) != status
+        let changed = std::mem::replace(&mut state.entry.status, status) != status;
+        drop(state);
+        if changed {
+            self.signals.moved();
+        }
+        changed
     }
 
     /// It waits in one of several queues; those with a lower `rank` come first there.
@@ -304,6 +339,7 @@ impl Job {
             *node = short;
         }
         lock(&self.state).entry.progress = Some(progress);
+        self.signals.changed();
     }
 }
 
@@ -325,6 +361,7 @@ fn state_event(id: &str, status: Status, position: Option<usize>) -> String {
 pub struct JobRegistry {
     inner: Mutex<Inner>,
     emptied: Notify,
+    signals: Signals,
 }
 
 #[derive(Debug, Default)]
@@ -406,6 +443,7 @@ impl JobRegistry {
             repeated: id_is_callers && inner.seen_before(id),
             number: inner.begun,
             reached: Reached::default(),
+            signals: self.signals.clone(),
             state: Mutex::new(State {
                 entry,
                 accepted: None,
@@ -416,6 +454,8 @@ impl JobRegistry {
         };
         let job = Arc::new(job);
         inner.active.insert(id.clone(), job.clone());
+        drop(inner);
+        self.signals.moved();
         Ok(job)
     }
 
@@ -503,6 +543,7 @@ impl JobRegistry {
         inner.finished.truncate(FINISHED);
         let empty = inner.active.is_empty();
         drop(inner);
+        self.signals.moved();
         if waited {
             self.tell_positions();
         }
@@ -537,6 +578,16 @@ impl JobRegistry {
     /// How many are in flight.
     pub fn count(&self) -> usize {
         lock(&self.inner).active.len()
+    }
+
+    /// A number that rises with every change of [`JobRegistry::lists`].
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.signals.changes.subscribe()
+    }
+
+    /// A number that rises when a prompt comes, enters another state or ends.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.signals.moves.subscribe()
     }
 
     /// How many are in the first and in the second of [`JobRegistry::lists`].

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -390,6 +390,16 @@ impl Service {
     /// How many of those in flight run or are on their way out, and how many come before that.
     pub fn counts(&self) -> (usize, usize) {
         self.inner.jobs.counts()
+    }
+
+    /// A number that rises with every change of [`Service::lists`].
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.jobs.changes()
+    }
+
+    /// A number that rises when a prompt comes, begins or ends.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.inner.jobs.moves()
     }
 
     /// How many are in flight.

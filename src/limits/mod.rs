@@ -47,6 +47,8 @@ pub const LOG_LINES_KEPT: usize = 5_000;
 pub const LOG_BYTES_KEPT: usize = 2 << 20;
 /// Cached files that `GET /cache` lists, the most lately used.
 pub const MAX_CACHE_ENTRIES: usize = 10_000;
+/// Streams of `GET /events` at a time.
+pub const MAX_EVENT_STREAMS: usize = 100;
 /// Deliveries that are listed.
 pub const MAX_DELIVERIES: usize = 500;
 /// Attempts of a delivery that are listed, the last ones.

@@ -9,6 +9,7 @@ mod control;
 mod convert;
 mod deliveries;
 pub mod docs;
+mod events;
 mod inflate;
 mod logs;
 mod models;
@@ -35,9 +36,11 @@ use axum::routing::{delete, get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate};
+use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 pub use answer::Uncompressed;
+pub use events::OpenStreams;
 pub use serve::{Listener, bind};
 pub use status::{BrokerLink, Machine};
 pub(in crate::transport) use workflow::from_file;
@@ -80,6 +83,10 @@ pub struct RouterState {
     pub broker_link: Option<BrokerLink>,
     /// The machine and its directories.
     pub machine: Machine,
+    /// The streams of `GET /events`.
+    pub streams: OpenStreams,
+    /// Cancelled when the last answers are to end.
+    pub closing: CancellationToken,
 }
 
 impl RouterState {

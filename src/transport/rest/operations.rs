@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::routing::{delete, get, post};
 
-use super::{RouterState, cache, control, deliveries, logs, models, status};
+use super::{RouterState, cache, control, deliveries, events, logs, models, status};
 
 /// All of them; each needs a key where there are any.
 pub fn routes() -> Router<RouterState> {
@@ -11,6 +11,7 @@ pub fn routes() -> Router<RouterState> {
         .route("/models/{folder}", get(models::list_folder))
         .route("/downloads", get(models::downloads))
         .route("/downloads/{id}", delete(models::cancel_download))
+        .route("/events", get(events::events))
         .route("/status", get(status::status))
         .route("/config", get(status::config))
         .route("/logs", get(logs::logs))

@@ -154,6 +154,11 @@ pub fn unknown(id: &str) -> Failure {
 
 /// `GET /queue`
 pub async fn queue(State(state): State<RouterState>) -> Response {
+    Json(queue_view(&state)).into_response()
+}
+
+/// What `GET /queue` answers.
+pub fn queue_view(state: &RouterState) -> Value {
     let (running, pending, finished) = state.service.lists();
-    Json(json!({"running": running, "pending": pending, "finished": finished})).into_response()
+    json!({"running": running, "pending": pending, "finished": finished})
 }

@@ -50,6 +50,8 @@ struct Inner {
     measured: Mutex<Option<(Instant, Measured)>>,
     /// One measures, the others wait for that.
     measuring: tokio::sync::Mutex<()>,
+    /// Rises with every measurement that nobody has waited for.
+    version: watch::Sender<u64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -69,10 +71,16 @@ impl Machine {
             features: features(config),
             measured: Mutex::default(),
             measuring: tokio::sync::Mutex::default(),
+            version: watch::Sender::new(0),
         };
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// A number that rises when what [`view_now`] has asked for is there.
+    pub fn measurements(&self) -> watch::Receiver<u64> {
+        self.inner.version.subscribe()
     }
 
     fn fresh(&self) -> Option<Measured> {
@@ -152,6 +160,23 @@ pub async fn config(State(state): State<RouterState>) -> Response {
 /// How all stands now.
 pub async fn view(state: &RouterState) -> Value {
     let measured = state.machine.measured(state).await;
+    view_of(state, measured)
+}
+
+/// How all stands now, with what was measured last. With `measure` that is done anew meanwhile, unless it is fresh.
+pub fn view_now(state: &RouterState, measure: bool) -> Value {
+    if measure && state.machine.fresh().is_none() {
+        let state = state.clone();
+        tokio::spawn(async move {
+            state.machine.measured(&state).await;
+            state.machine.inner.version.send_modify(|version| *version += 1);
+        });
+    }
+    let last = state.machine.last();
+    view_of(state, last.map(|(_, measured)| measured).unwrap_or_default())
+}
+
+fn view_of(state: &RouterState, measured: Measured) -> Value {
     let mut view = Map::new();
     view.insert("version".into(), crate::VERSION.into());
     view.insert("started_at".into(), state.machine.inner.started_at.into());
