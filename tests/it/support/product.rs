@@ -231,6 +231,15 @@ impl Stage {
         product
     }
 
+    /// Starts a process that does not log where it listens, and waits until it is ready.
+    pub async fn launch_silent(self) -> Product {
+        let port = free_port();
+        let mut product = self.env("PORT", port).spawn();
+        product.url = format!("http://127.0.0.1:{port}");
+        product.until_ready().await;
+        product
+    }
+
     /// Starts the process and waits until it is ready.
     pub async fn start(self) -> Product {
         let product = self.launch().await;
