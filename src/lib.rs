@@ -26,7 +26,8 @@
 //!   ways out and the guard over addresses. [`media`] turns files into other files. [`webhook`]
 //!   delivers documents. [`workflow`] turns input into graphs. [`manifest`] installs what a machine
 //!   needs. None of them knows of jobs or transports.
-//! - [`config`], [`error`], [`document`], [`events`], [`health`], [`json`], [`limits`] and [`telemetry`]
+//! - [`library`] are the model files: what is in ComfyUI's folders, and how more comes.
+//! - [`config`], [`error`], [`document`], [`events`], [`health`], [`json`], [`ledger`], [`limits`] and [`telemetry`]
 //!   are leaves that everybody may use. What a stranger can make us use is bounded in [`limits`].
 //! - [`simulator`] is a faithful ComfyUI stand-in for [`demo`] and for tests.
 //!

@@ -128,7 +128,7 @@ async fn what_changes_is_told() {
 async fn a_topic_changes_five_times_a_second_at_most() {
     let product = Stage::new()
         .file("models/checkpoints/m.safetensors", "weights")
-        .flags("--step-delay 0.01")
+        .flags("--step-ms 10")
         .start()
         .await;
     let mut stream = open(&product, "?topics=queue").await;
