@@ -340,14 +340,20 @@ impl Stream {
 
 /// Waits until a topic that is not pending has something new: which, and whether it is a measurement and nothing else.
 async fn changed(feeds: &mut [Feed]) -> (usize, bool) {
-    let idle = feeds.iter_mut().enumerate().filter(|(_, feed)| !feed.pending);
+    let idle = feeds
+        .iter_mut()
+        .enumerate()
+        .filter(|(_, feed)| !feed.pending);
     let waits: Vec<BoxFuture<'_, (usize, bool)>> = idle
         .flat_map(|(at, feed)| {
             let measures = feed.topic == Topic::Status;
-            feed.changes.iter_mut().enumerate().map(move |(which, changes)| {
-                let changed = changes.changed();
-                changed.map(move |()| (at, measures && which == 0)).boxed()
-            })
+            feed.changes
+                .iter_mut()
+                .enumerate()
+                .map(move |(which, changes)| {
+                    let changed = changes.changed();
+                    changed.map(move |()| (at, measures && which == 0)).boxed()
+                })
         })
         .collect();
     if waits.is_empty() {

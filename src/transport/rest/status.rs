@@ -169,11 +169,18 @@ pub fn view_now(state: &RouterState, measure: bool) -> Value {
         let state = state.clone();
         tokio::spawn(async move {
             state.machine.measured(&state).await;
-            state.machine.inner.version.send_modify(|version| *version += 1);
+            state
+                .machine
+                .inner
+                .version
+                .send_modify(|version| *version += 1);
         });
     }
     let last = state.machine.last();
-    view_of(state, last.map(|(_, measured)| measured).unwrap_or_default())
+    view_of(
+        state,
+        last.map(|(_, measured)| measured).unwrap_or_default(),
+    )
 }
 
 fn view_of(state: &RouterState, measured: Measured) -> Value {

@@ -39,7 +39,8 @@ async fn the_cache_is_listed_and_a_file_goes_with_its_links() {
         json!({"size": 0, "limit": 1_u64 << 30, "count": 0, "entries": []})
     );
     let url = origin.url("/a.safetensors?token=marked");
-    let wanted = json!({"url": url, "model_type": "loras", "filename": "x/a.safetensors", "wait": true});
+    let wanted =
+        json!({"url": url, "model_type": "loras", "filename": "x/a.safetensors", "wait": true});
     assert_eq!(product.post("/download", &wanted).await.0, 200);
     tokio::time::sleep(Duration::from_millis(20)).await;
     product
@@ -48,14 +49,25 @@ async fn the_cache_is_listed_and_a_file_goes_with_its_links() {
     let (_, cache) = product.get("/cache").await;
     assert_eq!(cache["count"], 2);
     let list = entries(&product).await;
-    let sizes: u64 = list.iter().map(|entry| entry["size"].as_u64().unwrap()).sum();
+    let sizes: u64 = list
+        .iter()
+        .map(|entry| entry["size"].as_u64().unwrap())
+        .sum();
     assert_eq!(cache["size"].as_u64(), Some(sizes));
-    assert_eq!(list[0]["url"], origin.url("/p.png"), "the last used is first");
+    assert_eq!(
+        list[0]["url"],
+        origin.url("/p.png"),
+        "the last used is first"
+    );
     assert_eq!(list[0]["links"], json!([]));
     let model = &list[1];
     assert_eq!(
         (&model["url"], &model["size"], &model["in_use"]),
-        (&json!(origin.url("/a.safetensors")), &json!(7), &json!(false)),
+        (
+            &json!(origin.url("/a.safetensors")),
+            &json!(7),
+            &json!(false)
+        ),
         "{model}"
     );
     let link = product.path("models/loras/x/a.safetensors");
@@ -72,10 +84,17 @@ async fn the_cache_is_listed_and_a_file_goes_with_its_links() {
     assert!(!cached.exists() && std::fs::symlink_metadata(&link).is_err());
     assert_eq!(entries(&product).await.len(), 1);
     let (_, models) = product.get("/models").await;
-    assert!(!models["loras"].to_string().contains("a.safetensors"), "{models}");
+    assert!(
+        !models["loras"].to_string().contains("a.safetensors"),
+        "{models}"
+    );
     for unknown in [name, "nonsense", "..%2f..%2fetc%2fpasswd", ".links"] {
         let (status, body) = product.delete(&format!("/cache/{unknown}")).await;
-        assert_eq!((status, &body["code"]), (404, &json!("not_found")), "{body}");
+        assert_eq!(
+            (status, &body["code"]),
+            (404, &json!("not_found")),
+            "{body}"
+        );
     }
 }
 
@@ -84,9 +103,13 @@ async fn what_a_prompt_uses_stays() {
     // Whether there is a limit or not.
     for limit in ["0", "1"] {
         let (product, origin) = (product(limit).await, origin().await);
-        let wanted = json!({"url": origin.url("/m.safetensors"), "model_type": "checkpoints", "wait": true});
+        let wanted =
+            json!({"url": origin.url("/m.safetensors"), "model_type": "checkpoints", "wait": true});
         assert_eq!(product.post("/download", &wanted).await.0, 200);
-        let name = entries(&product).await[0]["name"].as_str().unwrap().to_owned();
+        let name = entries(&product).await[0]["name"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         let mut graph = crate::support::graphs::slow(20.0, 200);
         graph["7"] = json!({"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "m.safetensors"}});
         let running = product.prompt_later(json!({"id": "user", "prompt": graph}));

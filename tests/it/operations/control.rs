@@ -49,7 +49,9 @@ async fn comfyui_is_restarted_and_its_prompts_fail_as_when_it_dies() {
     let after = until_restarted(&product, 1).await;
     assert_ne!(before["comfyui"]["pid"], after["comfyui"]["pid"]);
     assert_eq!(product.get("/health").await.0, 200);
-    product.run("c", &crate::support::graphs::picture("after")).await;
+    product
+        .run("c", &crate::support::graphs::picture("after"))
+        .await;
     assert_eq!(restart(&product).await.0, 202);
     until_restarted(&product, 2).await;
 }
@@ -88,7 +90,11 @@ async fn tasks_of_the_queue_go_back_to_it_and_are_not_charged() {
     product.until_prompt("task", "running").await;
     let (_, status) = product.get("/status").await;
     assert_eq!(
-        (&status["amqp"]["connected"], &status["amqp"]["tasks"], &status["amqp"]["queue"]),
+        (
+            &status["amqp"]["connected"],
+            &status["amqp"]["tasks"],
+            &status["amqp"]["queue"]
+        ),
         (&json!(true), &json!(1), &json!(queue))
     );
     assert_eq!(restart(&product).await.0, 202);
@@ -116,8 +122,13 @@ async fn memory_is_freed_by_comfyui() {
     let bare = bare.send().await.unwrap();
     assert_eq!(bare.status(), 200);
     assert_eq!(bare.json::<Value>().await.unwrap(), wanted);
-    assert_eq!(product.post("/free", &json!({"free_memory": null})).await, (200, json!({})));
-    let (status, body) = product.post("/free", &json!({"unload_models": "yes"})).await;
+    assert_eq!(
+        product.post("/free", &json!({"free_memory": null})).await,
+        (200, json!({}))
+    );
+    let (status, body) = product
+        .post("/free", &json!({"unload_models": "yes"}))
+        .await;
     assert_eq!(
         (status, &body["location"]),
         (400, &json!("unload_models")),

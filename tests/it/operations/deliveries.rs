@@ -27,11 +27,16 @@ async fn all(product: &Product) -> Vec<Value> {
 
 /// The newest delivery of a prompt, once it has a status.
 async fn until_status(product: &Product, prompt: &str, status: &str) -> Value {
-    until(&format!("the delivery of {prompt} is {status}"), async || {
-        let list = all(product).await;
-        let found = list.into_iter().find(|entry| entry["prompt_id"] == prompt)?;
-        (found["status"] == status).then_some(found)
-    })
+    until(
+        &format!("the delivery of {prompt} is {status}"),
+        async || {
+            let list = all(product).await;
+            let found = list
+                .into_iter()
+                .find(|entry| entry["prompt_id"] == prompt)?;
+            (found["status"] == status).then_some(found)
+        },
+    )
     .await
 }
 
@@ -53,7 +58,11 @@ async fn deliveries_are_listed_with_their_attempts() {
         (&json!("v2"), &json!(peer.url("/good").as_str()))
     );
     let attempts = good["attempts"].as_array().unwrap();
-    assert_eq!((attempts.len(), &attempts[0]["status"]), (1, &json!(200)), "{good}");
+    assert_eq!(
+        (attempts.len(), &attempts[0]["status"]),
+        (1, &json!(200)),
+        "{good}"
+    );
     assert!(attempts[0].get("error").is_none() && attempts[0]["seconds"].as_f64().unwrap() < 30.0);
     assert!(attempts[0]["at"].as_u64().unwrap() >= good["created_at"].as_u64().unwrap());
     let hook = &peer.wait("/good", 1).await[0];
@@ -63,14 +72,23 @@ async fn deliveries_are_listed_with_their_attempts() {
     peer.behave("/bad", Behaviour::Answer(StatusCode::INTERNAL_SERVER_ERROR));
     submit(&product, "bad", "webhook_v2", peer.url("/bad").as_str()).await;
     let waiting = until_status(&product, "bad", "waiting").await;
-    assert!(waiting["next_at"].as_u64() > waiting["created_at"].as_u64(), "{waiting}");
+    assert!(
+        waiting["next_at"].as_u64() > waiting["created_at"].as_u64(),
+        "{waiting}"
+    );
     assert_eq!(waiting["attempts"][0]["status"], 500);
-    assert!(waiting["attempts"][0]["error"].as_str().unwrap().contains("500"));
+    assert!(
+        waiting["attempts"][0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("500")
+    );
     // Between attempts it need not wait.
     assert_eq!(resend(&product, &waiting).await.0, 202);
     let failed = until_status(&product, "bad", "failed").await;
     assert_eq!(failed["attempts"].as_array().unwrap().len(), 2, "{failed}");
-    let took = failed["attempts"][1]["at"].as_u64().unwrap() - failed["attempts"][0]["at"].as_u64().unwrap();
+    let took = failed["attempts"][1]["at"].as_u64().unwrap()
+        - failed["attempts"][0]["at"].as_u64().unwrap();
     assert!(took < 900, "the pause of a second was cut short: {took} ms");
 
     submit(&product, "dead", "webhook", &nowhere()).await;
@@ -86,7 +104,11 @@ async fn deliveries_are_listed_with_their_attempts() {
         assert_eq!((status, &body["code"]), (409, &json!("conflict")), "{body}");
     }
     let (status, body) = product.post("/deliveries/unknown/resend", &json!({})).await;
-    assert_eq!((status, &body["code"]), (404, &json!("not_found")), "{body}");
+    assert_eq!(
+        (status, &body["code"]),
+        (404, &json!("not_found")),
+        "{body}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +124,10 @@ async fn what_is_in_the_spool_is_sent_again_on_request() {
     let mut product = stage().start().await;
     submit(&product, "kept", "webhook_v2", peer.url("/hook").as_str()).await;
     let failed = until_status(&product, "kept", "failed").await;
-    assert!(failed["next_at"].as_u64() > failed["created_at"].as_u64(), "{failed}");
+    assert!(
+        failed["next_at"].as_u64() > failed["created_at"].as_u64(),
+        "{failed}"
+    );
     let (status, body) = resend(&product, &failed).await;
     assert_eq!((status, &body["id"]), (202, &failed["id"]), "{body}");
     let again = until("it was tried again", async || {
@@ -118,7 +143,13 @@ async fn what_is_in_the_spool_is_sent_again_on_request() {
     let found = until_status(&product, "kept", "failed").await;
     assert_eq!(found["kind"], "v2");
     assert!(found["size"].as_u64().unwrap() > 100);
-    assert!(found["created_at"].as_u64().unwrap().abs_diff(failed["created_at"].as_u64().unwrap()) < 2_000);
+    assert!(
+        found["created_at"]
+            .as_u64()
+            .unwrap()
+            .abs_diff(failed["created_at"].as_u64().unwrap())
+            < 2_000
+    );
     peer.behave("/hook", Behaviour::Answer(StatusCode::OK));
     assert_eq!(resend(&product, &found).await.0, 202);
     let delivered = until_status(&product, "kept", "delivered").await;
@@ -140,14 +171,21 @@ async fn system_events_are_deliveries_too() {
         .env("SYSTEM_WEBHOOK_EVENTS", "execution_success,file_downloaded")
         .start()
         .await;
-    product.run("told", &crate::support::graphs::picture("x")).await;
+    product
+        .run("told", &crate::support::graphs::picture("x"))
+        .await;
     let told = until_status(&product, "told", "delivered").await;
     assert_eq!(
         (&told["kind"], &told["url"]),
         (&json!("system"), &json!(peer.url("/system").as_str()))
     );
-    peer.behave("/system", Behaviour::Answer(StatusCode::SERVICE_UNAVAILABLE));
-    product.run("later", &crate::support::graphs::picture("y")).await;
+    peer.behave(
+        "/system",
+        Behaviour::Answer(StatusCode::SERVICE_UNAVAILABLE),
+    );
+    product
+        .run("later", &crate::support::graphs::picture("y"))
+        .await;
     let waiting = until_status(&product, "later", "waiting").await;
     peer.behave("/system", Behaviour::Answer(StatusCode::OK));
     assert_eq!(resend(&product, &waiting).await.0, 202);

@@ -40,7 +40,14 @@ async fn a_stream_begins_with_how_everything_is() {
     let product = Product::start(&[]).await;
     let mut stream = open(&product, "").await;
     assert_eq!(stream.response.headers()["x-accel-buffering"], "no");
-    let topics = ["queue", "runs", "downloads", "cache", "deliveries", "status"];
+    let topics = [
+        "queue",
+        "runs",
+        "downloads",
+        "cache",
+        "deliveries",
+        "status",
+    ];
     let first = snapshots(&mut stream, &topics).await;
     let ids: Vec<u64> = first.iter().map(|event| event.id).collect();
     assert_eq!(ids, [1, 2, 3, 4, 5, 6]);
@@ -56,7 +63,10 @@ async fn a_stream_begins_with_how_everything_is() {
     let mut some = open(&product, "?topics=status,log,cache").await;
     let first = snapshots(&mut some, &["cache", "status", "log"]).await;
     let lines = first[2].data.as_array().unwrap();
-    assert!(lines.iter().any(|line| line["text"] == "ready"), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line["text"] == "ready"),
+        "{lines:?}"
+    );
 
     for odd in ["nonsense", "queue,,log", "queue,x"] {
         let (status, body) = product.get(&format!("/events?topics={odd}")).await;
@@ -88,10 +98,17 @@ async fn what_changes_is_told() {
     })
     .await;
     assert_eq!(queue["running"][0]["id"], "seen");
-    until(&mut stream, "queue", |queue| queue["finished"][0]["id"] == "seen").await;
+    until(&mut stream, "queue", |queue| {
+        queue["finished"][0]["id"] == "seen"
+    })
+    .await;
     running.await.unwrap();
     until(&mut stream, "log", |lines| {
-        lines.as_array().unwrap().iter().any(|line| line["prompt_id"] == "seen")
+        lines
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|line| line["prompt_id"] == "seen")
     })
     .await;
     let wanted = json!({"url": origin.url("/a.safetensors"), "model_type": "loras"});
@@ -111,7 +128,8 @@ async fn what_changes_is_told() {
         }
     }
     let hook = format!("http://127.0.0.1:{}/hook", origin.port);
-    let body = json!({"id": "told", "prompt": crate::support::graphs::picture("x"), "webhook_v2": hook});
+    let body =
+        json!({"id": "told", "prompt": crate::support::graphs::picture("x"), "webhook_v2": hook});
     assert_eq!(product.prompt(&body).await.0, 202);
     until(&mut stream, "deliveries", |list| {
         list[0]["prompt_id"] == "told" && list[0]["status"] == "delivered"
@@ -120,7 +138,10 @@ async fn what_changes_is_told() {
     let restart = product.http.post(format!("{}/restart", product.url));
     assert_eq!(restart.send().await.unwrap().status(), 202);
     for state in ["restarting", "ready"] {
-        until(&mut stream, "status", |status| status["comfyui"]["state"] == state).await;
+        until(&mut stream, "status", |status| {
+            status["comfyui"]["state"] == state
+        })
+        .await;
     }
 }
 
@@ -144,7 +165,11 @@ async fn a_topic_changes_five_times_a_second_at_most() {
         }
     }
     let most = began.elapsed().as_secs_f64() * 5.0 + 2.0;
-    assert!(f64::from(changes) <= most, "{changes} in {:?}", began.elapsed());
+    assert!(
+        f64::from(changes) <= most,
+        "{changes} in {:?}",
+        began.elapsed()
+    );
     running.await.unwrap();
 }
 
@@ -159,13 +184,20 @@ async fn a_slow_reader_gets_the_newest_state_and_the_server_ends_in_time() {
             .await;
     }
     slow_reader.dawdle(Duration::from_millis(300)).await;
-    until(&mut slow_reader, "queue", |queue| queue["finished"][0]["id"] == "p19").await;
+    until(&mut slow_reader, "queue", |queue| {
+        queue["finished"][0]["id"] == "p19"
+    })
+    .await;
     // An idle stream says nothing.
     let silence = tokio::time::timeout(Duration::from_secs(1), slow_reader.next()).await;
     assert!(silence.is_err(), "{silence:?}");
     let began = Instant::now();
     assert_eq!(product.stop().await, Some(0));
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
     assert!(slow_reader.next().await.is_none());
 }
 
@@ -180,7 +212,9 @@ async fn streams_are_bounded() {
     assert_eq!((status, &body["code"]), (409, &json!("conflict")), "{body}");
     drop(streams);
     crate::support::product::until("they are closed", async || {
-        let request = product.http.get(format!("{}/events?topics=cache", product.url));
+        let request = product
+            .http
+            .get(format!("{}/events?topics=cache", product.url));
         (request.send().await.ok()?.status() == 200).then_some(())
     })
     .await;

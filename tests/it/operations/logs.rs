@@ -44,7 +44,11 @@ async fn lines_of_both_are_there_without_colours_and_secrets() {
     assert!(bad.iter().all(|line| line["level"] == "error"), "{bad:?}");
     assert_eq!(with(&bad, "bad").len(), 1);
     let none = lines(&product, "source=server").await;
-    assert_eq!(none, Vec::<Value>::new(), "LOG_LEVEL=error has nothing to say");
+    assert_eq!(
+        none,
+        Vec::<Value>::new(),
+        "LOG_LEVEL=error has nothing to say"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,12 +62,22 @@ async fn lines_are_chosen_and_know_their_prompt() {
         ended.then_some(server)
     })
     .await;
-    assert!(server.iter().all(|line| line["source"] == "server" && line["level"].is_string()));
+    assert!(
+        server
+            .iter()
+            .all(|line| line["source"] == "server" && line["level"].is_string())
+    );
     assert!(!with(&server, "ready").is_empty());
     let first = lines(&product, "prompt_id=first&source=server").await;
     assert!(!first.is_empty());
-    assert!(first.iter().all(|line| line["prompt_id"] == "first"), "{first:?}");
-    let times: Vec<u64> = server.iter().map(|line| line["time"].as_u64().unwrap()).collect();
+    assert!(
+        first.iter().all(|line| line["prompt_id"] == "first"),
+        "{first:?}"
+    );
+    let times: Vec<u64> = server
+        .iter()
+        .map(|line| line["time"].as_u64().unwrap())
+        .collect();
     assert!(times.is_sorted(), "oldest first");
     assert_eq!(lines(&product, "lines=3").await.len(), 3);
     let last = lines(&product, "lines=1&source=server").await;
@@ -76,13 +90,17 @@ async fn lines_are_chosen_and_know_their_prompt() {
 async fn what_comfyui_prints_while_it_executes_belongs_to_the_prompt() {
     // The child's output goes on while the simulator works.
     let script = r#"(for n in $(seq 200); do echo "tick $n"; sleep 0.05; done) &"#;
-    let product = printing(Stage::new(), &script.replace(" &", " & :")).start().await;
+    let product = printing(Stage::new(), &script.replace(" &", " & :"))
+        .start()
+        .await;
     product.run("worked", &slow(0.6, 6)).await;
     let ticks = lines(&product, "source=comfyui&prompt_id=worked").await;
     assert!(!with(&ticks, "tick").is_empty(), "{ticks:?}");
     let all = lines(&product, "source=comfyui").await;
     assert!(
-        with(&all, "tick").iter().any(|line| line.get("prompt_id").is_none()),
+        with(&all, "tick")
+            .iter()
+            .any(|line| line.get("prompt_id").is_none()),
         "before it none was executed"
     );
 }
