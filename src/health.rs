@@ -1,12 +1,12 @@
 //! The health of the whole: a small state machine with reasons, which the probes show and the transports ask (process.md, "Probes").
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
 use crate::error::{Code, Failure};
 
-/// How it stands with ComfyUI.
+/// How it stands with a ComfyUI, or with all of them: then the best counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ComfyState {
     /// Not up, and why: starting, restarting, dead.
@@ -34,14 +34,64 @@ pub struct Snapshot {
 #[derive(Debug, Clone)]
 pub struct Health {
     state: watch::Sender<Snapshot>,
+    /// Each ComfyUI's own state.
+    each: Arc<Mutex<Vec<ComfyState>>>,
     suspicion: Arc<Notify>,
+}
+
+/// The health of one ComfyUI, as part of the whole. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ComfyHealth {
+    whole: Health,
+    index: usize,
+}
+
+impl ComfyHealth {
+    /// It has changed.
+    pub fn set(&self, state: ComfyState) {
+        self.whole.comfy(self.index, state);
+    }
+
+    /// How it stands with it.
+    pub fn now(&self) -> ComfyState {
+        self.whole.each()[self.index].clone()
+    }
+
+    /// Whether it can be given work.
+    pub fn is_up(&self) -> bool {
+        !matches!(self.now(), ComfyState::Down(_))
+    }
+
+    /// Something could not be written: the folders are looked at now.
+    pub fn suspect_folders(&self) {
+        self.whole.suspect_folders();
+    }
 }
 
 impl Default for Health {
     fn default() -> Self {
+        Self::new(1)
+    }
+}
+
+impl ComfyState {
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Down(_) => 0,
+            Self::Up => 1,
+            Self::Ready => 2,
+        }
+    }
+}
+
+impl Health {
+    /// Of a server with so many ComfyUIs, at least one.
+    pub fn new(comfyuis: usize) -> Self {
+        let starting = ComfyState::Down("starting".to_owned());
         Self {
+            each: Arc::new(Mutex::new(vec![starting.clone(); comfyuis.max(1)])),
             state: watch::Sender::new(Snapshot {
-                comfy: ComfyState::Down("starting".to_owned()),
+                comfy: starting,
                 was_ready: false,
                 draining: false,
                 unwritable: None,
@@ -49,9 +99,23 @@ impl Default for Health {
             suspicion: Arc::default(),
         }
     }
-}
 
-impl Health {
+    /// The part of one ComfyUI.
+    pub fn of(&self, index: usize) -> ComfyHealth {
+        ComfyHealth {
+            whole: self.clone(),
+            index: index.min(self.each().len() - 1),
+        }
+    }
+
+    /// How it stands with each.
+    pub fn each(&self) -> Vec<ComfyState> {
+        self.each
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// The state now.
     pub fn now(&self) -> Snapshot {
         self.state.borrow().clone()
@@ -62,12 +126,25 @@ impl Health {
         self.state.subscribe()
     }
 
-    /// ComfyUI has changed.
-    pub fn comfy(&self, comfy: ComfyState) {
-        crate::telemetry::metrics::comfyui_up(!matches!(comfy, ComfyState::Down(_)));
+    /// Every ComfyUI waits for the same thing.
+    pub fn all_wait(&self, reason: &str) {
+        for index in 0..self.each().len() {
+            self.comfy(index, ComfyState::Down(reason.to_owned()));
+        }
+    }
+
+    fn comfy(&self, index: usize, comfy: ComfyState) {
+        let up = !matches!(comfy, ComfyState::Down(_));
+        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        crate::telemetry::metrics::comfyui_up((each.len() > 1).then_some(index), up);
+        each[index] = comfy.clone();
+        // Of several that are down, the one that went last tells why.
+        let best = each.iter().max_by_key(|state| state.rank());
+        let best = best.filter(|best| best.rank() > comfy.rank());
+        let whole = best.cloned().unwrap_or(comfy);
         self.state.send_modify(|state| {
-            state.was_ready |= comfy == ComfyState::Ready;
-            state.comfy = comfy;
+            state.was_ready |= whole == ComfyState::Ready;
+            state.comfy = whole;
         });
     }
 

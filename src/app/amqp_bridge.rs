@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-use crate::comfy::Comfy;
+use crate::comfy::pool::Pool;
 use crate::error::{Code, Failure};
 use crate::health::{ComfyState, Health};
 use crate::job::registry::{Job, Status};
@@ -24,7 +24,7 @@ const RECENT: Duration = Duration::from_secs(2);
 /// Runs tasks as prompts.
 pub(super) struct Runner {
     service: Service,
-    comfy: Comfy,
+    comfy: Pool,
     health: Health,
     ready: watch::Sender<bool>,
     /// When ComfyUI went down last.
@@ -32,7 +32,7 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    pub fn new(service: Service, comfy: Comfy, health: Health) -> Self {
+    pub fn new(service: Service, comfy: Pool, health: Health) -> Self {
         let (ready, died) = (watch::Sender::new(false), watch::Sender::new(None));
         let (mut changes, asked) = (health.watch(), health.clone());
         let (tell_ready, tell_died) = (ready.clone(), died.clone());
@@ -142,7 +142,10 @@ impl TaskRunner for Runner {
     }
 
     fn comfyui_was_restarted(&self) -> bool {
-        self.comfy.life.restart_was_wanted_within(RECENT)
+        {
+            let mut all = self.comfy.instances().iter();
+            all.any(|comfy| comfy.life.restart_was_wanted_within(RECENT))
+        }
     }
 
     fn other_prompt_was_executing(&self) -> bool {
@@ -173,7 +176,7 @@ impl TaskRunner for Runner {
             .map(|entry| entry.id.clone());
         Load {
             in_flight: running.len() + pending.len(),
-            queue_size: *self.comfy.watch.queue_remaining().borrow(),
+            queue_size: self.comfy.queue_remaining(),
             current,
             draining: state.draining,
             available: state.comfy == ComfyState::Ready && state.unwritable.is_none(),

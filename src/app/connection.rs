@@ -7,6 +7,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::App;
+use crate::comfy::Comfy;
 use crate::comfy::catalogue::Catalogue;
 use crate::error::{Code, Failure};
 use crate::health::ComfyState;
@@ -30,18 +31,23 @@ const REPLACED_PAUSE: Duration = Duration::from_secs(1);
 /// The way to ComfyUI.
 pub(super) struct Connection<'a> {
     app: &'a App,
+    comfy: &'a Comfy,
     attached: bool,
 }
 
 impl<'a> Connection<'a> {
-    pub const fn new(app: &'a App, attached: bool) -> Self {
-        Self { app, attached }
+    pub const fn new(app: &'a App, comfy: &'a Comfy, attached: bool) -> Self {
+        Self {
+            app,
+            comfy,
+            attached,
+        }
     }
 
     /// Resolves when the websocket has ended, no new one can be had and nobody answers; the server is not ready then. A socket
     /// that alone breaks changes nothing, but what ComfyUI offers is asked anew: it may be another one.
     pub async fn lost(&self) {
-        let mut connected = self.app.comfy.watch.connected();
+        let mut connected = self.comfy.watch.connected();
         // A start is not judged: asking for all nodes may block ComfyUI for longer than a look takes.
         let _ = timeout(FIRST_CONNECTION, connected.wait_for(|connected| *connected)).await;
         let mut was_connected = *connected.borrow_and_update();
@@ -49,7 +55,7 @@ impl<'a> Connection<'a> {
             let _ = connected.wait_for(|connected| !*connected).await;
             let mut missed = 0;
             while !*connected.borrow_and_update() {
-                let pause = match self.app.comfy.client.ping(LOOK).await {
+                let pause = match self.comfy.client.ping(LOOK).await {
                     Ok(()) => {
                         missed = 0;
                         PAUSE
@@ -61,10 +67,13 @@ impl<'a> Connection<'a> {
                     }
                 };
                 if missed >= 2 {
-                    self.app.health.comfy(ComfyState::Down(
+                    self.comfy.health.set(ComfyState::Down(
                         "ComfyUI does not answer any more; it may be restarting".to_owned(),
                     ));
-                    warn!("ComfyUI does not answer any more; waiting for it to come back");
+                    warn!(
+                        instance = self.comfy.label(),
+                        "ComfyUI does not answer any more; waiting for it to come back"
+                    );
                     return;
                 }
                 let _ = timeout(pause, connected.wait_for(|connected| *connected)).await;
@@ -76,10 +85,10 @@ impl<'a> Connection<'a> {
     }
 
     fn ask_anew(&self) {
-        let (comfy, config) = (self.app.comfy.clone(), self.app.config.clone());
+        let (pool, comfy) = (self.app.comfy.clone(), self.comfy.clone());
         tokio::spawn(async move {
-            if let Ok(catalogue) = Catalogue::ask(&comfy.client, &config.comfy).await {
-                comfy.set_catalogue(catalogue);
+            if let Ok(catalogue) = Catalogue::ask(&comfy.client, &comfy.config).await {
+                pool.set_catalogue(&comfy, catalogue);
             }
         });
     }
@@ -88,7 +97,7 @@ impl<'a> Connection<'a> {
     pub async fn until_back(&self) {
         let since = Instant::now();
         loop {
-            match self.app.comfy.client.ping(BACK_LOOK).await {
+            match self.comfy.client.ping(BACK_LOOK).await {
                 Ok(()) => break,
                 // Where nobody listens any more there is no prompt either. A child that is only busy may still answer.
                 Err(error) if since.elapsed() >= PATIENCE && (self.attached || error.refused()) => {
@@ -96,19 +105,19 @@ impl<'a> Connection<'a> {
                         Code::ComfyuiUnavailable,
                         "ComfyUI went away while the prompt was in it: send it again",
                     );
-                    self.app.comfy.watch.fail_all(&failure, false);
+                    self.comfy.watch.fail_all(&failure, false);
                 }
                 Err(_) => {}
             }
             sleep(BACK_PAUSE).await;
         }
-        self.app.comfy.watch.redial();
+        self.comfy.watch.redial();
     }
 }
 
 /// Waits until another ComfyUI listens where the one with the lost GPU did.
-pub(super) async fn another_process(app: &App) {
-    while !matches!(app.comfy.client.mark_is_gone().await, Ok(true)) {
+pub(super) async fn another_process(comfy: &Comfy) {
+    while !matches!(comfy.client.mark_is_gone().await, Ok(true)) {
         sleep(REPLACED_PAUSE).await;
     }
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
-use crate::comfy::Comfy;
 use crate::comfy::client::CallError;
+use crate::comfy::pool::Pool;
 use crate::config::Config;
 use crate::graph::catalogue::NodeClasses;
 use crate::workflow::{ContextSource, ModelFolder, WorkflowContext};
@@ -26,7 +26,7 @@ pub(super) struct LiveContext(Arc<Inner>);
 struct Inner {
     values: Map<String, Value>,
     env: BTreeMap<String, String>,
-    comfy: Comfy,
+    comfy: Pool,
     warmup_checkpoint: Arc<OnceLock<String>>,
     known: Mutex<Option<Known>>,
     refreshing: tokio::sync::Mutex<()>,
@@ -42,7 +42,7 @@ struct Known {
 }
 
 impl LiveContext {
-    pub fn new(config: &Config, comfy: Comfy, warmup_checkpoint: Arc<OnceLock<String>>) -> Self {
+    pub fn new(config: &Config, comfy: Pool, warmup_checkpoint: Arc<OnceLock<String>>) -> Self {
         let inner = Inner {
             values: values(config),
             env: config.workflow.env.clone(),

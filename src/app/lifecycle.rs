@@ -4,16 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::connection::{Connection, another_process};
+use super::starts::{self, Starts};
 use super::{App, Fatal, greeting, shutdown, warmup};
+use crate::comfy::Comfy;
 use crate::comfy::catalogue::Catalogue;
 use crate::comfy::fault::Fault;
 use crate::comfy::supervisor::{Backoff, Child, end_orphans, port_in_use, wait_until_answering};
+use crate::config::public_text;
 use crate::error::{Code, Failure};
 use crate::health::ComfyState;
 use crate::manifest::{Installer, Manifest, OnPlaced};
@@ -68,26 +72,67 @@ impl Death {
     }
 }
 
-/// Prepares everything, then keeps ComfyUI running until told to stop. Prompts in flight have ended when this returns well.
+/// Prepares everything, then keeps every ComfyUI running until told to stop. Prompts in flight have ended when this returns well.
 pub(super) async fn keep(app: &App) -> Result<(), Fatal> {
     let prepared = tokio::select! {
         prepared = prepare(app) => prepared?,
         () = app.stop.cancelled() => return Ok(()),
     };
-    let attached = app.config.comfy.command.is_empty();
+    if app.comfy.several() {
+        starts::check_ports(&app.config.comfy).await?;
+    }
+    let starts = Starts::new(app);
+    let all = app.comfy.instances().iter();
+    let mut living: FuturesUnordered<_> = all
+        .map(|comfy| keep_one(app, comfy, &prepared, &starts))
+        .collect();
+    let mut outcome = Ok(());
+    while let Some(ended) = living.next().await {
+        if ended.is_err() && app.comfy.several() {
+            // One ends, all end.
+            app.stop.cancel();
+        }
+        outcome = outcome.and(ended);
+    }
+    app.comfy.close(outcome.as_ref().err().map(ended_for));
+    outcome
+}
+
+fn ended_for(fatal: &Fatal) -> Failure {
+    Failure::new(
+        Code::ComfyuiUnavailable,
+        format!(
+            "the server ends while the prompt waits ({}): send it again",
+            public_text(&fatal.0)
+        ),
+    )
+}
+
+/// Keeps one ComfyUI running.
+async fn keep_one(
+    app: &App,
+    comfy: &Comfy,
+    prepared: &Prepared,
+    starts: &Starts<'_>,
+) -> Result<(), Fatal> {
+    let attached = comfy.config.command.is_empty();
     let mut backoff = Backoff::default();
     loop {
         // A server that has never been ready does not go on without what it needs.
         let first = !app.health.now().was_ready;
-        let death = match run(app, prepared.warmup.as_ref(), first).await? {
-            End::Stopped => return Ok(()),
-            End::Died(death) => death,
+        let warmup = prepared.warmup.as_ref();
+        let death = match run(app, comfy, (warmup, starts), first).await {
+            Ok(End::Stopped) => return Ok(()),
+            Ok(End::Died(death)) => death,
+            Err(fatal) => Death::new(starts.failed(comfy, fatal)?),
         };
-        app.health.comfy(ComfyState::Down(death.reason.clone()));
-        app.comfy.life.ended();
-        app.comfy.watch.fail_all(&death.failure(), !attached);
-        if !attached && !app.config.comfy.always_restart && !death.wanted {
-            app.service.stop_all(&death.failure());
+        comfy.health.set(ComfyState::Down(death.reason.clone()));
+        comfy.life.ended();
+        comfy.watch.fail_all(&death.failure(), !attached);
+        if !attached && !comfy.config.always_restart && !death.wanted {
+            if !app.comfy.several() {
+                app.service.stop_all(&death.failure());
+            }
             return Err(Fatal(format!(
                 "{}. ALWAYS_RESTART_COMFYUI is false, so this server ends too",
                 death.report
@@ -101,6 +146,7 @@ pub(super) async fn keep(app: &App) -> Result<(), Fatal> {
             backoff.next(death.up)
         };
         warn!(
+            instance = comfy.label(),
             wait_s = wait.as_secs(),
             reason = death.report,
             "ComfyUI is gone; {}",
@@ -115,8 +161,8 @@ pub(super) async fn keep(app: &App) -> Result<(), Fatal> {
             () = app.stop.cancelled() => return Ok(()),
         }
         if !attached {
-            metrics::comfyui_restarted();
-            app.comfy.life.starts_again();
+            metrics::comfyui_restarted(comfy.label());
+            comfy.life.starts_again();
         }
     }
 }
@@ -124,6 +170,9 @@ pub(super) async fn keep(app: &App) -> Result<(), Fatal> {
 struct Prepared {
     warmup: Option<Value>,
 }
+
+/// The warmup prompt, and how the others fare.
+type Warmup<'a> = (Option<&'a Value>, &'a Starts<'a>);
 
 /// Steps 3 and 4 of process.md: everything that is done once, before ComfyUI is started.
 async fn prepare(app: &App) -> Result<Prepared, Fatal> {
@@ -138,8 +187,7 @@ async fn prepare(app: &App) -> Result<Prepared, Fatal> {
         .await
         .map_err(|error| Fatal(error.to_string()))?
     {
-        app.health
-            .comfy(ComfyState::Down("installing the manifest".to_owned()));
+        app.health.all_wait("installing the manifest");
         let installer = Installer::new(
             &app.config.manifest,
             &app.config.comfy.home,
@@ -182,12 +230,13 @@ fn shows_models(app: &App) -> OnPlaced {
 }
 
 /// One run of ComfyUI, from spawning to its end. What goes wrong before the server was ready once is fatal; later it only ends the run.
-async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<End, Fatal> {
-    app.health
-        .comfy(ComfyState::Down("ComfyUI is starting".to_owned()));
-    app.comfy.life.begins();
+async fn run(app: &App, comfy: &Comfy, warmup: Warmup<'_>, first: bool) -> Result<End, Fatal> {
+    comfy
+        .health
+        .set(ComfyState::Down("ComfyUI is starting".to_owned()));
+    comfy.life.begins();
     let spawned = tokio::select! {
-        spawned = spawn(app) => spawned,
+        spawned = spawn(comfy) => spawned,
         () = app.stop.cancelled() => return Ok(End::Stopped),
     };
     let child = match spawned {
@@ -196,17 +245,17 @@ async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<En
         Err(fatal) => return Err(fatal),
     };
     if let Some(child) = &child {
-        app.comfy.life.spawned(child.pid());
+        comfy.life.spawned(child.pid());
     }
     let answers = tokio::select! {
-        answers = wait_until_answering(&app.config.comfy, app.outbound.comfyui(), child.as_ref()) => Some(answers),
+        answers = wait_until_answering(&comfy.config, app.outbound.comfyui(), child.as_ref()) => Some(answers),
         () = app.stop.cancelled() => None,
     };
     let end = match answers {
-        Some(Ok(())) => live(app, child.as_ref(), warmup_prompt, first).await,
-        Some(Err(error)) if first => Err(Fatal(error.to_string())),
+        Some(Ok(())) => live(app, comfy, child.as_ref(), warmup, first).await,
+        Some(Err(error)) if first => Err(Fatal(starts::explained(comfy, &error))),
         Some(Err(error)) => Ok(End::Died(Death {
-            report: error.to_string(),
+            report: starts::explained(comfy, &error),
             ..Death::new(error.reason())
         })),
         None => Ok(End::Stopped),
@@ -214,7 +263,7 @@ async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<En
     // However it came to this: an interrupt first, so that ComfyUI can remove its temporary files.
     if let Some(child) = child {
         let exit = child.stop(STOP_GRACE).await;
-        info!(%exit, "ComfyUI has ended");
+        info!(instance = comfy.label(), %exit, "ComfyUI has ended");
     }
     if matches!(end, Ok(End::Stopped)) {
         // A node that does not look for interrupts holds its prompt to the last. Its client and its webhook are told now.
@@ -222,16 +271,17 @@ async fn run(app: &App, warmup_prompt: Option<&Value>, first: bool) -> Result<En
             Code::ShuttingDown,
             "the server shut down before the prompt had ended: send it again",
         );
-        app.comfy.watch.fail_all(&failure, true);
+        comfy.watch.fail_all(&failure, true);
     }
     end
 }
 
 /// Spawns ComfyUI, unless it is there already by agreement.
-async fn spawn(app: &App) -> Result<Option<Child>, Fatal> {
-    let config = &app.config.comfy;
+async fn spawn(comfy: &Comfy) -> Result<Option<Child>, Fatal> {
+    let config = &*comfy.config;
     if config.command.is_empty() {
         info!(
+            instance = comfy.label(),
             at = config.authority(),
             "CMD is empty: attaching to a running ComfyUI"
         );
@@ -245,7 +295,15 @@ async fn spawn(app: &App) -> Result<Option<Child>, Fatal> {
             config.authority()
         )));
     }
-    Child::spawn_logged(config, app.comfy.output.clone())
+    if let Some(temp) = &config.temp {
+        tokio::fs::create_dir_all(temp).await.map_err(|error| {
+            Fatal(format!(
+                "cannot make {}, where ComfyUI is to keep its temporary files: {error}",
+                temp.display()
+            ))
+        })?;
+    }
+    Child::spawn_logged(config, comfy.output.clone())
         .await
         .map(Some)
         .map_err(|error| Fatal(error.to_string()))
@@ -254,21 +312,22 @@ async fn spawn(app: &App) -> Result<Option<Child>, Fatal> {
 /// The time in which ComfyUI lives, until its end or ours. It may be away for a while in between: somebody restarts it in place.
 async fn live(
     app: &App,
+    comfy: &Comfy,
     child: Option<&Child>,
-    warmup_prompt: Option<&Value>,
+    warmup: Warmup<'_>,
     first: bool,
 ) -> Result<End, Fatal> {
     let up_since = Instant::now();
-    app.comfy.faults.clear();
+    comfy.faults.clear();
     let watching = CancellationToken::new();
     let _stop_watching = watching.clone().drop_guard();
     tokio::spawn({
-        let watch = app.comfy.watch.clone();
+        let watch = comfy.watch.clone();
         async move { watch.run(watching).await }
     });
     let end = tokio::select! {
-        end = serve(app, child, warmup_prompt, first) => end,
-        death = death(app, child) => Ok(End::Died(death)),
+        end = serve(app, comfy, child, warmup, first) => end,
+        death = death(comfy, child) => Ok(End::Died(death)),
         () = app.stop.cancelled() => Ok(End::Stopped),
     };
     match end {
@@ -276,8 +335,9 @@ async fn live(
             // ComfyUI must live until the prompts in flight have ended; if it dies meanwhile, they end at once.
             tokio::select! {
                 () = shutdown::finish_prompts(app) => {}
-                death = death(app, child) => {
-                    app.comfy.watch.fail_all(&death.failure(), child.is_some());
+                death = death(comfy, child) => {
+                    comfy.health.set(ComfyState::Down(death.reason.clone()));
+                    comfy.watch.fail_all(&death.failure(), child.is_some());
                 }
             }
             Ok(End::Stopped)
@@ -293,28 +353,38 @@ async fn live(
 /// Makes ready, stays so while ComfyUI can be reached, waits while it cannot, and makes ready again.
 async fn serve(
     app: &App,
+    comfy: &Comfy,
     child: Option<&Child>,
-    warmup_prompt: Option<&Value>,
+    (warmup_prompt, starts): Warmup<'_>,
     first: bool,
 ) -> Result<End, Fatal> {
-    let connection = Connection::new(app, child.is_none());
+    let connection = Connection::new(app, comfy, child.is_none());
     let mut first = first;
     loop {
         let living = async {
-            get_ready(app).await?;
+            get_ready(app, comfy).await?;
             if let Some(child) = child {
                 child.note_threads().await;
             }
-            match warm_up(app, warmup_prompt).await {
+            match warm_up(app, comfy, warmup_prompt).await {
                 Ok(()) => {}
-                Err(reason) if first => return Err(reason),
+                Err(reason) if first && !starts.another_gets_over(comfy, &reason).await => {
+                    return Err(reason);
+                }
                 // Not fatal after a restart: a prompt that fails is no reason to refuse all others.
-                Err(reason) => warn!(reason, "ComfyUI is up again, but not warm"),
+                Err(reason) => {
+                    warn!(
+                        instance = comfy.label(),
+                        reason, "ComfyUI is up again, but not warm"
+                    );
+                }
             }
-            app.health.comfy(ComfyState::Ready);
-            app.comfy.life.is_ready();
-            info!("ready");
-            if first {
+            let greeted = app.health.now().was_ready;
+            comfy.health.set(ComfyState::Ready);
+            comfy.life.is_ready();
+            app.comfy.is_ready();
+            info!(instance = comfy.label(), "ready");
+            if first && !greeted {
                 greeting::greet(app);
             }
             std::future::pending::<Result<(), String>>().await
@@ -326,22 +396,22 @@ async fn serve(
                 Ok(()) => {}
             },
             () = connection.lost() => {
-                app.comfy.life.is_lost();
+                comfy.life.is_lost();
                 connection.until_back().await;
-                app.comfy.life.begins();
-                info!("ComfyUI answers again");
+                comfy.life.begins();
+                info!(instance = comfy.label(), "ComfyUI answers again");
             }
             // Somebody else's cannot be ended; whoever does that will start another.
-            fault = app.comfy.faults.reported(), if child.is_none() => {
-                warn!(reason = fault.reason(), "the attached ComfyUI cannot be used until it is started anew");
-                app.comfy.life.is_lost();
-                app.comfy.watch.fail_all(&Death::new(fault.reason()).failure(), false);
+            fault = comfy.faults.reported(), if child.is_none() => {
+                warn!(instance = comfy.label(), reason = fault.reason(), "the attached ComfyUI cannot be used until it is started anew");
+                comfy.life.is_lost();
+                comfy.watch.fail_all(&Death::new(fault.reason()).failure(), false);
                 if matches!(fault, Fault::Gpu(_)) {
-                    another_process(app).await;
+                    another_process(comfy).await;
                 }
-                app.comfy.faults.clear();
+                comfy.faults.clear();
                 connection.until_back().await;
-                app.comfy.life.begins();
+                comfy.life.begins();
             }
         }
         first = !app.health.now().was_ready;
@@ -349,11 +419,12 @@ async fn serve(
 }
 
 /// Asks what it offers, loads workflows, connects. Prompts may come when this has returned well, the warmup prompt first.
-async fn get_ready(app: &App) -> Result<(), String> {
-    let catalogue = Catalogue::ask(&app.comfy.client, &app.config.comfy)
+async fn get_ready(app: &App, comfy: &Comfy) -> Result<(), String> {
+    let catalogue = Catalogue::ask(&comfy.client, &comfy.config)
         .await
         .map_err(|error| error.to_string())?;
     info!(
+        instance = comfy.label(),
         version = catalogue.version,
         folders = catalogue.folders.len(),
         jobs_api = catalogue.has_jobs,
@@ -365,27 +436,27 @@ async fn get_ready(app: &App) -> Result<(), String> {
         .filter(|(name, _)| *name != "custom_nodes")
         .flat_map(|(_, dirs)| dirs.clone())
         .collect();
-    app.comfy.set_catalogue(catalogue);
-    app.service.forget_leftovers().await;
+    app.comfy.set_catalogue(comfy, catalogue);
+    app.service.forget_leftovers(comfy).await;
     // Model folders may lie on a slow network file system; nothing waits for the clean-up of old links.
     tokio::spawn({
         let storage = app.storage.clone();
         async move { storage.adopt_links(folders).await }
     });
     app.workflows.load().await;
-    let mut connected = app.comfy.watch.connected();
+    let mut connected = comfy.watch.connected();
     let connecting = connected.wait_for(|connected| *connected);
     // The history notices every end too, so a late websocket is no reason to fail.
     if timeout(Duration::from_secs(10), connecting).await.is_err() {
         warn!("the websocket to ComfyUI cannot be opened; going on without it for now");
     }
-    app.health.comfy(ComfyState::Up);
+    comfy.health.set(ComfyState::Up);
     Ok(())
 }
 
-async fn warm_up(app: &App, prompt: Option<&Value>) -> Result<(), String> {
+async fn warm_up(app: &App, comfy: &Comfy, prompt: Option<&Value>) -> Result<(), String> {
     match prompt {
-        Some(prompt) => warmup::run(app, prompt.clone())
+        Some(prompt) => warmup::run(app, comfy, prompt.clone())
             .await
             .map_err(|reason| format!("the warmup prompt failed: {reason}")),
         None => Ok(()),
@@ -393,23 +464,23 @@ async fn warm_up(app: &App, prompt: Option<&Value>) -> Result<(), String> {
 }
 
 /// Resolves when ComfyUI is dead, however that shows.
-async fn death(app: &App, child: Option<&Child>) -> Death {
+async fn death(comfy: &Comfy, child: Option<&Child>) -> Death {
     let Some(child) = child else {
         // Somebody else's: it cannot be killed, but the prompts in flight are not kept waiting for it.
-        return Death::new(hang(app, false).await);
+        return Death::new(hang(comfy, false).await);
     };
     let reason = tokio::select! {
-        () = app.comfy.life.restart_wanted() => return wanted(app),
+        () = comfy.life.restart_wanted() => return wanted(comfy),
         exit = child.exited() => format!("ComfyUI ended with {exit}"),
-        () = worker_death(app, child) => {
+        () = worker_death(comfy, child) => {
             child.kill().await;
             "ComfyUI's worker thread is dead: it has work, and does nothing".to_owned()
         }
-        reason = hang(app, true) => {
+        reason = hang(comfy, true) => {
             child.kill().await;
             reason
         }
-        fault = app.comfy.faults.reported() => {
+        fault = comfy.faults.reported() => {
             child.kill().await;
             fault.reason().to_owned()
         }
@@ -430,30 +501,25 @@ async fn death(app: &App, child: Option<&Child>) -> Death {
 }
 
 /// Somebody wants ComfyUI started anew. Its prompts fail as when it dies, and before it has ended: it could still interrupt them.
-fn wanted(app: &App) -> Death {
+fn wanted(comfy: &Comfy) -> Death {
     let death = Death {
         wanted: true,
         ..Death::new("it is started anew on request (POST /restart)")
     };
-    app.health.comfy(ComfyState::Down(death.reason.clone()));
-    app.comfy.watch.fail_all(&death.failure(), true);
+    comfy.health.set(ComfyState::Down(death.reason.clone()));
+    comfy.watch.fail_all_by_wish(&death.failure());
     death
 }
 
 /// Resolves when the worker is dead. Its output is no proof: clients can write there. It is a reason to ask.
-async fn worker_death(app: &App, child: &Child) {
+async fn worker_death(comfy: &Comfy, child: &Child) {
     let mut hints = child.worker_hints();
     loop {
         if hints.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
         warn!("ComfyUI's output tells of its worker's death; asking whether that is true");
-        if app
-            .comfy
-            .watch
-            .worker_is_dead(|| child.has_its_threads())
-            .await
-        {
+        if comfy.watch.worker_is_dead(|| child.has_its_threads()).await {
             return;
         }
         info!("ComfyUI's worker is alive, whatever its output says");
@@ -462,8 +528,8 @@ async fn worker_death(app: &App, child: &Child) {
 
 /// Resolves when a ComfyUI that is alive has not answered for `COMFYUI_HANG_TIMEOUT_S`, or has had work and shown no sign of it for so long. An
 /// attached one may work for others without our seeing it, so its silence says nothing.
-async fn hang(app: &App, ours: bool) -> String {
-    let limit = app.config.comfy.hang_timeout;
+async fn hang(comfy: &Comfy, ours: bool) -> String {
+    let limit = comfy.config.hang_timeout;
     if limit.is_zero() {
         return std::future::pending().await;
     }
@@ -471,8 +537,7 @@ async fn hang(app: &App, ours: bool) -> String {
     let mut answered = Instant::now();
     loop {
         sleep(pause).await;
-        if app
-            .comfy
+        if comfy
             .client
             .ping(limit.min(Duration::from_secs(10)))
             .await
@@ -484,8 +549,7 @@ async fn hang(app: &App, ours: bool) -> String {
             return format!("ComfyUI did not answer for {} s", limit.as_secs_f64());
         }
         if ours
-            && app
-                .comfy
+            && comfy
                 .watch
                 .silent_for()
                 .is_some_and(|silence| silence >= limit)

@@ -8,6 +8,7 @@ mod greeting;
 mod idle;
 mod lifecycle;
 mod shutdown;
+mod starts;
 mod warmup;
 
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::comfy::Comfy;
+use crate::comfy::pool::Pool;
 use crate::config::{Config, StateConfig};
 use crate::durable::{DurableJobs, Rules};
 use crate::events::{EventSink, Events};
@@ -41,7 +43,7 @@ pub(crate) struct App {
     pub config: Arc<Config>,
     pub health: Health,
     pub outbound: Outbound,
-    pub comfy: Comfy,
+    pub comfy: Pool,
     pub storage: Storage,
     pub webhooks: Webhooks,
     pub system_webhook: Option<SystemWebhook>,
@@ -148,14 +150,20 @@ impl App {
         let outbound = Outbound::new(&config.storage)
             .map_err(|reason| Fatal(format!("cannot set up outgoing connections: {reason}")))?;
         let events = Events::default();
-        let health = Health::default();
-        let comfy = Comfy::new(
-            &config.comfy,
-            outbound.comfyui().clone(),
-            events.clone(),
-            health.clone(),
-            disk::folders(&config),
-        );
+        let comfyuis = config.comfy.instances.len();
+        crate::telemetry::metrics::comfyuis(comfyuis);
+        let health = Health::new(comfyuis);
+        let one = |index: usize| {
+            Comfy::new(
+                Arc::new(config.comfy.of(index)),
+                outbound.comfyui().clone(),
+                events.clone(),
+                health.of(index),
+                disk::folders(&config),
+            )
+        };
+        let comfy = (0..comfyuis).map(one).collect();
+        let comfy = Pool::new(comfy, &config.comfy, health.clone());
         let storage = Storage::new(&config.storage, outbound.clone(), events.clone());
         let webhooks = Webhooks::new(&config.webhook, outbound.clone());
         let system_webhook = SystemWebhook::new(
@@ -179,6 +187,7 @@ impl App {
             config: config.prompt.clone(),
             comfy_config: config.comfy.clone(),
             comfy: comfy.clone(),
+            max_runs: u32::try_from(config.state.max_attempts).unwrap_or(u32::MAX),
             storage: storage.clone(),
             media: media.clone(),
             webhooks: webhooks.clone(),
@@ -264,7 +273,10 @@ impl App {
         tokio::spawn(idle::give_memory_back(self.service.clone()));
         let store = self.store.clone();
         tokio::spawn(async move { store.keep_clean().await });
-        tokio::spawn(disk::watch(self.health.clone(), self.comfy.folders.clone()));
+        tokio::spawn(disk::watch(
+            self.health.clone(),
+            self.comfy.instance(0).folders.clone(),
+        ));
         self.webhooks.start();
         if let Some(system) = &self.system_webhook {
             system.start();
@@ -273,7 +285,7 @@ impl App {
             && let Ok(base) = url::Url::parse(salad::METADATA_SERVICE)
         {
             tokio::spawn(salad::follow_queue(
-                self.comfy.watch.queue_remaining(),
+                self.comfy.queue_length(),
                 self.outbound.clone(),
                 base,
             ));

@@ -4,6 +4,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Map, Value};
 
 use super::{App, Fatal};
+use crate::comfy::Comfy;
 use crate::config::{WarmupSource, public};
 use crate::error::chain;
 use crate::graph::embedded::{self, Preference};
@@ -125,7 +126,7 @@ fn checkpoint(prompt: &Value) -> Option<String> {
 }
 
 /// Runs it to its end.
-pub(super) async fn run(app: &App, prompt: Value) -> Result<(), String> {
+pub(super) async fn run(app: &App, comfy: &Comfy, prompt: Value) -> Result<(), String> {
     let mut body = Map::new();
     body.insert("prompt".into(), prompt);
     let began = std::time::Instant::now();
@@ -137,6 +138,7 @@ pub(super) async fn run(app: &App, prompt: Value) -> Result<(), String> {
             Submission {
                 policy: Policy {
                     before_ready: true,
+                    only: comfy.label(),
                     ..Policy::default()
                 },
                 ..Submission::new(Source::Warmup)

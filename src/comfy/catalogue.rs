@@ -19,7 +19,7 @@ use crate::config::ComfyConfig;
 use crate::graph::catalogue::NodeClasses;
 
 /// What one start of ComfyUI offers.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Catalogue {
     /// Per model folder its directories in search order.
     pub folders: BTreeMap<String, Vec<PathBuf>>,
@@ -53,7 +53,7 @@ struct ModelInput {
 }
 
 /// What links can be made to a class, and from it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Shape {
     inputs: HashSet<String>,
     outputs: usize,
@@ -96,7 +96,7 @@ impl Catalogue {
         markers.remove().await;
         let mut info = info?;
         catalogue.read_classes(&info, &markers);
-        markers.leave(&mut info);
+        Markers::leave(&mut info);
         catalogue.node_classes = Arc::new(NodeClasses::read(&info));
         debug!(
             classes = catalogue.inputs.len(),
@@ -105,6 +105,66 @@ impl Catalogue {
             "asked ComfyUI what it offers"
         );
         Ok(catalogue)
+    }
+
+    /// What several offer together: the first counts, and the others add what it does not have.
+    pub fn together(all: &[Arc<Self>]) -> Arc<Self> {
+        let known: Vec<&Arc<Self>> = all.iter().filter(|one| !one.shapes.is_empty()).collect();
+        let Some((first, others)) = known.split_first() else {
+            return all.first().cloned().unwrap_or_default();
+        };
+        let adds = |other: &&&Arc<Self>| {
+            other.shapes.keys().any(|class| !first.knows(class))
+                || other
+                    .folders
+                    .keys()
+                    .any(|name| !first.folders.contains_key(name))
+        };
+        if !others.iter().any(|other| adds(&other)) {
+            return Arc::clone(first);
+        }
+        let mut together = Self::clone(first);
+        for other in others {
+            together.add(other);
+        }
+        let classes = known.iter().map(|one| &*one.node_classes);
+        together.node_classes = Arc::new(NodeClasses::together(classes));
+        Arc::new(together)
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (name, dirs) in &other.folders {
+            self.folders
+                .entry(name.clone())
+                .or_insert_with(|| dirs.clone());
+        }
+        let new: HashSet<&String> = other
+            .shapes
+            .keys()
+            .filter(|class| !self.knows(class))
+            .collect();
+        let of_new = other
+            .model_inputs
+            .iter()
+            .filter(|((class, _), _)| new.contains(class));
+        self.model_inputs
+            .extend(of_new.map(|(input, found)| (input.clone(), found.clone())));
+        for class in new {
+            if other.is_output(class) {
+                self.output_classes.insert(class.clone());
+            }
+            if let Some(inputs) = other.inputs.get(class) {
+                self.inputs.insert(class.clone(), inputs.clone());
+            }
+            if let Some(shape) = other.shapes.get(class) {
+                self.shapes.insert(class.clone(), shape.clone());
+            }
+        }
+    }
+
+    /// Whether it has a class.
+    pub fn knows(&self, class: &str) -> bool {
+        self.shapes.contains_key(class) || self.inputs.contains_key(class)
     }
 
     /// Whether a class is an output node.
@@ -286,6 +346,9 @@ async fn folders(
         .collect())
 }
 
+/// How the names of all markers begin.
+const PROBE: &str = "zz-probe-";
+
 /// Empty files with telling names, one per model folder and extension, for the time of one `/object_info`.
 struct Markers {
     placed: Vec<PathBuf>,
@@ -294,7 +357,7 @@ struct Markers {
 
 impl Markers {
     async fn place(folders: &BTreeMap<String, Vec<PathBuf>>) -> Self {
-        let mark = format!("zz-probe-{}", uuid::Uuid::new_v4().simple());
+        let mark = format!("{PROBE}{}", uuid::Uuid::new_v4().simple());
         let wanted: Vec<PathBuf> = folders
             .iter()
             .filter(|(folder, _)| {
@@ -354,13 +417,14 @@ impl Markers {
     }
 
     /// Takes the markers out of the choices again.
-    fn leave(&self, spec: &mut Value) {
+    fn leave(spec: &mut Value) {
         match spec {
             Value::Array(list) => {
-                list.retain(|item| !item.as_str().is_some_and(|text| text.contains(&self.mark)));
-                list.iter_mut().for_each(|item| self.leave(item));
+                // Those of another ComfyUI that is asked at the same time too.
+                list.retain(|item| !item.as_str().is_some_and(|text| text.contains(PROBE)));
+                list.iter_mut().for_each(Self::leave);
             }
-            Value::Object(map) => map.values_mut().for_each(|item| self.leave(item)),
+            Value::Object(map) => map.values_mut().for_each(Self::leave),
             _ => {}
         }
     }

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use crate::health::{ComfyState, Health};
+use crate::health::{ComfyHealth, ComfyState};
 
 /// Such a thing, in words that are fit for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +25,12 @@ impl Fault {
 /// Where faults are reported, and whoever keeps ComfyUI alive learns of them. Cheap to clone.
 #[derive(Clone)]
 pub struct Faults {
-    health: Health,
+    health: ComfyHealth,
     reported: watch::Sender<Option<Fault>>,
 }
 
 impl Faults {
-    pub(super) fn new(health: Health) -> Self {
+    pub(super) fn new(health: ComfyHealth) -> Self {
         Self {
             health,
             reported: watch::Sender::new(None),
@@ -39,8 +39,7 @@ impl Faults {
 
     /// Not ready from now on: whoever is told of the failure next already sees it.
     pub fn report(&self, fault: Fault) {
-        self.health
-            .comfy(ComfyState::Down(fault.reason().to_owned()));
+        self.health.set(ComfyState::Down(fault.reason().to_owned()));
         self.reported.send_replace(Some(fault));
     }
 

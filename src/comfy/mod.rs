@@ -12,6 +12,7 @@ pub mod model_inputs;
 pub mod models;
 mod nudge;
 pub mod output_facts;
+pub mod pool;
 pub mod runs;
 pub mod supervisor;
 pub mod watch;
@@ -31,7 +32,10 @@ use watch::Watch;
 
 use crate::config::ComfyConfig;
 use crate::events::Events;
-use crate::health::Health;
+use crate::health::ComfyHealth;
+
+/// A directory that no machine has.
+const NOWHERE: &str = "/dev/null/temp";
 
 /// How long a run may take; zero means for ever.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +49,10 @@ pub struct Limits {
 /// One ComfyUI: how to call it, who watches it, what it offers. Cheap to clone.
 #[derive(Clone)]
 pub struct Comfy {
+    /// Where it is, and what starts it.
+    pub config: Arc<ComfyConfig>,
+    /// How it stands with it.
+    pub health: ComfyHealth,
     /// Its HTTP side.
     pub client: Client,
     /// Its prompts.
@@ -68,29 +76,50 @@ pub struct Comfy {
 impl Comfy {
     /// Nothing is called yet.
     pub fn new(
-        config: &ComfyConfig,
+        config: Arc<ComfyConfig>,
         http: reqwest::Client,
         events: Events,
-        health: Health,
+        health: ComfyHealth,
         folders: Vec<PathBuf>,
     ) -> Self {
         let client = Client::new(http, &config.authority());
         let output = OutputLog::default();
         Self {
-            faults: Faults::new(health),
+            faults: Faults::new(health.clone()),
             life: Life::default(),
+            health,
             folders: folders.into(),
             limits: Limits {
                 run: config.prompt_timeout,
                 cancelled: config.hang_timeout,
             },
-            watch: Watch::new(config, client.clone(), events, output.clone()),
+            watch: Watch::new(&config, client.clone(), events, output.clone()),
             client,
             output,
             catalogue: Arc::default(),
             classes: Arc::default(),
             models_version: Arc::default(),
+            config,
         }
+    }
+
+    /// Its number, from 0.
+    pub fn index(&self) -> usize {
+        self.config.index
+    }
+
+    /// Its number where there are several: for whatever is shown.
+    pub fn label(&self) -> Option<usize> {
+        self.config.label()
+    }
+
+    /// Where it keeps its temporary files on this machine. Several that run already may each say the same of theirs, or be elsewhere:
+    /// their files come over HTTP.
+    pub fn temp_dir(&self) -> PathBuf {
+        if self.config.several() && self.config.command.is_empty() {
+            return PathBuf::from(NOWHERE);
+        }
+        self.catalogue().outputs.temp_dir(&self.config.home)
     }
 
     /// What it offered when it was last started.

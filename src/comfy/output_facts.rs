@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 /// The temp directory.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct OutputFacts {
     temp_dir: Option<PathBuf>,
 }

@@ -16,10 +16,11 @@ pub use public_text::{plain_text, plain_value, public_text, public_value};
 pub use reader::{ConfigError, Env, ProcessEnv, Reader};
 pub use secret::{Secret, public, public_url};
 pub use sections::{
-    AmqpConfig, AmqpTlsConfig, AzureConfig, CacheConfig, ComfyConfig, EventsConfig, GuardConfig,
-    HfConfig, HttpAuthHeader, InstanceConfig, LogConfig, LogFormat, ManifestConfig, McpConfig,
-    MediaConfig, PROMPT_OPTIONS, PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey,
-    StateConfig, StorageConfig, ToolFilter, WarmupSource, WebhookConfig, WorkflowConfig,
+    AmqpConfig, AmqpTlsConfig, AzureConfig, CacheConfig, ComfyConfig, ComfyInstance, EventsConfig,
+    GuardConfig, HfConfig, HttpAuthHeader, InstanceConfig, LogConfig, LogFormat, ManifestConfig,
+    McpConfig, MediaConfig, PROMPT_OPTIONS, PromptConfig, ProxyConfig, S3Config, ServerConfig,
+    SigningKey, StateConfig, StorageConfig, ToolFilter, WarmupSource, WebhookConfig,
+    WorkflowConfig,
 };
 pub use shown::{Origin, ShownVariable, public_value_of};
 
@@ -83,7 +84,7 @@ impl Config {
             media: MediaConfig::read(&mut reader),
             webhook: WebhookConfig::read(&mut reader),
             events: EventsConfig::read(&mut reader),
-            amqp: AmqpConfig::read(&mut reader, &server, &amqp_tls),
+            amqp: AmqpConfig::read(&mut reader, &server, &amqp_tls, comfy.instances.len()),
             workflow: WorkflowConfig::read(&mut reader),
             manifest: ManifestConfig::read(&mut reader),
             comfy,
@@ -94,7 +95,11 @@ impl Config {
             secrets: shown::secrets(env),
             warnings: Vec::new(),
         };
-        config.storage.guard.comfyui = Some((config.comfy.address.clone(), config.comfy.port));
+        config.comfy.check_ports(&mut reader, config.server.port);
+        let places = config.comfy.instances.iter();
+        config.storage.guard.comfyui = places
+            .map(|instance| (instance.address.clone(), instance.port))
+            .collect();
         let (problems, warnings) = reader.into_findings();
         if problems.is_empty() {
             Ok(Self { warnings, ..config })

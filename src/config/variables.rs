@@ -152,6 +152,31 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
             plain("COMFY_HOME", "/opt/ComfyUI", "ComfyUI's directory"),
             plain("DIRECT_ADDRESS", "127.0.0.1", "address ComfyUI listens on"),
             plain("COMFYUI_PORT_HOST", "8188", "port ComfyUI listens on"),
+            plain(
+                "COMFYUI_INSTANCES",
+                "1",
+                "how many ComfyUI; auto = one per set of COMFYUI_DEVICES, else per GPU that nvidia-smi shows",
+            ),
+            plain(
+                "COMFYUI_DEVICES",
+                "",
+                "GPUs of each ComfyUI, `;` between them: `0;1;2,3`; unset with several = one GPU each",
+            ),
+            plain(
+                "COMFYUI_INSTANCE_ARGS",
+                "--port {port} --temp-directory {temp} --database-url sqlite:///:memory:",
+                "added to CMD when there are several ComfyUI and it does not hold {port}; {index} {port} {device} {temp} are replaced",
+            ),
+            plain(
+                "COMFYUI_URLS",
+                "",
+                "several running ComfyUI to attach to, comma-separated; CMD empty",
+            ),
+            plain(
+                "MODEL_SWITCH_JOBS",
+                "2",
+                "what a change of models costs when a ComfyUI is chosen, in waiting jobs; 0 = models do not matter",
+            ),
             plain("INPUT_DIR", "COMFY_HOME/input", "ComfyUI's input directory"),
             plain(
                 "OUTPUT_DIR",
@@ -165,7 +190,7 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
             ),
             node(
                 "ALWAYS_RESTART_COMFYUI",
-                "false",
+                "false; true with several ComfyUI",
                 "restart ComfyUI when it exits, instead of exiting too",
             ),
             node(
@@ -522,7 +547,11 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "",
                 "queue to take tasks from; unset = after INSTANCE_*",
             ),
-            plain("AMQP_PREFETCH", "1", "tasks an instance holds"),
+            plain(
+                "AMQP_PREFETCH",
+                "COMFYUI_INSTANCES",
+                "tasks an instance holds",
+            ),
             plain(
                 "AMQP_MAX_ATTEMPTS",
                 "3",

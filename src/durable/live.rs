@@ -41,8 +41,8 @@ pub(super) struct State {
     /// What is being downloaded for it, and how much of that is here, percent.
     pub download: Option<(String, Option<u64>)>,
     pub attempts: i64,
-    /// Where ComfyUI's output was when it began.
-    pub log_from: Option<u64>,
+    /// The ComfyUI that it began in, and where its output was then.
+    pub log_from: Option<(usize, u64)>,
     /// The pipeline's own, while it has one.
     pub job: Option<Arc<Job>>,
     pub cancelled: bool,
@@ -221,7 +221,9 @@ impl LiveJob {
                         JobStatus::Running
                     };
                     state.started_at = Some(now_ms());
-                    state.log_from = Some(inner.comfy.output.place());
+                    let job = state.job.as_ref();
+                    let comfy = inner.comfy.instance(job.map_or(0, |job| job.comfy()));
+                    state.log_from = Some((comfy.index(), comfy.output.place()));
                     true
                 });
                 if began {
@@ -231,6 +233,16 @@ impl LiveJob {
             JobEvent::Accepted { comfy_id, graph } => {
                 let graph = serde_json::to_string(&**graph).unwrap_or_default();
                 inner.store.job_accepted(&self.id, comfy_id.clone(), graph);
+            }
+            JobEvent::Lost(counts) => {
+                self.change(|state| {
+                    if state.status == JobStatus::Running {
+                        state.status = JobStatus::Queued;
+                    }
+                    state.started_at = None;
+                    state.attempts += i64::from(*counts);
+                });
+                drop(inner.store.update_job(&self.id, self.update()));
             }
             JobEvent::Moved => self.change(|_| {}),
             JobEvent::Downloading { name, percent } => {

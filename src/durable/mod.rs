@@ -22,7 +22,7 @@ use tokio::time::timeout;
 pub use live::{JobView, LiveJob};
 pub use request::{NewSubmission, unpack};
 
-use crate::comfy::Comfy;
+use crate::comfy::pool::Pool;
 use crate::error::{Code, Failure};
 use crate::health::Health;
 use crate::job::{PromptRequest, Service, Source};
@@ -60,7 +60,7 @@ pub struct DurableJobs {
 struct Inner {
     service: Service,
     store: Store,
-    comfy: Comfy,
+    comfy: Pool,
     health: Health,
     rules: Rules,
     live: Mutex<HashMap<String, Arc<LiveJob>>>,
@@ -100,7 +100,7 @@ impl From<Failure> for Refused {
 
 impl DurableJobs {
     /// Nothing runs yet; see [`DurableJobs::take_up`].
-    pub fn new(service: Service, store: Store, comfy: Comfy, health: Health, rules: Rules) -> Self {
+    pub fn new(service: Service, store: Store, comfy: Pool, health: Health, rules: Rules) -> Self {
         let inner = Inner {
             service,
             store,
@@ -177,7 +177,7 @@ impl DurableJobs {
     /// Why no job is taken now, if ComfyUI's queue or ours is as long as it may be (0: without limit).
     pub fn full_queue(&self, limit: u64) -> Option<String> {
         let (_, waiting) = self.unfinished();
-        let queued = *self.inner.comfy.watch.queue_remaining().borrow();
+        let queued = self.inner.comfy.queue_remaining();
         (limit > 0 && queued.max(waiting as u64) >= limit).then(|| {
             format!("the queue holds {queued} prompts; MAX_QUEUE_DEPTH is {limit}: try again later")
         })

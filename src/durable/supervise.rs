@@ -216,6 +216,7 @@ async fn one(
             tried_again: attempts < inner.rules.max_attempts,
             given_back: true,
             waits_for_verdict: verdict.is_some(),
+            runs: u32::try_from(inner.rules.max_attempts - attempts + 1).ok(),
             ..Policy::default()
         },
         listener: Some(listener(inner, live)),
@@ -442,10 +443,11 @@ async fn finish(inner: &Inner, live: &LiveJob, end: End) {
 
 /// What ComfyUI printed meanwhile. Written before the end, which waits for it.
 fn keep_logs(inner: &Inner, live: &LiveJob) {
-    let Some(from) = super::lock(&live.state).log_from else {
+    let Some((comfy, from)) = super::lock(&live.state).log_from else {
         return;
     };
-    let (text, truncated) = inner.comfy.output.since(from, LONGEST_LOG);
+    let output = &inner.comfy.instance(comfy).output;
+    let (text, truncated) = output.since(from, LONGEST_LOG);
     if !text.is_empty() {
         inner.store.job_logs(&live.id, Logs { text, truncated });
     }

@@ -37,6 +37,8 @@ pub enum JobEvent {
     Output(AssetRecord),
     /// Where the outputs were uploaded to: `(asset, address)`.
     Uploaded(Vec<(String, String)>),
+    /// Its ComfyUI was lost; it waits for another. Whether that counts as an attempt.
+    Lost(bool),
     /// What was committed so far is not part of the result: the graph runs once more.
     Withdrawn,
     /// Whoever ran it has gone: it waits again.

@@ -23,6 +23,7 @@ use super::stream::Weight;
 use crate::comfy::Comfy;
 use crate::comfy::client::{CallError, Submitted};
 use crate::comfy::message::{Preview, TextMessage};
+use crate::comfy::pool::Place;
 use crate::comfy::watch::{WatchEvent, Watcher};
 use crate::config::public_text;
 use crate::document::base64;
@@ -194,8 +195,33 @@ fn classes(graph: &Map<String, Value>) -> HashMap<String, String> {
         .collect()
 }
 
+/// What following a run came to.
+#[derive(Debug)]
+pub enum Followed {
+    /// ComfyUI is done with it, in one way or another.
+    Done(Execution),
+    /// It was taken out of ComfyUI's queue, because another ComfyUI is idle.
+    Moved,
+    /// ComfyUI died or lost it.
+    Lost {
+        /// For the client, if that is to be the end.
+        failure: Failure,
+        /// It had begun, or was thrown out by a ComfyUI that lives: not only waiting in a queue that died.
+        counts: bool,
+    },
+}
+
 /// How following a run ended.
 enum Outcome {
+    /// It was taken out for another ComfyUI.
+    Moved,
+    /// ComfyUI died, or does not know it any more.
+    Lost {
+        failure: Failure,
+        /// The process that had it is gone.
+        dead: bool,
+        wished: bool,
+    },
     /// ComfyUI is done with it; what its history says of it, if that can be had.
     Done(Option<Value>),
     /// It was taken out before it began: there is no entry and never will be (comfyui.md, 12.3).
@@ -208,34 +234,54 @@ enum Outcome {
     Gone(Failure),
 }
 
+/// How long ComfyUI may take to say that it has given a run away.
+const TAKING_OUT: Duration = Duration::from_secs(10);
+
 /// Follows a queued graph to its end.
 ///
 /// # Errors
-/// 503 when ComfyUI died or lost it. A failed or interrupted run is an [`Execution`] with a failure.
+/// The reason for stopping, when it was stopped. A failed or interrupted run is an [`Execution`] with a failure.
 pub async fn follow(
-    comfy: &Comfy,
+    place: &Place,
     jobs: &JobRegistry,
     job: &Job,
     mut queued: Queued,
     timeline: &mut Timeline,
     received: &mut ReceivedImages,
-) -> Result<Execution, Failure> {
+) -> Result<Followed, Failure> {
+    let comfy = &place.comfy;
     let mut seen = Seen {
         warnings: std::mem::take(&mut queued.warnings),
         ..Seen::default()
     };
     let mut run = Run {
+        place,
         seen: &mut seen,
         timeline: &mut *timeline,
         received: &mut *received,
     };
-    match watch_run(comfy, jobs, job, &mut queued, &mut run).await {
+    match watch_run(place, jobs, job, &mut queued, &mut run).await {
         Outcome::Done(entry) => {
             if let Some(entry) = &entry {
                 timeline.fill_from_history(entry);
             }
             timeline.ended();
-            Ok(seen.execution(comfy, job, queued.comfy_id(), entry, &mut timeline.client))
+            let execution =
+                seen.execution(comfy, job, queued.comfy_id(), entry, &mut timeline.client);
+            Ok(Followed::Done(execution))
+        }
+        Outcome::Moved => Ok(Followed::Moved),
+        Outcome::Lost {
+            failure,
+            dead,
+            wished,
+        } => {
+            let began = timeline.has_begun() || job.status() == Status::Running;
+            let counts = (began || !dead) && !wished;
+            if !dead {
+                let_go(comfy, queued.watcher, queued.cleanup_guard, None);
+            }
+            Ok(Followed::Lost { failure, counts })
         }
         Outcome::Removed => Err(job.stop_reason()),
         Outcome::LetGo(failure) => {
@@ -254,6 +300,7 @@ pub async fn follow(
 
 /// What is noted of a run while it goes on.
 struct Run<'a> {
+    place: &'a Place,
     seen: &'a mut Seen,
     timeline: &'a mut Timeline,
     received: &'a mut ReceivedImages,
@@ -262,7 +309,8 @@ struct Run<'a> {
 impl Run<'_> {
     fn message(&mut self, jobs: &JobRegistry, job: &Job, message: TextMessage) {
         self.received.heard(&message, self.timeline);
-        self.seen.message(jobs, job, self.timeline, message);
+        self.seen
+            .message((self.place, jobs), job, self.timeline, message);
     }
 
     async fn preview(&mut self, job: &Job, preview: &Preview) {
@@ -273,13 +321,15 @@ impl Run<'_> {
 }
 
 async fn watch_run(
-    comfy: &Comfy,
+    place: &Place,
     jobs: &JobRegistry,
     job: &Job,
     queued: &mut Queued,
     run: &mut Run<'_>,
 ) -> Outcome {
+    let comfy = &place.comfy;
     let id = queued.watcher.id.clone();
+    let mut taken_out = false;
     let cancelling = async {
         job.cancel.cancelled().await;
         cancel(comfy, &id).await
@@ -307,15 +357,28 @@ async fn watch_run(
             event = queued.watcher.next() => match event {
                 WatchEvent::Message(message) => run.message(jobs, job, message),
                 WatchEvent::Preview(preview) => run.preview(job, &preview).await,
-                WatchEvent::Running => jobs.started(job),
+                WatchEvent::Running => {
+                    place.began();
+                    jobs.started(job);
+                }
                 WatchEvent::Ended(Some(entry)) => return Outcome::Done(Some(entry)),
                 WatchEvent::Ended(None) => return Outcome::Done(history(comfy, &id).await),
-                WatchEvent::Lost { failure, dead } => {
+                WatchEvent::Lost { failure, dead, wished } => {
                     // What was asked to end anyway ends for that reason.
-                    let failure = if job.cancel.is_cancelled() { job.stop_reason() } else { failure };
-                    return if dead { Outcome::Gone(failure) } else { Outcome::LetGo(failure) };
+                    return match job.cancel.is_cancelled() {
+                        false => Outcome::Lost { failure, dead: dead || taken_out, wished },
+                        true if dead => Outcome::Gone(job.stop_reason()),
+                        true => Outcome::LetGo(job.stop_reason()),
+                    };
                 }
             },
+            () = place.wanted_elsewhere(), if !running => {
+                match timeout(TAKING_OUT, take_out(comfy, &id, &mut taken_out)).await {
+                    Ok(Ok(true)) if !job.cancel.is_cancelled() => return Outcome::Moved,
+                    Ok(Ok(true)) => return Outcome::Removed,
+                    Ok(_) | Err(_) => place.stays(),
+                }
+            }
             cancelled = &mut cancelling => return match cancelled {
                 Cancelled::Gone(Some(entry)) => Outcome::Done(Some(entry)),
                 Cancelled::Gone(None) => Outcome::Removed,
@@ -335,6 +398,21 @@ async fn watch_run(
             () = &mut aborted => return Outcome::Gone(job.stop_reason()),
         }
     }
+}
+
+/// Takes a run that waits out of ComfyUI's queue. `false`: it had begun meanwhile, and stays. Never by the atomic cancel, which would
+/// stop one that runs.
+async fn take_out(comfy: &Comfy, id: &str, tried: &mut bool) -> Result<bool, CallError> {
+    *tried = true;
+    comfy.client.delete_pending(id).await?;
+    // Queue before history: what is in neither then is gone for good.
+    let queue = comfy.client.queue().await?;
+    let there = queue
+        .running
+        .iter()
+        .chain(&queue.pending)
+        .any(|queued| queued == id);
+    Ok(!there && comfy.client.history(id).await?.is_none())
 }
 
 /// Resolves when a cancelled prompt has had its time to end.
@@ -403,7 +481,7 @@ struct Seen {
 impl Seen {
     fn message(
         &mut self,
-        jobs: &JobRegistry,
+        (place, jobs): (&Place, &JobRegistry),
         job: &Job,
         timeline: &mut Timeline,
         message: TextMessage,
@@ -430,7 +508,10 @@ impl Seen {
                     job.progress(progress);
                 }
                 match kind {
-                    "execution_start" | "executing" => jobs.started(job),
+                    "execution_start" | "executing" => {
+                        place.began();
+                        jobs.started(job);
+                    }
                     // A node that is blocked with a message does not end the run (comfyui.md 3.2).
                     "execution_error"
                         if data.get("exception_type").and_then(Value::as_str)

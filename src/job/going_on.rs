@@ -7,6 +7,7 @@ use super::cancelling;
 use super::cleanup::{Cleaner, Entry, GoingOn, Record};
 use crate::comfy::Comfy;
 use crate::comfy::client::CallError;
+use crate::comfy::pool::Pool;
 
 /// The folders of the earlier process: ComfyUI may read from them until the run is over, so they go with this value.
 pub(super) struct OldFolders {
@@ -28,14 +29,26 @@ impl Drop for OldFolders {
     }
 }
 
-/// The last of its runs that ComfyUI knows, queued, running or ended.
+/// The last of its runs that a ComfyUI knows, queued, running or ended, and which that is. Of several, one that does not answer is as
+/// one that has lost it.
 ///
 /// # Errors
-/// When ComfyUI does not answer.
+/// When the only ComfyUI does not answer.
 pub(super) async fn still_there(
-    comfy: &Comfy,
+    pool: &Pool,
     going_on: &GoingOn,
-) -> Result<Option<String>, CallError> {
+) -> Result<Option<(Comfy, String)>, CallError> {
+    for comfy in pool.instances() {
+        match known(comfy, going_on).await {
+            Ok(Some(run)) => return Ok(Some((comfy.clone(), run))),
+            Err(error) if !pool.several() => return Err(error),
+            Ok(None) | Err(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+async fn known(comfy: &Comfy, going_on: &GoingOn) -> Result<Option<String>, CallError> {
     // Queue before history: what leaves the one in between is in the other.
     let queue = comfy.client.queue().await?;
     for run in going_on.runs.iter().rev() {
@@ -74,9 +87,11 @@ pub(super) async fn take_over(
 }
 
 /// Nobody wants it any more: it is taken out of ComfyUI, and its folders go.
-pub(super) async fn let_go(comfy: &Comfy, going_on: GoingOn) {
-    for run in &going_on.runs {
-        cancelling::abandon(comfy, run).await;
+pub(super) async fn let_go(pool: &Pool, going_on: GoingOn) {
+    for comfy in pool.instances() {
+        for run in &going_on.runs {
+            cancelling::abandon(comfy, run).await;
+        }
     }
     let _ = tokio::task::spawn_blocking(move || {
         going_on.sweep();

@@ -110,6 +110,13 @@ impl Keeping {
         *self.idle.lock().await = Some(tokio::spawn(worker.run(orders)));
     }
 
+    /// It runs in a ComfyUI that has its temporary files there.
+    pub(super) fn runs_with(&self, temp_dir: &Path) {
+        if let Some(place) = &mut *lock(&self.place) {
+            place.temp_dir = temp_dir.to_path_buf();
+        }
+    }
+
     /// A node has finished with this output.
     fn node_finished(&self, node: &str, output: Value) {
         self.told.fetch_add(1, Ordering::Relaxed);

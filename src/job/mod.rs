@@ -7,6 +7,7 @@ mod cleanup;
 mod continuation;
 mod conversion;
 mod deliver;
+mod elsewhere;
 pub mod event;
 mod execution;
 mod going_on;

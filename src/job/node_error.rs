@@ -59,8 +59,9 @@ pub(super) fn node_error(comfy: &Comfy, comfy_id: &str, data: &Value) -> Failure
         let why = public_text(&format!(
             "the GPU is lost after an error of {node}: {one_line}"
         ));
-        metrics::gpu_fault();
+        metrics::gpu_fault(comfy.label());
         tracing::error!(
+            instance = comfy.label(),
             reason = why,
             "the GPU can no longer be used by this ComfyUI"
         );

@@ -68,4 +68,8 @@ pub struct Policy {
     pub published: bool,
     /// Its submitter is told of a refusal, if that comes soon (a fleet answers later than a ComfyUI).
     pub waits_for_verdict: bool,
+    /// How many runs it may have when it loses its ComfyUI and goes on in another; as configured, unless its transport knows better.
+    pub runs: Option<u32>,
+    /// It runs in this ComfyUI alone.
+    pub only: Option<usize>,
 }

@@ -75,6 +75,10 @@ pub struct JobSnapshot {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub position: Option<usize>,
+    /// The ComfyUI that it is in, or was, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub instance: Option<usize>,
     /// Where it came from: `http`, `amqp`, `workflow`, `v2`, `mcp` or `warmup`.
     #[schema(value_type = String, pattern = "^(http|amqp|workflow|v2|mcp|warmup)$")]
     pub source: &'static str,
@@ -214,6 +218,8 @@ struct State {
     accepted: Option<u64>,
     /// What its number begins with: the queue, and what comes first there.
     lane: u64,
+    /// The number of the ComfyUI that it is in.
+    comfy: usize,
     reason: Option<Failure>,
     /// Stops the stages after a run that `cancel` did not stop in time.
     later: Option<CancellationToken>,
@@ -308,6 +314,18 @@ impl Job {
     /// It waits in one of several queues; those with a lower `rank` come first there.
     pub(super) fn waits_in(&self, queue: u16, rank: u8) {
         lock(&self.state).lane = (u64::from(queue) << LANE_BITS) | (u64::from(rank) << ORDER_BITS);
+    }
+
+    /// It is given to this ComfyUI.
+    pub fn goes_to(&self, index: usize, label: Option<usize>) {
+        let mut state = lock(&self.state);
+        state.comfy = index;
+        state.entry.instance = label;
+    }
+
+    /// The number of the ComfyUI that it is in.
+    pub fn comfy(&self) -> usize {
+        lock(&self.state).comfy
     }
 
     /// Its number in ComfyUI's queue, while it waits there.
@@ -406,6 +424,7 @@ impl JobRegistry {
             id: id.clone(),
             status: Status::Preprocessing,
             position: None,
+            instance: None,
             source: submission.source.as_str(),
             created_at: epoch_ms(),
             started_at: None,
@@ -448,6 +467,7 @@ impl JobRegistry {
                 entry,
                 accepted: None,
                 lane: 0,
+                comfy: 0,
                 reason: None,
                 later: None,
             }),
@@ -478,6 +498,19 @@ impl JobRegistry {
                 )
             });
             job.tell(&JobEvent::State(Status::Pending));
+        }
+    }
+
+    /// It has lost its ComfyUI, and waits for another in its old place.
+    pub fn waits_again(&self, job: &Job) {
+        lock(&job.state).entry.started_at = None;
+        if job.change(Status::Pending) {
+            let position = position(job, &waiting(&self.all()));
+            job.streams.message(Weight::Always, || {
+                state_event(&job.id, Status::Pending, position)
+            });
+            job.tell(&JobEvent::State(Status::Pending));
+            self.tell_positions();
         }
     }
 

@@ -15,8 +15,9 @@ use tracing::info;
 
 use super::cleanup::{Claim, FileCleanup, GoingOn, Record};
 use super::continuation::{self, Family};
+use super::elsewhere;
 use super::event::JobEvent;
-use super::execution::{self, Execution, Queued};
+use super::execution::{self, Execution, Followed, Queued};
 use super::going_on::{self, OldFolders};
 use super::guard::RunGuard;
 use super::keep;
@@ -25,6 +26,8 @@ use super::pipeline::Pipeline;
 use super::preprocess::{DownloadReport, PlacedModels, Prepared, names};
 use super::request::Graph;
 use super::stats::Timeline;
+use crate::comfy::Comfy;
+use crate::comfy::pool::{Need, Place};
 use crate::comfy::watch::Watcher;
 use crate::error::{Code, Failure, panicked};
 use crate::events::PromptRef;
@@ -71,11 +74,19 @@ pub(super) async fn execute(
     let graph: Graph = Arc::new(graph);
     let share_names = inner.shares_names(&graph, &prefixes);
     let going_on = inner.take_going_on(&pipeline.job.id);
+    let mut need = Need::default();
+    if inner.comfy.several() {
+        need = Need::of(&graph, &inner.comfy);
+        need.only = match pipeline.job.policy.only {
+            Some(only) => Some(only),
+            None => elsewhere::holder_of_temporary(&graph, &inner.comfy).await,
+        };
+    }
     let claim = {
         let claims = inner.claims.clone();
         let entry = pipeline.entry.clone();
         let output_dir = inner.comfy_config.output_dir.clone();
-        let temp_dir = inner.temp_dir();
+        let temp_dir = inner.comfy.instance(0).temp_dir();
         let before = going_on.as_ref().map(|one| one.before.clone());
         let opening = move || claims.open_since(prefixes, &output_dir, &temp_dir, entry, before);
         let claim = tokio::task::spawn_blocking(opening).await;
@@ -94,13 +105,17 @@ pub(super) async fn execute(
         models,
         going_on,
         old_folders: None,
+        need,
+        next: None,
+        runs: 1,
+        waits_since: None,
     };
     pipeline.job.submitting.store(true, Ordering::Relaxed);
     if let Some(keeping) = &pipeline.job.keeping {
         let request = pipeline.request;
         let place = keep::Place {
             output_dir: rounds.claim.output_dir.clone(),
-            temp_dir: rounds.claim.temp_dir.clone(),
+            temp_dir: rounds.claim.temp_dir(),
             results_differ: request.conversion.is_some() || request.archive.is_some(),
             guards: vec![cleanup.clone(), rounds.guard.clone()],
         };
@@ -114,10 +129,11 @@ pub(super) async fn execute(
         received,
         timeline,
         warnings: of_run,
+        comfy,
     } = round;
     warnings.extend(of_run);
     let cancel = pipeline.job.outlives_cancelling();
-    let selecting = select(pipeline, made, received, &cleanup, &mut warnings);
+    let selecting = select(&comfy, made, received, &cleanup, &mut warnings);
     let (files, texts) = tokio::select! {
         selected = selecting => selected?,
         () = cancel.cancelled() => return Err(pipeline.job.stop_reason()),
@@ -153,7 +169,7 @@ fn anew(pipeline: &Pipeline<'_>, graph: &Graph) -> Option<BTreeSet<String>> {
 
 /// Outputs; where there are none, previews; where there are none either, texts (U1).
 async fn select(
-    pipeline: &Pipeline<'_>,
+    comfy: &Comfy,
     made: Collected,
     received: Vec<OutputFile>,
     cleanup: &Arc<FileCleanup>,
@@ -166,7 +182,7 @@ async fn select(
         files = made.previews;
         for file in made.elsewhere {
             let what = format!("node {} reported the file \"{}\"", file.node, file.filename);
-            match outputs::view(&pipeline.inner.comfy.client, file, cleanup).await {
+            match outputs::view(&comfy.client, file, cleanup).await {
                 Ok(file) => files.push(file),
                 Err(reason) => missing.push(format!("{what}, which cannot be had: {reason}")),
             }
@@ -188,13 +204,13 @@ async fn select(
     Ok((files, made.texts))
 }
 
-struct Rounds<'a> {
-    pipeline: &'a Pipeline<'a>,
+pub(super) struct Rounds<'a> {
+    pub(super) pipeline: &'a Pipeline<'a>,
     graph: &'a Graph,
-    claim: Arc<Claim>,
-    guard: Arc<RunGuard>,
+    pub(super) claim: Arc<Claim>,
+    pub(super) guard: Arc<RunGuard>,
     cleanup: &'a Arc<FileCleanup>,
-    accepted: Option<oneshot::Sender<Graph>>,
+    pub(super) accepted: Option<oneshot::Sender<Graph>>,
     /// Nodes that must run anew, beside those that save by a prefix.
     anew: Option<BTreeSet<String>>,
     /// No other graph that shares names may be in ComfyUI.
@@ -204,6 +220,21 @@ struct Rounds<'a> {
     /// ComfyUI may have it since before this process began.
     going_on: Option<GoingOn>,
     old_folders: Option<OldFolders>,
+    /// What it needs of a ComfyUI.
+    pub(super) need: Need,
+    /// Where it goes next, when that is known.
+    pub(super) next: Option<Place>,
+    /// Runs so far, that of now included: more than one when a ComfyUI was lost.
+    pub(super) runs: u32,
+    /// When it was queued first, if it has come from another ComfyUI since.
+    waits_since: Option<u64>,
+}
+
+/// What one run came to.
+enum Ran {
+    Through(Round),
+    /// Once more, in another ComfyUI.
+    Elsewhere,
 }
 
 /// One run of the graph, with all its parts.
@@ -212,6 +243,7 @@ struct Round {
     received: Vec<OutputFile>,
     timeline: Timeline,
     warnings: Vec<String>,
+    comfy: Comfy,
 }
 
 impl Rounds<'_> {
@@ -220,8 +252,12 @@ impl Rounds<'_> {
             if self.alone {
                 self.guard.wait_for_turn(self.pipeline).await?;
             }
-            let queued = self.submit().await?;
-            let round = self.follow(queued).await?;
+            let (queued, place) = self.submit().await?;
+            let round = match self.follow(queued, place).await? {
+                Ran::Through(round) => round,
+                Ran::Elsewhere => continue,
+            };
+            self.waits_since = None;
             if !self.again(&round) {
                 return Ok(round);
             }
@@ -232,13 +268,14 @@ impl Rounds<'_> {
     }
 
     /// A run of the graph that is in ComfyUI: one that is there since before this process began, else a new one.
-    async fn submit(&mut self) -> Result<Queued, Failure> {
+    async fn submit(&mut self) -> Result<(Queued, Arc<Place>), Failure> {
         let Pipeline { inner, job, .. } = self.pipeline;
         self.guard.arm(true);
-        let queued = match self.watched_on().await? {
+        let (queued, place) = match self.watched_on().await? {
             Some(queued) => queued,
             None => self.submit_anew().await?,
         };
+        place.accepted();
         job.tell(&JobEvent::Accepted {
             comfy_id: queued.comfy_id().to_owned(),
             graph: self.graph.clone(),
@@ -247,69 +284,60 @@ impl Rounds<'_> {
         job.track(self.graph, |class| catalogue.is_output(class));
         inner.jobs.accepted(job);
         if let Some(accepted) = self.accepted.take() {
-            info!(id = %job.id, comfyui_id = %queued.comfy_id(), source = job.source.as_str(), nodes = self.graph.len(), "prompt queued");
+            info!(id = %job.id, comfyui_id = %queued.comfy_id(), instance = place.comfy.label(), source = job.source.as_str(), nodes = self.graph.len(), "prompt queued");
             let _ = accepted.send(self.graph.clone());
         }
-        Ok(queued)
+        Ok((queued, place))
     }
 
     /// The run that an earlier process has left in ComfyUI, if it is still there or has ended there.
-    async fn watched_on(&mut self) -> Result<Option<Queued>, Failure> {
+    async fn watched_on(&mut self) -> Result<Option<(Queued, Arc<Place>)>, Failure> {
         let Pipeline { inner, job, .. } = self.pipeline;
         let Some(going_on) = self.going_on.take() else {
             return Ok(None);
         };
-        let run = match going_on::still_there(&inner.comfy, &going_on).await {
-            Ok(run) => run,
+        let found = match going_on::still_there(&inner.comfy, &going_on).await {
+            Ok(found) => found,
             Err(error) => {
                 inner.put_back_going_on(going_on);
                 return Err(error.into());
             }
         };
-        self.old_folders = Some(
-            going_on::take_over(
-                &inner.cleaner,
-                going_on,
-                &self.pipeline.entry,
-                run.as_deref(),
-            )
-            .await,
-        );
-        let Some(run) = run else {
+        let run = found.as_ref().map(|(_, run)| run.as_str());
+        let old = going_on::take_over(&inner.cleaner, going_on, &self.pipeline.entry, run);
+        self.old_folders = Some(old.await);
+        let Some((comfy, run)) = found else {
             // What it has written is of no use to the run that comes.
             let claim = self.claim.clone();
             let _ = tokio::task::spawn_blocking(move || claim.sweep()).await;
             return Ok(None);
         };
-        info!(id = %job.id, comfyui_id = run, "prompt is still in ComfyUI; it is watched on");
-        let watcher = self.adopt(run);
-        Ok(Some(Queued::adopted(
-            watcher,
-            self.graph,
-            self.guard.clone(),
-        )))
+        info!(id = %job.id, comfyui_id = run, instance = comfy.label(), "prompt is still in ComfyUI; it is watched on");
+        let elsewhere = self.need.only.replace(comfy.index());
+        let place = Arc::new(self.place().await?);
+        self.need.only = elsewhere;
+        let watcher = self.adopt(&comfy, run);
+        let held = Arc::new((self.guard.clone(), place.clone()));
+        Ok(Some((Queued::adopted(watcher, self.graph, held), place)))
     }
 
     /// Watches a run that we have not submitted.
-    fn adopt(&self, run: String) -> Watcher {
-        let Pipeline { inner, job, .. } = self.pipeline;
+    fn adopt(&self, comfy: &Comfy, run: String) -> Watcher {
+        let job = self.pipeline.job;
         let prompt = PromptRef {
             id: job.id.clone(),
             published: job.policy.published,
         };
-        inner
-            .comfy
-            .watch
-            .adopt(run, prompt, job.streams.read.clone())
+        comfy.watch.adopt(run, prompt, job.streams.read.clone())
     }
 
-    async fn submit_anew(&mut self) -> Result<Queued, Failure> {
+    async fn submit_anew(&mut self) -> Result<(Queued, Arc<Place>), Failure> {
         let Pipeline {
-            inner,
             job,
             request,
             extra_data,
             entry,
+            ..
         } = self.pipeline;
         let marked = self.anew.as_ref().map(|beside| {
             let mut marked = Map::clone(self.graph);
@@ -317,41 +345,56 @@ impl Rounds<'_> {
             marked
         });
         job.reached.submitted.cancel();
+        let fields = self.fields(&request.submit);
         loop {
+            let place = Arc::new(self.place().await?);
             let submitting = execution::submit(
-                &inner.comfy,
+                &place.comfy,
                 job,
                 marked.as_ref().unwrap_or(self.graph),
                 extra_data.as_ref(),
-                &request.submit,
+                &fields,
                 entry,
-                self.guard.clone(),
+                Arc::new((self.guard.clone(), place.clone())),
             );
             match submitting.await {
-                Err(failure) if self.sees_more(&failure).await => {}
-                queued => break queued,
+                Ok(queued) => {
+                    self.need.not.clear();
+                    return Ok((queued, place));
+                }
+                Err(failure) if self.sees_more(&place.comfy, &failure).await => {}
+                Err(failure) if self.goes_on_after(&place, &failure) => {}
+                Err(failure) => {
+                    self.guard.arm(failure.code != Code::InvalidPrompt);
+                    return Err(failure);
+                }
             }
         }
-        .inspect_err(|failure| self.guard.arm(failure.code != Code::InvalidPrompt))
     }
 
     /// Whether ComfyUI has refused the graph for a model that we have placed, and sees it now (A54). Asked once.
-    async fn sees_more(&mut self, failure: &Failure) -> bool {
+    async fn sees_more(&mut self, comfy: &Comfy, failure: &Failure) -> bool {
         let models = std::mem::take(&mut self.models);
         match &failure.node_errors {
             Some(errors) if failure.code == Code::InvalidPrompt => {
-                models.shown_again(&self.pipeline.inner.comfy, errors).await
+                models.shown_again(comfy, errors).await
             }
             _ => false,
         }
     }
 
     /// Follows a run to its end, through all its parts, and collects what they have made.
-    async fn follow(&self, mut queued: Queued) -> Result<Round, Failure> {
+    async fn follow(&mut self, mut queued: Queued, place: Arc<Place>) -> Result<Ran, Failure> {
         let Pipeline {
             inner, job, entry, ..
         } = self.pipeline;
+        let comfy = place.comfy.clone();
         let mut timeline = Timeline::accepted(self.graph.clone());
+        timeline.in_instance(comfy.label());
+        match self.waits_since {
+            Some(since) => timeline.waits_since(since),
+            None => self.waits_since = Some(timeline.accepted_at()),
+        }
         let mut received = ReceivedImages::new(job.file_id.clone(), self.cleanup.clone());
         let mut made = Collected::default();
         let mut warnings = Vec::new();
@@ -364,7 +407,7 @@ impl Rounds<'_> {
             let comfy_id = queued.comfy_id().to_owned();
             family.parts.insert(comfy_id.clone());
             let followed = execution::follow(
-                &inner.comfy,
+                &place,
                 &inner.jobs,
                 job,
                 queued,
@@ -372,13 +415,25 @@ impl Rounds<'_> {
                 &mut received,
             );
             let execution = match followed.await {
-                Ok(execution) => execution,
+                Ok(Followed::Done(execution)) => execution,
+                Ok(Followed::Moved) => {
+                    self.next = place.over();
+                    return Ok(Ran::Elsewhere);
+                }
+                Ok(Followed::Lost { failure, counts }) => {
+                    drop(place);
+                    if let Err(failure) = self.lost(failure, counts).await {
+                        self.give_up(&comfy, &failure, family);
+                        return Err(failure);
+                    }
+                    return Ok(Ran::Elsewhere);
+                }
                 Err(failure) => {
-                    self.give_up(&failure, family);
+                    self.give_up(&comfy, &failure, family);
                     return Err(failure);
                 }
             };
-            inner.history_cleanup.forget(comfy_id);
+            inner.history_cleanup[comfy.index()].forget(comfy_id);
             let Execution {
                 outputs,
                 failure,
@@ -405,32 +460,34 @@ impl Rounds<'_> {
                 collected.map_err(|_| panicked(&format!("collecting for prompt {}", job.id)))?,
             );
             if let Some(failure) = failure {
-                self.give_up(&failure, family);
+                self.give_up(&comfy, &failure, family);
                 return Err(failure);
             }
             if !goes_on {
                 break;
             }
             timeline.goes_on();
-            let next = continuation::next(&inner.comfy, job, &family).await;
-            let next = next.inspect_err(|failure| self.give_up(failure, family.clone()))?;
+            let next = continuation::next(&comfy, job, &family).await;
+            let next = next.inspect_err(|failure| self.give_up(&comfy, failure, family.clone()))?;
             entry.note_later(Record::Run { id: next.clone() }).await;
-            queued = Queued::adopted(self.adopt(next), self.graph, self.guard.clone());
+            let held = Arc::new((self.guard.clone(), place.clone()));
+            queued = Queued::adopted(self.adopt(&comfy, next), self.graph, held);
         }
-        Ok(Round {
+        Ok(Ran::Through(Round {
             made,
             received: received.into_files()?,
             timeline,
             warnings,
-        })
+            comfy,
+        }))
     }
 
     /// Nobody follows the parts any more that may come. Does not wait for it.
-    fn give_up(&self, failure: &Failure, family: Family) {
+    fn give_up(&self, comfy: &Comfy, failure: &Failure, family: Family) {
         if failure.code == Code::ComfyuiUnavailable {
             return;
         }
-        let (comfy, guard) = (self.pipeline.inner.comfy.clone(), self.guard.clone());
+        let (comfy, guard) = (comfy.clone(), self.guard.clone());
         self.pipeline.inner.tasks.spawn(async move {
             continuation::give_up(&comfy, family).await;
             drop(guard);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use super::request::{Graph, PromptRequest, Source, WebhookRequest};
 use super::stream::Reader;
 use super::{cancelling, cleanup, deliver::Response, going_on, pipeline};
 use crate::comfy::Comfy;
+use crate::comfy::pool::Pool;
 use crate::config::{ComfyConfig, PromptConfig, public_value};
 use crate::document::Document;
 use crate::error::{Code, Failure, panicked};
@@ -41,8 +43,10 @@ pub struct Parts {
     pub config: PromptConfig,
     /// Where ComfyUI's directories are.
     pub comfy_config: ComfyConfig,
-    /// ComfyUI.
-    pub comfy: Comfy,
+    /// ComfyUI, however many there are.
+    pub comfy: Pool,
+    /// How many runs a job may have in all when it loses its ComfyUI, where there are several.
+    pub max_runs: u32,
     /// Downloads and uploads.
     pub storage: Storage,
     /// Conversion.
@@ -69,19 +73,28 @@ pub(super) struct Inner {
     pub directories: Arc<Directories>,
     pub tasks: TaskTracker,
     pub cleaner: Cleaner,
-    pub history_cleanup: HistoryCleanup,
+    /// Of each ComfyUI.
+    pub history_cleanup: Vec<HistoryCleanup>,
     pub claims: Claims,
     pub journal: Journal,
     /// One at a time for graphs that may write under names of others (F04).
     pub turns: Arc<Semaphore>,
     /// Classes that have been seen to do so although they did not look like it.
     sharing: Mutex<HashSet<String>>,
-    /// What a process that was killed has left in ComfyUI.
-    leftovers: Mutex<Option<Leftovers>>,
+    /// What a process that was killed has left in each ComfyUI.
+    leftovers: Mutex<Option<Arc<Left>>>,
     /// What such a process has left in an attached ComfyUI, to be watched on; by the caller's id.
     going_on: Mutex<HashMap<String, GoingOn>>,
     /// Told of every end, if anybody asked for that.
     ends: OnceLock<mpsc::UnboundedSender<End>>,
+}
+
+/// What a process that was killed has left, until every ComfyUI was asked for it.
+struct Left {
+    leftovers: Mutex<Option<Leftovers>>,
+    runs: Vec<String>,
+    unasked: Mutex<BTreeSet<usize>>,
+    temp: Mutex<Vec<PathBuf>>,
 }
 
 /// The end of a prompt.
@@ -138,14 +151,6 @@ impl Inner {
     fn going_on(&self) -> MutexGuard<'_, HashMap<String, GoingOn>> {
         self.going_on.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Where ComfyUI keeps its temporary files.
-    pub fn temp_dir(&self) -> PathBuf {
-        self.comfy
-            .catalogue()
-            .outputs
-            .temp_dir(&self.comfy_config.home)
-    }
 }
 
 /// How long ComfyUI is waited for to let go of what a killed process has left in it, before the server is ready.
@@ -201,7 +206,10 @@ fn vanished() -> Failure {
 impl Service {
     /// Sets it up. Needs a runtime: the clean-up of ComfyUI's history runs in the background.
     pub fn new(parts: Parts) -> Self {
-        let history_cleanup = HistoryCleanup::start(parts.comfy.client.clone());
+        let each = parts.comfy.instances().iter();
+        let history_cleanup = each
+            .map(|comfy| HistoryCleanup::start(comfy.client.clone()))
+            .collect();
         let directories = Arc::new(Directories::new(&parts.comfy_config, &parts.config));
         let inner = Inner {
             journal: Journal::new(parts.journal_dir.clone()),
@@ -234,6 +242,15 @@ impl Service {
         for one in going_on.into_iter().flatten() {
             self.inner.put_back_going_on(one);
         }
+        let unasked = 0..self.inner.comfy.instances().len();
+        let left = left.map(|leftovers: Leftovers| {
+            Arc::new(Left {
+                runs: leftovers.runs(),
+                leftovers: Mutex::new(Some(leftovers)),
+                unasked: Mutex::new(unasked.collect()),
+                temp: Mutex::default(),
+            })
+        });
         *self
             .inner
             .leftovers
@@ -241,32 +258,37 @@ impl Service {
             .unwrap_or_else(PoisonError::into_inner) = left;
     }
 
-    /// ComfyUI answers: what such a process has left in it is taken out, tidied up after and forgotten. Waits for that, but not
+    /// A ComfyUI answers: what such a process has left in it is taken out, tidied up after and forgotten. Waits for that, but not
     /// long.
-    pub async fn forget_leftovers(&self) {
+    pub async fn forget_leftovers(&self, comfy: &Comfy) {
         let left = self
             .inner
             .leftovers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take();
+            .clone();
         let Some(left) = left else { return };
-        let inner = self.inner.clone();
+        if !lock(&left.unasked).remove(&comfy.index()) {
+            return;
+        }
+        let comfy = comfy.clone();
         let forgetting = tokio::spawn(async move {
-            let mut temp = Vec::new();
-            for id in left.runs() {
-                let entry = cancelling::abandon(&inner.comfy, &id).await;
-                temp.extend(
-                    entry
-                        .iter()
-                        .flat_map(|entry| cleanup::temp_files(entry, &left)),
-                );
+            for id in &left.runs {
+                let entry = cancelling::abandon(&comfy, id).await;
+                if let (Some(entry), Some(known)) = (&entry, &*lock(&left.leftovers)) {
+                    lock(&left.temp).extend(cleanup::temp_files(entry, known));
+                }
+            }
+            if !lock(&left.unasked).is_empty() {
+                return;
             }
             let finishing = move || {
-                for path in temp {
+                for path in std::mem::take(&mut *lock(&left.temp)) {
                     let _ = std::fs::remove_file(path);
                 }
-                left.finish();
+                if let Some(leftovers) = lock(&left.leftovers).take() {
+                    leftovers.finish();
+                }
             };
             let _ = tokio::task::spawn_blocking(finishing).await;
         });
@@ -442,7 +464,8 @@ impl Service {
         {
             self.abort().await;
         }
-        self.inner.history_cleanup.done(HISTORY_CLEANUP).await;
+        let each = self.inner.history_cleanup.iter();
+        join_all(each.map(|cleanup| cleanup.done(HISTORY_CLEANUP))).await;
     }
 
     async fn abort(&self) {
@@ -456,6 +479,10 @@ impl Service {
         // Enough to take it out of ComfyUI's queue; the rest of a running node is not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(3), self.inner.tasks.wait()).await;
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One prompt from beginning to end, with everything that must happen however it ends.

@@ -23,6 +23,7 @@ struct NodeTime {
 #[derive(Debug, Default)]
 pub struct Timeline {
     accepted: u64,
+    instance: Option<usize>,
     start: Option<u64>,
     end: Option<u64>,
     nodes: Vec<(String, NodeTime)>,
@@ -44,6 +45,26 @@ impl Timeline {
             client: ClientNodes::new(graph),
             ..Self::default()
         }
+    }
+
+    /// It runs in this one of several ComfyUI.
+    pub fn in_instance(&mut self, label: Option<usize>) {
+        self.instance = label;
+    }
+
+    /// It waits since then: before it came to this ComfyUI it was in another.
+    pub fn waits_since(&mut self, accepted: u64) {
+        self.accepted = accepted;
+    }
+
+    /// When ComfyUI had queued it, epoch milliseconds.
+    pub const fn accepted_at(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Whether ComfyUI has said that it works on it.
+    pub const fn has_begun(&self) -> bool {
+        self.start.is_some()
     }
 
     /// The run goes on under another id (F27).
@@ -228,7 +249,11 @@ impl Timeline {
                 json!({"start": time.start, "end": node_end, "duration": node_end - time.start, "cached": time.cached, "class_type": class}),
             );
         }
-        json!({"start": start, "end": end, "duration": end - start, "queued": start.saturating_sub(self.accepted), "nodes": nodes})
+        let mut report = json!({"start": start, "end": end, "duration": end - start, "queued": start.saturating_sub(self.accepted), "nodes": nodes});
+        if let Some(instance) = self.instance {
+            report["instance"] = instance.into();
+        }
+        report
     }
 }
 

@@ -42,7 +42,7 @@ impl Library {
             Err(failure) if failure.code == Code::InvalidRequest => return Err(unknown()),
             Err(failure) => return Err(failure),
         };
-        let names = self.comfy.client.models(&known_as).await?;
+        let names = self.comfy.any().client.models(&known_as).await?;
         let cache = self.storage.cache_dir().to_owned();
         let looking = tokio::task::spawn_blocking(move || {
             let files = names.into_iter().map(|name| look(name, &dirs, &cache));

@@ -10,7 +10,7 @@ use url::Url;
 
 pub use list::ModelFile;
 
-use crate::comfy::Comfy;
+use crate::comfy::pool::Pool;
 use crate::comfy::client::CallError;
 use crate::config::public_url;
 use crate::error::{Code, Failure};
@@ -54,14 +54,14 @@ pub struct ModelDownload {
 /// The model files. Cheap to clone.
 #[derive(Clone)]
 pub struct Library {
-    comfy: Comfy,
+    comfy: Pool,
     storage: Storage,
     health: Health,
 }
 
 impl Library {
     /// Asks nothing yet.
-    pub const fn new(comfy: Comfy, storage: Storage, health: Health) -> Self {
+    pub const fn new(comfy: Pool, storage: Storage, health: Health) -> Self {
         Self {
             comfy,
             storage,

@@ -74,11 +74,7 @@ impl Outbound {
         let build = |builder: reqwest::ClientBuilder| {
             builder.build().map_err(|error| crate::error::chain(&error))
         };
-        let own = config
-            .guard
-            .comfyui
-            .as_ref()
-            .map(|(host, port)| Own::new(host, *port));
+        let own = Own::new(&config.guard.comfyui);
         let webhook_guard = Arc::new(Guard::for_webhooks(&config.guard, proxies.hosts()));
         let guarded = build(outward(&tls, Some(&guard), None, &proxies))?;
         let operator = build(outward(&tls, None, None, &proxies))?;

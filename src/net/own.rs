@@ -1,6 +1,7 @@
 //! ComfyUI's own address, which webhooks do not reach although it may lie in a private network (D08).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use url::Url;
 
@@ -9,39 +10,50 @@ use super::{Refused, resolve};
 /// Where ComfyUI answers.
 #[derive(Debug, Clone)]
 pub(super) struct Own {
-    host: String,
-    port: u16,
+    places: Arc<[(String, u16)]>,
 }
 
 impl Own {
-    pub fn new(host: &str, port: u16) -> Self {
-        Self {
-            host: host.trim_matches(['[', ']']).to_ascii_lowercase(),
-            port,
-        }
+    /// `None` where there is no ComfyUI.
+    pub fn new(places: &[(String, u16)]) -> Option<Self> {
+        let plain = |(host, port): &(String, u16)| {
+            let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
+            (host, *port)
+        };
+        let places: Arc<[(String, u16)]> = places.iter().map(plain).collect();
+        (!places.is_empty()).then_some(Self { places })
     }
 
     /// Whether a URL has ComfyUI's port: then its addresses matter.
     pub fn has_port_of(&self, url: &Url) -> bool {
-        url.port_or_known_default() == Some(self.port)
+        let port = url.port_or_known_default();
+        self.places.iter().any(|(_, own)| Some(*own) == port)
     }
 
     /// Refuses ComfyUI's addresses.
     pub async fn admit(&self, host: &str, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Refused> {
         let own = self.addresses().await;
         if addresses.iter().any(|ip| own.contains(&ip.to_canonical())) {
+            let port = match &*self.places {
+                [(_, port)] => format!(":{port}"),
+                _ => String::new(),
+            };
             return Err(Refused(format!(
-                "{host}:{} is ComfyUI itself, which webhooks may not reach. \
-                 To allow it, add its origin to HTTP_TRUSTED_ORIGINS or set ALLOW_PRIVATE_NETWORKS=true",
-                self.port
+                "{host}{port} is ComfyUI itself, which webhooks may not reach. \
+                 To allow it, add its origin to HTTP_TRUSTED_ORIGINS or set ALLOW_PRIVATE_NETWORKS=true"
             )));
         }
         Ok(addresses)
     }
 
     async fn addresses(&self) -> Vec<IpAddr> {
-        let named = resolve(&self.host).await.unwrap_or_default();
-        let mut own: Vec<IpAddr> = named.iter().map(IpAddr::to_canonical).collect();
+        let mut own: Vec<IpAddr> = Vec::new();
+        let mut hosts: Vec<&String> = self.places.iter().map(|(host, _)| host).collect();
+        hosts.dedup();
+        for host in hosts {
+            let named = resolve(host).await.unwrap_or_default();
+            own.extend(named.iter().map(IpAddr::to_canonical));
+        }
         // On this machine it may listen on every address.
         if own.is_empty() || own.iter().any(|ip| ip.is_loopback() || ip.is_unspecified()) {
             own.extend(of_this_machine());
@@ -101,12 +113,12 @@ mod tests {
     #[tokio::test]
     async fn comfyui_is_known_by_every_address_of_its_machine() {
         let url = |text: &str| Url::parse(text).unwrap();
-        let own = Own::new("127.0.0.1", 8188);
+        let own = Own::new(&[("127.0.0.1".to_owned(), 8188)]).unwrap();
         assert!(own.has_port_of(&url("http://h:8188/")) && !own.has_port_of(&url("http://h/")));
         for ip in of_this_machine() {
             assert!(own.admit("h", vec![ip]).await.is_err(), "{ip}");
         }
-        let elsewhere = Own::new("10.9.8.7", 8188);
+        let elsewhere = Own::new(&[("10.9.8.7".to_owned(), 8188)]).unwrap();
         let admitted = |ip: &str| {
             let ip = ip.parse().unwrap();
             let elsewhere = elsewhere.clone();

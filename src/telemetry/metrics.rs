@@ -54,8 +54,7 @@ fn register() {
     metrics::counter!("comfyui_api_v2_lost_attempts_total").increment(0);
     metrics::gauge!("comfyui_api_v2_streams").set(0.0);
     store_size(0);
-    metrics::counter!("comfyui_api_gpu_faults_total").increment(0);
-    queue(0, 0);
+    metrics::gauge!("comfyui_api_prompts_in_flight").set(0.0);
     for outcome in ["success", "failure"] {
         for backend in ["http", "s3", "azure", "huggingface", "git"] {
             metrics::counter!("comfyui_api_downloads_total", "backend" => backend, "outcome" => outcome).increment(0);
@@ -90,9 +89,6 @@ fn register() {
     for outcome in ["ack", "requeue", "reject"] {
         metrics::counter!("comfyui_api_amqp_tasks_total", "outcome" => outcome).increment(0);
     }
-    metrics::counter!("comfyui_api_websocket_reconnects_total").increment(0);
-    metrics::counter!("comfyui_api_comfyui_restarts_total").increment(0);
-    comfyui_up(false);
     process();
 }
 
@@ -115,6 +111,28 @@ pub fn streams(change: i8) {
 #[expect(clippy::cast_precision_loss, reason = "exact up to 8 PiB")]
 pub fn store_size(bytes: u64) {
     metrics::gauge!("comfyui_api_v2_store_bytes").set(bytes as f64);
+}
+
+/// How many ComfyUI there are: with several, what is ComfyUI's has the label `comfyui`.
+pub fn comfyuis(count: usize) {
+    for index in 0..count {
+        let label = (count > 1).then_some(index);
+        for name in [
+            "comfyui_api_gpu_faults_total",
+            "comfyui_api_websocket_reconnects_total",
+            "comfyui_api_comfyui_restarts_total",
+        ] {
+            metrics::counter!(name, of(label)).increment(0);
+        }
+        queue(0, [(label, 0)]);
+        comfyui_up(label, false);
+    }
+}
+
+/// The label of one of several ComfyUI. `instance` is Prometheus's own.
+fn of(comfyui: Option<usize>) -> Vec<metrics::Label> {
+    let label = |index: usize| metrics::Label::new("comfyui", index.to_string());
+    comfyui.map(label).into_iter().collect()
 }
 
 /// The help texts.
@@ -255,10 +273,12 @@ pub fn stage(stage: &'static str, took: Duration) {
     }
 }
 
-/// Prompts in flight here, and the length of ComfyUI's own queue.
-pub fn queue(in_flight: usize, comfyui_queue: u64) {
+/// Prompts in flight here, and the length of each ComfyUI's own queue.
+pub fn queue(in_flight: usize, comfyui_queues: impl IntoIterator<Item = (Option<usize>, u64)>) {
     metrics::gauge!("comfyui_api_prompts_in_flight").set(in_flight as f64);
-    metrics::gauge!("comfyui_api_comfyui_queue_depth").set(comfyui_queue as f64);
+    for (comfyui, length) in comfyui_queues {
+        metrics::gauge!("comfyui_api_comfyui_queue_depth", of(comfyui)).set(length as f64);
+    }
 }
 
 /// A download ended. `backend` is `http`, `s3`, `azure`, `huggingface` or `git`.
@@ -321,23 +341,23 @@ pub fn amqp_published(ok: bool) {
 }
 
 /// The websocket to ComfyUI was made anew.
-pub fn websocket_reconnected() {
-    metrics::counter!("comfyui_api_websocket_reconnects_total").increment(1);
+pub fn websocket_reconnected(comfyui: Option<usize>) {
+    metrics::counter!("comfyui_api_websocket_reconnects_total", of(comfyui)).increment(1);
 }
 
 /// An error of a node showed that the GPU is lost.
-pub fn gpu_fault() {
-    metrics::counter!("comfyui_api_gpu_faults_total").increment(1);
+pub fn gpu_fault(comfyui: Option<usize>) {
+    metrics::counter!("comfyui_api_gpu_faults_total", of(comfyui)).increment(1);
 }
 
 /// ComfyUI was started again.
-pub fn comfyui_restarted() {
-    metrics::counter!("comfyui_api_comfyui_restarts_total").increment(1);
+pub fn comfyui_restarted(comfyui: Option<usize>) {
+    metrics::counter!("comfyui_api_comfyui_restarts_total", of(comfyui)).increment(1);
 }
 
 /// Whether ComfyUI answers.
-pub fn comfyui_up(up: bool) {
-    metrics::gauge!("comfyui_api_comfyui_up").set(f64::from(u8::from(up)));
+pub fn comfyui_up(comfyui: Option<usize>, up: bool) {
+    metrics::gauge!("comfyui_api_comfyui_up", of(comfyui)).set(f64::from(u8::from(up)));
 }
 
 /// Resident memory of this process in bytes, and its open file descriptors; read when metrics are asked for.

@@ -5,8 +5,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -112,6 +111,7 @@ impl Child {
             .env(orphan::MARK, orphan::own_mark())
             .env("DIRECT_ADDRESS", &config.address)
             .env("COMFYUI_PORT_HOST", config.port.to_string())
+            .envs(own_environment(config))
             .env("WEB_ENABLE_AUTH", "false")
             .env("CF_QUICK_TUNNELS", "false")
             .stdin(Stdio::null())
@@ -120,12 +120,16 @@ impl Child {
         let child = spawn_in_group(command)
             .await
             .map_err(|error| refused(program, &error))?;
-        Self::watch(child, &log)
+        Self::watch(child, &log, config.label())
             .ok_or_else(|| SpawnError(format!("CMD: {program} ended before it could be watched")))
     }
 
     /// Starts the tasks that read the output and wait for the end.
-    fn watch(mut child: tokio::process::Child, log: &OutputLog) -> Option<Self> {
+    fn watch(
+        mut child: tokio::process::Child,
+        log: &OutputLog,
+        label: Option<usize>,
+    ) -> Option<Self> {
         let pid = child.id().and_then(|id| i32::try_from(id).ok())?;
         let group = ProcessGroup(Pid::from_raw(pid));
         let tail = OutputTail::default();
@@ -134,16 +138,16 @@ impl Child {
         let stdout = child.stdout.take().map(|pipe| {
             tokio::spawn(forward(
                 pipe,
-                line_sink("stdout", tail.clone(), log.clone(), hint.clone()),
+                line_sink((label, "stdout"), tail.clone(), log.clone(), hint.clone()),
             ))
         });
         let stderr = child.stderr.take().map(|pipe| {
             tokio::spawn(forward(
                 pipe,
-                line_sink("stderr", tail.clone(), log.clone(), hint),
+                line_sink((label, "stderr"), tail.clone(), log.clone(), hint),
             ))
         });
-        RUNNING.store(pid, Ordering::Relaxed);
+        running().push(pid);
         let guarded = guard::protect(group);
         let (exited, exit) = watch::channel(None);
         let patience = Arc::new(watch::channel(None).0);
@@ -162,10 +166,10 @@ impl Child {
                 }
             };
             let _ = timeout(LAST_OUTPUT, output).await;
-            let _ = RUNNING.compare_exchange(pid, 0, Ordering::Relaxed, Ordering::Relaxed);
+            running().retain(|other| *other != pid);
             let _ = exited.send(Some(status.map_or(Exit::Signal(0), Exit::from)));
         });
-        tracing::info!(pid, "ComfyUI started");
+        tracing::info!(instance = label, pid, "ComfyUI started");
         Some(Self {
             group,
             exit,
@@ -261,21 +265,44 @@ impl Drop for Child {
     }
 }
 
-/// The process group of the ComfyUI that runs, for an end without goodbyes; 0 is none.
-static RUNNING: AtomicI32 = AtomicI32::new(0);
+/// The process groups of the ComfyUIs that run, for an end without goodbyes.
+static RUNNING: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 
-/// Kills the ComfyUI that runs, if any, with everything it has started. For when the process is about to exit: the signal that a child
+fn running() -> MutexGuard<'static, Vec<i32>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What one of several is told beside its port, and which GPUs it sees, where that is said.
+fn own_environment(config: &ComfyConfig) -> Vec<(&'static str, String)> {
+    let mut own = Vec::new();
+    if let Some(index) = config.label() {
+        own.push(("COMFYUI_INSTANCE", index.to_string()));
+    }
+    if let Some(devices) = &config.devices {
+        for name in [
+            "CUDA_VISIBLE_DEVICES",
+            "HIP_VISIBLE_DEVICES",
+            "ASCEND_RT_VISIBLE_DEVICES",
+        ] {
+            own.push((name, devices.clone()));
+        }
+        // The order in which nvidia-smi counts.
+        own.push(("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned()));
+    }
+    own
+}
+
+/// Kills the ComfyUIs that run, if any, with everything they have started. For when the process is about to exit: the signal that a child
 /// gets at its parent's death does not reach what a start script has started.
 pub fn kill_running() {
-    let pid = RUNNING.swap(0, Ordering::Relaxed);
-    if pid > 0 {
+    for pid in running().drain(..) {
         ProcessGroup(Pid::from_raw(pid)).signal(Signal::SIGKILL);
     }
 }
 
 /// What happens to each line: our log, the tail, and a look whether it hints at the worker's death.
 fn line_sink(
-    stream: &'static str,
+    (instance, stream): (Option<usize>, &'static str),
     tail: OutputTail,
     log: OutputLog,
     worker_hint: Arc<watch::Sender<u64>>,
@@ -283,7 +310,7 @@ fn line_sink(
     move |line| {
         // Nodes that fetch something themselves may print URLs with their credentials.
         let line = &public_text(line);
-        tracing::info!(source = "comfyui", stream, "{line}");
+        tracing::info!(source = "comfyui", instance, stream, "{line}");
         tail.push(line);
         log.push(line);
         if line.contains("Exception in thread") && line.contains("(prompt_worker)") {

@@ -42,6 +42,8 @@ pub enum WatchEvent {
         failure: Failure,
         /// The process that had it is gone. Otherwise it may still be there, and is to be taken out.
         dead: bool,
+        /// Somebody wants it so: no fault of ComfyUI's, nor of the prompt's.
+        wished: bool,
     },
 }
 
@@ -56,6 +58,8 @@ struct Inner {
     /// Of a ComfyUI that is not our child: what it prints comes as messages.
     output: Option<OutputLog>,
     authority: String,
+    /// Its number, where there are several ComfyUI.
+    label: Option<usize>,
     idle_timeout: Duration,
     events: Events,
     prompts: Mutex<HashMap<String, Watched>>,
@@ -115,6 +119,7 @@ impl Watch {
             output: config.command.is_empty().then_some(output),
             client,
             authority: config.authority(),
+            label: config.label(),
             idle_timeout: config.ws_idle_timeout,
             events,
             prompts: Mutex::default(),
@@ -236,10 +241,20 @@ impl Watch {
 
     /// Ends every watched prompt: ComfyUI is dead (then nothing of them is left in it), or cannot be reached.
     pub fn fail_all(&self, failure: &Failure, dead: bool) {
+        self.lose_all(failure, dead, false);
+    }
+
+    /// The same, because somebody wants ComfyUI started anew.
+    pub fn fail_all_by_wish(&self, failure: &Failure) {
+        self.lose_all(failure, true, true);
+    }
+
+    fn lose_all(&self, failure: &Failure, dead: bool, wished: bool) {
         for watched in lock(&self.inner.prompts).values_mut() {
             watched.end(WatchEvent::Lost {
                 failure: failure.clone(),
                 dead,
+                wished,
             });
         }
     }

@@ -97,6 +97,7 @@ async fn pass(inner: &Inner) {
                     "the prompt was lost by ComfyUI: it is neither in its queue nor in its history (was ComfyUI restarted, or its queue cleared?); send it again",
                 ),
                 dead: false,
+                wished: false,
             },
         };
         if let Some(watched) = lock(&inner.prompts).get_mut(id) {
@@ -104,7 +105,10 @@ async fn pass(inner: &Inner) {
         }
     }
     if deaf {
-        warn!("the websocket to ComfyUI is open but reports nothing; replacing it");
+        warn!(
+            instance = inner.label,
+            "the websocket to ComfyUI is open but reports nothing; replacing it"
+        );
         inner.deaf.notify_one();
     }
 }

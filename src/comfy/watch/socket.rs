@@ -40,8 +40,11 @@ pub(super) async fn keep(inner: &Inner) {
             Ok(socket) => {
                 let opened = Instant::now();
                 if !std::mem::take(&mut first) {
-                    metrics::websocket_reconnected();
-                    info!("websocket to ComfyUI connected again");
+                    metrics::websocket_reconnected(inner.label);
+                    info!(
+                        instance = inner.label,
+                        "websocket to ComfyUI connected again"
+                    );
                 }
                 inner.connected.send_replace(true);
                 *lock(&inner.connected_since) = Some(opened);
@@ -50,7 +53,7 @@ pub(super) async fn keep(inner: &Inner) {
                 let over = listen(inner, socket).await;
                 *lock(&inner.connected_since) = None;
                 inner.connected.send_replace(false);
-                warn!(reason = ?over, open_s = opened.elapsed().as_secs(), "websocket to ComfyUI ended; connecting again");
+                warn!(instance = inner.label, reason = ?over, open_s = opened.elapsed().as_secs(), "websocket to ComfyUI ended; connecting again");
                 if over != Over::Closed {
                     *lock(&inner.client_id) = new_id();
                 }

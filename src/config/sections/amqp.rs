@@ -112,11 +112,13 @@ pub struct AmqpConfig {
 }
 
 impl AmqpConfig {
-    /// `None` when neither `AMQP_URL` nor `AMQP_HOST` is set. The other variables are checked all the same.
+    /// `None` when neither `AMQP_URL` nor `AMQP_HOST` is set. The other variables are checked all the same. `comfyuis` is how many
+    /// there are: each can work on a task.
     pub(in crate::config) fn read(
         r: &mut Reader,
         server: &ServerConfig,
         tls: &AmqpTlsConfig,
+        comfyuis: usize,
     ) -> Option<Self> {
         let port = server.port;
         let url = r
@@ -187,7 +189,13 @@ impl AmqpConfig {
             tls: tls.clone(),
             exchange: r.text_or("AMQP_EXCHANGE_TOPIC", "runnode.comfyui.topic"),
             queue,
-            prefetch: r.number("AMQP_PREFETCH", 1, 1, u16::MAX, "tasks"),
+            prefetch: r.number(
+                "AMQP_PREFETCH",
+                u16::try_from(comfyuis).unwrap_or(u16::MAX),
+                1,
+                u16::MAX,
+                "tasks",
+            ),
             max_attempts: r.number("AMQP_MAX_ATTEMPTS", 3, 1, 1000, "deliveries"),
             max_result_bytes: r.number("AMQP_MAX_RESULT_MB", 64, 1, 4096, "MiB") * MIB,
             max_body_bytes: server.max_body_bytes,

@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
 
 use super::absolute;
+use super::instances::{self, ComfyInstance};
 use crate::config::Reader;
 
 /// Where the warmup prompt comes from.
@@ -18,9 +20,19 @@ pub enum WarmupSource {
     Url(Url),
 }
 
-/// The ComfyUI that is started or attached to.
+/// The ComfyUI that is started or attached to; where there are several, what they have in common, and one of them.
 #[derive(Debug, Clone)]
 pub struct ComfyConfig {
+    /// Every ComfyUI, this one included.
+    pub instances: Arc<[ComfyInstance]>,
+    /// The number of this one.
+    pub index: usize,
+    /// Its GPUs, where they are said.
+    pub devices: Option<String>,
+    /// Its own directory for temporary files, to be made before it starts.
+    pub temp: Option<PathBuf>,
+    /// `MODEL_SWITCH_JOBS`.
+    pub model_switch_jobs: usize,
     /// `COMFY_HOME`.
     pub home: PathBuf,
     /// `CMD` split into words; empty means: attach to the ComfyUI that is already there.
@@ -59,7 +71,9 @@ impl ComfyConfig {
             r.path("COMFY_HOME")
                 .unwrap_or_else(|| PathBuf::from("/opt/ComfyUI")),
         );
-        let command = if r.set_but_empty("CMD") {
+        let attached =
+            r.set_but_empty("CMD") || r.text("CMD").is_none() && r.text("COMFYUI_URLS").is_some();
+        let command = if attached {
             Vec::new()
         } else {
             let text = r.text_or("CMD", "init.sh");
@@ -72,11 +86,25 @@ impl ComfyConfig {
         };
         let warmup_url = r.url("WARMUP_PROMPT_URL", &["http", "https"]);
         let base = r.text_or("BASE", "");
-        Self {
-            ai_dock: base == "ai-dock",
-            command,
-            address: r.text_or("DIRECT_ADDRESS", "127.0.0.1"),
+        let common = instances::Common {
+            command: &command,
+            address: &r.text_or("DIRECT_ADDRESS", "127.0.0.1"),
             port: r.port("COMFYUI_PORT_HOST", 8188, 1, false),
+            home: &home,
+        };
+        let instances: Arc<[ComfyInstance]> = instances::read(r, &common).into();
+        let several = instances.len() > 1;
+        let config = Self {
+            index: 0,
+            ai_dock: base == "ai-dock",
+            // What is each one's own is set below.
+            command: Vec::new(),
+            address: String::new(),
+            port: 0,
+            devices: None,
+            temp: None,
+            instances,
+            model_switch_jobs: r.number("MODEL_SWITCH_JOBS", 2, 0, 1_000_000, "waiting jobs"),
             input_dir: r
                 .path("INPUT_DIR")
                 .map_or_else(|| home.join("input"), absolute),
@@ -86,7 +114,7 @@ impl ComfyConfig {
             model_dir: r
                 .path("MODEL_DIR")
                 .map_or_else(|| home.join("models"), absolute),
-            always_restart: r.bool_or("ALWAYS_RESTART_COMFYUI", false),
+            always_restart: r.bool_or("ALWAYS_RESTART_COMFYUI", several),
             startup_check_interval: r.seconds("STARTUP_CHECK_INTERVAL_S", 1.0, 0.001),
             startup_check_max_tries: r.number("STARTUP_CHECK_MAX_TRIES", 20, 1, 1_000_000, "tries"),
             hang_timeout: r.seconds("COMFYUI_HANG_TIMEOUT_S", 0.0, 0.0),
@@ -97,6 +125,45 @@ impl ComfyConfig {
                 .map(WarmupSource::File)
                 .or(warmup_url.map(WarmupSource::Url)),
             home,
+        };
+        config.of(0)
+    }
+
+    /// The configuration of one of them.
+    pub fn of(&self, index: usize) -> Self {
+        let Some(one) = self.instances.get(index) else {
+            return self.clone();
+        };
+        Self {
+            index,
+            command: one.command.clone(),
+            address: one.address.clone(),
+            port: one.port,
+            devices: one.devices.clone(),
+            temp: one.temp.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether there are several.
+    pub fn several(&self) -> bool {
+        self.instances.len() > 1
+    }
+
+    /// Its number where there are several: for everything that is shown, which stays as it was where there is one.
+    pub fn label(&self) -> Option<usize> {
+        self.several().then_some(self.index)
+    }
+
+    /// Several that we start must not meet our own port.
+    pub(in crate::config) fn check_ports(&self, r: &mut Reader, ours: u16) {
+        let meets = |instance: &&ComfyInstance| instance.port == ours;
+        let started = self.several() && !self.command.is_empty();
+        if let Some(instance) = self.instances.iter().find(meets).filter(|_| started) {
+            r.problem(format!(
+                "COMFYUI_PORT_HOST={}: ComfyUI {} would listen on {ours}, which is PORT: choose another PORT or COMFYUI_PORT_HOST",
+                self.instances[0].port, instance.index
+            ));
         }
     }
 

@@ -3,6 +3,8 @@
 mod amqp;
 mod cloud;
 mod comfy;
+mod gpus;
+mod instances;
 mod machine;
 mod mcp;
 mod prompt;
@@ -14,6 +16,7 @@ mod webhook;
 pub use amqp::{AmqpConfig, AmqpTlsConfig, InstanceConfig};
 pub use cloud::{AzureConfig, HfConfig, S3Config};
 pub use comfy::{ComfyConfig, WarmupSource};
+pub use instances::ComfyInstance;
 pub use machine::{ManifestConfig, WorkflowConfig};
 pub use mcp::{McpConfig, ToolFilter};
 pub use prompt::{MediaConfig, PromptConfig};

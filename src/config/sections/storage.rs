@@ -38,8 +38,8 @@ pub struct GuardConfig {
     pub trusted_origins: Vec<String>,
     /// `WEBHOOK_ALLOW_PRIVATE`: webhooks may also go to private networks.
     pub webhooks_to_private: bool,
-    /// ComfyUI's own host and port, which no webhook may reach.
-    pub comfyui: Option<(String, u16)>,
+    /// Host and port of every ComfyUI, which no webhook may reach.
+    pub comfyui: Vec<(String, u16)>,
 }
 
 /// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` (lower-case spellings too).
@@ -159,7 +159,7 @@ fn read_guard(r: &mut Reader) -> GuardConfig {
         allow_private_networks: r.bool_or("ALLOW_PRIVATE_NETWORKS", false),
         trusted_origins: read_origins(r, "HTTP_TRUSTED_ORIGINS"),
         webhooks_to_private: r.bool_or("WEBHOOK_ALLOW_PRIVATE", true),
-        comfyui: None,
+        comfyui: Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Choices;
 
 /// The definition of an input.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct InputDefinition {
     /// Its name.
     pub name: String,
@@ -40,7 +40,7 @@ pub struct InputDefinition {
 }
 
 /// What few inputs have.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Special {
     /// A group that grows with its links.
     pub growing: Option<Growing>,
@@ -93,7 +93,7 @@ pub enum Upload {
 }
 
 /// `COMFY_AUTOGROW_V3`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Growing {
     /// What is repeated.
     pub inputs: Vec<InputDefinition>,
@@ -108,7 +108,7 @@ pub struct Growing {
 }
 
 /// `COMFY_MATCHTYPE_V3`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct MatchType {
     /// Sockets of one group have one type.
     pub group: String,
@@ -117,7 +117,7 @@ pub struct MatchType {
 }
 
 /// One choice of `COMFY_DYNAMICCOMBO_V3`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct DynamicOption {
     /// The value.
     pub key: Value,

@@ -27,7 +27,7 @@ pub struct NodeClasses {
 }
 
 /// One node class.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct NodeClass {
     /// Its name in the menus of the editor; the class's name when it has none.
     pub display_name: String,
@@ -46,7 +46,7 @@ pub struct NodeClass {
 }
 
 /// One output of a class.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Output {
     /// Its type; `*` when it follows a group of inputs.
     pub kind: String,
@@ -58,6 +58,21 @@ impl NodeClasses {
     /// Reads the answer of `/object_info`. What cannot be understood is left out.
     pub fn read(object_info: &Value) -> Self {
         reader::read(object_info)
+    }
+
+    /// The classes of several ComfyUI; where two have one, the first counts.
+    pub fn together<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        let mut together = Self::default();
+        for one in all {
+            together
+                .output_types
+                .extend(one.output_types.iter().cloned());
+            for (name, class) in &one.classes {
+                let known = together.classes.entry(name.clone());
+                known.or_insert_with(|| class.clone());
+            }
+        }
+        together
     }
 
     /// A class by its name.

@@ -99,8 +99,8 @@ pub struct Claim {
     pub prefixes: Arc<[Prefix]>,
     /// ComfyUI's output directory.
     pub output_dir: PathBuf,
-    /// ComfyUI's temp directory.
-    pub temp_dir: PathBuf,
+    /// The temp directory of the ComfyUI that it runs in.
+    temp_dir: Mutex<PathBuf>,
     /// Files with our prefixes that were there before.
     earlier: HashSet<PathBuf>,
     folders: Vec<PathBuf>,
@@ -154,7 +154,7 @@ impl Claims {
             number,
             prefixes,
             output_dir: output_dir.to_path_buf(),
-            temp_dir: temp_dir.to_path_buf(),
+            temp_dir: Mutex::new(temp_dir.to_path_buf()),
             earlier: HashSet::new(),
             folders,
             began: SystemTime::now(),
@@ -208,6 +208,19 @@ fn above(folder: &Path, root: &Path) -> Vec<PathBuf> {
 }
 
 impl Claim {
+    /// The temp directory of the ComfyUI that it runs in.
+    pub fn temp_dir(&self) -> PathBuf {
+        self.temp_dir
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// It runs in another one.
+    pub fn runs_with(&self, temp_dir: PathBuf) {
+        *self.temp_dir.lock().unwrap_or_else(PoisonError::into_inner) = temp_dir;
+    }
+
     /// Whose a file is: of several prefixes that fit, the longest counts, since an id may be the beginning of another.
     pub fn owner(&self, file: &str) -> Owner {
         let longest = |prefixes: &[Prefix]| {
@@ -338,7 +351,8 @@ impl Claim {
         if self.prefixes.is_empty() {
             return;
         }
-        let temp = self.files_in(&self.temp_dir);
+        let temp_dir = self.temp_dir();
+        let temp = self.files_in(&temp_dir);
         for (path, _) in self.in_folders().chain(self.anywhere()).chain(temp) {
             self.uses_folder_of(&path);
             let _ = std::fs::remove_file(path);

@@ -94,12 +94,13 @@ pub struct RunFacts {
 /// Reads what the nodes of a run have reported, and what they have written without that. Every file of theirs is added to
 /// `cleanup`. Looks at files: for a blocking thread.
 pub fn collect(outputs: &[NodeOutput], facts: &RunFacts, cleanup: &FileCleanup) -> Collected {
+    let temp = facts.claim.temp_dir();
     let mut collecting = Collecting {
         facts,
         cleanup,
         roots: Roots {
             output: &facts.claim.output_dir,
-            temp: &facts.claim.temp_dir,
+            temp: &temp,
         },
         seen: HashSet::new(),
         names: Vec::new(),

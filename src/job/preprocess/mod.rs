@@ -24,8 +24,8 @@ use super::origin::Origin;
 use super::registry::Job;
 use super::request::{PromptRequest, url_text};
 use super::stream::Weight;
-use crate::comfy::Comfy;
 use crate::comfy::catalogue::Catalogue;
+use crate::comfy::pool::Pool;
 use crate::config::{ComfyConfig, PromptConfig, public_url};
 use crate::error::{Code, Failure, panicked};
 use crate::storage::downloads::Purpose;
@@ -49,7 +49,7 @@ pub struct PrepareContext<'a> {
     /// What ComfyUI offers.
     pub catalogue: &'a Catalogue,
     /// ComfyUI itself, which is asked whether it sees what was put in place.
-    pub engine: &'a Comfy,
+    pub engine: &'a Pool,
     /// Downloads.
     pub storage: &'a Storage,
     /// Where input files are handed over for cleaner.

@@ -29,6 +29,8 @@ pub struct Directories {
     home: PathBuf,
     input: PathBuf,
     output: PathBuf,
+    /// Of several ComfyUI each has its own temporary files: which has one is found out when it is known where the job can run.
+    several: bool,
     allowed: Vec<PathBuf>,
 }
 
@@ -39,6 +41,7 @@ impl Directories {
             home: comfy.home.clone(),
             input: comfy.input_dir.clone(),
             output: comfy.output_dir.clone(),
+            several: comfy.several(),
             allowed: prompt.allowed_input_paths.clone(),
         }
     }
@@ -230,6 +233,9 @@ fn present(text: &str, directories: &Directories) -> Option<PathBuf> {
             .components()
             .all(|part| matches!(part, Component::Normal(_)));
     let full = base.join(path);
+    if named && directories.several && text.ends_with(" [temp]") {
+        return Some(full);
+    }
     (named && full.exists() && is_inside(&full, base)).then_some(full)
 }
 
@@ -279,6 +285,7 @@ mod tests {
             home: nowhere.clone(),
             input: nowhere.clone(),
             output: nowhere,
+            several: false,
             allowed: Vec::new(),
         }
     }

@@ -27,8 +27,8 @@ pub async fn restart(State(state): State<RouterState>) -> Result<Response, Failu
             "CMD is empty, so ComfyUI was not started by this server: restart it where it runs",
         ));
     }
-    if !state.comfy.life.want_restart() {
-        let sentence = match state.comfy.life.now().phase {
+    if !state.comfy.instance(0).life.want_restart() {
+        let sentence = match state.comfy.instance(0).life.now().phase {
             Phase::Starting => "ComfyUI is starting already: wait until it is ready",
             _ => "ComfyUI is restarting already: wait until it is ready",
         };
@@ -56,7 +56,16 @@ pub async fn free(State(state): State<RouterState>, request: Request) -> Result<
             checked(body)?
         }
     };
-    state.comfy.client.free(&wanted).await?;
+    let (mut freed, mut failed) = (false, None);
+    for comfy in state.comfy.up() {
+        match comfy.client.free(&wanted).await {
+            Ok(()) => freed = true,
+            Err(error) => failed = Some(error),
+        }
+    }
+    if let Some(error) = failed.filter(|_| !freed) {
+        return Err(error.into());
+    }
     Ok(Json(wanted).into_response())
 }
 

@@ -45,7 +45,7 @@ pub use serve::{Listener, bind};
 pub use status::{BrokerLink, Machine};
 pub(in crate::transport) use workflow::from_file;
 
-use crate::comfy::Comfy;
+use crate::comfy::pool::Pool;
 use crate::config::Config;
 use crate::durable::DurableJobs;
 use crate::error::{Code, Failure};
@@ -66,7 +66,7 @@ pub struct RouterState {
     /// All prompts.
     pub service: Service,
     /// ComfyUI.
-    pub comfy: Comfy,
+    pub comfy: Pool,
     /// Downloads.
     pub storage: Storage,
     /// The guard over addresses.
@@ -95,7 +95,7 @@ impl RouterState {
         let deep = || {
             let (limit, queued) = (
                 self.config.server.max_queue_depth,
-                *self.comfy.watch.queue_remaining().borrow(),
+                self.comfy.queue_remaining(),
             );
             (limit > 0 && queued >= limit).then(|| {
                 format!("ComfyUI's queue holds {queued} prompts; MAX_QUEUE_DEPTH is {limit}")

@@ -41,7 +41,10 @@ pub async fn prometheus(State(state): State<RouterState>) -> Response {
     metrics::process();
     metrics::queue(
         state.service.in_flight(),
-        *state.comfy.watch.queue_remaining().borrow(),
+        state.comfy.instances().iter().map(|comfy| {
+            let length = *comfy.watch.queue_remaining().borrow();
+            (comfy.label(), length)
+        }),
     );
     (
         [(

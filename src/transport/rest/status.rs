@@ -112,12 +112,11 @@ impl Machine {
             .unwrap_or_default();
         let stats = async {
             // One that is down cannot answer.
-            let down = state.comfy.life.now().phase == Phase::Down;
+            let comfy = state.comfy.any();
+            let down = comfy.life.now().phase == Phase::Down;
             let asked = match down {
                 true => None,
-                false => timeout(PATIENCE, state.comfy.client.system_stats())
-                    .await
-                    .ok(),
+                false => timeout(PATIENCE, comfy.client.system_stats()).await.ok(),
             };
             asked.and_then(Result::ok).unwrap_or(before.stats)
         };
@@ -218,7 +217,7 @@ fn view_of(state: &RouterState, measured: Measured) -> Value {
 }
 
 fn comfyui(state: &RouterState, stats: &Value) -> Value {
-    let life = state.comfy.life.now();
+    let life = state.comfy.instance(0).life.now();
     let system = |name: &str| stats.pointer(&format!("/system/{name}")).cloned();
     let version = system("comfyui_version")
         .or_else(|| state.comfy.catalogue().version.clone().map(Value::from))

@@ -27,7 +27,7 @@ use axum::{Json, Router, middleware};
 use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::comfy::Comfy;
+use crate::comfy::pool::Pool;
 use crate::config::Config;
 use crate::durable::DurableJobs;
 use crate::health::Health;
@@ -44,7 +44,7 @@ pub struct V2State {
     /// Whether jobs are taken.
     pub health: Health,
     /// ComfyUI, for its model folders and its queue.
-    pub comfy: Comfy,
+    pub comfy: Pool,
     /// Thumbnails.
     pub media: Media,
     /// Open event streams.

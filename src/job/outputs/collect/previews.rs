@@ -33,7 +33,7 @@ impl Collecting<'_> {
         let wanted = self.made.files.is_empty() && !self.facts.has_files;
         let claim = &self.facts.claim;
         let mut by_products: Vec<PathBuf> = Vec::new();
-        for (path, _) in claim.files_in(&claim.temp_dir) {
+        for (path, _) in claim.files_in(&claim.temp_dir()) {
             by_products.push(path);
         }
         for preview in std::mem::take(&mut self.temps) {

@@ -109,7 +109,7 @@ fn every_reported_file_once_and_nothing_else() {
     let output = facts.claim.output_dir.clone();
     let other = stage
         .claims
-        .open(theirs, &output, &facts.claim.temp_dir, Arc::default());
+        .open(theirs, &output, &facts.claim.temp_dir(), Arc::default());
     stage.write(&[
         "output/a.png",
         "output/b.png",
