@@ -10,8 +10,8 @@ use url::Url;
 
 pub use list::ModelFile;
 
-use crate::comfy::pool::Pool;
 use crate::comfy::client::CallError;
+use crate::comfy::pool::Pool;
 use crate::config::public_url;
 use crate::error::{Code, Failure};
 use crate::health::Health;

@@ -141,7 +141,8 @@ fn parts(uri: &str) -> Option<(&str, i64)> {
 }
 
 fn log(context: &Context) -> String {
-    let (text, _) = context.state.rest.comfy.output.since(0, 1 << 20);
+    let all = context.state.rest.comfy.instances().iter();
+    let text: String = all.map(|comfy| comfy.output.since(0, 1 << 20).0).collect();
     let lines: Vec<&str> = text.lines().collect();
     let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
     last.iter()

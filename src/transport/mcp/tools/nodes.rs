@@ -67,7 +67,7 @@ fn rank(words: &[&str], name: &str, class: &NodeClass) -> Option<usize> {
 /// One class, as ComfyUI describes it at this moment.
 pub async fn describe(context: &Context, mut arguments: Arguments) -> Result<Value, ToolFailure> {
     let class = arguments.needed("class_type")?;
-    let client = &context.state.rest.comfy.client;
+    let client = &context.state.rest.comfy.any().client;
     let info = client.class_info(&class).await.map_err(Failure::from)?;
     let about = info.get(&class).and_then(Value::as_object).ok_or_else(|| {
         ToolFailure::unknown(format!(
