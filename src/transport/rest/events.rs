@@ -154,9 +154,11 @@ impl Topic {
                 let mut changes: Vec<Box<dyn Changes>> = vec![
                     Box::new(state.machine.measurements()),
                     Box::new(state.health.watch()),
-                    Box::new(state.comfy.life.watch()),
                     Box::new(state.service.moves()),
                 ];
+                for comfy in state.comfy.instances() {
+                    changes.push(Box::new(comfy.life.watch()));
+                }
                 if let Some(broker) = &state.broker_link {
                     changes.push(Box::new(broker.connected.clone()));
                 }
