@@ -33,6 +33,10 @@ pub enum Code {
     Internal,
 }
 
+/// The code of an answer that is not 2xx, in the extensions of the answer, for whoever looks on.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorCode(pub &'static str);
+
 impl Code {
     /// Every code, for the OpenAPI document.
     pub const ALL: [Self; 16] = [

@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
+use crate::telemetry::trace::Context;
+
 /// One event.
 #[derive(Debug, Clone)]
 pub struct SystemEvent {
@@ -35,6 +37,8 @@ pub struct PromptRef {
     pub id: Arc<str>,
     /// Its events go to the broker.
     pub published: bool,
+    /// What goes out with its events.
+    pub context: Option<Context>,
 }
 
 /// A listener.

@@ -16,6 +16,7 @@ use crate::job::service::stop_with;
 use crate::job::{Policy, PromptRequest, Service, Source, Submission};
 use crate::limits::{is_large_object, off_runtime};
 use crate::telemetry::logging::epoch_ms;
+use crate::telemetry::trace;
 use crate::transport::amqp::{Amqp, Load, Milestones, TaskOutcome, TaskRun, TaskRunner};
 
 /// How long ago a death of ComfyUI still explains the loss of a prompt.
@@ -194,7 +195,7 @@ pub(super) fn publish_results(service: &Service, amqp: &Arc<Amqp>) {
                 let outcome = end
                     .result
                     .map_or_else(TaskOutcome::Failed, TaskOutcome::Success);
-                amqp.publish_result(&end.id, &outcome).await;
+                trace::scope(end.context, amqp.publish_result(&end.id, &outcome)).await;
             }
         }
     });

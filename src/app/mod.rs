@@ -30,6 +30,8 @@ use crate::media::Media;
 use crate::net::Outbound;
 use crate::storage::Storage;
 use crate::store::{Limits, Store};
+use crate::telemetry::metrics;
+use crate::telemetry::otlp::Exporter;
 use crate::transport::amqp::{Amqp, Setup};
 use crate::transport::mcp::{self, McpState};
 use crate::transport::rest::{self, BrokerLink, Machine, OpenStreams, RouterState};
@@ -52,6 +54,8 @@ pub(crate) struct App {
     pub media: Media,
     pub store: Store,
     pub durable: DurableJobs,
+    /// Sends spans and metrics to a collector, if there is one.
+    pub exporter: Option<Exporter>,
     pub amqp: OnceLock<Arc<Amqp>>,
     /// What the warmup prompt's checkpoint is called, for workflow files.
     pub warmup_checkpoint: Arc<OnceLock<String>>,
@@ -212,6 +216,14 @@ impl App {
             health.clone(),
             rules,
         );
+        let refresh = {
+            let (service, queue) = (service.clone(), comfy.watch.queue_remaining());
+            Arc::new(move || {
+                metrics::process();
+                metrics::queue(service.in_flight(), *queue.borrow());
+            })
+        };
+        let exporter = Exporter::start(&config.telemetry, &outbound, refresh);
         let app = Self {
             health,
             outbound,
@@ -224,6 +236,7 @@ impl App {
             media,
             store,
             durable,
+            exporter,
             amqp: OnceLock::new(),
             warmup_checkpoint,
             address: OnceLock::new(),

@@ -142,5 +142,8 @@ pub(super) async fn wind_down(
     }
     // With the last answer and webhook the last output files became superfluous.
     app.service.cleaned(FAREWELL).await;
+    if let Some(exporter) = &app.exporter {
+        exporter.finish(FAREWELL).await;
+    }
     info!("shut down");
 }

@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod outbox;
 pub mod publisher;
 mod reopen;
+pub mod spans;
 pub mod topology;
 
 pub use reopen::Reopening;

@@ -13,9 +13,12 @@ use lapin::BasicProperties;
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
+use tracing::warn;
 
+use super::spans;
 use crate::events::SystemEvent;
 use crate::telemetry::metrics;
+use crate::telemetry::trace::{self, Context, Span};
 
 /// Messages that may wait before some are dropped.
 const MAX_WAITING: usize = 2_000;
@@ -67,6 +70,8 @@ pub struct OutboxMessage {
     pub body: Body,
     pub class: Class,
     waiter: Option<oneshot::Sender<Receipt>>,
+    /// Until it is confirmed; of stream events only the context that goes out.
+    trace: Span,
     /// What counts for the bound on bytes.
     bytes: usize,
     /// How often the broker has refused it, and until when it waits for that.
@@ -98,9 +103,19 @@ impl OutboxMessage {
             body,
             class,
             waiter: None,
+            trace: Span::default(),
             bytes,
             refusals: 0,
             not_before: None,
+        }
+    }
+
+    /// The span that it belongs to.
+    #[must_use]
+    pub fn below(self, context: Option<Context>) -> Self {
+        Self {
+            trace: Span::passing(context),
+            ..self
         }
     }
 
@@ -145,6 +160,8 @@ pub struct Taken {
     pub route: Route,
     pub body: Body,
     pub persistent: bool,
+    /// For its headers.
+    pub context: Option<Context>,
 }
 
 #[derive(Debug, Default)]
@@ -161,6 +178,8 @@ struct State {
 #[derive(Debug)]
 pub struct Outbox {
     max_waiting_bytes: usize,
+    /// For the names of spans.
+    exchange: String,
     state: Mutex<State>,
     arrived: Notify,
     /// The broker's `max_message_size`, once it has said it. Remembered beyond the connection.
@@ -180,6 +199,7 @@ impl Outbox {
             .saturating_add(usize::try_from(max_result_bytes).unwrap_or(usize::MAX));
         Self {
             max_waiting_bytes,
+            exchange: String::new(),
             state: Mutex::default(),
             arrived: Notify::new(),
             largest: AtomicUsize::new(usize::MAX),
@@ -189,8 +209,21 @@ impl Outbox {
         }
     }
 
+    /// The exchange that it is emptied into.
+    #[must_use]
+    pub fn into_exchange(self, name: &str) -> Self {
+        Self {
+            exchange: name.to_owned(),
+            ..self
+        }
+    }
+
     /// Queues a message; never blocks.
-    pub fn post(&self, message: OutboxMessage) {
+    pub fn post(&self, mut message: OutboxMessage) {
+        let context = message.trace.context();
+        if context.is_some() && message.class != Class::Stream {
+            message.trace = spans::publish(&self.exchange, &message.routing_key, context);
+        }
         let mut state = self.lock();
         let number = state.next_number;
         state.next_number += 1;
@@ -203,11 +236,8 @@ impl Outbox {
 
     /// Queues a message and returns what resolves when the broker has confirmed it, over however many connections.
     pub fn post_confirmed(&self, routing_key: Arc<str>, body: Bytes) -> oneshot::Receiver<Receipt> {
-        self.post_awaited(OutboxMessage::new(
-            routing_key,
-            Body::Ready(body),
-            Class::Result,
-        ))
+        let message = OutboxMessage::new(routing_key, Body::Ready(body), Class::Result);
+        self.post_awaited(message.below(trace::current()))
     }
 
     /// The same for a message into a queue.
@@ -306,6 +336,7 @@ impl Outbox {
             route: message.route.clone(),
             body: message.body.clone(),
             persistent: message.class != Class::Stream,
+            context: message.trace.context().cloned(),
         };
         state.in_flight.insert(number, message);
         Ok(taken)
@@ -319,6 +350,10 @@ impl Outbox {
         };
         metrics::amqp_published(receipt == Some(Receipt::Confirmed));
         if let Some(receipt) = receipt {
+            if receipt != Receipt::Confirmed {
+                message.trace.fail("unroutable");
+            }
+            drop(std::mem::take(&mut message.trace));
             if let Some(waiter) = message.waiter {
                 let _ = waiter.send(receipt);
             }
@@ -341,7 +376,7 @@ impl Outbox {
             said => said,
         };
         if self.largest.swap(limit, Ordering::Relaxed) != limit {
-            tracing::warn!(
+            warn!(
                 bytes = limit,
                 "the AMQP broker takes no messages larger than this (max_message_size)"
             );
@@ -353,8 +388,9 @@ impl Outbox {
     /// A message of so many bytes is larger than the broker takes.
     pub(super) fn refuse(&self, number: u64, bytes: usize) {
         let mut state = self.lock();
-        if let Some(message) = state.in_flight.remove(&number) {
-            tracing::warn!(bytes, routing_key = %message.routing_key, "AMQP message is larger than the broker's max_message_size");
+        if let Some(mut message) = state.in_flight.remove(&number) {
+            message.trace.fail("too_large");
+            warn!(bytes, routing_key = %message.routing_key, "AMQP message is larger than the broker's max_message_size");
             metrics::amqp_published(false);
             if let Some(waiter) = message.waiter {
                 let _ = waiter.send(Receipt::TooLarge(self.largest()));

@@ -11,6 +11,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection};
 
 use super::envelope::EventFactory;
 use super::outbox::{Body, Outbox, Receipt, Route, Taken};
+use super::spans;
 use super::topology::Topology;
 use super::{Reopening, confirming_channel};
 
@@ -140,11 +141,15 @@ async fn publish(
 ) -> lapin::Result<lapin::PublisherConfirm> {
     // Whoever posts makes keys that are short enough.
     let key = ShortString::try_new(&*taken.routing_key).unwrap_or_default();
+    let context = taken.context;
     match taken.route {
         // Not mandatory: nobody needs to listen.
         Route::Event => {
-            let (options, properties) =
-                (BasicPublishOptions::default(), properties(taken.persistent));
+            let options = BasicPublishOptions::default();
+            let mut properties = properties(taken.persistent);
+            if let Some(context) = &context {
+                properties = spans::outgoing(properties, context);
+            }
             channel
                 .basic_publish(exchange.clone(), key, options, body, properties)
                 .await

@@ -22,6 +22,7 @@ pub use sections::{
     SigningKey, StateConfig, StorageConfig, ToolFilter, WarmupSource, WebhookConfig,
     WorkflowConfig,
 };
+pub use sections::{OtlpConfig, TelemetryConfig};
 pub use shown::{Origin, ShownVariable, public_value_of};
 
 /// The whole configuration.
@@ -55,6 +56,8 @@ pub struct Config {
     pub workflow: WorkflowConfig,
     /// What is installed before ComfyUI starts.
     pub manifest: ManifestConfig,
+    /// Traces and metrics to an OpenTelemetry collector.
+    pub telemetry: TelemetryConfig,
     /// It is `comfyui-api demo`.
     pub demo: bool,
     /// Every variable as it may be shown.
@@ -87,6 +90,7 @@ impl Config {
             amqp: AmqpConfig::read(&mut reader, &server, &amqp_tls, comfy.instances.len()),
             workflow: WorkflowConfig::read(&mut reader),
             manifest: ManifestConfig::read(&mut reader),
+            telemetry: TelemetryConfig::read(&mut reader),
             comfy,
             server,
             amqp_tls,

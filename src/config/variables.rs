@@ -633,6 +633,90 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
         ],
     ),
     (
+        "OpenTelemetry",
+        &[
+            plain(
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                "",
+                "base address of a collector (OTLP over HTTP); unset = nothing is sent",
+            ),
+            plain(
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+                "",
+                "whole address for traces",
+            ),
+            plain(
+                "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+                "",
+                "whole address for metrics",
+            ),
+            hidden(
+                "OTEL_EXPORTER_OTLP_HEADERS",
+                "headers of every request: name=value,...",
+            ),
+            hidden("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "those for traces"),
+            hidden("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "those for metrics"),
+            plain(
+                "OTEL_EXPORTER_OTLP_PROTOCOL",
+                "http/protobuf",
+                "there is no other",
+            ),
+            plain(
+                "OTEL_EXPORTER_OTLP_TIMEOUT",
+                "10000",
+                "milliseconds for a request with its repetitions",
+            ),
+            plain("OTEL_EXPORTER_OTLP_COMPRESSION", "none", "none or gzip"),
+            plain("OTEL_TRACES_EXPORTER", "otlp", "otlp or none"),
+            plain("OTEL_METRICS_EXPORTER", "none", "otlp or none"),
+            plain(
+                "OTEL_METRIC_EXPORT_INTERVAL",
+                "60000",
+                "milliseconds between two pushes of metrics",
+            ),
+            plain(
+                "OTEL_SERVICE_NAME",
+                "comfyui-api",
+                "service.name of everything that is sent",
+            ),
+            plain(
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "",
+                "more about this server: key=value,...",
+            ),
+            plain(
+                "OTEL_TRACES_SAMPLER",
+                "parentbased_always_on",
+                "which traces are recorded: always_on, always_off, traceidratio, or parentbased_ and one of these",
+            ),
+            plain(
+                "OTEL_TRACES_SAMPLER_ARG",
+                "1",
+                "the share of all traces for traceidratio, 0 to 1",
+            ),
+            plain(
+                "OTEL_BSP_MAX_QUEUE_SIZE",
+                "2048",
+                "spans that may wait; more are dropped and counted",
+            ),
+            plain(
+                "OTEL_BSP_SCHEDULE_DELAY",
+                "5000",
+                "longest wait of a span, milliseconds",
+            ),
+            plain(
+                "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+                "512",
+                "most spans of a request",
+            ),
+            plain(
+                "OTEL_SDK_DISABLED",
+                "false",
+                "true = off, whatever else is set",
+            ),
+        ],
+    ),
+    (
         "Workflow endpoints",
         &[
             plain(

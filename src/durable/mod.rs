@@ -27,6 +27,7 @@ use crate::error::{Code, Failure};
 use crate::health::Health;
 use crate::job::{PromptRequest, Service, Source};
 use crate::store::{JobStatus, NewJob, Store, StoreError};
+use crate::telemetry::trace;
 
 /// How long an answer waits while inputs are fetched, and for ComfyUI's verdict.
 const FETCHING: Duration = Duration::from_secs(2);
@@ -150,7 +151,8 @@ impl DurableJobs {
         // A client that leaves now leaves a job, not a record that nobody runs.
         let this = self.clone();
         let (tell, verdict) = oneshot::channel();
-        let begun = tokio::spawn(async move { this.begin(prepared, Some(tell)).await });
+        let begun = async move { this.begin(prepared, Some(tell)).await };
+        let begun = tokio::spawn(trace::scope(trace::current(), begun));
         let live = begun
             .await
             .map_err(|error| StoreError::Failed(error.to_string()))??;
@@ -167,7 +169,8 @@ impl DurableJobs {
     pub async fn start(&self, new: NewSubmission) -> Result<Arc<LiveJob>, Refused> {
         let prepared = self.prepare(new).await?;
         let this = self.clone();
-        let begun = tokio::spawn(async move { this.begin(prepared, None).await });
+        let begun = async move { this.begin(prepared, None).await };
+        let begun = tokio::spawn(trace::scope(trace::current(), begun));
         let live = begun
             .await
             .map_err(|error| StoreError::Failed(error.to_string()))??;

@@ -17,7 +17,7 @@ use crate::health::ComfyState;
 use crate::job::{Keep, Policy, PromptRequest, Submission};
 use crate::store::jobs::Logs;
 use crate::store::{JobStatus, now_ms};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, trace};
 
 /// Of what ComfyUI printed, bytes.
 const LONGEST_LOG: usize = 64 * 1024;
@@ -45,7 +45,10 @@ pub(super) fn start(
     request: Option<PromptRequest>,
     verdict: Option<Verdict>,
 ) {
-    tokio::spawn(async move { supervise(&inner, &live, request, verdict).await });
+    // Whoever has submitted it may be tracing.
+    let context = trace::current();
+    let job = async move { supervise(&inner, &live, request, verdict).await };
+    tokio::spawn(trace::scope(context, job));
 }
 
 async fn supervise(

@@ -123,6 +123,7 @@ pub async fn submit(
     let prompt = PromptRef {
         id: job.id.clone(),
         published: job.policy.published,
+        context: job.trace.context().cloned(),
     };
     let mut watcher = comfy.watch.register(prompt, job.streams.read.clone());
     let submission = Submission {

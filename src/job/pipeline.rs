@@ -20,6 +20,7 @@ use super::service::Inner;
 use super::stats::Stages;
 use crate::error::{Code, Failure};
 use crate::store::AssetRecord;
+use crate::telemetry::trace::Span;
 
 /// What every stage may ask.
 pub(super) struct Pipeline<'a> {
@@ -47,7 +48,9 @@ pub(super) async fn run(
         return remote::run(inner, engine.as_ref(), job, request, graph, accepted).await;
     }
     let stages = Stages::default();
-    let mut runnable = conversion::runnable(inner, job, request, graph).await?;
+    let mut preparing = job.trace.stage("preprocess");
+    let runnable = conversion::runnable(inner, job, request, graph);
+    let mut runnable = preparing.around(runnable).await?;
     runnable.warnings.extend(request.passed_on.ignored());
     let pipeline = Pipeline {
         inner,
@@ -61,7 +64,7 @@ pub(super) async fn run(
         .run(
             runnable.graph,
             (runnable.warnings, &titles),
-            stages,
+            (stages, preparing),
             accepted,
         )
         .await
@@ -73,14 +76,17 @@ impl Pipeline<'_> {
         &self,
         graph: Map<String, Value>,
         (mut warnings, titles): (Vec<String>, &Named),
-        mut stages: Stages,
+        (mut stages, mut preparing): (Stages, Span),
         accepted: oneshot::Sender<Graph>,
     ) -> Result<Response, Failure> {
-        let prepared = self.prepare(graph).await?;
+        let prepared = preparing.around(self.prepare(graph)).await?;
+        drop(preparing);
         stages.over("preprocess");
         let executed = rounds::execute(self, prepared, accepted).await?;
         stages.over("comfy_round_trip");
-        let mut converted = self.convert(executed).await?;
+        let mut converting = self.job.trace.stage("postprocess");
+        let mut converted = converting.around(self.convert(executed)).await?;
+        drop(converting);
         stages.over("postprocess");
         warnings.extend(titles.in_sentences(std::mem::take(&mut converted.warnings)));
         converted.warnings = warnings;
@@ -146,14 +152,17 @@ impl Pipeline<'_> {
 
     /// Uploads if that was asked for, and puts the answer together.
     async fn deliver(&self, executed: Executed, mut stages: Stages) -> Result<Response, Failure> {
-        let images = deliver::images(
+        let uploading = deliver::images(
             self.inner,
             self.job,
             self.request,
             &executed.files,
             &executed.cancel,
-        )
-        .await?;
+        );
+        let images = match &self.request.upload {
+            Some(_) => self.job.trace.stage("upload").around(uploading).await?,
+            None => uploading.await?,
+        };
         let uploaded = matches!(images, Images::Urls(_));
         let (files, stop) = (&executed.files, &executed.cancel);
         let handed = origin::hand_over(self.job, files, uploaded, stop).await?;

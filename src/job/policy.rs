@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::event::Listener;
 use super::origin::Origin;
 use super::request::Source;
+use crate::telemetry::trace::{self, Context};
 
 /// What a transport hands in beside the request.
 #[derive(Clone)]
@@ -20,6 +21,10 @@ pub struct Submission {
     pub listener: Option<Listener>,
     /// Its outputs are kept in the store, where a record of the job with this id is.
     pub keep: Option<Arc<Keep>>,
+    /// The span that it belongs to.
+    pub context: Option<Context>,
+    /// The workflow endpoint that it came through, for its span.
+    pub workflow: Option<Arc<str>>,
     /// Whoever has given it to this server and takes its files.
     pub origin: Option<Arc<dyn Origin>>,
 }
@@ -47,6 +52,8 @@ impl Submission {
             stream: false,
             listener: None,
             keep: None,
+            context: trace::current(),
+            workflow: None,
             origin: None,
         }
     }

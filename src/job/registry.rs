@@ -20,6 +20,7 @@ use super::stream::{Streams, Weight};
 use crate::error::{Code, Failure};
 use crate::limits::{MAX_NAME, MAX_QUEUE_ENTRY, text};
 use crate::telemetry::logging::epoch_ms;
+use crate::telemetry::trace::{JobTrace, PromptFacts};
 
 /// How many ended prompts are remembered.
 const FINISHED: usize = 100;
@@ -136,6 +137,8 @@ pub struct Job {
     /// How far it has come in ComfyUI.
     pub reached: Reached,
     signals: Signals,
+    /// Its spans, and the context of what it sends.
+    pub trace: JobTrace,
     state: Mutex<State>,
 }
 
@@ -447,6 +450,12 @@ impl JobRegistry {
             .listener
             .into_iter()
             .for_each(|listener| listeners.add(listener));
+        let facts = PromptFacts {
+            id,
+            source: submission.source.as_str(),
+            workflow: submission.workflow.as_deref(),
+        };
+        let trace = JobTrace::begin(submission.context.as_ref(), facts);
         let job = Job {
             id: id.clone(),
             file_id: file_id.clone(),
@@ -463,6 +472,7 @@ impl JobRegistry {
             number: inner.begun,
             reached: Reached::default(),
             signals: self.signals.clone(),
+            trace,
             state: Mutex::new(State {
                 entry,
                 accepted: None,
@@ -517,6 +527,7 @@ impl JobRegistry {
     /// ComfyUI has begun with it: those behind it have moved up.
     pub fn started(&self, job: &Job) {
         job.reached.executing.cancel();
+        job.trace.started();
         if job.enter(Status::Running) {
             self.tell_positions();
         }

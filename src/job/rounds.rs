@@ -23,7 +23,7 @@ use super::guard::RunGuard;
 use super::keep;
 use super::outputs::{self, Collected, OutputFile, ReceivedImages, RunFacts};
 use super::pipeline::Pipeline;
-use super::preprocess::{DownloadReport, PlacedModels, Prepared, names};
+use super::preprocess::{DownloadReport, PlacedModels, Prepared, first_model, names};
 use super::request::Graph;
 use super::stats::Timeline;
 use crate::comfy::Comfy;
@@ -82,6 +82,8 @@ pub(super) async fn execute(
             None => elsewhere::holder_of_temporary(&graph, &inner.comfy).await,
         };
     }
+    let model = || first_model(&graph, &inner.comfy.catalogue());
+    pipeline.job.trace.model(model);
     let claim = {
         let claims = inner.claims.clone();
         let entry = pipeline.entry.clone();
@@ -121,7 +123,10 @@ pub(super) async fn execute(
         };
         keeping.start(inner, pipeline.job, place).await;
     }
-    let round = rounds.until_complete().await?;
+    let round = rounds.until_complete().await;
+    let trace = &pipeline.job.trace;
+    trace.executed(&graph, round.as_ref().err());
+    let round = round?;
     // Nothing reads the inputs any more.
     drop((workspace, leases));
     let Round {
@@ -246,6 +251,9 @@ struct Round {
     comfy: Comfy,
 }
 
+/// What all parts of a run have made, and what they warn of.
+type Parts = (Collected, Vec<OutputFile>, Vec<String>);
+
 impl Rounds<'_> {
     async fn until_complete(&mut self) -> Result<Round, Failure> {
         loop {
@@ -327,6 +335,7 @@ impl Rounds<'_> {
         let prompt = PromptRef {
             id: job.id.clone(),
             published: job.policy.published,
+            context: job.trace.context().cloned(),
         };
         comfy.watch.adopt(run, prompt, job.streams.read.clone())
     }
@@ -384,10 +393,7 @@ impl Rounds<'_> {
     }
 
     /// Follows a run to its end, through all its parts, and collects what they have made.
-    async fn follow(&mut self, mut queued: Queued, place: Arc<Place>) -> Result<Ran, Failure> {
-        let Pipeline {
-            inner, job, entry, ..
-        } = self.pipeline;
+    async fn follow(&mut self, queued: Queued, place: Arc<Place>) -> Result<Ran, Failure> {
         let comfy = place.comfy.clone();
         let mut timeline = Timeline::accepted(self.graph.clone());
         timeline.in_instance(comfy.label());
@@ -395,6 +401,34 @@ impl Rounds<'_> {
             Some(since) => timeline.waits_since(since),
             None => self.waits_since = Some(timeline.accepted_at()),
         }
+        let followed = self.follow_parts(queued, place, &mut timeline).await;
+        let trace = &self.pipeline.job.trace;
+        if trace.is_recorded() {
+            trace.ran(timeline.began(), timeline.node_runs());
+        }
+        Ok(match followed? {
+            Some((made, received, warnings)) => Ran::Through(Round {
+                made,
+                received,
+                timeline,
+                warnings,
+                comfy,
+            }),
+            None => Ran::Elsewhere,
+        })
+    }
+
+    /// `None`: once more, in another ComfyUI.
+    async fn follow_parts(
+        &mut self,
+        mut queued: Queued,
+        place: Arc<Place>,
+        timeline: &mut Timeline,
+    ) -> Result<Option<Parts>, Failure> {
+        let Pipeline {
+            inner, job, entry, ..
+        } = self.pipeline;
+        let comfy = place.comfy.clone();
         let mut received = ReceivedImages::new(job.file_id.clone(), self.cleanup.clone());
         let mut made = Collected::default();
         let mut warnings = Vec::new();
@@ -411,14 +445,14 @@ impl Rounds<'_> {
                 &inner.jobs,
                 job,
                 queued,
-                &mut timeline,
+                timeline,
                 &mut received,
             );
             let execution = match followed.await {
                 Ok(Followed::Done(execution)) => execution,
                 Ok(Followed::Moved) => {
                     self.next = place.over();
-                    return Ok(Ran::Elsewhere);
+                    return Ok(None);
                 }
                 Ok(Followed::Lost { failure, counts }) => {
                     drop(place);
@@ -426,7 +460,7 @@ impl Rounds<'_> {
                         self.give_up(&comfy, &failure, family);
                         return Err(failure);
                     }
-                    return Ok(Ran::Elsewhere);
+                    return Ok(None);
                 }
                 Err(failure) => {
                     self.give_up(&comfy, &failure, family);
@@ -473,13 +507,7 @@ impl Rounds<'_> {
             let held = Arc::new((self.guard.clone(), place.clone()));
             queued = Queued::adopted(self.adopt(&comfy, next), self.graph, held);
         }
-        Ok(Ran::Through(Round {
-            made,
-            received: received.into_files()?,
-            timeline,
-            warnings,
-            comfy,
-        }))
+        Ok(Some((made, received.into_files()?, warnings)))
     }
 
     /// Nobody follows the parts any more that may come. Does not wait for it.

@@ -34,7 +34,8 @@ use crate::media::Media;
 use crate::net::Outbound;
 use crate::storage::Storage;
 use crate::store::Store;
-use crate::telemetry::metrics;
+use crate::telemetry::trace::Context;
+use crate::telemetry::{metrics, trace};
 use crate::webhook::Webhooks;
 
 /// What the pipeline needs.
@@ -106,6 +107,8 @@ pub struct End {
     pub source: Source,
     /// The response body, or why not.
     pub result: Result<Document, Failure>,
+    /// What goes out with it.
+    pub context: Option<Context>,
 }
 
 impl std::ops::Deref for Inner {
@@ -349,7 +352,8 @@ impl Service {
             tell_accepted,
             tell_done,
         );
-        self.inner.tasks.spawn(task);
+        let context = job.trace.context().cloned();
+        self.inner.tasks.spawn(trace::scope(context, task));
         Ok(JobHandle {
             job,
             reader,
@@ -361,13 +365,27 @@ impl Service {
     /// Tells the receiver of a request that could not even be parsed, for a transport that has no other answer.
     pub fn refused(&self, id: &str, webhook: &WebhookRequest, prompt: Value, failure: &Failure) {
         let prompt = public_value(prompt);
-        deliver::failed(&self.inner, webhook, id, &prompt, failure, false, None);
+        let trace = trace::current().into();
+        let notice = deliver::Notice {
+            id,
+            graph: &prompt,
+            failure,
+            kept: false,
+        };
+        deliver::failed(&self.inner, webhook, notice, None, trace);
     }
 
     /// Tells the receiver of a kept job that the pipeline has not told, because another attempt was to follow.
     pub fn given_up(&self, id: &str, webhook: &WebhookRequest, prompt: Value, failure: &Failure) {
         let prompt = public_value(prompt);
-        deliver::failed(&self.inner, webhook, id, &prompt, failure, true, None);
+        let trace = trace::current().into();
+        let notice = deliver::Notice {
+            id,
+            graph: &prompt,
+            failure,
+            kept: true,
+        };
+        deliver::failed(&self.inner, webhook, notice, None, trace);
     }
 
     /// Cancels a prompt wherever it is; `false` when no such prompt is in flight.
@@ -375,7 +393,9 @@ impl Service {
         let Some(job) = self.inner.jobs.get(id) else {
             return false;
         };
-        info!(id, "prompt is cancelled on request");
+        trace::with(job.trace.context().cloned(), || {
+            info!(id, "prompt is cancelled on request");
+        });
         job.stop(Failure::new(
             Code::ExecutionInterrupted,
             format!("prompt {id} was cancelled"),
@@ -470,7 +490,9 @@ impl Service {
 
     async fn abort(&self) {
         for job in self.inner.jobs.all() {
-            warn!(id = %job.id, status = ?job.status(), "prompt is given up: the server shuts down");
+            trace::with(job.trace.context().cloned(), || {
+                warn!(id = %job.id, status = ?job.status(), "prompt is given up: the server shuts down");
+            });
             job.stop(Failure::new(
                 Code::ShuttingDown,
                 "the server shut down before the prompt had ended: send it again",
@@ -517,7 +539,8 @@ async fn drive(
                 Ok(graph) = &mut heard, if queued.is_none() => {
                     // A task that is given back is handed out again by its broker.
                     if !job.policy.given_back {
-                        promises = deliver::promise(&inner, &request, &*graph).await;
+                        let context = job.trace.context();
+                        promises = deliver::promise(&inner, &request, &*graph, context).await;
                     }
                     if let Some(accepted) = accepted.take() {
                         let _ = accepted.send(graph.clone());
@@ -552,6 +575,7 @@ async fn drive(
             id: job.id.clone(),
             source: job.source,
             result: result.clone(),
+            context: job.trace.context().cloned(),
         });
     }
     // What a client sent may be large, and dropping it long.
@@ -576,13 +600,17 @@ fn end(
     match result {
         Ok(response) => {
             metrics::prompt_ended("succeeded", source);
+            let types = response.files.iter().map(|file| &*file.content_type);
+            job.trace
+                .delivered(response.files.len(), trace::output_type(types));
             let delivered = request
                 .upload
                 .as_ref()
                 .map_or("inline", |upload| upload.field);
             info!(id = %job.id, duration_ms, files = response.files.len(), delivered, webhook = !request.webhooks.is_empty(), "prompt succeeded");
             job.streams.end("complete", &response.document);
-            deliver::succeeded(inner, request, response, promises);
+            let trace = job.trace.carried();
+            deliver::succeeded(inner, request, response, promises, &trace);
         }
         Err(failure) => {
             let interrupted = failure.code == Code::ExecutionInterrupted;
@@ -591,6 +619,7 @@ fn end(
                 inner.health.suspect_folders();
             }
             metrics::prompt_ended(if interrupted { "interrupted" } else { "failed" }, source);
+            job.trace.failed(failure);
             warn!(id = %job.id, duration_ms, code = failure.code.as_str(), error = %failure.message, location = failure.location, "prompt failed");
             let body = Value::Object(failure.body()).to_string();
             job.streams.end("error", &Document::from_text(body));
@@ -612,11 +641,17 @@ fn end(
                     || public_value(Value::Object(request.sent())),
                     |graph| Value::Object(graph.clone()),
                 );
-                let kept = job.keeping.is_some();
-                deliver::failed(inner, webhook, &request.id, &graph, failure, kept, promise);
+                let notice = deliver::Notice {
+                    id: &request.id,
+                    graph: &graph,
+                    failure,
+                    kept: job.keeping.is_some(),
+                };
+                deliver::failed(inner, webhook, notice, promise, job.trace.carried());
             }
         }
     }
+    job.trace.release();
 }
 
 /// Cancels a prompt when dropped, unless it was disarmed: for callers whose leaving ends the prompt.
@@ -639,7 +674,9 @@ impl CancelOnDrop {
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         if let Some(job) = &self.job {
-            info!(id = %job.id, "prompt is cancelled: its client has gone away");
+            trace::with(job.trace.context().cloned(), || {
+                info!(id = %job.id, "prompt is cancelled: its client has gone away");
+            });
             job.stop(Failure::new(
                 Code::ExecutionInterrupted,
                 format!("prompt {} was cancelled: its client has gone away", job.id),

@@ -10,6 +10,7 @@ use super::preprocess::DownloadReport;
 use super::registry::Progress;
 use super::request::Graph;
 use crate::telemetry::logging::epoch_ms;
+use crate::telemetry::trace::NodeRun;
 
 /// One node's part. Times are epoch milliseconds.
 #[derive(Debug, Clone, Default)]
@@ -181,6 +182,23 @@ impl Timeline {
     /// The node that works now, as far as is known.
     pub fn running_node(&self) -> Option<&str> {
         self.progress.node.as_deref()
+    }
+
+    /// When it began, as far as is known.
+    pub const fn began(&self) -> Option<u64> {
+        self.start
+    }
+
+    /// Each node's part, for its span.
+    pub fn node_runs(&self) -> impl Iterator<Item = NodeRun> + '_ {
+        let end = self.end.unwrap_or_else(epoch_ms);
+        self.nodes.iter().map(move |(id, time)| NodeRun {
+            took: time.end.unwrap_or(end).saturating_sub(time.start),
+            start: time.start,
+            id: id.clone(),
+            class: self.client.class(id).unwrap_or_default().to_owned(),
+            cached: time.cached,
+        })
     }
 
     /// Whether ComfyUI took any node's result from its cache.

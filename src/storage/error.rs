@@ -41,6 +41,22 @@ pub enum ErrorKind {
     Defect,
 }
 
+impl ErrorKind {
+    /// A word for spans.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound => "not_found",
+            Self::Transient => "transient",
+            Self::Local => "local",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Defect => "defect",
+        }
+    }
+}
+
 /// When to come back after trouble of ours that passes.
 const LATER: Duration = Duration::from_secs(30);
 

@@ -17,6 +17,7 @@ use super::{Arrived, Auth, ErrorKind, Fetch, Fetched, Inner, Progress, StorageEr
 use crate::config::public;
 use crate::net::retry::{RetryPolicy, retried};
 use crate::telemetry::metrics;
+use crate::telemetry::trace::{self, Attempts};
 
 pub(super) async fn fetch(
     inner: &Arc<Inner>,
@@ -24,6 +25,7 @@ pub(super) async fn fetch(
     filename: Option<&str>,
 ) -> Result<Fetched, StorageError> {
     let started = Instant::now();
+    let (began, attempts) = (trace::now(), Attempts::wanted());
     let (url, backend) = inner.resolve(&fetch.url)?;
     let auth = match &fetch.auth {
         Some(auth) => Some(auth.clone()),
@@ -44,12 +46,21 @@ pub(super) async fn fetch(
         },
         filename,
         fetch: &fetch,
+        attempts,
     };
-    let (entry, cached) = tokio::select! {
+    let found = tokio::select! {
         biased;
-        () = fetch.cancel.cancelled() => return Err(StorageError::new(ErrorKind::Cancelled, "the download was cancelled")),
-        found = asked.find() => found?,
+        () = fetch.cancel.cancelled() => Err(StorageError::new(ErrorKind::Cancelled, "the download was cancelled")),
+        found = asked.find() => found,
     };
+    let outcome = found
+        .as_ref()
+        .map(|(entry, cached)| (entry.size, *cached))
+        .map_err(|error| error.kind.as_str());
+    let per_attempt = asked.backend.name() == "http";
+    let url = &asked.source.url;
+    asked.attempts.finish(url, began, per_attempt, outcome);
+    let (entry, cached) = found?;
     Ok(Fetched {
         origin_name: origin_name(&asked.source.url, &entry),
         path: entry.path.clone(),
@@ -122,6 +133,8 @@ struct Asked<'a> {
     source: Source,
     filename: Option<&'a str>,
     fetch: &'a Fetch,
+    /// Of the download, for its spans.
+    attempts: Attempts,
 }
 
 /// What a look into the cache says.
@@ -322,11 +335,12 @@ impl Asked<'_> {
             settings: inner.settings,
             connections: inner.config.download_connections,
             meter: Arc::clone(&flight.meter),
+            attempts: self.attempts.clone(),
             unproven: AtomicU32::new(0),
         };
         // Lands whatever happens, also when the download panics: nobody waits for ever.
         let landing = Landing { inner, flight };
-        tokio::spawn(async move {
+        let flying = async move {
             let flown = async {
                 // Somebody may have brought it between our look into the cache and our start.
                 if let Some(entry) = unprotected(&download).await {
@@ -347,7 +361,8 @@ impl Asked<'_> {
                 result = flown => result,
             };
             landing.inner.flights.land(&landing.flight, result);
-        });
+        };
+        tokio::spawn(trace::scope(trace::current(), flying));
     }
 }
 

@@ -15,6 +15,7 @@ use super::{ErrorKind, Inner, Progress, StorageError, Target, UploadFile, Upload
 use crate::config::public_url;
 use crate::net::retry::retried;
 use crate::telemetry::metrics;
+use crate::telemetry::trace::{self, UploadSpans};
 
 /// The uploads in progress.
 pub(super) struct Uploads {
@@ -121,12 +122,14 @@ impl Batch<'_> {
         let turn = self.inner.uploads.take_over(&url);
         let size = self.meter.size(n);
         let sent = Arc::new(Sent::default());
+        let spans = UploadSpans::new(self.backend.name(), &url);
         let uploading = async {
             let place = self.place(&url).await;
             let progress = self.meter.telling(vec![n], &sent);
+            let (backend, target) = (self.backend, self.target);
             let attempts = retried(&self.inner.settings.retry, StorageError::asked, || {
-                let (backend, target) = (self.backend, self.target);
-                sent.attempt(backend.upload(target, file, Some(&progress), &turn.aborted))
+                let upload = backend.upload(target, file, Some(&progress), &turn.aborted);
+                spans.attempt(size, word, sent.attempt(upload))
             });
             self.watched(&place, &url, &sent, size, attempts).await
         };
@@ -138,6 +141,7 @@ impl Batch<'_> {
             }
             result = uploading => result,
         };
+        spans.file(size, word, &result);
         metrics::upload(
             self.backend.name(),
             result.is_ok(),
@@ -162,10 +166,13 @@ impl Batch<'_> {
             sent.attempt(backend.upload_together(target, files, Some(&progress), self.cancel))
         });
         let total = self.meter.sizes.iter().sum();
+        let began = trace::now();
         let result = self.watched(&place, &url, &sent, total, attempts).await;
         let mut uploaded = Vec::with_capacity(files.len());
         for (n, file) in files.iter().enumerate() {
             let size = self.meter.size(n);
+            let url = self.backend.url_of(self.target, &file.filename);
+            UploadSpans::together(self.backend.name(), &url, began).file(size, word, &result);
             metrics::upload(
                 self.backend.name(),
                 result.is_ok(),
@@ -246,6 +253,11 @@ impl Batch<'_> {
             duration,
         })
     }
+}
+
+/// What an upload failed with, for spans.
+const fn word(error: &StorageError) -> &'static str {
+    error.kind.as_str()
 }
 
 /// How far the files of a batch are, added up.

@@ -11,7 +11,8 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -20,6 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::recent::Recorder;
 use crate::config::{LogConfig, LogFormat};
 use crate::limits::{MAX_LOG_LINE, text};
+use crate::telemetry::trace;
 
 /// Lines that may wait to be written. More are lost: a pipe that nobody reads must not stop the server, nor fill its memory.
 const WAITING_LINES: usize = 4096;
@@ -58,6 +60,7 @@ pub fn install(config: &LogConfig) {
     let registry = tracing_subscriber::registry().with(filter).with(Recorder);
     let installed = if pretty {
         let lines = tracing_subscriber::fmt::layer()
+            .fmt_fields(WithTrace(DefaultFields::new()))
             .with_writer(move || BoundedLines(writer.clone()))
             .with_target(false)
             .with_ansi(std::io::stdout().is_terminal());
@@ -101,6 +104,25 @@ pub fn epoch_ms() -> u64 {
         .unwrap_or(0)
 }
 
+/// The fields of a line for people, with the ids of its trace behind them.
+struct WithTrace(DefaultFields);
+
+impl<'writer> FormatFields<'writer> for WithTrace {
+    fn format_fields<R: RecordFields>(
+        &self,
+        mut writer: Writer<'writer>,
+        fields: R,
+    ) -> fmt::Result {
+        self.0.format_fields(writer.by_ref(), fields)?;
+        match trace::log_ids() {
+            Some((trace_id, span_id)) => {
+                write!(writer, " trace_id={trace_id} span_id={span_id}")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 struct JsonLine;
 
 impl<S, N> FormatEvent<S, N> for JsonLine
@@ -127,6 +149,10 @@ where
         );
         fields.0.insert("msg".into(), Value::Null);
         event.record(&mut fields);
+        if let Some((trace_id, span_id)) = trace::log_ids() {
+            fields.0.insert("trace_id".into(), trace_id.into());
+            fields.0.insert("span_id".into(), span_id.into());
+        }
         writeln!(writer, "{}", bounded_line(fields.0))
     }
 }

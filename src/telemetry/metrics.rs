@@ -89,6 +89,9 @@ fn register() {
     for outcome in ["ack", "requeue", "reject"] {
         metrics::counter!("comfyui_api_amqp_tasks_total", "outcome" => outcome).increment(0);
     }
+    for signal in ["traces", "metrics"] {
+        otel_dropped(signal, 0);
+    }
     process();
 }
 
@@ -232,6 +235,10 @@ fn describe() {
         "Times ComfyUI was started again"
     );
     metrics::describe_gauge!("comfyui_api_comfyui_up", "1 while ComfyUI answers");
+    metrics::describe_counter!(
+        "comfyui_api_otel_dropped_total",
+        "Spans and data points of metrics that the OpenTelemetry collector did not get"
+    );
     metrics::describe_gauge!(
         "comfyui_api_process_resident_memory_bytes",
         "Resident memory of this process"
@@ -358,6 +365,11 @@ pub fn comfyui_restarted(comfyui: Option<usize>) {
 /// Whether ComfyUI answers.
 pub fn comfyui_up(comfyui: Option<usize>, up: bool) {
     metrics::gauge!("comfyui_api_comfyui_up", of(comfyui)).set(f64::from(u8::from(up)));
+}
+
+/// Spans (`traces`) or data points (`metrics`) that did not get to the collector.
+pub fn otel_dropped(signal: &'static str, count: u64) {
+    metrics::counter!("comfyui_api_otel_dropped_total", "signal" => signal).increment(count);
 }
 
 /// Resident memory of this process in bytes, and its open file descriptors; read when metrics are asked for.

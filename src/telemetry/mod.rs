@@ -1,5 +1,7 @@
-//! Logging, its last lines, and metrics.
+//! Logging, its last lines, metrics, traces, and the way of the last two to a collector.
 
 pub mod logging;
 pub mod metrics;
+pub mod otlp;
 pub mod recent;
+pub mod trace;

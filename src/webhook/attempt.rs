@@ -22,6 +22,7 @@ use crate::config::SigningKey;
 use crate::error::chain;
 use crate::net::http_fields::retry_after;
 use crate::net::{Outbound, Refused, refusal_of};
+use crate::telemetry::trace::{Context, Transfer, seen_status};
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -126,25 +127,38 @@ fn header_id(id: &str) -> Cow<'_, str> {
 
 impl Attempt<'_> {
     /// Makes the attempt.
-    pub async fn make(&self) -> Outcome {
+    pub async fn make(&self, transfer: &mut Transfer) -> Outcome {
         let progress = Progress::new();
-        tokio::select! {
-            outcome = self.exchange(&progress) => outcome,
-            () = progress.stalled(self.patience) => Outcome::failed(format!("nothing moved for {} s", self.patience.as_secs_f64())),
+        let context = transfer.context().cloned();
+        let making = async {
+            tokio::select! {
+                outcome = self.exchange(&progress, context.as_ref()) => outcome,
+                () = progress.stalled(self.patience) => Outcome::failed(format!("nothing moved for {} s", self.patience.as_secs_f64())),
+            }
+        };
+        let (outcome, status) = transfer.watch(making).await;
+        match &outcome {
+            Outcome::Delivered(_) => {}
+            Outcome::Hopeless(_) => transfer.failed(status, "refused"),
+            Outcome::Gone | Outcome::Failed { .. } => transfer.failed(status, "no_answer"),
         }
+        outcome
     }
 
-    async fn exchange(&self, progress: &Progress) -> Outcome {
+    async fn exchange(&self, progress: &Progress, context: Option<&Context>) -> Outcome {
         if let Route::Guarded(outbound) = self.route
             && let Err(Refused(reason)) = outbound.check_webhook(self.url).await
         {
             return Outcome::Hopeless(reason);
         }
         progress.mark();
-        let headers = match self.headers(progress).await {
+        let mut headers = match self.headers(progress).await {
             Ok(headers) => headers,
             Err(error) => return unreadable(&error),
         };
+        if let Some(context) = context {
+            context.put_into(&mut headers);
+        }
         let broken = Arc::new(OnceLock::new());
         let body = self.moving_body(progress, Arc::clone(&broken));
         let request = self
@@ -231,6 +245,7 @@ fn network(error: reqwest::Error) -> Outcome {
 
 async fn judge(response: Response) -> Outcome {
     let status = response.status();
+    seen_status(status.as_u16());
     let outcome = if status.is_success() {
         Outcome::Delivered(status)
     } else if status == StatusCode::GONE {

@@ -26,6 +26,7 @@ use crate::document::Document;
 use crate::net::Outbound;
 use crate::net::retry::RetryPolicy;
 use crate::telemetry::metrics;
+use crate::telemetry::trace::{self, Carried, Transfer};
 
 /// How long spool files may take to be written once the grace period is over.
 const LAST_WRITES: Duration = Duration::from_secs(5);
@@ -65,6 +66,8 @@ struct Load {
     place: Place,
     /// What was promised to its receiver.
     promise: Option<Arc<Promise>>,
+    /// Keeps the span of its prompt open.
+    trace: Carried,
     /// It came from an earlier round or process: one attempt, and a failure is no news.
     again: bool,
     /// Its place in the list.
@@ -137,28 +140,36 @@ impl Dispatcher {
             id,
             body,
             promise,
+            trace: carried,
         } = delivery;
         let place = self.queues.place(&url, body.text_len());
         let crowded = self.is_crowded(&place);
-        let parcel = Parcel { kind, url, id };
+        let context = carried.context.clone();
+        let parcel = Parcel {
+            kind,
+            url,
+            id,
+            context: context.clone(),
+        };
         let record = self.deliveries.begin(&About {
             size: body.len(),
             ..about(&parcel)
         });
         if self.spool.is_none() && (crowded || place.waiting().text > self.options.waiting_text) {
             let reason = "too many deliveries wait already, and WEBHOOK_SPOOL_DIR is not set";
-            lost(&parcel, reason);
+            trace::with(context, || lost(&parcel, reason));
             record.lost(Some(reason));
             return;
         }
         let tasks = self.tasks.clone();
-        tasks.spawn(async move {
+        let delivering = async move {
             let load = Load {
                 body: Body::Document(signable(kind, body).await),
                 parcel,
                 claim: None,
                 place,
                 promise,
+                trace: carried,
                 again: false,
                 record,
             };
@@ -171,7 +182,8 @@ impl Dispatcher {
                 return;
             }
             self.carry(load).await;
-        });
+        };
+        tasks.spawn(trace::scope(context, delivering));
     }
 
     pub(super) fn keeps_promises(&self) -> bool {
@@ -275,7 +287,7 @@ impl Dispatcher {
             let outcome = tokio::select! {
                 biased;
                 () = self.over.cancelled() => return End::Interrupted,
-                outcome = Box::pin(self.attempt(load)) => outcome,
+                outcome = Box::pin(self.attempt(load, failures)) => outcome,
             };
             drop(turn);
             let (reason, asked, silent) = match outcome {
@@ -324,8 +336,12 @@ impl Dispatcher {
         }
     }
 
-    async fn attempt(&self, load: &Load) -> Outcome {
+    async fn attempt(&self, load: &Load, failures: u32) -> Outcome {
         let parcel = &load.parcel;
+        let mut transfer = Transfer::begin("POST", &parcel.url, parcel.context.as_ref());
+        // What comes out of the spool was tried before, nobody knows how often.
+        transfer.resent(failures + u32::from(load.again));
+        transfer.webhook(&parcel.id, load.body.len());
         let signed = parcel.kind == Kind::V2;
         let attempt = Attempt {
             route: Route::Guarded(&self.outbound),
@@ -336,7 +352,8 @@ impl Dispatcher {
             patience: self.patience,
         };
         let began = Instant::now();
-        let outcome = attempt.make().await;
+        let outcome = attempt.make(&mut transfer).await;
+        drop(transfer);
         load.record.attempted(began, &outcome);
         let delivered = outcome.is_delivered();
         load.place.note(
@@ -355,6 +372,7 @@ impl Dispatcher {
             place,
             promise,
             record,
+            trace: carried,
             ..
         } = load;
         let (kind, id, url) = (parcel.kind.as_str(), parcel.id.as_str(), parcel.receiver());
@@ -426,6 +444,7 @@ impl Dispatcher {
                 record.lost(Some(reason));
             }
         }
+        drop(carried);
         if let Some(promise) = promise {
             promise.release().await;
         }
@@ -591,13 +610,19 @@ impl Dispatcher {
                 url = parcel.receiver(),
                 "the server was killed before this prompt had ended; its webhook is told"
             );
-            let Parcel { kind, url, id } = parcel;
+            let Parcel {
+                kind,
+                url,
+                id,
+                context,
+            } = parcel;
             Arc::clone(self).accept(Delivery {
                 kind,
                 url,
                 id,
                 body: Document::from_text(dated(body)),
                 promise: Some(Arc::new(promise)),
+                trace: context.into(),
             });
         }
     }
@@ -678,10 +703,11 @@ impl Dispatcher {
             body,
             claim: Some(claim),
             promise: None,
+            trace: Carried::default(),
             again: true,
             record,
         };
-        let reception = self.carry(load).await;
+        let reception = trace::scope(dropped.context.clone(), self.carry(load)).await;
         let refused = matches!(reception, Reception::Refused | Reception::Silent);
         // Old is what a receiver has not wanted for so long, not what waited behind others.
         if refused && too_old && !self.has_taken_lately(receiver).await {

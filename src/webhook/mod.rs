@@ -29,6 +29,7 @@ use crate::config::{WebhookConfig, public};
 use crate::document::Document;
 use crate::net::Outbound;
 use crate::net::retry::RetryPolicy;
+use crate::telemetry::trace::{Carried, Context};
 use deliveries::Deliveries;
 use dispatcher::Dispatcher;
 pub use dispatcher::Resent;
@@ -67,6 +68,8 @@ pub struct Delivery {
     pub body: Document,
     /// The note that is done with when this is safe or delivered.
     pub promise: Option<Arc<Promise>>,
+    /// The trace that it belongs to.
+    pub trace: Carried,
 }
 
 /// A delivery without its body: all that stays in memory while it waits.
@@ -75,6 +78,7 @@ struct Parcel {
     kind: Kind,
     url: Url,
     id: String,
+    context: Option<Context>,
 }
 
 impl Parcel {
@@ -188,11 +192,13 @@ impl Webhooks {
         url: &Url,
         id: &str,
         body: &serde_json::Value,
+        context: Option<&Context>,
     ) -> Option<Arc<Promise>> {
         let parcel = Parcel {
             kind,
             url: url.clone(),
             id: id.to_owned(),
+            context: context.cloned(),
         };
         let body = javascript::stringify(body);
         self.dispatcher.promise(&parcel, body.as_bytes()).await

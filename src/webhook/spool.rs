@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::body::Body;
 use super::{Kind, Parcel};
 use crate::document::Document;
+use crate::telemetry::trace::Context;
 
 const SUFFIX: &str = "webhook";
 const TEMPORARY: &str = "tmp";
@@ -48,6 +49,11 @@ struct Header {
     created: u64,
     /// Of the body, in bytes: a file of another length is damaged.
     length: u64,
+    /// The trace that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tracestate: Option<String>,
 }
 
 /// A spool directory.
@@ -143,6 +149,7 @@ impl Spool {
         // Never closed.
         let _writer = self.writers.acquire().await.map_err(io::Error::other)?;
         self.prepare().await?;
+        let context = parcel.context.as_ref();
         let header = Header {
             version: 1,
             kind: parcel.kind,
@@ -150,6 +157,8 @@ impl Spool {
             url: parcel.url.clone(),
             created,
             length: body.len(),
+            traceparent: context.map(|context| context.traceparent().to_string()),
+            tracestate: context.and_then(Context::tracestate).map(str::to_owned),
         };
         let mut line = serde_json::to_vec(&header).map_err(io::Error::other)?;
         line.push(b'\n');
@@ -240,10 +249,15 @@ pub(super) fn read_whole(path: &Path) -> io::Result<(Parcel, Vec<u8>)> {
 
 impl Header {
     fn parcel(self) -> Parcel {
+        let state = self.tracestate.as_deref();
+        let context = self
+            .traceparent
+            .and_then(|parent| Context::parse(&parent, state));
         Parcel {
             kind: self.kind,
             url: self.url,
             id: self.id,
+            context,
         }
     }
 }
@@ -362,6 +376,7 @@ mod tests {
             kind: Kind::V2,
             url: "https://u:p@h.example/x?token=1".parse().unwrap(),
             id: "an id".into(),
+            context: None,
         }
     }
 

@@ -11,6 +11,7 @@ mod prompt;
 mod server;
 mod state;
 mod storage;
+mod telemetry;
 mod webhook;
 
 pub use amqp::{AmqpConfig, AmqpTlsConfig, InstanceConfig};
@@ -23,6 +24,7 @@ pub use prompt::{MediaConfig, PromptConfig};
 pub use server::{LogConfig, LogFormat, ServerConfig};
 pub use state::{PROMPT_OPTIONS, StateConfig};
 pub use storage::{CacheConfig, GuardConfig, HttpAuthHeader, ProxyConfig, StorageConfig};
+pub use telemetry::{OtlpConfig, TelemetryConfig};
 pub use webhook::{EventsConfig, SigningKey, WebhookConfig};
 
 /// Bytes in a MiB, the unit of sizes in variables.

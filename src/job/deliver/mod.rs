@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 pub use response::{Outcome, Response};
-pub(super) use webhooks::{Promises, failed, promise, succeeded};
+pub(super) use webhooks::{Notice, Promises, failed, promise, succeeded};
 
 use super::outputs::OutputFile;
 use super::registry::{Job, Status};
@@ -156,6 +156,7 @@ fn announce(inner: &Inner, job: &Job, urls: &[String], began: Instant) {
     let prompt = PromptRef {
         id: job.id.clone(),
         published: job.policy.published,
+        context: job.trace.context().cloned(),
     };
     inner.events.emit(SystemEvent {
         source: Source::Storage,

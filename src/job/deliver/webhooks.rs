@@ -10,6 +10,7 @@ use super::super::service::Inner;
 use super::response::Response;
 use crate::document::{Document, EmbeddedFile, placeholder};
 use crate::error::{Code, Failure};
+use crate::telemetry::trace::{Carried, Context};
 use crate::timestamp;
 use crate::webhook::{Delivery, Kind, Promise};
 
@@ -21,6 +22,7 @@ pub(in crate::job) async fn promise(
     inner: &Inner,
     request: &PromptRequest,
     graph: &impl Serialize,
+    context: Option<&Context>,
 ) -> Promises {
     if !inner.webhooks.keeps_promises() {
         return Vec::new();
@@ -32,9 +34,10 @@ pub(in crate::job) async fn promise(
     let mut promises = Vec::new();
     for webhook in &request.webhooks {
         let body = failure_body(webhook.kind, &request.id, graph, &killed);
-        let promised = inner
-            .webhooks
-            .promise(webhook.kind, &webhook.url, &request.id, &body);
+        let promised =
+            inner
+                .webhooks
+                .promise(webhook.kind, &webhook.url, &request.id, &body, context);
         promises.push(promised.await);
     }
     promises
@@ -46,6 +49,7 @@ pub(in crate::job) fn succeeded(
     request: &PromptRequest,
     response: &Response,
     promises: Promises,
+    trace: &Carried,
 ) {
     let mut promises = promises.into_iter();
     for webhook in &request.webhooks {
@@ -57,6 +61,7 @@ pub(in crate::job) fn succeeded(
                 id: request.id.to_string(),
                 body,
                 promise: promise.clone(),
+                trace: trace.clone(),
             })
         };
         match webhook.kind {
@@ -94,16 +99,33 @@ fn legacy_bodies<'a>(
     })
 }
 
+/// A failure, as a receiver is told of it.
+#[derive(Clone, Copy)]
+pub(in crate::job) struct Notice<'a, G> {
+    /// The caller's id.
+    pub id: &'a str,
+    /// As far as it is known.
+    pub graph: &'a G,
+    /// What happened.
+    pub failure: &'a Failure,
+    /// There is a record of the job.
+    pub kept: bool,
+}
+
 /// Tells a receiver of a failure.
-pub(in crate::job) fn failed(
+pub(in crate::job) fn failed<G: Serialize>(
     inner: &Inner,
     webhook: &WebhookRequest,
-    id: &str,
-    graph: &impl Serialize,
-    failure: &Failure,
-    kept: bool,
+    notice: Notice<'_, G>,
     promise: Option<Arc<Promise>>,
+    trace: Carried,
 ) {
+    let Notice {
+        id,
+        graph,
+        failure,
+        kept,
+    } = notice;
     let mut body = failure_body(webhook.kind, id, graph, failure);
     if kept && webhook.kind == Kind::V2 {
         body["job_id"] = id.into();
@@ -114,6 +136,7 @@ pub(in crate::job) fn failed(
         id: id.to_owned(),
         body: Document::from_value(&body),
         promise,
+        trace,
     });
 }
 

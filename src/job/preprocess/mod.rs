@@ -31,7 +31,7 @@ use crate::error::{Code, Failure, panicked};
 use crate::storage::downloads::Purpose;
 use crate::storage::{ErrorKind, Fetch, Fetched, Progress, Storage, StorageError};
 use crate::store::Store;
-pub use models::PlacedModels;
+pub use models::{PlacedModels, first as first_model};
 pub use value::Directories;
 pub use workspace::Workspace;
 

@@ -57,6 +57,17 @@ impl PlacedModels {
     }
 }
 
+/// The file of the first model that a graph loads.
+pub fn first(graph: &Map<String, Value>, catalogue: &Catalogue) -> Option<String> {
+    let of_model = |input: &super::Input<'_>| {
+        let name = input.value.as_str()?;
+        catalogue.model_folder(input.class, input.name)?;
+        model_extension(name)?;
+        Some(name.to_owned())
+    };
+    inputs(graph).find_map(|input| of_model(&input))
+}
+
 /// Whether a value is among those that ComfyUI did not find in its lists.
 fn names(node_errors: &Value, value: &str) -> bool {
     let nodes = node_errors.as_object().into_iter().flat_map(Map::values);

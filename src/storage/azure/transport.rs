@@ -12,6 +12,8 @@ use azure_core::{
 };
 use futures_util::TryStreamExt;
 
+use crate::telemetry::trace::seen_status;
+
 /// One of our clients, with headers that every request carries.
 #[derive(Debug)]
 pub struct Transport {
@@ -92,6 +94,7 @@ impl HttpClient for Transport {
             .await
             .map_err(reqwest::Error::without_url)
             .context(ErrorKind::Io, "the request was not answered")?;
+        seen_status(response.status().as_u16());
         let status = StatusCode::try_from(response.status().as_u16());
         let status = status.map_err(|_| {
             Error::message(

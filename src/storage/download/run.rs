@@ -26,6 +26,7 @@ use crate::events::Events;
 use crate::limits::transfers::DISK_RESERVE;
 use crate::net::retry::retried;
 use crate::telemetry::metrics;
+use crate::telemetry::trace::Attempts;
 
 /// How often it is looked whether another instance has the file.
 const OTHERS_TURN: Duration = Duration::from_millis(100);
@@ -45,6 +46,8 @@ pub(in crate::storage) struct Download {
     pub settings: TransferSettings,
     pub connections: usize,
     pub meter: Arc<Meter>,
+    /// For the spans of whoever has asked for it.
+    pub attempts: Attempts,
     /// How often a part did not prove that it belongs to the file.
     pub unproven: AtomicU32,
 }
@@ -289,7 +292,7 @@ impl Download {
     /// The first answer, tried for as often as the policy says.
     async fn first(&self) -> Result<ObjectStream, StorageError> {
         retried(&self.settings.retry, StorageError::asked, || {
-            self.open(None, None)
+            self.attempts.run(self.open(None, None))
         })
         .await
     }

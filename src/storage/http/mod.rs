@@ -25,6 +25,7 @@ use super::{ErrorKind, Progress, StorageError, Target, UploadFile};
 use crate::config::{HttpAuthHeader, StorageConfig, public, public_url};
 use crate::net::redirect::{FollowError, send_guarded};
 use crate::net::{Outbound, retry};
+use crate::telemetry::trace::seen_status;
 
 /// Bytes read from disk at a time for a PUT.
 const UPLOAD_BUFFER: usize = 256 * 1024;
@@ -203,6 +204,7 @@ impl Backend for HttpBackend {
             (response, at) = self.send(Method::GET, source, None, None).await?;
         }
         let status = response.status();
+        seen_status(status.as_u16());
         // An empty file has no first byte: 416 comes from one who was let in.
         if status == StatusCode::RANGE_NOT_SATISFIABLE && range.is_some() {
             return Ok(ObjectStream {
@@ -317,6 +319,7 @@ impl Backend for HttpBackend {
             }
             response = request => response.map_err(|error| network_error(&error.without_url(), &source.url))?,
         };
+        seen_status(response.status().as_u16());
         if response.status().is_redirection() {
             let message = format!(
                 "{} answered the upload with a redirect, which is not followed: give its final URL",

@@ -11,6 +11,7 @@ use crate::config::{HfConfig, Secret};
 use crate::net::Outbound;
 use crate::storage::cloud::from_reqwest;
 use crate::storage::{Auth, ErrorKind, StorageError};
+use crate::telemetry::trace;
 
 /// As browsers do.
 const MAX_REDIRECTS: usize = 10;
@@ -215,6 +216,7 @@ impl Hub {
                 .send()
                 .await
                 .map_err(|error| from_reqwest(&shown, &error))?;
+            trace::seen_status(response.status().as_u16());
             if home && linked.etag.is_none() && linked.size.is_none() {
                 linked = Linked::of(response.headers());
             }

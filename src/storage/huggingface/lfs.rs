@@ -13,6 +13,7 @@ use super::location;
 use super::upload::{LargeFile, answer};
 use crate::storage::cloud::{self, FilePart, Meter, in_parallel};
 use crate::storage::{ErrorKind, HfTarget, StorageError};
+use crate::telemetry::trace;
 
 const JSON: &str = "application/vnd.git-lfs+json";
 /// Objects of one batch.
@@ -273,6 +274,7 @@ async fn done(
         .send()
         .await
         .map_err(|error| cloud::from_reqwest(place, &error))?;
+    trace::seen_status(response.status().as_u16());
     if response.status().is_success() {
         Ok(response)
     } else {

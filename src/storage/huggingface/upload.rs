@@ -13,6 +13,7 @@ use super::hub::Hub;
 use super::{commit, lfs, location};
 use crate::storage::cloud::{self, FilePart, Meter, in_parallel, size_of, supervised};
 use crate::storage::{ErrorKind, HfTarget, Progress, StorageError, UploadFile};
+use crate::telemetry::trace;
 
 /// The hub decides by this much of a file whether it is text.
 const SAMPLE: u64 = 512;
@@ -189,6 +190,7 @@ pub async fn answer<T: serde::de::DeserializeOwned>(
         .send()
         .await
         .map_err(|error| cloud::from_reqwest(place, &error))?;
+    trace::seen_status(response.status().as_u16());
     if !response.status().is_success() {
         return Err(refused(hub, place, Some(&location::page(target)), &[], response).await);
     }

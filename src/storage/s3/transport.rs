@@ -15,6 +15,7 @@ use url::{Host, Url};
 
 use crate::net::Outbound;
 use crate::storage::cloud::Meter;
+use crate::telemetry::trace::seen_status;
 
 tokio::task_local! {
     /// The upload that a request belongs to.
@@ -111,6 +112,7 @@ impl Transport {
             sent = sent.body(body);
         }
         let response = sent.send().await.map_err(connector_error)?;
+        seen_status(response.status().as_u16());
         let response: axum::http::Response<reqwest::Body> = response.into();
         HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
             .map_err(|error| ConnectorError::other(error.into(), None))

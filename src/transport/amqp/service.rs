@@ -79,7 +79,8 @@ impl Amqp {
         let broker = dial::public_name(&uri);
         log_settings(&config, &broker, &instance_id);
 
-        let outbox = Arc::new(Outbox::new(config.max_result_bytes));
+        let outbox = Outbox::new(config.max_result_bytes).into_exchange(&config.exchange);
+        let outbox = Arc::new(outbox);
         let events = EventFactory::new(&metadata);
         let sink = Arc::new(StreamSink::new(
             Arc::clone(&outbox),

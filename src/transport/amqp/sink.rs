@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use crate::broker::outbox::{Body, Class, Outbox, OutboxMessage};
 use crate::events::{EventSink, SystemEvent};
 use crate::telemetry::logging::epoch_ms;
+use crate::telemetry::trace::{self, Context};
 
 /// Tasks whose progress is remembered; more than any instance has at a time.
 const MAX_PACES: usize = 1024;
@@ -22,8 +23,8 @@ pub(super) struct StreamSink {
     progress_interval: Duration,
     paces: Mutex<HashMap<Arc<str>, Pace>>,
     held: Notify,
-    /// Ids of the tasks that run here, for events that belong to no prompt (`status`).
-    current: Mutex<Vec<Arc<str>>>,
+    /// The tasks that run here, for events that belong to no prompt (`status`).
+    current: Mutex<Vec<(Arc<str>, Option<Context>)>>,
 }
 
 /// When a task's progress went out last, and the newest one that waits for its time.
@@ -54,12 +55,13 @@ impl StreamSink {
 
     /// A task begins to run here.
     pub(super) fn started(&self, id: &Arc<str>) {
-        self.lock_current().push(Arc::clone(id));
+        let task = (Arc::clone(id), trace::current());
+        self.lock_current().push(task);
     }
 
     /// A prompt has ended: its last progress goes out before its result does.
     pub(super) fn ended(&self, id: &str) {
-        self.lock_current().retain(|other| **other != *id);
+        self.lock_current().retain(|(other, _)| **other != *id);
         self.release(id);
         self.lock_paces().remove(id);
     }
@@ -102,7 +104,8 @@ impl StreamSink {
             Some(waiting)
         });
         if let Some((event, at_ms)) = waiting {
-            self.post(Some(id.into()), event, at_ms);
+            let context = context_of(&event);
+            self.post(Some(id.into()), context, event, at_ms);
         }
     }
 
@@ -131,31 +134,36 @@ impl StreamSink {
                 );
             }
         }
-        self.post(Some(Arc::clone(id)), Arc::clone(event), epoch_ms());
+        let (id, context) = (Arc::clone(id), context_of(event));
+        self.post(Some(id), context, Arc::clone(event), epoch_ms());
     }
 
-    fn post(&self, task_id: Option<Arc<str>>, event: Arc<SystemEvent>, at_ms: u64) {
+    fn post(
+        &self,
+        task_id: Option<Arc<str>>,
+        context: Option<Context>,
+        event: Arc<SystemEvent>,
+        at_ms: u64,
+    ) {
         let stream = is_stream(&event.name);
         let Some(routing_key) = routing_key(stream, &event.name) else {
             return;
         };
         let class = if stream { Class::Stream } else { Class::Event };
-        self.outbox.post(OutboxMessage::new(
-            routing_key,
-            Body::Event {
-                task_id,
-                event,
-                at_ms,
-            },
-            class,
-        ));
+        let body = Body::Event {
+            task_id,
+            event,
+            at_ms,
+        };
+        self.outbox
+            .post(OutboxMessage::new(routing_key, body, class).below(context));
     }
 
     fn lock_paces(&self) -> MutexGuard<'_, HashMap<Arc<str>, Pace>> {
         self.paces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_current(&self) -> MutexGuard<'_, Vec<Arc<str>>> {
+    fn lock_current(&self) -> MutexGuard<'_, Vec<(Arc<str>, Option<Context>)>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -173,7 +181,8 @@ impl EventSink for StreamSink {
                 if !matches!(&*event.name, "progress_state" | "binary_preview" | "status") {
                     self.release(&prompt.id);
                 }
-                self.post(Some(Arc::clone(&prompt.id)), Arc::clone(event), epoch_ms());
+                let (id, context) = (Arc::clone(&prompt.id), prompt.context.clone());
+                self.post(Some(id), context, Arc::clone(event), epoch_ms());
             }
             // `status` belongs to ComfyUI as a whole: told to the task at hand. The rest belongs to prompts of others.
             None => {
@@ -183,7 +192,8 @@ impl EventSink for StreamSink {
                     None
                 };
                 if current.is_some() || self.publish_all {
-                    self.post(current, Arc::clone(event), epoch_ms());
+                    let (id, context) = current.unzip();
+                    self.post(id, context.flatten(), Arc::clone(event), epoch_ms());
                 }
             }
         }
@@ -201,6 +211,10 @@ impl EventSink for StreamSink {
             _ => true,
         }
     }
+}
+
+fn context_of(event: &SystemEvent) -> Option<Context> {
+    event.prompt.as_ref()?.context.clone()
 }
 
 fn is_stream(name: &str) -> bool {
@@ -233,6 +247,7 @@ mod tests {
             prompt: Some(PromptRef {
                 id: id.into(),
                 published,
+                context: None,
             }),
         })
     }

@@ -30,9 +30,11 @@ use super::sink::StreamSink;
 use super::task::{self, MessageIds, Refusal, Task};
 use super::{Milestones, TaskOutcome, TaskRun, TaskRunner};
 use crate::broker::outbox::{Body, Class, Outbox, OutboxMessage, Receipt};
+use crate::broker::spans;
 use crate::config::AmqpConfig;
 use crate::error::{Code, Failure};
 use crate::telemetry::metrics;
+use crate::telemetry::trace::{self, Span};
 
 /// How long a task that failed by our fault is kept before it goes back: long enough not to spin, short enough for others.
 const REQUEUE_DELAY: Duration = Duration::from_secs(1);
@@ -145,8 +147,14 @@ impl Worker {
         let task = match task::parse(bytes, ids, self.max_body_bytes).await {
             Ok(task) => task,
             Err(refusal) => {
-                self.tracker
-                    .spawn(async move { worker.refuse(&acker, refusal).await });
+                let mut span = spans::process(&self.queue, &properties, &refusal.id, redelivered);
+                span.fail(refusal.failure.code.as_str());
+                let context = span.context().cloned();
+                let refusing = async move {
+                    worker.refuse(&acker, refusal).await;
+                    drop(span);
+                };
+                self.tracker.spawn(trace::scope(context, refusing));
                 return;
             }
         };
@@ -212,12 +220,15 @@ impl Worker {
         if !case.redelivered {
             lock(&self.attempts).forget(&id);
         }
-        self.tracker.spawn(async move {
+        let mut span = spans::process(&self.queue, &case.properties, &id, case.redelivered);
+        let context = span.context().cloned();
+        let processing = async move {
             match known {
                 Some(answer) => worker.answer_again(&id, answer).await,
-                None => worker.run(&id, case, crowded).await,
+                None => worker.run(&id, case, crowded, &mut span).await,
             }
-        });
+        };
+        self.tracker.spawn(trace::scope(context, processing));
     }
 
     /// Takes a task when the one in whose place it comes has left.
@@ -327,14 +338,12 @@ impl Worker {
             TaskOutcome::Failed(failure) => answers.failure(id, failure),
         };
         sink.ended(id);
-        outbox.post(OutboxMessage::new(
-            answer.routing_key,
-            Body::Ready(answer.body),
-            Class::Event,
-        ));
+        let message =
+            OutboxMessage::new(answer.routing_key, Body::Ready(answer.body), Class::Event);
+        outbox.post(message.below(trace::current()));
     }
 
-    async fn run(&self, id: &Arc<str>, case: Case, crowded: bool) {
+    async fn run(&self, id: &Arc<str>, case: Case, crowded: bool, span: &mut Span) {
         let Case {
             mut task,
             properties,
@@ -382,6 +391,9 @@ impl Worker {
             }
         };
         self.parts.sink.ended(id);
+        if let TaskOutcome::Failed(failure) = &outcome {
+            span.fail(failure.code.as_str());
+        }
         let verdict = self.judge(id, past, outcome, &bytes).await;
         // The others of the same death have looked by then.
         self.custody.release(id);
@@ -452,7 +464,8 @@ impl Worker {
             give_back: self.give_back.child_token(),
             milestones: milestones.clone(),
         };
-        let run = tokio::spawn(async move { runner.run(run).await });
+        let run = async move { runner.run(run).await };
+        let run = tokio::spawn(trace::scope(trace::current(), run));
         run.await.unwrap_or_else(|_| {
             TaskOutcome::Failed(
                 Failure::new(

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
 use crate::document::Document;
-use crate::error::{Code, Failure};
+use crate::error::{Code, ErrorCode, Failure};
 
 /// Marks an answer that must not be compressed: base64 of media that is compressed already, or a stream.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,8 @@ impl IntoResponse for Failure {
 /// A failure whose body has other members than usual, because existing clients rely on them.
 pub fn answer_with(failure: &Failure, body: Map<String, Value>) -> Response {
     let mut response = (failure.status, Json(Value::Object(body))).into_response();
+    let code = ErrorCode(failure.code.as_str());
+    response.extensions_mut().insert(code);
     let headers = response.headers_mut();
     if failure.code == Code::Unauthorized {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

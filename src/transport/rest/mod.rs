@@ -53,6 +53,7 @@ use crate::health::Health;
 use crate::job::Service;
 use crate::net::Outbound;
 use crate::storage::Storage;
+use crate::telemetry::trace;
 use crate::webhook::Webhooks;
 use crate::workflow::Workflows;
 
@@ -150,6 +151,11 @@ pub fn router(state: RouterState, v2: Router, mcp: Router) -> Router {
                 .quality(tower_http::CompressionLevel::Fastest)
                 .compress_when(DefaultPredicate::new().and(Compressible)),
         );
+    let routes = if trace::tracer().is_some() {
+        routes.layer(middleware::from_fn(trace::matched_route))
+    } else {
+        routes
+    };
     match cors {
         Some(cors) => routes.layer(cors),
         None => routes,

@@ -22,7 +22,7 @@ pub async fn submit(
     PromptBody { members, large }: PromptBody,
 ) -> Result<Response, Failure> {
     let request = off_runtime(large, || PromptRequest::parse(members))?;
-    run(&state, &headers, request, Source::Http).await
+    run(&state, &headers, request, Submission::new(Source::Http)).await
 }
 
 /// Runs a checked request and answers the way it asked for: at the end, at once (202), or as a stream.
@@ -30,7 +30,7 @@ pub async fn run(
     state: &RouterState,
     headers: &HeaderMap,
     request: PromptRequest,
-    source: Source,
+    submission: Submission,
 ) -> Result<Response, Failure> {
     let stream = wants_stream(headers);
     let background = request.is_async() && !stream;
@@ -39,7 +39,7 @@ pub async fn run(
         request,
         Submission {
             stream,
-            ..Submission::new(source)
+            ..submission
         },
     )?;
     let guard = (state.config.prompt.cancel_on_disconnect && !background)

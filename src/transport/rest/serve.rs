@@ -28,6 +28,7 @@ use self::activity::Activity;
 use self::pace::PacedBody;
 use self::stream::{PatientStream, begin};
 use crate::config::ServerConfig;
+use crate::telemetry::trace::{self, RequestTrace};
 
 /// Connections that may wait to be accepted; the kernel cuts it to its own limit.
 const BACKLOG: i32 = 4096;
@@ -162,10 +163,12 @@ async fn converse(
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         let under_way = http2.then(|| activity.request());
+        let tracing = RequestTrace::begin(&request);
         let answering = router.call(request.map(PacedBody::new));
         let activity = activity.clone();
         async move {
-            let response = answering.await?;
+            let response = trace::scope(tracing.context(), answering).await?;
+            let response = tracing.answered(response);
             Ok::<_, std::convert::Infallible>(match under_way {
                 Some(under_way) => response.map(|body| activity.answer(body, under_way)),
                 None => response,

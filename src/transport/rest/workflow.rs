@@ -9,7 +9,7 @@ use super::body::{FIELDS, PromptBody, WorkflowBody};
 use super::path::PathText;
 use super::{RouterState, prompt};
 use crate::error::Failure;
-use crate::job::{PromptRequest, Source, with_workflow};
+use crate::job::{PromptRequest, Source, Submission, with_workflow};
 use crate::limits::{is_large_object, off_runtime};
 
 /// Runs a workflow.
@@ -36,7 +36,11 @@ pub async fn run(
     let large = large || is_large_object(&body);
     let mut request = off_runtime(large, || PromptRequest::parse(body)).map_err(from_file)?;
     request.warnings.extend(generated.warnings);
-    prompt::run(&state, &headers, request, Source::Workflow).await
+    let submission = Submission {
+        workflow: Some(path.into()),
+        ..Submission::new(Source::Workflow)
+    };
+    prompt::run(&state, &headers, request, submission).await
 }
 
 /// The input, and how the result is to be delivered. Without `input` the members that mean nothing else are the input itself.

@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::durable::DurableJobs;
 use crate::health::Health;
 use crate::media::Media;
+use crate::telemetry::trace;
 use error::ApiError;
 
 /// What the handlers need. Cheap to clone.
@@ -73,6 +74,11 @@ pub fn router(state: V2State) -> Router {
             .route("/jobs/{id}/workflow", get(jobs::workflow))
             .route("/jobs/{id}/logs", get(jobs::logs));
     }
+    let routes = if trace::tracer().is_some() {
+        routes.layer(middleware::from_fn(trace::matched_route))
+    } else {
+        routes
+    };
     routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -33,6 +33,7 @@ use crate::events::{EventSink, Source, SystemEvent};
 use crate::net::Outbound;
 use crate::net::retry::RetryPolicy;
 use crate::telemetry::metrics;
+use crate::telemetry::trace::Transfer;
 
 /// How long an event that is kept is retried.
 const KEEP_TRYING: Duration = Duration::from_secs(3600);
@@ -225,8 +226,14 @@ impl Shared {
                 body: &body,
                 patience: self.patience,
             };
+            let prompt = event.prompt.as_ref();
+            let parent = prompt.and_then(|prompt| prompt.context.as_ref());
+            let mut transfer = Transfer::begin("POST", &self.url, parent);
+            transfer.resent(failures);
+            transfer.webhook(&id, body.len());
             let began = std::time::Instant::now();
-            let outcome = attempt.make().await;
+            let outcome = attempt.make(&mut transfer).await;
+            drop(transfer);
             record.attempted(began, &outcome);
             metrics::webhook_attempt("system", outcome.is_delivered());
             let (reason, status, asked) = match outcome {

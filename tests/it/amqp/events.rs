@@ -20,6 +20,7 @@ fn event(name: &str, id: &str, amqp: bool, data: Value) -> SystemEvent {
         prompt: Some(PromptRef {
             id: id.into(),
             published: amqp,
+            context: None,
         }),
     }
 }

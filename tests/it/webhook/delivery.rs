@@ -115,6 +115,7 @@ async fn a_receiver_that_hangs_is_left_after_the_timeout() {
         id: "2".into(),
         body: big,
         promise: None,
+        trace: Default::default(),
     });
     receiver.wait("/", 1).await;
     receiver.wait("/unread", 1).await;
@@ -143,6 +144,7 @@ async fn a_slow_reader_is_waited_for_as_long_as_it_reads() {
         id: "2".into(),
         body,
         promise: None,
+        trace: Default::default(),
     });
     let received = receiver
         .wait_until("/", Duration::from_secs(120), |received| {
@@ -176,6 +178,7 @@ async fn a_body_whose_file_has_vanished_is_given_up_at_once() {
             id: id.into(),
             body: body.clone(),
             promise: None,
+            trace: Default::default(),
         });
     }
     let begun = Instant::now();

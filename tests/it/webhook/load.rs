@@ -51,6 +51,7 @@ async fn a_thousand_deliveries_to_dead_receivers_delay_nobody() {
             id: n.to_string(),
             body,
             promise: None,
+            trace: Default::default(),
         });
     }
     assert!(
@@ -108,6 +109,7 @@ async fn without_a_spool_what_waits_is_bounded() {
                 id: n.to_string(),
                 body,
                 promise: None,
+                trace: Default::default(),
             });
             Arc::downgrade(&keeper)
         })
@@ -152,6 +154,7 @@ async fn without_a_spool_the_text_in_memory_is_bounded() {
                 id: n.to_string(),
                 body,
                 promise: None,
+                trace: Default::default(),
             });
             Arc::downgrade(&keeper)
         })
@@ -251,6 +254,7 @@ async fn sends_300_mb() {
             id: "big".into(),
             body,
             promise: None,
+            trace: Default::default(),
         });
         webhooks.drain(Duration::from_secs(300)).await;
     }

@@ -70,6 +70,7 @@ fn delivery(url: Url, id: &str) -> Delivery {
         id: id.to_owned(),
         body: Document::from_text(body(id)),
         promise: None,
+        trace: Default::default(),
     }
 }
 
