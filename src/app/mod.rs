@@ -217,10 +217,14 @@ impl App {
             rules,
         );
         let refresh = {
-            let (service, queue) = (service.clone(), comfy.watch.queue_remaining());
+            let (service, comfy) = (service.clone(), comfy.clone());
             Arc::new(move || {
                 metrics::process();
-                metrics::queue(service.in_flight(), *queue.borrow());
+                let queues = comfy.instances().iter().map(|comfy| {
+                    let length = *comfy.watch.queue_remaining().borrow();
+                    (comfy.label(), length)
+                });
+                metrics::queue(service.in_flight(), queues);
             })
         };
         let exporter = Exporter::start(&config.telemetry, &outbound, refresh);

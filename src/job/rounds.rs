@@ -440,14 +440,8 @@ impl Rounds<'_> {
         loop {
             let comfy_id = queued.comfy_id().to_owned();
             family.parts.insert(comfy_id.clone());
-            let followed = execution::follow(
-                &place,
-                &inner.jobs,
-                job,
-                queued,
-                timeline,
-                &mut received,
-            );
+            let followed =
+                execution::follow(&place, &inner.jobs, job, queued, timeline, &mut received);
             let execution = match followed.await {
                 Ok(Followed::Done(execution)) => execution,
                 Ok(Followed::Moved) => {

@@ -35,6 +35,7 @@ mod storage_cloud;
 mod storage_product;
 mod streaming;
 mod support;
+mod telemetry;
 mod v2;
 mod webhook;
 mod workflow;

@@ -287,6 +287,49 @@ impl Client {
         assert!(publish.await.unwrap().await.unwrap().is_ack());
     }
 
+    /// A task with texts in its headers.
+    pub async fn submit_traced(&self, body: &Value, headers: &[(&str, &str)]) {
+        let mut table = FieldTable::default();
+        for (name, text) in headers {
+            let text = lapin::types::AMQPValue::LongString((*text).into());
+            table.insert((*name).into(), text);
+        }
+        let properties = BasicProperties::default().with_headers(table);
+        self.submit_with(body.to_string().as_bytes(), properties)
+            .await;
+    }
+
+    /// The next message on the exchange under such a key, and `traceparent` and `tracestate` of its headers.
+    pub async fn next_context(
+        &mut self,
+        prefix: &str,
+    ) -> (String, (Option<String>, Option<String>)) {
+        loop {
+            let delivery = tokio::time::timeout(PATIENCE, self.events.next())
+                .await
+                .expect("no event came")
+                .unwrap()
+                .unwrap();
+            delivery
+                .acker
+                .ack(BasicAckOptions::default())
+                .await
+                .unwrap();
+            let key = delivery.routing_key.to_string();
+            if !key.starts_with(prefix) {
+                continue;
+            }
+            let headers = delivery.properties.headers().clone().unwrap_or_default();
+            let text = |name: &str| match headers.inner().get(name) {
+                Some(lapin::types::AMQPValue::LongString(text)) => {
+                    Some(String::from_utf8(text.as_bytes().to_vec()).unwrap())
+                }
+                _ => None,
+            };
+            return (key, (text("traceparent"), text("tracestate")));
+        }
+    }
+
     /// The next message on the exchange: routing key, envelope, delivery mode.
     pub async fn next(&mut self) -> (String, Value, Option<u8>) {
         let delivery = tokio::time::timeout(PATIENCE, self.events.next())

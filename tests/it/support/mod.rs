@@ -2,6 +2,7 @@
 
 pub mod azurite;
 pub mod chaos_proxy;
+pub mod collector;
 pub mod graphs;
 pub mod hub;
 pub mod moto;

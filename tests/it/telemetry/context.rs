@@ -1,0 +1,344 @@
+//! The context that comes in and goes out, with and without an exporter, over a restart too.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{CALLER, PARENT, STATE, TRACE, stage};
+use crate::amqp::stage::{Client, unique};
+use crate::delivered::picture;
+use crate::support::collector::{Collector, one};
+use crate::support::product::Product;
+use crate::support::rabbitmq::RabbitMq;
+use crate::support::receiver::{Behaviour, Received, Receiver};
+
+/// `POST /prompt` with a context.
+async fn prompt(product: &Product, parent: &str, state: Option<&str>, body: &Value) -> u16 {
+    let mut request = product
+        .http
+        .post(format!("{}/prompt", product.url))
+        .header("traceparent", parent)
+        .json(body);
+    if let Some(state) = state {
+        request = request.header("tracestate", state);
+    }
+    request.send().await.unwrap().status().as_u16()
+}
+
+fn context(request: &Received) -> (String, String) {
+    let text = |name| request.header(name).to_owned();
+    (text("traceparent"), text("tracestate"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_exporter_it_is_passed_on_unchanged() {
+    let receiver = Receiver::start().await;
+    let product = stage()
+        .env("SYSTEM_WEBHOOK_URL", receiver.url("/system"))
+        .env("SYSTEM_WEBHOOK_EVENTS", "executed,execution_success")
+        .start()
+        .await;
+    // Of a version to come, to be passed on as it is.
+    let later = format!("cc{}-and-more", &PARENT[2..]);
+    for (id, parent) in [("a", PARENT), ("b", later.as_str())] {
+        let body = json!({"id": id, "prompt": picture(1),
+            "webhook_v2": receiver.url(&format!("/{id}/v2")), "webhook": receiver.url(&format!("/{id}/old"))});
+        assert_eq!(prompt(&product, parent, Some(STATE), &body).await, 200);
+        for path in [format!("/{id}/v2"), format!("/{id}/old")] {
+            let sent = receiver.wait(&path, 1).await;
+            assert_eq!(context(&sent[0]), (parent.to_owned(), STATE.to_owned()));
+        }
+    }
+    let system = receiver.wait("/system", 4).await;
+    let first = system
+        .iter()
+        .filter(|event| context(event).0 == PARENT)
+        .count();
+    assert_eq!(first, 2, "{system:?}");
+    // A malformed one is none.
+    for bad in ["00-nonsense", "", &PARENT.to_uppercase()] {
+        let body = json!({"id": "bad", "prompt": picture(1), "webhook_v2": receiver.url("/bad")});
+        assert_eq!(prompt(&product, bad, Some(STATE), &body).await, 200);
+    }
+    for sent in receiver.wait("/bad", 3).await {
+        assert_eq!(context(&sent), (String::new(), String::new()));
+    }
+    let lines = product.log.lines();
+    let about = |id: &str| {
+        let lines = lines
+            .iter()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines
+            .filter(|line| line["id"] == id && line["msg"].as_str().unwrap().starts_with("prompt"))
+            .collect::<Vec<_>>()
+    };
+    let told = about("a");
+    assert!(told.len() >= 2, "{lines:?}");
+    for line in told {
+        assert_eq!(line["trace_id"], TRACE, "{line}");
+        assert_eq!(line["span_id"], CALLER, "{line}");
+    }
+    for line in about("bad") {
+        assert!(line.get("trace_id").is_none(), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_the_v2_api_pass_it_on_too() {
+    let (receiver, collector) = (Receiver::start().await, Collector::start().await);
+    for exporting in [false, true] {
+        let stage = stage().env(
+            "V2_DEFAULTS",
+            json!({"webhook_v2": receiver.url("/v2")}).to_string(),
+        );
+        let stage = if exporting {
+            collector.stage(stage)
+        } else {
+            stage
+        };
+        let product = stage.start().await;
+        let answer = product
+            .http
+            .post(format!("{}/api/v2/jobs", product.url))
+            .header("traceparent", PARENT)
+            .json(&json!({"workflow": picture(1)}))
+            .send()
+            .await
+            .unwrap();
+        assert!(answer.status().is_success(), "{:?}", answer.text().await);
+        let sent = receiver.wait("/v2", 1 + usize::from(exporting)).await;
+        let (parent, _) = context(sent.last().unwrap());
+        if exporting {
+            let spans = collector.wait("prompt").await;
+            one(&spans, "prompt").has("comfyui.source", "v2");
+            assert_eq!(one(&spans, "prompt").trace, TRACE);
+            assert_eq!(parent, format!("00-{TRACE}-{}-01", one(&spans, "POST").id));
+            one(&spans, "POST /api/v2/jobs");
+        } else {
+            assert_eq!(parent, PARENT);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sampled_flag_is_honoured() {
+    let (receiver, collector) = (Receiver::start().await, Collector::start().await);
+    let product = collector.stage(stage()).start().await;
+    let unsampled = format!("{}00", &PARENT[..53]);
+    let body = json!({"id": "quiet", "prompt": picture(1), "webhook_v2": receiver.url("/hook")});
+    assert_eq!(prompt(&product, &unsampled, None, &body).await, 200);
+    let sent = receiver.wait("/hook", 1).await;
+    let (parent, _) = context(&sent[0]);
+    assert!(
+        parent.starts_with(&format!("00-{TRACE}-")) && parent.ends_with("-00"),
+        "{parent}"
+    );
+    let line: Value = serde_json::from_str(&product.log.line("prompt succeeded").await).unwrap();
+    assert_eq!(line["trace_id"], TRACE);
+    product.run("loud", &picture(1)).await;
+    let spans = collector.wait("prompt").await;
+    assert!(spans.iter().all(|span| span.trace != TRACE), "{spans:#?}");
+    one(&spans, "prompt").has("comfyui.prompt.id", "loud");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samplers_have_their_standard_names() {
+    for (name, argument, root, child) in [
+        ("always_off", "", 0, 0),
+        ("always_on", "", 1, 1),
+        ("parentbased_always_off", "", 0, 1),
+        ("parentbased_traceidratio", "0", 0, 1),
+        ("traceidratio", "0", 0, 0),
+    ] {
+        let collector = Collector::start().await;
+        let mut product = collector
+            .stage(stage())
+            .env("OTEL_TRACES_SAMPLER", name)
+            .env("OTEL_TRACES_SAMPLER_ARG", argument)
+            .start()
+            .await;
+        product.run("root", &picture(1)).await;
+        let body = json!({"id": "child", "prompt": picture(1)});
+        assert_eq!(prompt(&product, PARENT, None, &body).await, 200);
+        assert_eq!(product.stop().await, Some(0));
+        let spans = collector.spans();
+        let count = |id: &str| {
+            let of = |span: &&crate::support::collector::Span| {
+                span.attributes
+                    .get("comfyui.prompt.id")
+                    .is_some_and(|known| known == id)
+            };
+            spans.iter().filter(of).count()
+        };
+        assert_eq!((count("root"), count("child")), (root, child), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spooled_webhook_keeps_it_over_a_restart() {
+    for exporting in [false, true] {
+        let (receiver, collector) = (Receiver::start().await, Collector::start().await);
+        let spool = tempfile::tempdir().unwrap();
+        receiver.behave(
+            "/hook",
+            Behaviour::Answer(StatusCode::INTERNAL_SERVER_ERROR),
+        );
+        let stage = || {
+            let stage = stage()
+                .env("WEBHOOK_SPOOL_DIR", spool.path().display())
+                .env("PROMPT_WEBHOOK_RETRIES", "0");
+            if exporting {
+                collector.stage(stage)
+            } else {
+                stage
+            }
+        };
+        let mut product = stage().start().await;
+        let body = json!({"id": "kept", "prompt": picture(1), "webhook_v2": receiver.url("/hook")});
+        assert_eq!(prompt(&product, PARENT, Some(STATE), &body).await, 200);
+        receiver.wait("/hook", 1).await;
+        assert_eq!(product.stop().await, Some(0));
+        let id = exporting.then(|| {
+            let spans = collector.spans();
+            let prompt = one(&spans, "prompt");
+            assert!(!prompt.failed);
+            prompt.id.clone()
+        });
+        let before = receiver.at("/hook").len();
+        receiver.behave("/hook", Behaviour::Answer(StatusCode::OK));
+        let mut product = stage().start().await;
+        let sent = receiver.wait("/hook", before + 1).await;
+        let (parent, state) = context(sent.last().unwrap());
+        assert_eq!(state, STATE);
+        assert_eq!(product.stop().await, Some(0));
+        match id {
+            None => assert_eq!(parent, PARENT),
+            Some(prompt) => {
+                let spans = collector.spans();
+                let attempt = spans.iter().rfind(|span| span.name == "POST").unwrap();
+                assert_eq!(attempt.parent, prompt);
+                assert_eq!(attempt.trace, TRACE);
+                assert_eq!(parent, format!("00-{TRACE}-{}-01", attempt.id));
+                attempt.has("http.response.status_code", "200");
+                assert!(attempt.attributes.contains_key("http.request.resend_count"));
+            }
+        }
+    }
+}
+
+fn member(uri: &str, name: &str) -> crate::support::product::Stage {
+    let (queue, exchange) = (format!("in.{name}"), format!("topic.{name}"));
+    stage().env("AMQP_URL", uri).envs(&[
+        ("AMQP_QUEUE_INPUT", &queue),
+        ("AMQP_EXCHANGE_TOPIC", &exchange),
+        ("HEARTBEAT_ENABLED", "false"),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_of_the_queue() {
+    let broker = RabbitMq::shared().await;
+    for exporting in [false, true] {
+        let collector = Collector::start().await;
+        let name = unique("traced");
+        let mut client = Client::connect(&broker.uri(), &name).await;
+        let stage = member(&broker.uri(), &name);
+        let stage = if exporting {
+            collector.stage(stage)
+        } else {
+            stage
+        };
+        let _product = stage.start().await;
+        let body = json!({"id": "task", "prompt": picture(1)});
+        client
+            .submit_traced(&body, &[("traceparent", PARENT), ("tracestate", STATE)])
+            .await;
+        let mut contexts = Vec::new();
+        loop {
+            let (key, context) = client.next_context("event.").await;
+            let last = key.ends_with("execution_success");
+            contexts.push((key, context));
+            if last {
+                break;
+            }
+        }
+        assert!(contexts.len() > 3, "{contexts:?}");
+        for (key, (parent, state)) in &contexts {
+            let parent = parent
+                .as_deref()
+                .unwrap_or_else(|| panic!("nothing in {key}"));
+            assert_eq!(state.as_deref(), Some(STATE), "{key}");
+            if exporting {
+                assert!(
+                    parent.starts_with(&format!("00-{TRACE}-")),
+                    "{key}: {parent}"
+                );
+            } else {
+                assert_eq!(parent, PARENT, "{key}");
+            }
+        }
+        if !exporting {
+            continue;
+        }
+        let queue = format!("process in.{name}");
+        let spans = collector.wait(&queue).await;
+        let process = one(&spans, &queue);
+        assert_eq!((&*process.trace, &*process.parent), (TRACE, CALLER));
+        assert_eq!(process.kind, "CONSUMER");
+        for (name, value) in [
+            ("messaging.system", "rabbitmq"),
+            ("messaging.operation.name", "process"),
+            ("messaging.operation.type", "process"),
+            ("messaging.destination.name", &format!("in.{name}")),
+            ("messaging.message.id", "task"),
+            ("comfyui.amqp.redelivered", "false"),
+        ] {
+            process.has(name, value);
+        }
+        let prompt = one(&spans, "prompt");
+        assert_eq!(prompt.parent, process.id);
+        prompt.has("comfyui.source", "amqp");
+        let destination = format!("topic.{name}:event.result.execution_success");
+        let publish = one(&spans, &format!("publish {destination}"));
+        assert_eq!((&*publish.parent, publish.kind), (&*process.id, "PRODUCER"));
+        for (name, value) in [
+            ("messaging.system", "rabbitmq"),
+            ("messaging.operation.name", "publish"),
+            ("messaging.operation.type", "send"),
+            ("messaging.destination.name", destination.as_str()),
+        ] {
+            publish.has(name, value);
+        }
+        let (_, (parent, _)) = contexts.last().unwrap();
+        assert_eq!(
+            parent.as_deref(),
+            Some(&*format!("00-{TRACE}-{}-01", publish.id))
+        );
+        assert!(!spans.iter().any(|span| span.name.contains("event.stream")));
+        assert!(process.end >= publish.end - 1_000_000_000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_no_task_has_a_span_too() {
+    let broker = RabbitMq::shared().await;
+    let collector = Collector::start().await;
+    let name = unique("refused");
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    let _product = collector.stage(member(&broker.uri(), &name)).start().await;
+    client
+        .submit_traced(
+            &json!({"id": "bad", "prompt": 7}),
+            &[("traceparent", PARENT)],
+        )
+        .await;
+    let (key, (parent, _)) = client.next_context("event.result").await;
+    assert!(key.ends_with("execution_error"), "{key}");
+    assert!(parent.unwrap().contains(TRACE));
+    let spans = collector.wait(&format!("process in.{name}")).await;
+    let process = one(&spans, &format!("process in.{name}"));
+    assert!(process.failed);
+    process.has("error.type", "invalid_request");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
