@@ -25,7 +25,10 @@ pub async fn logs(query: Query) -> Result<Response, Failure> {
     let wanted = Selection {
         source: query.word("source", &sources)?.flatten(),
         level: query.word("level", &levels)?.flatten(),
-        prompt_id: query.text("prompt_id").map(str::to_owned),
+        prompt_id: query
+            .text("prompt_id")
+            .filter(|id| !id.is_empty())
+            .map(str::to_owned),
     };
     let most = query.number("lines", LINES, LOG_LINES_KEPT)?;
     let (lines, _) = recent().last(most, &wanted);

@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 use crate::error::Failure;
 use crate::limits::text::quoted;
 
-/// The members of a query. One that is empty counts as not given; of several with a name the last counts.
+/// The members of a query. Of several with a name the last counts.
 #[derive(Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
@@ -24,9 +24,7 @@ impl Query {
     /// A text.
     pub fn text(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().rev().find(|(known, _)| known == name);
-        found
-            .map(|(_, value)| value.as_str())
-            .filter(|value| !value.is_empty())
+        found.map(|(_, value)| value.as_str())
     }
 
     /// A whole number within bounds.

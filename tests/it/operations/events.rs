@@ -68,7 +68,7 @@ async fn a_stream_begins_with_how_everything_is() {
         "{lines:?}"
     );
 
-    for odd in ["nonsense", "queue,,log", "queue,x"] {
+    for odd in ["nonsense", "queue,,log", "queue,x", ""] {
         let (status, body) = product.get(&format!("/events?topics={odd}")).await;
         assert_eq!(
             (status, &body["code"], &body["location"]),
