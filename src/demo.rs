@@ -24,6 +24,16 @@ const NOT_FOR_A_DEMO: &[&str] = &[
     "MANIFEST_JSON",
 ];
 
+/// Endpoints to play with, as long as `WORKFLOW_DIR` names no others.
+const WORKFLOWS: [(&str, &str); 6] = [
+    ("edit-image.json", include_str!("demo/edit-image.json")),
+    ("failing.json", include_str!("demo/failing.json")),
+    ("shape.json", include_str!("demo/shape.json")),
+    ("slow.json", include_str!("demo/slow.json")),
+    ("sound.json", include_str!("demo/sound.json")),
+    ("text-to-image.json", include_str!("demo/text-to-image.json")),
+];
+
 /// Makes the directories and the environment. Variables that are set win over the demo's own, but for those of a real ComfyUI.
 ///
 /// # Errors
@@ -47,6 +57,11 @@ pub fn prepare(outer: &dyn Env) -> Result<Demo, String> {
     let checkpoint = demo.dir.join("models/checkpoints/demo.safetensors");
     std::fs::write(&checkpoint, b"\x02\0\0\0\0\0\0\0{}")
         .map_err(|error| format!("cannot make {}: {error}", checkpoint.display()))?;
+    for (name, text) in WORKFLOWS {
+        let file = demo.dir.join("workflows").join(name);
+        std::fs::write(&file, text)
+            .map_err(|error| format!("cannot make {}: {error}", file.display()))?;
+    }
     let mut set: BTreeMap<String, String> = outer
         .all()
         .into_iter()
@@ -67,6 +82,8 @@ pub fn prepare(outer: &dyn Env) -> Result<Demo, String> {
         )
     };
     option("--port", Some(&port));
+    // A moment for each step, so that there is something to watch.
+    option("--step-ms", Some(&"25".to_owned()));
     option("--base-directory", Some(&home));
     for (flag, name) in [
         ("--input-directory", "INPUT_DIR"),

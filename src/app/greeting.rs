@@ -13,7 +13,11 @@ pub(super) fn greet(app: &App) {
         return;
     };
     let base = address_for_people(&app.config.server.host, *address);
-    let line = format!("The API is ready; its documentation: {base}/docs");
+    let console = match app.config.server.console {
+        true => format!("its console: {base}/, "),
+        false => String::new(),
+    };
+    let line = format!("The API is ready; {console}its documentation: {base}/docs");
     if !tell_people(&line) && app.config.demo && app.config.log.format != LogFormat::Json {
         // Whoever does not read must not hold us up.
         std::thread::spawn(move || eprintln!("{line}"));

@@ -19,6 +19,7 @@ mod queue;
 mod reel;
 mod schedule;
 mod server;
+mod shape;
 mod sound;
 mod validation;
 

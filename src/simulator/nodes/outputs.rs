@@ -11,6 +11,7 @@ use super::files::SavePath;
 use super::spec::{Class, class, int, plain, text};
 use crate::paths::normal;
 use crate::simulator::picture::png;
+use crate::simulator::shape::ring;
 use crate::simulator::queue::Item;
 
 /// The classes of this file.
@@ -125,7 +126,7 @@ fn fixed(call: &mut Call<'_>) -> Result<Produced, Raised> {
 fn save_3d(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let mut path = SavePath::new(call, &call.text("filename_prefix"), "output", (0, 0))?;
     let (file, about) = path.next(0, "glb");
-    std::fs::write(file, b"glTF simulated")?;
+    std::fs::write(file, ring())?;
     let (name, folder) = (about["filename"].as_str(), about["subfolder"].as_str());
     let whole = format!(
         "{}/{}",

@@ -71,7 +71,7 @@ export function kindOf(name, schema) {
 }
 
 /** @param {string} name @param {Schema} schema */
-const isLong = (name, schema) => Boolean(schema.multiline) || /prompt|^text$|_text$|negative|positive|description/i.test(name) || (schema.maxLength ?? 0) > 200
+const isLong = (name, schema) => Boolean(schema.multiline) || /prompt|^text$|_text$|negative|positive|description/i.test(name) || (schema.maxLength ?? 0) > 300
   || (typeof schema.default === "string" && (schema.default.length > 60 || schema.default.includes("\n")));
 
 /** Whether an integer is a seed, which may be random. @param {string} name @param {Kind} kind */

@@ -79,7 +79,7 @@ export function logView() {
 }
 
 /** @param {() => Line[]} lines @param {() => boolean} paused */
-function virtual(lines, paused) {
+export function virtual(lines, paused) {
   const space = h("div", { class: "log-space" });
   const view = h("div", { class: "log", role: "log", "aria-label": t("Log"), "aria-live": "off", tabindex: "0" }, space);
   let follows = true;

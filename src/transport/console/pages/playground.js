@@ -110,6 +110,8 @@ export default function page() {
       one.submit().catch((error) => placeError(error, shown));
     }
     shown.draw(-1);
+    // On a narrow screen what happens is below the form.
+    if (matchMedia("(max-width: 980px)").matches) document.querySelector(".outcome")?.scrollIntoView({ block: "start" });
     return undefined;
   }
 

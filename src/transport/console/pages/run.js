@@ -38,7 +38,7 @@ export default function runPage(id) {
   }
   async function loadLog() {
     try {
-      const lines = await json("logs?source=all&lines=5000");
+      const lines = await json(`logs?source=all&lines=5000&prompt_id=${encodeURIComponent(id)}`);
       log.set(lines.filter((/** @type {any} */ line) => line.prompt_id === id));
     } catch {
       log.set([]);

@@ -47,7 +47,7 @@ export function runView(run, onUse) {
     () => {
       const item = run.result();
       if (!item || item.status !== "succeeded") return item ? warningList(item.warnings) : null;
-      return h("section", { "aria-label": t("Results") }, gallery(item.outputs ?? [], item.texts, { onUse, name: run.id }),
+      return h("section", { class: "results", "aria-label": t("Results") }, gallery(item.outputs ?? [], item.texts, { onUse, name: run.id }),
         warningList(item.warnings),
         h("details", { class: "more" }, h("summary", null, t("Timings")), timings(item.stats, run.classes)));
     });

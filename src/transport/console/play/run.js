@@ -46,7 +46,7 @@ export class Run {
   /** Sends it. Errors stay in `error`, too. */
   async submit() {
     try {
-      const answer = await json(this.request.path, { method: "POST", json: { ...this.request.body, keep: true, async: true } });
+      const answer = await json(this.request.path, { method: "POST", json: { ...this.request.body, keep: true, async: true, extra_data: { preview_method: "auto", ...this.request.body.extra_data } } });
       for (const [id, node] of Object.entries(answer.prompt ?? {})) this.classes[id] = /** @type {any} */ (node)?.class_type ?? id;
       this.known.set(true);
       if (this.state.peek().status === "sending") this.change({ status: "pending" });

@@ -3,6 +3,8 @@
  * Compressed geometry is refused with a sentence; the file can still be downloaded.
  */
 
+import { t } from "../i18n.js";
+
 /** @typedef {{positions: Float32Array, normals: Float32Array, uvs: Float32Array | null, colors: Float32Array | null, indices: Uint32Array, matrix: Float32Array, material: Material}} Mesh */
 /** @typedef {{color: number[], texture: number | null, doubleSided: boolean, alpha: "OPAQUE" | "MASK" | "BLEND", cutoff: number, emissive: number[], flipped?: boolean}} Material */
 /** @typedef {{meshes: Mesh[], textures: {bytes: Uint8Array, type: string, sampler: any}[], minimum: number[], maximum: number[]}} Scene */
@@ -10,6 +12,7 @@
 const SIZES = /** @type {Record<number, number>} */ ({ 5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4 });
 const WIDTHS = /** @type {Record<string, number>} */ ({ SCALAR: 1, VEC2: 2, VEC3: 3, VEC4: 4, MAT4: 16 });
 const MOST_VERTICES = 5_000_000;
+const MOST_NODES = 100_000;
 const KNOWN = new Set(["KHR_mesh_quantization", "KHR_materials_unlit", "KHR_texture_transform", "KHR_materials_specular", "KHR_materials_ior", "KHR_materials_emissive_strength",
   "KHR_materials_clearcoat", "KHR_materials_sheen", "KHR_materials_transmission", "KHR_materials_volume", "KHR_lights_punctual", "KHR_materials_pbrSpecularGlossiness"]);
 
@@ -17,46 +20,48 @@ const KNOWN = new Set(["KHR_mesh_quantization", "KHR_materials_unlit", "KHR_text
 export async function parseGlb(buffer) {
   const { document, binary } = chunks(buffer);
   const foreign = (document.extensionsRequired ?? []).filter((/** @type {string} */ name) => !KNOWN.has(name));
-  if (foreign.length) throw new Error(`This model needs ${foreign.join(", ")}, which cannot be shown here: download it.`);
+  if (foreign.length) throw new Error(t("This model needs {names}, which cannot be shown here: download it.", { names: foreign.join(", ") }));
   const reader = new Reader(document, binary);
   /** @type {Mesh[]} */
   const meshes = [];
   const roots = document.scenes?.[document.scene ?? 0]?.nodes ?? (document.nodes ?? []).map((/** @type {any} */ _, /** @type {number} */ index) => index);
-  let vertices = 0;
+  let [vertices, visits] = [0, 0];
   /** @param {number} index @param {Float32Array} parent @param {number} depth */
   const visit = (index, parent, depth) => {
     const node = document.nodes?.[index];
-    if (!node || depth > 64) return;
+    visits += 1;
+    // A node may be its own child, and twice.
+    if (!node || depth > 64 || visits > MOST_NODES) return;
     const matrix = multiply(parent, local(node));
     for (const primitive of document.meshes?.[node.mesh]?.primitives ?? []) {
       const mesh = reader.mesh(primitive, matrix);
       if (!mesh) continue;
       vertices += mesh.positions.length / 3;
-      if (vertices > MOST_VERTICES) throw new Error("This model is too large to be shown here: download it.");
+      if (vertices > MOST_VERTICES) throw new Error(t("This model is too large to be shown here: download it."));
       meshes.push(mesh);
     }
     for (const child of node.children ?? []) visit(child, matrix, depth + 1);
   };
   for (const root of roots) visit(root, IDENTITY, 0);
-  if (!meshes.length) throw new Error("There are no triangles in this model.");
+  if (!meshes.length) throw new Error(t("There are no triangles in this model."));
   return { meshes, textures: reader.textures(), ...bounds(meshes) };
 }
 
 /** @param {ArrayBuffer} buffer */
 function chunks(buffer) {
   const view = new DataView(buffer);
-  if (buffer.byteLength < 20 || view.getUint32(0, true) !== 0x46546c67) throw new Error("This is no GLB file.");
-  if (view.getUint32(4, true) !== 2) throw new Error("Only version 2 of glTF can be shown here.");
+  if (buffer.byteLength < 20 || view.getUint32(0, true) !== 0x46546c67) throw new Error(t("This is no GLB file."));
+  if (view.getUint32(4, true) !== 2) throw new Error(t("Only version 2 of glTF can be shown here."));
   let [offset, document, binary] = [12, /** @type {any} */ (null), new Uint8Array()];
   while (offset + 8 <= buffer.byteLength) {
     const [length, type] = [view.getUint32(offset, true), view.getUint32(offset + 4, true)];
-    if (offset + 8 + length > buffer.byteLength) throw new Error("This GLB file is cut off.");
+    if (offset + 8 + length > buffer.byteLength) throw new Error(t("This GLB file is cut off."));
     const bytes = new Uint8Array(buffer, offset + 8, length);
     if (type === 0x4e4f534a) document = JSON.parse(new TextDecoder().decode(bytes));
     else if (type === 0x004e4942) binary = bytes;
     offset += 8 + length + ((4 - (length % 4)) % 4);
   }
-  if (!document) throw new Error("This GLB file holds no scene.");
+  if (!document) throw new Error(t("This model cannot be read: download it."));
   return { document, binary };
 }
 
@@ -74,7 +79,7 @@ class Reader {
     const known = this.buffers.get(index);
     if (known) return known;
     const entry = this.document.buffers?.[index];
-    if (!entry) throw new Error("A buffer of this model is missing.");
+    if (!entry) throw new Error(t("This model cannot be read: download it."));
     const bytes = entry.uri === undefined ? this.binary : dataUri(entry.uri);
     this.buffers.set(index, bytes);
     return bytes;
@@ -83,19 +88,19 @@ class Reader {
   /** @param {number} index */
   view(index) {
     const view = this.document.bufferViews?.[index];
-    if (!view) throw new Error("A part of this model is missing.");
+    if (!view) throw new Error(t("This model cannot be read: download it."));
     const bytes = this.buffer(view.buffer);
     const [from, length] = [view.byteOffset ?? 0, view.byteLength];
-    if (from + length > bytes.byteLength) throw new Error("This model is cut off.");
+    if (from + length > bytes.byteLength) throw new Error(t("This model cannot be read: download it."));
     return { bytes: bytes.subarray(from, from + length), stride: view.byteStride ?? 0 };
   }
 
   /** @param {number} index @returns {{values: Float32Array, width: number, count: number}} */
   accessor(index) {
     const accessor = this.document.accessors?.[index];
-    if (!accessor || !WIDTHS[accessor.type] || !SIZES[accessor.componentType]) throw new Error("A part of this model cannot be read.");
+    if (!accessor || !WIDTHS[accessor.type] || !SIZES[accessor.componentType]) throw new Error(t("This model cannot be read: download it."));
     const width = WIDTHS[accessor.type];
-    if (accessor.count > MOST_VERTICES * 3) throw new Error("This model is too large to be shown here: download it.");
+    if (accessor.count > MOST_VERTICES * 3) throw new Error(t("This model is too large to be shown here: download it."));
     const values = new Float32Array(accessor.count * width);
     if (accessor.bufferView !== undefined) this.#read(accessor, values, width);
     if (accessor.sparse) this.#scatter(accessor, values, width);
@@ -129,12 +134,12 @@ class Reader {
   mesh(primitive, matrix) {
     const mode = primitive.mode ?? 4;
     if (mode < 4 || primitive.attributes?.POSITION === undefined) return null;
-    if (primitive.extensions?.KHR_draco_mesh_compression) throw new Error("The geometry of this model is compressed, which cannot be shown here: download it.");
+    if (primitive.extensions?.KHR_draco_mesh_compression) throw new Error(t("The geometry of this model is compressed, which cannot be shown here: download it."));
     const positions = this.accessor(primitive.attributes.POSITION).values;
     const count = positions.length / 3;
     const given = primitive.indices === undefined ? Uint32Array.from({ length: count }, (_, index) => index) : Uint32Array.from(this.accessor(primitive.indices).values);
     const indices = triangles(given, mode);
-    if (indices.some((index) => index >= count)) throw new Error("A triangle of this model has no corner.");
+    if (indices.some((index) => index >= count)) throw new Error(t("This model cannot be read: download it."));
     const optional = (/** @type {string} */ name) => (primitive.attributes[name] === undefined ? null : this.accessor(primitive.attributes[name]));
     const colors = optional("COLOR_0");
     const material = this.material(primitive.material);
@@ -228,7 +233,7 @@ function fourWide(values, width) {
 /** @param {string} uri */
 function dataUri(uri) {
   const found = /^data:[^,]*;base64,/.exec(uri);
-  if (!found) throw new Error("This model refers to other files: download it.");
+  if (!found) throw new Error(t("This model cannot be read: download it."));
   return Uint8Array.from(atob(uri.slice(found[0].length)), (letter) => letter.charCodeAt(0));
 }
 

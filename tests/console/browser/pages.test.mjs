@@ -1,0 +1,186 @@
+import assert from "node:assert/strict";
+import http from "node:http";
+import { after, before, test } from "node:test";
+import { closeBrowser, demo, failing, freePort, graph, open, receiver, slow, until } from "./harness.mjs";
+
+let server;
+let origin;
+let files;
+before(async () => {
+  server = await demo({ KEEP_RUNS: "true", OTHER: "1", WEBHOOK_SECRET: "hidden-secret-value" });
+  const port = await freePort();
+  // A model that comes slowly, and one that is not there.
+  files = http.createServer((request, response) => {
+    if (request.url.startsWith("/gone")) return response.writeHead(404).end("no");
+    const header = Buffer.from('{"__metadata__":{"format":"pt"}}');
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(header.length));
+    const body = Buffer.concat([length, header, Buffer.alloc(400_000)]);
+    response.writeHead(200, { "content-length": body.length, "content-type": "application/octet-stream" });
+    if (request.method === "HEAD") return response.end();
+    if (!request.url.startsWith("/slow")) return response.end(body);
+    let at = 0;
+    const timer = setInterval(() => {
+      response.write(body.subarray(at, at + 4000));
+      at += 4000;
+      if (at >= body.length) {
+        clearInterval(timer);
+        response.end();
+      }
+    }, 60);
+    response.on("close", () => clearInterval(timer));
+    return undefined;
+  });
+  await new Promise((ready) => files.listen(port, "127.0.0.1", ready));
+  origin = `http://127.0.0.1:${port}`;
+});
+after(async () => {
+  await closeBrowser();
+  await server.stop();
+  files.closeAllConnections();
+  files.close();
+});
+
+const submit = (prompt, more = {}) => server.ask("prompt", { method: "POST", json: { prompt, keep: true, async: true, ...more } });
+const row = (scope, id) => scope.getByRole("row").filter({ hasText: id });
+
+test("the queue shows what runs and waits, live; one and all are cancelled", async () => {
+  const { page, close } = await open(`${server.url}console/#/queue`);
+  assert.equal(await page.title(), "Queue - comfyui-api");
+  const region = (name) => page.getByRole("region", { name, exact: true });
+  await region("Running").getByRole("table").waitFor({ state: "attached" });
+  for (const id of ["q-1", "q-2", "q-3", "q-4"]) await submit(slow(60), { id });
+  await row(region("Running"), "q-1").waitFor();
+  for (const id of ["q-2", "q-3", "q-4"]) await row(region("Waiting"), id).waitFor();
+  await page.getByRole("status", { name: "Server state", exact: true }).filter({ hasText: /^ready$/ }).waitFor();
+  await page.getByRole("button", { name: "Cancel q-3", exact: true }).click();
+  await row(region("Finished"), "q-3").waitFor();
+  await page.getByRole("button", { name: "Cancel all waiting", exact: true }).click();
+  const question = page.getByRole("alertdialog");
+  await question.getByRole("button", { name: "Cancel", exact: true }).click();
+  await question.waitFor({ state: "hidden" });
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Cancel all waiting", "the focus comes back");
+  await page.getByRole("button", { name: "Cancel all waiting", exact: true }).click();
+  await question.getByRole("button", { name: "Confirm", exact: true }).click();
+  for (const id of ["q-2", "q-4"]) await row(region("Finished"), id).waitFor();
+  await row(region("Running"), "q-1").waitFor();
+  await page.getByRole("button", { name: "Cancel q-1", exact: true }).click();
+  await row(region("Finished"), "q-1").filter({ hasText: "interrupted" }).waitFor();
+  await close();
+});
+
+test("history: filters, one run in full, run again, open in playground, delete", async () => {
+  await submit(graph("for the history"), { id: "h-good" });
+  await submit(failing("for the history, too"), { id: "h-bad" });
+  await until("both ended", async () => (await server.ask("history/h-bad")).body.status === "failed" && (await server.ask("history/h-good")).body.status === "succeeded");
+  const { page, close } = await open(`${server.url}console/#/history`);
+  const table = page.getByRole("table", { name: "Runs", exact: true });
+  await row(table, "h-good").waitFor();
+  await page.getByRole("combobox", { name: "Status", exact: true }).selectOption("failed");
+  await row(table, "h-good").waitFor({ state: "detached" });
+  await row(table, "h-bad").waitFor();
+  await page.getByRole("combobox", { name: "Status", exact: true }).selectOption({ label: "All" });
+  await page.getByRole("combobox", { name: "Source", exact: true }).selectOption("http");
+  await page.getByRole("searchbox", { name: "Search", exact: true }).fill("h-GOOD");
+  await row(table, "h-bad").waitFor({ state: "detached" });
+  await until("the thumbnail", () => row(table, "h-good").locator("img").evaluate((img) => img.naturalWidth > 0).catch(() => false));
+  await table.getByRole("link", { name: "h-good", exact: true }).click();
+  await page.getByRole("heading", { name: "Run h-good", exact: true }).waitFor();
+  await page.getByRole("region", { name: "Timings", exact: true }).getByText("KSampler").waitFor();
+  await page.getByRole("region", { name: "Outputs", exact: true }).getByRole("img").waitFor();
+  await page.getByRole("button", { name: "Open in playground", exact: true }).click();
+  await page.getByRole("textbox", { name: "Positive #2: text", exact: true }).waitFor();
+  assert.equal(await page.getByRole("textbox", { name: "Positive #2: text", exact: true }).inputValue(), "for the history");
+  await page.goto(`${server.url}console/#/history/h-bad`);
+  await page.getByRole("heading", { name: "Run h-bad", exact: true }).waitFor();
+  assert.match(await page.getByRole("alert").textContent(), /for the history, too/);
+  await page.getByText("Traceback").click();
+  await page.getByRole("button", { name: "Run again", exact: true }).click();
+  await until("the page of the new run", () => /history\/(?!h-bad)/.test(page.url()));
+  await until("it failed, too", async () => (await page.getByRole("alert").count()) > 0);
+  await page.getByRole("button", { name: "Delete", exact: true }).click();
+  await page.getByRole("alertdialog").getByRole("button", { name: "Confirm", exact: true }).click();
+  await page.getByRole("heading", { level: 1, name: "History", exact: true }).waitFor();
+  await close();
+});
+
+test("models: a download with progress, cancelled, failed, completed; the cache evicts", async () => {
+  const { page, close } = await open(`${server.url}console/#/models`, { allowed: [/status of 4\d\d/] });
+  await page.getByRole("table", { name: "Models", exact: true }).getByText("demo.safetensors").waitFor();
+  const download = async (url, name) => {
+    await page.getByRole("textbox", { name: "URL", exact: true }).fill(url);
+    await page.getByRole("combobox", { name: "Folder", exact: true }).selectOption("loras");
+    await page.getByRole("textbox", { name: "File name", exact: true }).fill(name);
+    await page.getByRole("button", { name: "Download", exact: true }).click();
+  };
+  await download(`${origin}/slow.safetensors`, "slow.safetensors");
+  const bar = page.getByRole("progressbar", { name: "Download slow.safetensors", exact: true });
+  await bar.waitFor();
+  await until("progress", async () => Number(await bar.getAttribute("aria-valuenow")) > 0);
+  await page.getByRole("button", { name: "Cancel slow.safetensors", exact: true }).click();
+  await page.getByRole("region", { name: "Downloads", exact: true }).getByText("cancelled").waitFor();
+  await download(`${origin}/gone.safetensors`, "gone.safetensors");
+  await page.getByRole("region", { name: "Downloads", exact: true }).getByText("failed").waitFor();
+  await download(`${origin}/good.safetensors`, "good.safetensors");
+  await page.getByRole("table", { name: "Models", exact: true }).getByText("good.safetensors").waitFor();
+  await page.getByRole("searchbox", { name: "Filter", exact: true }).fill("demo");
+  await page.getByRole("table", { name: "Models", exact: true }).getByText("good.safetensors").waitFor({ state: "detached" });
+  await page.getByRole("searchbox", { name: "Filter", exact: true }).fill("");
+  const cache = page.getByRole("table", { name: "Cache", exact: true });
+  await row(cache, "good.safetensors").waitFor();
+  const [entry] = (await server.ask("cache")).body.entries;
+  await page.getByRole("button", { name: `Evict ${entry.name}`, exact: true }).click();
+  await page.getByRole("alertdialog").getByRole("button", { name: "Confirm", exact: true }).click();
+  await row(cache, entry.name).waitFor({ state: "detached" });
+  await page.getByRole("textbox", { name: "URL", exact: true }).fill("nonsense");
+  await page.getByRole("button", { name: "Download", exact: true }).click();
+  assert.equal(await page.getByRole("textbox", { name: "URL", exact: true }).getAttribute("aria-invalid"), "true");
+  await close();
+});
+
+test("deliveries: what failed is sent again", async () => {
+  const hook = await receiver();
+  hook.status = 500;
+  await server.ask("prompt", { method: "POST", json: { id: "d-1", prompt: graph("delivered"), webhook_v2: hook.url } });
+  const { page, close } = await open(`${server.url}console/#/deliveries`);
+  const table = page.getByRole("table", { name: "Deliveries", exact: true });
+  await row(table, "d-1").filter({ hasText: /failed|waiting/ }).waitFor();
+  await page.getByRole("button", { name: "Attempts d-1", exact: true }).click();
+  await page.getByRole("dialog").getByText("500").first().waitFor();
+  await page.keyboard.press("Escape");
+  hook.status = 200;
+  await until("it was given up or arrives", async () => /failed|delivered/.test(await row(table, "d-1").textContent()), 60);
+  if (!/delivered/.test(await row(table, "d-1").textContent())) {
+    await page.getByRole("button", { name: "Resend d-1", exact: true }).click();
+    await page.locator(".toast").waitFor(); // sent again, or its body is gone without a spool
+  }
+  await hook.close();
+  await close();
+});
+
+test("health: versions, devices, log, configuration, questions before restarting", async () => {
+  const { page, close } = await open(`${server.url}console/#/health`);
+  await page.getByRole("region", { name: "Versions", exact: true }).getByText("comfyui-api").waitFor();
+  await page.getByRole("region", { name: "Devices", exact: true }).waitFor();
+  const log = page.getByRole("log", { name: "Log", exact: true });
+  await until("lines", async () => (await log.locator(".log-line").count()) > 3);
+  await server.ask("prompt", { method: "POST", json: { id: "in-the-log", prompt: graph("log") } });
+  await log.getByText("in-the-log").first().waitFor();
+  await page.getByRole("button", { name: "Pause log", exact: true }).click();
+  await server.ask("prompt", { method: "POST", json: { id: "while-paused", prompt: graph("log 2") } });
+  await page.getByText(/new lines wait/).waitFor();
+  assert.equal(await log.getByText("while-paused").count(), 0);
+  await page.getByRole("button", { name: "Pause log", exact: true }).click();
+  const configuration = page.getByRole("table", { name: "Configuration", exact: true });
+  await row(configuration, "KEEP_RUNS").filter({ hasText: "environment" }).waitFor();
+  assert.ok(!(await configuration.textContent()).includes("hidden-secret-value"));
+  assert.match(await row(configuration, "WEBHOOK_SECRET").first().textContent(), /\*\*\*/);
+  await page.getByRole("button", { name: "Free memory", exact: true }).click();
+  await page.locator(".toast").first().waitFor();
+  await page.getByRole("button", { name: "Restart ComfyUI", exact: true }).click();
+  await page.getByRole("alertdialog").getByRole("button", { name: "Confirm", exact: true }).click();
+  const state = page.getByRole("status", { name: "Server state", exact: true });
+  await until("it restarts", async () => /restarting|down|starting/.test(await state.textContent()));
+  await state.filter({ hasText: /^ready$/ }).waitFor({ timeout: 60_000 });
+  await close();
+});

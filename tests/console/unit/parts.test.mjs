@@ -1,0 +1,123 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { test } from "node:test";
+import { load } from "./setup.mjs";
+
+const root = fileURLToPath(new URL("../../../src/transport/console", import.meta.url));
+
+test("an event stream is understood however it is cut", async () => {
+  const { EventParser } = await load("api.js");
+  const text = ": hello\n\nevent: queue\ndata: {\"a\":1}\n\nevent: log\r\ndata: one\r\ndata: two\r\nid: 7\r\n\r\ndata:x\n\nevent: empty\n\n";
+  const expected = [{ event: "queue", data: '{"a":1}' }, { event: "log", data: "one\ntwo" }, { event: "message", data: "x" }];
+  for (const size of [1, 2, 3, 7, 1000]) {
+    const parser = new EventParser();
+    const events = [];
+    for (let at = 0; at < text.length; at += size) events.push(...parser.push(text.slice(at, at + size)));
+    assert.deepEqual(events, expected, `pieces of ${size}`);
+  }
+});
+
+test("addresses are relative to the page, whatever the prefix", async () => {
+  const { address, plainName } = await load("api.js");
+  assert.equal(address("queue"), "http://localhost:3000/some/prefix/queue");
+  assert.equal(plainName("C:\\Users\\me\\a \"b\".png"), "a _b_.png");
+  assert.equal(plainName("../../.hidden"), "hidden");
+  assert.equal(plainName(""), "file");
+});
+
+test("routes", async () => {
+  const { parseRoute, addressOf } = await load("router.js");
+  assert.deepEqual(parseRoute(""), { page: "playground", id: "" });
+  assert.deepEqual(parseRoute("#/queue"), { page: "queue", id: "" });
+  assert.deepEqual(parseRoute(addressOf("history", "a/b c%")), { page: "history", id: "a/b c%" });
+  assert.deepEqual(parseRoute("#/nowhere"), { page: "missing", id: "" });
+  assert.deepEqual(parseRoute("#/history/%E0%A4%A"), { page: "history", id: "%E0%A4%A" });
+});
+
+test("what the stream tells is merged, the newest first, and bounded", async () => {
+  const { merged } = await load("live.js");
+  const known = [{ id: "b", v: 1 }, { id: "a", v: 1 }];
+  assert.deepEqual(merged(null, known, 10), known);
+  assert.deepEqual(merged(known, [{ id: "c", v: 1 }, { id: "a", v: 2 }], 10), [{ id: "c", v: 1 }, { id: "b", v: 1 }, { id: "a", v: 2 }]);
+  assert.equal(merged(known, [{ id: "c" }], 2).length, 2);
+});
+
+test("the state of ComfyUI is one of five words", async () => {
+  const { stateWord } = await load("shell.js");
+  assert.equal(stateWord(null), "starting");
+  for (const word of ["starting", "ready", "restarting", "down", "draining"]) assert.equal(stateWord({ ready: word === "ready", comfyui: { state: word } }), word);
+  assert.equal(stateWord({ ready: false, reason: "the server is draining", comfyui: { state: "ready" } }), "draining");
+});
+
+test("log lines are joined without doubles, filtered by level", async () => {
+  const { joined, isAtLeast } = await load("health/log.js");
+  const line = (time, text, level) => ({ time, source: "server", text, level });
+  const all = joined([line(1, "a"), line(2, "b")], [line(2, "b"), line(3, "c")]);
+  assert.deepEqual(all.map((one) => one.text), ["a", "b", "c"]);
+  assert.equal(joined([], Array.from({ length: 12_000 }, (_, index) => line(index, "x"))).length, 10_000);
+  assert.ok(isAtLeast(line(1, "x", "ERROR"), "warn") && !isAtLeast(line(1, "x", "info"), "warn") && isAtLeast(line(1, "x"), "error"));
+});
+
+test("history shows what fits its filters", async () => {
+  const { fits } = await load("pages/history.js");
+  const item = { id: "Order-7", status: "failed", source: "http", workflow: "txt2img", error: "CUDA out of memory" };
+  const none = { q: "", status: "", source: "", workflow: "" };
+  assert.ok(fits(item, none) && fits(item, { ...none, q: "order" }) && fits(item, { ...none, q: "cuda" }) && fits(item, { ...none, status: "failed", source: "http", workflow: "txt2img" }));
+  assert.ok(!fits(item, { ...none, q: "zzz" }) && !fits(item, { ...none, status: "succeeded" }));
+});
+
+test("what was too large to be remembered stays empty", async () => {
+  const { hasOmitted, withoutOmitted, endpoint, fromHistory } = await load("play/handoff.js");
+  const input = { image: { omitted: 5000 }, text: "x", list: [1, { omitted: 2, other: 1 }] };
+  assert.ok(hasOmitted(input) && !hasOmitted({ a: { omitted: 1, b: 2 } }));
+  assert.deepEqual(withoutOmitted(input), { text: "x", list: [1, { omitted: 2, other: 1 }] });
+  for (const path of ["txt2img", "/workflow/txt2img", "workflow/txt2img"]) assert.equal(endpoint(path), "workflow/txt2img");
+  const opened = fromHistory({ workflow: "a/b", request: { input, id: "1", keep: true, async: true, convert_output: { format: "jpeg" } } });
+  assert.deepEqual(opened, { workflow: "workflow/a/b", input: { text: "x", list: input.list }, options: { convert_output: { format: "jpeg" } }, omitted: true });
+});
+
+test("an archive can be opened", async () => {
+  const { zip, crc32 } = await load("files/zip.js");
+  assert.equal(crc32(new TextEncoder().encode("123456789")), 0xcbf43926);
+  const archive = await zip([{ name: "ä.txt", content: new Blob(["one"]) }, { name: "b/c.bin", content: new Blob([new Uint8Array(100_000).fill(7)]) }]);
+  const directory = mkdtempSync(join(tmpdir(), "console-zip-"));
+  writeFileSync(join(directory, "x.zip"), Buffer.from(await archive.arrayBuffer()));
+  const script = "import sys,zipfile; z=zipfile.ZipFile(sys.argv[1]); assert z.testzip() is None; print([(i.filename,i.file_size) for i in z.infolist()])";
+  const { stdout, stderr } = spawnSync("python3", ["-c", script, join(directory, "x.zip")], { encoding: "utf8" });
+  rmSync(directory, { recursive: true });
+  assert.equal(stdout.trim(), "[('ä.txt', 3), ('b/c.bin', 100000)]", stderr);
+});
+
+test("the minute's count and the line of a sparkline", async () => {
+  const { perMinute, path } = await load("health/sparkline.js");
+  const now = Date.parse("2026-01-01T00:10:00Z");
+  const ended = (ago) => ({ finished_at: new Date(now - ago * 1000).toISOString() });
+  const counts = perMinute([ended(1), ended(59), ended(61), ended(599), ended(601)], now).map(([, count]) => count);
+  assert.deepEqual(counts, [1, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+  assert.equal(path([], now, 1).line, "");
+  assert.match(path([[now - 300_000, 50]], now, 100).line, /^M120\.0 24\.0L240 24\.0$/);
+});
+
+test("sizes and durations", async () => {
+  const format = await load("format.js");
+  assert.deepEqual([0, 999, 1500, 23_800_000_000].map(format.size), ["0 B", "999 B", "1.50 kB", "23.8 GB"]);
+  assert.deepEqual([0.042, 3.44, 59.6, 75, 3700].map(format.duration), ["42 ms", "3.4 s", "60 s", "1 min 15 s", "1 h 1 min"]);
+});
+
+test("every text has a translation, and every translation is used", async () => {
+  const table = (await load("zh.js")).default;
+  const files = readdirSync(root, { recursive: true }).filter((name) => name.endsWith(".js") && name !== "zh.js");
+  const source = files.map((name) => readFileSync(join(root, name), "utf8")).join("\n");
+  const texts = new Set();
+  for (const [, text] of source.matchAll(/\bt\(\s*"((?:[^"\\]|\\.)*)"/g)) texts.add(JSON.parse(`"${text}"`));
+  for (const [, one, other] of source.matchAll(/\bplural\([^"]*"([^"]*)",\s*"([^"]*)"/g)) texts.add(one).add(other);
+  assert.ok(texts.size > 200);
+  assert.deepEqual([...texts].filter((text) => !(text in table)), [], "without a translation");
+  assert.deepEqual(Object.keys(table).filter((text) => !texts.has(text) && !source.includes(`"${text}"`) && !/^ComfyUI is /.test(text)), [], "not used");
+  const holes = (text) => (text.match(/\{\w+\}/g) ?? []).sort().join();
+  for (const [english, chinese] of Object.entries(table)) assert.equal(holes(chinese), holes(english), english);
+});
