@@ -14,8 +14,8 @@ const HEIGHT = 20;
 const MARGIN = 10;
 const LEVELS = ["trace", "debug", "info", "warn", "error", "fatal"];
 
-/** Whether a line is at least that serious; lines without a level always are. @param {Line} line @param {string} level */
-export const isAtLeast = (line, level) => !level || !line.level || LEVELS.indexOf(line.level.toLowerCase().replace("warning", "warn")) >= LEVELS.indexOf(level);
+/** Whether a line is at least that serious; one that does not say counts as `info`, as for the API. @param {Line} line @param {string} level */
+export const isAtLeast = (line, level) => !level || LEVELS.indexOf((line.level ?? "info").toLowerCase().replace("warning", "warn")) >= LEVELS.indexOf(level);
 
 /** Adds lines, without those that are there already: the stream begins with what `GET /logs` has told. @param {Line[]} known @param {Line[]} told */
 export function joined(known, told) {

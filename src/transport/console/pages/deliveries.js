@@ -72,7 +72,7 @@ const row = (one) => h("tr", { role: "row" },
   cell(t("Kind"), () => one().kind),
   cell(t("Status"), () => badge(one().status)),
   cell(t("Receiver"), h("span", { class: "break" }, () => one().url)),
-  cell(t("Attempts"), h("button", { type: "button", class: "quiet small", "aria-label": () => `${t("Attempts")} ${nameOf(one())}`, onclick: () => void attempts(one) }, () => String(one().attempts?.length ?? 0), h("span", { class: "hidden" }, t("Attempts")))),
+  cell(t("Attempts"), h("button", { type: "button", class: "secondary small", "aria-label": () => `${t("Attempts")} ${nameOf(one())}`, onclick: () => void attempts(one) }, () => String(one().attempts?.length ?? 0), h("span", { class: "hidden" }, t("Attempts")))),
   cell(t("Next attempt"), () => (one().next_at ? format.time(one().next_at) : "")),
   cell("", h("button", { type: "button", class: "secondary small", "aria-label": () => `${t("Resend")} ${nameOf(one())}`, onclick: () => void resend(one.peek()) }, t("Resend")), { class: "end" }));
 

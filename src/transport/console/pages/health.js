@@ -38,7 +38,7 @@ function sparks() {
   const minute = computed(() => Math.floor(now() / 5000) * 5000);
   const ended = computed(() => (runs() ?? []).filter((one) => one.status === "succeeded" && one.finished_at));
   const points = (/** @type {string} */ name) => () => (sampled(), [...series[name]]);
-  const took = () => ended().map((one) => /** @type {[number, number]} */ ([new Date(one.finished_at).getTime(), one.duration ?? format.seconds(one.started_at, one.finished_at) ?? 0]))
+  const took = () => ended().map((one) => /** @type {[number, number]} */ ([new Date(one.finished_at).getTime(), format.seconds(one.started_at ?? one.created_at, one.finished_at) ?? 0]))
     .filter(([time]) => time > minute() - 600_000).sort((a, b) => a[0] - b[0]);
   const percent = (/** @type {number} */ value) => `${Math.round(value)} %`;
   return [

@@ -124,9 +124,12 @@ const row = (item) => h("tr", { role: "row" },
   cell(t("Run"), h("a", { class: "mono id", href: () => addressOf("history", item().id) }, () => item().id)),
   cell(t("Workflow"), () => item().workflow ?? h("span", { class: "muted" }, t("graph"))),
   cell(t("Status"), () => h("span", { title: errorText(item().error) || null }, badge(item().status))),
-  cell(t("Duration"), () => format.duration(item().duration)),
+  cell(t("Duration"), () => format.duration(lasted(item()))),
   cell(t("Source"), () => item().source),
   cell(t("Outputs"), () => thumbnails(item().outputs ?? [])));
+
+/** How long a run took, in seconds; the API counts milliseconds. @param {Item} item */
+export const lasted = (item) => (item.duration == null ? null : item.duration / 1000);
 
 /** @param {any} error */
 export const errorText = (error) => (typeof error === "string" ? error : error?.message ?? error?.error ?? "");

@@ -96,7 +96,7 @@ export default function runPage(id) {
         h("dl", { class: "facts" },
           fact(t("Status"), () => badge(entry()?.status ?? live()?.status ?? run.status)), fact(t("Workflow"), run.workflow ?? t("graph")), fact(t("Source"), run.source),
           fact(t("Created"), format.time(run.created_at)), run.started_at ? fact(t("Started"), format.time(run.started_at)) : null, run.finished_at ? fact(t("Ended"), format.time(run.finished_at)) : null,
-          run.duration != null ? fact(t("Duration"), format.duration(run.duration)) : null),
+          run.duration != null && run.finished_at ? fact(t("Duration"), format.duration(run.duration / 1000)) : null),
         () => {
           const job = entry();
           if (!job || hasEnded(run.status)) return null;
