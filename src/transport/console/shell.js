@@ -42,7 +42,7 @@ export function mount(body) {
     } }, t("Skip to content")),
     h("header", { class: "top" },
       h("div", { class: "brand" }, h("img", { src: "icon.svg", alt: "", width: 28, height: 28 }), h("span", null, "comfyui-api")),
-      h("nav", { "aria-label": t("Main"), hidden: () => !working() }, PAGES.map((name) =>
+      h("nav", { "aria-label": t("Main") }, PAGES.map((name) =>
         h("a", { href: addressOf(name), "aria-current": () => (route().page === name ? "page" : null) }, icon(pages[name].icon), h("span", null, pages[name].title())))),
       h("div", { class: "top-end" }, stateBadge(), counts(), themeButton(),
         () => (key() ? h("button", { type: "button", class: "quiet square", onclick: signOut, "aria-label": t("Sign out"), title: t("Sign out") }, icon("out")) : null))),

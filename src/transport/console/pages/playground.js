@@ -13,7 +13,7 @@ import { options as makeOptions } from "../play/options.js";
 import { Run, uuid, words } from "../play/run.js";
 import { runView, stateLine } from "../play/run-view.js";
 import { heading, stateWord } from "../shell.js";
-import { button, dialog, empty, failed, icon, loading, notify, uniqueId } from "../ui.js";
+import { button, dialog, empty, failed, icon, loading, notify, sentence, uniqueId } from "../ui.js";
 
 const GRAPH = "Graph";
 const MOST_RUNS = 30;
@@ -29,6 +29,8 @@ export default function page() {
   const opened = signal(false);
   const choices = signal(makeOptions());
   const notice = signal("");
+  /** Why the last request was refused, when no field is to blame. */
+  const refusal = signal("");
   const runs = signal(/** @type {Run[]} */ ([]));
   const looked = signal(/** @type {Run | null} */ (null));
   /** What the next form begins with. @type {any} */
@@ -97,14 +99,16 @@ export default function page() {
       return undefined;
     }
     notice.set("");
+    refusal.set("");
     await shown.ready();
     if (!shown.check()) return undefined;
     const count = choices.peek().count();
     for (let index = 0; index < count; index += 1) {
       shown.draw(index);
       const { path, body, classes } = request();
+      const code = { path, body: { ...body } };
       body.id = body.id ? (count > 1 ? `${body.id}-${index + 1}` : body.id) : uuid();
-      const one = new Run({ path, body, classes, label: chosen.peek() });
+      const one = new Run({ path, body, classes, code, label: chosen.peek() });
       runs.update((all) => [one, ...all].slice(0, MOST_RUNS));
       looked.set(one);
       one.submit().catch((error) => placeError(error, shown));
@@ -117,13 +121,12 @@ export default function page() {
 
   /** @param {any} error @param {import("../form/form.js").Form} shown */
   function placeError(error, shown) {
-    if (!(error instanceof ApiError)) return;
-    const field = shown.locate(error.location) ?? choices.peek().locate(error.location);
-    if (!field) return;
+    const field = error instanceof ApiError ? shown.locate(error.location) ?? choices.peek().locate(error.location) : undefined;
+    if (!field) return refusal.set(sentence(error));
     field.show(error.message);
     reveal(field.element);
     if (choices.peek().locate(error.location) === field) opened.set(true);
-    field.focus();
+    return field.focus();
   }
 
   /** @param {import("../files/media.js").Output} file @param {"image" | "video" | "audio"} kind */
@@ -169,6 +172,7 @@ export default function page() {
   const [selectId, optionsId] = [uniqueId("workflow"), uniqueId("options")];
   const select = h("select", { id: selectId, onchange: () => {
     notice.set("");
+    refusal.set("");
     chosen.set(select.value);
   } });
   effect(() => {
@@ -191,6 +195,7 @@ export default function page() {
         h("div", { class: "field" }, h("label", { for: selectId }, t("Workflow")), select, about),
         () => (failure() ? failed(failure(), load) : null),
         () => (notice() ? h("p", { class: "notice warn" }, icon("warning"), notice()) : null),
+        () => (refusal() ? h("div", { class: "notice bad", role: "alert" }, icon("warning"), h("span", null, refusal())) : null),
         h("div", { hidden: () => chosen() !== GRAPH }, graph.element),
         () => (workflows() === null && !failure() ? loading() : current()?.element ?? null),
         h("div", { class: "options" },

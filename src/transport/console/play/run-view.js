@@ -4,7 +4,7 @@ import { effect, h, onCleanup } from "../kernel.js";
 import { t } from "../i18n.js";
 import * as format from "../format.js";
 import { gallery } from "../files/gallery.js";
-import { addressOf } from "../router.js";
+import { addressOf, route } from "../router.js";
 import { attempt, button, icon, now, progressbar, sentence } from "../ui.js";
 import { codeDialog } from "./code-dialog.js";
 import { errorDetails, timings, warningList } from "./timings.js";
@@ -17,7 +17,7 @@ export function runView(run, onUse) {
   const over = () => run.ended() > 0;
   // Followed closely only while somebody looks.
   effect(() => {
-    if (over() || !run.known()) return;
+    if (over() || !run.known() || route().page !== "playground") return;
     const stop = new AbortController();
     void run.watch(stop.signal);
     onCleanup(() => stop.abort());
@@ -27,22 +27,23 @@ export function runView(run, onUse) {
     const { step, steps, status } = run.state();
     return status === "running" && steps && steps > 1 ? t("Step {step} of {steps}", { step: step ?? 0, steps }) : "";
   };
-  const percent = () => (["running", "postprocessing", "uploading"].includes(run.state().status) || over() ? run.state().percent : null);
+  const percent = () => run.state().percent;
   return h("div", { class: "run-view" },
     h("div", { class: "run-head" },
       h("a", { class: "mono id", href: addressOf("history", run.id), title: run.id }, run.id),
       h("span", { class: "muted" }, elapsed),
       h("span", { class: "grow" }),
       () => (over() ? null : button(t("Cancel"), () => attempt(() => run.cancel()), { class: "secondary small" })),
-      button(t("Code"), () => codeDialog(run.request), { class: "quiet small", icon: "code", "aria-label": t("Code of this run") })),
-    () => (over() ? null : h("div", { class: "progress-line" }, progressbar(t("Progress"), percent), h("span", { class: "muted" }, () => (percent() === null ? "" : `${Math.round(percent() ?? 0)} %`)))),
+      button(t("Code"), () => codeDialog(run.request.code), { class: "quiet small", icon: "code", "aria-label": t("Code of this run") })),
+    h("div", { class: "progress-line" }, progressbar(t("Progress"), percent), h("span", { class: "muted" }, () => `${Math.round(percent())} %`)),
     h("p", { class: "muted steps" }, steps),
     () => run.fetching().map((one) => h("div", { class: "progress-line" }, progressbar(t("Input {url}", { url: one.url }), () => (one.total ? (one.received / one.total) * 100 : null)), h("span", { class: "muted" }, format.size(one.received)))),
     () => (run.preview() ? h("img", { class: "preview", src: run.preview, alt: t("Preview") }) : null),
     () => {
       const error = run.error();
       if (!error || run.state().status === "interrupted") return null;
-      return h("div", { class: "notice bad", role: "alert" }, icon("warning"), h("div", null, h("p", null, sentence(error)), errorDetails(run.result()?.error ?? error)));
+      // What was refused is said at the form.
+      return h("div", { class: "notice bad", role: run.refused() ? null : "alert" }, icon("warning"), h("div", null, h("p", null, sentence(error)), errorDetails(run.result()?.error ?? error)));
     },
     () => {
       const item = run.result();

@@ -8,7 +8,7 @@ import { hasEnded } from "../ui.js";
 
 /** @typedef {{status: string, position?: number, node?: string, step?: number, steps?: number, percent: number}} State */
 /** @typedef {{url: string, received: number, total: number | null}} Fetching */
-/** @typedef {{path: string, body: any, label: string, classes: Record<string, string>}} Request */
+/** @typedef {{path: string, body: any, label: string, classes: Record<string, string>, code: {path: string, body: any}}} Request */
 
 const HIDDEN = { percent: 0 };
 
@@ -36,6 +36,8 @@ export class Run {
     this.error = signal(/** @type {Error | null} */ (null));
     /** The run as history has it. @type {import("../kernel.js").Signal<any>} */
     this.result = signal(/** @type {any} */ (null));
+    /** Whether it never began: the server did not take it. */
+    this.refused = signal(false);
     this.ended = signal(0);
     this.collecting = false;
     /** Whether the server knows it; before that there is nothing to follow. */
@@ -52,6 +54,7 @@ export class Run {
       if (this.state.peek().status === "sending") this.change({ status: "pending" });
     } catch (error) {
       if (error instanceof ApiError && error.code === "execution_interrupted") return this.#end("interrupted");
+      this.refused.set(!this.known.peek());
       this.error.set(/** @type {Error} */ (error));
       this.#end("failed");
       throw error;
