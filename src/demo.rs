@@ -31,7 +31,10 @@ const WORKFLOWS: [(&str, &str); 6] = [
     ("shape.json", include_str!("demo/shape.json")),
     ("slow.json", include_str!("demo/slow.json")),
     ("sound.json", include_str!("demo/sound.json")),
-    ("text-to-image.json", include_str!("demo/text-to-image.json")),
+    (
+        "text-to-image.json",
+        include_str!("demo/text-to-image.json"),
+    ),
 ];
 
 /// Makes the directories and the environment. Variables that are set win over the demo's own, but for those of a real ComfyUI.

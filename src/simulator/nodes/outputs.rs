@@ -11,8 +11,8 @@ use super::files::SavePath;
 use super::spec::{Class, class, int, plain, text};
 use crate::paths::normal;
 use crate::simulator::picture::png;
-use crate::simulator::shape::ring;
 use crate::simulator::queue::Item;
+use crate::simulator::shape::ring;
 
 /// The classes of this file.
 pub fn classes() -> Vec<Class> {
