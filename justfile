@@ -38,6 +38,10 @@ docs:
 soak minutes="10":
     python3 tests/soak.py {{minutes}}
 
+# kill -9 under load, over and over: no recorded job, output, upload or key is lost
+soak-jobs rounds="200":
+    "${TEST_PYTHON:-python3}" tests/v2_soak.py {{rounds}}
+
 # the binary to ship
 binary:
     ./build-binary
