@@ -18,6 +18,7 @@ mod generated_clients;
 mod graph;
 mod http;
 mod http_models;
+mod limits;
 mod manifest;
 mod media;
 mod operations;

@@ -2,6 +2,8 @@
 //! both, so that nobody keeps a connection who says nothing or reads nothing (attack.md, A04, A19, A50).
 
 mod activity;
+mod crowd;
+mod held;
 mod pace;
 mod stream;
 
@@ -25,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::activity::Activity;
+use self::crowd::{Crowd, Place};
+use self::held::HeldBody;
 use self::pace::PacedBody;
 use self::stream::{PatientStream, begin};
 use crate::config::ServerConfig;
@@ -106,6 +110,7 @@ impl Listener {
     /// Serves until told to stop; then takes no new connections and lets the answers under way end.
     pub async fn serve(mut self, router: Router, stop: CancellationToken) {
         let builder = builder();
+        let crowd = Crowd::of_this_process();
         let connections = TaskTracker::new();
         loop {
             let (stream, peer) = tokio::select! {
@@ -113,9 +118,12 @@ impl Listener {
                 accepted = axum::serve::Listener::accept(&mut self.listener) => accepted,
                 () = stop.cancelled() => break,
             };
+            // Without a place it is closed at once.
+            let Some(place) = crowd.enter() else { continue };
             let _ = stream.set_nodelay(true);
             connections.spawn(converse(
                 stream,
+                place,
                 Peer(peer.ip()),
                 builder.clone(),
                 router.clone(),
@@ -146,6 +154,7 @@ fn builder() -> Builder<TokioExecutor> {
 /// One connection, from its first byte to its end.
 async fn converse(
     mut stream: TcpStream,
+    place: Arc<Place>,
     peer: Peer,
     builder: Builder<TokioExecutor>,
     router: Router,
@@ -154,6 +163,7 @@ async fn converse(
     let begun = tokio::select! {
         begun = timeout(QUIET, begin(&mut stream)) => begun.ok().flatten(),
         () = stop.cancelled() => None,
+        () = place.over.cancelled() => None,
     };
     let Some(beginning) = begun else { return };
     let http2 = beginning.http2;
@@ -164,11 +174,14 @@ async fn converse(
         request.extensions_mut().insert(peer);
         let under_way = http2.then(|| activity.request());
         let tracing = RequestTrace::begin(&request);
-        let answering = router.call(request.map(PacedBody::new));
+        let exchange = place.exchange();
+        let answering =
+            router.call(request.map(|body| PacedBody::new(body, exchange.clone())));
         let activity = activity.clone();
         async move {
             let response = trace::scope(tracing.context(), answering).await?;
             let response = tracing.answered(response);
+            let response = response.map(|body| HeldBody::of(body, exchange));
             Ok::<_, std::convert::Infallible>(match under_way {
                 Some(under_way) => response.map(|body| activity.answer(body, under_way)),
                 None => response,
@@ -191,6 +204,7 @@ async fn converse(
             let _ = connection.await;
             return;
         }
+        () = place.over.cancelled() => return,
         () = idle => connection.as_mut().graceful_shutdown(),
     }
     let _ = timeout(GOODBYE, connection).await;

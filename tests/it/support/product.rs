@@ -55,6 +55,7 @@ pub struct Stage {
     comfy_port: u16,
     flags: String,
     command: Option<String>,
+    descriptors: Option<u32>,
     unread: Option<PipeWriter>,
     reader: Option<PipeReader>,
 }
@@ -99,6 +100,7 @@ impl Stage {
             comfy_port: free_port(),
             flags: String::new(),
             command: None,
+            descriptors: None,
             unread: None,
             reader: None,
         }
@@ -131,6 +133,12 @@ impl Stage {
     /// Starts the simulator with faults.
     pub fn faults(self, faults: &Value) -> Self {
         self.flags(&format!("--faults '{faults}'"))
+    }
+
+    /// So many files and sockets at once, at most.
+    pub fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
+        self
     }
 
     /// Another `CMD` than the simulator.
@@ -186,7 +194,13 @@ impl Stage {
             )
         };
         let command = self.command.clone().unwrap_or_else(simulated);
-        let mut child = Command::new(BINARY)
+        let mut start = Command::new(BINARY);
+        if let Some(most) = self.descriptors {
+            start = Command::new("/bin/sh");
+            let script = format!("ulimit -Hn {most} && ulimit -Sn {most} && exec '{BINARY}'");
+            start.args(["-c", &script]);
+        }
+        let mut child = start
             .env_clear()
             .env("CMD", command)
             .env("COMFYUI_PORT_HOST", self.comfy_port.to_string())

@@ -3,12 +3,15 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::crowd::Exchange;
 
 /// Nothing at all for so long ends it.
 const STALLED: Duration = Duration::from_secs(75);
@@ -26,21 +29,36 @@ pub(super) struct PacedBody<B> {
     /// How long it was waited for, and what came meanwhile.
     waited: Duration,
     came: u64,
+    /// Told when it has come whole.
+    exchange: Option<Arc<Exchange>>,
 }
 
-impl<B> PacedBody<B> {
-    pub const fn new(body: B) -> Self {
-        Self::with(body, STALLED, OVER)
+impl<B: HttpBody> PacedBody<B> {
+    pub fn new(body: B, exchange: Arc<Exchange>) -> Self {
+        if body.is_end_stream() {
+            exchange.is_received();
+        }
+        Self {
+            exchange: Some(exchange),
+            ..Self::with(body, STALLED, OVER)
+        }
     }
 
     const fn with(body: B, stalled: Duration, over: Duration) -> Self {
         Self {
+            exchange: None,
             body,
             stalled,
             over,
             waiting: None,
             waited: Duration::ZERO,
             came: 0,
+        }
+    }
+
+    fn is_received(&self) {
+        if let Some(exchange) = &self.exchange {
+            exchange.is_received();
         }
     }
 
@@ -82,6 +100,9 @@ where
         match Pin::new(&mut this.body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
+                if this.body.is_end_stream() {
+                    this.is_received();
+                }
                 Poll::Ready(Some(if this.is_too_slow(bytes) {
                     Err(too_slow())
                 } else {
@@ -89,7 +110,10 @@ where
                 }))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(axum::Error::new(error)))),
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                this.is_received();
+                Poll::Ready(None)
+            }
             Poll::Pending => {
                 let now = Instant::now();
                 let end = now + this.stalled;
