@@ -22,9 +22,10 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::debug;
 
 use self::activity::Activity;
 use self::crowd::{Crowd, Place};
@@ -46,6 +47,9 @@ const PING: Duration = Duration::from_secs(20);
 const STREAMS: u32 = 200;
 /// How long an HTTP/2 connection that was told to end may take.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Until the next try when there is no descriptor for a connection.
+const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
 
 /// Where a request comes from; in its extensions.
 #[derive(Debug, Clone, Copy)]
@@ -108,14 +112,13 @@ impl Listener {
     }
 
     /// Serves until told to stop; then takes no new connections and lets the answers under way end.
-    pub async fn serve(mut self, router: Router, stop: CancellationToken) {
+    pub async fn serve(self, router: Router, stop: CancellationToken) {
         let builder = builder();
         let crowd = Crowd::of_this_process();
         let connections = TaskTracker::new();
         loop {
             let (stream, peer) = tokio::select! {
-                // What goes wrong with one connection, or for a while, ends nothing: that is dealt with inside.
-                accepted = axum::serve::Listener::accept(&mut self.listener) => accepted,
+                accepted = accept(&self.listener, &crowd) => accepted,
                 () = stop.cancelled() => break,
             };
             // Without a place it is closed at once.
@@ -133,6 +136,27 @@ impl Listener {
         drop(self.listener);
         connections.close();
         connections.wait().await;
+    }
+}
+
+/// The next connection. What goes wrong with one, or for a while, ends nothing.
+async fn accept(listener: &TcpListener, crowd: &Crowd) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::ConnectionRefused
+                ) => {}
+            Err(error) => {
+                debug!(%error, "a connection cannot be accepted");
+                crowd.make_room();
+                sleep(NO_DESCRIPTOR).await;
+            }
+        }
     }
 }
 
@@ -175,8 +199,7 @@ async fn converse(
         let under_way = http2.then(|| activity.request());
         let tracing = RequestTrace::begin(&request);
         let exchange = place.exchange();
-        let answering =
-            router.call(request.map(|body| PacedBody::new(body, exchange.clone())));
+        let answering = router.call(request.map(|body| PacedBody::new(body, exchange.clone())));
         let activity = activity.clone();
         async move {
             let response = trace::scope(tracing.context(), answering).await?;

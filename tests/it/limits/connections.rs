@@ -39,14 +39,24 @@ async fn who_says_nothing_keeps_nobody_out() {
     let half = "POST /prompt HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{";
     let mut crowd = Vec::new();
     for number in 0..600 {
-        let beginning = ["", "G", "GET / HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", half][number % 5];
+        let beginning = [
+            "",
+            "G",
+            "GET / HT",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            half,
+        ][number % 5];
         crowd.push(connection(&product, beginning).await);
         if number % 100 == 99 {
             let began = Instant::now();
             let fresh = reqwest::Client::builder().no_proxy().build().unwrap();
             let health = fresh.get(format!("{}/health", product.url)).send().await;
             assert_eq!(health.unwrap().status(), 200, "after {number} connections");
-            assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+            assert!(
+                began.elapsed() < Duration::from_secs(2),
+                "{:?}",
+                began.elapsed()
+            );
         }
     }
     let (status, answer) = product
@@ -58,27 +68,44 @@ async fn who_says_nothing_keeps_nobody_out() {
         200,
         "a client that is being answered is not sent away"
     );
-    assert_eq!(product.log.count("Too many open files"), 0, "{}", product.log.text());
+    assert_eq!(
+        product.log.count("Too many open files"),
+        0,
+        "{}",
+        product.log.text()
+    );
 }
 
 #[tokio::test]
 async fn more_descriptors_are_asked_for_where_they_may_be_had() {
     let product = Product::start(&[]).await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", product.pid())).unwrap();
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    let words: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    let [soft, hard] = words[..] else { panic!("{line}") };
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .unwrap();
+    let words: Vec<u64> = line
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    let [soft, hard] = words[..] else {
+        panic!("{line}")
+    };
     assert!(soft >= hard.min(65_536), "{line}");
 }
 
 #[tokio::test]
 async fn headers_and_addresses_are_bounded() {
-    let product = Stage::new().launch().await;
+    let product = Product::start(&[]).await;
     let many: String = (0..120).map(|n| format!("x-{n}: y\r\n")).collect();
     let line = status_line(&product, &format!("GET /health HTTP/1.1\r\n{many}\r\n")).await;
     assert!(line.contains(" 431 "), "{line}");
     let long = "x".repeat(70_000);
-    let line = status_line(&product, &format!("GET /{long} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+    let line = status_line(
+        &product,
+        &format!("GET /{long} HTTP/1.1\r\nhost: x\r\n\r\n"),
+    )
+    .await;
     assert!(line.contains(" 414 "), "{line}");
     let large = format!("x: {}\r\n", "y".repeat(600_000));
     let line = status_line(&product, &format!("GET /health HTTP/1.1\r\n{large}\r\n")).await;
@@ -91,10 +118,17 @@ async fn headers_and_addresses_are_bounded() {
 async fn requests_at_once_on_one_http2_connection_are_limited() {
     let product = Product::start(&[]).await;
     let (status, job) = product
-        .post("/api/v2/jobs", &serde_json::json!({"workflow": slow(30.0, 30)}))
+        .post(
+            "/api/v2/jobs",
+            &serde_json::json!({"workflow": slow(30.0, 30)}),
+        )
         .await;
     assert_eq!(status, 201, "{job}");
-    let address = format!("{}/api/v2/jobs/{}/events", product.url, job["id"].as_str().unwrap());
+    let address = format!(
+        "{}/api/v2/jobs/{}/events",
+        product.url,
+        job["id"].as_str().unwrap()
+    );
     let http2 = reqwest::Client::builder()
         .no_proxy()
         .http2_prior_knowledge()

@@ -6,7 +6,9 @@ use crate::support::graphs::{picture, slow};
 use crate::support::product::{Product, until};
 
 async fn submit(product: &Product, graph: &Value) -> (u16, Value) {
-    product.post("/api/v2/jobs", &json!({"workflow": graph})).await
+    product
+        .post("/api/v2/jobs", &json!({"workflow": graph}))
+        .await
 }
 
 #[tokio::test]

@@ -6,74 +6,306 @@ use std::path::Path;
 /// The first cell of a row; the file of its test, and the test.
 const ROWS: &[(&str, &str, &str)] = &[
     // bodies of requests
-    ("size of a body, decoded (`gzip`, `deflate`)", "tests/it/requests/bodies.rs", "bodies_are_read_as_real_clients_send_them"),
-    ("values of a body (members, items, texts, numbers, lists, objects)", "tests/it/requests/costs.rs", "a_body_costs_by_its_size_and_not_by_its_shape"),
-    ("memory of all bodies that are being read or parsed at one time", "tests/it/requests/costs.rs", "large_bodies_share_their_memory"),
-    ("a body that brings less than 64 KB/s over 10 s while others wait for memory", "src/limits/bodies.rs", "large_bodies_wait_for_each_other_and_small_ones_for_nobody"),
-    ("a body of which nothing comes", "src/transport/rest/serve/pace.rs", "drops_are_given_up_and_slow_lines_are_not"),
+    (
+        "size of a body, decoded (`gzip`, `deflate`)",
+        "tests/it/requests/bodies.rs",
+        "bodies_are_read_as_real_clients_send_them",
+    ),
+    (
+        "values of a body (members, items, texts, numbers, lists, objects)",
+        "tests/it/requests/costs.rs",
+        "a_body_costs_by_its_size_and_not_by_its_shape",
+    ),
+    (
+        "memory of all bodies that are being read or parsed at one time",
+        "tests/it/requests/costs.rs",
+        "large_bodies_share_their_memory",
+    ),
+    (
+        "a body that brings less than 64 KB/s over 10 s while others wait for memory",
+        "src/limits/bodies.rs",
+        "large_bodies_wait_for_each_other_and_small_ones_for_nobody",
+    ),
+    (
+        "a body of which nothing comes",
+        "src/transport/rest/serve/pace.rs",
+        "drops_are_given_up_and_slow_lines_are_not",
+    ),
     ("nesting of JSON", "tests/it/http.rs", "depths"),
     // names and texts of clients
-    ("`id`", "tests/it/requests/ids.rs", "any_text_is_an_id_and_comes_back_as_it_was"),
-    ("class of a node, id of a node", "tests/it/requests/texts.rs", "long_words_do_not_come_back"),
-    ("URL (webhooks, upload prefixes, downloads, media and models in a graph)", "tests/it/requests/texts.rs", "long_words_do_not_come_back"),
-    ("each part of a `filename_prefix`, the last one with the id in front", "tests/it/requests/fields.rs", "prefixes_are_judged_before_anything_runs"),
-    ("credentials of a request", "tests/it/requests/costs.rs", "patterns_never_hold_up_the_server"),
-    ("`url_pattern`", "tests/it/requests/costs.rs", "patterns_never_hold_up_the_server"),
-    ("comparing all patterns with all URLs of a request", "tests/it/requests/costs.rs", "patterns_never_hold_up_the_server"),
+    (
+        "`id`",
+        "tests/it/requests/ids.rs",
+        "any_text_is_an_id_and_comes_back_as_it_was",
+    ),
+    (
+        "class of a node, id of a node",
+        "tests/it/requests/texts.rs",
+        "long_words_do_not_come_back",
+    ),
+    (
+        "URL (webhooks, upload prefixes, downloads, media and models in a graph)",
+        "tests/it/requests/texts.rs",
+        "long_words_do_not_come_back",
+    ),
+    (
+        "each part of a `filename_prefix`, the last one with the id in front",
+        "tests/it/requests/fields.rs",
+        "prefixes_are_judged_before_anything_runs",
+    ),
+    (
+        "credentials of a request",
+        "tests/it/requests/costs.rs",
+        "patterns_never_hold_up_the_server",
+    ),
+    (
+        "`url_pattern`",
+        "tests/it/requests/costs.rs",
+        "patterns_never_hold_up_the_server",
+    ),
+    (
+        "comparing all patterns with all URLs of a request",
+        "tests/it/requests/costs.rs",
+        "patterns_never_hold_up_the_server",
+    ),
     // texts that come back
-    ("one value that an error text repeats", "tests/it/requests/texts.rs", "long_words_do_not_come_back"),
-    ("an error text", "tests/it/requests/texts.rs", "long_words_do_not_come_back"),
-    ("`location`", "tests/it/requests/texts.rs", "long_words_do_not_come_back"),
-    ("`details`, `node_errors`", "tests/it/requests/texts.rs", "long_words_do_not_come_back"),
-    ("an entry of `GET /queue`", "tests/it/requests/texts.rs", "streams_and_lists_are_bounded_too"),
-    ("a line of the log", "tests/it/requests/texts.rs", "long_words_do_not_come_back"),
+    (
+        "one value that an error text repeats",
+        "tests/it/requests/texts.rs",
+        "long_words_do_not_come_back",
+    ),
+    (
+        "an error text",
+        "tests/it/requests/texts.rs",
+        "long_words_do_not_come_back",
+    ),
+    (
+        "`location`",
+        "tests/it/requests/texts.rs",
+        "long_words_do_not_come_back",
+    ),
+    (
+        "`details`, `node_errors`",
+        "tests/it/requests/texts.rs",
+        "long_words_do_not_come_back",
+    ),
+    (
+        "an entry of `GET /queue`",
+        "tests/it/requests/texts.rs",
+        "streams_and_lists_are_bounded_too",
+    ),
+    (
+        "a line of the log",
+        "tests/it/requests/texts.rs",
+        "long_words_do_not_come_back",
+    ),
     // connections
-    ("connections at once", "tests/it/limits/connections.rs", "who_says_nothing_keeps_nobody_out"),
-    ("requests at once on one HTTP/2 connection", "tests/it/limits/connections.rs", "requests_at_once_on_one_http2_connection_are_limited"),
-    ("a connection on which no request begins, or whose answer is not read", "src/transport/rest/serve/activity.rs", "an_answer_that_nobody_reads_is_dropped_and_the_connection_is_idle_then"),
-    ("a body slower than 1 KB/s", "src/transport/rest/serve/pace.rs", "drops_are_given_up_and_slow_lines_are_not"),
-    ("fields of a head", "tests/it/limits/connections.rs", "headers_and_addresses_are_bounded"),
-    ("address of a request", "tests/it/limits/connections.rs", "headers_and_addresses_are_bounded"),
+    (
+        "connections at once",
+        "tests/it/limits/connections.rs",
+        "who_says_nothing_keeps_nobody_out",
+    ),
+    (
+        "requests at once on one HTTP/2 connection",
+        "tests/it/limits/connections.rs",
+        "requests_at_once_on_one_http2_connection_are_limited",
+    ),
+    (
+        "a connection on which no request begins, or whose answer is not read",
+        "src/transport/rest/serve/activity.rs",
+        "an_answer_that_nobody_reads_is_dropped_and_the_connection_is_idle_then",
+    ),
+    (
+        "a body slower than 1 KB/s",
+        "src/transport/rest/serve/pace.rs",
+        "drops_are_given_up_and_slow_lines_are_not",
+    ),
+    (
+        "fields of a head",
+        "tests/it/limits/connections.rs",
+        "headers_and_addresses_are_bounded",
+    ),
+    (
+        "address of a request",
+        "tests/it/limits/connections.rs",
+        "headers_and_addresses_are_bounded",
+    ),
     // prompts, jobs and streams
-    ("ComfyUI's queue", "tests/it/v2/errors.rs", "keys_and_queues_and_streams_have_limits"),
-    ("ended prompts in `GET /queue`", "tests/it/prompt/listing.rs", "a_hundred_finished_prompts_are_remembered"),
-    ("events that a stream's slow reader has not read", "tests/it/requests/texts.rs", "streams_and_lists_are_bounded_too"),
-    ("event streams of the Comfy API v2", "tests/it/v2/errors.rs", "keys_and_queues_and_streams_have_limits"),
-    ("time that ComfyUI runs a prompt", "tests/it/faults/watch.rs", "a_prompt_that_runs_for_too_long_is_cancelled_and_one_that_waits_is_not"),
-    ("records of jobs", "tests/it/limits/records.rs", "the_oldest_ended_job_makes_room_and_one_in_flight_does_not"),
-    ("bytes of the store", "tests/it/v2/assets.rs", "what_a_job_in_flight_needs_is_not_evicted_and_a_full_store_says_so"),
-    ("one uploaded asset", "tests/it/v2/errors.rs", "keys_and_queues_and_streams_have_limits"),
-    ("deliveries of a task that ends its instance", "tests/it/amqp_product/crashes.rs", "a_task_that_takes_the_whole_instance_with_it_is_given_up"),
-    ("workflow of an editor: groups in one another, what they grow to", "tests/it/graph/limits.rs", "definitions_in_themselves_and_too_much_of_them_are_errors"),
+    (
+        "ComfyUI's queue",
+        "tests/it/v2/errors.rs",
+        "keys_and_queues_and_streams_have_limits",
+    ),
+    (
+        "ended prompts in `GET /queue`",
+        "tests/it/prompt/listing.rs",
+        "a_hundred_finished_prompts_are_remembered",
+    ),
+    (
+        "events that a stream's slow reader has not read",
+        "tests/it/requests/texts.rs",
+        "streams_and_lists_are_bounded_too",
+    ),
+    (
+        "event streams of the Comfy API v2",
+        "tests/it/v2/errors.rs",
+        "keys_and_queues_and_streams_have_limits",
+    ),
+    (
+        "time that ComfyUI runs a prompt",
+        "tests/it/faults/watch.rs",
+        "a_prompt_that_runs_for_too_long_is_cancelled_and_one_that_waits_is_not",
+    ),
+    (
+        "records of jobs",
+        "tests/it/limits/records.rs",
+        "the_oldest_ended_job_makes_room_and_one_in_flight_does_not",
+    ),
+    (
+        "bytes of the store",
+        "tests/it/v2/assets.rs",
+        "what_a_job_in_flight_needs_is_not_evicted_and_a_full_store_says_so",
+    ),
+    (
+        "one uploaded asset",
+        "tests/it/v2/errors.rs",
+        "keys_and_queues_and_streams_have_limits",
+    ),
+    (
+        "deliveries of a task that ends its instance",
+        "tests/it/amqp_product/crashes.rs",
+        "a_task_that_takes_the_whole_instance_with_it_is_given_up",
+    ),
+    (
+        "workflow of an editor: groups in one another, what they grow to",
+        "tests/it/graph/limits.rs",
+        "definitions_in_themselves_and_too_much_of_them_are_errors",
+    ),
     // workflow files
-    ("processor time of a call", "tests/it/workflow/limits.rs", "an_endless_loop_ends_and_the_next_call_works"),
-    ("time of a call from start to end", "tests/it/workflow/limits.rs", "every_kind_of_loop_ends"),
-    ("memory of a call", "tests/it/workflow/limits.rs", "memory_and_depth_are_limited"),
-    ("calls that take longer than 25 ms, at once", "tests/it/workflow/limits.rs", "among_a_thousand_calls_fifty_endless_loops_starve_nobody"),
-    ("isolates that are kept warm", "tests/it/workflow/limits.rs", "among_a_thousand_calls_fifty_endless_loops_starve_nobody"),
+    (
+        "processor time of a call",
+        "tests/it/workflow/limits.rs",
+        "an_endless_loop_ends_and_the_next_call_works",
+    ),
+    (
+        "time of a call from start to end",
+        "tests/it/workflow/limits.rs",
+        "every_kind_of_loop_ends",
+    ),
+    (
+        "memory of a call",
+        "tests/it/workflow/limits.rs",
+        "memory_and_depth_are_limited",
+    ),
+    (
+        "calls that take longer than 25 ms, at once",
+        "tests/it/workflow/limits.rs",
+        "among_a_thousand_calls_fifty_endless_loops_starve_nobody",
+    ),
+    (
+        "isolates that are kept warm",
+        "tests/it/workflow/limits.rs",
+        "among_a_thousand_calls_fifty_endless_loops_starve_nobody",
+    ),
     // archives as inputs
-    ("files and folders", "tests/it/prompt/media.rs", "archives_have_limits"),
-    ("unpacked size, at least 4 KiB an entry", "tests/it/media/archives.rs", "depth_is_limited_and_every_entry_takes_a_block"),
-    ("folders in one another", "tests/it/media/archives.rs", "depth_is_limited_and_every_entry_takes_a_block"),
+    (
+        "files and folders",
+        "tests/it/prompt/media.rs",
+        "archives_have_limits",
+    ),
+    (
+        "unpacked size, at least 4 KiB an entry",
+        "tests/it/media/archives.rs",
+        "depth_is_limited_and_every_entry_takes_a_block",
+    ),
+    (
+        "folders in one another",
+        "tests/it/media/archives.rs",
+        "depth_is_limited_and_every_entry_takes_a_block",
+    ),
     // webhooks
-    ("deliveries at once, in all / to one host / to one address", "src/webhook/per_receiver_queue.rs", "one_endpoint_cannot_take_the_turns_of_another"),
-    ("deliveries that wait, without `WEBHOOK_SPOOL_DIR`", "tests/it/webhook/load.rs", "without_a_spool_what_waits_is_bounded"),
-    ("text of those that wait, without `WEBHOOK_SPOOL_DIR`", "tests/it/webhook/load.rs", "without_a_spool_the_text_in_memory_is_bounded"),
-    ("age of a file in `WEBHOOK_SPOOL_DIR`", "tests/it/webhook/spool.rs", "damaged_files_are_set_aside_and_old_ones_dropped"),
-    ("system events that wait", "tests/it/webhook/events.rs", "ten_thousand_events_a_second_with_a_slow_receiver"),
+    (
+        "deliveries at once, in all / to one host / to one address",
+        "src/webhook/per_receiver_queue.rs",
+        "one_endpoint_cannot_take_the_turns_of_another",
+    ),
+    (
+        "deliveries that wait, without `WEBHOOK_SPOOL_DIR`",
+        "tests/it/webhook/load.rs",
+        "without_a_spool_what_waits_is_bounded",
+    ),
+    (
+        "text of those that wait, without `WEBHOOK_SPOOL_DIR`",
+        "tests/it/webhook/load.rs",
+        "without_a_spool_the_text_in_memory_is_bounded",
+    ),
+    (
+        "age of a file in `WEBHOOK_SPOOL_DIR`",
+        "tests/it/webhook/spool.rs",
+        "damaged_files_are_set_aside_and_old_ones_dropped",
+    ),
+    (
+        "system events that wait",
+        "tests/it/webhook/events.rs",
+        "ten_thousand_events_a_second_with_a_slow_receiver",
+    ),
     // downloads and uploads
-    ("downloads, uploads at once", "tests/it/storage/downloads.rs", "downloads_at_once_are_limited"),
-    ("of them to one host (name and port)", "tests/it/storage/crowds.rs", "a_dozen_slow_servers_stop_nobody"),
-    ("a transfer slower than 10 KB/s over 60 s", "tests/it/storage/crowds.rs", "a_slow_one_gives_its_place_back_and_a_drip_ends"),
-    ("a transfer slower than 1 KB/s over 60 s", "tests/it/storage/crowds.rs", "a_slow_one_gives_its_place_back_and_a_drip_ends"),
-    ("free space on the disk of `CACHE_DIR`", "tests/it/storage/killed.rs", "a_disk_that_fills_up_is_named"),
-    ("size of the cache", "tests/it/storage/instances.rs", "the_limit_is_one_and_what_another_holds_stays"),
+    (
+        "downloads, uploads at once",
+        "tests/it/storage/downloads.rs",
+        "downloads_at_once_are_limited",
+    ),
+    (
+        "of them to one host (name and port)",
+        "tests/it/storage/crowds.rs",
+        "a_dozen_slow_servers_stop_nobody",
+    ),
+    (
+        "a transfer slower than 10 KB/s over 60 s",
+        "tests/it/storage/crowds.rs",
+        "a_slow_one_gives_its_place_back_and_a_drip_ends",
+    ),
+    (
+        "a transfer slower than 1 KB/s over 60 s",
+        "tests/it/storage/crowds.rs",
+        "a_slow_one_gives_its_place_back_and_a_drip_ends",
+    ),
+    (
+        "free space on the disk of `CACHE_DIR`",
+        "tests/it/storage/killed.rs",
+        "a_disk_that_fills_up_is_named",
+    ),
+    (
+        "size of the cache",
+        "tests/it/storage/instances.rs",
+        "the_limit_is_one_and_what_another_holds_stays",
+    ),
     // conversions
-    ("memory of one picture's conversion, estimated from its header", "tests/it/media/bounded.rs", "a_small_file_of_a_large_picture_is_delivered_as_it_is"),
-    ("memory of all conversions together", "tests/it/media/bounded.rs", "cancelling_stops_the_codec_and_animations_keep_no_still_waiting"),
-    ("unpacked profile or text chunk of a PNG", "tests/it/media/bounded.rs", "a_small_file_of_a_large_picture_is_delivered_as_it_is"),
-    ("time of a conversion", "tests/it/media/bounded.rs", "a_conversion_has_a_time_limit_and_packing_ends_when_cancelled"),
-    ("stills, animations, videos at one time", "tests/it/media/bounded.rs", "cancelling_stops_the_codec_and_animations_keep_no_still_waiting"),
+    (
+        "memory of one picture's conversion, estimated from its header",
+        "tests/it/media/bounded.rs",
+        "a_small_file_of_a_large_picture_is_delivered_as_it_is",
+    ),
+    (
+        "memory of all conversions together",
+        "tests/it/media/bounded.rs",
+        "cancelling_stops_the_codec_and_animations_keep_no_still_waiting",
+    ),
+    (
+        "unpacked profile or text chunk of a PNG",
+        "tests/it/media/bounded.rs",
+        "a_small_file_of_a_large_picture_is_delivered_as_it_is",
+    ),
+    (
+        "time of a conversion",
+        "tests/it/media/bounded.rs",
+        "a_conversion_has_a_time_limit_and_packing_ends_when_cancelled",
+    ),
+    (
+        "stills, animations, videos at one time",
+        "tests/it/media/bounded.rs",
+        "cancelling_stops_the_codec_and_animations_keep_no_still_waiting",
+    ),
 ];
 
 #[test]

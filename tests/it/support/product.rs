@@ -197,7 +197,7 @@ impl Stage {
         let mut start = Command::new(BINARY);
         if let Some(most) = self.descriptors {
             start = Command::new("/bin/sh");
-            let script = format!("ulimit -Hn {most} && ulimit -Sn {most} && exec '{BINARY}'");
+            let script = format!("ulimit -Sn {most} && ulimit -Hn {most} && exec '{BINARY}'");
             start.args(["-c", &script]);
         }
         let mut child = start

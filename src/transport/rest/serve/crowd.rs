@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Descriptors that we ask for; ComfyUI inherits them, and programs that walk through all of theirs must not take for ever.
 const WANTED: u64 = 65_536;
-/// Of four descriptors so many are for clients; the rest are for files, ComfyUI and everything that we call.
+/// Of four descriptors so many are for clients; the rest, and never fewer than `OURS`, are for files, ComfyUI and everything that
+/// we call.
 const SHARE: u64 = 3;
+const OURS: u64 = 128;
 
 /// All connections of clients.
 #[derive(Debug)]
@@ -38,7 +40,8 @@ impl Crowd {
                 Err(_) => soft,
             }
         });
-        let most = descriptors.saturating_mul(SHARE) / 4;
+        let share = descriptors.saturating_mul(SHARE) / 4;
+        let most = share.min(descriptors.saturating_sub(OURS)).max(16);
         Self::new(usize::try_from(most).unwrap_or(usize::MAX))
     }
 
@@ -52,11 +55,8 @@ impl Crowd {
     /// A place for one more; `None` when all others are being answered.
     pub fn enter(self: &Arc<Self>) -> Option<Arc<Place>> {
         let mut inner = self.lock();
-        if inner.open >= self.most {
-            let (_, longest) = inner.waited_for.pop_first()?;
-            longest.cancel();
-            // It leaves in a moment; its place is given already.
-            inner.open -= 1;
+        if inner.open >= self.most && !inner.make_room() {
+            return None;
         }
         inner.open += 1;
         drop(inner);
@@ -70,8 +70,25 @@ impl Crowd {
         Some(Arc::new(place))
     }
 
+    /// There is no descriptor for one more: the one that is waited for the longest leaves.
+    pub fn make_room(&self) {
+        self.lock().make_room();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn make_room(&mut self) -> bool {
+        let Some((_, longest)) = self.waited_for.pop_first() else {
+            return false;
+        };
+        longest.cancel();
+        // It leaves in a moment; its place is given already.
+        self.open -= 1;
+        true
     }
 }
 
