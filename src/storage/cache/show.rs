@@ -139,3 +139,30 @@ fn epoch_ms(at: SystemTime) -> u64 {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::CacheConfig;
+    use crate::events::Events;
+
+    #[test]
+    fn the_list_is_bounded_and_the_figures_are_of_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let more = MAX_CACHE_ENTRIES + 5;
+        for n in 0..more {
+            let name = format!("{}.bin", naming::base(&n.to_string()));
+            std::fs::write(dir.path().join(name), b"x").unwrap();
+        }
+        let config = CacheConfig {
+            dir: dir.path().to_owned(),
+            max_bytes: 0,
+        };
+        let cache = Cache::new(&config, Events::default());
+        cache.prepare().unwrap();
+        let (entries, figures) = cache.entries();
+        assert_eq!(entries.len(), MAX_CACHE_ENTRIES);
+        assert_eq!((figures.count, figures.size), (more, more as u64));
+        assert!(entries.is_sorted_by(|a, b| a.used_at >= b.used_at));
+    }
+}

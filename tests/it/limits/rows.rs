@@ -306,6 +306,42 @@ const ROWS: &[(&str, &str, &str)] = &[
         "tests/it/media/bounded.rs",
         "cancelling_stops_the_codec_and_animations_keep_no_still_waiting",
     ),
+    // what operators see
+    (
+        "ended downloads in `GET /downloads`",
+        "tests/it/operations/downloads.rs",
+        "every_end_is_listed_newest_first",
+    ),
+    (
+        "deliveries in `GET /deliveries`",
+        "src/webhook/deliveries.rs",
+        "events_make_room_for_what_was_not_delivered",
+    ),
+    (
+        "attempts of a delivery",
+        "src/webhook/deliveries.rs",
+        "a_delivery_is_followed_from_its_first_attempt_to_its_end",
+    ),
+    (
+        "entries in `GET /cache`",
+        "src/storage/cache/show.rs",
+        "the_list_is_bounded_and_the_figures_are_of_all",
+    ),
+    (
+        "lines for `GET /logs`",
+        "src/telemetry/recent.rs",
+        "the_last_lines_are_kept_within_bounds",
+    ),
+    (
+        "streams of `GET /events`",
+        "tests/it/operations/events.rs",
+        "streams_are_bounded",
+    ),
+    (
+        "changes of a topic of a stream",
+        "tests/it/operations/events.rs",
+        "a_topic_changes_five_times_a_second_at_most",
+    ),
 ];
 
 #[test]
