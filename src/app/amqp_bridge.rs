@@ -179,6 +179,7 @@ impl TaskRunner for Runner {
             in_flight: running.len() + pending.len(),
             queue_size: self.comfy.queue_remaining(),
             current,
+            one_is_idle: self.comfy.several() && self.comfy.any_idle(),
             draining: state.draining,
             available: state.comfy == ComfyState::Ready && state.unwritable.is_none(),
         }

@@ -83,7 +83,7 @@ impl Comfy {
         folders: Vec<PathBuf>,
     ) -> Self {
         let client = Client::new(http, &config.authority());
-        let output = OutputLog::default();
+        let output = OutputLog::of(config.label());
         Self {
             faults: Faults::new(health.clone()),
             life: Life::default(),

@@ -85,7 +85,8 @@ impl Rounds<'_> {
     /// When that is its end.
     pub(super) async fn lost(&mut self, failure: Failure, counts: bool) -> Result<(), Failure> {
         let (inner, job) = (self.pipeline.inner, self.pipeline.job);
-        if !inner.comfy.several() || failure.code != Code::ComfyuiUnavailable {
+        let here_alone = !inner.comfy.several() || job.policy.only.is_some();
+        if here_alone || failure.code != Code::ComfyuiUnavailable {
             return Err(failure);
         }
         let most = job.policy.runs.unwrap_or(inner.max_runs);

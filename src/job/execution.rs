@@ -222,6 +222,7 @@ enum Outcome {
         /// The process that had it is gone.
         dead: bool,
         wished: bool,
+        began: bool,
     },
     /// ComfyUI is done with it; what its history says of it, if that can be had.
     Done(Option<Value>),
@@ -276,8 +277,9 @@ pub async fn follow(
             failure,
             dead,
             wished,
+            began,
         } => {
-            let began = timeline.has_begun() || job.status() == Status::Running;
+            let began = began || timeline.has_begun() || job.status() == Status::Running;
             let counts = (began || !dead) && !wished;
             if !dead {
                 let_go(comfy, queued.watcher, queued.cleanup_guard, None);
@@ -364,10 +366,10 @@ async fn watch_run(
                 }
                 WatchEvent::Ended(Some(entry)) => return Outcome::Done(Some(entry)),
                 WatchEvent::Ended(None) => return Outcome::Done(history(comfy, &id).await),
-                WatchEvent::Lost { failure, dead, wished } => {
+                WatchEvent::Lost { failure, dead, wished, began } => {
                     // What was asked to end anyway ends for that reason.
                     return match job.cancel.is_cancelled() {
-                        false => Outcome::Lost { failure, dead: dead || taken_out, wished },
+                        false => Outcome::Lost { failure, dead: dead || taken_out, wished, began },
                         true if dead => Outcome::Gone(job.stop_reason()),
                         true => Outcome::LetGo(job.stop_reason()),
                     };

@@ -94,6 +94,9 @@ pub struct Args {
     /// Class whose run raises; repeatable.
     #[arg(long, value_name = "CLASS")]
     pub fail_class: Vec<String>,
+    /// Class that it does not have; repeatable.
+    #[arg(long, value_name = "CLASS")]
+    pub without_class: Vec<String>,
     /// Class whose run ends the process with exit code 1; repeatable.
     #[arg(long, value_name = "CLASS")]
     pub crash_class: Vec<String>,
@@ -137,6 +140,7 @@ impl Args {
                 self.fail_class.clone(),
                 self.crash_class.clone(),
             );
+            let without = self.without_class.clone();
             let matches = Self::augment_args(Command::new("simulate-comfyui").no_binary_name(true))
                 .try_get_matches_from(rest)
                 .map_err(|e| e.to_string())?;
@@ -150,6 +154,7 @@ impl Args {
             self.extra_model_paths_config = [files, later.extra_model_paths_config].concat();
             self.fail_class = [fail, later.fail_class].concat();
             self.crash_class = [crash, later.crash_class].concat();
+            self.without_class = [without, later.without_class].concat();
         }
         Ok(self)
     }

@@ -70,7 +70,7 @@ impl Instance {
             imitate,
             folders,
             faults,
-            classes: Classes::new(imitate),
+            classes: Classes::new(imitate, &args.without_class),
             args,
             hub: Hub::default(),
             queue: Queue::default(),

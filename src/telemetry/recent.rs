@@ -72,6 +72,9 @@ pub struct LogLine {
     /// The prompt that it is about; of ComfyUI's lines the one that was being executed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_id: Option<Arc<str>>,
+    /// Which of several ComfyUI has printed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<usize>,
 }
 
 /// Which lines are wanted.
@@ -130,8 +133,9 @@ impl RecentLines {
     }
 
     /// Adds a line of ComfyUI.
-    pub fn comfyui(&self, line: &str, prompt_id: Option<Arc<str>>) {
-        self.add(Printer::Comfyui, severity_in(line), line, prompt_id);
+    pub fn comfyui(&self, line: &str, prompt_id: Option<Arc<str>>, instance: Option<usize>) {
+        let about = (prompt_id, instance);
+        self.add(Printer::Comfyui, severity_in(line), line, about);
     }
 
     fn add(
@@ -139,7 +143,7 @@ impl RecentLines {
         source: Printer,
         level: Option<Severity>,
         line: &str,
-        prompt_id: Option<Arc<str>>,
+        (prompt_id, instance): (Option<Arc<str>>, Option<usize>),
     ) {
         let text = self.without_secrets(&plain_text(line));
         let line = Arc::new(LogLine {
@@ -148,6 +152,7 @@ impl RecentLines {
             level,
             text,
             prompt_id,
+            instance,
         });
         let mut kept = self.lock();
         kept.bytes += line.text.len();
@@ -263,7 +268,12 @@ impl<S: Subscriber> Layer<S> for Recorder {
         let mut line = fields.message;
         line.push_str(&fields.others);
         let line = text::shorten_escaped(&line, MAX_LOG_LINE);
-        recent().add(Printer::Server, Some(level), &line, fields.id);
+        recent().add(
+            Printer::Server,
+            Some(level),
+            &line,
+            (fields.id, fields.instance),
+        );
     }
 }
 
@@ -273,6 +283,7 @@ struct Fields {
     /// ` name=value` of each.
     others: String,
     id: Option<Arc<str>>,
+    instance: Option<usize>,
     of_comfyui: bool,
 }
 
@@ -294,6 +305,13 @@ impl Visit for Fields {
             self.id = Some(format!("{value:?}").into());
         }
         self.put(field, format_args!("{value:?}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "instance" {
+            self.instance = usize::try_from(value).ok();
+        }
+        self.put(field, format_args!("{value}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -319,7 +337,7 @@ mod tests {
     fn the_last_lines_are_kept_within_bounds() {
         let recent = RecentLines::new();
         for n in 0..LOG_LINES_KEPT + 10 {
-            recent.comfyui(&n.to_string(), None);
+            recent.comfyui(&n.to_string(), None, None);
         }
         let (lines, place) = recent.last(usize::MAX, &Selection::default());
         assert_eq!(
@@ -327,11 +345,11 @@ mod tests {
             (LOG_LINES_KEPT, "10")
         );
         assert!(recent.since(place).0.is_empty());
-        recent.comfyui("new", None);
+        recent.comfyui("new", None, None);
         assert_eq!(texts(&recent.since(place).0), ["new"]);
         assert_eq!(recent.since(0).0.len(), LOG_LINES_KEPT);
         for _ in 0..1000 {
-            recent.comfyui(&"x".repeat(8_000), None);
+            recent.comfyui(&"x".repeat(8_000), None, None);
         }
         let (lines, _) = recent.last(usize::MAX, &Selection::default());
         let bytes: usize = lines.iter().map(|line| line.text.len()).sum();
@@ -348,7 +366,7 @@ mod tests {
             "none of one, one",
             "(one)",
         ] {
-            recent.comfyui(line, None);
+            recent.comfyui(line, None, None);
         }
         let (lines, _) = recent.last(10, &Selection::default());
         assert_eq!(texts(&lines), ["red", "x***x", "none of ***, ***", "(***)"]);
@@ -357,10 +375,15 @@ mod tests {
     #[test]
     fn lines_are_chosen_by_source_level_and_prompt() {
         let recent = RecentLines::new();
-        recent.comfyui("[ERROR] a", Some("p".into()));
-        recent.comfyui("plain", None);
-        recent.add(Printer::Server, Some(Severity::Debug), "b", None);
-        recent.add(Printer::Server, Some(Severity::Warn), "c", Some("p".into()));
+        recent.comfyui("[ERROR] a", Some("p".into()), None);
+        recent.comfyui("plain", None, None);
+        recent.add(Printer::Server, Some(Severity::Debug), "b", (None, None));
+        recent.add(
+            Printer::Server,
+            Some(Severity::Warn),
+            "c",
+            (Some("p".into()), None),
+        );
         let chosen = |wanted: Selection| {
             let (lines, _) = recent.last(10, &wanted);
             lines

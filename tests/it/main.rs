@@ -19,6 +19,7 @@ mod graph;
 mod http;
 mod http_models;
 mod limits;
+mod instances;
 mod manifest;
 mod media;
 mod operations;

@@ -5,7 +5,9 @@
 mod need;
 mod offers;
 mod places;
+mod restart;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
@@ -35,6 +37,8 @@ struct Inner {
     /// Cancelled when no ComfyUI will come back, for this reason.
     closed: CancellationToken,
     reason: OnceLock<Failure>,
+    /// They are being started anew, one after the other.
+    rolling: AtomicBool,
 }
 
 impl Pool {
@@ -48,6 +52,7 @@ impl Pool {
             health,
             closed: CancellationToken::new(),
             reason: OnceLock::new(),
+            rolling: AtomicBool::new(false),
         };
         Self {
             inner: Arc::new(inner),

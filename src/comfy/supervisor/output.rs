@@ -45,6 +45,8 @@ impl OutputTail {
 pub struct OutputLog {
     kept: Arc<Mutex<Kept>>,
     executed: Arc<Mutex<Executed>>,
+    /// Of which of several ComfyUI it is.
+    label: Option<usize>,
 }
 
 /// The prompt that lines are about.
@@ -70,9 +72,17 @@ const LOG_BYTES: usize = 2 << 20;
 const LOG_LINES: usize = 5000;
 
 impl OutputLog {
+    /// Of one of several ComfyUI.
+    pub fn of(label: Option<usize>) -> Self {
+        Self {
+            label,
+            ..Self::default()
+        }
+    }
+
     /// Adds a line, forgetting the oldest when there are too many.
     pub fn push(&self, line: &str) {
-        recent().comfyui(line, self.prompt());
+        recent().comfyui(line, self.prompt(), self.label);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.count += 1;
         kept.bytes += line.len();

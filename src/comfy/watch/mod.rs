@@ -44,6 +44,8 @@ pub enum WatchEvent {
         dead: bool,
         /// Somebody wants it so: no fault of ComfyUI's, nor of the prompt's.
         wished: bool,
+        /// ComfyUI worked on it, or must have: it may have died before it could say so.
+        began: bool,
     },
 }
 
@@ -250,8 +252,18 @@ impl Watch {
     }
 
     fn lose_all(&self, failure: &Failure, dead: bool, wished: bool) {
-        for watched in lock(&self.inner.prompts).values_mut() {
+        let mut prompts = lock(&self.inner.prompts);
+        let began = |watched: &Watched| watched.started || watched.told_running;
+        let queued = prompts.values().filter(|watched| !watched.ended);
+        // The next in its queue, where none has begun by its word.
+        let next = match queued.clone().any(began) {
+            true => None,
+            false => queued.filter_map(|watched| watched.submitted).min(),
+        };
+        for watched in prompts.values_mut() {
+            let began = began(watched) || next.is_some() && watched.submitted == next;
             watched.end(WatchEvent::Lost {
+                began,
                 failure: failure.clone(),
                 dead,
                 wished,

@@ -98,6 +98,7 @@ async fn pass(inner: &Inner) {
                 ),
                 dead: false,
                 wished: false,
+                began: false,
             },
         };
         if let Some(watched) = lock(&inner.prompts).get_mut(id) {

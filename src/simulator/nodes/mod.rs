@@ -28,8 +28,8 @@ pub struct Classes {
 }
 
 impl Classes {
-    /// The classes of a version.
-    pub fn new(imitate: Imitate) -> Self {
+    /// The classes of a version but for some.
+    pub fn new(imitate: Imitate, without: &[String]) -> Self {
         let mut list = Vec::new();
         list.extend(sampling::classes());
         list.extend(custom_sampling::classes());
@@ -40,6 +40,7 @@ impl Classes {
         list.extend(probes::classes());
         list.extend(outputs::classes());
         list.extend(packs::classes());
+        list.retain(|class: &Class| without.iter().all(|name| name != class.name));
         let by_name = list
             .iter()
             .enumerate()

@@ -123,7 +123,10 @@ fn status(load: &Load) -> &'static str {
         Load {
             available: false, ..
         } => "UNAVAILABLE",
-        Load { in_flight: 0, .. } => "IDLE",
+        Load { in_flight: 0, .. }
+        | Load {
+            one_is_idle: true, ..
+        } => "IDLE",
         _ => "BUSY",
     }
 }

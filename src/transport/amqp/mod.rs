@@ -100,4 +100,6 @@ pub struct Load {
     pub draining: bool,
     /// ComfyUI is up and warm.
     pub available: bool,
+    /// One of several ComfyUI has nothing to do.
+    pub one_is_idle: bool,
 }

@@ -10,11 +10,18 @@ use tracing::info;
 
 use super::RouterState;
 use super::body::{Known, KnownObject};
+use super::query::Query;
+use crate::comfy::Comfy;
 use crate::comfy::life::Phase;
 use crate::error::{Code, Failure};
+use crate::limits::text::quoted;
 
 /// `POST /restart`: ComfyUI is started anew; its prompts fail as when it dies.
-pub async fn restart(State(state): State<RouterState>) -> Result<Response, Failure> {
+pub async fn restart(State(state): State<RouterState>, query: Query) -> Result<Response, Failure> {
+    let chosen = match query.text("instance") {
+        None => None,
+        Some(text) => Some(one(&state, text)?),
+    };
     if state.health.now().draining {
         return Err(Failure::new(
             Code::ShuttingDown,
@@ -27,15 +34,44 @@ pub async fn restart(State(state): State<RouterState>) -> Result<Response, Failu
             "CMD is empty, so ComfyUI was not started by this server: restart it where it runs",
         ));
     }
-    if !state.comfy.instance(0).life.want_restart() {
-        let sentence = match state.comfy.instance(0).life.now().phase {
+    if state.comfy.several() && chosen.is_none() {
+        if !state.comfy.restart_all(state.health.clone()) {
+            let sentence = "ComfyUI is restarting already: wait until all are ready";
+            return Err(Failure::new(Code::Conflict, sentence));
+        }
+        info!("all ComfyUI are started anew on request, one after the other");
+        return Ok((StatusCode::ACCEPTED, Json(json!({"status": "restarting"}))).into_response());
+    }
+    let comfy = chosen.unwrap_or_else(|| state.comfy.instance(0));
+    if !comfy.life.want_restart() {
+        let sentence = match comfy.life.now().phase {
             Phase::Starting => "ComfyUI is starting already: wait until it is ready",
             _ => "ComfyUI is restarting already: wait until it is ready",
         };
         return Err(Failure::new(Code::Conflict, sentence));
     }
-    info!("ComfyUI is started anew on request");
+    info!(
+        instance = comfy.label(),
+        "ComfyUI is started anew on request"
+    );
     Ok((StatusCode::ACCEPTED, Json(json!({"status": "restarting"}))).into_response())
+}
+
+/// The ComfyUI that is meant.
+fn one<'a>(state: &'a RouterState, text: &str) -> Result<&'a Comfy, Failure> {
+    let index = text.parse::<usize>().ok();
+    let all = state.comfy.instances();
+    index.and_then(|index| all.get(index)).ok_or_else(|| {
+        Failure::new(
+            Code::NotFound,
+            format!(
+                "there is no ComfyUI {}: they have the numbers 0 to {}",
+                quoted(text),
+                all.len() - 1
+            ),
+        )
+        .at("instance")
+    })
 }
 
 /// The body of `POST /free`.

@@ -192,6 +192,9 @@ fn view_of(state: &RouterState, measured: Measured) -> Value {
         view.insert("reason".into(), reason.into());
     }
     view.insert("comfyui".into(), comfyui(state, &measured.stats));
+    if state.comfy.several() {
+        view.insert("instances".into(), instances(state));
+    }
     let (running, pending) = state.service.counts();
     view.insert(
         "queue".into(),
@@ -217,7 +220,10 @@ fn view_of(state: &RouterState, measured: Measured) -> Value {
 }
 
 fn comfyui(state: &RouterState, stats: &Value) -> Value {
-    let life = state.comfy.instance(0).life.now();
+    // Of several, the worst counts.
+    let all = state.comfy.instances().iter();
+    let worst = all.min_by_key(|comfy| rank(comfy.life.now().phase));
+    let life = worst.unwrap_or(state.comfy.instance(0)).life.now();
     let system = |name: &str| stats.pointer(&format!("/system/{name}")).cloned();
     let version = system("comfyui_version")
         .or_else(|| state.comfy.catalogue().version.clone().map(Value::from))
@@ -236,6 +242,38 @@ fn comfyui(state: &RouterState, stats: &Value) -> Value {
     view["python"] = system("python_version").unwrap_or_default();
     view["torch"] = system("pytorch_version").unwrap_or_default();
     view
+}
+
+/// From what is worst.
+const fn rank(phase: Phase) -> u8 {
+    match phase {
+        Phase::Down => 0,
+        Phase::Restarting => 1,
+        Phase::Starting => 2,
+        Phase::Ready => 3,
+    }
+}
+
+/// Each of several ComfyUI.
+fn instances(state: &RouterState) -> Value {
+    let loads = state.comfy.loads();
+    let all = state.comfy.instances().iter().zip(loads);
+    let shown = all.map(|(comfy, load)| {
+        let life = comfy.life.now();
+        json!({
+            "index": comfy.index(),
+            "url": comfy.client.base(),
+            "devices": comfy.config.devices,
+            "state": life.phase,
+            "pid": life.pid,
+            "version": comfy.catalogue().version,
+            "restarts": life.restarts,
+            "running": load.running,
+            "waiting": load.waiting,
+            "models": load.models,
+        })
+    });
+    shown.collect()
 }
 
 /// The devices with what is known of their memory, in bytes.

@@ -244,6 +244,7 @@ async fn an_instance_registers_and_its_heart_beats_in_time() {
                 current: Some("now".into()),
                 available: true,
                 draining: false,
+                one_is_idle: false,
             },
             "BUSY",
         ),

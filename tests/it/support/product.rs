@@ -36,6 +36,20 @@ pub fn free_port() -> u16 {
     panic!("no free port between 20000 and 32000");
 }
 
+/// The first of so many free ports in a row.
+pub fn free_ports(count: u16) -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let offset = u16::try_from(std::process::id() % 7_000).unwrap();
+    for _ in 0..2_000 {
+        let port = 12_000 + (offset + NEXT.fetch_add(count, Ordering::Relaxed)) % 7_500;
+        let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if (port..port + count).all(free) {
+            return port;
+        }
+    }
+    panic!("no {count} free ports in a row between 12000 and 20000");
+}
+
 /// Asks again and again until there is an answer; fails the test when there is none in time.
 pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -145,6 +159,12 @@ impl Stage {
     pub fn command(mut self, command: &str) -> Self {
         self.command = Some(command.to_owned());
         self
+    }
+
+    /// So many ComfyUI, on ports in a row.
+    pub fn instances(mut self, count: u16) -> Self {
+        self.comfy_port = free_ports(count);
+        self.env("COMFYUI_INSTANCES", count)
     }
 
     /// The port on which ComfyUI is to listen.
@@ -449,6 +469,14 @@ impl Product {
                 .get(format!("http://127.0.0.1:{}{path}", self.comfy_port)),
         )
         .await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// A request to one of several ComfyUI, past the product.
+    pub async fn comfy_of(&self, index: u16, path: &str) -> Value {
+        let url = format!("http://127.0.0.1:{}{path}", self.comfy_port + index);
+        let (status, body) = answer(self.http.get(url)).await;
         assert_eq!(status, 200, "{path}: {body}");
         body
     }

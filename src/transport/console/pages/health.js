@@ -90,6 +90,11 @@ function disksOf(state) {
   }).filter((disk) => disk.total > 0);
 }
 
+/** One of several ComfyUI.
+ * @param {any} one */
+const instance = (one) => fact(`ComfyUI ${one.index}`, h("span", null, badge(t(one.state), undefined),
+  ` ${t("Running")} ${one.running}, ${t("Waiting")} ${one.waiting}${one.devices ? `, GPU ${one.devices}` : ""}`));
+
 function service() {
   const state = status();
   if (!state) return null;
@@ -97,7 +102,7 @@ function service() {
   const named = Array.isArray(features) ? features.map((name) => [name, true]) : Object.entries(features);
   const word = stateWord(state);
   return h("dl", { class: "facts" },
-    fact("ComfyUI", badge(t(word), undefined)), state.ready ? null : fact(t("Reason"), state.reason),
+    fact("ComfyUI", badge(t(word), undefined)), (state.instances ?? []).map(instance), state.ready ? null : fact(t("Reason"), state.reason),
     state.amqp ? Object.entries(typeof state.amqp === "object" ? state.amqp : { AMQP: state.amqp }).filter(([, value]) => typeof value !== "object").map(([name, value]) => fact(`AMQP ${name === "AMQP" ? "" : name}`.trim(), String(value))) : fact("AMQP", t("off")),
     named.map(([name, value]) => fact(String(name), value === true ? t("on") : value === false ? t("off") : typeof value === "object" ? JSON.stringify(value) : String(value))));
 }

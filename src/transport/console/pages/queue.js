@@ -49,6 +49,10 @@ function region(name, jobs, columns, row, none, actions) {
     () => (jobs() && !jobs()?.length ? none() : null));
 }
 
+/** Where it came from and, of several ComfyUI, which has it.
+ * @param {Record<string, any>} job */
+const whence = (job) => (job.instance === undefined ? job.source : `${job.source}, ComfyUI ${job.instance}`);
+
 /** @param {Row} job */
 const link = (job) => h("a", { class: "mono id", href: () => addressOf("history", job().id) }, () => job().id);
 
@@ -62,7 +66,7 @@ const runningRow = (job) => h("tr", { role: "row" },
     progressbar(`${t("Progress")} ${job.peek().id}`, () => job().progress?.percent ?? null),
     h("span", { class: "muted" }, () => (job().status === "running" ? `${Math.round(job().progress?.percent ?? 0)} %` : t(job().status))))),
   cell(t("Node"), () => job().progress?.node ?? ""),
-  cell(t("Source"), () => job().source),
+  cell(t("Source"), () => whence(job())),
   cell(t("Elapsed"), () => (now(), format.duration(format.seconds(job().started_at ?? job().created_at)))),
   cell("", cancelButton(job), { class: "end" }));
 
@@ -70,7 +74,7 @@ const runningRow = (job) => h("tr", { role: "row" },
 const waitingRow = (job) => h("tr", { role: "row" },
   cell(t("Position"), () => (job().position ?? t(job().status))),
   cell(t("Job"), link(job)),
-  cell(t("Source"), () => job().source),
+  cell(t("Source"), () => whence(job())),
   cell(t("Since"), () => format.time(job().created_at)),
   cell("", cancelButton(job), { class: "end" }));
 
@@ -78,7 +82,7 @@ const waitingRow = (job) => h("tr", { role: "row" },
 const finishedRow = (job) => h("tr", { role: "row" },
   cell(t("Job"), link(job)),
   cell(t("Status"), () => h("span", { title: job().error ?? null }, badge(job().status))),
-  cell(t("Source"), () => job().source),
+  cell(t("Source"), () => whence(job())),
   cell(t("Duration"), () => format.duration(format.seconds(job().started_at ?? job().created_at, job().finished_at ?? null))),
   cell(t("Ended"), () => format.time(job().finished_at)));
 
