@@ -14,7 +14,7 @@ use crate::support::rabbitmq::RabbitMq;
 use crate::support::receiver::{Behaviour, Received, Receiver};
 
 /// `POST /prompt` with a context.
-async fn prompt(product: &Product, parent: &str, state: Option<&str>, body: &Value) -> u16 {
+async fn prompt(product: &Product, parent: &str, state: Option<&str>, body: &Value) {
     let mut request = product
         .http
         .post(format!("{}/prompt", product.url))
@@ -23,7 +23,8 @@ async fn prompt(product: &Product, parent: &str, state: Option<&str>, body: &Val
     if let Some(state) = state {
         request = request.header("tracestate", state);
     }
-    request.send().await.unwrap().status().as_u16()
+    let answer = request.send().await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
 }
 
 fn context(request: &Received) -> (String, String) {
@@ -44,7 +45,7 @@ async fn without_an_exporter_it_is_passed_on_unchanged() {
     for (id, parent) in [("a", PARENT), ("b", later.as_str())] {
         let body = json!({"id": id, "prompt": picture(1),
             "webhook_v2": receiver.url(&format!("/{id}/v2")), "webhook": receiver.url(&format!("/{id}/old"))});
-        assert_eq!(prompt(&product, parent, Some(STATE), &body).await, 200);
+        prompt(&product, parent, Some(STATE), &body).await;
         for path in [format!("/{id}/v2"), format!("/{id}/old")] {
             let sent = receiver.wait(&path, 1).await;
             assert_eq!(context(&sent[0]), (parent.to_owned(), STATE.to_owned()));
@@ -59,7 +60,7 @@ async fn without_an_exporter_it_is_passed_on_unchanged() {
     // A malformed one is none.
     for bad in ["00-nonsense", "", &PARENT.to_uppercase()] {
         let body = json!({"id": "bad", "prompt": picture(1), "webhook_v2": receiver.url("/bad")});
-        assert_eq!(prompt(&product, bad, Some(STATE), &body).await, 200);
+        prompt(&product, bad, Some(STATE), &body).await;
     }
     for sent in receiver.wait("/bad", 3).await {
         assert_eq!(context(&sent), (String::new(), String::new()));
@@ -127,7 +128,7 @@ async fn the_sampled_flag_is_honoured() {
     let product = collector.stage(stage()).start().await;
     let unsampled = format!("{}00", &PARENT[..53]);
     let body = json!({"id": "quiet", "prompt": picture(1), "webhook_v2": receiver.url("/hook")});
-    assert_eq!(prompt(&product, &unsampled, None, &body).await, 200);
+    prompt(&product, &unsampled, None, &body).await;
     let sent = receiver.wait("/hook", 1).await;
     let (parent, _) = context(&sent[0]);
     assert!(
@@ -160,7 +161,7 @@ async fn samplers_have_their_standard_names() {
             .await;
         product.run("root", &picture(1)).await;
         let body = json!({"id": "child", "prompt": picture(1)});
-        assert_eq!(prompt(&product, PARENT, None, &body).await, 200);
+        prompt(&product, PARENT, None, &body).await;
         assert_eq!(product.stop().await, Some(0));
         let spans = collector.spans();
         let count = |id: &str| {
@@ -196,7 +197,7 @@ async fn a_spooled_webhook_keeps_it_over_a_restart() {
         };
         let mut product = stage().start().await;
         let body = json!({"id": "kept", "prompt": picture(1), "webhook_v2": receiver.url("/hook")});
-        assert_eq!(prompt(&product, PARENT, Some(STATE), &body).await, 200);
+        prompt(&product, PARENT, Some(STATE), &body).await;
         receiver.wait("/hook", 1).await;
         assert_eq!(product.stop().await, Some(0));
         let id = exporting.then(|| {
