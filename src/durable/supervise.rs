@@ -14,7 +14,7 @@ use super::{Inner, left_for_later, recover, request};
 use crate::document::Document;
 use crate::error::{Code, Failure};
 use crate::health::ComfyState;
-use crate::job::{Keep, Policy, PromptRequest, Submission};
+use crate::job::{Keep, Policy, PromptRequest, Source, Submission};
 use crate::store::jobs::Logs;
 use crate::store::{JobStatus, now_ms};
 use crate::telemetry::{metrics, trace};
@@ -224,6 +224,7 @@ async fn one(
         },
         listener: Some(listener(inner, live)),
         keep: Some(Arc::new(keep(inner, live))),
+        workflow: workflow_of(live),
         ..Submission::new(live.source)
     };
     let mut handle = match inner.service.begin(request, submission) {
@@ -264,6 +265,14 @@ async fn one(
         Err(failure) => Err(failure),
     };
     judge(inner, live, result, accepted, &webhooks, verdict).await
+}
+
+/// The workflow that a tool of an agent stands for, where somebody wants to know.
+fn workflow_of(live: &LiveJob) -> Option<Arc<str>> {
+    let metadata = live.record.metadata.as_deref();
+    let metadata = metadata.filter(|_| trace::tracer().is_some() && live.source == Source::Mcp)?;
+    let metadata: Value = serde_json::from_str(metadata).ok()?;
+    metadata.get("workflow")?.as_str().map(Arc::from)
 }
 
 fn begun_badly(live: &LiveJob, failure: Failure, verdict: &mut Option<Verdict>) -> Attempt {

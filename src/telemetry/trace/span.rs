@@ -277,3 +277,27 @@ impl Drop for Span {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_bounded() {
+        let Value::Text(text) = Value::from("ü".repeat(LONGEST_TEXT * 3)) else {
+            panic!("no text");
+        };
+        assert!(text.chars().count() <= LONGEST_TEXT + 1, "{}", text.len());
+        assert_eq!(Value::from("short".to_owned()), Value::from("short"));
+    }
+
+    #[test]
+    fn without_a_tracer_a_span_is_only_its_context() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let parent = Context::parse(text, None);
+        let span = Span::begin("x", Kind::Internal, parent.as_ref());
+        assert!(!span.is_recorded());
+        assert_eq!(span.context(), parent.as_ref());
+        assert!(Span::begin("x", Kind::Internal, None).context().is_none());
+    }
+}

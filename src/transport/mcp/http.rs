@@ -20,8 +20,9 @@ use tokio::sync::mpsc;
 use super::context::{Context, Progress, knows_tasks, progress_token};
 use super::message::{Message, RpcError};
 use super::revision::Revision;
-use super::{McpState, listen, methods, origin, server};
+use super::{McpState, listen, methods, origin, server, span};
 use crate::error::{Code, Failure};
+use crate::telemetry::trace;
 use crate::transport::event_stream::event_stream;
 use crate::transport::rest::{Uncompressed, body};
 use crate::transport::v2::address::{Base, base};
@@ -101,12 +102,16 @@ impl Call {
             params,
             context,
         } = self;
-        match methods::call(&context, &method, params).await {
+        let mut span = span::begin(context.revision, &id, &method, &params);
+        let work = methods::call(&context, &method, params);
+        let message = match trace::scope(span.context().cloned(), work).await {
             Ok(result) => {
                 json!({"jsonrpc": "2.0", "id": id, "result": server::finished(&context, result)})
             }
             Err(error) => error.message(Some(&id)),
-        }
+        };
+        span::end(&mut span, &message);
+        message
     }
 }
 

@@ -21,6 +21,7 @@ mod result;
 mod revision;
 mod run;
 mod server;
+mod span;
 mod tasks;
 mod tools;
 mod wait;

@@ -15,6 +15,7 @@ use crate::durable::{DurableJobs, LiveJob, NewSubmission, Refused};
 use crate::error::{Code, Failure};
 use crate::job::request::graph;
 use crate::job::{Source, with_workflow};
+use crate::telemetry::trace;
 use crate::transport::rest;
 
 /// The longest value of a label.
@@ -252,12 +253,13 @@ async fn start(jobs: &DurableJobs, new: NewSubmission) -> Result<Arc<LiveJob>, T
     let of_workflow = new.body.contains_key("input");
     let (tell, told) = oneshot::channel();
     let theirs = jobs.clone();
-    tokio::spawn(async move {
+    let starting = async move {
         if let Err(Ok(live)) = tell.send(theirs.start(new).await) {
             let live: Arc<LiveJob> = live;
             let _ = theirs.cancel(&live.id).await;
         }
-    });
+    };
+    tokio::spawn(trace::scope(trace::current(), starting));
     let started = told.await.map_err(|_| {
         ToolFailure::new(
             Code::Internal.as_str(),

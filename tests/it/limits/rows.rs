@@ -5,6 +5,37 @@ use std::path::Path;
 
 /// The first cell of a row; the file of its test, and the test.
 const ROWS: &[(&str, &str, &str)] = &[
+    // telemetry
+    (
+        "spans that wait for the collector",
+        "tests/it/telemetry/collector.rs",
+        "nobody_waits_for_a_bad_one",
+    ),
+    (
+        "nodes of a prompt that have a span",
+        "tests/it/telemetry/spans.rs",
+        "two_hundred_nodes_the_longest",
+    ),
+    (
+        "characters of a text in a span",
+        "src/telemetry/trace/span.rs",
+        "texts_are_bounded",
+    ),
+    (
+        "bytes of a `traceparent`, of a `tracestate`",
+        "src/telemetry/trace/context.rs",
+        "what_is_malformed_is_ignored",
+    ),
+    (
+        "time for a request to the collector, with its repetitions",
+        "tests/it/telemetry/collector.rs",
+        "nobody_waits_for_a_bad_one",
+    ),
+    (
+        "bytes of a collector's answer that are read",
+        "tests/it/telemetry/collector.rs",
+        "nobody_waits_for_a_bad_one",
+    ),
     // bodies of requests
     (
         "size of a body, decoded (`gzip`, `deflate`)",

@@ -1,5 +1,6 @@
 //! Traces, metrics by OTLP and the trace context, through the whole product and with a collector that can misbehave.
 
+mod agents;
 mod collector;
 mod context;
 mod metrics;

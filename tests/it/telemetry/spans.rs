@@ -329,7 +329,14 @@ async fn an_async_prompt_outlives_its_request_and_waits_in_the_queue() {
             })
         })
         .await;
-    let behind = spans.iter().find(|span| span.name == "prompt").unwrap();
+    let behind = spans
+        .iter()
+        .find(|span| {
+            span.attributes
+                .get("comfyui.prompt.id")
+                .is_some_and(|id| id == "behind")
+        })
+        .unwrap();
     let queue = spans
         .iter()
         .find(|span| span.name == "queue" && span.parent == behind.id)
