@@ -50,6 +50,7 @@ pub mod error;
 pub mod events;
 pub mod graph;
 pub mod health;
+pub mod history;
 pub mod job;
 pub mod json;
 pub mod ledger;

@@ -25,6 +25,7 @@ use crate::config::{Config, StateConfig};
 use crate::durable::{DurableJobs, Rules};
 use crate::events::{EventSink, Events};
 use crate::health::Health;
+use crate::history::{History, Memory};
 use crate::job::{Parts, Service};
 use crate::media::Media;
 use crate::net::Outbound;
@@ -56,6 +57,7 @@ pub(crate) struct App {
     pub durable: DurableJobs,
     /// Sends spans and metrics to a collector, if there is one.
     pub exporter: Option<Exporter>,
+    pub history: History,
     pub amqp: OnceLock<Arc<Amqp>>,
     /// What the warmup prompt's checkpoint is called, for workflow files.
     pub warmup_checkpoint: Arc<OnceLock<String>>,
@@ -187,6 +189,7 @@ impl App {
         );
         let store = open_store(&config.state)?;
         let media = Media::new(&config.media);
+        let memory = Arc::new(Memory::new(config.state.history_runs, comfy.clone()));
         let service = Service::new(Parts {
             config: config.prompt.clone(),
             comfy_config: config.comfy.clone(),
@@ -199,6 +202,7 @@ impl App {
             events: events.clone(),
             health: health.clone(),
             store: store.clone(),
+            witness: memory.clone(),
             journal_dir: config.storage.cache.dir.join(".in-flight"),
             remote: None,
         });
@@ -228,6 +232,14 @@ impl App {
             })
         };
         let exporter = Exporter::start(&config.telemetry, &outbound, refresh);
+        let history = History::new(
+            memory,
+            service.clone(),
+            durable.clone(),
+            comfy.clone(),
+            media.clone(),
+            webhooks.clone(),
+        );
         let app = Self {
             health,
             outbound,
@@ -241,6 +253,7 @@ impl App {
             store,
             durable,
             exporter,
+            history,
             amqp: OnceLock::new(),
             warmup_checkpoint,
             address: OnceLock::new(),
@@ -353,6 +366,7 @@ impl App {
             webhooks: self.webhooks.clone(),
             workflows: self.workflows.clone(),
             durable: self.durable.clone(),
+            history: self.history.clone(),
             broker: Arc::new(move || {
                 let missing = amqp
                     .as_ref()

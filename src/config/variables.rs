@@ -323,6 +323,16 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "0",
                 "a job that waits longer expires; 0 = never",
             ),
+            plain(
+                "KEEP_RUNS",
+                "false",
+                "keep all runs over HTTP in the store, as if each had `keep`",
+            ),
+            plain(
+                "HISTORY_RUNS",
+                "200",
+                "how many runs of all kinds `GET /history` remembers without their files; 0 = none",
+            ),
             hidden(
                 "V2_DEFAULTS",
                 "JSON: delivery fields of `POST /prompt` for every v2 job, such as `{\"convert_output\": {\"format\": \"webp\"}}`",

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
+use super::record::{is_job, outputs_text};
 use super::{Inner, lock};
 use crate::comfy::message::Preview;
 use crate::error::Failure;
 use crate::job::progress::GraphProgress;
+use crate::job::request::Graph;
 use crate::job::registry::{Job, Status};
 use crate::job::{JobEvent, Source};
 use crate::store::jobs::JobUpdate;
@@ -50,6 +52,8 @@ pub(super) struct State {
     pub answered: bool,
     /// The process ends: streams end with the state as it is.
     pub suspended: bool,
+    /// As ComfyUI has it, for whoever is answered with it.
+    pub graph: Option<Graph>,
 }
 
 /// What is known of a job at one moment.
@@ -128,6 +132,7 @@ impl LiveJob {
             cancelled: false,
             answered: false,
             suspended: false,
+            graph: None,
         };
         Arc::new(Self {
             id: record.id.clone(),
@@ -136,6 +141,26 @@ impl LiveJob {
             state: Mutex::new(state),
             changed: watch::Sender::new(0),
         })
+    }
+
+    /// Whether it is one of `/api/v2/jobs`.
+    pub fn is_job(&self) -> bool {
+        is_job(self.source.as_str())
+    }
+
+    /// The graph as ComfyUI has it; of runs that are no jobs only.
+    pub(super) fn graph(&self) -> Option<Graph> {
+        lock(&self.state).graph.clone()
+    }
+
+    /// When its record says that it was made, milliseconds since 1970.
+    pub const fn created_at(&self) -> i64 {
+        self.record.created_at
+    }
+
+    /// What it has made so far.
+    pub fn outputs(&self) -> Vec<AssetRecord> {
+        lock(&self.state).outputs.clone()
     }
 
     /// Its status now.
@@ -230,7 +255,16 @@ impl LiveJob {
                     drop(inner.store.update_job(&self.id, self.update()));
                 }
             }
+            JobEvent::Ended(ended) => {
+                // The rest of it was recorded before its end was.
+                if let Some(outputs) = outputs_text(ended) {
+                    inner.store.job_result(&self.id, outputs);
+                }
+            }
             JobEvent::Accepted { comfy_id, graph } => {
+                if !self.is_job() {
+                    lock(&self.state).graph = Some(graph.clone());
+                }
                 let graph = serde_json::to_string(&**graph).unwrap_or_default();
                 inner.store.job_accepted(&self.id, comfy_id.clone(), graph);
             }

@@ -6,6 +6,7 @@
 
 mod ending;
 pub mod live;
+pub mod record;
 mod recover;
 mod request;
 pub mod result;
@@ -20,13 +21,15 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 pub use live::{JobView, LiveJob};
+pub use record::{NewRun, Recorder};
 pub use request::{NewSubmission, unpack};
 
 use crate::comfy::pool::Pool;
 use crate::error::{Code, Failure};
 use crate::health::Health;
+use crate::job::request::Graph;
 use crate::job::{PromptRequest, Service, Source};
-use crate::store::{JobStatus, NewJob, Store, StoreError};
+use crate::store::{JobRecord, JobStatus, NewJob, Store, StoreError};
 use crate::telemetry::trace;
 
 /// How long an answer waits while inputs are fetched, and for ComfyUI's verdict.
@@ -195,7 +198,10 @@ impl DurableJobs {
         let id = new.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let mut body = new.body;
         body.insert("id".into(), id.clone().into());
-        let mut hashes = request::assets_of(&body, &inner.store).await?;
+        let (mut hashes, missing) = request::assets_of(&body, &inner.store).await?;
+        if !missing.is_empty() {
+            return Err(Refused::MissingAssets(missing));
+        }
         let (stored, blobs) = request::pack(&body, &inner.store).await?;
         hashes.extend(blobs);
         let needs_secrets = body
@@ -216,12 +222,74 @@ impl DurableJobs {
             needs_secrets,
             base_url: new.base_url,
             key: new.key,
+            workflow: new.workflow,
+            resumes: true,
+            created_at: None,
         };
         Ok(Prepared {
             record,
             source: new.source,
             request,
         })
+    }
+
+    /// Records a run that nobody waits for the end of, runs it, and waits for ComfyUI's verdict; the graph as ComfyUI has it, if it
+    /// has it by now. `body` is what `parsed` was read from.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being run: nothing of it is left then.
+    pub async fn submit_in_background(
+        &self,
+        new: NewSubmission,
+        parsed: PromptRequest,
+    ) -> Result<Option<Graph>, Refused> {
+        let inner = &self.inner;
+        inner.health.accepts(false)?;
+        if parsed.id_is_callers {
+            self.check_id(&parsed.id).await?;
+        }
+        if lock(&inner.live).len() >= inner.rules.max_unfinished {
+            return Err(StoreError::TooManyJobs.into());
+        }
+        let id = parsed.id.to_string();
+        let mut body = new.body;
+        body.insert("id".into(), id.clone().into());
+        // Those that are missing are named by the pipeline, with the input.
+        let (mut hashes, _) = request::assets_of(&body, &inner.store).await?;
+        let (stored, blobs) = request::pack(&body, &inner.store).await?;
+        hashes.extend(blobs);
+        let record = NewJob {
+            id,
+            source: new.source.as_str(),
+            metadata: None,
+            labels: Vec::new(),
+            priority: None,
+            request: stored,
+            blobs: hashes,
+            needs_secrets: body
+                .iter()
+                .any(|(name, value)| request::is_secret(name, value)),
+            base_url: new.base_url,
+            key: None,
+            workflow: new.workflow,
+            resumes: true,
+            created_at: None,
+        };
+        let prepared = Prepared {
+            record,
+            source: new.source,
+            request: parsed,
+        };
+        let this = self.clone();
+        let (tell, verdict) = oneshot::channel();
+        let begun = tokio::spawn(async move { this.begin(prepared, Some(tell)).await });
+        let live = begun
+            .await
+            .map_err(|error| StoreError::Failed(error.to_string()))??;
+        match verdict.await {
+            Ok(Some(refusal)) => Err(refusal.into()),
+            Ok(None) | Err(_) => Ok(live.graph()),
+        }
     }
 
     /// Without somebody to tell the verdict to, it is answered for already.
@@ -265,7 +333,19 @@ impl DurableJobs {
 
     /// A job in flight.
     pub fn live(&self, id: &str) -> Option<Arc<LiveJob>> {
+        self.live_run(id).filter(|live| live.is_job())
+    }
+
+    /// The same, also of other transports than those whose jobs these are.
+    pub fn live_run(&self, id: &str) -> Option<Arc<LiveJob>> {
         lock(&self.inner.live).get(id).cloned()
+    }
+
+    /// Cancels a run that may wait to be sent to ComfyUI again; `false` when there is no such run.
+    pub fn interrupt(&self, id: &str) -> bool {
+        let live = self.live_run(id);
+        live.iter().for_each(|live| live.cancel(&self.inner));
+        live.is_some()
     }
 
     /// A job, in flight or not.
@@ -273,10 +353,22 @@ impl DurableJobs {
     /// # Errors
     /// When the store cannot be read.
     pub async fn view(&self, id: &str) -> Result<Option<JobView>, StoreError> {
-        if let Some(live) = self.live(id) {
+        let view = self.view_run(id).await?;
+        Ok(view.filter(|view| record::is_job(&view.record.source)))
+    }
+
+    /// The same, also of kept runs of other transports than those whose jobs these are.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn view_run(&self, id: &str) -> Result<Option<JobView>, StoreError> {
+        if let Some(live) = self.live_run(id) {
             return Ok(Some(live.view(&self.inner)));
         }
-        let Some(record) = self.inner.store.job(id).await? else {
+        let record = self.inner.store.job(id).await?;
+        // Of one that ends with the process the pipeline knows more until it has ended.
+        let known = |record: &JobRecord| record.resumes || record.status.has_ended();
+        let Some(record) = record.filter(known) else {
             return Ok(None);
         };
         let outputs = self.inner.store.outputs(id).await?;
@@ -359,9 +451,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// The transport of a recorded job.
 fn source_of(word: &str) -> Source {
-    if word == Source::Mcp.as_str() {
-        Source::Mcp
-    } else {
-        Source::V2
-    }
+    let all = [Source::Mcp, Source::Http, Source::Workflow];
+    all.into_iter()
+        .find(|source| source.as_str() == word)
+        .unwrap_or(Source::V2)
 }

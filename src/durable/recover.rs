@@ -91,6 +91,13 @@ pub(super) async fn turn(inner: &Arc<Inner>, live: &LiveJob) -> bool {
 
 /// Takes up what the last process has left.
 pub(super) async fn take_up(inner: &Arc<Inner>) {
+    inner.store.end_abandoned_runs(
+        serde_json::json!({
+            "code": "shutting_down",
+            "message": "the server ended before the run had: send it again",
+        })
+        .to_string(),
+    );
     let unfinished = match inner.store.unfinished().await {
         Ok(unfinished) => unfinished,
         Err(error) => return warn!(%error, "the jobs of the last run cannot be taken up"),

@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Refused;
 use crate::job::Source;
 use crate::store::{Store, StoreError};
 
@@ -42,6 +41,26 @@ pub struct NewSubmission {
     pub key: Option<String>,
     /// What absolute addresses begin with, in webhooks too.
     pub base_url: String,
+    /// The workflow endpoint that its graph comes from: what follows `/workflow/`.
+    pub workflow: Option<String>,
+}
+
+impl NewSubmission {
+    /// A body of `POST /prompt`, and nothing else.
+    pub const fn new(source: Source, body: Map<String, Value>, base_url: String) -> Self {
+        Self {
+            id: None,
+            source,
+            body,
+            metadata: None,
+            labels: Vec::new(),
+            priority: None,
+            key: None,
+            base_url,
+            workflow: None,
+            warnings: Vec::new(),
+        }
+    }
 }
 
 /// The record of a request, and the blobs it refers to.
@@ -116,14 +135,14 @@ fn move_in(value: &mut Value, store: &Store) -> Result<(), StoreError> {
     }
 }
 
-/// The blobs of all assets that a graph refers to.
+/// The blobs of all assets that a graph refers to, and the assets that are malformed or not there.
 ///
 /// # Errors
-/// [`Refused::MissingAssets`] with those that are malformed or not there.
+/// When the store cannot be read.
 pub(super) async fn assets_of(
     body: &Map<String, Value>,
     store: &Store,
-) -> Result<Vec<String>, Refused> {
+) -> Result<(Vec<String>, Vec<String>), StoreError> {
     let mut references = Vec::new();
     for name in ["prompt", "workflow"] {
         if let Some(graph) = body.get(name) {
@@ -137,9 +156,5 @@ pub(super) async fn assets_of(
             _ => missing.push(reference.shown()),
         }
     }
-    if missing.is_empty() {
-        Ok(hashes)
-    } else {
-        Err(Refused::MissingAssets(missing))
-    }
+    Ok((hashes, missing))
 }

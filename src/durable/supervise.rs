@@ -170,8 +170,10 @@ async fn read_again(
         .and_then(PromptRequest::parse);
     let mut request =
         parsed.map_err(|failure| Attempt::Ended(ending::of_failure(&failure, false)))?;
-    request.id_is_callers = false;
-    request.echo.insert("job_id".into(), live.id.clone().into());
+    if live.is_job() {
+        request.id_is_callers = false;
+        request.echo.insert("job_id".into(), live.id.clone().into());
+    }
     if let Some((extra_data, credentials, sent)) = secrets {
         request.extra_data.clone_from(extra_data);
         request.credentials = credentials.clone();
@@ -224,7 +226,7 @@ async fn one(
         },
         listener: Some(listener(inner, live)),
         keep: Some(Arc::new(keep(inner, live))),
-        workflow: workflow_of(live),
+        workflow: live.record.workflow.as_deref().map(Into::into),
         ..Submission::new(live.source)
     };
     let mut handle = match inner.service.begin(request, submission) {
@@ -265,14 +267,6 @@ async fn one(
         Err(failure) => Err(failure),
     };
     judge(inner, live, result, accepted, &webhooks, verdict).await
-}
-
-/// The workflow that a tool of an agent stands for, where somebody wants to know.
-fn workflow_of(live: &LiveJob) -> Option<Arc<str>> {
-    let metadata = live.record.metadata.as_deref();
-    let metadata = metadata.filter(|_| trace::tracer().is_some() && live.source == Source::Mcp)?;
-    let metadata: Value = serde_json::from_str(metadata).ok()?;
-    metadata.get("workflow")?.as_str().map(Arc::from)
 }
 
 fn begun_badly(live: &LiveJob, failure: Failure, verdict: &mut Option<Verdict>) -> Attempt {
@@ -394,6 +388,8 @@ fn keep(inner: &Arc<Inner>, live: &LiveJob) -> Keep {
     Keep {
         address: Box::new(move |asset| super::address(&store, lives, &base, asset).0),
         by_address: true,
+        is_job: live.is_job(),
+        created_at: u64::try_from(live.record.created_at).ok(),
     }
 }
 

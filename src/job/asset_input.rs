@@ -16,6 +16,19 @@ const PREFIX: &str = "asset:";
 pub struct Reference {
     id: Option<String>,
     hash: Option<String>,
+    /// It is a text like any other, which means an asset only where one may stand.
+    text: bool,
+}
+
+/// What a text like `asset:<id>` is in an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TextMeans {
+    /// An asset, which must be there.
+    Asset,
+    /// An asset, if it is there.
+    Perhaps,
+    /// A text.
+    Text,
 }
 
 impl Reference {
@@ -57,10 +70,11 @@ fn reference(value: &Value) -> Option<Reference> {
     match value {
         Value::String(text) => {
             let id = text.strip_prefix(PREFIX)?;
-            uuid::Uuid::parse_str(id).ok()?;
+            let id = uuid::Uuid::parse_str(id).ok()?;
             Some(Reference {
-                id: Some(id.to_owned()),
+                id: Some(id.to_string()),
                 hash: None,
+                text: true,
             })
         }
         Value::Object(members)
@@ -75,6 +89,7 @@ fn reference(value: &Value) -> Option<Reference> {
             Some(Reference {
                 id: text("id").map(str::to_owned),
                 hash,
+                text: false,
             })
         }
         _ => None,
@@ -106,6 +121,7 @@ pub(super) async fn place(
     workspace: &Workspace,
     input_dir: &Path,
     takes_path: impl Fn(&str, &str) -> bool,
+    text_means: impl Fn(&str, &str) -> TextMeans,
 ) -> Result<(), Failure> {
     let mut number = 0;
     for (node, value) in graph.iter_mut() {
@@ -121,6 +137,13 @@ pub(super) async fn place(
             let mut found = Vec::new();
             references(value, &mut found);
             for reference in found {
+                if reference.text {
+                    match text_means(&class, input) {
+                        TextMeans::Asset => {}
+                        TextMeans::Perhaps if is_there(&reference, store).await => {}
+                        TextMeans::Perhaps | TextMeans::Text => continue,
+                    }
+                }
                 number += 1;
                 let location = format!("prompt.{node}.inputs.{input}");
                 let name = place_one(
@@ -138,6 +161,10 @@ pub(super) async fn place(
         }
     }
     Ok(())
+}
+
+async fn is_there(reference: &Reference, store: &Store) -> bool {
+    matches!(reference.find(store).await, Ok(Some(_)))
 }
 
 /// Puts an address in the place of each asset of a graph that another machine runs. `address` is told where its bytes are.

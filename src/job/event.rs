@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::progress::GraphProgress;
 use super::registry::Status;
 use super::request::Graph;
+use super::witness::Ended;
 use crate::comfy::message::Preview;
 use crate::store::AssetRecord;
 
@@ -39,6 +40,8 @@ pub enum JobEvent {
     Uploaded(Vec<(String, String)>),
     /// Its ComfyUI was lost; it waits for another. Whether that counts as an attempt.
     Lost(bool),
+    /// It has ended, and what of it is kept is safe.
+    Ended(Arc<Ended>),
     /// What was committed so far is not part of the result: the graph runs once more.
     Withdrawn,
     /// Whoever ran it has gone: it waits again.

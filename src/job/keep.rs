@@ -37,6 +37,17 @@ pub struct Keeping {
     place: Mutex<Option<Place>>,
     /// How many outputs of nodes the run has told of.
     told: AtomicUsize,
+    /// The files of the result that are kept, in their order.
+    kept: Mutex<Vec<AssetRecord>>,
+    /// Results that nobody waits for.
+    later: Mutex<Option<Later>>,
+}
+
+/// Files of a result that are being kept, and where they were uploaded to.
+#[derive(Debug)]
+struct Later {
+    kept: oneshot::Receiver<Result<Vec<AssetRecord>, StoreError>>,
+    urls: Vec<String>,
 }
 
 /// Where files lie, and what holds them.
@@ -85,6 +96,8 @@ impl Keeping {
             idle: tokio::sync::Mutex::default(),
             place: Mutex::default(),
             told: AtomicUsize::new(0),
+            kept: Mutex::default(),
+            later: Mutex::default(),
         }
     }
 
@@ -141,17 +154,52 @@ impl Keeping {
         &self,
         files: &[OutputFile],
     ) -> Result<Vec<AssetRecord>, StoreError> {
-        let Some(place) = lock(&self.place).clone() else {
+        let Some(told) = self.order_results(files) else {
             return Ok(Vec::new());
         };
+        let assets = told
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Failed("outputs were not kept".into())))?;
+        lock(&self.kept).clone_from(&assets);
+        Ok(assets)
+    }
+
+    /// The same without waiting for it; `urls` is where they were uploaded to. See [`Keeping::kept`].
+    pub(super) fn results_later(&self, files: &[OutputFile], urls: &[String]) {
+        *lock(&self.later) = self.order_results(files).map(|kept| Later {
+            kept,
+            urls: urls.to_vec(),
+        });
+    }
+
+    fn order_results(
+        &self,
+        files: &[OutputFile],
+    ) -> Option<oneshot::Receiver<Result<Vec<AssetRecord>, StoreError>>> {
+        let place = lock(&self.place).clone()?;
         let (done, told) = oneshot::channel();
         self.order(Order::Results {
             files: files.to_vec(),
             place,
             done,
         });
-        told.await
-            .unwrap_or_else(|_| Err(StoreError::Failed("outputs were not kept".into())))
+        Some(told)
+    }
+
+    /// After [`Keeping::settled`]: the files of the result that are kept, and where those that nobody has waited for were uploaded to.
+    pub(super) async fn kept(&self, id: &str) -> (Vec<AssetRecord>, Vec<String>) {
+        let later = lock(&self.later).take();
+        let Some(Later { kept, urls }) = later else {
+            return (lock(&self.kept).clone(), Vec::new());
+        };
+        match kept.await {
+            Ok(Ok(assets)) => (assets, urls),
+            Ok(Err(error)) => {
+                tracing::warn!(id, %error, "the outputs of a run are not kept");
+                (Vec::new(), Vec::new())
+            }
+            Err(_) => (Vec::new(), Vec::new()),
+        }
     }
 
     /// Waits until all that was reported is kept: its files go elsewhere then. `reported` are the outputs of the whole run;
@@ -295,7 +343,7 @@ impl Worker {
                     {
                         continue;
                     }
-                    self.file(node, &path, None).await.map(drop)
+                    self.file(node, &path, None, false).await.map(drop)
                 }
                 Found::Text(text) => self.text(node, number, text).await,
             };
@@ -332,12 +380,13 @@ impl Worker {
         node: &str,
         path: &Path,
         name: Option<&str>,
+        ours: bool,
     ) -> Result<AssetRecord, StoreError> {
         let base = path
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();
-        let own = base.starts_with(&*self.file_id);
+        let own = ours || base.starts_with(&*self.file_id);
         let wanted = name.map_or(base, str::to_owned);
         // A name that is not ours alone would be the same in another job.
         let wanted = if wanted.starts_with(&*self.file_id) {
@@ -371,7 +420,10 @@ impl Worker {
                 continue;
             }
             let node = file.node_id.clone().unwrap_or_default();
-            assets.push(self.file(&node, &file.path, Some(&file.filename)).await?);
+            // What was made of outputs is nobody else's.
+            let ours = file.written_to.as_os_str().is_empty();
+            let kept = self.file(&node, &file.path, Some(&file.filename), ours);
+            assets.push(kept.await?);
         }
         Ok(assets)
     }

@@ -14,6 +14,7 @@ mod going_on;
 mod guard;
 mod keep;
 mod links;
+pub mod media_inputs;
 mod node_error;
 mod nodes;
 pub mod origin;
@@ -30,6 +31,7 @@ mod rounds;
 pub mod service;
 mod stats;
 pub mod stream;
+pub mod witness;
 
 pub use conversion::with_workflow;
 pub use event::{JobEvent, Listener};

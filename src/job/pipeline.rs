@@ -195,6 +195,14 @@ pub(super) async fn keep(
     let Some(keeping) = &job.keeping else {
         return Ok(images);
     };
+    if !keeping.keep().by_address {
+        let urls = match &images {
+            Images::Urls(urls) => urls.as_slice(),
+            Images::Inline => &[],
+        };
+        keeping.results_later(files, urls);
+        return Ok(images);
+    }
     let assets = keeping.results(files).await.map_err(|error| {
         let message = format!("the outputs cannot be kept: {error}");
         Failure::new(Code::Internal, message)

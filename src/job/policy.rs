@@ -23,18 +23,23 @@ pub struct Submission {
     pub keep: Option<Arc<Keep>>,
     /// The span that it belongs to.
     pub context: Option<Context>,
-    /// The workflow endpoint that it came through, for its span.
-    pub workflow: Option<Arc<str>>,
     /// Whoever has given it to this server and takes its files.
     pub origin: Option<Arc<dyn Origin>>,
+    /// The workflow endpoint that it came through: what follows `/workflow/`.
+    pub workflow: Option<Arc<str>>,
 }
 
 /// How the outputs of a job are kept.
 pub struct Keep {
     /// The address of an asset, for whoever is told of the result.
     pub address: Box<dyn Fn(&str) -> String + Send + Sync>,
-    /// `images` hold these addresses instead of the files, unless they were uploaded elsewhere.
+    /// `images` hold these addresses instead of the files, unless they were uploaded elsewhere. If not, nobody waits until they are
+    /// kept.
     pub by_address: bool,
+    /// Webhooks name it as a job of the store.
+    pub is_job: bool,
+    /// When its record says that it was made, milliseconds since 1970; `None` where the record takes over the pipeline's own time.
+    pub created_at: Option<u64>,
 }
 
 impl std::fmt::Debug for Keep {
@@ -53,8 +58,8 @@ impl Submission {
             listener: None,
             keep: None,
             context: trace::current(),
-            workflow: None,
             origin: None,
+            workflow: None,
         }
     }
 }

@@ -17,6 +17,7 @@ use super::policy::{Policy, Submission};
 use super::progress::Tracker;
 use super::request::{PromptRequest, Source};
 use super::stream::{Streams, Weight};
+use super::witness::Witness;
 use crate::error::{Code, Failure};
 use crate::limits::{MAX_NAME, MAX_QUEUE_ENTRY, text};
 use crate::telemetry::logging::epoch_ms;
@@ -131,6 +132,9 @@ pub struct Job {
     pub keeping: Option<Keeping>,
     /// Whoever has given it to this server and takes its files.
     pub origin: Option<Arc<dyn Origin>>,
+    /// The path of the workflow endpoint that its graph comes from.
+    pub workflow: Option<Arc<str>>,
+    witness: Option<Arc<dyn Witness>>,
     pub(super) listeners: Listeners,
     /// Its inputs are in place and ComfyUI is being asked.
     pub(super) submitting: std::sync::atomic::AtomicBool,
@@ -296,8 +300,21 @@ impl Job {
             self.streams
                 .message(Weight::Always, || state_event(&self.id, status, None));
             self.tell(&JobEvent::State(status));
+            self.witness(|witness| witness.changed(self));
         }
         changed
+    }
+
+    /// Tells whoever remembers all jobs.
+    pub(super) fn witness(&self, tell: impl FnOnce(&dyn Witness)) {
+        if let Some(witness) = &self.witness {
+            tell(witness.as_ref());
+        }
+    }
+
+    /// What is known of it, without its place in the queue.
+    pub fn snapshot(&self) -> JobSnapshot {
+        lock(&self.state).entry.clone()
     }
 
     /// Whether the state is another one than before.
@@ -381,6 +398,8 @@ fn state_event(id: &str, status: Status, position: Option<usize>) -> String {
 #[derive(Debug, Default)]
 pub struct JobRegistry {
     inner: Mutex<Inner>,
+    /// Whoever remembers all jobs.
+    witness: Option<Arc<dyn Witness>>,
     emptied: Notify,
     signals: Signals,
 }
@@ -399,6 +418,14 @@ struct Inner {
 }
 
 impl JobRegistry {
+    /// Nothing is in flight; whatever will be is told to this one.
+    pub fn witnessed_by(witness: Arc<dyn Witness>) -> Self {
+        Self {
+            witness: Some(witness),
+            ..Self::default()
+        }
+    }
+
     /// Begins a job.
     ///
     /// # Errors
@@ -408,12 +435,14 @@ impl JobRegistry {
         request: &PromptRequest,
         submission: Submission,
     ) -> Result<Arc<Job>, Failure> {
-        self.begin_as(
+        let job = self.begin_as(
             &request.id,
             &request.file_id,
             request.id_is_callers,
             submission,
-        )
+        )?;
+        job.witness(|witness| witness.begun(&job, request));
+        Ok(job)
     }
 
     fn begin_as(
@@ -464,6 +493,8 @@ impl JobRegistry {
             tracker: Mutex::default(),
             keeping: submission.keep.map(Keeping::new),
             origin: submission.origin,
+            workflow: submission.workflow,
+            witness: self.witness.clone(),
             listeners,
             submitting: std::sync::atomic::AtomicBool::default(),
             cancel: CancellationToken::new(),
@@ -508,6 +539,7 @@ impl JobRegistry {
                 )
             });
             job.tell(&JobEvent::State(Status::Pending));
+            job.witness(|witness| witness.changed(job));
         }
     }
 

@@ -20,7 +20,10 @@ use super::preprocess::{Directories, names};
 use super::registry::{Job, JobRegistry, JobSnapshot, Status};
 use super::remote::Remote;
 use super::request::{Graph, PromptRequest, Source, WebhookRequest};
+use super::keep::Keeping;
+use super::event::JobEvent;
 use super::stream::Reader;
+use super::witness::{Ended, Witness};
 use super::{cancelling, cleanup, deliver::Response, going_on, pipeline};
 use crate::comfy::Comfy;
 use crate::comfy::pool::Pool;
@@ -33,7 +36,7 @@ use crate::limits::{is_large_object, off_runtime};
 use crate::media::Media;
 use crate::net::Outbound;
 use crate::storage::Storage;
-use crate::store::Store;
+use crate::store::{AssetRecord, Store};
 use crate::telemetry::trace::Context;
 use crate::telemetry::{metrics, trace};
 use crate::webhook::Webhooks;
@@ -62,6 +65,8 @@ pub struct Parts {
     pub health: Health,
     /// Assets, and outputs that are kept.
     pub store: Store,
+    /// Told of all prompts.
+    pub witness: Arc<dyn Witness>,
     /// Where it is noted what prompts in flight write.
     pub journal_dir: PathBuf,
     /// Whoever runs the graphs, where that is not the ComfyUI here.
@@ -221,8 +226,8 @@ impl Service {
             sharing: Mutex::default(),
             leftovers: Mutex::default(),
             going_on: Mutex::default(),
+            jobs: JobRegistry::witnessed_by(parts.witness.clone()),
             parts,
-            jobs: JobRegistry::default(),
             directories,
             tasks: TaskTracker::new(),
             cleaner: Cleaner::default(),
@@ -542,6 +547,7 @@ async fn drive(
                         let context = job.trace.context();
                         promises = deliver::promise(&inner, &request, &*graph, context).await;
                     }
+                    job.witness(|witness| witness.accepted(&job, &graph));
                     if let Some(accepted) = accepted.take() {
                         let _ = accepted.send(graph.clone());
                     }
@@ -552,22 +558,31 @@ async fn drive(
     };
     if queued.is_none() {
         queued = heard.try_recv().ok();
+        queued
+            .iter()
+            .for_each(|graph| job.witness(|witness| witness.accepted(&job, graph)));
     }
     let result = result.unwrap_or_else(|_| {
         error!(id = %job.id, "the pipeline panicked; this is a defect, please report it");
         Err(panicked(&format!("prompt {}", job.id)))
     });
-    if let Some(keeping) = &job.keeping {
-        keeping.settled().await;
-    }
-    end(
+    // What was asked for by address is there when it is told of; else nobody waits for it.
+    let awaited = |keeping: &&Keeping| keeping.keep().by_address;
+    let kept = match job.keeping.as_ref().filter(awaited) {
+        Some(keeping) => {
+            keeping.settled().await;
+            keeping.kept(&job.id).await.0
+        }
+        None => Vec::new(),
+    };
+    let mut ended = end(
         &inner,
         &job,
         &request,
         queued.as_deref(),
         &result,
         began.elapsed(),
-        promises,
+        (promises, kept),
     );
     let result = result.map(|response| response.document);
     if let Some(ends) = inner.ends.get() {
@@ -583,6 +598,17 @@ async fn drive(
         || queued.as_ref().is_some_and(|graph| is_large_object(graph));
     off_runtime(large, || drop((request, queued)));
     let _ = done.send(result);
+    if let Some(keeping) = &job.keeping {
+        if !keeping.keep().by_address {
+            keeping.settled().await;
+            let (kept, urls) = keeping.kept(&job.id).await;
+            ended.keep(&kept);
+            let ids = kept.into_iter().map(|asset| asset.id);
+            job.tell(&JobEvent::Uploaded(ids.zip(urls).collect()));
+        }
+        job.witness(|witness| witness.kept(&job, &ended));
+        job.tell(&JobEvent::Ended(Arc::new(ended)));
+    }
 }
 
 fn end(
@@ -592,11 +618,23 @@ fn end(
     queued: Option<&Map<String, Value>>,
     result: &Result<Response, Failure>,
     took: Duration,
-    promises: deliver::Promises,
-) {
+    (promises, kept): (deliver::Promises, Vec<AssetRecord>),
+) -> Ended {
     let source = job.source.as_str();
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     inner.jobs.finish(job, result.as_ref().err());
+    let mut ended = Ended {
+        snapshot: job.snapshot(),
+        result: result.as_ref().map(Response::summary).map_err(Clone::clone),
+    };
+    ended.keep(&kept);
+    let comes_again = |failure: &Failure| {
+        failure.transient
+            && (job.policy.tried_again
+                || (job.policy.given_back && failure.code == Code::ShuttingDown))
+    };
+    let again = result.as_ref().is_err_and(comes_again);
+    job.witness(|witness| witness.ended(job, &ended, again));
     match result {
         Ok(response) => {
             metrics::prompt_ended("succeeded", source);
@@ -626,9 +664,7 @@ fn end(
             // Before ComfyUI had it an HTTP client learns of the failure from its own answer; a task from the queue has none. One
             // that will be tried again has not failed yet.
             let transport_tells = queued.is_none() && !job.policy.webhook_tells_refusals;
-            let comes_again = failure.transient
-                && (job.policy.tried_again
-                    || (job.policy.given_back && failure.code == Code::ShuttingDown));
+            let comes_again = again;
             let mut promises = promises.into_iter();
             for webhook in &request.webhooks {
                 let promise = promises.next().flatten();
@@ -641,17 +677,20 @@ fn end(
                     || public_value(Value::Object(request.sent())),
                     |graph| Value::Object(graph.clone()),
                 );
+                let keeping = job.keeping.as_ref();
+                let is_job = keeping.is_some_and(|keeping| keeping.keep().is_job);
                 let notice = deliver::Notice {
                     id: &request.id,
                     graph: &graph,
                     failure,
-                    kept: job.keeping.is_some(),
+                    kept: is_job,
                 };
                 deliver::failed(inner, webhook, notice, promise, job.trace.carried());
             }
         }
     }
     job.trace.release();
+    ended
 }
 
 /// Cancels a prompt when dropped, unless it was disarmed: for callers whose leaving ends the prompt.

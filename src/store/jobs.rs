@@ -82,6 +82,12 @@ pub struct NewJob {
     pub base_url: String,
     /// The idempotency key.
     pub key: Option<String>,
+    /// The workflow endpoint that its graph comes from.
+    pub workflow: Option<String>,
+    /// It is taken up again by the next process; if not, it ends with this one.
+    pub resumes: bool,
+    /// When it began, milliseconds since 1970; `None` for now.
+    pub created_at: Option<i64>,
 }
 
 /// A recorded job.
@@ -107,13 +113,15 @@ pub struct JobRecord {
     pub base_url: String,
     pub needs_secrets: bool,
     pub progress: Option<String>,
+    pub workflow: Option<String>,
+    pub resumes: bool,
 }
 
-const COLUMNS: &str = "seq, id, source, status, created_at, updated_at, started_at, completed_at, \
+pub(super) const COLUMNS: &str = "seq, id, source, status, created_at, updated_at, started_at, completed_at, \
     expires_at, metadata, priority, error, attempts, outputs_reused, outputs_count, comfy_id, base_url, \
-    needs_secrets, progress";
+    needs_secrets, progress, workflow, resumes";
 
-fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
+pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
     Ok(JobRecord {
         seq: row.get(0)?,
         id: row.get(1)?,
@@ -134,6 +142,8 @@ fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         base_url: row.get(16)?,
         needs_secrets: row.get(17)?,
         progress: row.get(18)?,
+        workflow: row.get(19)?,
+        resumes: row.get(20)?,
     })
 }
 
@@ -182,39 +192,55 @@ impl Store {
     /// [`StoreError::KeyReuse`], [`StoreError::TooManyJobs`], or that the database cannot be written.
     pub async fn create_job(&self, job: NewJob) -> Result<JobRecord, StoreError> {
         let store = self.clone();
-        self.write(move |write| {
-            store.make_room_for_a_job(write)?;
-            store.make_room(write, job.request.len() as u64)?;
-            let now = now_ms();
-            if let Some(key) = &job.key {
-                keys::claim(write, keys::JOBS, key, &job.id)?;
-            }
-            let expires = now + ms(store.inner.limits.retention);
-            write.db.prepare_cached(
-                "INSERT INTO jobs (id, source, status, created_at, updated_at, expires_at, metadata, priority, base_url, needs_secrets)
-                 VALUES (?1, ?2, 'queued', ?3, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?
-            .execute(params![
-                job.id, job.source, now, expires, job.metadata, job.priority, job.base_url, job.needs_secrets
-            ])?;
-            let seq = write.db.last_insert_rowid();
-            write.db.prepare_cached("INSERT INTO job_data (seq, request) VALUES (?, ?)")?
-                .execute(params![seq, job.request])?;
-            for (key, value) in &job.labels {
-                write.db.prepare_cached("INSERT INTO labels (key, value, seq) VALUES (?, ?, ?)")?
-                    .execute(params![key, value, seq])?;
-            }
-            for hash in &job.blobs {
-                write.db.prepare_cached("INSERT OR IGNORE INTO job_blobs (seq, hash) VALUES (?, ?)")?
-                    .execute(params![seq, hash])?;
-            }
-            if job.key.is_some() {
-                store.inner.expires(now + 24 * 60 * 60 * 1000);
-            }
-            store.inner.jobs.fetch_add(1, Ordering::Relaxed);
-            by_seq(write.db, seq)
-        })
-        .await
+        self.write(move |write| store.insert_job(write, &job)).await
+    }
+
+    /// Inside a write: records a job. One of the same id that has ended, or that was given up, makes room for it.
+    pub(super) fn insert_job(
+        &self,
+        write: &mut Write<'_>,
+        job: &NewJob,
+    ) -> Result<JobRecord, StoreError> {
+        self.make_room_for_a_job(write)?;
+        self.make_room(write, job.request.len() as u64)?;
+        let now = job.created_at.unwrap_or_else(now_ms);
+        if let Some(key) = &job.key {
+            keys::claim(write, keys::JOBS, key, &job.id)?;
+        }
+        if by_id(write.db, &job.id)?.is_some() {
+            self.remove_job(write, &job.id)?;
+        }
+        let expires = now + ms(self.inner.limits.retention);
+        write.db.prepare_cached(
+            "INSERT INTO jobs (id, source, status, created_at, updated_at, expires_at, metadata, priority, base_url, needs_secrets, workflow, resumes)
+             VALUES (?1, ?2, 'queued', ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            job.id, job.source, now, expires, job.metadata, job.priority, job.base_url, job.needs_secrets,
+            job.workflow, job.resumes
+        ])?;
+        let seq = write.db.last_insert_rowid();
+        write
+            .db
+            .prepare_cached("INSERT INTO job_data (seq, request) VALUES (?, ?)")?
+            .execute(params![seq, job.request])?;
+        for (key, value) in &job.labels {
+            write
+                .db
+                .prepare_cached("INSERT INTO labels (key, value, seq) VALUES (?, ?, ?)")?
+                .execute(params![key, value, seq])?;
+        }
+        for hash in &job.blobs {
+            write
+                .db
+                .prepare_cached("INSERT OR IGNORE INTO job_blobs (seq, hash) VALUES (?, ?)")?
+                .execute(params![seq, hash])?;
+        }
+        if job.key.is_some() {
+            self.inner.expires(now_ms() + 24 * 60 * 60 * 1000);
+        }
+        self.inner.jobs.fetch_add(1, Ordering::Relaxed);
+        by_seq(write.db, seq)
     }
 
     /// Takes a job back that never was: its key is free again.
@@ -346,12 +372,13 @@ impl Store {
         });
     }
 
-    /// Statistics, texts, warnings of an ended job, as JSON.
+    /// Some of the statistics, texts, warnings and outputs of a job, as JSON; what is known already stays.
     pub fn job_result(&self, id: &str, result: String) {
         let id = id.to_owned();
         self.write_later(move |write| {
             write.db.execute(
-                "UPDATE job_data SET result = ?2 WHERE seq = (SELECT seq FROM jobs WHERE id = ?1)",
+                "UPDATE job_data SET result = json_patch(COALESCE(result, '{}'), ?2)
+                 WHERE seq = (SELECT seq FROM jobs WHERE id = ?1)",
                 params![id, result],
             )?;
             Ok(())
@@ -427,7 +454,7 @@ impl Store {
     /// When the database cannot be read.
     pub async fn unfinished(&self) -> Result<Vec<JobRecord>, StoreError> {
         self.read(|db| {
-            let sql = format!("SELECT {COLUMNS} FROM jobs WHERE completed_at IS NULL ORDER BY seq");
+            let sql = format!("SELECT {COLUMNS} FROM jobs WHERE completed_at IS NULL AND resumes ORDER BY seq");
             let mut statement = db.prepare(&sql)?;
             let rows = statement.query_map([], record)?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -444,7 +471,7 @@ impl Store {
     }
 }
 
-fn alive(job: &JobRecord) -> bool {
+pub(super) fn alive(job: &JobRecord) -> bool {
     job.completed_at.is_none() || job.expires_at > now_ms()
 }
 

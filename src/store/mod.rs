@@ -11,6 +11,7 @@ pub mod blobs;
 mod error;
 pub mod jobs;
 pub mod keys;
+pub mod runs;
 mod open;
 mod retention;
 mod schema;

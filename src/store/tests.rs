@@ -31,6 +31,9 @@ fn job(id: &str, key: Option<&str>) -> NewJob {
         needs_secrets: false,
         base_url: String::new(),
         key: key.map(str::to_owned),
+        workflow: None,
+        resumes: true,
+        created_at: None,
     }
 }
 

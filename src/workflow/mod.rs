@@ -102,6 +102,23 @@ pub struct Endpoint {
     pub input_schema: Value,
 }
 
+/// One endpoint as clients see it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Listed {
+    /// `/workflow/<path without extension>`
+    pub path: String,
+    /// What follows `/workflow/`.
+    pub name: String,
+    /// One line.
+    pub summary: Option<String>,
+    /// More of it.
+    pub description: Option<String>,
+    /// `js` or `json`.
+    pub source: &'static str,
+    /// JSON Schema of `input`.
+    pub input: Value,
+}
+
 /// A parsed input and the graph made from it.
 #[derive(Debug, Clone)]
 pub struct Generated {
@@ -189,6 +206,34 @@ impl Workflows {
     /// The endpoints, sorted by route. Does not block.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.0.registry().endpoints.clone()
+    }
+
+    /// The endpoints as clients see them, sorted by path. With what ComfyUI says of its nodes inputs that take media are known.
+    pub fn listed(&self, classes: Option<&NodeClasses>) -> Vec<Listed> {
+        let registry = self.0.registry();
+        let endpoints = registry.endpoints.iter();
+        endpoints
+            .map(|endpoint| {
+                let name = endpoint.route.trim_start_matches("/workflow/");
+                let mut input = endpoint.input_schema.clone();
+                let workflow = registry.workflows.get(name).map(|workflow| &**workflow);
+                let source = match workflow {
+                    Some(Workflow::Plain(plain)) => {
+                        plain.name_media(&mut input, classes);
+                        "json"
+                    }
+                    _ => "js",
+                };
+                Listed {
+                    path: endpoint.route.clone(),
+                    name: name.to_owned(),
+                    summary: endpoint.summary.clone(),
+                    description: endpoint.about.clone(),
+                    source,
+                    input,
+                }
+            })
+            .collect()
     }
 
     /// The files that the last load left out, sorted by name. Does not block.

@@ -11,6 +11,7 @@
 mod amqp;
 mod amqp_product;
 mod console;
+mod console_api;
 mod delivered;
 mod documentation;
 mod faults;

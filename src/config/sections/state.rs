@@ -38,6 +38,10 @@ pub struct StateConfig {
     pub queue_timeout: Option<Duration>,
     /// `V2_DEFAULTS`.
     pub defaults: Map<String, Value>,
+    /// `KEEP_RUNS`.
+    pub keep_runs: bool,
+    /// `HISTORY_RUNS`.
+    pub history_runs: usize,
     /// `API_URL`: what absolute addresses begin with, without a slash at the end.
     pub api_url: Option<String>,
 }
@@ -86,6 +90,8 @@ impl StateConfig {
             max_attempts: r.number("V2_MAX_ATTEMPTS", 2, 1, 1000, "attempts"),
             queue_timeout: (!queue_timeout.is_zero()).then_some(queue_timeout),
             defaults: defaults(r),
+            keep_runs: r.bool_or("KEEP_RUNS", false),
+            history_runs: r.number("HISTORY_RUNS", 200, 0, 100_000, "runs, 0 for none"),
             api_url: r
                 .text("API_URL")
                 .filter(|text| url::Url::parse(text).is_ok_and(|url| url.has_host()))

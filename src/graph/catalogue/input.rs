@@ -52,6 +52,8 @@ pub struct Special {
     pub formats: Vec<(String, Vec<InputDefinition>)>,
     /// Files can be uploaded.
     pub upload: Upload,
+    /// The media type of what can be uploaded.
+    pub media_type: Option<&'static str>,
     /// The combo has a button that asks for its choices again.
     pub refresh_button: bool,
 }
@@ -169,6 +171,11 @@ impl InputDefinition {
         self.special
             .as_deref()
             .map_or(Upload::None, |special| special.upload)
+    }
+
+    /// The media type of the files that it takes; `*/*` for any.
+    pub fn media_type(&self) -> Option<&'static str> {
+        self.special.as_deref()?.media_type
     }
 
     /// Whether the combo has a button that asks for its choices again.

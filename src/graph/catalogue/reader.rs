@@ -227,6 +227,18 @@ impl Reader {
             special.upload = Upload::Audio;
             any = true;
         }
+        special.media_type = [
+            ("image_upload", "image/*"),
+            ("animated_image_upload", "image/*"),
+            ("mask_upload", "image/*"),
+            ("video_upload", "video/*"),
+            ("audio_upload", "audio/*"),
+            ("file_upload", "*/*"),
+        ]
+        .into_iter()
+        .find(|(name, _)| flag(options, name))
+        .map(|(_, media_type)| media_type);
+        any |= special.media_type.is_some();
         if options
             .get("remote")
             .and_then(Value::as_object)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::model::{ROOT, Role, Workflow, id_text, shown};
-use super::{ConversionError, assemble, file, promote};
+use super::{ConversionError, Moment, assemble, convert_with, file, promote};
 use crate::graph::catalogue::{InputDefinition, NodeClasses, Upload};
 
 /// One exposed input.
@@ -19,6 +19,52 @@ pub struct AppInput {
     pub node: String,
     /// The node's widget.
     pub widget: String,
+    /// The media type of the files that it takes.
+    pub media_type: Option<&'static str>,
+    /// Which other inputs there are depends on its value.
+    decides: bool,
+}
+
+/// Where the exposed inputs are in the graph that the workflow becomes, in their order, as `<node>.inputs.<name>`; and what is said of
+/// those that no longer exist.
+///
+/// # Errors
+/// When the workflow cannot be converted.
+pub fn paths(
+    workflow: &Map<String, Value>,
+    classes: &NodeClasses,
+) -> Result<(Vec<String>, Vec<String>), ConversionError> {
+    let (inputs, warnings) = inputs(workflow, classes)?;
+    if inputs.is_empty() {
+        return Ok((Vec::new(), warnings));
+    }
+    // Where a value comes out is found by following one that is nowhere else.
+    let mark = |place: usize| format!("\u{1}exposed {place}\u{1}");
+    let settings: Vec<Setting> = inputs
+        .iter()
+        .enumerate()
+        .filter(|(_, input)| !input.decides)
+        .map(|(place, input)| Setting {
+            node: input.node.clone(),
+            widget: input.widget.clone(),
+            value: mark(place).into(),
+        })
+        .collect();
+    let marked = convert_with(workflow, classes, Moment::now(), &settings)?.prompt;
+    let mut places: HashMap<&str, Vec<String>> = HashMap::new();
+    for (id, node) in &marked {
+        let values = node.get("inputs").and_then(Value::as_object);
+        for (name, value) in values.into_iter().flatten() {
+            if let Some(text) = value.as_str().filter(|text| text.starts_with('\u{1}')) {
+                places.entry(text).or_default().push(format!("{id}.inputs.{name}"));
+            }
+        }
+    }
+    let paths = inputs.iter().enumerate().flat_map(|(place, input)| {
+        let direct = || vec![format!("{}.inputs.{}", input.node, input.widget)];
+        places.remove(mark(place).as_str()).unwrap_or_else(direct)
+    });
+    Ok((paths.collect(), warnings))
 }
 
 /// The exposed inputs in their order, and what is said of those that no longer exist.
@@ -38,13 +84,17 @@ pub fn inputs(
     let mut found = Vec::new();
     for (node, widget) in listed {
         match exposed(&workflow, &node, &widget) {
-            Some((title, schema)) => found.push((
+            Some((title, schema, input)) => found.push((
                 title,
                 AppInput {
                     name: widget.clone(),
                     schema,
                     node,
                     widget,
+                    media_type: input.and_then(InputDefinition::media_type),
+                    decides: input.is_some_and(|input| {
+                        input.widget_kind() == "COMFY_DYNAMICCOMBO_V3" || input.has_formats()
+                    }),
                 },
             )),
             None => warnings.push(format!(
@@ -88,7 +138,11 @@ fn listed(workflow: &Map<String, Value>) -> Vec<(String, String)> {
 }
 
 /// The title of a node, and the schema of its widget.
-fn exposed(workflow: &Workflow<'_>, node: &str, widget: &str) -> Option<(String, Value)> {
+fn exposed<'a>(
+    workflow: &Workflow<'a>,
+    node: &str,
+    widget: &str,
+) -> Option<(String, Value, Option<&'a InputDefinition>)> {
     let place = workflow.graphs.get(ROOT)?.by_file_id.get(node).copied()?;
     let at = &workflow.graphs[ROOT].nodes[place];
     let (input, value) = match at.role {
@@ -109,7 +163,11 @@ fn exposed(workflow: &Workflow<'_>, node: &str, widget: &str) -> Option<(String,
             (widget.input, widget.value.clone())
         }
     };
-    Some((workflow.title(ROOT, place).to_owned(), schema(input, value)))
+    Some((
+        workflow.title(ROOT, place).to_owned(),
+        schema(input, value),
+        input,
+    ))
 }
 
 fn schema(input: Option<&InputDefinition>, value: Option<Value>) -> Value {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::super::origin::Handed;
 use super::super::outputs::{FileCleanup, OutputFile};
 use super::super::request::{Graph, PromptRequest};
+use super::super::witness::{DeliveredFile, Summary};
 use super::Images;
 use crate::config::plain_value;
 use crate::document::{Document, EmbeddedFile, placeholder};
@@ -24,6 +25,10 @@ pub struct Response {
     pub graph: Graph,
     /// The statistics, for the legacy webhook.
     pub stats: Value,
+    /// `texts` of the body.
+    pub texts: Map<String, Value>,
+    /// `warnings` of the body.
+    pub warnings: Vec<String>,
     /// Removes the output files when the last user of the response is gone.
     pub keeper: Arc<FileCleanup>,
 }
@@ -57,8 +62,8 @@ struct Body<'a> {
     filenames: Vec<&'a str>,
     stats: &'a Value,
     outputs: &'a [OutputFile],
-    texts: Map<String, Value>,
-    warnings: Vec<String>,
+    texts: &'a Map<String, Value>,
+    warnings: &'a [String],
 }
 
 impl Response {
@@ -78,7 +83,7 @@ impl Response {
             stats,
         } = outcome;
         // They repeat what clients, ComfyUI and tools have said.
-        let warnings = warnings
+        let warnings: Vec<String> = warnings
             .iter()
             .map(|warning| text::sentence(warning).into_owned())
             .collect();
@@ -99,7 +104,7 @@ impl Response {
                 (Some(images.collect()), embedded)
             }
         };
-        let texts = texts
+        let texts: Map<String, Value> = texts
             .into_iter()
             .map(|(node, texts)| (node, plain_value(texts)))
             .collect();
@@ -113,8 +118,8 @@ impl Response {
             filenames,
             stats: &stats,
             outputs: &files,
-            texts,
-            warnings,
+            texts: &texts,
+            warnings: &warnings,
         };
         let document = Document::with_files(&body, &mark, &embedded, Some(keeper.clone()));
         Self {
@@ -122,7 +127,26 @@ impl Response {
             files,
             graph,
             stats,
+            texts,
+            warnings,
             keeper,
+        }
+    }
+
+    /// What is remembered of it.
+    pub(in crate::job) fn summary(&self) -> Summary {
+        let file = |file: &OutputFile| DeliveredFile {
+            node_id: file.node_id.clone(),
+            filename: file.filename.clone(),
+            content_type: file.content_type.clone(),
+            size: file.size,
+            asset_id: None,
+        };
+        Summary {
+            stats: self.stats.clone(),
+            texts: self.texts.clone(),
+            warnings: self.warnings.clone(),
+            outputs: self.files.iter().map(file).collect(),
         }
     }
 }

@@ -17,7 +17,7 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::asset_input;
+use super::asset_input::{self, TextMeans};
 use super::cleanup::{Cleaner, Entry, Prefix};
 use super::event::JobEvent;
 use super::origin::Origin;
@@ -26,11 +26,13 @@ use super::request::{PromptRequest, url_text};
 use super::stream::Weight;
 use crate::comfy::catalogue::Catalogue;
 use crate::comfy::pool::Pool;
+use crate::comfy::input_kind::InputKind;
 use crate::config::{ComfyConfig, PromptConfig, public_url};
 use crate::error::{Code, Failure, panicked};
 use crate::storage::downloads::Purpose;
 use crate::storage::{ErrorKind, Fetch, Fetched, Progress, Storage, StorageError};
 use crate::store::Store;
+pub use media::{is_directory, is_media};
 pub use models::{PlacedModels, first as first_model};
 pub use value::Directories;
 pub use workspace::Workspace;
@@ -204,7 +206,16 @@ pub async fn run(
     );
     let input_dir = &around.comfy.input_dir;
     let takes_path = |class: &str, input: &str| media::takes_path(class, input, around.catalogue);
-    asset_input::place(&mut graph, around.store, &workspace, input_dir, takes_path).await?;
+    let text_means = |class: &str, input: &str| text_means(class, input, around.catalogue);
+    asset_input::place(
+        &mut graph,
+        around.store,
+        &workspace,
+        input_dir,
+        takes_path,
+        text_means,
+    )
+    .await?;
     let owned = |text: &str| job.origin.as_ref().is_some_and(|origin| origin.owns(text));
     let found = find::tasks_and(&mut graph, around.catalogue, &owned);
     let mut tasks = found.tasks;
@@ -266,6 +277,19 @@ pub async fn run(
         }
     }
     Ok(prepared)
+}
+
+/// Where a text like `asset:<id>` is an asset: in every input that takes files or names of files, and in no other.
+fn text_means(class: &str, input: &str, catalogue: &Catalogue) -> TextMeans {
+    let files = media::is_media(class, input, catalogue) || media::is_directory(class, input);
+    match catalogue.kind(class, input) {
+        _ if files => TextMeans::Asset,
+        Some(InputKind::Text) if directory::is_folder_name(input) => TextMeans::Asset,
+        Some(InputKind::Choice) => TextMeans::Asset,
+        Some(InputKind::Text | InputKind::Other) => TextMeans::Text,
+        Some(InputKind::Upload) => TextMeans::Asset,
+        None => TextMeans::Perhaps,
+    }
 }
 
 /// One input of a graph.

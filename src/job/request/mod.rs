@@ -4,6 +4,7 @@ pub mod graph;
 mod id;
 mod passed_on;
 mod read;
+mod shown;
 mod upload;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub use id::file_name;
 pub use passed_on::PassedOn;
 use read::{boolean, take_string, wrong_type};
 pub use read::{read, sendable, url_text};
+pub use shown::{IsMedia, shown_body, shown_graph};
 pub use upload::UploadRequest;
 
 /// Where a prompt came from. Nothing in `prompt` acts on it but the statistics and the list of prompts.
@@ -50,6 +52,25 @@ impl Source {
             Self::V2 => "v2",
             Self::Mcp => "mcp",
         }
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Http,
+        Self::Amqp,
+        Self::Workflow,
+        Self::Warmup,
+        Self::V2,
+        Self::Mcp,
+    ];
+
+    /// The word for a transport as it was recorded.
+    pub fn word(recorded: &str) -> &'static str {
+        let words = Self::ALL.into_iter().map(Self::as_str);
+        words
+            .into_iter()
+            .find(|word| *word == recorded)
+            .unwrap_or("v2")
     }
 }
 
@@ -105,6 +126,10 @@ pub struct PromptRequest {
     pub submit: SubmitFields,
     /// For downloads; never logged or answered.
     pub credentials: Credentials,
+    /// `keep`
+    pub keep: bool,
+    /// `async`
+    pub background: bool,
     /// Where the files go, if not into the answer.
     pub upload: Option<UploadRequest>,
     /// What was read otherwise than written; for the answer.
@@ -133,6 +158,9 @@ impl PromptRequest {
     pub fn parse_with_id(id: &str, mut body: Map<String, Value>) -> Result<Self, Failure> {
         body.retain(|_, value| !value.is_null());
         let workflow = graph::take(&mut body)?;
+        // Of requests over HTTP only (console.md).
+        body.shift_remove("keep");
+        body.shift_remove("async");
         Self::read(workflow, Some(id.to_owned()), body)
     }
 
@@ -172,6 +200,8 @@ impl PromptRequest {
         Ok(Self {
             webhooks: WebhookRequest::find(&body)?,
             archive: archive(&body)?,
+            keep: boolean(&body, "keep")?,
+            background: boolean(&body, "async")?,
             submit: SubmitFields::find(&body, workflow.is_none().then_some(&graph))?,
             echo: echo(body),
             file_id: file_name(&id).into(),
@@ -196,7 +226,23 @@ impl PromptRequest {
 
     /// The client does not wait for the end: it gets a 202.
     pub fn is_async(&self) -> bool {
-        !self.webhooks.is_empty() || self.upload.as_ref().is_some_and(|upload| upload.background)
+        self.background
+            || !self.webhooks.is_empty()
+            || self.upload.as_ref().is_some_and(|upload| upload.background)
+    }
+
+    /// Checks that a client that does not wait can learn of the result.
+    ///
+    /// # Errors
+    /// A 400 at `async`.
+    pub fn check_background(&self) -> Result<(), Failure> {
+        if self.background && !self.keep && self.webhooks.is_empty() && self.upload.is_none() {
+            return Err(Failure::invalid(
+                "async",
+                "nobody would learn of the result: send \"keep\": true, a webhook or an upload target beside \"async\"",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -304,6 +350,8 @@ const ECHOED: &[&str] = &[
     "number",
     "queue",
     "priority",
+    "keep",
+    "async",
 ];
 
 fn echo(mut body: Map<String, Value>) -> Map<String, Value> {

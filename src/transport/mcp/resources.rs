@@ -98,7 +98,7 @@ pub async fn read(context: &Context, params: &Map<String, Value>) -> Result<Valu
         .with(json!({"uri": crate::limits::text::quoted(uri)}))
     };
     let (job, index) = parts(uri).ok_or_else(unknown)?;
-    let view = context.state.jobs.view(job).await.map_err(unreadable)?;
+    let view = context.state.jobs.view_run(job).await.map_err(unreadable)?;
     let view = view.ok_or_else(unknown)?;
     let asset = view
         .outputs

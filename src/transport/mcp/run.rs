@@ -225,6 +225,7 @@ async fn started(context: &Context, run: Run) -> Result<Value, ToolFailure> {
 }
 
 fn submission(run: Run, base_url: &str) -> NewSubmission {
+    let workflow = run.workflow.clone();
     let mut labels = vec![("tool".to_owned(), run.tool)];
     labels.extend(
         run.workflow
@@ -245,6 +246,7 @@ fn submission(run: Run, base_url: &str) -> NewSubmission {
         priority: None,
         key: None,
         base_url: base_url.to_owned(),
+        workflow,
     }
 }
 

@@ -46,7 +46,7 @@ pub async fn convert(
 }
 
 /// `?source=`: which of the two graphs of a file.
-fn preference(query: Option<&str>) -> Result<Preference, Failure> {
+pub(super) fn preference(query: Option<&str>) -> Result<Preference, Failure> {
     let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let source = pairs.filter(|(name, _)| name == "source").last();
     match source.as_ref().map(|(_, value)| value.as_ref()) {

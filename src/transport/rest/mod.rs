@@ -10,6 +10,8 @@ mod convert;
 mod deliveries;
 pub mod docs;
 mod events;
+mod graphs;
+mod history;
 mod inflate;
 mod logs;
 mod models;
@@ -50,6 +52,7 @@ use crate::config::Config;
 use crate::durable::DurableJobs;
 use crate::error::{Code, Failure};
 use crate::health::Health;
+use crate::history::History;
 use crate::job::Service;
 use crate::net::Outbound;
 use crate::storage::Storage;
@@ -78,6 +81,8 @@ pub struct RouterState {
     pub workflows: Workflows,
     /// Kept runs, and the store.
     pub durable: DurableJobs,
+    /// What was run.
+    pub history: History,
     /// A further condition for readiness: the broker, when it is required. `Some` is the reason why not.
     pub broker: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// The broker as it is shown, when there is one.
@@ -125,10 +130,17 @@ pub fn router(state: RouterState, v2: Router, mcp: Router) -> Router {
         .route("/queue", get(prompt::queue))
         .route("/interrupt", post(prompt::interrupt))
         .route("/convert", post(convert::convert))
+        .route("/workflows", get(graphs::workflows))
+        .route("/graph/inspect", post(graphs::inspect))
         .route("/models", get(models::list).merge(post(models::add)))
         .route("/download", post(models::download))
         .route("/workflow/{*path}", post(workflow::run))
         .route("/uploads/{token}", put(uploads::receive))
+        .route("/history", get(history::list).merge(delete(history::clear)))
+        .route(
+            "/history/{id}",
+            get(history::show).merge(delete(history::delete)),
+        )
         .merge(operations::routes())
         .merge(docs::routes())
         .merge(super::console::routes(

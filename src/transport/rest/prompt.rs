@@ -1,5 +1,7 @@
 //! `POST /prompt`, `GET /prompt/{id}`, `DELETE /prompt/{id}`, and what they share with workflow endpoints.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -10,38 +12,82 @@ use super::accept::wants_stream;
 use super::body::{Known, KnownObject, PromptBody};
 use super::path::PathText;
 use super::{RouterState, answer, sse};
+use crate::durable::{NewRun, NewSubmission, Recorder, Refused};
 use crate::error::{Code, Failure};
+use crate::job::media_inputs::takes_media;
 use crate::job::registry::{JobSnapshot, Status};
 use crate::job::{CancelOnDrop, PromptRequest, Source, Submission};
 use crate::limits::{MAX_NAME, is_large_object, off_runtime, text};
+use crate::transport::v2::address::Base;
+
+/// A checked request, and what decides how it is run beside it.
+pub struct Asked {
+    /// The request.
+    pub request: PromptRequest,
+    /// The endpoint.
+    pub source: Source,
+    /// The workflow endpoint that its graph comes from.
+    pub workflow: Option<Arc<str>>,
+    /// What it was read from, if it must outlive this process.
+    body: Option<Map<String, Value>>,
+    /// What addresses in the answer begin with.
+    base: Base,
+}
+
+impl Asked {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// A 400 that names the field.
+    pub fn parse(members: Map<String, Value>, large: bool, base: Base) -> Result<Self, Failure> {
+        let set = |name: &str| members.get(name) == Some(&Value::Bool(true));
+        let background = set("keep") && set("async");
+        off_runtime(large, || {
+            let body = background.then(|| members.clone());
+            let request = PromptRequest::parse(members)?;
+            request.check_background()?;
+            Ok(Self {
+                request,
+                source: Source::Http,
+                workflow: None,
+                body,
+                base,
+            })
+        })
+    }
+}
 
 /// Runs a graph.
 pub async fn submit(
     State(state): State<RouterState>,
     headers: HeaderMap,
+    base: Base,
     PromptBody { members, large }: PromptBody,
 ) -> Result<Response, Failure> {
-    let request = off_runtime(large, || PromptRequest::parse(members))?;
-    run(&state, &headers, request, Submission::new(Source::Http)).await
+    let asked = Asked::parse(members, large, base)?;
+    run(&state, &headers, asked).await
 }
 
 /// Runs a checked request and answers the way it asked for: at the end, at once (202), or as a stream.
 pub async fn run(
     state: &RouterState,
     headers: &HeaderMap,
-    request: PromptRequest,
-    submission: Submission,
+    mut asked: Asked,
 ) -> Result<Response, Failure> {
     let stream = wants_stream(headers);
-    let background = request.is_async() && !stream;
-    let mut echo = request.echo.clone();
-    let mut running = state.service.begin(
-        request,
-        Submission {
-            stream,
-            ..submission
-        },
-    )?;
+    let background = asked.request.is_async() && !stream;
+    if let Some(body) = asked.body.take().filter(|_| background) {
+        return run_in_background(state, asked, body).await;
+    }
+    let mut submission = Submission {
+        stream,
+        workflow: asked.workflow.clone(),
+        ..Submission::new(asked.source)
+    };
+    let recorder = keep(state, &asked, &mut submission).await?;
+    let mut echo = asked.request.echo.clone();
+    let mut running = state.service.begin(asked.request, submission)?;
+    recorder.iter().for_each(|recorder| recorder.begin());
     let guard = (state.config.prompt.cancel_on_disconnect && !background)
         .then(|| CancelOnDrop::new(running.job.clone()));
     if stream {
@@ -49,19 +95,94 @@ pub async fn run(
     }
     if background {
         let graph = running.accepted().await?;
-        echo.insert("id".into(), (*running.job.id).into());
-        let large = is_large_object(&graph);
-        return Ok(off_runtime(large, || {
-            echo.insert("prompt".into(), Value::Object(Map::clone(&graph)));
-            echo.insert("status".into(), "ok".into());
-            (StatusCode::ACCEPTED, Json(Value::Object(echo))).into_response()
-        }));
+        return Ok(taken(&mut echo, &running.job.id, &graph));
     }
     let result = running.done().await;
     if let Some(guard) = guard {
         guard.disarm();
     }
     answer::document(&result?).await
+}
+
+/// Arranges that a run is kept, if it is to be. Without `keep` of its own it is run all the same where that is not possible.
+async fn keep(
+    state: &RouterState,
+    asked: &Asked,
+    submission: &mut Submission,
+) -> Result<Option<Arc<Recorder>>, Failure> {
+    let Asked { request, .. } = asked;
+    if !request.keep && !state.config.state.keep_runs {
+        return Ok(None);
+    }
+    let shown = {
+        let catalogue = state.comfy.catalogue();
+        let is_media = |class: &str, input: &str| takes_media(class, input, &catalogue);
+        let large = is_large_object(&request.graph) || request.workflow.is_some();
+        off_runtime(large, || {
+            let shown = request.shown(asked.workflow.is_some(), &is_media, usize::MAX);
+            shown.unwrap_or_default().to_string()
+        })
+    };
+    let run = NewRun {
+        id: request.id.to_string(),
+        id_is_callers: request.id_is_callers,
+        source: asked.source,
+        workflow: asked.workflow.as_deref().map(str::to_owned),
+        request: shown,
+        base_url: asked.base.absolute.clone(),
+        by_address: request.keep,
+    };
+    let (keep, recorder) = match state.durable.keep_run(run).await {
+        Ok(kept) => kept,
+        Err(failure) if failure.code == Code::Internal && !request.keep => {
+            tracing::warn!(error = %failure, "a run is not kept");
+            return Ok(None);
+        }
+        Err(failure) => return Err(failure),
+    };
+    submission.keep = Some(keep);
+    submission.listener = Some(recorder.listener());
+    Ok(Some(recorder))
+}
+
+/// Runs what `keep` and `async` were asked for: it goes on in the next process, if this one ends.
+async fn run_in_background(
+    state: &RouterState,
+    asked: Asked,
+    body: Map<String, Value>,
+) -> Result<Response, Failure> {
+    let mut echo = asked.request.echo.clone();
+    let (id, sent) = (asked.request.id.clone(), asked.request.sent());
+    let new = NewSubmission {
+        workflow: asked.workflow.as_deref().map(str::to_owned),
+        ..NewSubmission::new(asked.source, body, asked.base.absolute)
+    };
+    let submitted = state.durable.submit_in_background(new, asked.request).await;
+    let graph = submitted.map_err(refused)?;
+    Ok(taken(&mut echo, &id, graph.as_deref().unwrap_or(&sent)))
+}
+
+fn refused(refused: Refused) -> Failure {
+    match refused {
+        Refused::Failure(failure) => failure,
+        Refused::Store(error) => {
+            Failure::new(Code::Internal, format!("the run cannot be kept: {error}"))
+        }
+        Refused::MissingAssets(missing) => Failure::invalid(
+            "prompt",
+            format!("there is no asset {}: upload it again", missing.join(", ")),
+        ),
+    }
+}
+
+/// 202: ComfyUI has taken it.
+fn taken(echo: &mut Map<String, Value>, id: &str, graph: &Map<String, Value>) -> Response {
+    echo.insert("id".into(), id.into());
+    off_runtime(is_large_object(graph), || {
+        echo.insert("prompt".into(), Value::Object(graph.clone()));
+        echo.insert("status".into(), "ok".into());
+        (StatusCode::ACCEPTED, Json(Value::Object(std::mem::take(echo)))).into_response()
+    })
 }
 
 /// One prompt, in flight or remembered.
@@ -115,7 +236,7 @@ pub async fn interrupt(
 }
 
 fn interrupt_answer(state: &RouterState, id: &str) -> Response {
-    if state.service.interrupt(id) {
+    if state.service.interrupt(id) || state.durable.interrupt(id) {
         return Json(json!({"id": id, "interrupted": "success"})).into_response();
     }
     let failure = match state.service.entry(id) {

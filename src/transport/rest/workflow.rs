@@ -7,16 +7,19 @@ use serde_json::{Map, Value, json};
 
 use super::body::{FIELDS, PromptBody, WorkflowBody};
 use super::path::PathText;
+use super::prompt::Asked;
 use super::{RouterState, prompt};
 use crate::error::Failure;
-use crate::job::{PromptRequest, Source, Submission, with_workflow};
-use crate::limits::{is_large_object, off_runtime};
+use crate::job::{Source, with_workflow};
+use crate::limits::is_large_object;
+use crate::transport::v2::address::Base;
 
 /// Runs a workflow.
 pub async fn run(
     State(state): State<RouterState>,
     PathText(path): PathText,
     headers: HeaderMap,
+    base: Base,
     WorkflowBody(PromptBody { members, large }): WorkflowBody,
 ) -> Result<Response, Failure> {
     let (input, mut body) = parts(members);
@@ -34,13 +37,11 @@ pub async fn run(
         body.insert("extra_data".into(), extra_data);
     }
     let large = large || is_large_object(&body);
-    let mut request = off_runtime(large, || PromptRequest::parse(body)).map_err(from_file)?;
-    request.warnings.extend(generated.warnings);
-    let submission = Submission {
-        workflow: Some(path.into()),
-        ..Submission::new(Source::Workflow)
-    };
-    prompt::run(&state, &headers, request, submission).await
+    let mut asked = Asked::parse(body, large, base).map_err(from_file)?;
+    asked.request.warnings.extend(generated.warnings);
+    asked.source = Source::Workflow;
+    asked.workflow = Some(path.into());
+    prompt::run(&state, &headers, asked).await
 }
 
 /// The input, and how the result is to be delivered. Without `input` the members that mean nothing else are the input itself.

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, header};
 
 use super::V2State;
 use crate::config::Config;
+use crate::transport::rest::RouterState;
 
 /// How the client has reached us.
 #[derive(Debug, Clone)]
@@ -23,11 +24,29 @@ impl FromRequestParts<V2State> for Base {
         parts: &mut Parts,
         state: &V2State,
     ) -> Result<Self, Self::Rejection> {
+        Ok(Self::of(parts, &state.config))
+    }
+}
+
+impl FromRequestParts<RouterState> for Base {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &RouterState,
+    ) -> Result<Self, Self::Rejection> {
+        Ok(Self::of(parts, &state.config))
+    }
+}
+
+impl Base {
+    /// How this request has reached us.
+    pub fn of(parts: &Parts, config: &Config) -> Self {
         let authority = parts
             .uri
             .authority()
             .map(|authority| authority.as_str().to_owned());
-        Ok(base(&parts.headers, authority, &state.config))
+        base(&parts.headers, authority, config)
     }
 }
 

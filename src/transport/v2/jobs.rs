@@ -147,15 +147,10 @@ fn submission(mut members: Map<String, Value>, state: &V2State) -> Result<NewSub
     let metadata = members.remove("metadata");
     let labels = labels::of(metadata.as_ref())?;
     Ok(NewSubmission {
-        id: None,
-        source: Source::V2,
-        body,
-        warnings: Vec::new(),
         metadata,
         labels,
         priority,
-        key: None,
-        base_url: String::new(),
+        ..NewSubmission::new(Source::V2, body, String::new())
     })
 }
 

@@ -38,6 +38,14 @@ impl Saved {
         }
     }
 
+    /// Which exposed inputs take media, and of which type.
+    pub fn media(&self) -> Vec<(&str, &'static str)> {
+        let inputs = self.inputs.iter();
+        inputs
+            .filter_map(|input| Some((input.name.as_str(), input.media_type?)))
+            .collect()
+    }
+
     /// The graph as the file has it, if that can be known now.
     pub fn at_load(
         &self,
@@ -136,6 +144,7 @@ fn of(found: Recognised, path: &Path, classes: Option<&NodeClasses>) -> PlainWor
         description: None,
         input: json!({"type": "object", "properties": properties}),
         bind: Vec::new(),
+        bound_to: Vec::new(),
         graph,
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::Generated;
 use super::source::Fault;
 use crate::graph::catalogue::NodeClasses;
+use crate::graph::form;
 use crate::graph::recognise;
 use crate::graph::ui::ConversionError;
 use crate::json::{self, JsonError};
@@ -31,6 +32,8 @@ pub struct PlainWorkflow {
     /// JSON Schema of the input.
     pub input: Value,
     bind: Vec<(String, Vec<Target>)>,
+    /// Of names that are bound: class and input of the first place.
+    bound_to: Vec<(String, String, String)>,
     graph: Graph,
 }
 
@@ -139,7 +142,7 @@ pub fn read(
     if let Err(message) = schema::check(&input) {
         return Err(at("input", format!("\"input\": {message}")));
     }
-    let mut bind = Vec::new();
+    let (mut bind, mut bound_to) = (Vec::new(), Vec::new());
     if let Some(bound) = document.get("bind") {
         let Some(bound) = bound.as_object() else {
             return Err(at(
@@ -159,6 +162,11 @@ pub fn read(
                     .zip(prompt)
                     .and_then(|(target, prompt)| target.value(prompt)),
             );
+            let class = targets.first().zip(prompt).and_then(|(target, prompt)| {
+                let class = prompt.get(&target.node)?.get("class_type")?.as_str()?;
+                Some((name.clone(), class.to_owned(), target.name.clone()))
+            });
+            bound_to.extend(class);
             bind.push((name.clone(), targets));
         }
     }
@@ -177,6 +185,7 @@ pub fn read(
         description: word("description"),
         input,
         bind,
+        bound_to,
         graph,
     }))
 }
@@ -317,6 +326,29 @@ impl PlainWorkflow {
             workflow,
             warnings,
         })
+    }
+
+    /// Adds to the schema of the input which of its members are media, where the input of the node that they go to says so.
+    pub fn name_media(&self, schema: &mut Value, classes: Option<&NodeClasses>) {
+        let bound = self.bound_to.iter().filter_map(|(name, class, input)| {
+            let definition = form::definition(classes, class, input);
+            Some((name.as_str(), form::media_type(input, definition)?))
+        });
+        let exposed = match &self.graph {
+            Graph::Api(_) => Vec::new(),
+            Graph::Editor(saved) => saved.media(),
+        };
+        for (name, media_type) in bound.chain(exposed) {
+            let member = schema
+                .get_mut("properties")
+                .and_then(|properties| properties.get_mut(name))
+                .and_then(Value::as_object_mut);
+            if let Some(member) = member {
+                member
+                    .entry("contentMediaType")
+                    .or_insert_with(|| media_type.into());
+            }
+        }
     }
 
     fn choose_seed(&self, input: &mut Value) {

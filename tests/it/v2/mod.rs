@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::product::{Product, until};
 
 /// Posts a graph; it must become a job.
-async fn submit(product: &Product, graph: &Value) -> Value {
+pub async fn submit(product: &Product, graph: &Value) -> Value {
     submit_with(product, json!({"workflow": graph})).await
 }
 
@@ -25,7 +25,7 @@ async fn submit_with(product: &Product, body: Value) -> Value {
 }
 
 /// Waits for the end of a job.
-async fn ended(product: &Product, id: &str) -> Value {
+pub async fn ended(product: &Product, id: &str) -> Value {
     until(
         &format!("the end of {id}\n{}", product.log.text()),
         async || {
@@ -62,7 +62,7 @@ async fn bytes(product: &Product, asset: &Value) -> Vec<u8> {
 }
 
 /// A form with a file.
-fn form(bytes: &[u8], file_path: &str) -> reqwest::multipart::Form {
+pub fn form(bytes: &[u8], file_path: &str) -> reqwest::multipart::Form {
     reqwest::multipart::Form::new()
         .part(
             "file",
@@ -73,7 +73,7 @@ fn form(bytes: &[u8], file_path: &str) -> reqwest::multipart::Form {
 }
 
 /// Uploads; any answer.
-async fn upload(product: &Product, form: reqwest::multipart::Form) -> (u16, Value) {
+pub async fn upload(product: &Product, form: reqwest::multipart::Form) -> (u16, Value) {
     let sent = product
         .http
         .post(format!("{}/api/v2/assets", product.url))

@@ -33,7 +33,7 @@ async fn got(context: &Context, mut arguments: Arguments) -> Result<ToolResult, 
     let id = arguments.needed("id")?;
     let patience = arguments.wait()?.unwrap_or_default();
     let jobs = &context.state.jobs;
-    if let Some(live) = jobs.live(&id) {
+    if let Some(live) = jobs.live_run(&id) {
         if let Some(progress) = &context.progress {
             wait::tell_first(progress, &jobs.view_of(&live));
         }
@@ -45,7 +45,7 @@ async fn got(context: &Context, mut arguments: Arguments) -> Result<ToolResult, 
             Ok(result::unfinished(&view))
         };
     }
-    if let Some(view) = jobs.view(&id).await? {
+    if let Some(view) = jobs.view_run(&id).await? {
         return result::of_job(context, &view).await;
     }
     let until = Instant::now() + patience;
@@ -75,8 +75,10 @@ pub async fn cancel(context: &Context, mut arguments: Arguments) -> Result<Value
     let id = arguments.needed("id")?;
     let cancelled = || Ok(json!({"id": id, "interrupted": "success"}));
     let jobs = &context.state.jobs;
-    if jobs.live(&id).is_some() {
-        jobs.cancel(&id).await?;
+    if jobs.live_run(&id).is_some() {
+        if jobs.cancel(&id).await?.is_none() {
+            jobs.interrupt(&id);
+        }
         return cancelled();
     }
     let service = &context.state.rest.service;
@@ -85,7 +87,7 @@ pub async fn cancel(context: &Context, mut arguments: Arguments) -> Result<Value
     }
     let ended =
         |how: &str| ToolFailure::unknown(format!("job {} has already ended ({how})", quoted(&id)));
-    if let Some(view) = jobs.view(&id).await? {
+    if let Some(view) = jobs.view_run(&id).await? {
         return Err(ended(word(view.record.status)));
     }
     let entry = service.entry(&id).ok_or_else(|| unknown(&id))?;

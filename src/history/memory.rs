@@ -1,0 +1,336 @@
+//! The last runs of every transport, in memory: what was asked for and what became of it, without files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use super::item::Details;
+use crate::comfy::pool::Pool;
+use crate::comfy::catalogue::Catalogue;
+use crate::job::media_inputs;
+use crate::job::registry::{Job, JobSnapshot};
+use crate::job::request::{Graph, PromptRequest, shown_graph};
+use crate::job::witness::{DeliveredFile, Ended, Witness};
+
+/// Bytes of a request, of a graph, of statistics, texts and warnings each that are remembered.
+pub const MOST: usize = 64 * 1024;
+/// Delivered files of a run that are remembered.
+const MOST_FILES: usize = 1000;
+/// So many ended runs are known at least, for those who follow changes; only `HISTORY_RUNS` of them are shown.
+const AT_LEAST: usize = 100;
+
+/// Remembers runs.
+pub struct Memory {
+    comfy: Pool,
+    limit: usize,
+    runs: Mutex<Runs>,
+    changed: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Runs {
+    version: u64,
+    /// In the order in which they began.
+    all: BTreeMap<u64, Remembered>,
+    /// The last run of each id.
+    numbers: HashMap<Arc<str>, u64>,
+}
+
+/// A run in memory.
+#[derive(Debug, Clone)]
+pub(super) struct Remembered {
+    /// When anything of it changed last.
+    pub version: u64,
+    pub id: Arc<str>,
+    pub workflow: Option<Arc<str>>,
+    /// It has a record in the store.
+    pub kept: bool,
+    /// When its record says that it began, ms.
+    pub created_at: Option<u64>,
+    pub request: Option<Arc<Value>>,
+    prompt: Option<Arc<Value>>,
+    pub end: Option<Arc<End>>,
+}
+
+/// How a run has ended.
+#[derive(Debug)]
+pub(super) struct End {
+    pub snapshot: JobSnapshot,
+    pub outputs: Vec<DeliveredFile>,
+    stats: Value,
+    texts: Value,
+    warnings: Value,
+    pub error: Value,
+}
+
+impl Remembered {
+    /// Everything that is known of it.
+    pub fn details(&self) -> Details {
+        let whole = |part: &Option<Arc<Value>>| part.as_deref().cloned().unwrap_or_default();
+        let mut details = Details {
+            request: whole(&self.request),
+            prompt: whole(&self.prompt),
+            ..Details::default()
+        };
+        if let Some(end) = &self.end {
+            details.stats = end.stats.clone();
+            details.texts = end.texts.clone();
+            details.warnings = end.warnings.clone();
+            details.error = end.error.clone();
+        }
+        details
+    }
+}
+
+impl Memory {
+    /// Remembers `limit` runs.
+    pub fn new(limit: usize, comfy: Pool) -> Self {
+        Self {
+            comfy,
+            limit,
+            runs: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// See [`super::History::changes`].
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        lock(&self.runs).version
+    }
+
+    /// All that are shown, newest first: those in flight, and the ended ones among the last so many.
+    pub(super) fn all(&self) -> Vec<Remembered> {
+        let runs = lock(&self.runs);
+        let newest_first = runs.all.values().rev().enumerate();
+        let shown = newest_first.filter(|(place, run)| run.end.is_none() || *place < self.limit);
+        shown.map(|(_, run)| run.clone()).collect()
+    }
+
+    /// Those that have changed since, newest first, whether or not they are shown in lists.
+    pub(super) fn since(&self, version: u64) -> Vec<Remembered> {
+        let runs = lock(&self.runs);
+        let newest_first = runs.all.values().rev();
+        let changed = newest_first.filter(|run| run.version > version);
+        changed.cloned().collect()
+    }
+
+    /// One of those that are shown.
+    pub(super) fn get(&self, id: &str) -> Option<Remembered> {
+        let runs = lock(&self.runs);
+        let number = *runs.numbers.get(id)?;
+        let run = runs.all.get(&number)?;
+        let shown = run.end.is_none() || runs.all.range(number + 1..).count() < self.limit;
+        shown.then(|| run.clone())
+    }
+
+    /// Forgets an ended one; `true` when it was shown.
+    pub(super) fn forget(&self, id: &str) -> bool {
+        let shown = self.get(id).is_some();
+        {
+            let mut runs = lock(&self.runs);
+            let number = runs.numbers.get(id).copied();
+            let ended = |number: &u64| runs.all.get(number).is_some_and(|run| run.end.is_some());
+            let Some(number) = number.filter(ended) else {
+                return false;
+            };
+            runs.remove(number);
+            runs.version += 1;
+        }
+        self.tell();
+        shown
+    }
+
+    fn tell(&self) {
+        let version = self.version();
+        self.changed.send_replace(version);
+    }
+
+    /// Changes the run of a job, if it is remembered.
+    fn change(&self, job: &Job, change: impl FnOnce(&mut Remembered)) {
+        {
+            let mut runs = lock(&self.runs);
+            runs.version += 1;
+            let version = runs.version;
+            let Some(run) = runs.all.get_mut(&job.number) else {
+                return;
+            };
+            run.version = version;
+            change(run);
+        }
+        self.tell();
+    }
+}
+
+impl Runs {
+    fn push(&mut self, number: u64, run: Remembered, limit: usize) {
+        // One of the same id is over, and shown no more.
+        if let Some(earlier) = self.numbers.insert(run.id.clone(), number) {
+            self.all.remove(&earlier);
+        }
+        self.all.insert(number, run);
+        // Of older ones in flight it is only known that they are there.
+        if let Some(run) = self.all.values_mut().rev().nth(limit) {
+            run.request = None;
+            run.prompt = None;
+        }
+        while self.all.len() > limit.max(AT_LEAST) {
+            let mut oldest_first = self.all.iter();
+            let ended = oldest_first.find(|(_, run)| run.end.is_some());
+            let Some(number) = ended.map(|(number, _)| *number) else {
+                return;
+            };
+            self.remove(number);
+        }
+    }
+
+    fn remove(&mut self, number: u64) {
+        if let Some(run) = self.all.remove(&number)
+            && self.numbers.get(&run.id) == Some(&number)
+        {
+            self.numbers.remove(&run.id);
+        }
+    }
+}
+
+impl Witness for Memory {
+    fn begun(&self, job: &Job, request: &PromptRequest) {
+        let catalogue = self.comfy.catalogue();
+        let is_media = is_media(&catalogue);
+        let from_endpoint = job.workflow.is_some();
+        let shown = (self.limit > 0).then(|| {
+            let shown = request.shown(from_endpoint, &is_media, MOST);
+            shown.unwrap_or_default()
+        });
+        let keep = job.keeping.as_ref().map(|keeping| keeping.keep());
+        {
+            let mut runs = lock(&self.runs);
+            runs.version += 1;
+            let run = Remembered {
+                version: runs.version,
+                id: job.id.clone(),
+                workflow: job.workflow.clone(),
+                kept: keep.is_some(),
+                created_at: keep.and_then(|keep| keep.created_at),
+                request: shown.map(Arc::new),
+                prompt: None,
+                end: None,
+            };
+            runs.push(job.number, run, self.limit);
+        }
+        self.tell();
+    }
+
+    fn accepted(&self, job: &Job, graph: &Graph) {
+        if self.limit == 0 {
+            return;
+        }
+        let catalogue = self.comfy.catalogue();
+        let mut left = MOST;
+        let shown = shown_graph(graph, &is_media(&catalogue), &mut left);
+        let shown = shown.map(|graph| Arc::new(crate::config::public_value(graph)));
+        self.change(job, |run| {
+            if run.request.is_some() {
+                run.prompt = shown;
+            }
+        });
+    }
+
+    fn changed(&self, job: &Job) {
+        self.change(job, |_| {});
+    }
+
+    fn ended(&self, job: &Job, ended: &Ended, comes_again: bool) {
+        if comes_again && job.keeping.is_some() {
+            // Its record says what it waits for.
+            let mut runs = lock(&self.runs);
+            runs.remove(job.number);
+            runs.version += 1;
+            drop(runs);
+            self.tell();
+            return;
+        }
+        let end = Arc::new(end(ended));
+        self.change(job, |run| run.end = Some(end));
+    }
+
+    fn kept(&self, job: &Job, ended: &Ended) {
+        let Ok(summary) = &ended.result else { return };
+        if summary.outputs.iter().all(|file| file.asset_id.is_none()) {
+            return;
+        }
+        let end = Arc::new(end(ended));
+        self.change(job, |run| {
+            if run.end.is_some() {
+                run.end = Some(end);
+            }
+        });
+    }
+}
+
+fn end(ended: &Ended) -> End {
+    let empty = || (Value::Null, Map::new(), Vec::new(), Vec::new());
+    let ((stats, texts, warnings, outputs), error) = match &ended.result {
+        Ok(summary) => {
+            let summary = summary.clone();
+            (
+                (
+                    summary.stats,
+                    summary.texts,
+                    summary.warnings,
+                    summary.outputs,
+                ),
+                Value::Null,
+            )
+        }
+        Err(failure) => (empty(), Value::Object(failure.body())),
+    };
+    End {
+        snapshot: ended.snapshot.clone(),
+        outputs: outputs.into_iter().take(MOST_FILES).collect(),
+        stats: bounded(stats),
+        texts: bounded(texts.into()),
+        warnings: bounded(warnings.into()),
+        error: crate::config::public_value(error),
+    }
+}
+
+/// What is too large is not remembered.
+fn bounded(value: Value) -> Value {
+    let size = |value: &Value| serde_json::to_vec(value).map_or(usize::MAX, |text| text.len());
+    if size(&value) <= MOST {
+        return value;
+    }
+    match value {
+        Value::Object(mut stats) => {
+            // Of statistics the nodes are what is long.
+            if let Some(execution) = stats.get_mut("comfy_execution").and_then(Value::as_object_mut) {
+                execution.shift_remove("nodes");
+            }
+            let rest = Value::Object(stats);
+            if size(&rest) <= MOST { rest } else { Value::Null }
+        }
+        _ => Value::Null,
+    }
+}
+
+fn is_media(catalogue: &Catalogue) -> impl Fn(&str, &str) -> bool + '_ {
+    |class, input| media_inputs::takes_media(class, input, catalogue)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
