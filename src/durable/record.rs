@@ -156,7 +156,10 @@ impl Recorder {
                 };
                 let started = self.started_at.load(Ordering::Relaxed);
                 let started = (started > 0).then_some(started);
-                let finished = ended.snapshot.finished_at.and_then(|at| i64::try_from(at).ok());
+                let finished = ended
+                    .snapshot
+                    .finished_at
+                    .and_then(|at| i64::try_from(at).ok());
                 let completed = finished.unwrap_or_else(now_ms);
                 self.write(status, started, Some(completed), Some(ended));
             }

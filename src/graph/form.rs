@@ -201,9 +201,18 @@ fn is_model(text: &str, definition: Option<&InputDefinition>) -> bool {
     let named = |text: &str| {
         let extension = text.rsplit_once('.').map(|(_, extension)| extension);
         extension.is_some_and(|extension| {
-            ["safetensors", "sft", "ckpt", "pt", "pth", "bin", "gguf", "onnx"]
-                .iter()
-                .any(|known| extension.eq_ignore_ascii_case(known))
+            [
+                "safetensors",
+                "sft",
+                "ckpt",
+                "pt",
+                "pth",
+                "bin",
+                "gguf",
+                "onnx",
+            ]
+            .iter()
+            .any(|known| extension.eq_ignore_ascii_case(known))
         })
     };
     let choices = definition.and_then(|definition| definition.choices.as_ref());
@@ -312,7 +321,10 @@ mod tests {
     #[test]
     fn what_graphs_are_used_for_comes_first_and_links_are_left_out() {
         let fields = fields(&graph(), Some(&classes()), &[]);
-        let shown: Vec<(&str, bool)> = fields.iter().map(|f| (f.path.as_str(), f.primary)).collect();
+        let shown: Vec<(&str, bool)> = fields
+            .iter()
+            .map(|f| (f.path.as_str(), f.primary))
+            .collect();
         assert_eq!(
             shown,
             [
@@ -328,9 +340,18 @@ mod tests {
             ]
         );
         assert_eq!(fields[0].label, "Positive #6: text");
-        assert_eq!((fields[2].label.as_str(), &fields[2].value), ("KSampler #3: seed", &json!(5)));
-        assert_eq!(fields[1].schema, json!({"type": "string", "contentMediaType": "image/*"}));
-        assert_eq!(fields[5].schema, json!({"type": "integer", "minimum": 1, "maximum": 10000, "default": 20}));
+        assert_eq!(
+            (fields[2].label.as_str(), &fields[2].value),
+            ("KSampler #3: seed", &json!(5))
+        );
+        assert_eq!(
+            fields[1].schema,
+            json!({"type": "string", "contentMediaType": "image/*"})
+        );
+        assert_eq!(
+            fields[5].schema,
+            json!({"type": "integer", "minimum": 1, "maximum": 10000, "default": 20})
+        );
         assert_eq!(fields[6].schema, json!({"enum": ["m.safetensors"]}));
         let saves = outputs(&graph(), Some(&classes()));
         assert_eq!((saves.len(), saves[0].node_id.as_str()), (1, "9"));
@@ -340,7 +361,11 @@ mod tests {
     fn an_authors_choice_and_order_stand() {
         let chosen = ["3.inputs.steps".to_owned(), "6.inputs.text".to_owned()];
         let fields = fields(&graph(), Some(&classes()), &chosen);
-        let primary: Vec<&str> = fields.iter().filter(|f| f.primary).map(|f| f.path.as_str()).collect();
+        let primary: Vec<&str> = fields
+            .iter()
+            .filter(|f| f.primary)
+            .map(|f| f.path.as_str())
+            .collect();
         assert_eq!(primary, chosen);
         assert_eq!(fields[2].path, "4.inputs.ckpt_name");
     }

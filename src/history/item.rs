@@ -103,7 +103,14 @@ pub(super) fn shown(
                 "warnings" => json!([]),
                 _ => Value::Null,
             };
-            add(name, if value.is_null() { empty } else { value.clone() });
+            add(
+                name,
+                if value.is_null() {
+                    empty
+                } else {
+                    value.clone()
+                },
+            );
         }
     }
     item.into()

@@ -90,10 +90,7 @@ pub(super) async fn page(
     let (mut runs, in_memory) = remembered(inner, &query);
     let limit = query.limit;
     let (rows, more) = rows(inner, query, limit, in_memory.clone()).await?;
-    let recorded: HashSet<String> = rows
-        .iter()
-        .map(|run| run.snapshot.id.to_string())
-        .collect();
+    let recorded: HashSet<String> = rows.iter().map(|run| run.snapshot.id.to_string()).collect();
     runs.retain(|run| !recorded.contains(&*run.snapshot.id));
     runs.extend(rows);
     runs.sort_by_cached_key(|run| std::cmp::Reverse(run.place()));
@@ -139,7 +136,9 @@ pub(super) async fn one(inner: &Inner, id: &str) -> Result<Option<RunView>, Stor
     let row = inner.durable.store().run(id).await?;
     if let Some(row) = row {
         let ended = row.record.status.has_ended();
-        let better = run.as_ref().is_none_or(|run| run.kept && run.end.is_some() && ended);
+        let better = run
+            .as_ref()
+            .is_none_or(|run| run.kept && run.end.is_some() && ended);
         if better {
             return stored::whole(inner, row).await.map(Some);
         }
@@ -148,7 +147,12 @@ pub(super) async fn one(inner: &Inner, id: &str) -> Result<Option<RunView>, Stor
         return Ok(None);
     };
     let mut flying = Flying::new();
-    flying.extend(inner.service.entry(id).map(|entry| (entry.id.clone(), entry)));
+    flying.extend(
+        inner
+            .service
+            .entry(id)
+            .map(|entry| (entry.id.clone(), entry)),
+    );
     Ok(view(inner, &run, &flying).map(|view| RunView {
         details: Some(run.details()),
         ..view

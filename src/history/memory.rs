@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::item::Details;
-use crate::comfy::pool::Pool;
 use crate::comfy::catalogue::Catalogue;
+use crate::comfy::pool::Pool;
 use crate::job::media_inputs;
 use crate::job::registry::{Job, JobSnapshot};
 use crate::job::request::{Graph, PromptRequest, shown_graph};
@@ -317,11 +317,18 @@ fn bounded(value: Value) -> Value {
     match value {
         Value::Object(mut stats) => {
             // Of statistics the nodes are what is long.
-            if let Some(execution) = stats.get_mut("comfy_execution").and_then(Value::as_object_mut) {
+            if let Some(execution) = stats
+                .get_mut("comfy_execution")
+                .and_then(Value::as_object_mut)
+            {
                 execution.shift_remove("nodes");
             }
             let rest = Value::Object(stats);
-            if size(&rest) <= MOST { rest } else { Value::Null }
+            if size(&rest) <= MOST {
+                rest
+            } else {
+                Value::Null
+            }
         }
         _ => Value::Null,
     }

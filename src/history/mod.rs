@@ -115,8 +115,8 @@ impl History {
     /// # Errors
     /// 409 while it has not ended; when the store cannot be written.
     pub async fn delete(&self, id: &str) -> Result<bool, Failure> {
-        let in_flight = self.inner.service.job(id).is_some()
-            || self.inner.durable.live_run(id).is_some();
+        let in_flight =
+            self.inner.service.job(id).is_some() || self.inner.durable.live_run(id).is_some();
         if in_flight {
             let shown = crate::limits::text::quoted(id);
             let message =

@@ -77,7 +77,10 @@ impl HistoryQuery {
                 .workflow
                 .as_ref()
                 .is_none_or(|workflow| Some(workflow.as_str()) == run.workflow.as_deref())
-            && self.before.as_ref().is_none_or(|before| run.place() < *before)
+            && self
+                .before
+                .as_ref()
+                .is_none_or(|before| run.place() < *before)
     }
 
     /// Whether the text is part of one of these.

@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 use super::Inner;
 use super::item::{Details, RunView};
 use crate::durable::unpack;
+use crate::job::Source;
 use crate::job::media_inputs;
 use crate::job::registry::{JobSnapshot, Status};
 use crate::job::request::shown_body;
 use crate::job::witness::DeliveredFile;
-use crate::job::Source;
 use crate::store::runs::RunRow;
 use crate::store::{AssetRecord, JobStatus, StoreError};
 
@@ -150,8 +150,7 @@ fn shown_prompt(inner: &Inner, prompt: Value) -> Value {
     let mut body = Map::new();
     body.insert("prompt".into(), Value::Object(graph));
     let catalogue = inner.comfy.catalogue();
-    let is_media =
-        |class: &str, input: &str| media_inputs::takes_media(class, input, &catalogue);
+    let is_media = |class: &str, input: &str| media_inputs::takes_media(class, input, &catalogue);
     let mut shown = shown_body(body, false, &is_media);
     shown.get_mut("prompt").map(Value::take).unwrap_or_default()
 }
@@ -172,8 +171,7 @@ fn recorded(inner: &Inner, mut body: Map<String, Value>, row: &RunRow) -> Value 
         body.shift_remove("id");
     }
     let catalogue = inner.comfy.catalogue();
-    let is_media =
-        |class: &str, input: &str| media_inputs::takes_media(class, input, &catalogue);
+    let is_media = |class: &str, input: &str| media_inputs::takes_media(class, input, &catalogue);
     shown_body(body, row.record.workflow.is_some(), &is_media)
 }
 

@@ -15,13 +15,13 @@ use tracing::{error, info, warn};
 
 use super::cleanup::{Claims, Cleaner, GoingOn, HistoryCleanup, Journal, Leftovers, Prefix};
 use super::deliver;
+use super::event::JobEvent;
+use super::keep::Keeping;
 use super::policy::Submission;
 use super::preprocess::{Directories, names};
 use super::registry::{Job, JobRegistry, JobSnapshot, Status};
 use super::remote::Remote;
 use super::request::{Graph, PromptRequest, Source, WebhookRequest};
-use super::keep::Keeping;
-use super::event::JobEvent;
 use super::stream::Reader;
 use super::witness::{Ended, Witness};
 use super::{cancelling, cleanup, deliver::Response, going_on, pipeline};

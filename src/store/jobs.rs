@@ -454,7 +454,9 @@ impl Store {
     /// When the database cannot be read.
     pub async fn unfinished(&self) -> Result<Vec<JobRecord>, StoreError> {
         self.read(|db| {
-            let sql = format!("SELECT {COLUMNS} FROM jobs WHERE completed_at IS NULL AND resumes ORDER BY seq");
+            let sql = format!(
+                "SELECT {COLUMNS} FROM jobs WHERE completed_at IS NULL AND resumes ORDER BY seq"
+            );
             let mut statement = db.prepare(&sql)?;
             let rows = statement.query_map([], record)?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -39,11 +39,7 @@ pub struct RunRow {
 
 impl Store {
     /// Records a run that ends with this process, without waiting for it. `failed` is told when that is not possible.
-    pub fn create_run_later(
-        &self,
-        run: NewJob,
-        failed: impl FnOnce(StoreError) + Send + 'static,
-    ) {
+    pub fn create_run_later(&self, run: NewJob, failed: impl FnOnce(StoreError) + Send + 'static) {
         let store = self.clone();
         self.write_later(move |write| {
             if let Err(error) = store.insert_job(write, &run) {
@@ -54,13 +50,7 @@ impl Store {
     }
 
     /// Notes what such a run has become: the one that began at that time (milliseconds since 1970).
-    pub fn update_run(
-        &self,
-        id: &str,
-        created_at: i64,
-        update: JobUpdate,
-        result: Option<String>,
-    ) {
+    pub fn update_run(&self, id: &str, created_at: i64, update: JobUpdate, result: Option<String>) {
         let (store, id) = (self.clone(), id.to_owned());
         self.write_later(move |write| {
             let expires = update.completed_at.map(|at| at + ms(store.inner.limits.retention));

@@ -56,7 +56,10 @@ pub fn paths(
         let values = node.get("inputs").and_then(Value::as_object);
         for (name, value) in values.into_iter().flatten() {
             if let Some(text) = value.as_str().filter(|text| text.starts_with('\u{1}')) {
-                places.entry(text).or_default().push(format!("{id}.inputs.{name}"));
+                places
+                    .entry(text)
+                    .or_default()
+                    .push(format!("{id}.inputs.{name}"));
             }
         }
     }

@@ -39,7 +39,11 @@ impl PromptRequest {
 }
 
 /// The body of a request that was recorded, likewise.
-pub fn shown_body(mut body: Map<String, Value>, from_endpoint: bool, is_media: IsMedia<'_>) -> Value {
+pub fn shown_body(
+    mut body: Map<String, Value>,
+    from_endpoint: bool,
+    is_media: IsMedia<'_>,
+) -> Value {
     for hidden in ["extra_data", "credentials", "job_id"] {
         body.shift_remove(hidden);
     }
@@ -154,7 +158,8 @@ fn is_encoded(text: &str) -> bool {
         return true;
     }
     text.bytes().take(2 * SHORT_MEDIA).all(|byte| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'\r' | b'\n')
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'\r' | b'\n')
     })
 }
 
@@ -175,21 +180,39 @@ mod tests {
             "webhook_v2": "http://h/?signature=marked",
             "extra_data": {"api_key_comfy_org": "marked"}, "credentials": [{"marked": 1}],
         });
-        let Value::Object(body) = body else { unreachable!() };
+        let Value::Object(body) = body else {
+            unreachable!()
+        };
         let is_media = |class: &str, input: &str| class == "LoadImage" && input == "image";
         let shown = shown_body(body.clone(), false, &is_media);
-        assert_eq!(shown["prompt"]["1"]["inputs"]["image"], json!({"omitted": 2002}));
+        assert_eq!(
+            shown["prompt"]["1"]["inputs"]["image"],
+            json!({"omitted": 2002})
+        );
         assert_eq!(shown["prompt"]["1"]["inputs"]["other"], "y.png");
         assert_eq!(shown["prompt"]["2"]["inputs"]["text"], long.as_str());
-        assert_eq!(shown["prompt"]["2"]["inputs"]["data"], json!({"omitted": 2000}));
+        assert_eq!(
+            shown["prompt"]["2"]["inputs"]["data"],
+            json!({"omitted": 2000})
+        );
         assert_eq!(shown["input"]["picture"], json!({"omitted": 2022}));
         assert_eq!(shown["input"]["word"], "short");
         assert!(!shown.to_string().contains("marked"), "{shown}");
-        assert!(shown_body(body.clone(), true, &is_media).get("prompt").is_none());
+        assert!(
+            shown_body(body.clone(), true, &is_media)
+                .get("prompt")
+                .is_none()
+        );
         let mut request = PromptRequest::parse(body).unwrap();
-        assert_eq!(request.shown(false, &is_media, 8000).unwrap()["prompt"], shown["prompt"]);
+        assert_eq!(
+            request.shown(false, &is_media, 8000).unwrap()["prompt"],
+            shown["prompt"]
+        );
         assert!(request.shown(false, &is_media, 1000).is_none());
         request.id_is_callers = true;
-        assert_eq!(request.shown(true, &is_media, 8000).unwrap()["id"], json!(&*request.id));
+        assert_eq!(
+            request.shown(true, &is_media, 8000).unwrap()["id"],
+            json!(&*request.id)
+        );
     }
 }

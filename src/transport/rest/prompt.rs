@@ -181,7 +181,11 @@ fn taken(echo: &mut Map<String, Value>, id: &str, graph: &Map<String, Value>) ->
     off_runtime(is_large_object(graph), || {
         echo.insert("prompt".into(), Value::Object(graph.clone()));
         echo.insert("status".into(), "ok".into());
-        (StatusCode::ACCEPTED, Json(Value::Object(std::mem::take(echo)))).into_response()
+        (
+            StatusCode::ACCEPTED,
+            Json(Value::Object(std::mem::take(echo))),
+        )
+            .into_response()
     })
 }
 

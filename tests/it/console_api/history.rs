@@ -40,15 +40,38 @@ async fn one_list_of_what_is_remembered_and_what_is_kept_page_by_page() {
     }
     assert_eq!(seen, expected);
     let item = &all["items"][1];
-    assert_eq!((&item["status"], &item["source"]), (&json!("succeeded"), &json!("http")));
-    assert!(item["duration"].is_u64() && item["created_at"].is_u64(), "{item}");
+    assert_eq!(
+        (&item["status"], &item["source"]),
+        (&json!("succeeded"), &json!("http"))
+    );
+    assert!(
+        item["duration"].is_u64() && item["created_at"].is_u64(),
+        "{item}"
+    );
     let output = &item["outputs"][0];
-    assert_eq!((&output["index"], &output["node_id"]), (&json!(0), &json!("9")));
-    assert!(output.get("url").is_none() && output["size"].as_u64().unwrap() > 0, "{output}");
+    assert_eq!(
+        (&output["index"], &output["node_id"]),
+        (&json!(0), &json!("9"))
+    );
+    assert!(
+        output.get("url").is_none() && output["size"].as_u64().unwrap() > 0,
+        "{output}"
+    );
     assert!(item.get("request").is_none(), "{item}");
     assert!(all["items"][4]["outputs"][0]["url"].is_string(), "{all}");
-    for bad in ["limit=0", "limit=201", "limit=x", "status=x", "source=x", "before=x"] {
-        assert_eq!(product.get(&format!("/history?{bad}")).await.0, 400, "{bad}");
+    for bad in [
+        "limit=0",
+        "limit=201",
+        "limit=x",
+        "status=x",
+        "source=x",
+        "before=x",
+    ] {
+        assert_eq!(
+            product.get(&format!("/history?{bad}")).await.0,
+            400,
+            "{bad}"
+        );
     }
     for (query, count) in [
         ("source=v2", 1),
@@ -75,7 +98,10 @@ async fn one_list_of_what_is_remembered_and_what_is_kept_page_by_page() {
 #[tokio::test]
 async fn a_run_shows_what_was_asked_for_without_secrets_and_media_and_why_it_failed() {
     let product = Product::start(&[]).await;
-    let noise: Vec<u8> = png([1, 2, 3]).into_iter().chain((0..2000_u32).map(|n| n as u8)).collect();
+    let noise: Vec<u8> = png([1, 2, 3])
+        .into_iter()
+        .chain((0..2000_u32).map(|n| n as u8))
+        .collect();
     let media = to_base64(&noise);
     let body = json!({
         "id": "fails", "extra_data": {"api_key_comfy_org": "marked"},
@@ -89,12 +115,18 @@ async fn a_run_shows_what_was_asked_for_without_secrets_and_media_and_why_it_fai
     assert!(status >= 400, "{answer}");
     let (_, run) = product.get("/history/fails").await;
     assert_eq!(run["status"], "failed", "{run}");
-    assert_eq!(run["request"]["prompt"]["1"]["inputs"]["image"], json!({"omitted": media.len()}));
+    assert_eq!(
+        run["request"]["prompt"]["1"]["inputs"]["image"],
+        json!({"omitted": media.len()})
+    );
     assert!(run["error"]["details"]["traceback"].is_array(), "{run}");
     assert_eq!(run["error"]["error"], answer["error"]);
     assert_eq!(run["error"]["code"], answer["code"]);
     let text = run.to_string();
-    assert!(!text.contains("marked") && !text.contains("extra_data"), "{text}");
+    assert!(
+        !text.contains("marked") && !text.contains("extra_data"),
+        "{text}"
+    );
     assert_eq!(run["warnings"], json!([]));
     assert_eq!(product.get("/history/nothing").await.0, 404);
     assert_eq!(product.delete("/history/nothing").await.0, 404);
@@ -126,15 +158,24 @@ async fn a_run_names_its_workflow_and_its_delivery() {
         .file("workflows/nice/one.json", workflow.to_string())
         .start()
         .await;
-    let body = json!({"id": "w", "input": {"colour": 7}, "webhook_v2": receiver.url("/hook").as_str()});
+    let body =
+        json!({"id": "w", "input": {"colour": 7}, "webhook_v2": receiver.url("/hook").as_str()});
     let (status, answer) = product.post("/workflow/nice/one", &body).await;
     assert_eq!(status, 202, "{answer}");
     let run = ended(&product, "w").await;
-    assert_eq!((&run["workflow"], &run["source"]), (&json!("/workflow/nice/one"), &json!("workflow")), "{run}");
+    assert_eq!(
+        (&run["workflow"], &run["source"]),
+        (&json!("/workflow/nice/one"), &json!("workflow")),
+        "{run}"
+    );
     assert_eq!(run["request"]["input"], json!({"colour": 7}));
     assert!(run["request"].get("prompt").is_none());
     assert!(run["prompt"]["9"].is_object());
-    for query in ["workflow=nice/one", "workflow=/workflow/nice/one", "q=nice/ONE"] {
+    for query in [
+        "workflow=nice/one",
+        "workflow=/workflow/nice/one",
+        "q=nice/ONE",
+    ] {
         let (_, page) = product.get(&format!("/history?{query}")).await;
         assert_eq!(ids(&page), ["w"], "{query}");
     }

@@ -26,5 +26,8 @@ async fn ended(product: &Product, id: &str) -> Value {
 /// The ids of a page.
 fn ids(page: &Value) -> Vec<&str> {
     let items = page["items"].as_array().unwrap();
-    items.iter().map(|item| item["id"].as_str().unwrap()).collect()
+    items
+        .iter()
+        .map(|item| item["id"].as_str().unwrap())
+        .collect()
 }

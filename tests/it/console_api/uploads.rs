@@ -51,7 +51,10 @@ async fn an_announced_upload_is_taken_once_without_a_key_and_is_an_input_everywh
     let id = uuid::Uuid::new_v4().to_string();
     let address = token(&state, &id, 600, "red.png");
     let (status, answer) = put(&product, &address, vec![0; 600_000]).await;
-    assert_eq!((status, &answer["code"]), (413, &json!("payload_too_large")));
+    assert_eq!(
+        (status, &answer["code"]),
+        (413, &json!("payload_too_large"))
+    );
     let (status, asset) = put(&product, &address, png([200, 10, 20])).await;
     assert_eq!(status, 201, "{asset}");
     assert_eq!(asset["input"], format!("asset:{id}"));
@@ -63,7 +66,11 @@ async fn an_announced_upload_is_taken_once_without_a_key_and_is_an_input_everywh
         ("x".to_owned(), "no token"),
     ] {
         let (status, answer) = put(&product, &bad, b"x".to_vec()).await;
-        assert_eq!((status, &answer["code"]), (404, &json!("not_found")), "{what}");
+        assert_eq!(
+            (status, &answer["code"]),
+            (404, &json!("not_found")),
+            "{what}"
+        );
     }
     let prompt = json!({"id": "uses", "prompt": loaded(&format!("asset:{id}"))});
     let sent = product
@@ -115,7 +122,10 @@ async fn thumbnails_are_small_made_once_and_gone_with_their_blob() {
     let bytes = answer.bytes().await.unwrap();
     let picture = image::load_from_memory(&bytes).unwrap();
     assert_eq!((picture.width(), picture.height()), (256, 128));
-    assert!(!bytes.windows(9).any(|part| part == b"EmptyImag"), "no metadata");
+    assert!(
+        !bytes.windows(9).any(|part| part == b"EmptyImag"),
+        "no metadata"
+    );
     let again = get(output["thumbnail"].as_str().unwrap()).await;
     assert_eq!(again.bytes().await.unwrap(), bytes);
     let unchanged = product
@@ -124,12 +134,20 @@ async fn thumbnails_are_small_made_once_and_gone_with_their_blob() {
         .header("if-none-match", etag);
     assert_eq!(unchanged.send().await.unwrap().status(), 304);
     let url = output["url"].as_str().unwrap();
-    for (bad, status) in [("31", 400), ("1025", 400), ("x", 400), ("32", 200), ("1024", 200)] {
+    for (bad, status) in [
+        ("31", 400),
+        ("1025", 400),
+        ("x", 400),
+        ("32", 200),
+        ("1024", 200),
+    ] {
         let answer = get(&format!("{url}&thumbnail={bad}")).await;
         assert_eq!(answer.status().as_u16(), status, "{bad}");
     }
     let attachment = get(&format!("{url}&download=1")).await;
-    let how = attachment.headers()["content-disposition"].to_str().unwrap();
+    let how = attachment.headers()["content-disposition"]
+        .to_str()
+        .unwrap();
     assert!(how.starts_with("attachment"), "{how}");
     let files = || {
         let blobs = product.path(".local/state/comfyui-api/blobs");
@@ -140,7 +158,8 @@ async fn thumbnails_are_small_made_once_and_gone_with_their_blob() {
     };
     assert_eq!(files(), 4, "the picture and three thumbnails");
     assert_eq!(product.delete("/history/wide").await.0, 200);
-    crate::support::product::until("the files are gone", async || (files() == 0).then_some(())).await;
+    crate::support::product::until("the files are gone", async || (files() == 0).then_some(()))
+        .await;
     let (_, text) = crate::v2::upload(&product, crate::v2::form(b"no picture", "x.bin")).await;
     let url = format!("{}&thumbnail=64", text["url"].as_str().unwrap());
     assert_eq!(get(&url).await.status(), 404);
@@ -153,7 +172,8 @@ async fn of_what_can_be_seen_through_the_thumbnail_can_be_too_and_of_a_video_it_
     image::RgbaImage::from_pixel(100, 50, image::Rgba([9, 9, 9, 0]))
         .write_to(&mut bytes, image::ImageFormat::Png)
         .unwrap();
-    let (_, asset) = crate::v2::upload(&product, crate::v2::form(&bytes.into_inner(), "g.png")).await;
+    let (_, asset) =
+        crate::v2::upload(&product, crate::v2::form(&bytes.into_inner(), "g.png")).await;
     let get = async |asset: &Value| {
         let url = format!("{}&thumbnail=40", asset["url"].as_str().unwrap());
         product.http.get(url).send().await.unwrap()
@@ -162,17 +182,34 @@ async fn of_what_can_be_seen_through_the_thumbnail_can_be_too_and_of_a_video_it_
     assert_eq!(answer.headers()["content-type"], "image/webp");
     let picture = image::load_from_memory(&answer.bytes().await.unwrap()).unwrap();
     assert_eq!((picture.width(), picture.height()), (40, 20));
-    if std::process::Command::new("ffmpeg").arg("-version").output().is_err() {
+    if std::process::Command::new("ffmpeg")
+        .arg("-version")
+        .output()
+        .is_err()
+    {
         return;
     }
     let video = product.path("tmp/v.mp4");
     let made = std::process::Command::new("ffmpeg")
-        .args(["-loglevel", "error", "-f", "lavfi", "-i", "color=red:s=320x160:d=1", "-pix_fmt", "yuv420p"])
+        .args([
+            "-loglevel",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "color=red:s=320x160:d=1",
+            "-pix_fmt",
+            "yuv420p",
+        ])
         .arg(&video)
         .status()
         .unwrap();
     assert!(made.success());
-    let (_, asset) = crate::v2::upload(&product, crate::v2::form(&std::fs::read(&video).unwrap(), "v.mp4")).await;
+    let (_, asset) = crate::v2::upload(
+        &product,
+        crate::v2::form(&std::fs::read(&video).unwrap(), "v.mp4"),
+    )
+    .await;
     let answer = get(&asset).await;
     assert_eq!(answer.status(), 200);
     let picture = image::load_from_memory(&answer.bytes().await.unwrap()).unwrap();
