@@ -38,6 +38,8 @@ enum Command {
     },
     /// Convert a workflow as the editor saves it, or a picture that holds one, to the graph that the API takes
     Convert(Box<command::convert::Arguments>),
+    /// Speak MCP on stdin and stdout and forward to a running server, for clients that only start programs
+    Mcp(Box<command::mcp::Arguments>),
     /// Print the OpenAPI document
     Openapi,
 }
@@ -95,6 +97,7 @@ async fn run(command: Option<Command>) -> ExitCode {
         Some(Command::Convert(arguments)) => command::convert::run(*arguments, &mut out)
             .await
             .map_or_else(|reason| fail(&reason), |()| ExitCode::SUCCESS),
+        Some(Command::Mcp(arguments)) => command::mcp::run(*arguments, &ProcessEnv).await,
         Some(Command::Openapi) => {
             let keys = Config::from_env(&ProcessEnv)
                 .is_ok_and(|config| !config.server.api_keys.is_empty());

@@ -22,6 +22,7 @@ mod http_models;
 mod instances;
 mod limits;
 mod manifest;
+mod mcp;
 mod media;
 mod operations;
 mod process;

@@ -1,0 +1,94 @@
+//! The judges: the official clients, unchanged.
+
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::support::graphs;
+use crate::support::peer_process::{node_modules, python};
+use crate::support::product::{BINARY, Product, Stage};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+async fn said(mut command: Command, product: &Product) -> String {
+    command.env("NO_PROXY", "127.0.0.1,localhost").kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("in time").unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{complained}\n{}", product.log.text());
+    said
+}
+
+fn script(name: &str) -> String {
+    format!("{}/tests/peers/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+async fn product() -> Product {
+    let workflow = serde_json::json!({
+        "summary": "A square",
+        "input": {"type": "object", "properties": {"width": {"type": "integer", "minimum": 16, "maximum": 64, "default": 32}}},
+        "bind": {"width": "1.inputs.width"},
+        "prompt": graphs::picture("bound"),
+    });
+    Stage::new()
+        .env("API_KEYS", "sesame")
+        .file("workflows/square.json", workflow.to_string())
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn the_python_client_works_in_both_eras_over_http_and_stdio() {
+    let product = product().await;
+    let mut command = Command::new(python());
+    command
+        .arg(script("mcp_python.py"))
+        .arg(format!("{}/mcp", product.url))
+        .arg(BINARY)
+        .env("COMFYUI_API_KEY", "sesame");
+    assert!(said(command, &product).await.trim_end().ends_with("ok"));
+}
+
+#[tokio::test]
+async fn the_typescript_clients_work() {
+    let product = product().await;
+    let mut command = Command::new("node");
+    command
+        .arg(script("mcp_typescript.mjs"))
+        .arg(format!("{}/mcp", product.url))
+        .env("TEST_NODE_MODULES", node_modules())
+        .env("COMFYUI_API_KEY", "sesame");
+    assert!(said(command, &product).await.trim_end().ends_with("ok"));
+}
+
+#[tokio::test]
+async fn the_inspector_works() {
+    let product = product().await;
+    for (arguments, expected) in [
+        (&["--method", "tools/list"][..], "\"run_graph\""),
+        (&["--method", "resources/list"], "comfyui://logs/comfyui"),
+        (&["--method", "tools/call", "--tool-name", "square", "--tool-arg", "width=20"], "succeeded"),
+    ] {
+        let mut command = Command::new("node");
+        command
+            .arg(node_modules().join("@modelcontextprotocol/inspector/clients/launcher/build/index.js"))
+            .args(["--cli", &format!("{}/mcp", product.url), "--header", "Authorization: Bearer sesame"])
+            .args(arguments);
+        let text = said(command, &product).await;
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_conformance_scenarios_that_need_no_test_tools_pass() {
+    let product = Product::start(&[]).await;
+    for scenario in ["server-initialize", "ping", "tools-list", "resources-list", "dns-rebinding-protection"] {
+        // It needs a newer Node.js than the other peers.
+        let mut command = Command::new(node_modules().join("node22/bin/node"));
+        command
+            .arg(node_modules().join("@modelcontextprotocol/conformance/dist/index.js"))
+            .args(["server", "--url", &format!("{}/mcp", product.url.replace("127.0.0.1", "localhost")), "--scenario", scenario]);
+        let text = said(command, &product).await;
+        assert!(text.contains(" 0 failed"), "{text}");
+    }
+}
