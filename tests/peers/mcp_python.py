@@ -41,7 +41,7 @@ async def fails(what):
     raise AssertionError("it did not fail")
 
 
-async def converse(transport, mode):
+async def converse(transport, mode, gives_up):
     async with Client(transport, mode=mode) as client:
         assert mode != "auto" or client.protocol_version == "2026-07-28", client.protocol_version
         assert mode != "legacy" or client.protocol_version == "2025-11-25", client.protocol_version
@@ -77,6 +77,8 @@ async def converse(transport, mode):
         assert (await fails(client.call_tool("nope", {}))).error.code == -32602
         assert (await fails(client.list_prompts())).error.code == -32601
         assert (await fails(client.read_resource("comfyui://jobs/x/outputs/0"))).error.code == -32602
+        if not gives_up:
+            return
         await fails(client.call_tool("run_graph", {"graph": SLOW}, read_timeout_seconds=1))
         for _ in range(100):
             newest = (await client.call_tool("list_jobs", {"limit": 1})).structured_content["jobs"][0]
@@ -89,7 +91,9 @@ async def converse(transport, mode):
 async def main():
     for transport in (http, stdio):
         for mode in ("legacy", "auto", "2026-07-28"):
-            await asyncio.wait_for(converse(transport(), mode), 60)
+            # Over HTTP the client keeps the connection of a request that it has given up, in the handshake revisions.
+            gives_up = mode != "legacy" or transport is stdio
+            await asyncio.wait_for(converse(transport(), mode, gives_up), 60)
             print(transport.__name__, mode)
     print("ok")
 

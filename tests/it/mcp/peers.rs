@@ -50,6 +50,19 @@ async fn the_python_client_works_in_both_eras_over_http_and_stdio() {
 }
 
 #[tokio::test]
+async fn the_entries_of_the_readme_work_as_they_are() {
+    let product = product().await;
+    let port = product.url.rsplit(':').next().unwrap().to_owned();
+    let mut command = Command::new(python());
+    command
+        .arg(script("mcp_configurations.py"))
+        .arg(format!("{}/README.md", env!("CARGO_MANIFEST_DIR")))
+        .arg(port)
+        .arg(BINARY);
+    assert!(said(command, &product).await.trim_end().ends_with("ok"));
+}
+
+#[tokio::test]
 async fn the_typescript_clients_work() {
     let product = product().await;
     let mut command = Command::new("node");
