@@ -163,6 +163,9 @@ impl Caller {
             Ok(_) => return refused("only revision 2025-03-26 has batches: send one message"),
             Err(error) => return refusal(None, &error, None),
         }
+        if !messages.iter().all(Value::is_object) {
+            return refused("each message of a batch must be a JSON object");
+        }
         if messages.is_empty() || messages.len() > MOST_IN_A_BATCH {
             return refused("a batch has 1 to 50 messages");
         }

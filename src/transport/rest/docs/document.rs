@@ -24,6 +24,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("response", include_str!("text/response.yaml")),
     ("webhooks", include_str!("text/webhooks.yaml")),
     ("v2", include_str!("text/v2.yaml")),
+    ("mcp", include_str!("text/mcp.yaml")),
     ("runs", include_str!("text/runs.yaml")),
 ];
 
