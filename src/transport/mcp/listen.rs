@@ -106,3 +106,20 @@ where
         Some((Ok::<_, std::io::Error>(frame), from))
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_counted() {
+        let all = Arc::default();
+        let mut open: Vec<Listener> = (0..MOST).filter_map(|_| Listener::new(&all)).collect();
+        assert_eq!(open.len(), MOST);
+        assert!(Listener::new(&all).is_none() && Listener::new(&all).is_none());
+        open.pop();
+        assert!(Listener::new(&all).is_some());
+        drop(open);
+        assert_eq!(all.load(Ordering::Relaxed), 0);
+    }
+}

@@ -337,6 +337,62 @@ const ROWS: &[(&str, &str, &str)] = &[
         "tests/it/media/bounded.rs",
         "cancelling_stops_the_codec_and_animations_keep_no_still_waiting",
     ),
+    // tools for agents
+    (
+        "how long a call waits for its job",
+        "tests/it/mcp/runs.rs",
+        "when_the_wait_is_over_the_job_goes_on",
+    ),
+    (
+        "one result of a tool",
+        "tests/it/mcp/files.rs",
+        "a_result_stays_below_what_clients_take",
+    ),
+    (
+        "files that a result describes",
+        "tests/it/mcp/files.rs",
+        "a_result_stays_below_what_clients_take",
+    ),
+    (
+        "a text, a sound in a result",
+        "tests/it/mcp/files.rs",
+        "texts_and_sounds_have_their_size",
+    ),
+    (
+        "longer side of a preview",
+        "tests/it/mcp/files.rs",
+        "a_result_stays_below_what_clients_take",
+    ),
+    (
+        "a file read by `resources/read`",
+        "tests/it/mcp/files.rs",
+        "what_is_too_large_names_its_address",
+    ),
+    (
+        "jobs whose files `resources/list` shows",
+        "tests/it/mcp/files.rs",
+        "the_files_of_the_last_jobs_are_listed",
+    ),
+    (
+        "tools, resources of a page",
+        "tests/it/mcp/tools.rs",
+        "long_lists_come_in_pages",
+    ),
+    (
+        "open `subscriptions/listen`",
+        "src/transport/mcp/listen.rs",
+        "listeners_are_counted",
+    ),
+    (
+        "messages of a batch (2025-03-26)",
+        "tests/it/mcp/protocol.rs",
+        "the_oldest_revision_has_batches_and_no_links",
+    ),
+    (
+        "texts and statistics kept with a job",
+        "tests/it/mcp/files.rs",
+        "texts_and_sounds_have_their_size",
+    ),
     // what operators see
     (
         "ended downloads in `GET /downloads`",

@@ -146,3 +146,42 @@ async fn jobs_survive_a_restart() {
     let taken_up = structured(&second, "get_job", json!({"id": open["id"]})).await;
     assert!(["pending", "running"].contains(&taken_up["status"].as_str().unwrap()), "{taken_up}");
 }
+
+#[tokio::test]
+async fn texts_and_sounds_have_their_size() {
+    let product = Product::start(&[]).await;
+    let said = |text: &str| json!({"3": {"class_type": "PreviewAny", "inputs": {"source": text}}});
+    let short = tool(&product, "run_graph", json!({"graph": said("a red fox")})).await;
+    assert_eq!(short["structuredContent"]["texts"], json!({"3": ["a red fox"]}), "{short}");
+    assert!(short["content"].as_array().unwrap().iter().any(|block| block["text"] == "a red fox"));
+    let read = json!({"uri": short["structuredContent"]["outputs"][0]["uri"]});
+    let read = result(&product, "resources/read", read).await;
+    assert_eq!(read["contents"][0]["text"], "a red fox");
+    let long = tool(&product, "run_graph", json!({"graph": said(&"fox ".repeat(80_000))})).await;
+    assert!(long["structuredContent"]["texts"].is_null());
+    assert_eq!(long["structuredContent"]["outputs"][0]["size"], 320_000);
+    let texts: Vec<&str> = long["content"].as_array().unwrap().iter().filter_map(|block| block["text"].as_str()).collect();
+    assert!(texts.iter().any(|text| text.starts_with("fox ") && text.len() == 64 * 1024));
+    assert!(texts.last().unwrap().contains("320000 bytes"), "{}", texts.last().unwrap());
+
+    let sound = |bytes: u64| json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": bytes, "filename_prefix": "s", "extension": "wav"}}});
+    let small = tool(&product, "run_graph", json!({"graph": sound(500 * 1024)})).await;
+    assert_eq!(small["content"][1]["type"], "audio", "{}", small["structuredContent"]);
+    assert!(small.to_string().len() < 900_000);
+    let large = tool(&product, "run_graph", json!({"graph": sound(600 * 1024)})).await;
+    assert_eq!(large["content"][1]["type"], "resource_link");
+    assert!(super::texts(&large).contains("too large"));
+}
+
+#[tokio::test]
+async fn the_files_of_the_last_jobs_are_listed() {
+    let product = Product::start(&[]).await;
+    let mut newest = Value::Null;
+    for number in 0..52 {
+        newest = structured(&product, "run_graph", json!({"graph": graphs::coloured("list", number)})).await;
+    }
+    let list = result(&product, "resources/list", json!({})).await;
+    let resources = list["resources"].as_array().unwrap();
+    assert_eq!(resources.len(), 51);
+    assert_eq!(resources[1]["uri"], newest["outputs"][0]["uri"]);
+}

@@ -178,6 +178,8 @@ async fn the_oldest_revision_has_batches_and_no_links() {
     assert!(content[2]["text"].as_str().unwrap().contains("comfyui://jobs/"));
     batch.body = json!([]);
     assert_eq!(refused(&product, &batch).await, (400, -32600));
+    batch.body = vec![json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}); 51].into();
+    assert_eq!(refused(&product, &batch).await, (400, -32600));
     let mut later = call("2025-06-18", "ping", json!({}));
     later.body = json!([{"jsonrpc": "2.0", "id": 1, "method": "ping"}]);
     assert_eq!(refused(&product, &later).await, (400, -32600));
