@@ -50,7 +50,9 @@ impl Folders {
     /// # Errors
     /// When it is not there, or not inside.
     pub fn to_write(&self, directory: &str) -> Result<PathBuf, String> {
-        let wanted = self.find(Path::new(directory)).unwrap_or_else(|| PathBuf::from(directory));
+        let wanted = self
+            .find(Path::new(directory))
+            .unwrap_or_else(|| PathBuf::from(directory));
         let resolved = wanted
             .canonicalize()
             .map_err(|error| format!("{directory}: {error}"))?;
@@ -193,11 +195,15 @@ fn all_texts<'a>(value: &'a mut Value, found: &mut Vec<&'a mut Value>) {
 fn graph_inputs<'a>(arguments: &'a mut Map<String, Value>, found: &mut Vec<&'a mut Value>) {
     for (name, value) in arguments.iter_mut() {
         match (name.as_str(), value) {
-            ("set", Value::Object(set)) => set.values_mut().for_each(|value| all_texts(value, found)),
+            ("set", Value::Object(set)) => {
+                set.values_mut().for_each(|value| all_texts(value, found))
+            }
             ("graph", Value::Object(nodes)) => {
                 for node in nodes.values_mut() {
                     if let Some(Value::Object(inputs)) = node.get_mut("inputs") {
-                        inputs.values_mut().for_each(|value| all_texts(value, found));
+                        inputs
+                            .values_mut()
+                            .for_each(|value| all_texts(value, found));
                     }
                 }
             }

@@ -231,11 +231,13 @@ impl Server {
     /// # Errors
     /// One sentence.
     pub async fn upload(&self, path: &Path, name: &str, kind: &str) -> Result<String, String> {
-        let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+        let unreadable =
+            |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
         let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
         let size = file.metadata().await.map_err(unreadable)?.len();
         let body = Body::wrap_stream(ReaderStream::new(file));
-        let part = reqwest::multipart::Part::stream_with_length(body, size).file_name(name.to_owned());
+        let part =
+            reqwest::multipart::Part::stream_with_length(body, size).file_name(name.to_owned());
         let form = reqwest::multipart::Form::new()
             .text("content_type", kind.to_owned())
             .text("file_path", name.to_owned())
@@ -284,7 +286,10 @@ impl Server {
         if response.status().is_success() {
             return Ok(response);
         }
-        Err(format!("the server said {} for {address}", response.status()))
+        Err(format!(
+            "the server said {} for {address}",
+            response.status()
+        ))
     }
 }
 

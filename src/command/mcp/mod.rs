@@ -53,7 +53,11 @@ pub async fn run(arguments: Arguments, env: &dyn Env) -> ExitCode {
 fn prepared(arguments: Arguments, env: &dyn Env) -> Result<Arc<Bridge>, String> {
     let url = match arguments.url {
         Some(url) if matches!(url.scheme(), "http" | "https") => url,
-        Some(url) => return Err(format!("--url {url}: it must begin with http:// or https://")),
+        Some(url) => {
+            return Err(format!(
+                "--url {url}: it must begin with http:// or https://"
+            ));
+        }
         None => {
             let port = env
                 .get("PORT")
@@ -201,8 +205,8 @@ fn tool_failure(reason: &str) -> Value {
 
 fn refused_batch(batch: &Value, reason: &str) -> Value {
     let requests = batch.as_array().into_iter().flatten();
-    let answers = requests.filter_map(|request| request.get("id")).map(|id| {
-        json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32603, "message": reason}})
-    });
+    let answers = requests.filter_map(|request| request.get("id")).map(
+        |id| json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32603, "message": reason}}),
+    );
     Value::Array(answers.collect())
 }

@@ -72,11 +72,7 @@ pub async fn call(server: &Server, folders: &Folders, message: &Value) -> Value 
     }
 }
 
-async fn saved(
-    server: &Server,
-    folders: &Folders,
-    message: &Value,
-) -> Result<Vec<String>, String> {
+async fn saved(server: &Server, folders: &Folders, message: &Value) -> Result<Vec<String>, String> {
     let argument = |name: &str| message.get("params")?.get("arguments")?.get(name);
     let text = |name: &str| {
         argument(name)
@@ -125,7 +121,9 @@ async fn outputs(server: &Server, id: &str) -> Result<Vec<Value>, String> {
         Some(_) => Ok(job["outputs"].as_array().cloned().unwrap_or_default()),
         None => {
             let said = result.pointer("/content/0/text").and_then(Value::as_str);
-            Err(said.unwrap_or("the server does not say what the job has made").to_owned())
+            Err(said
+                .unwrap_or("the server does not say what the job has made")
+                .to_owned())
         }
     }
 }

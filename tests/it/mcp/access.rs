@@ -39,7 +39,12 @@ async fn only_our_own_pages_and_named_ones_may_ask() {
     for good in [own.as_str(), &own.replace("http:", "https:"), origin] {
         assert_eq!(list(good).send(&product).await.0, 200, "{good}");
     }
-    for bad in ["https://evil.example", "http://127.0.0.1:1", "http://localhost", "null"] {
+    for bad in [
+        "https://evil.example",
+        "http://127.0.0.1:1",
+        "http://localhost",
+        "null",
+    ] {
         let response = list(bad).request(&product).send().await.unwrap();
         assert_eq!(response.status(), 403, "{bad}");
         assert_eq!(response.headers()["content-type"], "application/json");
@@ -57,7 +62,10 @@ async fn the_operator_says_which_tools_there_are() {
         .start()
         .await;
     let tools = result(&product, "tools/list", json!({})).await;
-    assert_eq!((&tools["ttlMs"], &tools["cacheScope"]), (&json!(60_000), &json!("public")));
+    assert_eq!(
+        (&tools["ttlMs"], &tools["cacheScope"]),
+        (&json!(60_000), &json!("public"))
+    );
     let names: Vec<&str> = tools["tools"]
         .as_array()
         .unwrap()
@@ -66,9 +74,21 @@ async fn the_operator_says_which_tools_there_are() {
         .collect();
     assert_eq!(
         names,
-        ["mine", "get_job", "cancel_job", "list_jobs", "search_nodes", "describe_node", "create_upload"]
+        [
+            "mine",
+            "get_job",
+            "cancel_job",
+            "list_jobs",
+            "search_nodes",
+            "describe_node",
+            "create_upload"
+        ]
     );
-    let hidden = call(STATELESS, "tools/call", json!({"name": "run_graph", "arguments": {"graph": {}}}));
+    let hidden = call(
+        STATELESS,
+        "tools/call",
+        json!({"name": "run_graph", "arguments": {"graph": {}}}),
+    );
     assert_eq!(refused(&product, &hidden).await, (200, -32602));
     let mine = tool(&product, "mine", json!({})).await;
     assert_eq!(mine["structuredContent"]["status"], "succeeded");
@@ -78,9 +98,20 @@ async fn the_operator_says_which_tools_there_are() {
 async fn no_argument_names_credentials_webhooks_or_targets() {
     let product = Product::start(&[]).await;
     let graph = crate::support::graphs::picture("x");
-    for odd in ["credentials", "webhook", "webhook_v2", "s3", "http_upload", "extra_data", "id"] {
+    for odd in [
+        "credentials",
+        "webhook",
+        "webhook_v2",
+        "s3",
+        "http_upload",
+        "extra_data",
+        "id",
+    ] {
         let refused = tool(&product, "run_graph", json!({"graph": graph, odd: {}})).await;
         assert_eq!(refused["isError"], true, "{odd}");
-        assert!(super::texts(&refused).contains(&format!("input.{odd}: ")), "{refused}");
+        assert!(
+            super::texts(&refused).contains(&format!("input.{odd}: ")),
+            "{refused}"
+        );
     }
 }

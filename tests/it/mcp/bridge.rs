@@ -42,12 +42,21 @@ impl Bridge {
 
     async fn send(&mut self, message: &Value) {
         let line = format!("{message}\n");
-        self.input.as_mut().unwrap().write_all(line.as_bytes()).await.unwrap();
+        self.input
+            .as_mut()
+            .unwrap()
+            .write_all(line.as_bytes())
+            .await
+            .unwrap();
     }
 
     /// The next message; everything on stdout is one.
     async fn next(&mut self) -> Value {
-        let line = tokio::time::timeout(PATIENCE, self.output.next_line()).await.unwrap().unwrap().unwrap();
+        let line = tokio::time::timeout(PATIENCE, self.output.next_line())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
         serde_json::from_str(&line).unwrap()
     }
 
@@ -62,14 +71,22 @@ impl Bridge {
     }
 
     async fn tool(&mut self, name: &str, arguments: Value) -> Value {
-        let answer = self.ask(STATELESS, "tools/call", json!({"name": name, "arguments": arguments})).await;
+        let answer = self
+            .ask(
+                STATELESS,
+                "tools/call",
+                json!({"name": name, "arguments": arguments}),
+            )
+            .await;
         answer["result"].clone()
     }
 
     /// Closes stdin; the exit code.
     async fn end(mut self) -> i32 {
         self.input.take();
-        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap();
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .unwrap();
         ended.unwrap().code().unwrap()
     }
 }
@@ -85,7 +102,9 @@ async fn both_eras_are_forwarded() {
     let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
     let hello = bridge.ask("2025-06-18", "initialize", hello).await;
     assert_eq!(hello["result"]["protocolVersion"], "2025-06-18");
-    bridge.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+    bridge
+        .send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))
+        .await;
     let tools = bridge.ask("2025-06-18", "tools/list", json!({})).await;
     assert_eq!(tools["result"]["tools"][0]["name"], "run_graph");
     let found = bridge.ask(STATELESS, "server/discover", json!({})).await;
@@ -94,13 +113,18 @@ async fn both_eras_are_forwarded() {
     assert_eq!(unknown["error"]["code"], -32601);
     let mut params = json!({"name": "run_graph", "arguments": {"graph": graphs::slow(1.0, 10)}});
     params["_meta"]["progressToken"] = json!("p");
-    bridge.send(&call(STATELESS, "tools/call", params).body).await;
+    bridge
+        .send(&call(STATELESS, "tools/call", params).body)
+        .await;
     let first = bridge.next().await;
     assert_eq!(first["method"], "notifications/progress");
     loop {
         let message = bridge.next().await;
         if message["id"] == 7 {
-            assert_eq!(message["result"]["structuredContent"]["status"], "succeeded");
+            assert_eq!(
+                message["result"]["structuredContent"]["status"],
+                "succeeded"
+            );
             break;
         }
     }
@@ -111,12 +135,19 @@ async fn both_eras_are_forwarded() {
 async fn a_cancelled_request_and_the_end_of_stdin_cancel_the_job() {
     let product = Product::start(&[]).await;
     let newest = async || {
-        let jobs = structured(&product, "list_jobs", json!({"status": "running", "limit": 1})).await;
+        let jobs = structured(
+            &product,
+            "list_jobs",
+            json!({"status": "running", "limit": 1}),
+        )
+        .await;
         jobs["jobs"][0]["id"].as_str().map(str::to_owned)
     };
     let long = json!({"name": "run_graph", "arguments": {"graph": graphs::slow(30.0, 600)}});
     let mut bridge = Bridge::start(&mcp(&product), None, &[]);
-    bridge.send(&call(STATELESS, "tools/call", long.clone()).body).await;
+    bridge
+        .send(&call(STATELESS, "tools/call", long.clone()).body)
+        .await;
     let id = crate::support::product::until("it runs", newest).await;
     bridge
         .send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}))
@@ -135,12 +166,24 @@ async fn without_a_server_every_request_is_answered() {
     let began = Instant::now();
     let answer = bridge.ask(STATELESS, "tools/list", json!({})).await;
     assert_eq!(answer["error"]["code"], -32603);
-    assert!(answer["error"]["message"].as_str().unwrap().contains("start it"), "{answer}");
+    assert!(
+        answer["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("start it"),
+        "{answer}"
+    );
     assert!(began.elapsed() < Duration::from_secs(10));
     let mut product = Product::start(&[("PORT", &port.to_string()), ("API_KEYS", "sesame")]).await;
     let answer = bridge.ask(STATELESS, "tools/list", json!({})).await;
     assert_eq!(answer["error"]["code"], -32603);
-    assert!(answer["error"]["message"].as_str().unwrap().contains("COMFYUI_API_KEY"), "{answer}");
+    assert!(
+        answer["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("COMFYUI_API_KEY"),
+        "{answer}"
+    );
     product.stop().await;
     let _open = Product::start(&[("PORT", &port.to_string())]).await;
     let answer = bridge.ask(STATELESS, "tools/list", json!({})).await;
@@ -171,15 +214,27 @@ async fn files_go_in_and_come_out() {
     let mut bridge = Bridge::start(&mcp(&product), None, &["--files", inside.to_str().unwrap()]);
     for given in [fox.clone(), format!("file://{fox}")] {
         let result = bridge.tool("look", json!({"image": given})).await;
-        assert_eq!(result["structuredContent"]["status"], "succeeded", "{result}");
-        let result = bridge.tool("run_graph", json!({"graph": graphs::loaded(&given)})).await;
-        assert_eq!(result["structuredContent"]["status"], "succeeded", "{result}");
+        assert_eq!(
+            result["structuredContent"]["status"], "succeeded",
+            "{result}"
+        );
+        let result = bridge
+            .tool("run_graph", json!({"graph": graphs::loaded(&given)}))
+            .await;
+        assert_eq!(
+            result["structuredContent"]["status"], "succeeded",
+            "{result}"
+        );
     }
     for given in [
         outside.path().join("owl.png").display().to_string(),
         inside.join("link.png").display().to_string(),
         format!("file://{}/owl.png", outside.path().display()),
-        format!("{}/../{}/owl.png", inside.display(), outside.path().file_name().unwrap().to_str().unwrap()),
+        format!(
+            "{}/../{}/owl.png",
+            inside.display(),
+            outside.path().file_name().unwrap().to_str().unwrap()
+        ),
     ] {
         let result = bridge.tool("look", json!({"image": given})).await;
         assert_eq!(result["isError"], true, "{result}");
@@ -188,13 +243,24 @@ async fn files_go_in_and_come_out() {
     let tools = bridge.ask(STATELESS, "tools/list", json!({})).await;
     let tools = tools["result"]["tools"].as_array().unwrap();
     assert_eq!(tools.last().unwrap()["name"], "save_output");
-    let job = structured(&product, "run_graph", json!({"graph": graphs::picture("out")})).await;
+    let job = structured(
+        &product,
+        "run_graph",
+        json!({"graph": graphs::picture("out")}),
+    )
+    .await;
     let save = json!({"id": job["id"], "directory": inside});
     let mut paths = Vec::new();
     for _ in 0..2 {
         let saved = bridge.tool("save_output", save.clone()).await;
-        let path = saved["structuredContent"]["paths"][0].as_str().unwrap().to_owned();
-        assert!(std::fs::read(&path).unwrap().starts_with(b"\x89PNG"), "{saved}");
+        let path = saved["structuredContent"]["paths"][0]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(
+            std::fs::read(&path).unwrap().starts_with(b"\x89PNG"),
+            "{saved}"
+        );
         paths.push(path);
     }
     assert_ne!(paths[0], paths[1]);
@@ -210,7 +276,10 @@ async fn files_go_in_and_come_out() {
     let mut closed = Bridge::start(&mcp(&product), None, &[]);
     for given in [fox.clone(), format!("file://{fox}")] {
         let result = closed.tool("look", json!({"image": given})).await;
-        assert!(result["isError"] == true && super::texts(&result).contains("--files"), "{result}");
+        assert!(
+            result["isError"] == true && super::texts(&result).contains("--files"),
+            "{result}"
+        );
     }
     let tools = closed.ask(STATELESS, "tools/list", json!({})).await;
     let tools = tools["result"]["tools"].as_array().unwrap();

@@ -11,11 +11,20 @@ use crate::support::product::{BINARY, Product, Stage};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn said(mut command: Command, product: &Product) -> String {
-    command.env("NO_PROXY", "127.0.0.1,localhost").kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("in time").unwrap();
+    command
+        .env("NO_PROXY", "127.0.0.1,localhost")
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output())
+        .await
+        .expect("in time")
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{complained}\n{}", product.log.text());
+    assert!(
+        output.status.success(),
+        "{said}\n{complained}\n{}",
+        product.log.text()
+    );
     said
 }
 
@@ -80,12 +89,30 @@ async fn the_inspector_works() {
     for (arguments, expected) in [
         (&["--method", "tools/list"][..], "\"run_graph\""),
         (&["--method", "resources/list"], "comfyui://logs/comfyui"),
-        (&["--method", "tools/call", "--tool-name", "square", "--tool-arg", "width=20"], "succeeded"),
+        (
+            &[
+                "--method",
+                "tools/call",
+                "--tool-name",
+                "square",
+                "--tool-arg",
+                "width=20",
+            ],
+            "succeeded",
+        ),
     ] {
         let mut command = Command::new("node");
         command
-            .arg(node_modules().join("@modelcontextprotocol/inspector/clients/launcher/build/index.js"))
-            .args(["--cli", &format!("{}/mcp", product.url), "--header", "Authorization: Bearer sesame"])
+            .arg(
+                node_modules()
+                    .join("@modelcontextprotocol/inspector/clients/launcher/build/index.js"),
+            )
+            .args([
+                "--cli",
+                &format!("{}/mcp", product.url),
+                "--header",
+                "Authorization: Bearer sesame",
+            ])
             .args(arguments);
         let text = said(command, &product).await;
         assert!(text.contains(expected), "{text}");
@@ -95,12 +122,24 @@ async fn the_inspector_works() {
 #[tokio::test]
 async fn the_conformance_scenarios_that_need_no_test_tools_pass() {
     let product = Product::start(&[]).await;
-    for scenario in ["server-initialize", "ping", "tools-list", "resources-list", "dns-rebinding-protection"] {
+    for scenario in [
+        "server-initialize",
+        "ping",
+        "tools-list",
+        "resources-list",
+        "dns-rebinding-protection",
+    ] {
         // It needs a newer Node.js than the other peers.
         let mut command = Command::new(node_modules().join("node22/bin/node"));
         command
             .arg(node_modules().join("@modelcontextprotocol/conformance/dist/index.js"))
-            .args(["server", "--url", &format!("{}/mcp", product.url.replace("127.0.0.1", "localhost")), "--scenario", scenario]);
+            .args([
+                "server",
+                "--url",
+                &format!("{}/mcp", product.url.replace("127.0.0.1", "localhost")),
+                "--scenario",
+                scenario,
+            ]);
         let text = said(command, &product).await;
         assert!(text.contains(" 0 failed"), "{text}");
     }

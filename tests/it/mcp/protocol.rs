@@ -35,7 +35,10 @@ async fn every_revision_is_spoken_without_sessions() {
     for wanted in ["2024-11-05", "1999-01-01", STATELESS] {
         let hello = json!({"protocolVersion": wanted, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
         let (_, messages) = call(wanted, "initialize", hello).send(&product).await;
-        assert_eq!(messages[0]["result"]["protocolVersion"], "2025-11-25", "{wanted}");
+        assert_eq!(
+            messages[0]["result"]["protocolVersion"], "2025-11-25",
+            "{wanted}"
+        );
     }
     let found = result(&product, "server/discover", json!({})).await;
     assert_eq!(found["resultType"], "complete");
@@ -44,7 +47,10 @@ async fn every_revision_is_spoken_without_sessions() {
         json!(["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26"])
     );
     assert!(found["capabilities"]["extensions"]["io.modelcontextprotocol/tasks"].is_object());
-    assert_eq!(found["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "comfyui-api");
+    assert_eq!(
+        found["_meta"]["io.modelcontextprotocol/serverInfo"]["name"],
+        "comfyui-api"
+    );
     // Without a header it is the oldest one.
     let bare = call("2025-03-26", "tools/list", json!({})).without("mcp-protocol-version");
     assert_eq!(bare.send(&product).await.0, 200);
@@ -58,7 +64,10 @@ async fn errors_follow_the_revision() {
     let mismatch = (400, -32020);
     for (case, wrong) in [
         ("no version", list().without("mcp-protocol-version")),
-        ("another version", list().with("mcp-protocol-version", "2025-11-25")),
+        (
+            "another version",
+            list().with("mcp-protocol-version", "2025-11-25"),
+        ),
         ("no method", list().without("mcp-method")),
         ("another method", list().with("mcp-method", "tools/call")),
         ("no name", get().without("mcp-name")),
@@ -76,7 +85,10 @@ async fn errors_follow_the_revision() {
     let mut future = list().with("mcp-protocol-version", "2099-01-01");
     future.body["params"]["_meta"][META_VERSION] = "2099-01-01".into();
     let (status, messages) = future.send(&product).await;
-    assert_eq!((status, &messages[0]["error"]["code"]), (400, &json!(-32022)));
+    assert_eq!(
+        (status, &messages[0]["error"]["code"]),
+        (400, &json!(-32022))
+    );
     assert_eq!(messages[0]["error"]["data"]["supported"][0], STATELESS);
     assert_eq!(messages[0]["id"], 7);
     let future = call("2099-01-01", "tools/list", json!({}));
@@ -91,17 +103,33 @@ async fn errors_follow_the_revision() {
     half.body["params"]["_meta"] = json!({META_VERSION: STATELESS});
     assert_eq!(refused(&product, &half).await, (400, -32602));
 
-    for method in ["prompts/list", "logging/setLevel", "roots/list", "sampling/createMessage", "initialise", "ping"] {
+    for method in [
+        "prompts/list",
+        "logging/setLevel",
+        "roots/list",
+        "sampling/createMessage",
+        "initialise",
+        "ping",
+    ] {
         let unknown = call(STATELESS, method, json!({}));
         assert_eq!(refused(&product, &unknown).await, (404, -32601), "{method}");
     }
-    for method in ["prompts/list", "logging/setLevel", "server/nope", "tasks/get"] {
+    for method in [
+        "prompts/list",
+        "logging/setLevel",
+        "server/nope",
+        "tasks/get",
+    ] {
         let unknown = call("2025-11-25", method, json!({}));
         assert_eq!(refused(&product, &unknown).await, (200, -32601), "{method}");
     }
     let unknown = call(STATELESS, "tools/call", json!({"name": "nope"}));
     assert_eq!(refused(&product, &unknown).await, (200, -32602));
-    let unknown = call(STATELESS, "resources/read", json!({"uri": "comfyui://nope"}));
+    let unknown = call(
+        STATELESS,
+        "resources/read",
+        json!({"uri": "comfyui://nope"}),
+    );
     assert_eq!(refused(&product, &unknown).await, (200, -32602));
     let unknown = call(STATELESS, "tasks/get", json!({"taskId": "nope"}));
     assert_eq!(refused(&product, &unknown).await, (200, -32602));
@@ -113,15 +141,25 @@ async fn errors_follow_the_revision() {
         ("", (400, -32700)),
         ("7", (400, -32600)),
         ("{\"id\": 1, \"method\": \"ping\"}", (400, -32600)),
-        ("{\"jsonrpc\": \"2.0\", \"id\": 1.5, \"method\": \"ping\"}", (400, -32600)),
-        ("{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"tools/list\", \"params\": 5}", (400, -32602)),
+        (
+            "{\"jsonrpc\": \"2.0\", \"id\": 1.5, \"method\": \"ping\"}",
+            (400, -32600),
+        ),
+        (
+            "{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"tools/list\", \"params\": 5}",
+            (400, -32602),
+        ),
     ] {
         let sent = product.http.post(format!("{}/mcp", product.url)).body(text);
         let response = sent.send().await.unwrap();
         let status = response.status().as_u16();
         assert_eq!(response.headers()["content-type"], "application/json");
         let body: Value = response.json().await.unwrap();
-        assert_eq!((status, body["error"]["code"].as_i64().unwrap()), expected, "{text}");
+        assert_eq!(
+            (status, body["error"]["code"].as_i64().unwrap()),
+            expected,
+            "{text}"
+        );
     }
     let large = call(STATELESS, "tools/list", json!({"x": "y".repeat(200_000)}));
     assert_eq!(refused(&product, &large).await.0, 413);
@@ -173,9 +211,17 @@ async fn the_oldest_revision_has_batches_and_no_links() {
     assert_eq!(answers[0], json!({"jsonrpc": "2.0", "id": 1, "result": {}}));
     assert_eq!(answers[1]["error"]["code"], -32601);
     let content = answers[2]["result"]["content"].as_array().unwrap();
-    let kinds: Vec<&str> = content.iter().map(|block| block["type"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> = content
+        .iter()
+        .map(|block| block["type"].as_str().unwrap())
+        .collect();
     assert_eq!(kinds, ["text", "image", "text"]);
-    assert!(content[2]["text"].as_str().unwrap().contains("comfyui://jobs/"));
+    assert!(
+        content[2]["text"]
+            .as_str()
+            .unwrap()
+            .contains("comfyui://jobs/")
+    );
     batch.body = json!([]);
     assert_eq!(refused(&product, &batch).await, (400, -32600));
     batch.body = vec![json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}); 51].into();
@@ -210,8 +256,14 @@ async fn listeners_are_told_of_other_tools() {
     };
     let first = next().await.unwrap();
     assert_eq!(first["method"], "notifications/subscriptions/acknowledged");
-    assert_eq!(first["params"]["notifications"], json!({"toolsListChanged": true}));
-    assert_eq!(first["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 7);
+    assert_eq!(
+        first["params"]["notifications"],
+        json!({"toolsListChanged": true})
+    );
+    assert_eq!(
+        first["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"],
+        7
+    );
     std::fs::write(
         product.path("workflows/new.json"),
         json!({"prompt": crate::support::graphs::picture("new"), "input": {"type": "object"}, "bind": {}}).to_string(),
@@ -219,10 +271,16 @@ async fn listeners_are_told_of_other_tools() {
     .unwrap();
     let second = next().await.unwrap();
     assert_eq!(second["method"], "notifications/tools/list_changed");
-    assert_eq!(second["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 7);
+    assert_eq!(
+        second["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"],
+        7
+    );
     let tools = result(&product, "tools/list", json!({})).await;
     assert_eq!(tools["tools"][0]["name"], "new");
     product.signal(nix::sys::signal::Signal::SIGTERM);
     let last = next().await.unwrap();
-    assert_eq!((&last["id"], &last["result"]["resultType"]), (&json!(7), &json!("complete")));
+    assert_eq!(
+        (&last["id"], &last["result"]["resultType"]),
+        (&json!(7), &json!("complete"))
+    );
 }

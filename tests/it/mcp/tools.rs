@@ -33,14 +33,27 @@ async fn each_workflow_is_a_tool() {
         .await;
     let tools = result(&product, "tools/list", json!({})).await;
     let tools = tools["tools"].as_array().unwrap();
-    let names: Vec<&str> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-    assert_eq!(names[..3], ["portrait_square", "portrait_square_2", "run_graph_2"]);
+    let names: Vec<&str> = tools
+        .iter()
+        .map(|tool| tool["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names[..3],
+        ["portrait_square", "portrait_square_2", "run_graph_2"]
+    );
     assert!(names[3].len() == 64 && names[3].starts_with("xxx"));
     assert_eq!(
         names[4..],
         [
-            "run_graph", "get_job", "cancel_job", "list_jobs", "list_models", "download_model", "search_nodes",
-            "describe_node", "create_upload"
+            "run_graph",
+            "get_job",
+            "cancel_job",
+            "list_jobs",
+            "list_models",
+            "download_model",
+            "search_nodes",
+            "describe_node",
+            "create_upload"
         ]
     );
     let square = &tools[0];
@@ -53,29 +66,57 @@ async fn each_workflow_is_a_tool() {
         json!({"type": "integer", "minimum": 16, "maximum": 64, "default": 32, "description": "Pixels"})
     );
     let image = properties["image"]["description"].as_str().unwrap();
-    assert!(image.starts_with("What to look at") && image.contains("data:") && image.contains("create_upload"));
+    assert!(
+        image.starts_with("What to look at")
+            && image.contains("data:")
+            && image.contains("create_upload")
+    );
     for tool in tools {
-        for needed in ["title", "description", "inputSchema", "outputSchema", "annotations"] {
+        for needed in [
+            "title",
+            "description",
+            "inputSchema",
+            "outputSchema",
+            "annotations",
+        ] {
             assert!(!tool[needed].is_null(), "{} {needed}", tool["name"]);
         }
         let name = tool["name"].as_str().unwrap();
         let hint = |hint: &str| tool["annotations"][hint].as_bool().unwrap();
         assert_eq!(hint("destructiveHint"), name == "cancel_job");
-        let reads = ["get_job", "list_jobs", "list_models", "search_nodes", "describe_node"];
+        let reads = [
+            "get_job",
+            "list_jobs",
+            "list_models",
+            "search_nodes",
+            "describe_node",
+        ];
         assert_eq!(hint("readOnlyHint"), reads.contains(&name), "{name}");
     }
     let small = structured(&product, "portrait_square", json!({"width": 20})).await;
-    assert_eq!((&small["outputs"][0]["width"], &small["outputs"][0]["height"]), (&json!(20), &json!(32)));
+    assert_eq!(
+        (
+            &small["outputs"][0]["width"],
+            &small["outputs"][0]["height"]
+        ),
+        (&json!(20), &json!(32))
+    );
     let wrong = tool(&product, "portrait_square", json!({"width": 5000})).await;
     assert_eq!(wrong["isError"], true);
-    assert_eq!(wrong["structuredContent"]["error"]["location"], "input.width");
+    assert_eq!(
+        wrong["structuredContent"]["error"]["location"],
+        "input.width"
+    );
     assert!(texts(&wrong).contains("input.width: "), "{wrong}");
     let (_, queue) = product.get("/queue").await;
     assert_eq!(queue["finished"][0]["source"], "mcp");
     let (_, job) = product
         .get(&format!("/api/v2/jobs/{}", small["id"].as_str().unwrap()))
         .await;
-    assert_eq!((&job["source"], &job["status"]), (&json!("mcp"), &json!("succeeded")));
+    assert_eq!(
+        (&job["source"], &job["status"]),
+        (&json!("mcp"), &json!("succeeded"))
+    );
     assert_eq!(job["outputs"].as_array().unwrap().len(), 1);
 }
 
@@ -88,8 +129,18 @@ async fn long_lists_come_in_pages() {
     let product = stage.start().await;
     let first = result(&product, "tools/list", json!({})).await;
     assert_eq!(first["tools"].as_array().unwrap().len(), 100);
-    let second = result(&product, "tools/list", json!({"cursor": first["nextCursor"]})).await;
-    let names: Vec<&Value> = second["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
+    let second = result(
+        &product,
+        "tools/list",
+        json!({"cursor": first["nextCursor"]}),
+    )
+    .await;
+    let names: Vec<&Value> = second["tools"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tool| &tool["name"])
+        .collect();
     assert_eq!(names.len(), 12);
     assert_eq!(names[..4], ["w100", "w101", "w102", "run_graph"]);
     assert!(second["nextCursor"].is_null());
@@ -104,24 +155,49 @@ async fn models_and_nodes_can_be_found() {
         .start()
         .await;
     let all = structured(&product, "list_models", json!({})).await;
-    assert_eq!(all["folders"]["checkpoints"], json!(["fox.safetensors", "owl.safetensors"]));
+    assert_eq!(
+        all["folders"]["checkpoints"],
+        json!(["fox.safetensors", "owl.safetensors"])
+    );
     assert_eq!(all["truncated"], false);
     let foxes = structured(&product, "list_models", json!({"search": "FOX"})).await;
     assert_eq!(
         foxes["folders"],
         json!({"checkpoints": ["fox.safetensors"], "loras": ["fox_style.safetensors"]})
     );
-    let one = structured(&product, "list_models", json!({"folder": "checkpoints", "limit": 1})).await;
-    assert_eq!(one, json!({"folders": {"checkpoints": ["fox.safetensors"]}, "truncated": true}));
-    let nodes = structured(&product, "search_nodes", json!({"query": "ksampler", "limit": 1})).await;
+    let one = structured(
+        &product,
+        "list_models",
+        json!({"folder": "checkpoints", "limit": 1}),
+    )
+    .await;
+    assert_eq!(
+        one,
+        json!({"folders": {"checkpoints": ["fox.safetensors"]}, "truncated": true})
+    );
+    let nodes = structured(
+        &product,
+        "search_nodes",
+        json!({"query": "ksampler", "limit": 1}),
+    )
+    .await;
     assert_eq!(nodes["nodes"][0]["class_type"], "KSampler");
     assert_eq!(nodes["nodes"].as_array().unwrap().len(), 1);
     let node = structured(&product, "describe_node", json!({"class_type": "KSampler"})).await;
     let inputs = node["inputs"].as_array().unwrap();
     let seed = inputs.iter().find(|input| input["name"] == "seed").unwrap();
     assert_eq!((&seed["type"], &seed["min"]), (&json!("INT"), &json!(0)));
-    let sampler = inputs.iter().find(|input| input["name"] == "sampler_name").unwrap();
-    assert!(sampler["choices"].as_array().unwrap().iter().any(|choice| choice == "euler"));
+    let sampler = inputs
+        .iter()
+        .find(|input| input["name"] == "sampler_name")
+        .unwrap();
+    assert!(
+        sampler["choices"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|choice| choice == "euler")
+    );
     assert_eq!(node["outputs"][0]["type"], "LATENT");
     for (name, arguments, named) in [
         ("describe_node", json!({"class_type": "Nope"}), "Nope"),
@@ -131,14 +207,26 @@ async fn models_and_nodes_can_be_found() {
         ("list_jobs", json!({"status": "nope"}), "input.status"),
         ("list_jobs", json!({"limit": 0}), "input.limit"),
         ("search_nodes", json!({}), "input.query"),
-        ("get_job", json!({"id": "x", "wait_s": 9999}), "input.wait_s"),
-        ("download_model", json!({"url": "http://x/y.safetensors", "folder": "nope"}), "nope"),
+        (
+            "get_job",
+            json!({"id": "x", "wait_s": 9999}),
+            "input.wait_s",
+        ),
+        (
+            "download_model",
+            json!({"url": "http://x/y.safetensors", "folder": "nope"}),
+            "nope",
+        ),
     ] {
         let result = tool(&product, name, arguments).await;
         assert_eq!(result["isError"], true, "{name}");
         assert!(texts(&result).contains(named), "{name}: {result}");
     }
-    let bad = call(super::STATELESS, "tools/call", json!({"name": "list_jobs", "arguments": []}));
+    let bad = call(
+        super::STATELESS,
+        "tools/call",
+        json!({"name": "list_jobs", "arguments": []}),
+    );
     assert_eq!(refused(&product, &bad).await, (200, -32602));
 }
 
@@ -154,7 +242,10 @@ async fn a_model_is_downloaded() {
     )
     .await;
     assert_eq!(entry["status"], "completed", "{entry}");
-    assert_eq!((&entry["received"], &entry["folder"]), (&json!(1000), &json!("loras")));
+    assert_eq!(
+        (&entry["received"], &entry["folder"]),
+        (&json!(1000), &json!("loras"))
+    );
     let (_, downloads) = product.get("/downloads").await;
     assert_eq!(downloads[0]["id"], entry["id"]);
     let models = structured(&product, "list_models", json!({"folder": "loras"})).await;
