@@ -151,14 +151,6 @@ impl Deliveries {
         self.ledger.all()
     }
 
-    /// The newest delivery that tells of a prompt; of its webhooks rather than of events about it.
-    pub fn of_prompt(&self, prompt_id: &str) -> Option<DeliveryEntry> {
-        let of_it = |entry: &DeliveryEntry| entry.prompt_id.as_deref() == Some(prompt_id);
-        self.ledger
-            .find(|entry| of_it(entry) && entry.kind != "system")
-            .or_else(|| self.ledger.find(of_it))
-    }
-
     /// The list itself, for who follows its changes.
     pub fn ledger(&self) -> &Ledger<DeliveryEntry> {
         &self.ledger

@@ -26,6 +26,7 @@ use crate::limits::text::quoted;
 use crate::limits::{MAX_EVENT_STREAMS, off_runtime};
 use crate::telemetry::recent::{Selection, recent};
 use crate::transport::event_stream::event_stream;
+use crate::transport::v2::address::Base;
 
 /// Between two changes of a topic.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -86,7 +87,11 @@ impl Drop for Counted {
 }
 
 /// `GET /events`
-pub async fn events(State(state): State<RouterState>, query: Query) -> Result<Response, Failure> {
+pub async fn events(
+    State(state): State<RouterState>,
+    query: Query,
+    base: Base,
+) -> Result<Response, Failure> {
     let topics = wanted(&query)?;
     let counted = state.streams.open()?;
     let now = Instant::now();
@@ -99,6 +104,7 @@ pub async fn events(State(state): State<RouterState>, query: Query) -> Result<Re
         sequence: 0,
         quiet_since: now,
         closing: state.closing.clone(),
+        base: base.absolute,
         state,
         _counted: counted,
     };
@@ -145,7 +151,7 @@ impl Topic {
     fn changes(self, state: &RouterState) -> Vec<Box<dyn Changes>> {
         match self {
             Self::Queue => vec![Box::new(state.service.changes())],
-            Self::Runs => Vec::new(),
+            Self::Runs => vec![Box::new(state.history.changes())],
             Self::Downloads => vec![Box::new(state.storage.downloads().ledger().watch())],
             Self::Cache => vec![Box::new(state.storage.cache_changes())],
             Self::Deliveries => vec![Box::new(state.webhooks.deliveries().ledger().watch())],
@@ -221,7 +227,7 @@ impl Feed {
     }
 
     /// What is new, if anything is, as JSON.
-    async fn news(&mut self, state: &RouterState) -> Option<String> {
+    async fn news(&mut self, state: &RouterState, base: &str) -> Option<String> {
         // Before looking: what changes meanwhile is looked at again.
         self.changes.iter_mut().for_each(|changes| changes.see());
         let measure = std::mem::take(&mut self.news);
@@ -233,7 +239,7 @@ impl Feed {
                 let text = off_runtime(large, || prompt::queue_view(state).to_string());
                 self.whole(text)
             }
-            Topic::Runs => self.seen.replace(0).is_none().then(|| "[]".to_owned()),
+            Topic::Runs => self.runs(state, base).await,
             Topic::Downloads => self.list(state.storage.downloads().ledger()),
             Topic::Deliveries => self.list(state.webhooks.deliveries().ledger()),
             Topic::Cache => self.whole(text(&state.storage.cache_figures())),
@@ -264,6 +270,21 @@ impl Feed {
         (std::mem::replace(&mut self.last, hash) != hash).then_some(text)
     }
 
+    async fn runs(&mut self, state: &RouterState, base: &str) -> Option<String> {
+        let (version, runs) = match state.history.since(self.seen).await {
+            Ok(runs) => runs,
+            Err(failure) => {
+                tracing::warn!(reason = %failure, "runs cannot be read for a stream of events");
+                return None;
+            }
+        };
+        let first = self.seen.replace(version).is_none();
+        if !first && runs.is_empty() {
+            return None;
+        }
+        Some(text(&state.history.shown(&runs, base).await))
+    }
+
     fn list<T: Listed + Serialize>(&mut self, ledger: &Ledger<T>) -> Option<String> {
         let (items, revision) = match self.seen {
             None => ledger.newest(NEWEST),
@@ -285,6 +306,8 @@ struct Stream {
     frames: VecDeque<String>,
     sequence: u64,
     quiet_since: Instant,
+    /// What absolute addresses begin with.
+    base: String,
     /// The server ends.
     closing: CancellationToken,
     _counted: Counted,
@@ -328,7 +351,7 @@ impl Stream {
             if !feed.pending || feed.not_before > now {
                 continue;
             }
-            if let Some(data) = feed.news(&self.state).await {
+            if let Some(data) = feed.news(&self.state, &self.base).await {
                 feed.not_before = Instant::now() + PAUSE;
                 self.sequence += 1;
                 let (name, id) = (feed.topic.name(), self.sequence);

@@ -20,7 +20,8 @@ pub async fn logs(query: Query) -> Result<Response, Failure> {
         ("server", Some(Printer::Server)),
         ("all", None),
     ];
-    let levels = ["trace", "debug", "info", "warn", "error", "fatal"];
+    // An empty one means all, as that of a form where nothing is chosen.
+    let levels = ["", "trace", "debug", "info", "warn", "error", "fatal"];
     let levels = levels.map(|word| (word, Severity::of(word)));
     let wanted = Selection {
         source: query.word("source", &sources)?.flatten(),

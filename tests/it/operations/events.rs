@@ -87,10 +87,18 @@ async fn what_changes_is_told() {
         .await;
     let mut stream = open(
         &product,
-        "?topics=queue,downloads,cache,deliveries,status,log",
+        "?topics=queue,runs,downloads,cache,deliveries,status,log",
     )
     .await;
-    let topics = ["queue", "downloads", "cache", "deliveries", "status", "log"];
+    let topics = [
+        "queue",
+        "runs",
+        "downloads",
+        "cache",
+        "deliveries",
+        "status",
+        "log",
+    ];
     snapshots(&mut stream, &topics).await;
     let running = product.prompt_later(json!({"id": "seen", "prompt": slow(1.0, 10)}));
     let queue = until(&mut stream, "queue", |queue| {
@@ -102,7 +110,8 @@ async fn what_changes_is_told() {
         queue["finished"][0]["id"] == "seen"
     })
     .await;
-    running.await.unwrap();
+    let (status, answer) = running.await.unwrap();
+    assert_eq!(status, 200, "{answer}");
     until(&mut stream, "log", |lines| {
         lines
             .as_array()
@@ -218,4 +227,50 @@ async fn streams_are_bounded() {
         (request.send().await.ok()?.status() == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_come_whole_and_as_they_change() {
+    let product = Product::start(&[]).await;
+    product
+        .run("before", &crate::support::graphs::picture("x"))
+        .await;
+    let mut stream = open(&product, "?topics=runs").await;
+    let first = snapshots(&mut stream, &["runs"]).await.remove(0).data;
+    assert_eq!(
+        (first[0]["id"].as_str(), first[0]["status"].as_str()),
+        (Some("before"), Some("succeeded")),
+        "{first}"
+    );
+    let (_, history) = product.get("/history").await;
+    assert_eq!(first, history["items"], "items as `GET /history` has them");
+    let running = product.prompt_later(json!({"id": "now", "prompt": slow(1.0, 10)}));
+    for status in ["running", "succeeded"] {
+        let changed = until(&mut stream, "runs", |runs| runs[0]["status"] == status).await;
+        let ids: Vec<&str> = changed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|run| run["id"].as_str().unwrap())
+            .collect();
+        assert_eq!(ids, ["now"], "only what has changed");
+    }
+    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_server_is_seen() {
+    let mut product = Product::start(&[]).await;
+    let mut stream = open(&product, "?topics=status").await;
+    snapshots(&mut stream, &["status"]).await;
+    let running = product.prompt_later(json!({"id": "last", "prompt": slow(2.0, 20)}));
+    product.until_prompt("last", "running").await;
+    product.signal(nix::sys::signal::Signal::SIGTERM);
+    let last = until(&mut stream, "status", |status| {
+        status["comfyui"]["state"] == "draining"
+    })
+    .await;
+    assert_eq!(last["ready"], false);
+    assert_eq!(running.await.unwrap().0, 200, "it may finish");
+    assert_eq!(product.ended().await.code(), Some(0));
 }
