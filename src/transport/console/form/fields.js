@@ -167,26 +167,26 @@ function switchControl({ id, start, changed }) {
 function choiceControl({ id, label, schema, start, changed, required }) {
   /** @type {any[]} */
   const values = [...schema.enum];
-  const same = (/** @type {any} */ a, /** @type {any} */ b) => stringify(a) === stringify(b);
+  const keyOf = (/** @type {any} */ value) => (typeof value === "string" ? value : `json:${stringify(value)}`);
+  const textOf = (/** @type {any} */ value) => schema.names?.[schema.enum.indexOf(value)] ?? (typeof value === "string" ? value || "–" : stringify(value));
+  const has = (/** @type {any} */ value) => values.some((one) => keyOf(one) === keyOf(value));
   // What a saved graph names may be missing here: it is shown, and the server judges.
-  if (start !== undefined && start !== null && !values.some((value) => same(value, start))) values.unshift(start);
+  if (start !== undefined && start !== null && !has(start)) values.unshift(start);
   const select = h("select", { id, onchange: changed });
-  const fill = (/** @type {string} */ wanted) => {
-    const before = select.value;
-    const shown = values.map((value, index) => ({ value, index, text: schema.names?.[schema.enum.indexOf(value)] ?? (typeof value === "string" ? value : stringify(value)) }))
-      .filter(({ text, index }) => !wanted || String(index) === before || text.toLowerCase().includes(wanted.toLowerCase()));
-    select.replaceChildren(...(!required || start === undefined ? [h("option", { value: "" }, required ? t("Choose…") : "–")] : []), ...shown.map(({ index, text }) => h("option", { value: String(index) }, text === "" ? " " : text)));
-    select.value = before;
+  const fill = (/** @type {string} */ wanted, /** @type {string} */ chosen) => {
+    const shown = values.filter((value) => !wanted || keyOf(value) === chosen || textOf(value).toLowerCase().includes(wanted.toLowerCase()));
+    const nothing = (!required || start === undefined) && !has("");
+    select.replaceChildren(...(nothing ? [h("option", { value: "" }, required ? t("Choose…") : "–")] : []), ...shown.map((value) => h("option", { value: keyOf(value) }, textOf(value))));
+    select.value = chosen;
   };
   const set = (/** @type {any} */ value) => {
-    if (value !== undefined && value !== null && !values.some((one) => same(one, value))) values.push(value);
-    fill("");
-    const index = values.findIndex((one) => same(one, value));
-    select.value = index < 0 ? "" : String(index);
+    const given = value !== undefined && value !== null;
+    if (given && !has(value)) values.push(value);
+    fill("", given ? keyOf(value) : value === null && has(null) ? keyOf(null) : "");
   };
   set(start);
-  const filter = values.length >= 15 ? h("input", { type: "search", class: "narrow", "aria-label": `${t("Filter")} ${label}`, placeholder: t("Filter"), oninput: (/** @type {any} */ event) => fill(event.target.value) }) : null;
-  return { element: h("div", { class: "choice-line" }, select, filter), control: select, value: () => (select.value === "" ? undefined : values[Number(select.value)]), set };
+  const filter = values.length >= 15 ? h("input", { type: "search", class: "narrow", "aria-label": `${t("Filter")} ${label}`, placeholder: t("Filter"), oninput: (/** @type {any} */ event) => fill(event.target.value, select.value) }) : null;
+  return { element: h("div", { class: "choice-line" }, select, filter), control: select, value: () => values.find((value) => keyOf(value) === select.value), set };
 }
 
 /** @param {Making} making @returns {Control} */

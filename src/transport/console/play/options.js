@@ -1,6 +1,6 @@
 /** Options of a run: what becomes of its files, who is told, how often it runs. */
 
-import { h, signal } from "../kernel.js";
+import { h, scope, signal } from "../kernel.js";
 import { t } from "../i18n.js";
 import { schemaForm } from "../form/form.js";
 import { uniqueId } from "../ui.js";
@@ -28,6 +28,9 @@ const targets = () => ({
   http_upload: { title: "HTTP", required: ["url_prefix"], properties: { url_prefix: { type: "string", format: "uri", title: t("URL prefix"), placeholder: "https://" } } },
 });
 
+/** A form that stays when the effect that has made it runs again. @template T @param {() => T} make @returns {T} */
+const lasting = (make) => scope(make).value;
+
 /** A choice whose options have names. @param {string} title @param {[string, string][]} pairs */
 const named = (title, pairs) => ({ type: "string", title, enum: pairs.map(([value]) => value), names: pairs.map(([, name]) => name), default: "" });
 
@@ -48,7 +51,7 @@ export function options(from = {}) {
   }, { webhook_v2: from.webhook_v2 }, "");
   const [format, archive, target] = basic.fields;
   const chosen = signal({ format: format.value() ?? "", target: target.value() ?? "" });
-  basic.element.addEventListener("change", () => chosen.set({ format: format.value() ?? "", target: target.value() ?? "" }));
+  for (const one of [format, target]) one.element.addEventListener("change", () => chosen.set({ format: format.value() ?? "", target: target.value() ?? "" }));
   /** @type {import("../form/form.js").Form | null} */
   let formatForm = null;
   /** @type {import("../form/form.js").Form | null} */
@@ -62,12 +65,12 @@ export function options(from = {}) {
     const { format: f, target: u } = chosen();
     if (f !== shownFormat) {
       shownFormat = f;
-      formatForm = f ? schemaForm({ type: "object", properties: formats()[f] }, from.convert_output?.format === f ? from.convert_output?.options : undefined, "convert_output.options") : null;
+      formatForm = f ? lasting(() => schemaForm({ type: "object", properties: formats()[f] }, from.convert_output?.format === f ? from.convert_output?.options : undefined, "convert_output.options")) : null;
       formatHolder.replaceChildren(...(formatForm ? [part(t("Options of {format}", { format: f }), formatForm.element)] : []));
     }
     if (u !== shownTarget) {
       shownTarget = u;
-      targetForm = u ? schemaForm({ type: "object", required: targets()[u].required, properties: { ...targets()[u].properties, ...(u === "s3" || u === "azure_blob_upload" ? { signed_url: flag(t("Signed URLs")) } : {}) } }, { ...from[u], signed_url: from.signed_url }, u) : null;
+      targetForm = u ? lasting(() => schemaForm({ type: "object", required: targets()[u].required, properties: { ...targets()[u].properties, ...(u === "s3" || u === "azure_blob_upload" ? { signed_url: flag(t("Signed URLs")) } : {}) } }, { ...from[u], signed_url: from.signed_url }, u)) : null;
       targetHolder.replaceChildren(...(targetForm ? [part(targets()[u].title, targetForm.element)] : []));
     }
     return null;
