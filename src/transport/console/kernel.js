@@ -125,6 +125,17 @@ export function computed(work) {
   return result;
 }
 
+/**
+ * A part of the page that is there while `test` holds. Unlike a plain function it is not made anew by every change that `test`
+ * looks at: a button that is being pressed stays the same button.
+ * @param {() => any} test
+ * @param {() => any} make
+ */
+export function when(test, make) {
+  const holds = computed(() => Boolean(test()));
+  return () => (holds() ? make() : null);
+}
+
 /** Called when the surrounding effect runs again, or its scope ends. @param {() => void} cleanup */
 export function onCleanup(cleanup) {
   owner?.push(cleanup);

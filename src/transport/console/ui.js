@@ -81,7 +81,7 @@ export function kindOf(word) {
 /** Whether a run has ended. @param {string} status */
 export const hasEnded = (status) => ["succeeded", "failed", "interrupted"].includes(status);
 
-/** @param {string} name @param {() => number | null} value 0 to 100; null while unknown @param {Record<string, any>} [properties] */
+/** @param {string | (() => string)} name @param {() => number | null} value 0 to 100; null while unknown @param {Record<string, any>} [properties] */
 export const progressbar = (name, value, properties = {}) =>
   h("div", { class: () => `bar${value() === null ? " unknown" : ""}`, role: "progressbar", "aria-label": name, "aria-valuemin": "0", "aria-valuemax": "100",
     "aria-valuenow": () => (value() === null ? null : String(Math.round(value() ?? 0))), ...properties },

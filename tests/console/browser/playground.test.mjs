@@ -118,6 +118,8 @@ test("a graph: fields by node, seeds, an error at its field, cancel", async () =
   await state(page).filter({ hasText: "Failed" }).waitFor();
 
   await pasted(page, slow());
+  await page.getByRole("spinbutton", { name: "EmptyImage #1: width", exact: true }).waitFor();
+  await page.getByText("All inputs").click();
   await page.getByRole("spinbutton", { name: "SimSleep #2: seconds", exact: true }).waitFor();
   await page.getByRole("button", { name: "Run", exact: true }).click();
   await state(page).filter({ hasText: "Running SimSleep" }).waitFor();
@@ -216,7 +218,7 @@ test("sound plays, a model can be turned", async () => {
 
 test("by keyboard alone", async () => {
   const { page, close } = await open(`${server.url}console/`);
-  await page.getByRole("textbox", { name: "Graph", exact: true }).waitFor({ state: "attached" });
+  await page.getByRole("combobox", { name: "Workflow", exact: true }).waitFor();
   await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to content");
   await page.keyboard.press("Enter");

@@ -77,10 +77,13 @@ const isLong = (name, schema) => Boolean(schema.multiline) || /prompt|^text$|_te
 /** Whether an integer is a seed, which may be random. @param {string} name @param {Kind} kind */
 export const isSeed = (name, kind) => kind === "integer" && /seed$/i.test(name);
 
+/** As a number, rounded where it has to be. @param {any} value */
+const plain = (value) => (isLarge(value) ? Number(value.rawJSON) : Number(value));
+
 /** A seed in the range that the schema allows. @param {Schema} schema */
 export function randomSeed(schema) {
-  const low = Math.max(0, Number(bound(schema, "minimum") ?? 0));
-  const high = Math.min(Number.MAX_SAFE_INTEGER, Number(bound(schema, "maximum") ?? Number.MAX_SAFE_INTEGER));
+  const low = Math.max(0, plain(bound(schema, "minimum") ?? 0));
+  const high = Math.min(Number.MAX_SAFE_INTEGER, plain(bound(schema, "maximum") ?? Number.MAX_SAFE_INTEGER));
   const [a, b] = crypto.getRandomValues(new Uint32Array(2));
   const fraction = (a * 2 ** 21 + (b >>> 11)) / 2 ** 53;
   return Math.min(high, Math.floor(low + fraction * (high - low + 1)));
@@ -98,14 +101,14 @@ export function stepOf(schema) {
   if (typeof schema.multipleOf === "number") return schema.multipleOf;
   if (typeof schema.step === "number") return schema.step;
   if (schema.type === "integer") return 1;
-  const [low, high] = [Number(bound(schema, "minimum")), Number(bound(schema, "maximum"))];
+  const [low, high] = [plain(bound(schema, "minimum")), plain(bound(schema, "maximum"))];
   return Number.isFinite(high - low) && high - low > 20 ? 0.1 : 0.01;
 }
 
 /** Whether a slider helps. @param {Schema} schema */
 export function hasSlider(schema) {
   const [low, high] = [bound(schema, "minimum"), bound(schema, "maximum")];
-  return low != null && high != null && Number(high) > Number(low) && Number(high) - Number(low) <= 1_000_000;
+  return low != null && high != null && plain(high) > plain(low) && plain(high) - plain(low) <= 1_000_000;
 }
 
 /** @param {Kind} kind @param {Schema} schema */

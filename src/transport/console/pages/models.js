@@ -1,6 +1,6 @@
 /** Models by folder, downloads, and the cache that they come from. */
 
-import { computed, effect, h, list, onCleanup, signal } from "../kernel.js";
+import { computed, effect, h, list, onCleanup, signal, when } from "../kernel.js";
 import { plural, t } from "../i18n.js";
 import { json } from "../api.js";
 import { cache as liveCache, downloads, onReconnect } from "../live.js";
@@ -188,8 +188,8 @@ function downloadItem(item) {
   const name = () => item().filename || item().url;
   const cancel = () => attempt(() => json(`downloads/${encodeURIComponent(item.peek().id)}`, { method: "DELETE" }));
   return h("li", { class: "download-item" },
-    h("div", { class: "download-line" }, h("span", { class: "mono break" }, name), () => badge(item().status), () => (item().status === "running" ? button(t("Cancel"), cancel, { class: "secondary small", "aria-label": `${t("Cancel")} ${name()}` }) : null)),
-    () => (item().status === "running" || item().status === "completed" ? progressbar(`${t("Download")} ${name()}`, percent) : null),
+    h("div", { class: "download-line" }, h("span", { class: "mono break" }, name), () => badge(item().status), when(() => item().status === "running", () => button(t("Cancel"), cancel, { class: "secondary small", "aria-label": () => `${t("Cancel")} ${name()}` }))),
+    when(() => item().status === "running" || item().status === "completed", () => progressbar(() => `${t("Download")} ${name()}`, percent)),
     h("p", { class: "muted" }, () => [item().folder, item().total ? `${format.size(item().received)} / ${format.size(item().total)}` : format.size(item().received), left()].filter(Boolean).join(" · ")),
     () => (item().error ? h("p", { class: "error" }, String(item().error?.message ?? item().error)) : null));
 }

@@ -1,6 +1,6 @@
 /** Try a workflow without writing a client: choose, fill in, run, look, copy as code. */
 
-import { effect, h, list, onCleanup, scope, signal } from "../kernel.js";
+import { effect, h, list, onCleanup, scope, signal, when } from "../kernel.js";
 import { t } from "../i18n.js";
 import { ApiError, json } from "../api.js";
 import { onReconnect, status } from "../live.js";
@@ -13,7 +13,7 @@ import { options as makeOptions } from "../play/options.js";
 import { Run, uuid, words } from "../play/run.js";
 import { runView, stateLine } from "../play/run-view.js";
 import { heading, stateWord } from "../shell.js";
-import { button, dialog, empty, failed, icon, loading, notify, sentence, uniqueId } from "../ui.js";
+import { attempt, button, dialog, empty, failed, icon, loading, notify, sentence, uniqueId } from "../ui.js";
 
 const GRAPH = "Graph";
 const MOST_RUNS = 30;
@@ -165,7 +165,7 @@ export default function page() {
     return shown.ready().then(() => codeDialog({ path, body: replaced(body) }));
   }
 
-  const start = () => void run();
+  const start = () => void attempt(run);
   document.getElementById("main")?.addEventListener("run", start);
   onCleanup(() => document.getElementById("main")?.removeEventListener("run", start));
 
@@ -185,8 +185,8 @@ export default function page() {
     const workflow = workflows()?.find((one) => one.path === chosen());
     return workflow ? h("div", { class: "about" }, workflow.summary ? h("p", null, workflow.summary) : null) : null;
   };
-  const down = () => (["down", "starting", "restarting", "draining"].includes(stateWord(status())) && status()
-    ? h("div", { class: "notice warn" }, icon("warning"), h("div", null, h("p", null, t(`ComfyUI is ${stateWord(status())}.`)), h("p", { class: "muted" }, status()?.reason ?? t("Runs are refused until it is ready.")))) : null);
+  const down = when(() => status() && stateWord(status()) !== "ready", () => h("div", { class: "notice warn" }, icon("warning"),
+    h("div", null, h("p", null, () => t(`ComfyUI is ${stateWord(status())}.`)), h("p", { class: "muted" }, () => status()?.reason ?? t("Runs are refused until it is ready.")))));
 
   return h("div", { class: "page playground" }, heading(t("Playground")),
     down,

@@ -1,6 +1,6 @@
 /** One run in full: what was asked, what came of it, where the time went, what the log says. */
 
-import { effect, h, onCleanup, signal } from "../kernel.js";
+import { effect, h, onCleanup, signal, when } from "../kernel.js";
 import { t } from "../i18n.js";
 import { ApiError, json } from "../api.js";
 import { deliveries, onReconnect, queue, runs as liveRuns } from "../live.js";
@@ -97,12 +97,9 @@ export default function runPage(id) {
           fact(t("Status"), () => badge(entry()?.status ?? live()?.status ?? run.status)), fact(t("Workflow"), run.workflow ?? t("graph")), fact(t("Source"), run.source),
           fact(t("Created"), format.time(run.created_at)), run.started_at ? fact(t("Started"), format.time(run.started_at)) : null, run.finished_at ? fact(t("Ended"), format.time(run.finished_at)) : null,
           run.duration != null && run.finished_at ? fact(t("Duration"), format.duration(run.duration / 1000)) : null),
-        () => {
-          const job = entry();
-          if (!job || hasEnded(run.status)) return null;
-          return h("div", { class: "progress-line" }, progressbar(t("Progress"), () => job.progress?.percent ?? null), h("span", { class: "muted" }, () => (now(), `${job.position ? t("Position {n}", { n: job.position }) : ""} ${format.duration(format.seconds(job.created_at))}`)),
-            button(t("Cancel"), () => void cancel(id), { class: "secondary small" }));
-        },
+        when(() => entry() && !hasEnded(run.status), () => h("div", { class: "progress-line" }, progressbar(t("Progress"), () => entry()?.progress?.percent ?? null),
+          h("span", { class: "muted" }, () => (now(), `${entry()?.position ? t("Position {n}", { n: entry()?.position }) : ""} ${format.duration(format.seconds(run.created_at))}`)),
+          button(t("Cancel"), () => void cancel(id), { class: "secondary small" }))),
         run.error ? h("div", { class: "notice bad", role: "alert" }, icon("warning"), h("div", null, h("p", null, errorText(run.error)), errorDetails(run.error))) : null,
         warningList(run.warnings)),
       run.outputs?.length || Object.keys(run.texts ?? {}).length ? h("section", { class: "panel", "aria-label": t("Outputs") }, h("h2", null, t("Outputs")), gallery(run.outputs ?? [], run.texts, { name: id })) : null,

@@ -1,6 +1,6 @@
 /** A run as the playground shows it: state, progress, preview, results. */
 
-import { effect, h, onCleanup } from "../kernel.js";
+import { effect, h, onCleanup, when } from "../kernel.js";
 import { t } from "../i18n.js";
 import * as format from "../format.js";
 import { gallery } from "../files/gallery.js";
@@ -38,7 +38,7 @@ export function runView(run, onUse) {
     h("div", { class: "progress-line" }, progressbar(t("Progress"), percent), h("span", { class: "muted" }, () => `${Math.round(percent())} %`)),
     h("p", { class: "muted steps" }, steps),
     () => run.fetching().map((one) => h("div", { class: "progress-line" }, progressbar(t("Input {url}", { url: one.url }), () => (one.total ? (one.received / one.total) * 100 : null)), h("span", { class: "muted" }, format.size(one.received)))),
-    () => (run.preview() ? h("img", { class: "preview", src: run.preview, alt: t("Preview") }) : null),
+    when(run.preview, () => h("img", { class: "preview", src: run.preview, alt: t("Preview") })),
     () => {
       const error = run.error();
       if (!error || run.state().status === "interrupted") return null;
