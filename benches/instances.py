@@ -66,10 +66,18 @@ class Server:
         return sum(map(int, fields[11:13])) / TICK
 
     def all(self, graphs, clients):
-        """Every graph, so many at a time: seconds, CPU seconds, answers in order."""
+        """Every graph, in their order, so many at a time: seconds, CPU seconds, answers."""
         began, before = time.monotonic(), self.cpu()
+
+        def one(number_and_graph):
+            number, graph = number_and_graph
+            # The first ones would overtake each other.
+            if number < clients:
+                time.sleep(0.005 * number)
+            return self.ask("/prompt", {"prompt": graph})
+
         with concurrent.futures.ThreadPoolExecutor(clients) as pool:
-            answers = list(pool.map(lambda graph: self.ask("/prompt", {"prompt": graph}), graphs))
+            answers = list(pool.map(one, enumerate(graphs)))
         return time.monotonic() - began, self.cpu() - before, answers
 
     def __enter__(self):

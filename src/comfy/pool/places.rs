@@ -205,11 +205,17 @@ impl Places {
         for (id, run) in table.runs.iter().filter(|(_, run)| run.waits()) {
             queues.entry(run.at).or_default().push((id, run));
         }
+        for (at, queue) in &mut queues {
+            queue.sort_by_key(|(_, run)| run.need.number);
+            if !table.runs.values().any(|run| run.at == *at && run.began) {
+                // Nothing is before it: it begins at this moment.
+                queue.remove(0);
+            }
+        }
         let mut queues: Vec<_> = queues.into_values().collect();
         queues.sort_by_key(|queue| std::cmp::Reverse(queue.len()));
-        for mut queue in queues {
+        for queue in queues {
             let enough = queue.len() >= self.switch_cost;
-            queue.sort_by_key(|(_, run)| run.need.number);
             let mut can = queue.iter().filter(|(_, run)| {
                 run.need.only.is_none() && run.accepted && missing(comfy, &run.need).is_none()
             });

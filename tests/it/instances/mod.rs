@@ -3,6 +3,7 @@
 mod config;
 mod lost;
 mod placement;
+mod queue;
 mod start;
 mod visible;
 
