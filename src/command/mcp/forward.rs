@@ -18,6 +18,10 @@ use crate::error::chain;
 
 /// A server that has not taken the connection by then is not there.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// After so long without an answer the server is asked whether it lives.
+const SILENCE: Duration = Duration::from_secs(6);
+/// How long that may take.
+const LIFE: Duration = Duration::from_secs(3);
 const META_VERSION: &str = "/params/_meta/io.modelcontextprotocol~1protocolVersion";
 const OWN_REVISION: &str = "2026-07-28";
 
@@ -68,14 +72,19 @@ impl Server {
         message: &Value,
         write: &mut (dyn FnMut(Value) + Send),
     ) -> Result<(), String> {
-        let response = self
+        let sending = self
             .http
             .post(self.url.clone())
             .headers(self.headers(message))
             .json(message)
-            .send()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
+            .send();
+        tokio::pin!(sending);
+        let response = loop {
+            tokio::select! {
+                sent = &mut sending => break sent.map_err(|error| self.unreachable(&error))?,
+                () = tokio::time::sleep(SILENCE) => self.check_life().await?,
+            }
+        };
         let status = response.status();
         let kind = response
             .headers()
@@ -169,6 +178,15 @@ impl Server {
             add("mcp-protocol-version", version);
         }
         headers
+    }
+
+    /// An answer may take as long as its job. Whether there is still somebody who works on it is asked beside it.
+    async fn check_life(&self) -> Result<(), String> {
+        let asked = self.http.get(self.beside("health")?).timeout(LIFE).send();
+        match asked.await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.unreachable(&error)),
+        }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> String {

@@ -120,16 +120,34 @@ pub async fn read(context: &Context, params: &Map<String, Value>) -> Result<Valu
         .with(json!({"url": url})));
     }
     store.used_now(asset);
-    let bytes = tokio::fs::read(&path).await.map_err(|_| unknown())?;
-    let kind = asset.content_type.clone();
-    let mut contents = json!({"uri": uri, "mimeType": kind});
-    match String::from_utf8(bytes) {
-        Ok(text) if is_text(&media_type(&kind)) => contents["text"] = text.into(),
-        Ok(text) => contents["blob"] = STANDARD.encode(text).into(),
-        Err(error) => contents["blob"] = STANDARD.encode(error.as_bytes()).into(),
+    // A few at a time: each holds its file, and that again in Base64.
+    let _turn = context.state.previews.acquire().await;
+    let text = is_text(&media_type(&asset.content_type));
+    let reading = tokio::task::spawn_blocking(move || read_file(&path, text));
+    let read = reading.await.ok().flatten().ok_or_else(unknown)?;
+    let mut contents = json!({"uri": uri, "mimeType": asset.content_type});
+    match read {
+        Read::Text(text) => contents["text"] = text.into(),
+        Read::Blob(blob) => contents["blob"] = blob.into(),
     }
     let left = (view.record.expires_at - now_ms()).max(0);
     Ok(json!({"contents": [contents], "ttlMs": left, "cacheScope": "private"}))
+}
+
+/// A file as it is sent.
+enum Read {
+    Text(String),
+    /// Base64.
+    Blob(String),
+}
+
+fn read_file(path: &std::path::Path, text: bool) -> Option<Read> {
+    let bytes = std::fs::read(path).ok()?;
+    Some(match String::from_utf8(bytes) {
+        Ok(whole) if text => Read::Text(whole),
+        Ok(whole) => Read::Blob(STANDARD.encode(whole)),
+        Err(error) => Read::Blob(STANDARD.encode(error.as_bytes())),
+    })
 }
 
 fn parts(uri: &str) -> Option<(&str, i64)> {

@@ -285,3 +285,14 @@ async fn files_go_in_and_come_out() {
     let tools = tools["result"]["tools"].as_array().unwrap();
     assert!(tools.iter().all(|tool| tool["name"] != "save_output"));
 }
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", silent.local_addr().unwrap());
+    let mut bridge = Bridge::start(&url, None, &[]);
+    let began = Instant::now();
+    let answer = bridge.ask(STATELESS, "tools/list", json!({})).await;
+    assert_eq!(answer["error"]["code"], -32603);
+    assert!(began.elapsed() < Duration::from_secs(10));
+}

@@ -471,3 +471,15 @@ async fn a_client_that_knows_tasks_gets_one() {
     );
     assert!(other.send(&product).await.1[0]["result"]["taskId"].is_null());
 }
+
+#[tokio::test]
+async fn a_quiet_stream_shows_that_it_lives() {
+    let product = Product::start(&[]).await;
+    // One step of 16 s: nothing happens that could be told.
+    let mut params = run(&graphs::slow(16.0, 1), json!({}));
+    params["_meta"]["progressToken"] = json!(1);
+    let request = call(STATELESS, "tools/call", params);
+    let text = request.request(&product).send().await.unwrap().text().await.unwrap();
+    assert!(text.lines().any(|line| line.starts_with(':')), "{text}");
+    assert!(text.contains("succeeded"));
+}

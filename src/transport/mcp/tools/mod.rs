@@ -20,27 +20,28 @@ use super::message::RpcError;
 use super::methods::{page, text};
 use super::result::{ToolFailure, ToolResult};
 use super::{media_inputs, run, server};
-use crate::workflow::Endpoint;
+use crate::workflow::Listed;
 
 /// Tools of one page.
 const PAGE: usize = 100;
 
 /// What a tool runs.
 enum Target {
-    Workflow(Box<Endpoint>),
+    Workflow(Box<Listed>),
     Builtin(Builtin),
 }
 
 /// Everything that is offered, in its order.
 fn offered(context: &Context) -> Vec<(String, Target)> {
     let filter = &context.state.rest.config.mcp.tools;
-    let endpoints = context.state.rest.workflows.endpoints();
-    let paths: Vec<&str> = endpoints.iter().map(path).collect();
+    let classes = context.state.rest.comfy.node_classes();
+    let listed = context.state.rest.workflows.listed(classes.as_deref());
+    let paths: Vec<&str> = listed.iter().map(|one| one.name.as_str()).collect();
     let names = names::of(&paths, &Builtin::ALL.map(Builtin::name));
     let workflows = names
         .into_iter()
-        .zip(endpoints.iter().cloned())
-        .map(|(name, endpoint)| (name, Target::Workflow(Box::new(endpoint))));
+        .zip(listed)
+        .map(|(name, listed)| (name, Target::Workflow(Box::new(listed))));
     let builtin = Builtin::ALL
         .into_iter()
         .map(|tool| (tool.name().to_owned(), Target::Builtin(tool)));
@@ -48,13 +49,6 @@ fn offered(context: &Context) -> Vec<(String, Target)> {
         .chain(builtin)
         .filter(|(name, _)| filter.offers(name))
         .collect()
-}
-
-fn path(endpoint: &Endpoint) -> &str {
-    endpoint
-        .route
-        .strip_prefix("/workflow/")
-        .unwrap_or(&endpoint.route)
 }
 
 /// `tools/list`
@@ -66,7 +60,7 @@ pub fn list(context: &Context, params: &Map<String, Value>) -> Result<Value, Rpc
     let tools: Vec<Value> = tools
         .into_iter()
         .map(|(name, target)| match target {
-            Target::Workflow(endpoint) => workflow(&name, &endpoint),
+            Target::Workflow(listed) => workflow(&name, *listed),
             Target::Builtin(tool) => tool.described(),
         })
         .collect();
@@ -81,18 +75,15 @@ pub fn list(context: &Context, params: &Map<String, Value>) -> Result<Value, Rpc
     Ok(result)
 }
 
-fn workflow(name: &str, endpoint: &Endpoint) -> Value {
-    let title = endpoint
-        .summary
-        .clone()
-        .unwrap_or_else(|| path(endpoint).to_owned());
-    let about = endpoint.about.as_deref().unwrap_or(&title);
+fn workflow(name: &str, listed: Listed) -> Value {
+    let title = listed.summary.unwrap_or(listed.name);
+    let about = listed.description.as_deref().unwrap_or(&title);
     let description = format!("{}\n\n{}", about.trim_end(), schemas::WHAT_A_RUN_RETURNS);
     json!({
         "name": name,
         "title": title,
         "description": description,
-        "inputSchema": media_inputs::described(endpoint.input_schema.clone()),
+        "inputSchema": media_inputs::described(listed.input),
         "outputSchema": schemas::run(),
         "annotations": {
             "title": title,
@@ -123,8 +114,8 @@ pub async fn call(context: &Context, mut params: Map<String, Value>) -> Result<V
             "there is no tool \"{}\": tools/list says which there are",
             crate::limits::text::quoted(&name)
         ))),
-        Some(Target::Workflow(endpoint)) => {
-            Ok(run::workflow(context, &name, path(&endpoint), arguments).await)
+        Some(Target::Workflow(listed)) => {
+            Ok(run::workflow(context, &name, &listed.name, arguments).await)
         }
         Some(Target::Builtin(Builtin::RunGraph)) => match builtin(Builtin::RunGraph, arguments) {
             Ok(arguments) => Ok(run::graph(context, arguments).await),
