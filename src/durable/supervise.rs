@@ -14,7 +14,7 @@ use super::{Inner, left_for_later, recover, request};
 use crate::document::Document;
 use crate::error::{Code, Failure};
 use crate::health::ComfyState;
-use crate::job::{Keep, Policy, PromptRequest, Source, Submission};
+use crate::job::{Keep, Policy, PromptRequest, Submission};
 use crate::store::jobs::Logs;
 use crate::store::{JobStatus, now_ms};
 use crate::telemetry::{metrics, trace};
