@@ -278,7 +278,10 @@ async fn listeners_are_told_of_other_tools() {
     let tools = result(&product, "tools/list", json!({})).await;
     assert_eq!(tools["tools"][0]["name"], "new");
     assert_eq!(product.post("/restart", &json!(null)).await.0, 202);
-    assert_eq!(next().await.unwrap()["method"], "notifications/tools/list_changed");
+    assert_eq!(
+        next().await.unwrap()["method"],
+        "notifications/tools/list_changed"
+    );
     product.until_ready().await;
     product.signal(nix::sys::signal::Signal::SIGTERM);
     let last = next().await.unwrap();

@@ -479,7 +479,14 @@ async fn a_quiet_stream_shows_that_it_lives() {
     let mut params = run(&graphs::slow(16.0, 1), json!({}));
     params["_meta"]["progressToken"] = json!(1);
     let request = call(STATELESS, "tools/call", params);
-    let text = request.request(&product).send().await.unwrap().text().await.unwrap();
+    let text = request
+        .request(&product)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert!(text.lines().any(|line| line.starts_with(':')), "{text}");
     assert!(text.contains("succeeded"));
 }
