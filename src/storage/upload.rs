@@ -171,8 +171,10 @@ impl Batch<'_> {
         let mut uploaded = Vec::with_capacity(files.len());
         for (n, file) in files.iter().enumerate() {
             let size = self.meter.size(n);
-            let url = self.backend.url_of(self.target, &file.filename);
-            UploadSpans::together(self.backend.name(), &url, began).file(size, word, &result);
+            if trace::tracer().is_some() {
+                let url = self.backend.url_of(self.target, &file.filename);
+                UploadSpans::together(self.backend.name(), &url, began).file(size, word, &result);
+            }
             metrics::upload(
                 self.backend.name(),
                 result.is_ok(),
