@@ -530,6 +530,7 @@ impl JobRegistry {
         state.accepted.get_or_insert(number);
         drop(state);
         drop(inner);
+        job.trace.queued();
         if job.change(Status::Pending) {
             job.streams.message(Weight::Always, || {
                 state_event(

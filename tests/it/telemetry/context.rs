@@ -58,8 +58,11 @@ async fn without_an_exporter_it_is_passed_on_unchanged() {
         .count();
     assert_eq!(first, 2, "{system:?}");
     // A malformed one is none.
-    for bad in ["00-nonsense", "", &PARENT.to_uppercase()] {
-        let body = json!({"id": "bad", "prompt": picture(1), "webhook_v2": receiver.url("/bad")});
+    for (n, bad) in ["00-nonsense", "", &PARENT.to_uppercase()]
+        .iter()
+        .enumerate()
+    {
+        let body = json!({"id": format!("bad{n}"), "prompt": picture(1), "webhook_v2": receiver.url("/bad")});
         prompt(&product, bad, Some(STATE), &body).await;
     }
     for sent in receiver.wait("/bad", 3).await {
@@ -80,7 +83,7 @@ async fn without_an_exporter_it_is_passed_on_unchanged() {
         assert_eq!(line["trace_id"], TRACE, "{line}");
         assert_eq!(line["span_id"], CALLER, "{line}");
     }
-    for line in about("bad") {
+    for line in about("bad0") {
         assert!(line.get("trace_id").is_none(), "{line}");
     }
 }
