@@ -282,7 +282,8 @@ impl DurableJobs {
         };
         let this = self.clone();
         let (tell, verdict) = oneshot::channel();
-        let begun = tokio::spawn(async move { this.begin(prepared, Some(tell)).await });
+        let begun = async move { this.begin(prepared, Some(tell)).await };
+        let begun = tokio::spawn(trace::scope(trace::current(), begun));
         let live = begun
             .await
             .map_err(|error| StoreError::Failed(error.to_string()))??;
