@@ -81,8 +81,10 @@ async fn a_stream_begins_with_how_everything_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_is_told() {
     let origin = Origin::start(|_, _| Reply::ok("weights")).await;
+    // Long enough on its way up that a reader sees it so, however busy this machine is.
     let product = Stage::new()
         .env("ALLOW_PRIVATE_NETWORKS", "true")
+        .flags("--slow-start 2")
         .start()
         .await;
     let mut stream = open(
