@@ -30,6 +30,7 @@ pub enum Code {
     UploadFailed,
     ComfyuiUnavailable,
     ShuttingDown,
+    NotSupported,
     Internal,
 }
 
@@ -39,7 +40,7 @@ pub struct ErrorCode(pub &'static str);
 
 impl Code {
     /// Every code, for the OpenAPI document.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidRequest,
         Self::InvalidPrompt,
         Self::DownloadFailed,
@@ -55,6 +56,7 @@ impl Code {
         Self::UploadFailed,
         Self::ComfyuiUnavailable,
         Self::ShuttingDown,
+        Self::NotSupported,
         Self::Internal,
     ];
 
@@ -77,6 +79,7 @@ impl Code {
             Self::UploadFailed => ("upload_failed", StatusCode::BAD_GATEWAY),
             Self::ComfyuiUnavailable => ("comfyui_unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::ShuttingDown => ("shutting_down", StatusCode::SERVICE_UNAVAILABLE),
+            Self::NotSupported => ("not_supported", StatusCode::NOT_IMPLEMENTED),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }

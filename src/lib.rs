@@ -48,6 +48,7 @@ pub mod document;
 pub mod durable;
 pub mod error;
 pub mod events;
+pub mod fleet;
 pub mod graph;
 pub mod health;
 pub mod history;

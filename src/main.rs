@@ -26,6 +26,8 @@ struct Arguments {
 enum Command {
     /// Serve with the built-in ComfyUI simulator and temporary directories: try the whole API without GPU, Python or models
     Demo,
+    /// Serve the whole API without a ComfyUI: jobs go to instances over RabbitMQ
+    Gateway,
     /// Run the built-in ComfyUI simulator by itself
     SimulateComfyui(Box<simulator::Args>),
     /// Print the effective configuration (secrets hidden) and manifest, name every problem, start nothing
@@ -81,6 +83,7 @@ async fn run(command: Option<Command>) -> ExitCode {
             Ok(demo) => serve(demo.config()).await,
             Err(reason) => fail(&reason),
         },
+        Some(Command::Gateway) => serve(Config::for_gateway(&ProcessEnv)).await,
         Some(Command::SimulateComfyui(arguments)) => simulator::run(*arguments)
             .await
             .map_or_else(|error| fail(&error.to_string()), |()| ExitCode::SUCCESS),

@@ -1,23 +1,30 @@
 //! The bridge between the AMQP transport and the pipeline: each knows nothing of the other.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use crate::comfy::pool::Pool;
 use crate::error::{Code, Failure};
 use crate::health::{ComfyState, Health};
+use crate::job::origin::{Handed, Origin, out_of_reach};
 use crate::job::registry::{Job, Status};
 use crate::job::request::WebhookRequest;
 use crate::job::service::stop_with;
-use crate::job::{Policy, PromptRequest, Service, Source, Submission};
+use crate::job::{
+    JobEvent, Listener, Policy, PromptRequest, Service, Source, Submission, with_workflow,
+};
 use crate::limits::{is_large_object, off_runtime};
 use crate::telemetry::logging::epoch_ms;
 use crate::telemetry::trace;
+use crate::transport::amqp::gateway::Gateway;
+use crate::transport::amqp::reply::Reply;
 use crate::transport::amqp::{Amqp, Load, Milestones, TaskOutcome, TaskRun, TaskRunner};
+use crate::workflow::Workflows;
 
 /// How long ago a death of ComfyUI still explains the loss of a prompt.
 const RECENT: Duration = Duration::from_secs(2);
@@ -27,13 +34,14 @@ pub(super) struct Runner {
     service: Service,
     comfy: Pool,
     health: Health,
+    workflows: Workflows,
     ready: watch::Sender<bool>,
     /// When ComfyUI went down last.
     died: watch::Sender<Option<Instant>>,
 }
 
 impl Runner {
-    pub fn new(service: Service, comfy: Pool, health: Health) -> Self {
+    pub fn new(service: Service, comfy: Pool, health: Health, workflows: Workflows) -> Self {
         let (ready, died) = (watch::Sender::new(false), watch::Sender::new(None));
         let (mut changes, asked) = (health.watch(), health.clone());
         let (tell_ready, tell_died) = (ready.clone(), died.clone());
@@ -55,6 +63,7 @@ impl Runner {
             service,
             comfy,
             health,
+            workflows,
             ready,
             died,
         }
@@ -66,10 +75,20 @@ impl Runner {
             body,
             give_back,
             milestones,
+            reply,
+            gateway,
         } = task;
         let (webhooks, prompt) = webhooks_of(&body);
         let large = is_large_object(&body);
-        let request = match off_runtime(large, || PromptRequest::parse_with_id(&id, body)) {
+        let parsed = match self.generated(body).await {
+            Ok((body, warnings)) => off_runtime(large, || PromptRequest::parse_with_id(&id, body))
+                .map(|mut request| {
+                    request.warnings.extend(warnings);
+                    request
+                }),
+            Err(failure) => Err(failure),
+        };
+        let request = match parsed {
             Ok(parsed) => parsed,
             Err(failure) => {
                 for webhook in webhooks {
@@ -79,7 +98,10 @@ impl Runner {
                 return Err(failure);
             }
         };
+        let errand = Errand::of(&id, reply, gateway);
         let submission = Submission {
+            listener: errand.clone().map(tell_states),
+            origin: errand.map(|errand| errand as Arc<dyn Origin>),
             policy: Policy {
                 webhook_tells_refusals: true,
                 tried_again: true,
@@ -101,6 +123,34 @@ impl Runner {
         .map(TaskOutcome::Success)
     }
 
+    /// The graph of a task that names a workflow endpoint and brings its input.
+    async fn generated(
+        &self,
+        mut body: Map<String, Value>,
+    ) -> Result<(Map<String, Value>, Vec<String>), Failure> {
+        let path = match body.get("workflow") {
+            // A graph as a text is an object.
+            Some(Value::String(path))
+                if !body.contains_key("prompt") && !path.trim_start().starts_with('{') =>
+            {
+                path.trim_matches('/').to_owned()
+            }
+            _ => return Ok((body, Vec::new())),
+        };
+        let path = path.strip_prefix("workflow/").unwrap_or(&path);
+        body.remove("workflow");
+        let input = body.remove("input").filter(|input| !input.is_null());
+        let input = input.unwrap_or_else(|| Value::Object(Map::new()));
+        let generated = self.workflows.generate(path, input).await?;
+        body.insert("input".into(), generated.input);
+        body.insert("prompt".into(), generated.prompt);
+        if let Some(workflow) = &generated.workflow {
+            let given = body.remove("extra_data").filter(Value::is_object);
+            body.insert("extra_data".into(), with_workflow(given, workflow));
+        }
+        Ok((body, generated.warnings))
+    }
+
     /// Tells how far a job has come. A ComfyUI that is down already cannot die of it.
     async fn tell(&self, job: &Job, milestones: &Milestones) {
         job.reached.submitted.cancelled().await;
@@ -110,6 +160,86 @@ impl Runner {
         job.reached.executing.cancelled().await;
         milestones.submitted.cancel();
         milestones.executing.cancel();
+    }
+}
+
+/// A task with an address for answers, as the pipeline sees whoever has sent it.
+#[derive(Debug)]
+struct Errand {
+    id: Arc<str>,
+    reply: Option<Arc<Reply>>,
+    gateway: Option<Arc<Gateway>>,
+}
+
+impl Errand {
+    fn of(
+        id: &Arc<str>,
+        reply: Option<Arc<Reply>>,
+        gateway: Option<Arc<Gateway>>,
+    ) -> Option<Arc<Self>> {
+        let some = reply.is_some() || gateway.is_some();
+        let id = id.clone();
+        some.then(|| Arc::new(Self { id, reply, gateway }))
+    }
+}
+
+/// Whoever waits for the task sees its states as clients here do.
+fn tell_states(errand: Arc<Errand>) -> Listener {
+    Arc::new(move |event| {
+        if let JobEvent::State(status) = event {
+            let data = json!({"prompt_id": &*errand.id, "status": status});
+            errand.tell("state", data);
+        }
+    })
+}
+
+#[async_trait]
+impl Origin for Errand {
+    fn owns(&self, url: &str) -> bool {
+        let gateway = self.gateway.as_ref();
+        gateway.is_some_and(|gateway| gateway.owns(url))
+    }
+
+    fn takes_files(&self) -> bool {
+        self.gateway.is_some()
+    }
+
+    fn wants_all(&self) -> bool {
+        self.gateway.as_ref().is_some_and(|gateway| gateway.keeps)
+    }
+
+    async fn fetch(&self, url: &str, into: &Path) -> Result<(PathBuf, u64), Failure> {
+        match &self.gateway {
+            Some(gateway) => gateway
+                .fetch(url, into)
+                .await
+                .map_err(|why| out_of_reach("to fetch an input from", &why)),
+            None => Err(out_of_reach("to fetch an input from", "there is none")),
+        }
+    }
+
+    async fn put(&self, path: &Path, name: &str) -> Result<Handed, Failure> {
+        let Some(gateway) = &self.gateway else {
+            return Err(out_of_reach("to hand an output to", "there is none"));
+        };
+        match gateway.put(path, name).await {
+            Ok(put) => Ok(Handed {
+                name: name.to_owned(),
+                size: put.size,
+                hash: put.hash,
+            }),
+            Err((why, true)) => Err(Failure::new(Code::ExecutionInterrupted, why)),
+            Err((why, false)) => Err(out_of_reach("to hand an output to", &why)),
+        }
+    }
+
+    fn tell(&self, name: &str, data: Value) {
+        let Some(reply) = &self.reply else { return };
+        match name {
+            // They are part of the result.
+            "output" | "outputs_withdrawn" => reply.tell_lasting(&self.id, name, &data),
+            _ => reply.tell(&self.id, name, &data),
+        }
     }
 }
 
@@ -164,6 +294,27 @@ impl TaskRunner for Runner {
 
     fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
+    }
+
+    fn cancel(&self, id: &str) -> bool {
+        self.service.interrupt(id)
+    }
+
+    fn catalogue_hash(&self) -> Option<String> {
+        let catalogue = self.comfy.catalogue();
+        catalogue.described.as_ref().map(|known| known.hash.clone())
+    }
+
+    async fn catalogue(&self) -> Option<Value> {
+        let catalogue = self.comfy.catalogue();
+        let described = catalogue.described.clone()?;
+        let models = self.comfy.list_models().await.unwrap_or_default();
+        Some(json!({
+            "hash": described.hash,
+            "object_info": crate::document::base64(&described.gzip),
+            "models": models,
+            "versions": {"comfyui": catalogue.version, "comfyui_api": crate::VERSION},
+        }))
     }
 
     fn load(&self) -> Load {

@@ -22,7 +22,10 @@ const LONGEST: Duration = Duration::from_secs(20);
 const BLOCK: [u8; 4096] = [0; 4096];
 
 /// What must be writable.
-pub(super) fn folders(config: &Config) -> Vec<PathBuf> {
+pub(super) fn folders(config: &Config, none: bool) -> Vec<PathBuf> {
+    if none {
+        return Vec::new();
+    }
     vec![
         config.comfy.output_dir.clone(),
         config.comfy.input_dir.clone(),

@@ -4,6 +4,7 @@ mod amqp_bridge;
 mod connection;
 mod context;
 mod disk;
+mod gateway;
 mod greeting;
 mod idle;
 mod lifecycle;
@@ -24,8 +25,10 @@ use crate::comfy::pool::Pool;
 use crate::config::{Config, StateConfig};
 use crate::durable::{DurableJobs, Rules};
 use crate::events::{EventSink, Events};
+use crate::fleet::Fleet;
 use crate::health::Health;
 use crate::history::{History, Memory};
+use crate::job::remote::Remote;
 use crate::job::{Parts, Service};
 use crate::media::Media;
 use crate::net::Outbound;
@@ -58,6 +61,8 @@ pub(crate) struct App {
     /// Sends spans and metrics to a collector, if there is one.
     pub exporter: Option<Exporter>,
     pub history: History,
+    /// What runs the jobs, where this is a gateway.
+    pub fleet: Option<Fleet>,
     pub amqp: OnceLock<Arc<Amqp>>,
     /// What the warmup prompt's checkpoint is called, for workflow files.
     pub warmup_checkpoint: Arc<OnceLock<String>>,
@@ -117,7 +122,10 @@ async fn run(config: Config) -> Result<(), Fatal> {
         closing.clone(),
     ));
     app.start_background();
-    let ended = lifecycle::keep(&app).await;
+    let ended = match &app.fleet {
+        Some(fleet) => Ok(gateway::keep(&app, fleet).await),
+        None => lifecycle::keep(&app).await,
+    };
     shutdown::wind_down(&app, closing, server, ended.is_err()).await;
     ended.map(drop)
 }
@@ -165,7 +173,8 @@ impl App {
                 outbound.comfyui().clone(),
                 events.clone(),
                 health.of(index),
-                disk::folders(&config),
+                // A gateway has none of a ComfyUI's.
+                disk::folders(&config, config.is_gateway),
             )
         };
         let comfy = (0..comfyuis).map(one).collect();
@@ -188,6 +197,7 @@ impl App {
             )),
         );
         let store = open_store(&config.state)?;
+        let fleet = gateway::fleet(&config, &store, &health, &comfy)?;
         let media = Media::new(&config.media);
         let memory = Arc::new(Memory::new(config.state.history_runs, comfy.clone()));
         let service = Service::new(Parts {
@@ -204,13 +214,15 @@ impl App {
             store: store.clone(),
             witness: memory.clone(),
             journal_dir: config.storage.cache.dir.join(".in-flight"),
-            remote: None,
+            remote: fleet
+                .clone()
+                .map(|fleet| Arc::new(fleet) as Arc<dyn Remote>),
         });
         let rules = Rules {
             max_attempts: config.state.max_attempts,
             queue_timeout: config.state.queue_timeout,
             address_lives: config.storage.signed_url_expiry,
-            attached: config.comfy.command.is_empty(),
+            attached: config.comfy.command.is_empty() && !config.is_gateway,
             max_unfinished: usize::try_from(config.state.max_jobs).unwrap_or(usize::MAX),
         };
         let durable = DurableJobs::new(
@@ -254,6 +266,7 @@ impl App {
             durable,
             exporter,
             history,
+            fleet,
             amqp: OnceLock::new(),
             warmup_checkpoint,
             address: OnceLock::new(),
@@ -276,7 +289,7 @@ impl App {
 
     /// Starts the AMQP transport; it takes tasks only once the product is ready.
     fn connect_broker(&self) -> Result<(), Fatal> {
-        let Some(config) = self.config.amqp.clone() else {
+        let Some(config) = self.config.amqp.clone().filter(|_| self.fleet.is_none()) else {
             return Ok(());
         };
         let publish_all = config.publish_all;
@@ -284,12 +297,14 @@ impl App {
             self.service.clone(),
             self.comfy.clone(),
             self.health.clone(),
+            self.workflows.clone(),
         ));
         let setup = Setup {
             config,
             runner,
             version: crate::VERSION.to_owned(),
             metadata: self.config.events.metadata.clone(),
+            http: self.outbound.comfyui().clone(),
         };
         let amqp = Arc::new(Amqp::start(setup).map_err(Fatal)?);
         if publish_all {
@@ -353,6 +368,7 @@ impl App {
             tasks: Arc::new(move || amqp.tasks()),
         });
         RouterState {
+            fleet: self.fleet.clone(),
             broker_link,
             machine: Machine::new(&self.config),
             streams: OpenStreams::default(),

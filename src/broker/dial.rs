@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_rs::Runtime;
 use async_rs::traits::Reactor;
+use futures_util::io::{AsyncReadExt, AsyncWriteExt};
 use lapin::tcp::RustlsConnector;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
@@ -27,6 +28,8 @@ const PROTOCOL_HEARTBEAT_S: u16 = 20;
 /// that has stopped to answer.
 pub struct Link {
     pub connection: Connection,
+    /// Our side of it.
+    pub local: Option<std::net::IpAddr>,
     socket: SocketGuard,
 }
 
@@ -80,6 +83,38 @@ pub fn public_name(uri: &AMQPUri) -> String {
 /// # Errors
 /// One sentence without secrets.
 pub async fn dial(uri: &AMQPUri, tls: &AmqpTlsConfig, name: &str) -> Result<Link, String> {
+    let runtime = Runtime::tokio_current();
+    let (stream, socket) = stream(uri, tls).await?;
+    let local = socket.0.local_addr().ok().map(|address| address.ip());
+    // lapin takes a function that connects; it gets the stream that is there already, once.
+    let stream = Mutex::new(Some(stream));
+    let connect = async move |_: AMQPUri, _| {
+        let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
+    };
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let connection = timeout(
+        HANDSHAKE_TIMEOUT,
+        Connection::connector(uri.clone(), runtime, connect, properties),
+    )
+    .await
+    .map_err(|_| "the broker did not answer the handshake".to_owned())?
+    .map_err(|error| describe(&error))?;
+    Ok(Link {
+        connection,
+        local,
+        socket,
+    })
+}
+
+/// What lapin's runtime connects with.
+type Stream = <async_rs::Tokio as Reactor>::TcpStream;
+
+/// A connection below AMQP.
+async fn stream(
+    uri: &AMQPUri,
+    tls: &AmqpTlsConfig,
+) -> Result<(AsyncTcpStream<Stream>, SocketGuard), String> {
     let host = uri
         .authority
         .host
@@ -123,21 +158,45 @@ pub async fn dial(uri: &AMQPUri, tls: &AmqpTlsConfig, name: &str) -> Result<Link
         .map_err(|_| "the TLS handshake was not answered".to_owned())?
         .map_err(|error| format!("TLS failed: {}", chain(&error)))?;
     }
-    // lapin takes a function that connects; it gets the stream that is there already, once.
-    let stream = Mutex::new(Some(stream));
-    let connect = async move |_: AMQPUri, _| {
-        let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
-        taken.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
+    Ok((stream, socket))
+}
+
+/// For a broker's first word.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+/// The protocol's own header: 0-9-1.
+const PROTOCOL: &[u8] = b"AMQP\x00\x00\x09\x01";
+
+/// The version that the broker says it has, such as `4.1.0`. lapin does not tell it, so it is asked on a connection of its own that
+/// goes no further than the broker's first word.
+pub async fn version(uri: &AMQPUri, tls: &AmqpTlsConfig) -> Option<String> {
+    let asking = async {
+        let (mut stream, _socket) = stream(uri, tls).await.ok()?;
+        stream.write_all(PROTOCOL).await.ok()?;
+        stream.flush().await.ok()?;
+        let mut said = Vec::new();
+        let mut some = [0; 4096];
+        while said.len() < 64 * 1024 {
+            let read = stream.read(&mut some).await.ok()?;
+            if read == 0 {
+                return None;
+            }
+            said.extend_from_slice(&some[..read]);
+            if let Some(version) = version_in(&said) {
+                return Some(version);
+            }
+        }
+        None
     };
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connection = timeout(
-        HANDSHAKE_TIMEOUT,
-        Connection::connector(uri.clone(), runtime, connect, properties),
-    )
-    .await
-    .map_err(|_| "the broker did not answer the handshake".to_owned())?
-    .map_err(|error| describe(&error))?;
-    Ok(Link { connection, socket })
+    timeout(FIRST_WORD, asking).await.ok().flatten()
+}
+
+/// The long string `version` in the table of the server's properties.
+fn version_in(said: &[u8]) -> Option<String> {
+    const KEY: &[u8] = b"\x07versionS";
+    let at = said.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
+    let length = u32::from_be_bytes(said.get(at..at + 4)?.try_into().ok()?);
+    let text = said.get(at + 4..at + 4 + usize::try_from(length).ok()?)?;
+    Some(String::from_utf8_lossy(text).into_owned())
 }
 
 /// What lapin says, in one line. Its texts hold what the broker said, never credentials.
@@ -167,6 +226,13 @@ async fn connector(tls: &AmqpTlsConfig) -> Result<RustlsConnector, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_is_found_in_the_first_word() {
+        let said = b"\x01\x00\x00....\x07productS\x00\x00\x00\x08RabbitMQ\x07versionS\x00\x00\x00\x063.10.8\x09platform";
+        assert_eq!(version_in(said).as_deref(), Some("3.10.8"));
+        assert_eq!(version_in(&said[..60]), None);
+    }
 
     #[test]
     fn names_of_brokers_hide_the_password() {

@@ -119,6 +119,16 @@ impl OutboxMessage {
         }
     }
 
+    /// The same for a queue, with these properties.
+    #[must_use]
+    pub fn to_queue(self, queue: Arc<str>, properties: BasicProperties) -> Self {
+        Self {
+            routing_key: queue,
+            route: Route::Queue(Box::new(properties)),
+            ..self
+        }
+    }
+
     fn size(&self) -> usize {
         match &self.body {
             Body::Ready(bytes) => bytes.len(),
@@ -220,6 +230,9 @@ impl Outbox {
 
     /// Queues a message; never blocks.
     pub fn post(&self, mut message: OutboxMessage) {
+        if matches!(message.route, Route::Queue(_)) && self.no_queues.load(Ordering::Relaxed) {
+            return;
+        }
         let context = message.trace.context();
         if context.is_some() && message.class != Class::Stream {
             message.trace = spans::publish(&self.exchange, &message.routing_key, context);
@@ -287,6 +300,11 @@ impl Outbox {
     /// What the broker takes at most, as far as it has said it.
     pub fn largest(&self) -> usize {
         self.largest.load(Ordering::Relaxed)
+    }
+
+    /// What the broker is thought to take at most, before it says it.
+    pub fn assume(&self, bytes: usize) {
+        self.largest.fetch_min(bytes, Ordering::Relaxed);
     }
 
     /// Whether the broker takes a message of this many bytes, as far as is known.

@@ -168,7 +168,7 @@ async fn publish(
 
 /// The broker's own limit, when it has closed the channel for a message above its `max_message_size`: "message size 2000123 is
 /// larger than configured max size 1000000". Zero where the sentence holds no number.
-fn oversized(error: &lapin::Error) -> Option<usize> {
+pub fn oversized(error: &lapin::Error) -> Option<usize> {
     const PRECONDITION_FAILED: u16 = 406;
     let lapin::ErrorKind::ProtocolError(said) = error.kind() else {
         return None;

@@ -4,6 +4,7 @@
 //! folder for the time of one call (comfyui.md 6.1).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,11 +38,34 @@ pub struct Catalogue {
     pub outputs: OutputFacts,
     /// Its node classes, for converting workflows.
     pub node_classes: Arc<NodeClasses>,
+    /// `/object_info` itself, for those who cannot ask.
+    pub described: Option<Arc<Described>>,
     shapes: HashMap<String, Shape>,
     /// Class -> input -> what it takes.
     inputs: HashMap<String, HashMap<Box<str>, InputKind>>,
     model_inputs: HashMap<(String, String), ModelInput>,
     output_classes: HashSet<String>,
+}
+
+/// `/object_info` in little room.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Compressed JSON.
+    pub gzip: Vec<u8>,
+    /// BLAKE3 of the JSON, in hexadecimal.
+    pub hash: String,
+}
+
+impl Described {
+    fn of(info: &Value) -> Option<Self> {
+        let text = serde_json::to_vec(info).ok()?;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(&text).ok()?;
+        Some(Self {
+            gzip: gzip.finish().ok()?,
+            hash: blake3::hash(&text).to_hex().to_string(),
+        })
+    }
 }
 
 /// What the probe found out about an input.
@@ -98,6 +122,8 @@ impl Catalogue {
         catalogue.read_classes(&info, &markers);
         Markers::leave(&mut info);
         catalogue.node_classes = Arc::new(NodeClasses::read(&info));
+        let describing = tokio::task::spawn_blocking(move || Described::of(&info).map(Arc::new));
+        catalogue.described = describing.await.ok().flatten();
         debug!(
             classes = catalogue.inputs.len(),
             model_inputs = catalogue.model_inputs.len(),
@@ -165,6 +191,22 @@ impl Catalogue {
     /// Whether it has a class.
     pub fn knows(&self, class: &str) -> bool {
         self.shapes.contains_key(class) || self.inputs.contains_key(class)
+    }
+
+    /// What another machine's ComfyUI has said: its node classes, and the names of its model folders.
+    pub fn of_others(info: &Value, folders: impl IntoIterator<Item = String>) -> Self {
+        let mut catalogue = Self::default();
+        let nothing = Markers {
+            placed: Vec::new(),
+            mark: "\u{0}".to_owned(),
+        };
+        catalogue.folders = folders
+            .into_iter()
+            .map(|folder| (folder, Vec::new()))
+            .collect();
+        catalogue.read_classes(info, &nothing);
+        catalogue.node_classes = Arc::new(NodeClasses::read(info));
+        catalogue
     }
 
     /// Whether a class is an output node.

@@ -17,6 +17,7 @@ pub mod runs;
 pub mod supervisor;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -69,6 +70,8 @@ pub struct Comfy {
     pub folders: Arc<[PathBuf]>,
     catalogue: Arc<RwLock<Arc<Catalogue>>>,
     classes: Arc<KnownClasses>,
+    /// What other machines' ComfyUI list, where there is none here.
+    models_of_others: Arc<RwLock<Option<BTreeMap<String, Vec<String>>>>>,
     /// Rises whenever we have put a model in place.
     models_version: Arc<AtomicU64>,
 }
@@ -98,6 +101,7 @@ impl Comfy {
             output,
             catalogue: Arc::default(),
             classes: Arc::default(),
+            models_of_others: Arc::default(),
             models_version: Arc::default(),
             config,
         }
@@ -138,6 +142,14 @@ impl Comfy {
     /// A number that changes with [`Comfy::models_changed`].
     pub fn models_version(&self) -> u64 {
         self.models_version.load(Ordering::Relaxed)
+    }
+
+    /// What other machines' ComfyUI list stands for what ours would.
+    pub fn set_models_of_others(&self, models: BTreeMap<String, Vec<String>>) {
+        *self
+            .models_of_others
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(models);
     }
 
     /// It was started anew and asked.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::PoisonError;
 
 use futures_util::stream::{self, StreamExt};
 
@@ -18,6 +19,14 @@ impl Comfy {
     /// # Errors
     /// When ComfyUI does not answer.
     pub async fn list_models(&self) -> Result<BTreeMap<String, Vec<String>>, CallError> {
+        let others = self
+            .models_of_others
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(models) = others {
+            return Ok(models);
+        }
         let folders = self.client.model_folders().await?;
         let mut lists = stream::iter(folders.into_iter().map(|folder| async move {
             let names = self.client.models(&folder).await;

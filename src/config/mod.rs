@@ -17,10 +17,10 @@ pub use reader::{ConfigError, Env, ProcessEnv, Reader};
 pub use secret::{Secret, public, public_url};
 pub use sections::{
     AmqpConfig, AmqpTlsConfig, AzureConfig, CacheConfig, ComfyConfig, ComfyInstance, EventsConfig,
-    GuardConfig, HfConfig, HttpAuthHeader, InstanceConfig, LogConfig, LogFormat, ManifestConfig,
-    McpConfig, MediaConfig, PROMPT_OPTIONS, PromptConfig, ProxyConfig, S3Config, ServerConfig,
-    SigningKey, StateConfig, StorageConfig, ToolFilter, WarmupSource, WebhookConfig,
-    WorkflowConfig,
+    GatewayAddress, GatewayConfig, GuardConfig, HfConfig, HttpAuthHeader, InstanceConfig,
+    LogConfig, LogFormat, ManifestConfig, McpConfig, MediaConfig, MessageLimit, PROMPT_OPTIONS,
+    PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StateConfig, StorageConfig,
+    ToolFilter, WarmupSource, WebhookConfig, WorkflowConfig,
 };
 pub use sections::{OtlpConfig, TelemetryConfig};
 pub use shown::{Origin, ShownVariable, public_value_of};
@@ -52,6 +52,10 @@ pub struct Config {
     pub amqp: Option<AmqpConfig>,
     /// How RabbitMQ is met over TLS; read also where RabbitMQ is not configured.
     pub amqp_tls: AmqpTlsConfig,
+    /// The gateway before a fleet; means something to `comfyui-api gateway` only.
+    pub gateway: GatewayConfig,
+    /// It is `comfyui-api gateway`: no ComfyUI here.
+    pub is_gateway: bool,
     /// Endpoints made from files.
     pub workflow: WorkflowConfig,
     /// What is installed before ComfyUI starts.
@@ -69,6 +73,30 @@ pub struct Config {
 }
 
 impl Config {
+    /// Reads and checks what `comfyui-api gateway` needs: a broker, and no ComfyUI.
+    ///
+    /// # Errors
+    /// All problems found, not only the first.
+    pub fn for_gateway(env: &dyn Env) -> Result<Self, ConfigError> {
+        let mut config = Self::from_env(env)?;
+        if config.amqp.is_none() {
+            let message = "a gateway hands its jobs to a broker: set AMQP_URL (or AMQP_HOST)";
+            return Err(ConfigError(vec![message.to_owned()]));
+        }
+        config.is_gateway = true;
+        config.comfy.command.clear();
+        // Nobody is to be asked there.
+        (config.comfy.address, config.comfy.port) = ("127.0.0.1".to_owned(), 1);
+        let mut instances: Vec<ComfyInstance> = config.comfy.instances.to_vec();
+        instances.truncate(1);
+        for instance in &mut instances {
+            instance.command.clear();
+            (instance.address, instance.port) = ("127.0.0.1".to_owned(), 1);
+        }
+        config.comfy.instances = instances.into();
+        Ok(config)
+    }
+
     /// Reads and checks everything.
     ///
     /// # Errors
@@ -78,6 +106,7 @@ impl Config {
         let comfy = ComfyConfig::read(&mut reader);
         let server = ServerConfig::read(&mut reader);
         let amqp_tls = AmqpTlsConfig::read(&mut reader);
+        let input_queue = AmqpConfig::input_queue(&mut reader);
         let mut config = Self {
             log: LogConfig::read(&mut reader),
             prompt: PromptConfig::read(&mut reader),
@@ -88,6 +117,8 @@ impl Config {
             webhook: WebhookConfig::read(&mut reader),
             events: EventsConfig::read(&mut reader),
             amqp: AmqpConfig::read(&mut reader, &server, &amqp_tls, comfy.instances.len()),
+            gateway: GatewayConfig::read(&mut reader, &server.host, &input_queue),
+            is_gateway: false,
             workflow: WorkflowConfig::read(&mut reader),
             manifest: ManifestConfig::read(&mut reader),
             telemetry: TelemetryConfig::read(&mut reader),

@@ -573,6 +573,26 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
                 "largest result carried in a message, MiB",
             ),
             plain(
+                "AMQP_MAX_MESSAGE_MB",
+                "15; 120 when the broker says that it is RabbitMQ 3",
+                "no message is larger, nor a result in one; RabbitMQ 4 refuses more than 16 MiB",
+            ),
+            plain(
+                "GATEWAY_QUEUES",
+                "q.gpu.20g, or after INSTANCE_*",
+                "`comfyui-api gateway`: queues that clients may name, the first is the default",
+            ),
+            plain(
+                "GATEWAY_URL",
+                "our side of the broker's connection",
+                "`comfyui-api gateway`: how instances reach this gateway; `none`: files travel in messages",
+            ),
+            plain(
+                "GATEWAY_ID",
+                "made once",
+                "`comfyui-api gateway`: names its queue for answers",
+            ),
+            plain(
                 "AMQP_PUBLISH_ALL",
                 "false",
                 "publish events of every prompt, not only of AMQP tasks",

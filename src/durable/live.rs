@@ -301,16 +301,6 @@ impl LiveJob {
             }),
             JobEvent::Output(asset) => self.change(|state| state.outputs.push(asset.clone())),
             JobEvent::Withdrawn => self.change(|state| state.outputs.clear()),
-            JobEvent::Requeued => {
-                self.change(|state| {
-                    if state.status == JobStatus::Running {
-                        state.status = JobStatus::Queued;
-                        state.started_at = None;
-                        state.attempts += 1;
-                    }
-                });
-                drop(inner.store.update_job(&self.id, self.update()));
-            }
             JobEvent::Uploaded(urls) => {
                 self.change(|state| {
                     for output in &mut state.outputs {

@@ -396,6 +396,7 @@ fn keep(inner: &Arc<Inner>, live: &LiveJob) -> Keep {
 /// Records the end, then shows it.
 async fn finish(inner: &Inner, live: &LiveJob, end: End) {
     inner.again.sent(live.record.seq);
+    inner.service.forget_elsewhere(&live.id);
     inner.service.lets_go_of(&live.id);
     if end.revoked {
         // The submitter has been told; whoever asks meanwhile sees a job that is about to vanish.

@@ -44,8 +44,6 @@ pub enum JobEvent {
     Ended(Arc<Ended>),
     /// What was committed so far is not part of the result: the graph runs once more.
     Withdrawn,
-    /// Whoever ran it has gone: it waits again.
-    Requeued,
 }
 
 /// Whoever listens to the events of a job.

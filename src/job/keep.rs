@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::event::JobEvent;
+use super::origin::Origin;
 use super::outputs::{NodeOutput, OutputFile};
 use super::policy::Keep;
 use super::progress::Tracker;
@@ -30,7 +31,9 @@ const MAX_TEXT: usize = 64 << 20;
 /// What one job keeps.
 #[derive(Debug)]
 pub struct Keeping {
-    keep: Arc<Keep>,
+    keep: Option<Arc<Keep>>,
+    /// Outputs are handed over to it instead of being kept here.
+    origin: Option<Arc<dyn Origin>>,
     orders: Mutex<Option<mpsc::UnboundedSender<Order>>>,
     idle: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// Where the nodes' outputs are found, once the graph runs; `None` while nothing is committed node by node.
@@ -90,8 +93,18 @@ enum Order {
 
 impl Keeping {
     pub(super) fn new(keep: Arc<Keep>) -> Self {
+        Self::with(Some(keep), None)
+    }
+
+    /// Each output is handed over to whoever has sent the job, as soon as its node has finished.
+    pub(super) fn for_origin(origin: Arc<dyn Origin>) -> Self {
+        Self::with(None, Some(origin))
+    }
+
+    fn with(keep: Option<Arc<Keep>>, origin: Option<Arc<dyn Origin>>) -> Self {
         Self {
             keep,
+            origin,
             orders: Mutex::default(),
             idle: tokio::sync::Mutex::default(),
             place: Mutex::default(),
@@ -101,9 +114,14 @@ impl Keeping {
         }
     }
 
-    /// How they are kept.
-    pub fn keep(&self) -> &Keep {
-        &self.keep
+    /// Whoever is told of the result is told of them too, so it waits for them.
+    pub fn by_address(&self) -> bool {
+        self.keep.as_ref().is_none_or(|keep| keep.by_address)
+    }
+
+    /// How they are kept, if that is here.
+    pub fn keep(&self) -> Option<&Keep> {
+        self.keep.as_deref()
     }
 
     /// Begins to work off orders.
@@ -113,6 +131,7 @@ impl Keeping {
         *lock(&self.place) = Some(place);
         let worker = Worker {
             inner: inner.clone(),
+            origin: self.origin.clone(),
             job: Arc::downgrade(job),
             id: job.id.clone(),
             file_id: job.file_id.clone(),
@@ -281,6 +300,7 @@ impl Job {
 /// Works off the orders of one job.
 struct Worker {
     inner: Arc<Inner>,
+    origin: Option<Arc<dyn Origin>>,
     job: std::sync::Weak<Job>,
     id: Arc<str>,
     /// The id as file names hold it.
@@ -319,7 +339,10 @@ impl Worker {
                     self.seen.clear();
                     self.names.clear();
                     self.kept.clear();
-                    let _ = self.inner.store.withdraw_outputs(&self.id).await;
+                    match &self.origin {
+                        Some(origin) => origin.tell("outputs_withdrawn", Value::Null),
+                        None => drop(self.inner.store.withdraw_outputs(&self.id).await),
+                    }
                     self.tell(&JobEvent::Withdrawn);
                 }
             }
@@ -360,7 +383,9 @@ impl Worker {
     }
 
     async fn text(&mut self, node: &str, number: usize, text: String) -> Result<(), StoreError> {
-        if text.len() > MAX_TEXT
+        // An origin reads texts where nodes report them.
+        if self.origin.is_some()
+            || text.len() > MAX_TEXT
             || !self
                 .seen
                 .insert((node.to_owned(), format!("text {number}")))
@@ -402,7 +427,10 @@ impl Worker {
         .await
         .map_err(|error| StoreError::Failed(error.to_string()))??;
         let new = self.new_output(node, name.clone(), kind(&name, &content_type), content_type);
-        let asset = self.inner.store.commit_output(path, own, new).await?;
+        let asset = match self.origin.clone() {
+            Some(origin) => hand_over(&*origin, path, new).await?,
+            None => self.inner.store.commit_output(path, own, new).await?,
+        };
         self.kept.push((path.to_path_buf(), asset.clone()));
         self.tell(&JobEvent::Output(asset.clone()));
         Ok(asset)
@@ -423,7 +451,12 @@ impl Worker {
             // What was made of outputs is nobody else's.
             let ours = file.written_to.as_os_str().is_empty();
             let kept = self.file(&node, &file.path, Some(&file.filename), ours);
-            assets.push(kept.await?);
+            let asset = kept.await?;
+            // One that is told of before the result is known by that.
+            if !ours {
+                self.kept.push((file.written_to.clone(), asset.clone()));
+            }
+            assets.push(asset);
         }
         Ok(assets)
     }
@@ -461,6 +494,38 @@ impl Worker {
             number += 1;
         }
     }
+}
+
+/// Hands one output over, and tells of it.
+async fn hand_over(
+    origin: &dyn Origin,
+    path: &Path,
+    new: NewOutput,
+) -> Result<AssetRecord, StoreError> {
+    let handed = origin.put(path, &new.name).await;
+    let handed = handed.map_err(|failure| StoreError::Failed(failure.message))?;
+    origin.tell(
+        "output",
+        serde_json::json!({
+            "name": handed.name, "size": handed.size, "hash": handed.hash,
+            "node_id": new.node_id, "type": new.kind, "content_type": new.content_type,
+        }),
+    );
+    Ok(AssetRecord {
+        id: String::new(),
+        hash: Some(handed.hash.trim_start_matches("blake3:").to_owned()),
+        size: handed.size,
+        content_type: new.content_type,
+        file_path: handed.name,
+        created_at: 0,
+        expires_at: None,
+        job_id: Some(new.job_id),
+        node_id: Some(new.node_id),
+        kind: Some(new.kind.to_owned()),
+        position: new.position,
+        external: None,
+        remote_url: None,
+    })
 }
 
 /// The normalised kind of an output.

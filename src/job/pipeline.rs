@@ -192,10 +192,12 @@ pub(super) async fn keep(
     files: &[OutputFile],
     images: Images,
 ) -> Result<Images, Failure> {
-    let Some(keeping) = &job.keeping else {
+    // What the origin keeps was handed over to it.
+    let here = job.keeping.as_ref();
+    let Some((keeping, how)) = here.and_then(|keeping| Some((keeping, keeping.keep()?))) else {
         return Ok(images);
     };
-    if !keeping.keep().by_address {
+    if !how.by_address {
         let urls = match &images {
             Images::Urls(urls) => urls.as_slice(),
             Images::Inline => &[],
@@ -214,8 +216,8 @@ pub(super) async fn keep(
             job.tell(&JobEvent::Uploaded(uploaded));
             Ok(Images::Urls(urls))
         }
-        Images::Inline if keeping.keep().by_address => {
-            let address = |asset: &AssetRecord| (keeping.keep().address)(&asset.id);
+        Images::Inline if how.by_address => {
+            let address = |asset: &AssetRecord| (how.address)(&asset.id);
             Ok(Images::Urls(assets.iter().map(address).collect()))
         }
         inline => Ok(inline),

@@ -491,7 +491,13 @@ impl JobRegistry {
             source: submission.source,
             policy: submission.policy,
             tracker: Mutex::default(),
-            keeping: submission.keep.map(Keeping::new),
+            keeping: match (submission.keep, &submission.origin) {
+                (Some(keep), _) => Some(Keeping::new(keep)),
+                (None, Some(origin)) if origin.wants_all() => {
+                    Some(Keeping::for_origin(origin.clone()))
+                }
+                (None, _) => None,
+            },
             origin: submission.origin,
             workflow: submission.workflow,
             witness: self.witness.clone(),
@@ -570,7 +576,7 @@ impl JobRegistry {
     pub fn requeued(&self, job: &Job) {
         lock(&job.state).entry.started_at = None;
         if job.enter(Status::Pending) {
-            job.tell(&JobEvent::Requeued);
+            job.tell(&JobEvent::Lost(true));
             self.tell_positions();
         }
     }

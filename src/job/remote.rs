@@ -19,6 +19,7 @@ use super::event::JobEvent;
 use super::execution;
 pub use super::outputs::OutputFile;
 use super::preprocess::away;
+pub use super::preprocess::away::decode;
 use super::registry::{Job, Status};
 use super::request::{Graph, PromptRequest};
 use super::service::Inner;
@@ -98,6 +99,8 @@ pub enum Told {
     Stream(String, Value),
     /// An output is here.
     Output(Box<OutputFile>),
+    /// What was told of outputs so far is not part of the result.
+    Withdrawn,
     /// Whoever had it has gone: it waits again.
     Requeued,
 }
@@ -123,8 +126,10 @@ pub trait Remote: Send + Sync {
     -> Result<Done, Failure>;
     /// Whether it is there already, from the process before this one.
     fn has(&self, id: &str) -> bool;
+    /// Nobody will ask for it again.
+    fn forget(&self, id: &str);
     /// Where the files of a job can be fetched, but for their number; `None` when files have to travel in the message.
-    fn address(&self, id: &str) -> Option<String>;
+    fn address(&self, job: &Job) -> Option<String>;
     /// The longest message in bytes.
     fn longest(&self) -> usize;
 }
@@ -224,7 +229,7 @@ async fn errand(
     mut graph: Map<String, Value>,
     extra_data: Option<Value>,
 ) -> Result<Errand, Failure> {
-    let address = engine.address(&job.id);
+    let address = engine.address(job);
     let mut inputs = Vec::new();
     let store = &inner.store;
     let mut embedding = Vec::new();
@@ -299,11 +304,13 @@ async fn errand(
         queue: request.passed_on.queue.clone(),
         priority: request.passed_on.priority.clone(),
         kept: job.keeping.is_some() && job.policy.given_back,
+        // A legacy webhook carries the files themselves, also of a result that was uploaded.
         wants_all: job.keeping.is_some()
-            || request
-                .webhooks
-                .iter()
-                .any(|webhook| webhook.kind == Kind::Legacy),
+            || request.upload.is_some()
+                && request
+                    .webhooks
+                    .iter()
+                    .any(|webhook| webhook.kind == Kind::Legacy),
         previews: job.streams.has_readers(),
     };
     if address.is_none() {
@@ -389,6 +396,11 @@ impl Listening<'_> {
                     if let Err(error) = kept {
                         tracing::warn!(id = %job.id, %error, "an output is not kept");
                     }
+                }
+            }
+            Told::Withdrawn => {
+                if let Some(keeping) = &job.keeping {
+                    keeping.withdraw();
                 }
             }
             Told::Requeued => {

@@ -408,6 +408,13 @@ impl Service {
         true
     }
 
+    /// Nobody will begin this job here again.
+    pub fn forget_elsewhere(&self, id: &str) {
+        if let Some(remote) = self.inner.remote.as_ref().filter(|remote| remote.has(id)) {
+            remote.forget(id);
+        }
+    }
+
     /// Whether somebody else works on a job already, for the process before this one.
     pub fn is_elsewhere(&self, id: &str) -> bool {
         let remote = self.inner.remote.as_ref();
@@ -567,7 +574,7 @@ async fn drive(
         Err(panicked(&format!("prompt {}", job.id)))
     });
     // What was asked for by address is there when it is told of; else nobody waits for it.
-    let awaited = |keeping: &&Keeping| keeping.keep().by_address;
+    let awaited = |keeping: &&Keeping| keeping.by_address();
     let kept = match job.keeping.as_ref().filter(awaited) {
         Some(keeping) => {
             keeping.settled().await;
@@ -599,7 +606,7 @@ async fn drive(
     off_runtime(large, || drop((request, queued)));
     let _ = done.send(result);
     if let Some(keeping) = &job.keeping {
-        if !keeping.keep().by_address {
+        if !keeping.by_address() {
             keeping.settled().await;
             let (kept, urls) = keeping.kept(&job.id).await;
             ended.keep(&kept);

@@ -215,6 +215,26 @@ fn describe() {
         "System events dropped because their receiver is slow"
     );
     metrics::describe_gauge!(
+        "comfyui_api_gateway_waiting",
+        "Messages that wait in a queue of the gateway"
+    );
+    metrics::describe_gauge!(
+        "comfyui_api_gateway_consumers",
+        "Instances that take tasks from a queue of the gateway"
+    );
+    metrics::describe_gauge!(
+        "comfyui_api_gateway_oldest_age_seconds",
+        "How long the gateway's oldest job has waited in a queue"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_gateway_tasks_total",
+        "Jobs of the gateway by queue and outcome"
+    );
+    metrics::describe_counter!(
+        "comfyui_api_gateway_file_bytes_total",
+        "Bytes of outputs that instances have put to the gateway"
+    );
+    metrics::describe_gauge!(
         "comfyui_api_amqp_connected",
         "1 while the broker connection stands"
     );
@@ -345,6 +365,28 @@ pub fn amqp_task(outcome: &'static str) {
 /// A message was published, or could not be.
 pub fn amqp_published(ok: bool) {
     metrics::counter!("comfyui_api_amqp_published_total", "outcome" => outcome(ok)).increment(1);
+}
+
+/// A queue of a gateway: messages that wait, instances that take them, the age of our oldest in milliseconds.
+pub fn gateway_queue(queue: &str, waiting: u32, consumers: u32, oldest_ms: u64) {
+    let queue = queue.to_owned();
+    metrics::gauge!("comfyui_api_gateway_waiting", "queue" => queue.clone())
+        .set(f64::from(waiting));
+    metrics::gauge!("comfyui_api_gateway_consumers", "queue" => queue.clone())
+        .set(f64::from(consumers));
+    metrics::gauge!("comfyui_api_gateway_oldest_age_seconds", "queue" => queue)
+        .set(oldest_ms as f64 / 1000.0);
+}
+
+/// A job of a gateway has ended: `succeeded`, `failed` or `canceled`.
+pub fn gateway_task(queue: &str, outcome: &'static str) {
+    metrics::counter!("comfyui_api_gateway_tasks_total", "queue" => queue.to_owned(), "outcome" => outcome)
+        .increment(1);
+}
+
+/// An output was put here.
+pub fn gateway_file_bytes(bytes: u64) {
+    metrics::counter!("comfyui_api_gateway_file_bytes_total").increment(bytes);
 }
 
 /// The websocket to ComfyUI was made anew.

@@ -15,6 +15,7 @@ mod console_api;
 mod delivered;
 mod documentation;
 mod faults;
+mod fleet;
 mod generated_clients;
 mod graph;
 mod http;

@@ -76,6 +76,35 @@ impl AmqpTlsConfig {
     }
 }
 
+/// `AMQP_MAX_MESSAGE_MB` in bytes; unset it goes by the broker.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageLimit(Option<usize>);
+
+/// RabbitMQ 4 refuses more than 16 MiB and closes the channel; before that it was 128 MiB.
+const SINCE_4: u64 = 15;
+const BEFORE_4: u64 = 120;
+
+impl MessageLimit {
+    fn read(r: &mut Reader) -> Self {
+        let set = r.text("AMQP_MAX_MESSAGE_MB").is_some();
+        let limit = r.number("AMQP_MAX_MESSAGE_MB", SINCE_4 as f64, 0.01, 512.0, "MiB");
+        Self(set.then_some((limit * MIB as f64) as usize))
+    }
+
+    /// The limit in bytes where it is set.
+    pub fn fixed(&self) -> Option<usize> {
+        self.0
+    }
+
+    /// The limit in bytes with a broker of this version.
+    pub fn with_version(&self, version: Option<&str>) -> usize {
+        let old = version.is_some_and(|version| version.starts_with("3."));
+        let default = if old { BEFORE_4 } else { SINCE_4 } * MIB;
+        self.0
+            .unwrap_or_else(|| usize::try_from(default).unwrap_or(usize::MAX))
+    }
+}
+
 /// RabbitMQ.
 #[derive(Debug, Clone)]
 pub struct AmqpConfig {
@@ -93,6 +122,8 @@ pub struct AmqpConfig {
     pub max_attempts: u32,
     /// `AMQP_MAX_RESULT_MB` in bytes.
     pub max_result_bytes: u64,
+    /// `AMQP_MAX_MESSAGE_MB`.
+    pub max_message_bytes: MessageLimit,
     /// `MAX_BODY_SIZE_MB` in bytes: it holds for tasks too.
     pub max_body_bytes: usize,
     /// Where notes about tasks in work survive a kill: below `CACHE_DIR`.
@@ -173,9 +204,7 @@ impl AmqpConfig {
             gpu_memory: r.text("GPU_MEMORY"),
             supported_models: r.list("SUPPORTED_MODELS"),
         };
-        let queue = r
-            .text("AMQP_QUEUE_INPUT")
-            .unwrap_or_else(|| instance.input_queue());
+        let queue = Self::input_queue(r);
         let heartbeat_enabled = r.bool_or("HEARTBEAT_ENABLED", true);
         let heartbeat_interval = Duration::from_millis(r.number(
             "HEARTBEAT_INTERVAL",
@@ -198,6 +227,7 @@ impl AmqpConfig {
             ),
             max_attempts: r.number("AMQP_MAX_ATTEMPTS", 3, 1, 1000, "deliveries"),
             max_result_bytes: r.number("AMQP_MAX_RESULT_MB", 64, 1, 4096, "MiB") * MIB,
+            max_message_bytes: MessageLimit::read(r),
             max_body_bytes: server.max_body_bytes,
             notes_dir: Some(super::storage::cache_dir(r).join(NOTES)),
             publish_all: r.bool_or("AMQP_PUBLISH_ALL", false),
@@ -217,17 +247,19 @@ impl AmqpConfig {
     }
 }
 
-impl InstanceConfig {
-    /// amqp.md, "Topology": the first rule that applies.
-    fn input_queue(&self) -> String {
-        if let Some(id) = &self.dedicated_id {
+impl AmqpConfig {
+    /// The input queue after amqp.md's rules, whether or not there is a broker.
+    pub(in crate::config) fn input_queue(r: &mut Reader) -> String {
+        let of_instance = if let Some(id) = r.text("INSTANCE_DEDICATED_ID") {
             format!("q.instance.{id}")
-        } else if let Some(id) = &self.workflow_id {
+        } else if let Some(id) = r.text("INSTANCE_WORKFLOW_ID") {
             format!("q.workflow.{id}")
-        } else if self.is_free {
+        } else if r.bool_or("INSTANCE_IS_FREE", false) {
             "q.gpu.free".to_owned()
         } else {
-            format!("q.gpu.{}", self.gpu_vram.to_ascii_lowercase())
-        }
+            let vram = r.text_or("INSTANCE_GPU_VRAM", "20G");
+            format!("q.gpu.{}", vram.to_ascii_lowercase())
+        };
+        r.text("AMQP_QUEUE_INPUT").unwrap_or(of_instance)
     }
 }

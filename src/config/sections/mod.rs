@@ -3,6 +3,7 @@
 mod amqp;
 mod cloud;
 mod comfy;
+mod gateway;
 mod gpus;
 mod instances;
 mod machine;
@@ -14,9 +15,10 @@ mod storage;
 mod telemetry;
 mod webhook;
 
-pub use amqp::{AmqpConfig, AmqpTlsConfig, InstanceConfig};
+pub use amqp::{AmqpConfig, AmqpTlsConfig, InstanceConfig, MessageLimit};
 pub use cloud::{AzureConfig, HfConfig, S3Config};
 pub use comfy::{ComfyConfig, WarmupSource};
+pub use gateway::{GatewayAddress, GatewayConfig};
 pub use instances::ComfyInstance;
 pub use machine::{ManifestConfig, WorkflowConfig};
 pub use mcp::{McpConfig, ToolFilter};

@@ -266,6 +266,10 @@ pub async fn run(
         prepared.models.extend(done.models);
         prepared.warnings.extend(done.warnings);
         for (url, fetched) in done.fetched {
+            // What came with the request is no download.
+            if owned(&url) {
+                continue;
+            }
             let duration = u64::try_from(fetched.duration.as_millis()).unwrap_or(u64::MAX);
             prepared.downloads.push(DownloadReport {
                 url: public_url(&url),

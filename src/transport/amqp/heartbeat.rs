@@ -107,13 +107,19 @@ fn body(
             .collect::<Vec<Value>>()
             .into();
     }
-    let data = json!({
+    let mut data = json!({
         "instance_id": shared.instance_id,
         "status": status(&load),
         "current_task_id": load.current,
         "queue_size": load.queue_size,
         "system_info": system_info,
     });
+    super::control::extend(
+        &shared.config.queue,
+        runner,
+        shared.interval_ms(),
+        &mut data,
+    );
     service("instance_heartbeat", data, None)
 }
 

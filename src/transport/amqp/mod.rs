@@ -13,7 +13,9 @@
 mod answers;
 mod attempts;
 mod consumer;
+mod control;
 mod custody;
+pub mod gateway;
 mod gpu;
 mod heartbeat;
 mod host_metrics;
@@ -21,6 +23,7 @@ mod memory;
 mod notes;
 mod quoted;
 mod registry;
+pub mod reply;
 mod service;
 mod session;
 mod sink;
@@ -57,6 +60,10 @@ pub struct TaskRun {
     pub give_back: CancellationToken,
     /// Told by the runner.
     pub milestones: Milestones,
+    /// Whoever wants answers to it in a queue of his own.
+    pub reply: Option<Arc<reply::Reply>>,
+    /// The gateway that has sent it.
+    pub gateway: Option<Arc<gateway::Gateway>>,
 }
 
 /// How far a task has come. Whoever is to blame for the death of ComfyUI is found by this.
@@ -85,6 +92,12 @@ pub trait TaskRunner: Send + Sync {
     fn ready(&self) -> watch::Receiver<bool>;
     /// Prompts in flight from any transport, and the id of the one that runs.
     fn load(&self) -> Load;
+    /// Cancels a task that runs; `false` when it does not.
+    fn cancel(&self, id: &str) -> bool;
+    /// What stands for the catalogue of ComfyUI's nodes: another one has another hash. None while it is not known.
+    fn catalogue_hash(&self) -> Option<String>;
+    /// That catalogue: `{hash, object_info (gzip in base64), models, versions}`.
+    async fn catalogue(&self) -> Option<serde_json::Value>;
 }
 
 /// What the heartbeat tells of the work at hand.

@@ -78,6 +78,13 @@ impl Registry {
         self.registered.subscribe()
     }
 
+    /// What the instance says of itself.
+    pub(super) async fn description(&self) -> Value {
+        let mut data = self.data.clone();
+        data["capabilities"]["gpu_memory"] = self.gpu_memory().await.into();
+        data
+    }
+
     /// Registers, again and again until the broker confirms.
     ///
     /// # Errors
@@ -86,12 +93,13 @@ impl Registry {
         &self,
         connection: &Connection,
         exchange: &ShortString,
+        extend: impl Fn(&mut Value),
     ) -> lapin::Result<()> {
         let channel = confirming_channel(connection).await?;
         let mut wait = FIRST_RETRY;
         loop {
-            let mut data = self.data.clone();
-            data["capabilities"]["gpu_memory"] = self.gpu_memory().await.into();
+            let mut data = self.description().await;
+            extend(&mut data);
             let body = service("instance_register", data, Some(self.metadata.clone()));
             if publish(&channel, exchange, "service.instance.register", &body)
                 .await?

@@ -13,6 +13,7 @@ use super::answers::Answers;
 use super::host_metrics::{self, Vitals};
 use super::notes::Notes;
 use super::registry::Registry;
+use super::reply::Replies;
 use super::session::{self, Shared};
 use super::sink::StreamSink;
 use super::worker::{Parts, Worker};
@@ -40,6 +41,8 @@ pub struct Setup {
     pub version: String,
     /// `SYSTEM_META_*` (and SaladCloud's), for events and the registration.
     pub metadata: BTreeMap<String, String>,
+    /// For gateways: without proxy and guard.
+    pub http: reqwest::Client,
 }
 
 /// The running transport.
@@ -62,6 +65,7 @@ impl Amqp {
             runner,
             version,
             metadata,
+            http,
         } = setup;
         let started = Instant::now();
         let uri = dial::parse_uri(config.uri.expose())?;
@@ -96,6 +100,12 @@ impl Amqp {
             sink: Arc::clone(&sink),
             answers: Answers::new(events.clone(), config.max_result_bytes),
             notes,
+            replies: Replies {
+                instance: instance_id.as_str().into(),
+                outbox: Arc::clone(&outbox),
+                events: events.clone(),
+            },
+            http,
         };
         let worker = Arc::new(Worker::new(&config, parts));
         let host_metrics = watch::Sender::new(Vitals::default());

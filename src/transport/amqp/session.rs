@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::registry::Registry;
 use super::worker::Worker;
-use super::{TaskRunner, consumer};
-use crate::broker::dial::{Link, describe, dial};
+use super::{TaskRunner, consumer, control};
+use crate::broker::dial::{Link, describe, dial, version};
 use crate::broker::envelope::EventFactory;
 use crate::broker::outbox::Outbox;
 use crate::broker::topology::Topology;
@@ -57,6 +57,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Between two heartbeats; 0 when there are none.
+    pub(super) fn interval_ms(&self) -> u64 {
+        let interval = self.config.heartbeat.unwrap_or_default();
+        u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Resolves when tasks may be taken.
     pub(super) async fn may_take(&self) {
         self.ready_is(true).await;
@@ -89,7 +95,7 @@ impl Shared {
 }
 
 /// Keeps a session until the farewell.
-pub(super) async fn supervise(shared: &Shared) {
+pub(super) async fn supervise(shared: &Arc<Shared>) {
     let mut failures = 0;
     let mut told = None;
     while !shared.farewell.is_cancelled() {
@@ -150,6 +156,15 @@ fn backoff(failures: i32) -> Duration {
 
 async fn open(shared: &Shared) -> Result<Arc<Link>, String> {
     let link = dial(&shared.uri, &shared.config.tls, &shared.instance_id).await?;
+    if shared.outbox.largest() == usize::MAX {
+        let limit = shared.config.max_message_bytes;
+        let version = match limit.fixed() {
+            Some(_) => None,
+            None => version(&shared.uri, &shared.config.tls).await,
+        };
+        let most = limit.with_version(version.as_deref());
+        shared.outbox.assume(most);
+    }
     let topology = &shared.topology;
     let restored = timeout(SETUP_TIMEOUT, async {
         topology.ensure(&link.connection).await?;
@@ -170,7 +185,7 @@ async fn open(shared: &Shared) -> Result<Arc<Link>, String> {
 }
 
 /// Works until the connection is lost and returns why, or until the farewell and returns nothing.
-async fn work(shared: &Shared, link: &Arc<Link>) -> Option<String> {
+async fn work(shared: &Arc<Shared>, link: &Arc<Link>) -> Option<String> {
     let connection = &link.connection;
     let error = tokio::select! {
         biased;
@@ -181,6 +196,7 @@ async fn work(shared: &Shared, link: &Arc<Link>) -> Option<String> {
         reason = watch_connection(shared, link) => return Some(reason),
         error = publisher::run(&shared.outbox, &shared.events, connection, &shared.topology) => error,
         error = consumer::run(shared, connection) => error,
+        error = control::run(shared, connection) => error,
         error = register(shared, connection) => error,
     };
     Some(describe(&error))
@@ -193,7 +209,10 @@ async fn register(shared: &Shared, connection: &Connection) -> lapin::Error {
     loop {
         let registered = shared
             .registry
-            .register(connection, &shared.topology.exchange);
+            .register(connection, &shared.topology.exchange, |data| {
+                let runner = &*shared.runner;
+                control::extend(&shared.config.queue, runner, shared.interval_ms(), data);
+            });
         let error = match registered.await {
             Ok(()) => {
                 tracing::info!("Instance registered: {}", shared.instance_id);

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::reply::Reply;
+
 use crate::broker::outbox::{Body, Class, Outbox, OutboxMessage};
 use crate::events::{EventSink, SystemEvent};
 use crate::telemetry::logging::epoch_ms;
@@ -25,6 +27,8 @@ pub(super) struct StreamSink {
     held: Notify,
     /// The tasks that run here, for events that belong to no prompt (`status`).
     current: Mutex<Vec<(Arc<str>, Option<Context>)>>,
+    /// Whoever has sent a task with an address for answers.
+    replies: Mutex<HashMap<Arc<str>, Arc<Reply>>>,
 }
 
 /// When a task's progress went out last, and the newest one that waits for its time.
@@ -41,7 +45,7 @@ impl StreamSink {
         previews: bool,
         progress_interval: Duration,
     ) -> Self {
-        let (paces, held, current) = Default::default();
+        let (paces, held, current, replies) = Default::default();
         Self {
             outbox,
             publish_all,
@@ -50,19 +54,33 @@ impl StreamSink {
             paces,
             held,
             current,
+            replies,
         }
     }
 
     /// A task begins to run here.
-    pub(super) fn started(&self, id: &Arc<str>) {
+    pub(super) fn started(&self, id: &Arc<str>, reply: Option<&Arc<Reply>>) {
         let task = (Arc::clone(id), trace::current());
         self.lock_current().push(task);
+        if let Some(reply) = reply {
+            self.lock_replies()
+                .insert(Arc::clone(id), Arc::clone(reply));
+        }
+    }
+
+    /// The task that was sent with this id for answers.
+    pub(super) fn task_of(&self, correlation: &str) -> Option<Arc<str>> {
+        let replies = self.lock_replies();
+        let mut all = replies.iter();
+        all.find(|(_, reply)| reply.correlates(correlation))
+            .map(|(id, _)| Arc::clone(id))
     }
 
     /// A prompt has ended: its last progress goes out before its result does.
     pub(super) fn ended(&self, id: &str) {
         self.lock_current().retain(|(other, _)| **other != *id);
         self.release(id);
+        self.lock_replies().remove(id);
         self.lock_paces().remove(id);
     }
 
@@ -150,13 +168,35 @@ impl StreamSink {
             return;
         };
         let class = if stream { Class::Stream } else { Class::Event };
-        let body = Body::Event {
-            task_id,
-            event,
-            at_ms,
+        let reply = task_id.as_ref().and_then(|id| self.reply_of(id));
+        let message = |key| {
+            let body = Body::Event {
+                task_id: task_id.clone(),
+                event: Arc::clone(&event),
+                at_ms,
+            };
+            OutboxMessage::new(key, body, class).below(context.clone())
         };
-        self.outbox
-            .post(OutboxMessage::new(routing_key, body, class).below(context));
+        if let Some(reply) = reply {
+            let preview = *event.name == *"binary_preview";
+            if !preview || self.previews || reply.previews {
+                let (queue, properties) = reply.address(stream);
+                let key = Arc::clone(&routing_key);
+                self.outbox.post(message(key).to_queue(queue, properties));
+            }
+            if preview && !self.previews {
+                return;
+            }
+        }
+        self.outbox.post(message(routing_key));
+    }
+
+    fn reply_of(&self, id: &str) -> Option<Arc<Reply>> {
+        self.lock_replies().get(id).cloned()
+    }
+
+    fn lock_replies(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Reply>>> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_paces(&self) -> MutexGuard<'_, HashMap<Arc<str>, Pace>> {
@@ -175,6 +215,12 @@ impl EventSink for StreamSink {
         }
         match &event.prompt {
             Some(prompt) if !prompt.published && !self.publish_all => {}
+            Some(prompt)
+                if *event.name == *"binary_preview"
+                    && !self.previews
+                    && self
+                        .reply_of(&prompt.id)
+                        .is_none_or(|reply| !reply.previews) => {}
             Some(prompt) if *event.name == *"progress" => self.progress(&prompt.id, event),
             Some(prompt) => {
                 // What comes along with every step is no reason to hurry.
@@ -207,7 +253,9 @@ impl EventSink for StreamSink {
             "logs" | "feature_flags" | "file_downloaded" | "file_uploaded" | "file_deleted" => {
                 false
             }
-            "binary_preview" => self.previews,
+            "binary_preview" => {
+                self.previews || self.lock_replies().values().any(|reply| reply.previews)
+            }
             _ => true,
         }
     }

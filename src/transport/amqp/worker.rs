@@ -16,7 +16,7 @@ use bytes::Bytes;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 use lapin::{Acker, BasicProperties};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -24,8 +24,10 @@ use uuid::Uuid;
 use super::answers::{Answers, too_large_for_broker};
 use super::attempts::{self, Past};
 use super::custody::{Blame, Custody};
+use super::gateway::{Claim, Gateway};
 use super::memory::{Answer, Attempts, Fingerprint, IssuedIds, ResultCache};
 use super::notes::Notes;
+use super::reply::{Replies, Reply};
 use super::sink::StreamSink;
 use super::task::{self, MessageIds, Refusal, Task};
 use super::{Milestones, TaskOutcome, TaskRun, TaskRunner};
@@ -33,6 +35,7 @@ use crate::broker::outbox::{Body, Class, Outbox, OutboxMessage, Receipt};
 use crate::broker::spans;
 use crate::config::AmqpConfig;
 use crate::error::{Code, Failure};
+use crate::telemetry::logging::epoch_ms;
 use crate::telemetry::metrics;
 use crate::telemetry::trace::{self, Span};
 
@@ -50,6 +53,9 @@ pub(super) struct Parts {
     pub(super) sink: Arc<StreamSink>,
     pub(super) answers: Answers,
     pub(super) notes: Notes,
+    pub(super) replies: Replies,
+    /// Without proxy and guard, for gateways.
+    pub(super) http: reqwest::Client,
 }
 
 /// The worker.
@@ -147,11 +153,12 @@ impl Worker {
         let task = match task::parse(bytes, ids, self.max_body_bytes).await {
             Ok(task) => task,
             Err(refusal) => {
+                let reply = self.parts.replies.of(&properties);
                 let mut span = spans::process(&self.queue, &properties, &refusal.id, redelivered);
                 span.fail(refusal.failure.code.as_str());
                 let context = span.context().cloned();
                 let refusing = async move {
-                    worker.refuse(&acker, refusal).await;
+                    worker.refuse(&acker, refusal, reply.as_deref()).await;
                     drop(span);
                 };
                 self.tracker.spawn(trace::scope(context, refusing));
@@ -224,7 +231,10 @@ impl Worker {
         let context = span.context().cloned();
         let processing = async move {
             match known {
-                Some(answer) => worker.answer_again(&id, answer).await,
+                Some(answer) => {
+                    let reply = worker.parts.replies.of(&case.properties);
+                    worker.answer_again(&id, answer, reply.as_deref()).await;
+                }
                 None => worker.run(&id, case, crowded, &mut span).await,
             }
         };
@@ -315,6 +325,11 @@ impl Worker {
         self.tracker.wait().await;
     }
 
+    /// The task that runs here and was sent with this id for answers.
+    pub(super) fn task_of(&self, correlation: &str) -> Option<Arc<str>> {
+        self.parts.sink.task_of(correlation)
+    }
+
     /// How many tasks are here: running, or waiting for a slot or a confirm.
     pub(super) fn len(&self) -> usize {
         lock(&self.here).len()
@@ -364,7 +379,10 @@ impl Worker {
             past.attempts = deliveries;
         }
         if past.attempts >= self.max_attempts {
-            return self.give_up_unrun(id, task, past.attempts).await;
+            let reply = self.parts.replies.of(&properties);
+            return self
+                .give_up_unrun(id, task, past.attempts, reply.as_deref())
+                .await;
         }
         let alone = past.suspect || broker_counted.is_some();
         let slots = if alone { self.prefetch } else { 1 };
@@ -375,15 +393,36 @@ impl Worker {
             slot = self.slots.acquire_many(slots) => slot.ok(),
         };
         let Some(slot) = slot else {
+            self.tell_requeued(id, &properties, "the instance takes no tasks now");
             return self.give_back(id, &task.bytes, &properties, past).await;
         };
         let (fingerprint, bytes) = (task.fingerprint, std::mem::take(&mut task.bytes));
+        let reply = self.parts.replies.of(&properties);
+        let instance = &self.parts.replies.instance;
+        let gateway = Gateway::of(&properties, instance, &self.parts.http);
+        if let Some(gateway) = &gateway {
+            match gateway.claim().await {
+                Claim::Granted(fields) => task.body.extend(fields),
+                Claim::Over => {
+                    drop(slot);
+                    return self.leave_unrun(id, reply.as_deref()).await;
+                }
+                Claim::Silent if gateway.secrets => {
+                    drop(slot);
+                    self.hesitate().await;
+                    self.tell_requeued(id, &properties, "the gateway does not answer");
+                    return self.give_back(id, &bytes, &properties, past).await;
+                }
+                Claim::Silent => {}
+            }
+        }
         let note = self.parts.notes.begin(id, fingerprint, past.attempts).await;
-        self.parts.sink.started(id);
+        self.parts.sink.started(id, reply.as_ref());
         self.custody.take(id);
         let milestones = Milestones::default();
         let outcome = {
-            let mut run = std::pin::pin!(self.run_guarded(id, task, &milestones));
+            let with = (reply.clone(), gateway);
+            let mut run = std::pin::pin!(self.run_guarded(id, task, &milestones, with));
             let following = self.follow(id, &milestones, &note);
             tokio::select! {
                 outcome = &mut run => outcome,
@@ -403,19 +442,21 @@ impl Worker {
                 drop(slot);
                 drop(bytes);
                 lock(&self.attempts).forget(id);
-                if let Some(answer) = self.deliver(id, answer).await {
+                if let Some(answer) = self.deliver(id, answer, reply.as_deref()).await {
                     lock(&self.recent).insert(id, fingerprint, answer);
                     self.acknowledge(id).await;
                 }
             }
             Verdict::Return => {
                 drop(slot);
+                self.tell_requeued(id, &properties, "the instance could not finish it");
                 self.hesitate().await;
                 self.give_back(id, &bytes, &properties, past).await;
             }
             Verdict::Replace(past) => {
                 drop(slot);
                 lock(&self.attempts).set(id, past.attempts);
+                self.tell_requeued(id, &properties, "an attempt at it has failed");
                 self.hesitate().await;
                 self.replace(id, &bytes, &properties, past).await;
             }
@@ -433,11 +474,13 @@ impl Worker {
     }
 
     /// Publishes an answer until it is confirmed and returns it, or the error that had to take its place.
-    async fn deliver(&self, id: &str, answer: Answer) -> Option<Answer> {
+    async fn deliver(&self, id: &str, answer: Answer, reply: Option<&Reply>) -> Option<Answer> {
         let Parts {
             answers, outbox, ..
         } = &self.parts;
         let length = answer.body.len() as u64;
+        // Before the event, so that both are on their way.
+        let replied = reply.map(|reply| self.reply_with(reply, &answer));
         match outbox
             .post_confirmed(Arc::clone(&answer.routing_key), answer.body.clone())
             .await
@@ -445,24 +488,73 @@ impl Worker {
         {
             Receipt::TooLarge(limit) => {
                 let error = answers.failure(id, &too_large_for_broker(length, limit));
+                let replied = reply.map(|reply| self.reply_with(reply, &error));
                 let receipt = outbox
                     .post_confirmed(Arc::clone(&error.routing_key), error.body.clone())
                     .await
                     .ok()?;
+                settled(replied).await?;
                 (receipt == Receipt::Confirmed).then_some(error)
             }
-            Receipt::Confirmed | Receipt::Unroutable => Some(answer),
+            Receipt::Confirmed | Receipt::Unroutable => {
+                settled(replied).await?;
+                Some(answer)
+            }
+        }
+    }
+
+    /// Posts an answer into the queue of whoever has sent the task.
+    fn reply_with(&self, reply: &Reply, answer: &Answer) -> oneshot::Receiver<Receipt> {
+        let (queue, properties) = reply.address(false);
+        self.parts
+            .outbox
+            .post_to_queue(queue, answer.body.clone(), properties)
+    }
+
+    /// Whoever waits for the task hears that it goes back.
+    fn tell_requeued(&self, id: &str, properties: &BasicProperties, reason: &str) {
+        let Some(reply) = self.parts.replies.of(properties) else {
+            return;
+        };
+        let data = serde_json::json!({"reason": reason});
+        let name = "execution_requeued";
+        let events = &self.parts.replies.events;
+        let body = events.of(Some(id), name, epoch_ms(), &data);
+        reply.tell_result(name, body.clone());
+        self.parts.outbox.post(OutboxMessage::new(
+            format!("event.result.{name}").into(),
+            Body::Ready(body),
+            Class::Event,
+        ));
+    }
+
+    /// A task that nobody waits for any more.
+    async fn leave_unrun(&self, id: &Arc<str>, reply: Option<&Reply>) {
+        tracing::info!(id = %id, "task is not run: its gateway does not wait for it any more");
+        let message = "The task was cancelled, or has ended already.";
+        let failure = Failure::new(Code::ExecutionInterrupted, message);
+        let answer = self.parts.answers.failure(id, &failure);
+        if self.deliver(id, answer, reply).await.is_some() {
+            self.acknowledge(id).await;
         }
     }
 
     /// A run that panics is our fault like any other.
-    async fn run_guarded(&self, id: &Arc<str>, task: Task, milestones: &Milestones) -> TaskOutcome {
+    async fn run_guarded(
+        &self,
+        id: &Arc<str>,
+        task: Task,
+        milestones: &Milestones,
+        (reply, gateway): (Option<Arc<Reply>>, Option<Arc<Gateway>>),
+    ) -> TaskOutcome {
         let runner = Arc::clone(&self.parts.runner);
         let run = TaskRun {
             id: Arc::clone(id),
             body: task.body,
             give_back: self.give_back.child_token(),
             milestones: milestones.clone(),
+            reply,
+            gateway,
         };
         let run = async move { runner.run(run).await };
         let run = tokio::spawn(trace::scope(trace::current(), run));
@@ -555,7 +647,7 @@ impl Worker {
     }
 
     /// A task that has taken ComfyUI or an instance with it often enough is not run once more.
-    async fn give_up_unrun(&self, id: &Arc<str>, task: Task, attempts: u32) {
+    async fn give_up_unrun(&self, id: &Arc<str>, task: Task, attempts: u32, reply: Option<&Reply>) {
         let message = format!(
             "The task is given up after {attempts} attempts (AMQP_MAX_ATTEMPTS): each ended with ComfyUI or the whole instance."
         );
@@ -564,13 +656,13 @@ impl Worker {
         self.parts.runner.given_up(id, task.body, &failure).await;
         let answer = self.parts.answers.failure(id, &failure);
         lock(&self.attempts).forget(id);
-        if let Some(answer) = self.deliver(id, answer).await {
+        if let Some(answer) = self.deliver(id, answer, reply).await {
             lock(&self.recent).insert(id, task.fingerprint, answer);
             self.acknowledge(id).await;
         }
     }
 
-    async fn refuse(&self, acker: &Acker, refusal: Refusal) {
+    async fn refuse(&self, acker: &Acker, refusal: Refusal, reply: Option<&Reply>) {
         let Refusal {
             id,
             failure,
@@ -578,7 +670,7 @@ impl Worker {
         } = refusal;
         tracing::warn!(id = %id, reason = %failure, "task is refused");
         let answer = self.parts.answers.failure(&id, &failure);
-        if self.deliver(&id, answer).await.is_none() {
+        if self.deliver(&id, answer, reply).await.is_none() {
             return;
         }
         if unreadable {
@@ -590,15 +682,10 @@ impl Worker {
         }
     }
 
-    async fn answer_again(&self, id: &Arc<str>, answer: Option<Answer>) {
+    async fn answer_again(&self, id: &Arc<str>, answer: Option<Answer>, reply: Option<&Reply>) {
         tracing::info!(id = %id, "task was delivered again after its end; it is answered from memory");
         if let Some(answer) = answer
-            && self
-                .parts
-                .outbox
-                .post_confirmed(answer.routing_key, answer.body)
-                .await
-                .is_err()
+            && self.deliver(id, answer, reply).await.is_none()
         {
             return;
         }
@@ -696,6 +783,14 @@ impl Worker {
         let left = lock(&self.here).remove(id);
         self.left.notify_waiters();
         left.map(|waiting| waiting.ackers).unwrap_or_default()
+    }
+}
+
+/// Whether a reply is where it belongs; a queue that is gone wants none.
+async fn settled(replied: Option<oneshot::Receiver<Receipt>>) -> Option<()> {
+    match replied {
+        Some(replied) => replied.await.ok().map(drop),
+        None => Some(()),
     }
 }
 

@@ -10,6 +10,7 @@ mod convert;
 mod deliveries;
 pub mod docs;
 mod events;
+pub mod fleet;
 mod graphs;
 mod history;
 mod inflate;
@@ -51,6 +52,7 @@ use crate::comfy::pool::Pool;
 use crate::config::Config;
 use crate::durable::DurableJobs;
 use crate::error::{Code, Failure};
+use crate::fleet::Fleet;
 use crate::health::Health;
 use crate::history::History;
 use crate::job::Service;
@@ -83,6 +85,8 @@ pub struct RouterState {
     pub durable: DurableJobs,
     /// What was run.
     pub history: History,
+    /// What runs the jobs, where that is not the ComfyUI here.
+    pub fleet: Option<Fleet>,
     /// A further condition for readiness: the broker, when it is required. `Some` is the reason why not.
     pub broker: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// The broker as it is shown, when there is one.
@@ -142,6 +146,7 @@ pub fn router(state: RouterState, v2: Router, mcp: Router) -> Router {
             get(history::show).merge(delete(history::delete)),
         )
         .merge(operations::routes())
+        .route("/instances", get(fleet::instances))
         .merge(docs::routes())
         .merge(super::console::routes(
             state.config.server.console,
@@ -152,9 +157,14 @@ pub fn router(state: RouterState, v2: Router, mcp: Router) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(
             state.clone(),
+            fleet::not_here,
+        ))
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
             auth::require_key,
         ))
         .nest_service("/api/v2", v2)
+        .merge(state.fleet.clone().map(fleet::tasks).unwrap_or_default())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(
             CompressionLayer::new()

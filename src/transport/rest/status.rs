@@ -210,6 +210,9 @@ fn view_of(state: &RouterState, measured: Measured) -> Value {
         });
         view.insert("amqp".into(), amqp);
     }
+    if let Some(fleet) = &state.fleet {
+        view.insert("queues".into(), super::fleet::queues(fleet));
+    }
     view.insert("memory".into(), measured.memory);
     view.insert("disks".into(), measured.disks.into());
     view.insert(

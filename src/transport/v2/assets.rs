@@ -106,6 +106,9 @@ pub fn root(path: &str, state: &V2State) -> Result<Root, ApiError> {
         (first, rest)
     };
     let catalogue = state.comfy.catalogue();
+    if state.config.is_gateway && (first == "models" || catalogue.folders.contains_key(folder)) {
+        return Err(ApiError::elsewhere());
+    }
     let known =
         catalogue.folders.contains_key(folder) && !matches!(folder, "configs" | "custom_nodes");
     if !known {

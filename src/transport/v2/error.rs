@@ -53,6 +53,15 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
     }
 
+    /// A gateway is asked for what an instance has.
+    pub fn elsewhere() -> Self {
+        Self::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "not_supported",
+            "belongs to an instance: see GET /instances",
+        )
+    }
+
     pub fn not_found(what: &str, id: &str) -> Self {
         let id: String = id.chars().take(100).collect();
         Self::new(

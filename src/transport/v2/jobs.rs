@@ -356,6 +356,9 @@ pub async fn logs(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let view = state.jobs.view(&id).await?.ok_or_else(|| unknown(&id))?;
+    if state.config.is_gateway {
+        return Err(ApiError::elsewhere());
+    }
     let logs = if view.record.status.has_ended() {
         state.jobs.store().logs_of(&id).await?
     } else {

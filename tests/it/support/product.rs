@@ -70,6 +70,7 @@ pub struct Stage {
     flags: String,
     command: Option<String>,
     descriptors: Option<u32>,
+    arguments: Vec<String>,
     unread: Option<PipeWriter>,
     reader: Option<PipeReader>,
 }
@@ -115,6 +116,7 @@ impl Stage {
             flags: String::new(),
             command: None,
             descriptors: None,
+            arguments: Vec::new(),
             unread: None,
             reader: None,
         }
@@ -190,6 +192,12 @@ impl Stage {
         simulator(self.home.path(), self.comfy_port, &self.flags).await
     }
 
+    /// A sub-command of the binary, instead of serving with a ComfyUI.
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// Attach mode: `CMD` is empty.
     pub fn attached(self) -> Self {
         self.command("")
@@ -217,10 +225,14 @@ impl Stage {
         let mut start = Command::new(BINARY);
         if let Some(most) = self.descriptors {
             start = Command::new("/bin/sh");
-            let script = format!("ulimit -Sn {most} && ulimit -Hn {most} && exec '{BINARY}'");
+            let script = format!(
+                "ulimit -Sn {most} && ulimit -Hn {most} && exec '{BINARY}' {}",
+                self.arguments.join(" ")
+            );
             start.args(["-c", &script]);
         }
         let mut child = start
+            .args(&self.arguments)
             .env_clear()
             .env("CMD", command)
             .env("COMFYUI_PORT_HOST", self.comfy_port.to_string())

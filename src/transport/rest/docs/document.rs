@@ -18,6 +18,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("convert", include_str!("text/convert.yaml")),
     ("models", include_str!("text/models.yaml")),
     ("operations", include_str!("text/operations.yaml")),
+    ("fleet", include_str!("text/fleet.yaml")),
     ("service", include_str!("text/service.yaml")),
     ("request", include_str!("text/request.yaml")),
     ("conversion", include_str!("text/conversion.yaml")),

@@ -36,6 +36,7 @@ fn meaning(code: Code) -> &'static str {
             "ComfyUI is not up yet, restarts, or died under the prompt; try again after `Retry-After` seconds"
         }
         Code::ShuttingDown => "the server is draining; try again after `Retry-After` seconds",
+        Code::NotSupported => "this server is a gateway: what was asked for belongs to an instance",
         Code::Internal => "the server failed; this is a defect, please report it",
     }
 }
@@ -71,6 +72,7 @@ fn sentence(code: Code) -> &'static str {
         Code::ShuttingDown => {
             "the server is shutting down: send the prompt to another instance, or again later"
         }
+        Code::NotSupported => "belongs to an instance: see GET /instances",
         Code::Internal => {
             "the server failed to answer this request; this is a defect, please report it"
         }

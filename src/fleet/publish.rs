@@ -1,0 +1,219 @@
+//! Messages to instances: persistent, mandatory, confirmed within five seconds or not at all.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use lapin::options::BasicPublishOptions;
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Confirmation, Connection};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::broker::publisher::oversized;
+use crate::broker::{Reopening, confirming_channel};
+use crate::config::MessageLimit;
+
+/// For the confirm.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Messages that wait for their confirms at a time.
+const MAX_IN_FLIGHT: usize = 512;
+/// Messages that wait for their turn.
+const MAX_WAITING: usize = 10_000;
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Published {
+    /// The broker has it.
+    Confirmed,
+    /// There is no such queue.
+    Returned,
+    /// The broker does not take it now, or has not said anything in time.
+    Refused,
+    /// It is longer than this.
+    TooLarge(usize),
+}
+
+struct Order {
+    exchange: ShortString,
+    key: ShortString,
+    properties: BasicProperties,
+    body: Bytes,
+    mandatory: bool,
+    done: oneshot::Sender<Option<Published>>,
+}
+
+/// See the module.
+pub(super) struct Publisher {
+    limit: MessageLimit,
+    longest: AtomicUsize,
+    orders: mpsc::Sender<Order>,
+    waiting: Mutex<mpsc::Receiver<Order>>,
+}
+
+impl Publisher {
+    pub(super) fn new(limit: MessageLimit) -> Self {
+        let (orders, waiting) = mpsc::channel(MAX_WAITING);
+        Self {
+            longest: AtomicUsize::new(limit.with_version(None)),
+            limit,
+            orders,
+            waiting: Mutex::new(waiting),
+        }
+    }
+
+    /// The longest message in bytes.
+    pub(super) fn longest(&self) -> usize {
+        self.longest.load(Ordering::Relaxed)
+    }
+
+    /// Whether the limit depends on the broker.
+    pub(super) fn asks_version(&self) -> bool {
+        self.limit.fixed().is_none()
+    }
+
+    /// The broker says that it has this version.
+    pub(super) fn broker_is(&self, version: Option<&str>) {
+        let limit = self.limit.with_version(version);
+        self.longest.store(limit, Ordering::Relaxed);
+    }
+
+    /// Into a queue that must be there.
+    pub(super) async fn to_queue(
+        &self,
+        queue: &str,
+        properties: BasicProperties,
+        body: Bytes,
+    ) -> Published {
+        let key = ShortString::try_new(queue).unwrap_or_default();
+        self.publish("".into(), key, properties, body, true).await
+    }
+
+    /// To everybody who listens.
+    pub(super) async fn to_exchange(
+        &self,
+        exchange: &ShortString,
+        key: &str,
+        properties: BasicProperties,
+        body: Bytes,
+    ) -> Published {
+        let key = ShortString::try_new(key).unwrap_or_default();
+        self.publish(exchange.clone(), key, properties, body, false)
+            .await
+    }
+
+    async fn publish(
+        &self,
+        exchange: ShortString,
+        key: ShortString,
+        properties: BasicProperties,
+        body: Bytes,
+        mandatory: bool,
+    ) -> Published {
+        if body.len() > self.longest() {
+            return Published::TooLarge(self.longest());
+        }
+        let trying = async {
+            loop {
+                let (done, told) = oneshot::channel();
+                let order = Order {
+                    exchange: exchange.clone(),
+                    key: key.clone(),
+                    properties: properties.clone(),
+                    body: body.clone(),
+                    mandatory,
+                    done,
+                };
+                if self.orders.send(order).await.is_err() {
+                    return Published::Refused;
+                }
+                // A channel that broke has taken others' messages with it.
+                if let Ok(Some(published)) = told.await {
+                    return published;
+                }
+            }
+        };
+        timeout(PATIENCE, trying)
+            .await
+            .unwrap_or(Published::Refused)
+    }
+
+    /// Publishes until the connection fails.
+    pub(super) async fn run(&self, connection: &Connection) -> lapin::Error {
+        let mut reopening = Reopening::of("handing out jobs");
+        loop {
+            let error = match confirming_channel(connection).await {
+                Ok(channel) => {
+                    reopening.works();
+                    self.empty(&channel).await
+                }
+                Err(error) => error,
+            };
+            if let Some(said) = oversized(&error) {
+                // A broker that does not say its limit refuses the longest.
+                let limit = if said > 0 { said } else { self.longest() / 2 };
+                self.longest.fetch_min(limit, Ordering::Relaxed);
+                tracing::warn!(
+                    bytes = limit,
+                    "the AMQP broker takes no messages larger than this (max_message_size)"
+                );
+                if connection.status().connected() {
+                    continue;
+                }
+            }
+            if let Err(error) = reopening.after(error, connection).await {
+                return error;
+            }
+        }
+    }
+
+    async fn empty(&self, channel: &lapin::Channel) -> lapin::Error {
+        let mut waiting = self.waiting.lock().await;
+        let mut confirms = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some((done, confirmation)) = confirms.next(), if !confirms.is_empty() => {
+                    let done: oneshot::Sender<Option<Published>> = done;
+                    match confirmation {
+                        Ok(confirmation) => drop(done.send(Some(outcome(&confirmation)))),
+                        Err(error) => {
+                            let _ = done.send(None);
+                            return error;
+                        }
+                    }
+                }
+                order = waiting.recv(), if confirms.len() < MAX_IN_FLIGHT => {
+                    let Some(order) = order else { continue };
+                    let Order { exchange, key, properties, body, mandatory, done } = order;
+                    // Nobody waits for it any more.
+                    if done.is_closed() {
+                        continue;
+                    }
+                    if body.len() > self.longest() {
+                        let _ = done.send(Some(Published::TooLarge(self.longest())));
+                        continue;
+                    }
+                    let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
+                    match channel.basic_publish(exchange, key, options, &body, properties).await {
+                        Ok(confirm) => confirms.push(async move { (done, confirm.await) }),
+                        Err(error) => {
+                            let _ = done.send(None);
+                            return error;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn outcome(confirmation: &Confirmation) -> Published {
+    match confirmation {
+        Confirmation::Ack(None) => Published::Confirmed,
+        Confirmation::Ack(Some(_)) => Published::Returned,
+        Confirmation::Nack(_) | Confirmation::NotRequested => Published::Refused,
+    }
+}

@@ -1,0 +1,175 @@
+//! What instances say of jobs, made into what is shown here and what ends them. Tokens are taken out before anything is read: they are
+//! for instances alone.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use lapin::BasicProperties;
+use lapin::message::Delivery;
+use lapin::types::AMQPValue;
+use serde_json::{Map, Value, json};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::task::{News, Task};
+use super::{Inner, files, record};
+use crate::comfy::message::{Preview, TextMessage};
+use crate::job::remote::Told;
+
+/// Bodies from this length on are read off the runtime.
+const LARGE: usize = 256 * 1024;
+
+/// What one message says.
+struct Said {
+    kind: String,
+    data: Value,
+}
+
+/// A message of the durable queue; it is acknowledged when this returns.
+pub(super) async fn answer(inner: &Arc<Inner>, delivery: Delivery) {
+    let correlation = correlation(&delivery.properties);
+    if inner.catalogue.expects(&correlation) {
+        let comfy = inner.comfy.clone();
+        if let Some(registration) = inner.catalogue.answer(&comfy, delivery.data).await {
+            inner.seen.describe(registration);
+        }
+        return;
+    }
+    // Nobody waits for it any more.
+    let Some(task) = inner.tasks.by_correlation(&correlation) else {
+        return;
+    };
+    let instance = instance(&delivery.properties);
+    let data = delivery.data;
+    let token = task.token.clone();
+    let said = if data.len() < LARGE {
+        read(&data, &token)
+    } else {
+        let reading = tokio::task::spawn_blocking(move || read(&data, &token));
+        reading.await.ok().flatten()
+    };
+    let Some(said) = said else { return };
+    match said.kind.as_str() {
+        "execution_success" | "execution_error" | "execution_interrupted" => {
+            end(&task, said).await;
+        }
+        "execution_requeued" => task.given_back(),
+        _ => {
+            task.heard_from(&instance);
+            if task.kept && !task.state().ended {
+                record::append(&task, &said.kind, &said.data);
+            }
+            show(&task, said.kind, said.data);
+        }
+    }
+}
+
+/// The end counts once; of a job that survives it is recorded first.
+async fn end(task: &Arc<Task>, said: Said) {
+    if std::mem::replace(&mut task.state().ended, true) {
+        return;
+    }
+    let Said { kind, data } = said;
+    let data = match data {
+        Value::Object(data) => data,
+        _ => Map::new(),
+    };
+    let mut data = data;
+    if task.kept {
+        let (keeping, kept) = (task.clone(), data.clone());
+        let word = kind.clone();
+        let written =
+            tokio::task::spawn_blocking(move || record::keep_result(&keeping, &word, &kept)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            tracing::warn!(id = %task.id, "the result of a job cannot be recorded");
+        }
+    }
+    data.shift_remove("id");
+    task.tell(News::Ended(kind, data));
+}
+
+/// A message of the queue of what is only of interest now.
+pub(super) fn shown(inner: &Inner, delivery: &Delivery) {
+    let correlation = correlation(&delivery.properties);
+    let Some(task) = inner.tasks.by_correlation(&correlation) else {
+        return;
+    };
+    if let Some(said) = read(&delivery.data, &task.token) {
+        task.heard_from(&instance(&delivery.properties));
+        show(&task, said.kind, said.data);
+    }
+}
+
+/// Makes it what is shown of the job.
+pub(super) fn show(task: &Task, kind: String, data: Value) {
+    if task.state().ended {
+        return;
+    }
+    let told = match kind.as_str() {
+        "state" => {
+            let status = data.get("status").and_then(Value::as_str);
+            Told::State(status.unwrap_or_default().to_owned())
+        }
+        "file_download_progress" | "upload_progress" => Told::Stream(kind, data),
+        // What the instance's own storage tells of it is told here by the answer.
+        "upload_complete" => return,
+        "output" => match files::early(task, &data) {
+            Some(file) => Told::Output(Box::new(file)),
+            None => return,
+        },
+        "outputs_withdrawn" => Told::Withdrawn,
+        "binary_preview" => match preview(&data) {
+            Some(preview) => Told::Preview(preview),
+            None => return,
+        },
+        _ => {
+            let text = json!({"type": kind, "data": data}).to_string();
+            match TextMessage::parse(Utf8Bytes::from(text)) {
+                Some(message) => Told::Message(message),
+                None => return,
+            }
+        }
+    };
+    task.tell(News::Told(told));
+}
+
+fn preview(data: &Value) -> Option<Preview> {
+    let text = |name: &str| data.get(name).and_then(Value::as_str);
+    let image = base64::engine::general_purpose::STANDARD
+        .decode(text("image_data")?)
+        .ok()?;
+    Some(Preview {
+        prompt_id: text("prompt_id").map(str::to_owned),
+        node_id: text("node_id").map(str::to_owned),
+        image_type: text("image_type").unwrap_or("image/jpeg").to_owned(),
+        image: image.into(),
+    })
+}
+
+fn read(body: &[u8], token: &str) -> Option<Said> {
+    let text = std::str::from_utf8(body).ok()?;
+    let clean;
+    let text = if text.contains(token) {
+        clean = text.replace(token, "***");
+        &clean
+    } else {
+        text
+    };
+    let mut envelope: Value = crate::comfy::json::parse(text.as_bytes()).ok()?;
+    Some(Said {
+        kind: envelope.get("event_type")?.as_str()?.to_owned(),
+        data: envelope.get_mut("data").map(Value::take)?,
+    })
+}
+
+fn correlation(properties: &BasicProperties) -> String {
+    let correlation = properties.correlation_id().as_ref();
+    correlation.map_or_else(String::new, |id| id.as_str().to_owned())
+}
+
+fn instance(properties: &BasicProperties) -> String {
+    let headers = properties.headers().as_ref();
+    match headers.and_then(|headers| headers.inner().get("instance")) {
+        Some(AMQPValue::LongString(text)) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
+        _ => String::new(),
+    }
+}
