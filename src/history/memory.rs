@@ -215,7 +215,7 @@ impl Witness for Memory {
             let shown = request.shown(from_endpoint, &is_media, MOST);
             shown.unwrap_or_default()
         });
-        let keep = job.keeping.as_ref().map(|keeping| keeping.keep());
+        let keep = job.keeping.as_ref().and_then(|keeping| keeping.keep());
         {
             let mut runs = lock(&self.runs);
             runs.version += 1;

@@ -578,7 +578,11 @@ async fn drive(
     let kept = match job.keeping.as_ref().filter(awaited) {
         Some(keeping) => {
             keeping.settled().await;
-            keeping.kept(&job.id).await.0
+            match keeping.keep() {
+                Some(_) => keeping.kept(&job.id).await.0,
+                // They are the origin's.
+                None => Vec::new(),
+            }
         }
         None => Vec::new(),
     };
@@ -685,7 +689,9 @@ fn end(
                     |graph| Value::Object(graph.clone()),
                 );
                 let keeping = job.keeping.as_ref();
-                let is_job = keeping.is_some_and(|keeping| keeping.keep().is_job);
+                let is_job = keeping
+                    .and_then(|keeping| keeping.keep())
+                    .is_some_and(|keep| keep.is_job);
                 let notice = deliver::Notice {
                     id: &request.id,
                     graph: &graph,
