@@ -127,6 +127,7 @@ impl TaskRunner for ScriptedRunner {
             body,
             give_back,
             milestones,
+            ..
         } = task;
         self.runs.lock().unwrap().push(id.to_string());
         milestones.submitted.cancel();
@@ -160,6 +161,18 @@ impl TaskRunner for ScriptedRunner {
     fn load(&self) -> Load {
         self.load.lock().unwrap().clone()
     }
+
+    fn cancel(&self, _id: &str) -> bool {
+        false
+    }
+
+    fn catalogue_hash(&self) -> Option<String> {
+        None
+    }
+
+    async fn catalogue(&self) -> Option<Value> {
+        None
+    }
 }
 
 /// Starts a transport.
@@ -170,6 +183,7 @@ pub fn open(config: AmqpConfig, runner: &Arc<ScriptedRunner>) -> Amqp {
         runner: Arc::clone(runner) as Arc<dyn TaskRunner>,
         version: "9.9.9".to_owned(),
         metadata,
+        http: reqwest::Client::new(),
     })
     .unwrap()
 }
