@@ -60,6 +60,8 @@ pub(super) struct Remembered {
     pub request: Option<Arc<Value>>,
     prompt: Option<Arc<Value>>,
     pub end: Option<Arc<End>>,
+    /// As many have begun since as are remembered: it is shown while it is in flight, and never again.
+    past: bool,
 }
 
 /// How a run has ended.
@@ -74,6 +76,10 @@ pub(super) struct End {
 }
 
 impl Remembered {
+    const fn is_shown(&self) -> bool {
+        self.end.is_none() || !self.past
+    }
+
     /// Everything that is known of it.
     pub fn details(&self) -> Details {
         let whole = |part: &Option<Arc<Value>>| part.as_deref().cloned().unwrap_or_default();
@@ -115,9 +121,8 @@ impl Memory {
     /// All that are shown, newest first: those in flight, and the ended ones among the last so many.
     pub(super) fn all(&self) -> Vec<Remembered> {
         let runs = lock(&self.runs);
-        let newest_first = runs.all.values().rev().enumerate();
-        let shown = newest_first.filter(|(place, run)| run.end.is_none() || *place < self.limit);
-        shown.map(|(_, run)| run.clone()).collect()
+        let newest_first = runs.all.values().rev();
+        newest_first.filter(|run| run.is_shown()).cloned().collect()
     }
 
     /// Those that have changed since, newest first, whether or not they are shown in lists.
@@ -133,8 +138,7 @@ impl Memory {
         let runs = lock(&self.runs);
         let number = *runs.numbers.get(id)?;
         let run = runs.all.get(&number)?;
-        let shown = run.end.is_none() || runs.all.range(number + 1..).count() < self.limit;
-        shown.then(|| run.clone())
+        run.is_shown().then(|| run.clone())
     }
 
     /// Forgets an ended one; `true` when it was shown.
@@ -184,6 +188,7 @@ impl Runs {
         self.all.insert(number, run);
         // Of older ones in flight it is only known that they are there.
         if let Some(run) = self.all.values_mut().rev().nth(limit) {
+            run.past = true;
             run.request = None;
             run.prompt = None;
         }
@@ -228,6 +233,7 @@ impl Witness for Memory {
                 request: shown.map(Arc::new),
                 prompt: None,
                 end: None,
+                past: false,
             };
             runs.push(job.number, run, self.limit);
         }

@@ -139,7 +139,7 @@ async fn a_graph_is_described_as_a_form_wherever_it_comes_from() {
     assert_eq!(
         shown[..3],
         [
-            ("SaveImage #2: filename_prefix", true),
+            ("Save Image #2: filename_prefix", true),
             ("Ground #1: height", true),
             ("Ground #1: width", false)
         ],

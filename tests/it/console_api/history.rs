@@ -155,6 +155,7 @@ async fn a_run_names_its_workflow_and_its_delivery() {
     let receiver = Receiver::start().await;
     let workflow = json!({"summary": "A picture", "bind": {"colour": "1.inputs.color"}, "prompt": picture("w")});
     let product = Stage::new()
+        .env("ALLOW_PRIVATE_NETWORKS", "true")
         .file("workflows/nice/one.json", workflow.to_string())
         .start()
         .await;
