@@ -56,22 +56,22 @@ impl TelemetryConfig {
         let timeout = r.milliseconds("OTEL_EXPORTER_OTLP_TIMEOUT", 10_000, 1);
         let gzip = r.one_of("OTEL_EXPORTER_OTLP_COMPRESSION", "none", &["none", "gzip"]) == "gzip";
         let words = ["otlp", "none"];
-        let mut signal = |name: &str, path: &str, wanted: bool| {
+        let mut signal = |name: &str, path: &str| {
             let own = r.url(
                 &format!("OTEL_EXPORTER_OTLP_{name}_ENDPOINT"),
                 &["http", "https"],
             );
             let own_headers = read_headers(r, &format!("OTEL_EXPORTER_OTLP_{name}_HEADERS"));
             let url = own.or_else(|| base.as_ref().map(|base| below(base, path)))?;
-            (wanted && !disabled).then(|| OtlpConfig {
+            (!disabled).then(|| OtlpConfig {
                 url,
                 headers: own_headers.or_else(|| headers.clone()).unwrap_or_default(),
                 timeout,
                 gzip,
             })
         };
-        let traces = signal("TRACES", "v1/traces", true);
-        let metrics = signal("METRICS", "v1/metrics", true);
+        let traces = signal("TRACES", "v1/traces");
+        let metrics = signal("METRICS", "v1/metrics");
         let wants_traces = r.one_of("OTEL_TRACES_EXPORTER", "otlp", &words) == "otlp";
         let wants_metrics = r.one_of("OTEL_METRICS_EXPORTER", "none", &words) == "otlp";
         let queue = r.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, 1, 1_000_000, "spans");

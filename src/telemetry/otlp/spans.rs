@@ -28,10 +28,10 @@ impl Encoder {
         }
     }
 
-    pub fn encode(&self, spans: Vec<Box<SpanData>>) -> Vec<u8> {
+    pub fn encode(&self, spans: Vec<SpanData>) -> Vec<u8> {
         let scope_spans = ScopeSpans {
             scope: Some(library()),
-            spans: spans.into_iter().map(|span| written(*span)).collect(),
+            spans: spans.into_iter().map(written).collect(),
             schema_url: names::SCHEMA.to_owned(),
         };
         let request = ExportTraceServiceRequest {

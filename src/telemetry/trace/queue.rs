@@ -46,10 +46,10 @@ impl Queue {
     }
 
     /// The oldest ones, as many as go into a request.
-    pub fn take(&self) -> Vec<Box<SpanData>> {
+    pub fn take(&self) -> Vec<SpanData> {
         let mut spans = self.lock();
         let count = spans.len().min(self.batch);
-        spans.drain(..count).collect()
+        spans.drain(..count).map(|span| *span).collect()
     }
 
     /// How many wait.
