@@ -346,3 +346,31 @@ async fn a_message_that_is_no_task_has_a_span_too() {
     process.has("error.type", "invalid_request");
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn system_events_belong_to_their_prompt() {
+    let (receiver, collector) = (Receiver::start().await, Collector::start().await);
+    let product = collector
+        .stage(stage())
+        .env("SYSTEM_WEBHOOK_URL", receiver.url("/system"))
+        .env("SYSTEM_WEBHOOK_EVENTS", "executed")
+        .start()
+        .await;
+    product.run("told", &picture(1)).await;
+    let sent = receiver.wait("/system", 1).await;
+    let spans = collector
+        .wait_for("the event and its prompt", |spans| {
+            let has = |name: &str| spans.iter().any(|span| span.name == name);
+            has("POST") && has("prompt")
+        })
+        .await;
+    let (attempt, prompt) = (one(&spans, "POST"), one(&spans, "prompt"));
+    assert_eq!(attempt.parent, prompt.id);
+    attempt.has("url.full", receiver.url("/system").as_str());
+    let (parent, _) = context(&sent[0]);
+    assert_eq!(parent, format!("00-{}-{}-01", prompt.trace, attempt.id));
+    let line = product.log.line("prompt succeeded").await;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["trace_id"], prompt.trace.as_str());
+    assert_eq!(line["span_id"], prompt.id.as_str());
+}
