@@ -81,7 +81,7 @@ function showPages(main, working) {
       if (where.page !== "playground" || !playground) scrollTo(0, 0);
     };
     if (!entry) {
-      content.append(h("div", { class: "page" }, heading(t("Not found")), h("p", null, t("There is no such page.")), h("a", { href: "#/" }, t("Playground"))));
+      content.append(h("div", { class: "page" }, heading(t("Not found")), h("p", null, t("There is no such page.")), h("a", { href: "#/" }, t("Try a workflow"))));
       return arrived();
     }
     if (where.page === "playground" && playground) return arrived();

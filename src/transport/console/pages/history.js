@@ -111,7 +111,7 @@ function listPage() {
       table(t("Runs"), [t("Time"), t("Run"), t("Workflow"), t("Status"), t("Duration"), t("Source"), t("Outputs")], list(() => items() ?? [], (one) => one.id, row), { class: () => `cards${items()?.length ? "" : " bare"}` }),
       () => (items() && !items()?.length ? (isFiltered()
         ? empty("history", t("No run fits."), button(t("Show all"), () => [q, status, source, workflow].forEach((one) => one.set("")), { class: "secondary" }))
-        : empty("history", t("No runs yet."), t("Whatever runs, from whatever door, is listed here. "), h("a", { href: "#/" }, t("Try one in the playground.")))) : null),
+        : empty("history", t("No runs yet."), t("Whatever runs, from whatever door, is listed here. "), h("a", { href: "#/" }, t("Try a workflow")))) : null),
       () => (next() ? h("div", { class: "actions center" }, button(t("More"), () => void load(true), { class: "secondary", disabled: busy }), h("span", { class: "muted" }, plural(items()?.length ?? 0, "{n} run", "{n} runs"))) : null)));
 }
 

@@ -26,7 +26,7 @@ export default function page() {
   return h("div", { class: "page" }, heading(t("Queue")),
     () => (queue() === null ? loading() : null),
     region("Running", () => queue()?.running, [t("Job"), t("Progress"), t("Node"), t("Source"), t("Elapsed"), ""], runningRow,
-      () => empty("play", t("Nothing is running."), t("Start something in the "), h("a", { href: "#/" }, t("Playground")), t(" or with the API."))),
+      () => empty("play", t("Nothing is running."), h("a", { href: "#/" }, t("Try a workflow")), t(" or use the API."))),
     region("Waiting", () => queue()?.pending, [t("Position"), t("Job"), t("Source"), t("Since"), ""], waitingRow, () => h("p", { class: "muted none" }, t("Nothing waits.")), waitingActions),
     region("Finished", () => newestFirst(queue()?.finished), [t("Job"), t("Status"), t("Source"), t("Duration"), t("Ended")], finishedRow, () => h("p", { class: "muted none" }, t("Nothing has ended yet."))));
 }

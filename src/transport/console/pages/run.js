@@ -82,7 +82,7 @@ export default function runPage(id) {
     const run = item();
     if (failure() && !run) {
       return failure() instanceof ApiError && failure().status === 404
-        ? empty("history", t("This run is not known."), t("It was deleted, or so many have come since that it is forgotten. "), h("a", { href: "#/history" }, t("History")))
+        ? empty("history", t("This run is not known."), t("It was deleted, or so many have come since that it is forgotten. "), h("a", { href: "#/history" }, t("All runs")))
         : failed(failure(), load);
     }
     return run ? details(run) : loading();
@@ -117,12 +117,12 @@ export default function runPage(id) {
     const all = found.length ? found : run.delivery ? [run.delivery].flat() : [];
     if (!all.length) return null;
     return h("section", { class: "panel", "aria-label": t("Delivery") }, h("h2", null, t("Delivery")),
-      h("ul", { class: "plain rows" }, all.map((one) => h("li", null, badge(one.status), h("span", { class: "mono break" }, one.url ?? ""), h("span", { class: "muted" }, one.attempts ? t("{n} attempts", { n: Array.isArray(one.attempts) ? one.attempts.length : one.attempts }) : ""), h("a", { href: addressOf("deliveries") }, t("Deliveries"))))));
+      h("ul", { class: "plain rows" }, all.map((one) => h("li", null, badge(one.status), h("span", { class: "mono break" }, one.url ?? ""), h("span", { class: "muted" }, one.attempts ? t("{n} attempts", { n: Array.isArray(one.attempts) ? one.attempts.length : one.attempts }) : ""), h("a", { href: addressOf("deliveries") }, t("All attempts"))))));
   }
 
   const ready = () => item() === null;
   return h("div", { class: "page" },
-    h("nav", { class: "crumbs", "aria-label": t("Path") }, h("a", { href: "#/history" }, t("History"))),
+    h("nav", { class: "crumbs", "aria-label": t("Path") }, h("a", { href: "#/history" }, t("All runs"))),
     heading(t("Run {id}", { id }), h("div", { class: "actions" },
       button(t("Open in playground"), openInPlayground, { class: "secondary", icon: "play", disabled: ready }),
       button(t("Run again"), () => void again(), { class: "secondary", icon: "again", disabled: ready }),
