@@ -18,8 +18,9 @@ try {
   const page = await browser.newPage({ viewport: { width: 1280, height: 800 }, deviceScaleFactor: 1.25, locale: "en-US", colorScheme: "light" });
   await page.goto(url);
   const workflow = page.getByRole("combobox", { name: "Workflow", exact: true });
-  const paths = await workflow.locator("option").allTextContents();
-  await workflow.selectOption(paths.find((path) => path.includes("text-to-image")));
+  const option = workflow.locator("option", { hasText: "create-image" });
+  await option.waitFor({ state: "attached" });
+  await workflow.selectOption(await option.textContent());
   await page.getByRole("spinbutton", { name: "Pictures", exact: true }).fill("4");
   await page.getByRole("spinbutton", { name: "Steps", exact: true }).fill("30");
   await page.getByRole("button", { name: "Run", exact: true }).click();

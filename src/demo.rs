@@ -26,15 +26,12 @@ const NOT_FOR_A_DEMO: &[&str] = &[
 
 /// Endpoints to play with, as long as `WORKFLOW_DIR` names no others.
 const WORKFLOWS: [(&str, &str); 6] = [
+    ("create-image.json", include_str!("demo/create-image.json")),
     ("edit-image.json", include_str!("demo/edit-image.json")),
     ("failing.json", include_str!("demo/failing.json")),
     ("shape.json", include_str!("demo/shape.json")),
     ("slow.json", include_str!("demo/slow.json")),
     ("sound.json", include_str!("demo/sound.json")),
-    (
-        "text-to-image.json",
-        include_str!("demo/text-to-image.json"),
-    ),
 ];
 
 /// Makes the directories and the environment. Variables that are set win over the demo's own, but for those of a real ComfyUI.

@@ -26,7 +26,7 @@ async function pasted(page, what) {
 test("a workflow endpoint: form, run, progress, results, code", async () => {
   const { page, close } = await open(`${server.url}console/`);
   assert.equal(await page.title(), "Playground - comfyui-api");
-  await page.getByRole("combobox", { name: "Workflow", exact: true }).selectOption({ label: (await server.ask("workflows")).body.find((one) => one.path.includes("text-to-image")).path });
+  await page.getByRole("combobox", { name: "Workflow", exact: true }).selectOption({ label: (await server.ask("workflows")).body.find((one) => one.path.includes("create-image")).path });
   await page.getByRole("textbox", { name: "Prompt", exact: true }).fill("a lighthouse");
   const width = page.getByRole("spinbutton", { name: "Width", exact: true });
   await width.fill("100");

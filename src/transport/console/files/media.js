@@ -33,7 +33,7 @@ export function source(id, query = "", wanted = () => true) {
   const result = signal("");
   effect(() => {
     if (!wanted()) return;
-    if (!key()) {
+    if (!key.peek()) {
       result.set(address(contentPath(id, query)));
       return;
     }
