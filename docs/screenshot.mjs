@@ -26,7 +26,11 @@ try {
   await page.getByRole("button", { name: "Run", exact: true }).click();
   await page.getByRole("region", { name: "Results", exact: true }).waitFor();
   await page.waitForTimeout(1500);
-  await page.evaluate(() => document.activeElement.blur());
+  await page.evaluate(() => {
+    document.activeElement.blur();
+    window.scrollTo(0, 0);
+  });
+  await page.waitForTimeout(300);
   const png = await page.screenshot();
   // The browser compresses better than PNG: it draws the picture and gives it back as WebP.
   const blank = await browser.newPage();
