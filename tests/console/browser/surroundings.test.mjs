@@ -120,7 +120,7 @@ test("axe finds nothing, in both themes, also with dialogs open; nothing scrolls
   const server = await demo({ KEEP_RUNS: "true" });
   for (const [id, prompt] of [["good", graph("x")], ["bad", failing()], ["running", slow(200)], ["waiting", slow(200)]]) await server.ask("prompt", { method: "POST", json: { id, prompt, keep: true, async: true } });
   await until("they have ended", async () => (await server.ask("history/bad")).body.status === "failed");
-  for (const colorScheme of ["light", "dark"]) {
+  await Promise.all(["light", "dark"].map(async (colorScheme) => {
     const { page, close } = await open(`${server.url}console/`, { colorScheme });
     assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), colorScheme);
     for (const name of [...PAGES, "history/good", "history/bad"]) {
@@ -152,7 +152,7 @@ test("axe finds nothing, in both themes, also with dialogs open; nothing scrolls
     await page.keyboard.press("Escape");
     await page.getByRole("alertdialog").waitFor({ state: "hidden" });
     await close();
-  }
+  }));
   await server.stop();
 });
 
