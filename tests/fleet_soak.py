@@ -109,7 +109,7 @@ class Broker:
                 connection.settimeout(5)
                 connection.sendall(b"AMQP\0\0\x09\x01")
                 return connection.recv(8)[:1] == b"\x01"
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
     def restart(self):
@@ -179,7 +179,7 @@ class Server:
     def ready(self):
         try:
             return self.request("GET", "/ready")[0] == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
     def until_ready(self):
@@ -252,7 +252,7 @@ def submit(fleet, number):
     while time.time() < deadline:
         try:
             status, job = fleet.gateway.request("POST", "/api/v2/jobs", body, headers)
-        except OSError:
+        except (OSError, http.client.HTTPException):
             time.sleep(0.2)
             continue
         if status == 201:
@@ -269,7 +269,7 @@ def ended(fleet, job):
     while time.time() < deadline:
         try:
             status, answer = fleet.gateway.request("GET", f"/api/v2/jobs/{job}?wait=5")
-        except OSError:
+        except (OSError, http.client.HTTPException):
             time.sleep(0.3)
             continue
         assert status == 200, (status, answer)
