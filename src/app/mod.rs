@@ -123,7 +123,10 @@ async fn run(config: Config) -> Result<(), Fatal> {
     ));
     app.start_background();
     let ended = match &app.fleet {
-        Some(fleet) => Ok(gateway::keep(&app, fleet).await),
+        Some(fleet) => {
+            gateway::keep(&app, fleet).await;
+            Ok(())
+        }
         None => lifecycle::keep(&app).await,
     };
     shutdown::wind_down(&app, closing, server, ended.is_err()).await;

@@ -231,7 +231,7 @@ mod tests {
     fn the_version_is_found_in_the_first_word() {
         let said = b"\x01\x00\x00....\x07productS\x00\x00\x00\x08RabbitMQ\x07versionS\x00\x00\x00\x063.10.8\x09platform";
         assert_eq!(version_in(said).as_deref(), Some("3.10.8"));
-        assert_eq!(version_in(&said[..60]), None);
+        assert_eq!(version_in(said.get(..30).unwrap()), None);
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl OutboxMessage {
 
     /// The same for a queue, with these properties.
     #[must_use]
-    pub fn to_queue(self, queue: Arc<str>, properties: BasicProperties) -> Self {
+    pub fn for_queue(self, queue: Arc<str>, properties: BasicProperties) -> Self {
         Self {
             routing_key: queue,
             route: Route::Queue(Box::new(properties)),

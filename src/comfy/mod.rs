@@ -71,10 +71,13 @@ pub struct Comfy {
     catalogue: Arc<RwLock<Arc<Catalogue>>>,
     classes: Arc<KnownClasses>,
     /// What other machines' ComfyUI list, where there is none here.
-    models_of_others: Arc<RwLock<Option<BTreeMap<String, Vec<String>>>>>,
+    models_of_others: Arc<RwLock<Option<ModelLists>>>,
     /// Rises whenever we have put a model in place.
     models_version: Arc<AtomicU64>,
 }
+
+/// Folder of models to the files in it.
+type ModelLists = BTreeMap<String, Vec<String>>;
 
 impl Comfy {
     /// Nothing is called yet.

@@ -60,7 +60,7 @@ pub(super) async fn run(
     if !publish {
         running.published();
     }
-    let ended = running.to_its_end(&mut news, &mut publish).await;
+    let ended = running.until_its_end(&mut news, &mut publish).await;
     let suspended =
         matches!(&ended, Err(failure) if failure.code == Code::ShuttingDown) && task.kept;
     if suspended {
@@ -238,7 +238,7 @@ impl Running<'_> {
         }
     }
 
-    async fn to_its_end(
+    async fn until_its_end(
         &mut self,
         news: &mut mpsc::UnboundedReceiver<News>,
         publish: &mut bool,

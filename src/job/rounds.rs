@@ -237,7 +237,7 @@ pub(super) struct Rounds<'a> {
 
 /// What one run came to.
 enum Ran {
-    Through(Round),
+    Through(Box<Round>),
     /// Once more, in another ComfyUI.
     Elsewhere,
 }
@@ -262,7 +262,7 @@ impl Rounds<'_> {
             }
             let (queued, place) = self.submit().await?;
             let round = match self.follow(queued, place).await? {
-                Ran::Through(round) => round,
+                Ran::Through(round) => *round,
                 Ran::Elsewhere => continue,
             };
             self.waits_since = None;
@@ -407,13 +407,13 @@ impl Rounds<'_> {
             trace.ran(timeline.began(), timeline.node_runs());
         }
         Ok(match followed? {
-            Some((made, received, warnings)) => Ran::Through(Round {
+            Some((made, received, warnings)) => Ran::Through(Box::new(Round {
                 made,
                 received,
                 timeline,
                 warnings,
                 comfy,
-            }),
+            })),
             None => Ran::Elsewhere,
         })
     }

@@ -149,7 +149,7 @@ impl Pool {
         loop {
             changes.borrow_and_update();
             match inner.places.take(need, self.several()) {
-                Wanted::Place(place) => return Ok(place),
+                Wanted::Place(place) => return Ok(*place),
                 Wanted::Down(class) if !in_flight => {
                     return Err(Failure::new(
                         Code::ComfyuiUnavailable,

@@ -59,7 +59,7 @@ pub struct Load {
 
 /// What came of looking for a place.
 pub(super) enum Wanted {
-    Place(Place),
+    Place(Box<Place>),
     /// None that is ready.
     Nothing,
     /// Only of those that are down has one this class.
@@ -102,7 +102,7 @@ impl Places {
         };
         let place = self.enter(&mut table, best, need.clone());
         drop(table);
-        Wanted::Place(place)
+        Wanted::Place(Box::new(place))
     }
 
     /// Those that can run it now.

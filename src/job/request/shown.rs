@@ -178,7 +178,7 @@ mod tests {
             },
             "input": {"picture": format!("data:image/png;base64,{media}"), "word": "short"},
             "webhook_v2": "http://h/?signature=marked",
-            "extra_data": {"api_key_comfy_org": "marked"}, "credentials": [{"marked": 1}],
+            "extra_data": {"api_key_comfy_org": "marked"}, "credentials": [{"url_pattern": "*", "auth": {"type": "bearer", "token": "marked"}}],
         });
         let Value::Object(body) = body else {
             unreachable!()

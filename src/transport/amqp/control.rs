@@ -109,7 +109,7 @@ fn handle(shared: &Arc<Shared>, delivery: Delivery) {
                 properties = properties.with_correlation_id(correlation);
             }
             let message = OutboxMessage::new(Arc::clone(&queue), Body::Ready(body), Class::Event);
-            shared.outbox.post(message.to_queue(queue, properties));
+            shared.outbox.post(message.for_queue(queue, properties));
         });
     }
 }

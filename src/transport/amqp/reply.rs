@@ -78,7 +78,7 @@ impl Reply {
         let body = self.events.of(Some(id), name, epoch_ms(), data);
         let (queue, properties) = self.address(true);
         let message = OutboxMessage::new(Arc::clone(&queue), Body::Ready(body), Class::Stream);
-        self.outbox.post(message.to_queue(queue, properties));
+        self.outbox.post(message.for_queue(queue, properties));
     }
 
     /// Tells something that goes to nobody else, and must not be missed.
@@ -92,7 +92,7 @@ impl Reply {
         let (queue, properties) = self.address(false);
         let key = format!("event.result.{name}").into();
         let message = OutboxMessage::new(key, Body::Ready(body), Class::Event);
-        self.outbox.post(message.to_queue(queue, properties));
+        self.outbox.post(message.for_queue(queue, properties));
     }
 }
 

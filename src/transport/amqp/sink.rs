@@ -182,7 +182,7 @@ impl StreamSink {
             if !preview || self.previews || reply.previews {
                 let (queue, properties) = reply.address(stream);
                 let key = Arc::clone(&routing_key);
-                self.outbox.post(message(key).to_queue(queue, properties));
+                self.outbox.post(message(key).for_queue(queue, properties));
             }
             if preview && !self.previews {
                 return;

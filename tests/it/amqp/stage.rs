@@ -177,6 +177,8 @@ impl TaskRunner for ScriptedRunner {
 
 /// Starts a transport.
 pub fn open(config: AmqpConfig, runner: &Arc<ScriptedRunner>) -> Amqp {
+    // Claims are asked for by HTTP.
+    comfyui_api::net::install_crypto();
     let metadata = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
     Amqp::start(Setup {
         config,

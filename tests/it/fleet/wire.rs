@@ -93,7 +93,7 @@ async fn an_instance_claims_fetches_puts_and_answers_where_it_is_told() {
         )
         .await
         .unwrap();
-    let mut send = async |id: &str, graph: Value| {
+    let send = async |id: &str, graph: Value| {
         let mut headers = FieldTable::default();
         headers.insert(
             "gateway".into(),

@@ -33,7 +33,7 @@ async fn nothing_planted_is_exported() {
     graph["6"] = json!({"class_type": "SimFail", "inputs": {"message": "cannot do planted things with planted prompt text"}});
     let body = json!({
         "id": "x", "prompt": graph, "extra_data": {"token": "planted"},
-        "credentials": [{"pattern": "http://127.0.0.1*", "type": "bearer", "token": "planted"}],
+        "credentials": [{"url_pattern": "http://127.0.0.1*", "auth": {"type": "bearer", "token": "planted"}}],
         "webhook_v2": receiver.url("/hook?token=planted"), "webhook": receiver.url("/old?token=planted"),
         "http_upload": {"url_prefix": origin.url("/up?sig=planted")},
     });
@@ -49,10 +49,8 @@ async fn nothing_planted_is_exported() {
         .unwrap();
     let status = answer.status();
     let text = answer.text().await.unwrap();
-    assert!(
-        status.is_client_error() || status.is_server_error(),
-        "{status} {text}"
-    );
+    // Its end, whatever it is, is waited for below.
+    assert_eq!(status, 202, "{text}");
     let failed = product
         .http
         .post(format!("{}/workflow/fails", product.url))
@@ -75,7 +73,7 @@ async fn nothing_planted_is_exported() {
     let bytes = collector.bytes();
     let text = String::from_utf8_lossy(&bytes);
     if let Some(at) = text.find("planted") {
-        let around = &text[at.saturating_sub(200).max(0)..];
+        let around = &text[at.saturating_sub(200)..];
         let around: String = around.chars().take(400).collect();
         panic!("exported: {around}");
     }
