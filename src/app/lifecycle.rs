@@ -15,6 +15,7 @@ use super::starts::{self, Starts};
 use super::{App, Fatal, greeting, shutdown, warmup};
 use crate::comfy::Comfy;
 use crate::comfy::catalogue::Catalogue;
+use crate::comfy::fault::DIED;
 use crate::comfy::fault::Fault;
 use crate::comfy::supervisor::{Backoff, Child, end_orphans, port_in_use, wait_until_answering};
 use crate::config::public_text;
@@ -65,7 +66,7 @@ impl Death {
         Failure::new(
             Code::ComfyuiUnavailable,
             format!(
-                "ComfyUI died while the prompt was in it ({}): send it again",
+                "{DIED} while the prompt was in it ({}): send it again",
                 self.reason
             ),
         )

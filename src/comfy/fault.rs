@@ -4,6 +4,9 @@ use tokio::sync::watch;
 
 use crate::health::{ComfyHealth, ComfyState};
 
+/// How the reason begins why a prompt ended with its ComfyUI.
+pub const DIED: &str = "ComfyUI died";
+
 /// Such a thing, in words that are fit for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {

@@ -9,6 +9,7 @@ use tracing::warn;
 use super::event::JobEvent;
 use super::request::SubmitFields;
 use super::rounds::Rounds;
+use crate::comfy::fault::DIED;
 use crate::comfy::pool::{Place, Pool};
 use crate::error::{Code, Failure, panicked};
 
@@ -74,9 +75,43 @@ impl Rounds<'_> {
         if all < 2 || !again || pipeline.job.cancel.is_cancelled() {
             return false;
         }
+        if died(failure) {
+            // It may have begun with it, and died of it.
+            if self.runs >= self.most_runs() {
+                return false;
+            }
+            self.runs += 1;
+        }
         warn!(id = %pipeline.job.id, instance = place.comfy.index(), reason = failure.message, "ComfyUI did not take a prompt; trying another");
         need.not.insert(place.comfy.index());
         true
+    }
+
+    /// How often it may run, those runs included that are lost with their ComfyUI.
+    fn most_runs(&self) -> u32 {
+        let Pipeline { inner, job, .. } = self.pipeline;
+        job.policy.runs.unwrap_or(inner.max_runs)
+    }
+
+    fn lost_too_often(&self) -> Failure {
+        let mut failure = Failure::new(
+            Code::ComfyuiUnavailable,
+            format!(
+                "ComfyUI was lost while it worked on the prompt, as often as V2_MAX_ATTEMPTS ({}) allows: it is not sent again",
+                self.pipeline.inner.max_runs
+            ),
+        );
+        (failure.transient, failure.retry_after) = (false, None);
+        failure
+    }
+
+    /// What is said of a prompt that no ComfyUI has taken.
+    pub(super) fn not_taken(&self, failure: Failure) -> Failure {
+        let several = self.pipeline.inner.comfy.several();
+        if several && died(&failure) && self.runs >= self.most_runs() {
+            return self.lost_too_often();
+        }
+        failure
     }
 
     /// Its ComfyUI was lost: it goes to another, if there are several, as often as it may.
@@ -89,17 +124,8 @@ impl Rounds<'_> {
         if here_alone || failure.code != Code::ComfyuiUnavailable {
             return Err(failure);
         }
-        let most = job.policy.runs.unwrap_or(inner.max_runs);
-        if counts && self.runs >= most {
-            let mut failure = Failure::new(
-                Code::ComfyuiUnavailable,
-                format!(
-                    "ComfyUI was lost while it worked on the prompt, as often as V2_MAX_ATTEMPTS ({}) allows: it is not sent again",
-                    inner.max_runs
-                ),
-            );
-            (failure.transient, failure.retry_after) = (false, None);
-            return Err(failure);
+        if counts && self.runs >= self.most_runs() {
+            return Err(self.lost_too_often());
         }
         self.runs += u32::from(counts);
         warn!(id = %job.id, instance = job.comfy(), reason = failure.message, "ComfyUI was lost; its prompt goes to another");
@@ -117,6 +143,11 @@ impl Rounds<'_> {
         inner.jobs.waits_again(job);
         Ok(())
     }
+}
+
+/// Whether ComfyUI has died, and not only failed to answer.
+fn died(failure: &Failure) -> bool {
+    failure.code == Code::ComfyuiUnavailable && failure.message.starts_with(DIED)
 }
 
 /// The ComfyUI that has the temporary files which a graph names, if it names some.

@@ -375,7 +375,7 @@ impl Rounds<'_> {
                 Err(failure) if self.goes_on_after(&place, &failure) => {}
                 Err(failure) => {
                     self.guard.arm(failure.code != Code::InvalidPrompt);
-                    return Err(failure);
+                    return Err(self.not_taken(failure));
                 }
             }
         }

@@ -293,7 +293,7 @@ async fn comfyui_does_not_get_the_servers_own_secrets() {
         ("HTTP_AUTH_HEADER_VALUE", "kept-3"),
         ("HTTP_AUTH_HEADER_NAME", "x-auth"),
         ("AZURE_STORAGE_SAS_TOKEN", "kept-4"),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "kept-5"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=kept-5"),
         ("HF_TOKEN", "passed-1"),
         ("AWS_SECRET_ACCESS_KEY", "passed-2"),
         ("SALAD_MACHINE_ID", "passed-3"),

@@ -352,6 +352,7 @@ async fn a_machine_that_cannot_write_takes_no_prompts() {
     // There is room again, or it was elsewhere: nothing is wrong here.
     assert!(is_ready(&product).await);
     product.run("between", &picture("p")).await;
+    product.until_clean().await;
 
     let output = product.path("output");
     std::fs::rename(&output, product.path("away")).unwrap();

@@ -44,8 +44,11 @@ async fn no_job_is_lost_whatever_is_killed() {
     fleet.gateway.signal(Signal::SIGKILL);
     fleet.gateway.ended().await;
     let id = std::fs::read_to_string(state.path().join("fleet/id")).unwrap();
+    // The same address: instances that have a file for it try for ten minutes.
+    let port = fleet.gateway.url.rsplit(':').next().unwrap().to_owned();
     fleet.gateway = gateway(&broker.uri(), &fleet.name)
         .envs(&[("STATE_DIR", &dir), ("V2_MAX_ATTEMPTS", "5")])
+        .env("PORT", port)
         .start()
         .await;
     assert_eq!(

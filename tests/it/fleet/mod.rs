@@ -71,6 +71,7 @@ fn gateway(uri: &str, name: &str) -> Stage {
         ("GATEWAY_QUEUES", &format!("{queue},other.{name}")),
         ("AMQP_EXCHANGE_TOPIC", &exchange),
         ("WEBHOOK_SECRET", ""),
+        ("ALLOW_PRIVATE_NETWORKS", "true"),
         ("SHUTDOWN_GRACE_S", "2"),
     ])
 }

@@ -212,6 +212,11 @@ const ROWS: &[(&str, &str, &str)] = &[
         "tests/it/graph/limits.rs",
         "definitions_in_themselves_and_too_much_of_them_are_errors",
     ),
+    (
+        "ComfyUI behind one server",
+        "tests/it/instances/config.rs",
+        "what_does_not_fit_together_ends_the_start_with_2",
+    ),
     // workflow files
     (
         "processor time of a call",
