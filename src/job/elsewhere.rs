@@ -65,6 +65,7 @@ impl Rounds<'_> {
 
     /// Whether another ComfyUI is tried after one has not taken it: it does not answer, or it refuses what another had accepted.
     pub(super) fn goes_on_after(&mut self, place: &Place, failure: &Failure) -> bool {
+        let most_runs = self.most_runs();
         let Self { pipeline, need, .. } = self;
         let all = pipeline.inner.comfy.instances().len();
         let again = match failure.code {
@@ -77,7 +78,7 @@ impl Rounds<'_> {
         }
         if died(failure) {
             // It may have begun with it, and died of it.
-            if self.runs >= self.most_runs() {
+            if self.runs >= most_runs {
                 return false;
             }
             self.runs += 1;
@@ -89,8 +90,8 @@ impl Rounds<'_> {
 
     /// How often it may run, those runs included that are lost with their ComfyUI.
     fn most_runs(&self) -> u32 {
-        let Pipeline { inner, job, .. } = self.pipeline;
-        job.policy.runs.unwrap_or(inner.max_runs)
+        let most = self.pipeline.inner.max_runs;
+        self.pipeline.job.policy.runs.unwrap_or(most)
     }
 
     fn lost_too_often(&self) -> Failure {

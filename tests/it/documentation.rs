@@ -211,7 +211,9 @@ fn every_route_is_there_with_a_summary_and_what_may_go_wrong() {
                 responses.keys().any(|status| status.starts_with('2')),
                 "{what}: no success"
             );
-            if operation.get("requestBody").is_some() {
+            // An output of an instance has any size and any type.
+            let any = operation["operationId"] == "putTaskOutput";
+            if operation.get("requestBody").is_some() && !any {
                 for status in ["400", "413", "415"] {
                     assert!(responses.contains_key(status), "{what}: no {status}");
                 }
@@ -279,6 +281,10 @@ async fn the_served_document_has_the_workflows_and_is_the_same_in_every_form() {
 
     // Nothing is documented that is not there.
     for (path, methods) in operations(&document) {
+        // Only a gateway has tasks.
+        if path.starts_with("/fleet/") {
+            continue;
+        }
         for method in methods {
             let url = format!("{}{}", product.url, path.replace("{id}", "unknown"));
             let response = product
