@@ -112,7 +112,8 @@ class Stage:
         # What is built is built from the repository; everything else happens in the directory of the examples.
         directory = ROOT if "cargo run" in body else self.directory
         self.server = self.start(self.shell(body), directory, log)
-        deadline = time.monotonic() + 120
+        # A cold build takes its time.
+        deadline = time.monotonic() + (900 if "cargo" in body else 120)
         while not self.answers(f"http://127.0.0.1:{self.ports[3000]}/ready"):
             if self.server.poll() is not None or time.monotonic() > deadline:
                 raise Failed(f"the server did not become ready:\n{log.read_text()[-3000:]}")
