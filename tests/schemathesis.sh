@@ -42,7 +42,7 @@ done
 # `GET /events` has no end, and after `POST /restart` everything answers 503 for a while: tests/it/operations sees to both.
 cd "$work"
 status=0
-SCHEMATHESIS_HOOKS=hooks PYTHONPATH="$here/schemathesis" timeout "$((${SCHEMATHESIS_SECONDS:-150} + 90))" "$schemathesis" run "$url/openapi.json" \
+SCHEMATHESIS_HOOKS=hooks PYTHONPATH="$here/schemathesis" timeout "$((${SCHEMATHESIS_SECONDS:-150} + 90))" "$schemathesis" --config-file "$here/schemathesis/schemathesis.toml" run "$url/openapi.json" \
     --phases examples,coverage,fuzzing \
     --max-examples "${SCHEMATHESIS_EXAMPLES:-30}" --seed "${SCHEMATHESIS_SEED:-1}" --workers 1 --request-timeout 30 --max-time "${SCHEMATHESIS_SECONDS:-150}" \
     --exclude-path /events --exclude-path /restart \

@@ -139,8 +139,11 @@ function lightbox(pictures, first) {
       else return;
       event.preventDefault();
     };
+    // Wherever in the dialog the focus is, also before it has arrived there.
+    document.addEventListener("keydown", keys);
+    onCleanup(() => document.removeEventListener("keydown", keys));
     setTimeout(() => stage.focus());
-    return h("div", { class: "lightbox-body", onkeydown: keys }, stage,
+    return h("div", { class: "lightbox-body" }, stage,
       h("div", { class: "actions" },
         pictures.length > 1 ? button(t("Previous"), () => step(-1), { class: "secondary small" }) : null,
         h("span", { class: "file-name" }, () => file().filename),
