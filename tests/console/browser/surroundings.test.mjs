@@ -118,7 +118,7 @@ test("ComfyUI down and back", async () => {
 
 test("axe finds nothing, in both themes, also with dialogs open; nothing scrolls sideways", async () => {
   const server = await demo({ KEEP_RUNS: "true" });
-  for (const [id, prompt] of [["good", graph("x")], ["bad", failing()], ["running", slow(200)], ["waiting", slow(200)]]) await server.ask("prompt", { method: "POST", json: { id, prompt, keep: true, async: true } });
+  for (const [id, prompt] of [["good", graph("x")], ["bad", failing()], ["running", slow(3000)], ["waiting", slow(3000)]]) await server.ask("prompt", { method: "POST", json: { id, prompt, keep: true, async: true } });
   await until("they have ended", async () => (await server.ask("history/bad")).body.status === "failed");
   await Promise.all(["light", "dark"].map(async (colorScheme) => {
     const { page, close } = await open(`${server.url}console/`, { colorScheme });
