@@ -154,7 +154,7 @@ export const graph = (text = "a lighthouse", steps = 4) => ({
 
 export const slow = (seconds = 30) => ({
   1: { class_type: "EmptyImage", inputs: { width: 64, height: 64, batch_size: 1, color: 0 } },
-  2: { class_type: "SimSleep", inputs: { seconds, steps: 100, value: ["1", 0] } },
+  2: { class_type: "SimSleep", inputs: { seconds, steps: 100, value: ["1", 0], filename_prefix: "slow" } },
   3: { class_type: "SaveImage", inputs: { images: ["2", 0], filename_prefix: "slow" } },
 });
 
