@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::ending::{self, End};
 use super::live::LiveJob;
 use super::{Inner, left_for_later, recover, request};
-use crate::comfy::fault::DIED;
+use crate::comfy::fault::died;
 use crate::document::Document;
 use crate::error::{Code, Failure};
 use crate::health::ComfyState;
@@ -328,7 +328,7 @@ async fn judge(
         let ran = super::lock(&live.state).status != JobStatus::Queued;
         // Waiting in a queue that died with ComfyUI is no attempt; being thrown out of one that lives is.
         // One that dies before it has answered may have died of the job.
-        let died = !accepted && failure.message.starts_with(DIED);
+        let died = !accepted && died(&failure);
         return Attempt::Again {
             counts: ran || (accepted && !down) || died,
         };

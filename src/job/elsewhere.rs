@@ -9,7 +9,7 @@ use tracing::warn;
 use super::event::JobEvent;
 use super::request::SubmitFields;
 use super::rounds::Rounds;
-use crate::comfy::fault::DIED;
+use crate::comfy::fault::died;
 use crate::comfy::pool::{Place, Pool};
 use crate::error::{Code, Failure, panicked};
 
@@ -144,11 +144,6 @@ impl Rounds<'_> {
         inner.jobs.waits_again(job);
         Ok(())
     }
-}
-
-/// Whether ComfyUI has died, and not only failed to answer.
-fn died(failure: &Failure) -> bool {
-    failure.code == Code::ComfyuiUnavailable && failure.message.starts_with(DIED)
 }
 
 /// The ComfyUI that has the temporary files which a graph names, if it names some.

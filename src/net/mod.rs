@@ -4,6 +4,7 @@
 //! ([`Outbound::guarded`]), the operator ([`Outbound::operator`]), or nobody, because it is ComfyUI ([`Outbound::comfyui`]).
 
 mod guard;
+pub mod held_body;
 pub mod http_fields;
 #[cfg(target_feature = "crt-static")]
 mod nss;

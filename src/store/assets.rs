@@ -118,9 +118,7 @@ impl Store {
     ) -> Result<Stored, StoreError> {
         let store = self.clone();
         self.write(move |write| {
-            if blobs::present(write.db, &hash)?.is_none() {
-                store.make_room(write, size)?;
-            }
+            store.make_room_for_blob(write, &hash, size)?;
             let new_bytes = store.place_blob(write, file.path(), &hash, size)?;
             store.record_upload(write, &hash, size, &new, new_bytes)
         })
@@ -144,9 +142,7 @@ impl Store {
             keys::claim(write, keys::UPLOADS, &id, &id)?;
             let now = now_ms();
             store.inner.expires(now + 24 * 60 * 60 * 1000);
-            if blobs::present(write.db, &hash)?.is_none() {
-                store.make_room(write, size)?;
-            }
+            store.make_room_for_blob(write, &hash, size)?;
             store.place_blob(write, file.path(), &hash, size)?;
             store.insert_upload(write, &id, &hash, size, &new, now)
         })
@@ -309,9 +305,7 @@ impl Store {
         let name = hash.clone();
         tokio::fs::write(path, text).await?;
         self.write(move |write| {
-            if blobs::present(write.db, &name)?.is_none() {
-                store.make_room(write, size)?;
-            }
+            store.make_room_for_blob(write, &name, size)?;
             store
                 .place_blob(write, incoming.path(), &name, size)
                 .map(drop)

@@ -138,6 +138,22 @@ impl Store {
         self.read(move |db| Ok(present(db, &hash)?.is_some())).await
     }
 
+    /// Makes room for the bytes unless they are here; inside a write.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when everything that is left is needed.
+    pub(super) fn make_room_for_blob(
+        &self,
+        write: &mut Write<'_>,
+        hash: &str,
+        size: u64,
+    ) -> Result<(), StoreError> {
+        match present(write.db, hash)? {
+            Some(_) => Ok(()),
+            None => self.make_room(write, size),
+        }
+    }
+
     /// Moves a file that has arrived under its final name and records it; inside a write. `true` when the bytes are new.
     pub(super) fn place_blob(
         &self,

@@ -1,17 +1,14 @@
 //! The span of an HTTP request, from its first byte to the last of its answer.
 
-use std::pin::Pin;
-use std::task::{Context as TaskContext, Poll};
-
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request as AxumRequest};
 use axum::http::{HeaderMap, Method, Request, Response, Version, header};
 use axum::middleware::Next;
-use hyper::body::{Frame, SizeHint};
 
 use super::{Context, Kind, Span, names, tracer};
 use crate::error::ErrorCode;
 use crate::limits::text::shorten;
+use crate::net::held_body::HeldBody;
 
 /// Asked all the time, or looked at by people in a browser; `/mcp` has spans of its own.
 const WITHOUT_SPAN: &[&str] = &["/health", "/ready", "/metrics", "/docs", "/console", "/mcp"];
@@ -81,7 +78,7 @@ impl RequestTrace {
             self.span.set(names::ERROR_TYPE, code);
         }
         let span = self.span;
-        response.map(|body| Body::new(TracedBody { body, _span: span }))
+        response.map(|body| HeldBody::of(body, span))
     }
 }
 
@@ -160,33 +157,6 @@ pub async fn matched_route(request: AxumRequest, next: Next) -> axum::response::
         extensions.insert(MatchedRoute(route));
     }
     response
-}
-
-/// An answer that is being sent.
-#[derive(Debug)]
-struct TracedBody {
-    body: Body,
-    _span: Span,
-}
-
-impl HttpBody for TracedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

@@ -20,18 +20,7 @@ pub async fn convert(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response, Failure> {
-    let preference = preference(query.as_deref())?;
-    let body = body::file(request, state.config.server.max_body_bytes).await?;
-    let large = is_large(body.bytes.len());
-    let recognise = move || recognise_bytes(&body.bytes, preference);
-    let found = if large {
-        let working = tokio::task::spawn_blocking(recognise).await;
-        working.map_err(|_| panicked("reading the body"))?
-    } else {
-        recognise()
-    };
-    let found = found.map_err(|sentence| Failure::new(Code::InvalidPrompt, sentence).at("body"))?;
-    let answer = match found {
+    let answer = match recognised(&state, query.as_deref(), request).await? {
         Recognised::Api(graph) => json!({"prompt": graph, "format": "api", "warnings": []}),
         Recognised::Ui(workflow) => {
             let conversion = state.comfy.convert(Arc::new(workflow), "body").await?;
@@ -45,8 +34,27 @@ pub async fn convert(
     Ok(Json(answer).into_response())
 }
 
+/// The workflow or graph that a body holds, as JSON or inside a file.
+pub(super) async fn recognised(
+    state: &RouterState,
+    query: Option<&str>,
+    request: Request,
+) -> Result<Recognised, Failure> {
+    let preference = preference(query)?;
+    let body = body::file(request, state.config.server.max_body_bytes).await?;
+    let large = is_large(body.bytes.len());
+    let recognise = move || recognise_bytes(&body.bytes, preference);
+    let found = if large {
+        let working = tokio::task::spawn_blocking(recognise).await;
+        working.map_err(|_| panicked("reading the body"))?
+    } else {
+        recognise()
+    };
+    found.map_err(|sentence| Failure::new(Code::InvalidPrompt, sentence).at("body"))
+}
+
 /// `?source=`: which of the two graphs of a file.
-pub(super) fn preference(query: Option<&str>) -> Result<Preference, Failure> {
+fn preference(query: Option<&str>) -> Result<Preference, Failure> {
     let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let source = pairs.filter(|(name, _)| name == "source").last();
     match source.as_ref().map(|(_, value)| value.as_ref()) {

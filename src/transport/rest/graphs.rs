@@ -8,14 +8,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::RouterState;
-use super::body;
-use super::convert::preference;
-use crate::error::{Code, Failure, panicked};
-use crate::graph::embedded::recognise_bytes;
+use super::convert::recognised;
+use crate::error::{Failure, panicked};
 use crate::graph::form;
 use crate::graph::recognise::Recognised;
 use crate::graph::ui::app_mode;
-use crate::limits::is_large;
 
 /// `GET /workflows`
 pub async fn workflows(State(state): State<RouterState>) -> Response {
@@ -29,18 +26,7 @@ pub async fn inspect(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response, Failure> {
-    let preference = preference(query.as_deref())?;
-    let body = body::file(request, state.config.server.max_body_bytes).await?;
-    let large = is_large(body.bytes.len());
-    let recognise = move || recognise_bytes(&body.bytes, preference);
-    let found = if large {
-        let working = tokio::task::spawn_blocking(recognise).await;
-        working.map_err(|_| panicked("reading the body"))?
-    } else {
-        recognise()
-    };
-    let found = found.map_err(|sentence| Failure::new(Code::InvalidPrompt, sentence).at("body"))?;
-    let inspected = match found {
+    let inspected = match recognised(&state, query.as_deref(), request).await? {
         Recognised::Api(graph) => described(&state, "api", graph, Vec::new(), Vec::new()).await?,
         Recognised::Ui(workflow) => {
             let workflow = Arc::new(workflow);

@@ -3,7 +3,6 @@
 
 mod activity;
 mod crowd;
-mod held;
 mod pace;
 mod stream;
 
@@ -29,10 +28,10 @@ use tracing::debug;
 
 use self::activity::Activity;
 use self::crowd::{Crowd, Place};
-use self::held::HeldBody;
 use self::pace::PacedBody;
 use self::stream::{PatientStream, begin};
 use crate::config::ServerConfig;
+use crate::net::held_body::HeldBody;
 use crate::telemetry::trace::{self, RequestTrace};
 
 /// Connections that may wait to be accepted; the kernel cuts it to its own limit.

@@ -1,4 +1,4 @@
-//! A body of an answer that holds something until it is gone.
+//! A body of an answer that holds something until it is gone: the guard of a connection, a span.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 
 /// The body, and what goes with it.
-pub(super) struct HeldBody<T> {
+pub struct HeldBody<T> {
     body: Body,
     _held: T,
 }
