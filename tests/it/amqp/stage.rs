@@ -315,22 +315,28 @@ impl Client {
             .await;
     }
 
+    /// The next message on the exchange, acknowledged.
+    async fn event(&mut self) -> lapin::message::Delivery {
+        let delivery = tokio::time::timeout(PATIENCE, self.events.next())
+            .await
+            .expect("no event came")
+            .unwrap()
+            .unwrap();
+        delivery
+            .acker
+            .ack(BasicAckOptions::default())
+            .await
+            .unwrap();
+        delivery
+    }
+
     /// The next message on the exchange under such a key, and `traceparent` and `tracestate` of its headers.
     pub async fn next_context(
         &mut self,
         prefix: &str,
     ) -> (String, (Option<String>, Option<String>)) {
         loop {
-            let delivery = tokio::time::timeout(PATIENCE, self.events.next())
-                .await
-                .expect("no event came")
-                .unwrap()
-                .unwrap();
-            delivery
-                .acker
-                .ack(BasicAckOptions::default())
-                .await
-                .unwrap();
+            let delivery = self.event().await;
             let key = delivery.routing_key.to_string();
             if !key.starts_with(prefix) {
                 continue;
@@ -348,16 +354,7 @@ impl Client {
 
     /// The next message on the exchange: routing key, envelope, delivery mode.
     pub async fn next(&mut self) -> (String, Value, Option<u8>) {
-        let delivery = tokio::time::timeout(PATIENCE, self.events.next())
-            .await
-            .expect("no event came")
-            .unwrap()
-            .unwrap();
-        delivery
-            .acker
-            .ack(BasicAckOptions::default())
-            .await
-            .unwrap();
+        let delivery = self.event().await;
         let envelope = serde_json::from_slice(&delivery.data).unwrap();
         (
             delivery.routing_key.as_str().to_owned(),

@@ -15,6 +15,23 @@ async fn kill_one(product: &Product, index: usize) {
     kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
 }
 
+/// Submits a job, which must be taken; gives its path.
+async fn submitted(product: &Product, graph: &Value) -> String {
+    let (status, job) = product
+        .post("/api/v2/jobs", &json!({"workflow": graph}))
+        .await;
+    assert_eq!(status, 201, "{job}");
+    let own = job["urls"]["self"].as_str().unwrap();
+    own.split('?').next().unwrap().to_owned()
+}
+
+/// How often all of them were started again.
+fn restarts(all: &[Value]) -> u64 {
+    all.iter()
+        .map(|one| one["restarts"].as_u64().unwrap())
+        .sum()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_jobs_of_a_dead_one_go_on_in_another() {
     let product = several(2, &[]).await;
@@ -58,23 +75,9 @@ async fn a_job_that_kills_its_comfyui_ends_for_good() {
         "{body}"
     );
     let all = all_ready(&product, 3).await;
-    let restarts: u64 = all
-        .iter()
-        .map(|one| one["restarts"].as_u64().unwrap())
-        .sum();
-    assert_eq!(restarts, 2, "{all:?}");
+    assert_eq!(restarts(&all), 2, "{all:?}");
 
-    let (status, job) = product
-        .post("/api/v2/jobs", &json!({"workflow": graph}))
-        .await;
-    assert_eq!(status, 201, "{job}");
-    let path = job["urls"]["self"]
-        .as_str()
-        .unwrap()
-        .split('?')
-        .next()
-        .unwrap()
-        .to_owned();
+    let path = submitted(&product, &graph).await;
     let ended = until("the job has failed", async || {
         let (_, job) = product.get(&path).await;
         (job["status"] == "failed").then_some(job)
@@ -82,11 +85,7 @@ async fn a_job_that_kills_its_comfyui_ends_for_good() {
     .await;
     assert_eq!(ended["error"]["code"], "worker_lost", "{ended}");
     let all = all_ready(&product, 3).await;
-    let restarts: u64 = all
-        .iter()
-        .map(|one| one["restarts"].as_u64().unwrap())
-        .sum();
-    assert_eq!(restarts, 4, "{all:?}");
+    assert_eq!(restarts(&all), 4, "{all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,17 +93,7 @@ async fn jobs_of_all_apis_wait_while_none_is_up_and_new_ones_are_refused() {
     let product = several(2, &[]).await;
     let running = product.prompt_later(json!({"id": "r", "prompt": lasting(2.0)}));
     product.until_prompt("r", "running").await;
-    let (status, job) = product
-        .post("/api/v2/jobs", &json!({"workflow": lasting(2.0)}))
-        .await;
-    assert_eq!(status, 201, "{job}");
-    let path = job["urls"]["self"]
-        .as_str()
-        .unwrap()
-        .split('?')
-        .next()
-        .unwrap()
-        .to_owned();
+    let path = submitted(&product, &lasting(2.0)).await;
     until("it runs", async || {
         (product.get(&path).await.1["status"] == "running").then_some(())
     })
