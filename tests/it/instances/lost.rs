@@ -9,10 +9,17 @@ use serde_json::{Value, json};
 use super::{all_ready, lasting, quick, ran_in, several};
 use crate::support::product::{Product, until};
 
-async fn kill_one(product: &Product, index: usize) {
+/// Kills some of them in one moment: nothing moves from the one to the other in between.
+async fn kill_at_once(product: &Product, indices: &[usize]) {
     let (_, status) = product.get("/status").await;
-    let pid = status["instances"][index]["pid"].as_i64().unwrap();
-    kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
+    for index in indices {
+        let pid = status["instances"][*index]["pid"].as_i64().unwrap();
+        kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
+    }
+}
+
+async fn kill_one(product: &Product, index: usize) {
+    kill_at_once(product, &[index]).await;
 }
 
 /// Submits a job, which must be taken; gives its path.
@@ -98,8 +105,7 @@ async fn jobs_of_all_apis_wait_while_none_is_up_and_new_ones_are_refused() {
         (product.get(&path).await.1["status"] == "running").then_some(())
     })
     .await;
-    kill_one(&product, 0).await;
-    kill_one(&product, 1).await;
+    kill_at_once(&product, &[0, 1]).await;
     product.until_status("/ready", 503).await;
     let (status, refused) = product.prompt(&json!({"prompt": quick()})).await;
     // One may be back already.
