@@ -180,6 +180,11 @@ pub async fn submit(
         )),
         Err(error) => {
             if let Ok(dead) = timeout(DEATH_NOTICE, watcher.lost()).await {
+                let mut dead = dead;
+                // Nobody listened any more: it has not begun with the prompt, so that it did not die of it.
+                if error.refused() {
+                    dead.message = format!("The prompt was not taken: {}", dead.message);
+                }
                 return Err(dead);
             }
             // It may have been queued although the answer was lost; nobody would collect what it makes.
