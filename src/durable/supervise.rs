@@ -334,10 +334,14 @@ async fn judge(
         };
     }
     if !accepted && failure.code != Code::ExecutionInterrupted {
-        if let Some(tell) = verdict.take()
-            && refuse(live, failure.clone(), tell)
-        {
-            return Attempt::Ended(End::revoked());
+        // One that ComfyUI died of, as often as it may, is a job that has failed.
+        let lost = failure.code == Code::ComfyuiUnavailable;
+        if let Some(tell) = verdict.take() {
+            if lost {
+                let _ = tell.send(None);
+            } else if refuse(live, failure.clone(), tell) {
+                return Attempt::Ended(End::revoked());
+            }
         }
         for webhook in webhooks {
             tell_webhook(inner, live, webhook, &failure).await;
