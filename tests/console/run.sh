@@ -4,9 +4,11 @@
 # Needs node 20, npm, Chromium (Debian: apt-get install chromium) and python3. TEST_HOME says where npm's packages go
 # (default /opt/comfyui-api-test), CHROMIUM names the browser.
 set -euo pipefail
-cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+# A path is meant from where the caller stands, so it is made absolute before we leave.
+BINARY=$(realpath -m "${1:-$here/../../target/debug/comfyui-api}")
 export BINARY
-BINARY=$(readlink -f "${1:-../../target/debug/comfyui-api}")
+cd "$here"
 [ -x "$BINARY" ] || { echo "no binary at $BINARY: cargo build" >&2; exit 2; }
 export CHROMIUM=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || true)}
 [ -n "$CHROMIUM" ] || { echo "Chromium is missing (Debian: apt-get install chromium)" >&2; exit 2; }
@@ -16,7 +18,7 @@ mkdir -p "$home"
 wanted=$(sha256sum package-lock.json | cut -d' ' -f1)
 if [ "$(cat "$home/node_modules/.lock.sha256" 2>/dev/null)" != "$wanted" ]; then
   cp package.json package-lock.json "$home"
-  PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --silent --no-audit --no-fund --no-update-notifier --prefix "$home"
+  PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --loglevel=error --no-audit --no-fund --no-update-notifier --prefix "$home"
   echo "$wanted" >"$home/node_modules/.lock.sha256"
 fi
 export CONSOLE_NODE_MODULES=$home/node_modules
