@@ -235,7 +235,12 @@ impl Outbox {
         }
         let context = message.trace.context();
         if context.is_some() && message.class != Class::Stream {
-            message.trace = spans::publish(&self.exchange, &message.routing_key, context);
+            // Queues are reached through the default exchange, which has no name.
+            let exchange = match message.route {
+                Route::Event => self.exchange.as_str(),
+                Route::Queue(_) => "",
+            };
+            message.trace = spans::publish(exchange, &message.routing_key, context);
         }
         let mut state = self.lock();
         let number = state.next_number;
@@ -260,10 +265,8 @@ impl Outbox {
         body: Bytes,
         properties: BasicProperties,
     ) -> oneshot::Receiver<Receipt> {
-        self.post_awaited(OutboxMessage {
-            route: Route::Queue(Box::new(properties)),
-            ..OutboxMessage::new(queue, Body::Ready(body), Class::Result)
-        })
+        let message = OutboxMessage::new(Arc::clone(&queue), Body::Ready(body), Class::Result);
+        self.post_awaited(message.below(trace::current()).for_queue(queue, properties))
     }
 
     fn post_awaited(&self, message: OutboxMessage) -> oneshot::Receiver<Receipt> {

@@ -51,11 +51,14 @@ pub fn process(queue: &str, properties: &BasicProperties, id: &str, redelivered:
     span
 }
 
-/// The span of a message of ours, until the broker has confirmed it.
+/// The span of a message of ours, until the broker has confirmed it. Without an exchange it goes into the queue of that name.
 pub fn publish(exchange: &str, routing_key: &str, parent: Option<&Context>) -> Span {
     let mut span = Span::below("publish", Kind::Producer, parent);
     if span.is_recorded() {
-        let destination = format!("{exchange}:{routing_key}");
+        let destination = match exchange {
+            "" => routing_key.to_owned(),
+            exchange => format!("{exchange}:{routing_key}"),
+        };
         span.rename(|| format!("publish {destination}"));
         span.set(names::MESSAGING_SYSTEM, "rabbitmq");
         span.set(names::MESSAGING_OPERATION, "publish");

@@ -22,7 +22,7 @@ pub use sections::{
     PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StateConfig, StorageConfig,
     ToolFilter, WarmupSource, WebhookConfig, WorkflowConfig,
 };
-pub use sections::{OtlpConfig, TelemetryConfig};
+pub use sections::{OtlpConfig, RemoteSampler, TelemetryConfig};
 pub use shown::{Origin, ShownVariable, public_value_of};
 
 /// The whole configuration.

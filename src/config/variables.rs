@@ -717,12 +717,12 @@ pub const VARIABLES: &[(&str, &[Variable])] = &[
             plain(
                 "OTEL_TRACES_SAMPLER",
                 "parentbased_always_on",
-                "which traces are recorded: always_on, always_off, traceidratio, or parentbased_ and one of these",
+                "which traces are recorded: always_on, always_off, traceidratio, jaeger_remote, or parentbased_ and one of these; xray is not spoken and means the default",
             ),
             plain(
                 "OTEL_TRACES_SAMPLER_ARG",
                 "1",
-                "the share of all traces for traceidratio, 0 to 1",
+                "the share of all traces for traceidratio, 0 to 1; for jaeger_remote endpoint=...,pollingIntervalMs=...,initialSamplingRate=...",
             ),
             plain(
                 "OTEL_BSP_MAX_QUEUE_SIZE",

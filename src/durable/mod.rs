@@ -225,6 +225,7 @@ impl DurableJobs {
             workflow: new.workflow,
             resumes: true,
             created_at: None,
+            trace: trace::current().map(|context| context.to_text()),
         };
         Ok(Prepared {
             record,
@@ -274,6 +275,7 @@ impl DurableJobs {
             workflow: new.workflow,
             resumes: true,
             created_at: None,
+            trace: trace::current().map(|context| context.to_text()),
         };
         let prepared = Prepared {
             record,

@@ -77,6 +77,8 @@ impl DurableJobs {
                 workflow: run.workflow,
                 resumes: false,
                 created_at: Some(created_at),
+                // It does not go on in another process.
+                trace: None,
             })),
             store,
         };

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::live::LiveJob;
 use super::{Inner, lock, source_of, supervise};
 use crate::health::ComfyState;
+use crate::telemetry::trace::{self, Context};
 
 /// A job whose inputs take long does not hold up the others for longer than this.
 const HELD_UP: Duration = Duration::from_secs(2);
@@ -119,6 +120,10 @@ pub(super) async fn take_up(inner: &Arc<Inner>) {
         taken.push(live);
     }
     for live in taken {
-        supervise::start(inner.clone(), live, None, None);
+        // It belongs where it was submitted, however many processes it takes.
+        let context = live.record.trace.as_deref().and_then(Context::from_text);
+        trace::with(context, || {
+            supervise::start(inner.clone(), live, None, None)
+        });
     }
 }

@@ -16,12 +16,14 @@ use super::task::{Claimed, News, State, Task, too_often};
 use super::{Inner, files, record};
 use crate::broker::envelope::service;
 use crate::broker::publisher::properties;
+use crate::broker::spans;
 use crate::comfy::message::TextMessage;
 use crate::error::{Code, Failure};
 use crate::job::registry::Job;
 use crate::job::remote::{Done, Errand, Told};
 use crate::telemetry::logging::epoch_ms;
 use crate::telemetry::metrics;
+use crate::telemetry::trace::names;
 
 /// How long a cancelled job waits for the instance that has it.
 const CANCELLING: Duration = Duration::from_secs(15);
@@ -306,9 +308,13 @@ impl Running<'_> {
             let data = json!({"task_id": &*self.task.id, "correlation_id": correlation});
             let body = service("control_cancel", data, None);
             let inner = self.inner;
+            let mut about = properties(false);
+            if let Some(context) = self.job.trace.context() {
+                about = spans::outgoing(about, context);
+            }
             inner
                 .publisher
-                .to_exchange(&inner.exchange, "control.cancel", properties(false), body)
+                .to_exchange(&inner.exchange, "control.cancel", about, body)
                 .await;
         }
     }
@@ -327,26 +333,21 @@ impl Running<'_> {
             state.waits_since.get_or_insert_with(Instant::now);
         }
         let name = queue_name(inner, task.queue);
-        let properties = self.properties(&correlation);
+        let mut properties = self.properties(&correlation);
+        let mut span = spans::publish("", &name, self.job.trace.context());
+        span.set(names::MESSAGING_MESSAGE_ID, task.id.to_string());
+        if let Some(context) = span.context() {
+            properties = spans::outgoing(properties, context);
+        }
         let published = inner
             .publisher
             .to_queue(&name, properties, task.body.clone())
             .await;
-        match published {
-            Published::Confirmed => Ok(()),
-            Published::TooLarge(longest) => Err(too_large(longest)),
-            Published::Returned | Published::Refused => {
-                let why = match published {
-                    Published::Returned => "there is no such queue",
-                    _ => "the broker has not confirmed the job in time",
-                };
-                let message = format!("the job cannot be handed to the queue {name}: {why}");
-                let mut failure = Failure::new(Code::ComfyuiUnavailable, message);
-                // Nobody has it, and nobody will.
-                failure.attempts = Some(0);
-                Err(failure)
-            }
+        let outcome = outcome(&name, published);
+        if let Err(failure) = &outcome {
+            span.fail(failure.code.as_str());
         }
+        outcome
     }
 
     fn properties(&self, correlation: &str) -> BasicProperties {
@@ -399,6 +400,25 @@ impl Running<'_> {
                 Err(self.job.stop_reason())
             }
             _ => Err(failure(kind, data)),
+        }
+    }
+}
+
+/// What becomes of a job whose message was published.
+fn outcome(name: &str, published: Published) -> Result<(), Failure> {
+    match published {
+        Published::Confirmed => Ok(()),
+        Published::TooLarge(longest) => Err(too_large(longest)),
+        Published::Returned | Published::Refused => {
+            let why = match published {
+                Published::Returned => "there is no such queue",
+                _ => "the broker has not confirmed the job in time",
+            };
+            let message = format!("the job cannot be handed to the queue {name}: {why}");
+            let mut failure = Failure::new(Code::ComfyuiUnavailable, message);
+            // Nobody has it, and nobody will.
+            failure.attempts = Some(0);
+            Err(failure)
         }
     }
 }

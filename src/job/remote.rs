@@ -161,11 +161,16 @@ pub(super) async fn run(
         let errand = errand.await?;
         Ok::<_, Failure>((shown, errand, runnable.titles, runnable.warnings))
     };
-    let (shown, errand, titles, mut warnings) = tokio::select! {
-        biased;
-        () = job.cancel.cancelled() => return Err(job.stop_reason()),
-        prepared = prepared => prepared?,
+    let prepared = async {
+        tokio::select! {
+            biased;
+            () = job.cancel.cancelled() => Err(job.stop_reason()),
+            prepared = prepared => prepared,
+        }
     };
+    let mut preparing = job.trace.stage("preprocess");
+    let (shown, errand, titles, mut warnings) = preparing.around(prepared).await?;
+    drop(preparing);
     let mut listening = Listening {
         inner,
         job,
@@ -190,10 +195,12 @@ pub(super) async fn run(
     while let Ok(news) = told.try_recv() {
         listening.hear(news).await;
     }
+    job.trace.executed(&listening.shown, ended.as_ref().err());
     let done = ended.map_err(|failure| titles.in_failure(failure))?;
     listening.accept();
     warnings.extend(titles.in_sentences(strings(done.answer.get("warnings"))));
-    answer(inner, job, request, done, warnings).await
+    let answering = answer(inner, job, request, done, warnings);
+    job.trace.stage("postprocess").around(answering).await
 }
 
 async fn at(time: Option<Instant>) {

@@ -113,6 +113,18 @@ impl Outbound {
         &self.inner.operator
     }
 
+    /// A client of its own for the operator's URLs, that speaks HTTP/2 from the first byte, as gRPC wants it.
+    pub fn grpc(&self) -> reqwest::Client {
+        let inner = &self.inner;
+        let mut tls = inner.tls.clone();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        outward(&tls, None, None, &inner.proxies)
+            .http2_prior_knowledge()
+            .build()
+            // As it was built for `operator`.
+            .unwrap_or_else(|_| inner.operator.clone())
+    }
+
     /// [`Outbound::guarded`] or [`Outbound::operator`], for code that serves both.
     pub fn client(&self, guarded: bool) -> &reqwest::Client {
         if guarded {

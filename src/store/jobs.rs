@@ -88,6 +88,8 @@ pub struct NewJob {
     pub resumes: bool,
     /// When it began, milliseconds since 1970; `None` for now.
     pub created_at: Option<i64>,
+    /// The trace context that it came with, as text.
+    pub trace: Option<String>,
 }
 
 /// A recorded job.
@@ -115,11 +117,12 @@ pub struct JobRecord {
     pub progress: Option<String>,
     pub workflow: Option<String>,
     pub resumes: bool,
+    pub trace: Option<String>,
 }
 
 pub(super) const COLUMNS: &str = "seq, id, source, status, created_at, updated_at, started_at, completed_at, \
     expires_at, metadata, priority, error, attempts, outputs_reused, outputs_count, comfy_id, base_url, \
-    needs_secrets, progress, workflow, resumes";
+    needs_secrets, progress, workflow, resumes, trace";
 
 pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
     Ok(JobRecord {
@@ -144,6 +147,7 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         progress: row.get(18)?,
         workflow: row.get(19)?,
         resumes: row.get(20)?,
+        trace: row.get(21)?,
     })
 }
 
@@ -212,12 +216,12 @@ impl Store {
         }
         let expires = now + ms(self.inner.limits.retention);
         write.db.prepare_cached(
-            "INSERT INTO jobs (id, source, status, created_at, updated_at, expires_at, metadata, priority, base_url, needs_secrets, workflow, resumes)
-             VALUES (?1, ?2, 'queued', ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO jobs (id, source, status, created_at, updated_at, expires_at, metadata, priority, base_url, needs_secrets, workflow, resumes, trace)
+             VALUES (?1, ?2, 'queued', ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             job.id, job.source, now, expires, job.metadata, job.priority, job.base_url, job.needs_secrets,
-            job.workflow, job.resumes
+            job.workflow, job.resumes, job.trace
         ])?;
         let seq = write.db.last_insert_rowid();
         write

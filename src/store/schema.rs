@@ -94,6 +94,10 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE jobs ADD COLUMN resumes INTEGER NOT NULL DEFAULT 1;
     CREATE INDEX jobs_by_time ON jobs (created_at, id);
     ",
+    // 3: the trace goes on in the next process
+    "
+    ALTER TABLE jobs ADD COLUMN trace TEXT;
+    ",
 ];
 
 /// Why a database cannot be used as it is.

@@ -34,6 +34,7 @@ fn job(id: &str, key: Option<&str>) -> NewJob {
         workflow: None,
         resumes: true,
         created_at: None,
+        trace: None,
     }
 }
 

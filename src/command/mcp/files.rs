@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::forward::Server;
+use super::graphs;
 use crate::media;
 
 /// Said of arguments that take media (see the server's tools).
@@ -90,22 +91,31 @@ impl Folders {
             return Ok(());
         };
         let mut texts = Vec::new();
+        // A graph that is given as text goes on as text, but for files in it.
+        let read = (tool == "run_graph")
+            .then(|| graphs::read(arguments))
+            .flatten();
         if tool == "run_graph" {
-            graph_inputs(arguments, &mut texts);
+            graphs::inputs(arguments, &mut texts);
         } else if arguments.values().any(may_be_a_path) {
             let media = media_arguments(server, &tool).await?;
             for (name, value) in arguments.iter_mut() {
                 if media.contains(name) {
-                    all_texts(value, &mut texts);
+                    graphs::texts(value, &mut texts);
                 }
             }
         }
+        let mut handed_in = 0_usize;
         for text in texts {
             let Value::String(given) = text else { continue };
             if let Some(path) = self.named(given, tool == "run_graph")? {
                 let id = hand_in_one(server, &path).await?;
                 *given = format!("asset:{id}");
+                handed_in += 1;
             }
+        }
+        if let Some(text) = read.filter(|_| handed_in == 0) {
+            arguments.insert("graph".to_owned(), text);
         }
         Ok(())
     }
@@ -180,35 +190,6 @@ fn may_be_a_path(value: &Value) -> bool {
         Value::String(text) => text.starts_with("file:") || !is_elsewhere(text),
         Value::Array(items) => items.iter().any(may_be_a_path),
         _ => false,
-    }
-}
-
-fn all_texts<'a>(value: &'a mut Value, found: &mut Vec<&'a mut Value>) {
-    match value {
-        Value::String(_) => found.push(value),
-        Value::Array(items) => items.iter_mut().for_each(|item| all_texts(item, found)),
-        _ => {}
-    }
-}
-
-/// Every text that an input of a node is, or is set to.
-fn graph_inputs<'a>(arguments: &'a mut Map<String, Value>, found: &mut Vec<&'a mut Value>) {
-    for (name, value) in arguments.iter_mut() {
-        match (name.as_str(), value) {
-            ("set", Value::Object(set)) => {
-                set.values_mut().for_each(|value| all_texts(value, found))
-            }
-            ("graph", Value::Object(nodes)) => {
-                for node in nodes.values_mut() {
-                    if let Some(Value::Object(inputs)) = node.get_mut("inputs") {
-                        inputs
-                            .values_mut()
-                            .for_each(|value| all_texts(value, found));
-                    }
-                }
-            }
-            _ => {}
-        }
     }
 }
 

@@ -282,6 +282,27 @@ impl Server {
         }
     }
 
+    /// Asks for something by its id, beside the protocol.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub async fn show(&self, of: &str, id: &str) -> Result<Value, String> {
+        let mut url = self.beside(of)?;
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.push(id);
+        }
+        let asked = self.http.get(url).send().await;
+        let response = asked.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let body: Value = response.json().await.unwrap_or_default();
+        if status.is_success() {
+            return Ok(body);
+        }
+        let said = body.get("error").and_then(Value::as_str);
+        let said = said.unwrap_or_default();
+        Err(format!("the server said {status} for /{of}/{id}: {said}"))
+    }
+
     /// Fetches a file by the address in a result, from the server that this bridge knows.
     ///
     /// # Errors

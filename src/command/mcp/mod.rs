@@ -6,6 +6,7 @@
 mod events;
 mod files;
 mod forward;
+mod graphs;
 mod save;
 mod stdio;
 

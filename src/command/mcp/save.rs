@@ -13,6 +13,9 @@ use super::tool_failure;
 /// What it is called.
 pub const NAME: &str = "save_output";
 
+/// Files that a result describes.
+const DESCRIBED: usize = 300;
+
 /// Lists it behind the server's own tools.
 pub fn add_to(answer: &mut Value) {
     let Some(result) = answer.get_mut("result").and_then(Value::as_object_mut) else {
@@ -118,7 +121,15 @@ async fn outputs(server: &Server, id: &str) -> Result<Vec<Value>, String> {
     let job = result.get("structuredContent").cloned().unwrap_or_default();
     match job.get("status").and_then(Value::as_str) {
         Some("pending" | "running") => Err(format!("job {id} has not ended yet")),
-        Some(_) => Ok(job["outputs"].as_array().cloned().unwrap_or_default()),
+        Some(_) => {
+            let files = job["outputs"].as_array().cloned().unwrap_or_default();
+            if files.len() < DESCRIBED {
+                return Ok(files);
+            }
+            // A result describes no more: the record of the run has all.
+            let run = server.show("history", id).await?;
+            Ok(run["outputs"].as_array().cloned().unwrap_or(files))
+        }
         None => {
             let said = result.pointer("/content/0/text").and_then(Value::as_str);
             Err(said

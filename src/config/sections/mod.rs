@@ -26,7 +26,7 @@ pub use prompt::{MediaConfig, PromptConfig};
 pub use server::{LogConfig, LogFormat, ServerConfig};
 pub use state::{PROMPT_OPTIONS, StateConfig};
 pub use storage::{CacheConfig, GuardConfig, HttpAuthHeader, ProxyConfig, StorageConfig};
-pub use telemetry::{OtlpConfig, TelemetryConfig};
+pub use telemetry::{OtlpConfig, RemoteSampler, TelemetryConfig};
 pub use webhook::{EventsConfig, SigningKey, WebhookConfig};
 
 /// Bytes in a MiB, the unit of sizes in variables.

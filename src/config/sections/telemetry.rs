@@ -1,5 +1,6 @@
 //! OpenTelemetry: the standard variables, with their standard meaning, but for one: without an endpoint nothing is sent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
@@ -8,7 +9,7 @@ use url::Url;
 
 use super::webhook::SALAD_VARIABLES;
 use crate::config::{Reader, Secret};
-use crate::telemetry::trace::{SAMPLERS, Sampler};
+use crate::telemetry::trace::{SAMPLERS, Sampler, Strategy};
 
 /// Longest of all times: a day, in milliseconds.
 const LONGEST_MS: u64 = 86_400_000;
@@ -22,6 +23,8 @@ pub struct TelemetryConfig {
     pub metrics: Option<OtlpConfig>,
     /// `OTEL_TRACES_SAMPLER` and its argument.
     pub sampler: Sampler,
+    /// Whoever decides for it, if somebody else does.
+    pub remote: Option<RemoteSampler>,
     /// `OTEL_BSP_MAX_QUEUE_SIZE`: spans that may wait.
     pub queue: usize,
     /// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`: spans of a request.
@@ -47,7 +50,25 @@ pub struct OtlpConfig {
     pub gzip: bool,
 }
 
+/// The Jaeger collector that says which traces are recorded.
+#[derive(Debug, Clone)]
+pub struct RemoteSampler {
+    /// Of its gRPC service.
+    pub endpoint: Url,
+    /// How often it is asked.
+    pub interval: Duration,
+    /// What it has said.
+    pub strategy: Arc<Strategy>,
+}
+
 impl TelemetryConfig {
+    /// The name under which everything is sent.
+    pub fn service(&self) -> &str {
+        let mut resource = self.resource.iter();
+        let name = resource.find(|(name, _)| name == "service.name");
+        name.map_or("comfyui-api", |(_, value)| value)
+    }
+
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
         let disabled = r.bool_or("OTEL_SDK_DISABLED", false);
         let base = r.url("OTEL_EXPORTER_OTLP_ENDPOINT", &["http", "https"]);
@@ -75,11 +96,13 @@ impl TelemetryConfig {
         let wants_traces = r.one_of("OTEL_TRACES_EXPORTER", "otlp", &words) == "otlp";
         let wants_metrics = r.one_of("OTEL_METRICS_EXPORTER", "none", &words) == "otlp";
         let queue = r.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, 1, 1_000_000, "spans");
+        let (sampler, remote) = read_sampler(r);
         let batch = r.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1, 1_000_000, "spans");
         Self {
             traces: traces.filter(|_| wants_traces),
             metrics: metrics.filter(|_| wants_metrics),
-            sampler: read_sampler(r),
+            sampler,
+            remote,
             queue,
             batch: batch.min(queue),
             delay: r.milliseconds("OTEL_BSP_SCHEDULE_DELAY", 5_000, 0),
@@ -106,7 +129,7 @@ fn read_protocol(r: &mut Reader) {
     }
 }
 
-fn read_sampler(r: &mut Reader) -> Sampler {
+fn read_sampler(r: &mut Reader) -> (Sampler, Option<RemoteSampler>) {
     let name = r.one_of("OTEL_TRACES_SAMPLER", "parentbased_always_on", SAMPLERS);
     let ratio = if name.ends_with("traceidratio") {
         r.number(
@@ -119,7 +142,55 @@ fn read_sampler(r: &mut Reader) -> Sampler {
     } else {
         1.0
     };
-    Sampler::named(&name, ratio).unwrap_or(Sampler::ALWAYS)
+    if name.ends_with("jaeger_remote")
+        && let Some(remote) = read_remote(r)
+    {
+        let parent_based = name.starts_with("parentbased_");
+        let sampler = Sampler::remote(remote.strategy.clone(), parent_based);
+        return (sampler, Some(remote));
+    }
+    if name == "xray" {
+        r.warning(
+            "OTEL_TRACES_SAMPLER=\"xray\" needs rules of AWS X-Ray, which are not spoken: parentbased_always_on is used instead",
+        );
+    }
+    let sampler = Sampler::named(&name, ratio).unwrap_or(Sampler::ALWAYS);
+    (sampler, None)
+}
+
+/// `endpoint=...,pollingIntervalMs=...,initialSamplingRate=...`; each may be left out.
+fn read_remote(r: &mut Reader) -> Option<RemoteSampler> {
+    let name = "OTEL_TRACES_SAMPLER_ARG";
+    let text = r.text(name).unwrap_or_default();
+    let mut endpoint = Url::parse("http://localhost:14250").ok();
+    let (mut interval, mut share) = (Some(60_000), Some(0.001));
+    let mut known = true;
+    for member in text.split(',').map(str::trim) {
+        match member.split_once('=') {
+            Some(("endpoint", value)) => {
+                endpoint = Url::parse(value)
+                    .ok()
+                    .filter(|url| matches!(url.scheme(), "http" | "https"));
+            }
+            Some(("pollingIntervalMs", value)) => interval = value.parse().ok(),
+            Some(("initialSamplingRate", value)) => share = value.parse().ok(),
+            _ => known &= member.is_empty(),
+        }
+    }
+    let interval = interval.filter(|ms| (1..=LONGEST_MS).contains(ms));
+    let share = share.filter(|share| (0.0..=1.0).contains(share));
+    let (Some(endpoint), Some(interval), Some(share), true) = (endpoint, interval, share, known)
+    else {
+        r.problem(format!(
+            "{name} is not what jaeger_remote takes: write endpoint=http://localhost:14250,pollingIntervalMs=60000,initialSamplingRate=0.001, or some of these"
+        ));
+        return None;
+    };
+    Some(RemoteSampler {
+        endpoint,
+        interval: Duration::from_millis(interval),
+        strategy: Arc::new(Strategy::new(share)),
+    })
 }
 
 /// `name=value,...`, percent-encoded. What is wrong is told without the values.
@@ -322,6 +393,40 @@ mod tests {
             ("OTEL_TRACES_SAMPLER_ARG", "2"),
         ];
         assert_eq!(read(&ratio).1.len(), 1);
+        for odd in [
+            "0.5",
+            "endpoint=collector",
+            "pollingIntervalMs=0",
+            "initialSamplingRate=2",
+            "endpoint=http://c:1,other=1",
+        ] {
+            let remote = [
+                ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+                ("OTEL_TRACES_SAMPLER_ARG", odd),
+            ];
+            let (config, problems) = read(&remote);
+            assert!(config.remote.is_none() && problems.len() == 1, "{odd}");
+        }
+    }
+
+    #[test]
+    fn samplers_of_others_are_asked_or_named() {
+        let remote = [
+            ("OTEL_TRACES_SAMPLER", "parentbased_jaeger_remote"),
+            (
+                "OTEL_TRACES_SAMPLER_ARG",
+                "endpoint=http://c:14250, pollingIntervalMs=5000,initialSamplingRate=0.25",
+            ),
+        ];
+        let (config, problems) = read(&remote);
+        assert!(problems.is_empty(), "{problems:?}");
+        let found = config.remote.unwrap();
+        assert_eq!(found.endpoint.as_str(), "http://c:14250/");
+        assert_eq!(found.interval, Duration::from_secs(5));
+        let found = read(&remote[..1]).0.remote.unwrap();
+        assert_eq!(found.endpoint.as_str(), "http://localhost:14250/");
+        let (config, problems) = read(&[("OTEL_TRACES_SAMPLER", "xray")]);
+        assert!(config.remote.is_none() && problems.is_empty());
     }
 
     #[test]

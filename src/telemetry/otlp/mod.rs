@@ -3,6 +3,7 @@
 //! The official SDK is not used for that. Its processor has a thread of its own and hides what it drops, and all that is needed
 //! of it is here: a bounded queue, a task that empties it, and requests through the product's own client.
 
+mod jaeger;
 mod metrics;
 mod request;
 mod spans;
@@ -47,7 +48,7 @@ impl Exporter {
         };
         let queue = config.traces.as_ref().map(|to| {
             let queue = Arc::new(Queue::new(config.queue, config.batch));
-            trace::install(Tracer::new(config.sampler, queue.clone()));
+            trace::install(Tracer::new(config.sampler.clone(), queue.clone()));
             let worker = Spans {
                 queue: queue.clone(),
                 sender: sender(to, "traces"),
@@ -56,6 +57,15 @@ impl Exporter {
                 ending: ending.clone(),
             };
             workers.push(tokio::spawn(async move { worker.work().await }));
+            if let Some(remote) = config.remote.clone() {
+                let follow = jaeger::follow(
+                    remote,
+                    config.service().to_owned(),
+                    outbound.grpc(),
+                    ending.clone(),
+                );
+                workers.push(tokio::spawn(follow));
+            }
             queue
         });
         if let Some(to) = &config.metrics {

@@ -135,6 +135,24 @@ impl Context {
         }
     }
 
+    /// Both parts in one text, to be kept.
+    pub fn to_text(&self) -> String {
+        let mut text = self.traceparent().to_string();
+        if let Some(state) = self.tracestate() {
+            text.push(' ');
+            text.push_str(state);
+        }
+        text
+    }
+
+    /// What was kept.
+    pub fn from_text(text: &str) -> Option<Self> {
+        match text.split_once(' ') {
+            Some((parent, state)) => Self::parse(parent, Some(state)),
+            None => Self::parse(text, None),
+        }
+    }
+
     /// The ids in hex.
     pub fn hex_ids(&self) -> (String, String) {
         let (mut trace, mut span) = (String::with_capacity(32), String::with_capacity(16));
@@ -233,6 +251,7 @@ mod tests {
         );
         let (trace, span) = context.hex_ids();
         assert_eq!(format!("00-{trace}-{span}-01"), PARENT);
+        assert_eq!(Context::from_text(&context.to_text()), Some(context));
         let later = format!("cc{}-what-the-future-brings", &PARENT[2..]);
         assert_eq!(&*Context::parse(&later, None).unwrap().traceparent(), later);
     }

@@ -9,11 +9,14 @@ mod context;
 mod ids;
 mod job;
 pub mod names;
+#[cfg(test)]
+mod off;
 mod queue;
 mod request;
 mod sampler;
 mod scope;
 mod span;
+mod strategy;
 mod tracer;
 mod transfer;
 
@@ -25,5 +28,6 @@ pub use request::{MatchedRoute, RequestTrace, matched_route};
 pub use sampler::{NAMES as SAMPLERS, Sampler};
 pub use scope::{current, log_ids, scope, with};
 pub use span::{Event, Kind, Span, SpanData, Value};
+pub use strategy::Strategy;
 pub use tracer::{Tracer, install, tracer};
 pub use transfer::{Attempts, Transfer, UploadSpans, seen_status};

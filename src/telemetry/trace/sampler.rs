@@ -1,8 +1,10 @@
 //! Which traces are recorded: the samplers of the standard, by their standard names.
 
-use super::Context;
+use std::sync::Arc;
 
-/// All names of the standard that need no other service.
+use super::{Context, Strategy};
+
+/// All names of the standard.
 pub const NAMES: &[&str] = &[
     "always_on",
     "always_off",
@@ -10,25 +12,44 @@ pub const NAMES: &[&str] = &[
     "parentbased_always_on",
     "parentbased_always_off",
     "parentbased_traceidratio",
+    "jaeger_remote",
+    "parentbased_jaeger_remote",
+    "xray",
 ];
 
 /// Decides for a span that begins.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Sampler {
     /// A parent's decision is its children's too.
     parent_based: bool,
-    /// Of 1: how much of the rest.
-    ratio: f64,
+    root: Root,
+}
+
+/// What is decided where no parent has.
+#[derive(Debug, Clone)]
+enum Root {
+    /// Of 1: how much.
+    Share(f64),
+    /// Somebody else says it, from time to time.
+    Remote(Arc<Strategy>),
 }
 
 impl Sampler {
     /// What holds where nothing else is said.
     pub const ALWAYS: Self = Self {
         parent_based: true,
-        ratio: 1.0,
+        root: Root::Share(1.0),
     };
 
-    /// By its name; `ratio` is the argument of those that take one.
+    /// One that asks somebody else.
+    pub const fn remote(strategy: Arc<Strategy>, parent_based: bool) -> Self {
+        Self {
+            parent_based,
+            root: Root::Remote(strategy),
+        }
+    }
+
+    /// By its name, if it decides by itself; `ratio` is the argument of those that take one.
     pub fn named(name: &str, ratio: f64) -> Option<Self> {
         let (parent_based, root) = match name.strip_prefix("parentbased_") {
             Some(root) => (true, root),
@@ -42,27 +63,28 @@ impl Sampler {
         };
         Some(Self {
             parent_based,
-            ratio,
+            root: Root::Share(ratio),
         })
     }
 
-    pub(super) fn samples(self, trace_id: &[u8; 16], parent: Option<&Context>) -> bool {
-        match parent {
-            Some(parent) if self.parent_based => parent.is_sampled(),
-            _ => self.by_ratio(trace_id),
+    pub(super) fn samples(&self, trace_id: &[u8; 16], parent: Option<&Context>) -> bool {
+        match (parent, &self.root) {
+            (Some(parent), _) if self.parent_based => parent.is_sampled(),
+            (_, Root::Share(share)) => is_of_share(*share, trace_id),
+            (_, Root::Remote(strategy)) => strategy.samples(trace_id),
         }
     }
+}
 
-    /// As all SDKs do it, so that they agree about a trace: the lower 63 bits below a bound.
-    fn by_ratio(self, trace_id: &[u8; 16]) -> bool {
-        if self.ratio >= 1.0 {
-            return true;
-        }
-        let mut low = [0; 8];
-        low.copy_from_slice(&trace_id[8..]);
-        let bound = (self.ratio.max(0.0) * (1_u64 << 63) as f64) as u64;
-        u64::from_be_bytes(low) >> 1 < bound
+/// As all SDKs do it, so that they agree about a trace: the lower 63 bits below a bound.
+pub(super) fn is_of_share(share: f64, trace_id: &[u8; 16]) -> bool {
+    if share >= 1.0 {
+        return true;
     }
+    let mut low = [0; 8];
+    low.copy_from_slice(&trace_id[8..]);
+    let bound = (share.max(0.0) * (1_u64 << 63) as f64) as u64;
+    u64::from_be_bytes(low) >> 1 < bound
 }
 
 #[cfg(test)]
@@ -92,8 +114,12 @@ mod tests {
                 "{name}"
             );
         }
-        assert!(NAMES.iter().all(|name| Sampler::named(name, 1.0).is_some()));
-        assert!(Sampler::named("xray", 1.0).is_none());
+        // What a strategy says counts only where the name says so, too.
+        for parent_based in [false, true] {
+            let sampler = Sampler::remote(Arc::new(Strategy::new(0.0)), parent_based);
+            assert!(!sampler.samples(&id, None));
+            assert_eq!(sampler.samples(&id, Some(&parent("01"))), parent_based);
+        }
     }
 
     #[test]

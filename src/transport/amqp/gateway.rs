@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt;
 use lapin::BasicProperties;
 use serde_json::{Map, Value, json};
@@ -16,6 +16,7 @@ use url::Url;
 
 use super::reply::{flag, text};
 use crate::net::http_fields;
+use crate::telemetry::trace;
 
 /// For the answer to a claim.
 const CLAIM: Duration = Duration::from_secs(2);
@@ -94,7 +95,7 @@ impl Gateway {
         let sending = async {
             let request = self.http.post(format!("{}/claim", self.base));
             let sent = request.json(&json!({"instance_id": &*self.instance}));
-            let answer = sent.send().await.ok()?;
+            let answer = traced(sent).send().await.ok()?;
             match answer.status() {
                 StatusCode::NOT_FOUND | StatusCode::GONE => Some(Claim::Over),
                 status if status.is_success() => {
@@ -138,7 +139,7 @@ impl Gateway {
     /// The error says whether trying again may help.
     async fn fetch_once(&self, url: &str, into: &Path) -> Result<(PathBuf, u64), (String, bool)> {
         let lost = |error: reqwest::Error| (public(&error), true);
-        let asked = timeout(SILENCE, self.http.get(url).send()).await;
+        let asked = timeout(SILENCE, traced(self.http.get(url)).send()).await;
         let answer = asked
             .map_err(|_| ("it does not answer".to_owned(), true))?
             .map_err(lost)?;
@@ -223,7 +224,7 @@ impl Gateway {
             .header("content-length", size)
             .header("content-type", "application/octet-stream")
             .body(reqwest::Body::wrap_stream(body));
-        let answer = request.send().await;
+        let answer = traced(request).send().await;
         let answer = answer.map_err(|error| PutError::Lost(public(&error)))?;
         let status = answer.status();
         if !status.is_success() {
@@ -241,6 +242,16 @@ impl Gateway {
             hash: format!("blake3:{hash}"),
         })
     }
+}
+
+/// What is asked of the gateway belongs to the trace that it has begun or passed on.
+fn traced(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+    let Some(context) = trace::current() else {
+        return request;
+    };
+    let mut headers = HeaderMap::new();
+    context.put_into(&mut headers);
+    request.headers(headers)
 }
 
 /// Why a file was not put.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::broker::envelope::EventFactory;
 use crate::broker::outbox::{Body, Class, Outbox, OutboxMessage};
 use crate::telemetry::logging::epoch_ms;
+use crate::telemetry::trace;
 
 /// The address for answers of one task.
 #[derive(Debug)]
@@ -78,6 +79,7 @@ impl Reply {
         let body = self.events.of(Some(id), name, epoch_ms(), data);
         let (queue, properties) = self.address(true);
         let message = OutboxMessage::new(Arc::clone(&queue), Body::Ready(body), Class::Stream);
+        let message = message.below(trace::current());
         self.outbox.post(message.for_queue(queue, properties));
     }
 
@@ -92,6 +94,7 @@ impl Reply {
         let (queue, properties) = self.address(false);
         let key = format!("event.result.{name}").into();
         let message = OutboxMessage::new(key, Body::Ready(body), Class::Event);
+        let message = message.below(trace::current());
         self.outbox.post(message.for_queue(queue, properties));
     }
 }

@@ -521,11 +521,9 @@ impl Worker {
         let events = &self.parts.replies.events;
         let body = events.of(Some(id), name, epoch_ms(), &data);
         reply.tell_result(name, body.clone());
-        self.parts.outbox.post(OutboxMessage::new(
-            format!("event.result.{name}").into(),
-            Body::Ready(body),
-            Class::Event,
-        ));
+        let key = format!("event.result.{name}").into();
+        let message = OutboxMessage::new(key, Body::Ready(body), Class::Event);
+        self.parts.outbox.post(message.below(trace::current()));
     }
 
     /// A task that nobody waits for any more.

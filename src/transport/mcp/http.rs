@@ -135,7 +135,8 @@ impl Caller {
             return refusal(Some(&id), &RpcError::method(&method), Some(revision));
         }
         if method == "subscriptions/listen" {
-            return match listen::open(&self.state, &id, &params) {
+            let span = span::begin(revision, &id, &method, &params);
+            return match listen::open(&self.state, &id, &params, span) {
                 Ok(body) => event_stream(body),
                 Err(error) => refusal(Some(&id), &error, Some(revision)),
             };

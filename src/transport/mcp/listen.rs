@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::McpState;
 use super::http::{frame, keep_alive};
 use super::message::RpcError;
+use crate::telemetry::trace::Span;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Open at one time, at most.
@@ -34,12 +35,18 @@ impl Drop for Listener {
     }
 }
 
-/// Opens the stream of one subscription.
+/// Opens the stream of one subscription, whose span this is.
 ///
 /// # Errors
 /// When the filter cannot be used, or too many listen.
-pub fn open(state: &McpState, id: &Value, params: &Map<String, Value>) -> Result<Body, RpcError> {
+pub fn open(
+    state: &McpState,
+    id: &Value,
+    params: &Map<String, Value>,
+    mut span: Span,
+) -> Result<Body, RpcError> {
     let Some(Value::Object(filter)) = params.get("notifications") else {
+        span.fail("-32602");
         return Err(RpcError::params(
             "\"notifications\" must be an object, such as {\"toolsListChanged\": true}",
         ));
@@ -68,7 +75,8 @@ pub fn open(state: &McpState, id: &Value, params: &Map<String, Value>) -> Result
     let (mut changes, mut health) = (state.rest.workflows.changes(), state.rest.health.watch());
     changes.mark_unchanged();
     let frames = async_stream(async move |to: tokio::sync::mpsc::Sender<bytes::Bytes>| {
-        let _listener = listener;
+        // Both for as long as it is open.
+        let _open = (listener, span);
         if to.send(acknowledged).await.is_err() {
             return;
         }

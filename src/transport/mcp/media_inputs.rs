@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-const HOW: &str = "Takes a URL, a data: URI, or the `input` of create_upload.";
+const HOW: &str =
+    "Takes a URL, a data: URI, the `input` of create_upload, or the `uri` of an output.";
 
 /// The schema of a workflow's input as a tool's.
 pub fn described(mut schema: Value) -> Value {

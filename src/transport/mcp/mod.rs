@@ -10,6 +10,8 @@
 
 mod content;
 mod context;
+mod earlier;
+mod fleet;
 mod http;
 mod listen;
 mod media_inputs;

@@ -150,7 +150,8 @@ fn read_file(path: &std::path::Path, text: bool) -> Option<Read> {
     })
 }
 
-fn parts(uri: &str) -> Option<(&str, i64)> {
+/// The job and the index that the address of an output names.
+pub fn parts(uri: &str) -> Option<(&str, i64)> {
     let (job, index) = uri
         .strip_prefix("comfyui://jobs/")?
         .split_once("/outputs/")?;

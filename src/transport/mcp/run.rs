@@ -8,15 +8,16 @@ use tokio::sync::oneshot;
 
 use super::context::Context;
 use super::result::{self, ToolFailure};
-use super::tasks;
 use super::tools::Arguments;
 use super::wait::{self, Waited};
+use super::{earlier, fleet, tasks};
 use crate::durable::{DurableJobs, LiveJob, NewSubmission, Refused};
 use crate::error::{Code, Failure};
 use crate::job::request::graph;
 use crate::job::{Source, with_workflow};
 use crate::telemetry::trace;
 use crate::transport::rest;
+use crate::workflow::Listed;
 
 /// The longest value of a label.
 const LONGEST_LABEL: usize = 256;
@@ -37,18 +38,21 @@ struct Run {
 pub async fn workflow(
     context: &Context,
     tool: &str,
-    path: &str,
-    arguments: Map<String, Value>,
+    listed: &Listed,
+    mut arguments: Map<String, Value>,
 ) -> Value {
+    let path = listed.name.as_str();
     let id = new_id();
+    let chosen = fleet::take(context, &listed.input, &mut arguments);
     let run = async {
+        fleet::check(context, &chosen)?;
         accepts(context)?;
         let rest = &context.state.rest;
         let generated = rest
             .workflows
             .generate(path, Value::Object(arguments))
             .await?;
-        let mut body = Map::new();
+        let mut body = chosen;
         body.insert("input".into(), generated.input);
         body.insert("prompt".into(), generated.prompt);
         if let Some(workflow) = &generated.workflow {
@@ -106,8 +110,12 @@ async fn own_graph(
             return Err(Failure::invalid("input.set", message).into());
         }
     };
+    let chosen = fleet::NAMES
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), arguments.take(name)?)));
+    let mut body: Map<String, Value> = chosen.collect();
+    fleet::check(context, &body)?;
     accepts(context)?;
-    let mut body = Map::new();
     body.insert("prompt".into(), given);
     let mut warnings = Vec::new();
     if !set.is_empty() {
@@ -196,7 +204,8 @@ fn accepts(context: &Context) -> Result<(), ToolFailure> {
 }
 
 /// Starts the job and answers for it.
-async fn started(context: &Context, run: Run) -> Result<Value, ToolFailure> {
+async fn started(context: &Context, mut run: Run) -> Result<Value, ToolFailure> {
+    earlier::resolve(context, &mut run.body).await?;
     let patience = run.patience;
     let jobs = &context.state.jobs;
     let live = start(jobs, submission(run, &context.base.absolute)).await?;

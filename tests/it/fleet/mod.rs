@@ -1,6 +1,8 @@
 //! A gateway and its instances as processes, on a real RabbitMQ (docs/contract/fleet.md, part 2).
 
+mod agents;
 mod breaks;
+mod traces;
 mod ways;
 mod wire;
 

@@ -36,6 +36,11 @@ const ROWS: &[(&str, &str, &str)] = &[
         "tests/it/telemetry/collector.rs",
         "nobody_waits_for_a_bad_one",
     ),
+    (
+        "time for, and bytes of, a Jaeger collector's sampling strategy",
+        "tests/it/telemetry/remote.rs",
+        "while_nobody_answers_the_initial_share_holds",
+    ),
     // bodies of requests
     (
         "size of a body, decoded (`gzip`, `deflate`)",

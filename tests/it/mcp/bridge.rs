@@ -287,6 +287,76 @@ async fn files_go_in_and_come_out() {
 }
 
 #[tokio::test]
+async fn files_are_found_in_every_form_of_a_graph() {
+    let product = Product::start(&[]).await;
+    let files = tempfile::tempdir().unwrap();
+    let inside = files.path().canonicalize().unwrap();
+    let bytes = graphs::encoded([9, 8, 7], image::ImageFormat::Png);
+    std::fs::write(inside.join("fox.png"), &bytes).unwrap();
+    let fox = inside.join("fox.png").display().to_string();
+    let mut bridge = Bridge::start(&mcp(&product), None, &["--files", inside.to_str().unwrap()]);
+    let saved = json!({"version": 0.4, "nodes": [
+        {"id": 1, "type": "LoadImage", "mode": 0, "inputs": [], "widgets_values": [fox, "image"],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}, {"name": "MASK", "type": "MASK", "links": []}]},
+        {"id": 9, "type": "SaveImage", "mode": 0, "outputs": [], "widgets_values": ["saved"],
+            "inputs": [{"name": "images", "type": "IMAGE", "link": 1}]},
+    ], "links": [[1, 1, 0, 9, 0, "IMAGE"]]});
+    for graph in [
+        json!(graphs::loaded(&fox).to_string()),
+        json!(graphs::loaded(&format!("file://{fox}")).to_string()),
+        json!({"prompt": graphs::loaded("fox.png")}),
+        saved.clone(),
+        json!(saved.to_string()),
+    ] {
+        let result = bridge.tool("run_graph", json!({"graph": graph})).await;
+        assert_eq!(
+            result["structuredContent"]["status"], "succeeded",
+            "{graph}: {result}"
+        );
+    }
+    let set = json!({"graph": graphs::loaded("x.png").to_string(), "set": {"1.inputs.image": fox}});
+    let result = bridge.tool("run_graph", set).await;
+    assert_eq!(
+        result["structuredContent"]["status"], "succeeded",
+        "{result}"
+    );
+    // What is no graph is refused by the server, in its own words.
+    let result = bridge.tool("run_graph", json!({"graph": "{\"1\": "})).await;
+    assert_eq!(result["isError"], true, "{result}");
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("owl.png"), &bytes).unwrap();
+    let owl = outside.path().join("owl.png").display().to_string();
+    let graph = json!({"graph": graphs::loaded(&owl).to_string()});
+    let result = bridge.tool("run_graph", graph).await;
+    assert_eq!(result["isError"], true, "{result}");
+    assert!(super::texts(&result).contains("--files"), "{result}");
+}
+
+#[tokio::test]
+async fn all_files_of_a_job_are_saved() {
+    const FILES: usize = 320;
+    let product = Product::start(&[]).await;
+    let files = tempfile::tempdir().unwrap();
+    let inside = files.path().canonicalize().unwrap();
+    let mut bridge = Bridge::start(&mcp(&product), None, &["--files", inside.to_str().unwrap()]);
+    let mut graph = graphs::picture("many");
+    graph["1"]["inputs"]["batch_size"] = FILES.into();
+    let job = structured(&product, "run_graph", json!({"graph": graph})).await;
+    assert_eq!(job["outputs"].as_array().unwrap().len(), 300);
+    let saved = bridge
+        .tool("save_output", json!({"id": job["id"], "directory": inside}))
+        .await;
+    let paths = saved["structuredContent"]["paths"].as_array().unwrap();
+    assert_eq!(paths.len(), FILES, "{saved}");
+    assert_eq!(std::fs::read_dir(&inside).unwrap().count(), FILES);
+    let last = json!({"id": job["id"], "directory": inside, "index": FILES - 1});
+    let saved = bridge.tool("save_output", last).await;
+    let path = saved["structuredContent"]["paths"][0].as_str().unwrap();
+    assert!(path.contains("00320"), "{path}");
+    assert!(std::fs::read(path).unwrap().starts_with(b"\x89PNG"));
+}
+
+#[tokio::test]
 async fn a_server_that_says_nothing_is_given_up() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", silent.local_addr().unwrap());

@@ -219,6 +219,41 @@ async fn a_file_is_handed_in_without_a_key_and_once() {
 }
 
 #[tokio::test]
+async fn an_output_is_the_next_input() {
+    // Not even the server itself may be reached: nothing is fetched.
+    let product = Product::start(&[]).await;
+    let first = structured(
+        &product,
+        "run_graph",
+        json!({"graph": graphs::coloured("first", 0x00FF_0000)}),
+    )
+    .await;
+    let output = &first["outputs"][0];
+    for given in [&output["uri"], &output["url"]] {
+        let graph = graphs::loaded(given.as_str().unwrap());
+        for form in [graph.clone(), json!(graph.to_string())] {
+            let job = structured(&product, "run_graph", json!({"graph": form})).await;
+            assert_eq!(job["status"], "succeeded", "{given}: {job}");
+            assert_eq!(job["outputs"][0]["width"], output["width"]);
+        }
+        let set = json!({"graph": graphs::loaded("x.png"), "set": {"1.inputs.image": given}});
+        assert_eq!(
+            structured(&product, "run_graph", set).await["status"],
+            "succeeded"
+        );
+    }
+    let gone = "comfyui://jobs/00000000-0000-4000-8000-000000000000/outputs/0";
+    let refused = tool(
+        &product,
+        "run_graph",
+        json!({"graph": graphs::loaded(gone)}),
+    )
+    .await;
+    assert_eq!(refused["isError"], true);
+    assert!(texts(&refused).contains(gone), "{refused}");
+}
+
+#[tokio::test]
 async fn jobs_survive_a_restart() {
     let state = tempfile::tempdir().unwrap();
     let dir = state.path().display().to_string();

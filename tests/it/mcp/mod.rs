@@ -3,9 +3,10 @@
 mod access;
 mod bridge;
 mod files;
-mod peers;
+pub mod peers;
 mod protocol;
 mod runs;
+mod seen;
 mod tools;
 
 use std::time::Duration;

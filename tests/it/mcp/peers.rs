@@ -8,7 +8,8 @@ use crate::support::graphs;
 use crate::support::peer_process::{node_modules, python};
 use crate::support::product::{BINARY, Product, Stage};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Some work for a real ComfyUI, on a processor.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 async fn said(mut command: Command, product: &Product) -> String {
     command
@@ -56,6 +57,79 @@ async fn the_python_client_works_in_both_eras_over_http_and_stdio() {
         .arg(BINARY)
         .env("COMFYUI_API_KEY", "sesame");
     assert!(said(command, &product).await.trim_end().ends_with("ok"));
+}
+
+#[tokio::test]
+async fn every_answer_has_the_shape_of_its_revision() {
+    let product = product().await;
+    let mut command = Command::new(python());
+    command
+        .arg(script("mcp_schemas.py"))
+        .arg(format!("{}/mcp", product.url))
+        .env("COMFYUI_API_KEY", "sesame");
+    assert!(said(command, &product).await.trim_end().ends_with("ok"));
+}
+
+/// A workflow for `mcp_agent.py`.
+pub fn turning() -> String {
+    serde_json::json!({
+        "summary": "Other colours",
+        "input": {
+            "type": "object",
+            "properties": {
+                "image": {"type": "string"},
+                "width": {"type": "integer", "minimum": 16, "maximum": 512, "default": 64},
+            },
+            "required": ["image"],
+        },
+        "bind": {"image": "1.inputs.image", "width": "2.inputs.width"},
+        "prompt": {
+            "1": {"class_type": "LoadImage", "inputs": {"image": "x.png"}},
+            "2": {"class_type": "ImageScale", "inputs": {
+                "image": ["1", 0], "upscale_method": "bilinear", "width": 64, "height": 0, "crop": "disabled"}},
+            "3": {"class_type": "ImageInvert", "inputs": {"image": ["2", 0]}},
+            "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "turned"}},
+        },
+    })
+    .to_string()
+}
+
+/// The whole way of an agent; the id of the job that it leaves running.
+pub async fn agent_works(product: &Product) -> String {
+    let mut command = Command::new(python());
+    command
+        .arg(script("mcp_agent.py"))
+        .arg(format!("{}/mcp", product.url))
+        .arg(BINARY);
+    let text = said(command, product).await;
+    text.trim_end().lines().last().unwrap().to_owned()
+}
+
+/// What it has left is there after a restart.
+pub async fn agent_fetches(product: &Product, id: &str) {
+    let mut command = Command::new(python());
+    command
+        .arg(script("mcp_agent.py"))
+        .arg(format!("{}/mcp", product.url))
+        .args([BINARY, id]);
+    assert!(said(command, product).await.trim_end().ends_with("ok"));
+}
+
+#[tokio::test]
+async fn an_agent_goes_its_whole_way() {
+    let state = tempfile::tempdir().unwrap();
+    let start = async || {
+        Stage::new()
+            .env("STATE_DIR", state.path().display())
+            .file("workflows/turn.json", turning())
+            .start()
+            .await
+    };
+    let mut first = start().await;
+    let id = agent_works(&first).await;
+    first.signal(nix::sys::signal::Signal::SIGKILL);
+    first.ended().await;
+    agent_fetches(&start().await, &id).await;
 }
 
 #[tokio::test]

@@ -270,7 +270,7 @@ fn installed() -> PathBuf {
 }
 
 /// A CA, and a certificate for 127.0.0.1 that it has signed.
-fn make_certificates(dir: &Path) {
+pub fn make_certificates(dir: &Path) {
     let openssl = |arguments: &str| {
         let output = Command::new("openssl")
             .args(arguments.split(' '))

@@ -119,14 +119,14 @@ impl Receiver {
 
     /// What came to this path, in the order in which the bodies were complete.
     pub fn at(&self, path: &str) -> Vec<Received> {
-        self.shared
-            .received
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|one| one.path.split('?').next() == Some(path))
-            .cloned()
+        let all = self.all().into_iter();
+        all.filter(|one| one.path.split('?').next() == Some(path))
             .collect()
+    }
+
+    /// What came to any path.
+    pub fn all(&self) -> Vec<Received> {
+        self.shared.received.lock().unwrap().clone()
     }
 
     /// The most requests that were being treated at the same time.

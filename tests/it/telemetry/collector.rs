@@ -2,15 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use axum::http::StatusCode;
-use serde_json::json;
-
 use super::stage;
 use crate::delivered::{nowhere, picture};
 use crate::support::collector::{Collector, TRACES, one};
 use crate::support::origin::{Origin, Reply};
 use crate::support::product::{Product, until};
 use crate::support::receiver::Behaviour;
+use axum::http::StatusCode;
 
 const PROMPTS: usize = 20;
 
@@ -95,6 +93,25 @@ async fn nobody_waits_for_a_bad_one() {
         assert!(product.log.count("telemetry is dropped") <= 1, "{what}");
         assert!(!product.log.text().contains("planted"), "{what}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_that_nobody_takes_are_counted_too() {
+    let product = stage()
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", nowhere())
+        .env("OTEL_EXPORTER_OTLP_TIMEOUT", "100")
+        .env("OTEL_TRACES_EXPORTER", "none")
+        .env("OTEL_METRICS_EXPORTER", "otlp")
+        .env("OTEL_METRIC_EXPORT_INTERVAL", "50")
+        .start()
+        .await;
+    let lost = until("metrics are dropped", async || {
+        let lost = dropped(&product, "metrics").await;
+        (lost > 0.0).then_some(lost)
+    })
+    .await;
+    assert!(lost >= 1.0);
+    assert!(dropped(&product, "traces").await.abs() < f64::EPSILON);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,5 +205,4 @@ async fn a_whole_address_is_taken_as_it_is() {
     product.run("x", &picture(1)).await;
     assert_eq!(product.stop().await, Some(0));
     assert!(!collector.receiver.at("/a/b").is_empty());
-    let _ = json!({});
 }

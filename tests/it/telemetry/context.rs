@@ -325,6 +325,29 @@ async fn tasks_of_the_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_delivered_again_is_in_the_same_trace() {
+    let broker = RabbitMq::shared().await;
+    let collector = Collector::start().await;
+    let name = unique("again");
+    let client = Client::connect(&broker.uri(), &name).await;
+    let mut killed = member(&broker.uri(), &name).start().await;
+    let body = json!({"id": "again", "prompt": crate::delivered::slow(2.0)});
+    client
+        .submit_traced(&body, &[("traceparent", PARENT), ("tracestate", STATE)])
+        .await;
+    killed.until_prompt("again", "running").await;
+    killed.signal(nix::sys::signal::Signal::SIGKILL);
+    killed.ended().await;
+    let _other = collector.stage(member(&broker.uri(), &name)).start().await;
+    let queue = format!("process in.{name}");
+    let spans = collector.wait(&queue).await;
+    let process = one(&spans, &queue);
+    process.has("comfyui.amqp.redelivered", "true");
+    assert_eq!((&*process.trace, &*process.parent), (TRACE, CALLER));
+    assert_eq!(one(&spans, "prompt").parent, process.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_no_task_has_a_span_too() {
     let broker = RabbitMq::shared().await;
     let collector = Collector::start().await;

@@ -4,9 +4,13 @@ mod agents;
 mod collector;
 mod context;
 mod metrics;
+mod remote;
 mod secrets;
 mod spans;
 mod start;
+mod survives;
+mod tls;
+mod transfers;
 
 use serde_json::{Value, json};
 

@@ -251,6 +251,8 @@ async fn refusals_probes_streams_and_routes() {
     for path in ["/health", "/ready", "/metrics", "/docs", "/docs/json"] {
         assert_eq!(product.get(path).await.0, 200, "{path}");
     }
+    let page = product.http.get(format!("{}/console/", product.url));
+    assert_eq!(page.send().await.unwrap().status(), 200);
     assert_eq!(product.get("/nothing/here").await.0, 404);
     assert_eq!(product.get("/prompt/unknown").await.0, 404);
     let bad = json!({"prompt": {"1": {"class_type": "Unknown", "inputs": {}}}});
@@ -278,7 +280,7 @@ async fn refusals_probes_streams_and_routes() {
         .await;
     for span in &spans {
         let path = span.attributes.get("url.path").cloned().unwrap_or_default();
-        for quiet in ["/health", "/ready", "/metrics", "/docs"] {
+        for quiet in ["/health", "/ready", "/metrics", "/docs", "/console"] {
             assert!(!path.starts_with(quiet), "{span:?}");
         }
     }
@@ -343,6 +345,44 @@ async fn an_async_prompt_outlives_its_request_and_waits_in_the_queue() {
         .find(|span| span.name == "queue" && span.parent == behind.id)
         .unwrap();
     assert!(queue.end - queue.start > 100_000_000, "{queue:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_door_has_its_word() {
+    let collector = Collector::start().await;
+    let workflow =
+        json!({"summary": "Mine", "prompt": picture(1), "input": {"type": "object"}, "bind": {}});
+    let stage = stage()
+        .file("workflows/mine/own.json", workflow.to_string())
+        .file("warm.json", picture(1).to_string());
+    let warm = stage.path("warm.json");
+    let product = collector
+        .stage(stage)
+        .env("WARMUP_PROMPT_FILE", warm.display())
+        .start()
+        .await;
+    let (status, answer) = product
+        .post("/workflow/mine/own", &json!({"input": {}}))
+        .await;
+    assert_eq!(status, 200, "{answer}");
+    let spans = collector
+        .wait_for("both prompts", |spans| {
+            let prompts = spans.iter().filter(|span| span.name == "prompt");
+            let request = |span: &Span| span.name == "POST /workflow/{path}";
+            prompts.count() == 2 && spans.iter().any(request)
+        })
+        .await;
+    let of = |source: &str| {
+        let mut prompts = spans.iter().filter(|span| span.name == "prompt");
+        let found = prompts.find(|span| span.attributes["comfyui.source"] == source);
+        found.unwrap_or_else(|| panic!("{source}: {spans:#?}"))
+    };
+    assert!(of("warmup").parent.is_empty());
+    let request = one(&spans, "POST /workflow/{path}");
+    request.has("url.path", "/workflow/mine/own");
+    assert_eq!(of("workflow").parent, request.id);
+    of("workflow").has("comfyui.workflow", "mine/own");
+    of("warmup").lacks("comfyui.workflow");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,3 +73,17 @@ async fn it_is_off_without_an_endpoint_or_when_it_is_disabled() {
     }
     assert!(collector.bytes().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sampler_that_is_not_spoken_is_no_reason_not_to_start() {
+    let collector = Collector::start().await;
+    let mut product = collector
+        .stage(stage())
+        .env("OTEL_TRACES_SAMPLER", "xray")
+        .start()
+        .await;
+    product.log.line("parentbased_always_on is used").await;
+    product.run("x", &picture(1)).await;
+    assert_eq!(product.stop().await, Some(0));
+    assert!(!collector.spans().is_empty());
+}

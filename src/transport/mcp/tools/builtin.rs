@@ -59,7 +59,14 @@ impl Builtin {
     /// The arguments that it knows.
     pub const fn arguments(self) -> &'static [&'static str] {
         match self {
-            Self::RunGraph => &["graph", "set", "convert_output", "wait_s"],
+            Self::RunGraph => &[
+                "graph",
+                "set",
+                "convert_output",
+                "wait_s",
+                "queue",
+                "priority",
+            ],
             Self::GetJob => &["id", "wait_s"],
             Self::CancelJob => &["id"],
             Self::ListJobs => &["status", "limit"],

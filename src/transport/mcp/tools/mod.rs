@@ -19,7 +19,7 @@ use super::context::Context;
 use super::message::RpcError;
 use super::methods::{page, text};
 use super::result::{ToolFailure, ToolResult};
-use super::{media_inputs, run, server};
+use super::{fleet, media_inputs, run, server};
 use crate::workflow::Listed;
 
 /// Tools of one page.
@@ -60,8 +60,14 @@ pub fn list(context: &Context, params: &Map<String, Value>) -> Result<Value, Rpc
     let tools: Vec<Value> = tools
         .into_iter()
         .map(|(name, target)| match target {
-            Target::Workflow(listed) => workflow(&name, *listed),
-            Target::Builtin(tool) => tool.described(),
+            Target::Workflow(listed) => (true, workflow(&name, *listed)),
+            Target::Builtin(tool) => (tool == Builtin::RunGraph, tool.described()),
+        })
+        .map(|(runs, mut tool)| {
+            if runs {
+                fleet::describe(context, &mut tool["inputSchema"]);
+            }
+            tool
         })
         .collect();
     let mut result = json!({
@@ -115,7 +121,7 @@ pub async fn call(context: &Context, mut params: Map<String, Value>) -> Result<V
             crate::limits::text::quoted(&name)
         ))),
         Some(Target::Workflow(listed)) => {
-            Ok(run::workflow(context, &name, &listed.name, arguments).await)
+            Ok(run::workflow(context, &name, &listed, arguments).await)
         }
         Some(Target::Builtin(Builtin::RunGraph)) => match builtin(Builtin::RunGraph, arguments) {
             Ok(arguments) => Ok(run::graph(context, arguments).await),

@@ -36,8 +36,8 @@ pub fn input(tool: Builtin) -> Value {
                 "graph": {
                     "type": ["object", "string"],
                     "description": "The graph: API format ({\"<node id>\": {\"class_type\": ..., \"inputs\": {...}}}), a workflow as \
-                        the editor saves it, or either as JSON text. An input that takes media takes a URL, a data: URI, or the \
-                        `input` of create_upload.",
+                        the editor saves it, or either as JSON text. An input that takes media takes a URL, a data: URI, the \
+                        `input` of create_upload, or the `uri` of an output.",
                 },
                 "set": {
                     "type": "object",

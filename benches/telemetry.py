@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""What telemetry costs: off, with a collector that works, with one that is not there and with one that never answers, in turns of one run.
+
+    BINARY=bin/comfyui-api python benches/telemetry.py [TURNS] [SECONDS EACH]
+
+Four servers stand side by side, each with a simulator of its own; in every turn each of them is loaded by CLIENTS (32) clients with
+prompts that take no time, in another order. Says for each: CPU of the server per prompt and prompts a second with their ratios to
+"off" (of each turn; the median counts), memory before and at the end, what was dropped. Compare the ratios, not the figures. Nothing
+but the standard library is needed.
+"""
+import asyncio
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+BINARY = os.path.abspath(os.environ.get("BINARY", str(Path(__file__).resolve().parent.parent / "target/debug/comfyui-api")))
+TURNS = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+EACH = float(sys.argv[2]) if len(sys.argv) > 2 else 5
+CLIENTS = int(os.environ.get("CLIENTS", "32"))
+TICK = os.sysconf("SC_CLK_TCK")
+GRAPH = {
+    "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 255}},
+    "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "cost"}},
+}
+# Works, or takes everything and never answers.
+COLLECTOR = """
+import asyncio, sys
+answers = sys.argv[1] == "live"
+requests = bytes_ = 0
+async def serve(reader, writer):
+    global requests, bytes_
+    try:
+        while True:
+            head = await reader.readuntil(b"\\r\\n\\r\\n")
+            length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\\r\\n") if line.startswith(b"content-length"))
+            await reader.readexactly(length)
+            requests += 1
+            bytes_ += length
+            if answers:
+                writer.write(b"HTTP/1.1 200 OK\\r\\ncontent-type: application/x-protobuf\\r\\ncontent-length: 0\\r\\n\\r\\n")
+            else:
+                await asyncio.sleep(86400)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[2]), limit=1 << 20)
+    async with server:
+        await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def listens(port):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit(f"nobody listens on port {port}")
+
+
+class Server:
+    """The product with a simulator, and a collector that behaves so."""
+
+    def __init__(self, how):
+        self.how, self.port, comfy = how, free_port(), free_port()
+        self.home = tempfile.TemporaryDirectory()
+        home = Path(self.home.name)
+        for folder in ["input", "output", "models"]:
+            (home / folder).mkdir()
+        environment = {
+            "PATH": os.environ["PATH"], "HOME": str(home), "COMFY_HOME": str(home), "CACHE_DIR": str(home / "cache"),
+            "HOST": "127.0.0.1", "PORT": str(self.port), "COMFYUI_PORT_HOST": str(comfy), "LOG_LEVEL": "error",
+            "CMD": f"{BINARY} simulate-comfyui --port {comfy} --base-directory {home}",
+        }
+        self.collector = None
+        if how != "off":
+            collector = free_port()
+            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{collector}"
+            environment["OTEL_METRICS_EXPORTER"] = "otlp"
+            environment["OTEL_METRIC_EXPORT_INTERVAL"] = "5000"
+        if how in ("live", "hangs"):
+            self.collector = subprocess.Popen([sys.executable, "-c", COLLECTOR, how, str(collector)])
+            listens(collector)
+        self.process = subprocess.Popen([BINARY], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while not self.ready():
+            if time.monotonic() > deadline:
+                raise SystemExit("the server does not get ready")
+            time.sleep(0.1)
+
+    def ready(self):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ready", timeout=5).close()
+            return True
+        except OSError:
+            return False
+
+    def cpu(self):
+        """Of the server alone: its ComfyUI is another process."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return sum(map(int, fields[11:13])) / TICK
+
+    def status(self, name):
+        line = next(line for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines() if line.startswith(name + ":"))
+        return int(line.split()[1])
+
+    def dropped(self):
+        text = urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10).read().decode()
+        line = next(line for line in text.splitlines() if line.startswith('comfyui_api_otel_dropped_total{signal="traces"}'))
+        return int(float(line.split()[-1]))
+
+    def end(self):
+        """SIGTERM; how long it takes."""
+        began = time.monotonic()
+        self.process.terminate()
+        self.process.wait(60)
+        took = time.monotonic() - began
+        if self.collector:
+            self.collector.kill()
+            self.collector.wait()
+        self.home.cleanup()
+        return took
+
+
+async def client(port, until):
+    """Prompt after prompt over one connection; how many."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = json.dumps({"prompt": GRAPH}).encode()
+    head = f"POST /prompt HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    count = 0
+    while time.monotonic() < until:
+        writer.write(head + body)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"the server says {answer[:200]}")
+        lines = answer.lower().split(b"\r\n")
+        length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
+        await reader.readexactly(length)
+        count += 1
+    writer.close()
+    return count
+
+
+def turn(server, seconds):
+    """CPU microseconds per prompt, prompts a second."""
+    async def load():
+        until = time.monotonic() + seconds
+        return sum(await asyncio.gather(*(client(server.port, until) for _ in range(CLIENTS))))
+
+    before, began = server.cpu(), time.monotonic()
+    count = asyncio.run(load())
+    return (server.cpu() - before) / count * 1e6, count / (time.monotonic() - began)
+
+
+def main():
+    servers = [Server(how) for how in ("off", "live", "dead", "hangs")]
+    for server in servers:
+        turn(server, 2)
+    before = {server.how: server.status("VmRSS") for server in servers}
+    costs = {server.how: [] for server in servers}
+    for number in range(TURNS):
+        start = number % len(servers)
+        for server in servers[start:] + servers[:start]:
+            costs[server.how].append(turn(server, EACH))
+    print(f"{BINARY}\n{TURNS} turns of {EACH:g} s each, {CLIENTS} clients\n")
+    print("collector   CPU/prompt  ratio (median, least, most)   prompts/s  ratio   RSS before -> end  threads  dropped  end")
+    for server in servers:
+        own, off = costs[server.how], costs["off"]
+        cpu = [mine[0] / theirs[0] for mine, theirs in zip(own, off)]
+        rate = [mine[1] / theirs[1] for mine, theirs in zip(own, off)]
+        end, threads, dropped = server.status("VmRSS"), server.status("Threads"), server.dropped()
+        print(
+            f"{server.how:10} {statistics.median(one[0] for one in own):8.0f} us"
+            f"   {statistics.median(cpu):.3f} ({min(cpu):.3f} to {max(cpu):.3f})"
+            f"   {statistics.median(one[1] for one in own):12.0f}  {statistics.median(rate):.3f}"
+            f"   {before[server.how] / 1024:6.1f} -> {end / 1024:5.1f} MiB  {threads:6}  {dropped:8}  {server.end():.1f} s"
+        )
+
+
+main()
