@@ -49,7 +49,11 @@ def near(found, wanted):
 async def long_graph(client):
     """Something that takes long: a pause of the simulator, else work for a processor."""
     if not (await client.call_tool("describe_node", {"class_type": "SimSleep"})).is_error:
-        return {"5": {"class_type": "SimSleep", "inputs": {"seconds": 12, "steps": 100, "filename_prefix": "long"}}}
+        return {
+            "1": {"class_type": "EmptyImage", "inputs": {"width": 32, "height": 32, "batch_size": 1, "color": 7}},
+            "5": {"class_type": "SimSleep", "inputs": {"seconds": 12, "steps": 100, "value": ["1", 0]}},
+            "9": {"class_type": "SaveImage", "inputs": {"images": ["5", 0], "filename_prefix": "long"}},
+        }
     graph = {"1": {"class_type": "EmptyImage", "inputs": {"width": 2048, "height": 2048, "batch_size": 1, "color": 7}}}
     for number in range(80):
         before = f"s{number - 1}" if number else "1"

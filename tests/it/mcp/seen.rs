@@ -1,7 +1,6 @@
 //! What a model sees: previews of pictures and videos, progress of downloads, and failures of tasks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -66,9 +65,9 @@ async fn a_preview_has_no_workflow_in_it_and_a_video_shows_its_first_frame() {
 #[tokio::test]
 async fn a_download_is_told() {
     let body = Arc::new(vec![7_u8; 4 << 20]);
-    let origin = Origin::start(move |request, _| {
-        std::thread::sleep(Duration::from_millis(700));
-        Reply::file(request, &body, "one")
+    let origin = Origin::start(move |request, _| Reply {
+        trickle: Some(16 * 1024),
+        ..Reply::file(request, &body, "one")
     })
     .await;
     let product = Stage::new()
@@ -87,7 +86,7 @@ async fn a_download_is_told() {
     assert!(
         notes
             .iter()
-            .any(|note| note.starts_with("downloading big.safetensors")),
+            .any(|note| note.starts_with("downloading big.safetensors ") && note.ends_with(" %")),
         "{notes:?}"
     );
 }

@@ -44,11 +44,13 @@ async fn submit(product: &Product, door: Door, hook: &str) -> String {
                 "params": {"name": "run_graph", "arguments": {"graph": graph, "wait_s": 0}}}),
         ),
     };
-    let answer = product
-        .http
-        .post(format!("{}{path}", product.url))
-        .header("accept", "application/json, text/event-stream")
-        .header("mcp-protocol-version", "2025-06-18")
+    let mut request = product.http.post(format!("{}{path}", product.url));
+    if door == Door::Agent {
+        request = request
+            .header("accept", "application/json, text/event-stream")
+            .header("mcp-protocol-version", "2025-06-18");
+    }
+    let answer = request
         .header("traceparent", PARENT)
         .header("tracestate", STATE)
         .json(&body)

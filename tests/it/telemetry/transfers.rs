@@ -56,8 +56,13 @@ async fn check(stage: crate::support::product::Stage, target: &str, place: Value
     let (good, bad): (Vec<&Span>, Vec<&Span>) = down.iter().partition(|span| !span.failed);
     let (good, bad) = (good[0], bad[0]);
     good.has("comfyui.cache.hit", "false");
-    good.has("comfyui.bytes", &up[1].attributes["comfyui.bytes"]);
-    good.has("url.full", &up[1].attributes["url.full"]);
+    // They may have ended in any order.
+    let sent = up
+        .iter()
+        .find(|span| span.attributes["url.full"].contains("_00002_"))
+        .unwrap();
+    good.has("comfyui.bytes", &sent.attributes["comfyui.bytes"]);
+    good.has("url.full", &sent.attributes["url.full"]);
     assert_ne!(bad.attributes["url.full"], good.attributes["url.full"]);
     bad.lacks("comfyui.bytes");
     assert!(bad.attributes.contains_key("error.type"), "{bad:?}");
