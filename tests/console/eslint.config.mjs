@@ -1,7 +1,7 @@
 // What can be found without running it. No plug-ins: the rules are ESLint's own.
 const browser = Object.fromEntries(["document", "window", "location", "navigator", "localStorage", "sessionStorage", "fetch", "URL", "URLSearchParams", "Blob", "File", "FormData", "XMLHttpRequest", "AbortController", "AbortSignal",
   "DOMException", "Event", "CustomEvent", "Node", "Text", "Element", "HTMLElement", "IntersectionObserver", "ResizeObserver", "TextDecoder", "TextEncoder", "crypto", "atob", "btoa", "console", "setTimeout", "clearTimeout", "setInterval",
-  "requestAnimationFrame", "cancelAnimationFrame", "queueMicrotask", "reportError", "addEventListener", "dispatchEvent", "matchMedia", "scrollTo", "devicePixelRatio", "createImageBitmap", "globalThis", "Response", "performance"].map((name) => [name, "readonly"]));
+  "requestAnimationFrame", "cancelAnimationFrame", "queueMicrotask", "reportError", "addEventListener", "removeEventListener", "innerHeight", "dispatchEvent", "matchMedia", "scrollTo", "devicePixelRatio", "createImageBitmap", "globalThis", "Response", "performance"].map((name) => [name, "readonly"]));
 const node = { process: "readonly", console: "readonly", URL: "readonly", Buffer: "readonly", fetch: "readonly", setTimeout: "readonly", clearTimeout: "readonly", document: "readonly", window: "readonly", location: "readonly", getComputedStyle: "readonly", sessionStorage: "readonly", localStorage: "readonly", globalThis: "readonly", AbortController: "readonly", TextDecoder: "readonly", TextEncoder: "readonly", Blob: "readonly", performance: "readonly", requestAnimationFrame: "readonly", Image: "readonly", PerformanceObserver: "readonly", setInterval: "readonly", clearInterval: "readonly", innerWidth: "readonly" };
 
 const rules = {

@@ -5,7 +5,7 @@ import { t } from "./i18n.js";
 import { asked, key, signIn, signOut } from "./api.js";
 import { connection, nextAttempt, queue, retry, status } from "./live.js";
 import { addressOf, go, PAGES, route } from "./router.js";
-import { button, dialog, failed, icon, iconButton, loading, notices, now, sentence, uniqueId } from "./ui.js";
+import { button, dialog, failed, ghosts, icon, iconButton, notices, now, sentence, uniqueId } from "./ui.js";
 
 /** @type {Record<string, {title: () => string, icon: string, load: () => Promise<{default: (id: string) => Element}>}>} */
 const pages = {
@@ -62,6 +62,7 @@ function showPages(main, working) {
   effect(() => door.replaceChildren(...(working() ? [] : [signInForm(asked() ?? "")])));
   effect(() => {
     document.title = `${working() ? titleOf(route()) : t("Sign in")} - comfyui-api`;
+    document.documentElement.dataset.page = route().page;
   });
 
   /** The playground stays as it was left: what was typed, what runs. @type {Element | null} */
@@ -85,7 +86,7 @@ function showPages(main, working) {
       return arrived();
     }
     if (where.page === "playground" && playground) return arrived();
-    const waiting = h("div", { class: "page" }, heading(titleOf(where)), loading());
+    const waiting = outline(where);
     content.append(waiting);
     let stale = false;
     let ended = () => {};
@@ -104,16 +105,20 @@ function showPages(main, working) {
   });
 }
 
+/** What index.html shows, too, before there is a script: nothing moves when the page itself takes its place. @param {import("./router.js").Route} where */
+const outline = (where) => h("div", { class: "page outline" }, heading(titleOf(where)), h("p", { class: "hidden", role: "status" }, t("Loading…")),
+  h("div", { class: "play", "aria-hidden": "true" }, h("div", { class: "panel" }, ghosts(10)), h("div", { class: "panel" }, ghosts(4))));
+
 /** @param {string} text @param {...any} rest */
 export const heading = (text, ...rest) => h("div", { class: "page-head" }, h("h1", { tabindex: "-1" }, text), ...rest);
 
 function stateBadge() {
   const word = () => stateWord(status());
-  return h("span", { class: () => `state ${word()}`, title: () => status()?.reason ?? t("State of ComfyUI") },
+  return h("span", { class: () => `state ${status() ? word() : "unknown"}`, title: () => status()?.reason ?? t("State of ComfyUI") },
     h("span", { class: "dot", "aria-hidden": "true" }), h("span", { role: "status", "aria-label": t("Server state") }, () => t(word())));
 }
 
-const counts = () => h("span", { class: "counts" },
+const counts = () => h("span", { class: () => `counts${queue() ? "" : " unknown"}` },
   h("span", { title: t("Running") }, icon("play"), () => String(queue()?.running?.length ?? 0), h("span", { class: "hidden" }, ` ${t("running")}`)),
   h("span", { title: t("Waiting") }, icon("queue"), () => String(queue()?.pending?.length ?? 0), h("span", { class: "hidden" }, ` ${t("waiting")}`)));
 

@@ -62,6 +62,9 @@ export const empty = (symbol, title, ...children) =>
 /** @param {string} [text] */
 export const loading = (text = t("Loading…")) => h("p", { class: "loading", role: "status" }, h("span", { class: "spinner", "aria-hidden": "true" }), text);
 
+/** The outline of fields that are on their way: labels and controls in turn. @param {number} count */
+export const ghosts = (count) => h("div", { class: "ghosts", "aria-hidden": "true" }, Array.from({ length: count }, () => h("i")));
+
 /** An error with a way on. @param {any} error @param {() => void} [again] */
 export const failed = (error, again) =>
   h("div", { class: "notice bad", role: "alert" }, icon("warning"), h("span", null, sentence(error)), again ? button(t("Try again"), again) : null);
@@ -108,6 +111,22 @@ export async function attempt(work) {
     if (!(error instanceof DOMException)) notify(error, error instanceof ApiError && error.status < 500 ? "warn" : "bad");
     return undefined;
   }
+}
+
+/** Puts a text where it can be pasted from. @param {string} text */
+export async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Plain http from another machine has no clipboard API: the old way.
+    const area = h("textarea", { value: text, class: "hidden", readonly: true });
+    (document.querySelector("dialog[open]") ?? document.body).append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    if (!done) return notify(t("The browser does not allow copying: select the text."), "warn");
+  }
+  return notify(t("Copied."), "good");
 }
 
 // --- dialogs --------------------------------------------------------------------------------------------------------------------
@@ -162,17 +181,26 @@ export async function confirm(question, details = "") {
 /**
  * A table whose rows become cards on a narrow screen. The roles are written out because a changed `display` takes them away.
  * @param {string} name
- * @param {string[]} columns
- * @param {any} rows `tr` elements, or a list of them
+ * @param {(string | [string, string])[]} columns names, and widths where what is in them must not decide
+ * @param {any} rows `tr` elements, or a list of them; or the bodies that `longRows` makes
  * @param {Record<string, any>} [properties]
  */
 export const table = (name, columns, rows, properties = {}) =>
   h("table", { role: "table", "aria-label": name, class: "cards", ...properties },
-    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, columns.map((column) => h("th", { role: "columnheader", scope: "col" }, column || h("span", { class: "hidden" }, t("Actions")))))),
-    h("tbody", { role: "rowgroup" }, rows));
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, columns.map((column) => {
+      const [title, width] = typeof column === "string" ? [column] : column;
+      return h("th", { role: "columnheader", scope: "col", style: { width } }, title || h("span", { class: "hidden" }, t("Actions")));
+    }))),
+    Array.isArray(rows) ? rows : h("tbody", { role: "rowgroup" }, rows));
 
-/** A cell that knows its column's name, for cards. @param {string} column @param {any} content @param {Record<string, any>} [properties] */
-export const cell = (column, content, properties = {}) => h("td", { role: "cell", "data-column": column, ...properties }, content);
+/**
+ * A cell that knows its column's name. In a card `lead` is what the card is about, `side` stands beside it, `full` has a line of
+ * its own, `plain` needs no name.
+ * @param {string} column
+ * @param {any} content
+ * @param {string} [kind]
+ */
+export const cell = (column, content, kind) => h("td", { role: "cell", "data-column": column, class: kind ?? null }, content);
 
 /** A text field for a filter. @param {string} name @param {import("./kernel.js").Signal<string>} value */
 export const searchbox = (name, value) =>

@@ -94,6 +94,7 @@ export default {
   "Free memory": "释放内存",
   "Restart ComfyUI": "重启 ComfyUI",
   "Versions": "版本",
+  "{free} free of {total}": "可用 {free}，共 {total}",
   "Devices": "设备",
   "Service": "服务",
   "Prompts a minute": "每分钟任务数",

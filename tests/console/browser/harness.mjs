@@ -35,7 +35,7 @@ export async function until(what, ask, seconds = 30) {
 /** Starts a demo and waits until it is ready. */
 export async function demo(variables = {}, { port, wait = true } = {}) {
   const own = port ?? (await freePort());
-  const environment = { PATH: process.env.PATH, HOME: process.env.HOME, TMPDIR: process.env.TMPDIR ?? "/tmp", HOST: "127.0.0.1", PORT: String(own), LOG_FORMAT: "json", ALLOW_PRIVATE_NETWORKS: "true", PROMPT_WEBHOOK_RETRIES: "1", SHUTDOWN_GRACE_S: "0", ...variables };
+  const environment = { PATH: process.env.PATH, HOME: process.env.HOME, TMPDIR: process.env.TMPDIR ?? "/tmp", HOST: "127.0.0.1", PORT: String(own), LOG_FORMAT: "json", ALLOW_PRIVATE_NETWORKS: "true", PROMPT_WEBHOOK_RETRIES: "1", SHUTDOWN_GRACE_S: "0", ...(process.env.CONSOLE_DIR ? { CONSOLE_DIR: process.env.CONSOLE_DIR } : {}), ...variables };
   const child = spawn(BINARY, ["demo"], { env: environment, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output = (output + data).slice(-100_000)));

@@ -51,6 +51,24 @@ test("meshes, transforms, colours, textures", async () => {
   assert.equal(Buffer.from(scene.textures[0].bytes).toString(), "png");
 });
 
+test("a texture's place is scaled, turned and moved; its picture may lie in the file", async () => {
+  const [document, binary] = triangle();
+  const uvs = new Float32Array([0, 0, 1, 0, 0, 1]);
+  const bytes = Buffer.concat([binary, Buffer.alloc(2), Buffer.from(uvs.buffer), Buffer.from("webp")]);
+  document.extensionsRequired = ["KHR_texture_transform", "EXT_texture_webp"];
+  document.buffers[0].byteLength = bytes.length;
+  document.bufferViews.push({ buffer: 0, byteOffset: 56, byteLength: 24 }, { buffer: 0, byteOffset: 80, byteLength: 4 });
+  document.accessors.push({ bufferView: 3, componentType: 5126, count: 3, type: "VEC2" });
+  document.meshes[0].primitives[0].attributes.TEXCOORD_1 = 3;
+  document.textures = [{ extensions: { EXT_texture_webp: { source: 0 } }, sampler: 0 }];
+  document.samplers = [{ wrapS: 33071 }];
+  document.images = [{ bufferView: 4, mimeType: "image/webp" }];
+  document.materials[0].pbrMetallicRoughness.baseColorTexture = { index: 0, extensions: { KHR_texture_transform: { texCoord: 1, offset: [0.5, 0.25], scale: [2, 4], rotation: Math.PI / 2 } } };
+  const scene = await parseGlb(glb(document, bytes));
+  assert.deepEqual([...scene.meshes[0].uvs].map((value) => Number(value.toFixed(4))), [0.5, 0.25, 0.5, -1.75, 4.5, 0.25]);
+  assert.deepEqual([scene.textures[0].type, Buffer.from(scene.textures[0].bytes).toString(), scene.textures[0].sampler.wrapS], ["image/webp", "webp", 33071]);
+});
+
 test("what cannot be shown is refused with a sentence", async () => {
   const refuse = async (buffer, pattern) => assert.rejects(parseGlb(buffer), (error) => pattern.test(error.message));
   await refuse(new ArrayBuffer(30), /no GLB/);

@@ -93,13 +93,17 @@ test("an archive can be opened", async () => {
 });
 
 test("the minute's count and the line of a sparkline", async () => {
-  const { perMinute, path } = await load("health/sparkline.js");
+  const { inFlight, perMinute, path } = await load("health/sparkline.js");
   const now = Date.parse("2026-01-01T00:10:00Z");
   const ended = (ago) => ({ finished_at: new Date(now - ago * 1000).toISOString() });
   const counts = perMinute([ended(1), ended(59), ended(61), ended(599), ended(601)], now).map(([, count]) => count);
   assert.deepEqual(counts, [1, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
   assert.equal(path([], now, 1).line, "");
   assert.match(path([[now - 300_000, 50]], now, 100).line, /^M120\.0 24\.0L240 24\.0$/);
+  assert.deepEqual(perMinute([ended(1)], now, now - 150_000).map(([, count]) => count), [0, 1], "what is not known is not drawn");
+  const runs = [{ created_at: "2026-01-01T00:00:00Z", finished_at: "2026-01-01T00:00:07Z" }, { created_at: "2026-01-01T00:00:05Z" }];
+  const start = Date.parse("2026-01-01T00:00:00Z");
+  assert.deepEqual(inFlight(runs, start, start + 15_000).map(([, count]) => count), [1, 2, 1]);
 });
 
 test("sizes and durations", async () => {
@@ -120,4 +124,53 @@ test("every text has a translation, and every translation is used", async () => 
   assert.deepEqual(Object.keys(table).filter((text) => !texts.has(text) && !source.includes(`"${text}"`) && !/^ComfyUI is /.test(text)), [], "not used");
   const holes = (text) => (text.match(/\{\w+\}/g) ?? []).sort().join();
   for (const [english, chinese] of Object.entries(table)) assert.equal(holes(chinese), holes(english), english);
+});
+
+/** The modules that a module needs before it can run. */
+function needed(name, found = new Set()) {
+  if (found.has(name)) return found;
+  found.add(name);
+  const source = readFileSync(join(root, name), "utf8");
+  for (const [, path] of source.matchAll(/^(?:import|export) (?:[^;"]* from )?"(\.[^"]+)";$/gm)) needed(join(name, "..", path), found);
+  return found;
+}
+
+test("what is fetched ahead is what the pages need, and the early bar is the real one", async () => {
+  const html = readFileSync(join(root, "index.html"), "utf8");
+  const first = readFileSync(join(root, "first.js"), "utf8");
+  const core = [...html.matchAll(/<link rel="modulepreload" href="([^"]+)">/g)].map(([, name]) => name);
+  const constants = Object.fromEntries([...first.matchAll(/const (\w+) = "([^"]+)";/g)].map(([, name, text]) => [name, text]));
+  const { PAGES } = await load("router.js");
+  const zh = (await load("zh.js")).default;
+  for (const page of PAGES) {
+    const [, title, chinese, modules] = new RegExp(`${page}: \\["([^"]+)", "([^"]+)", [\`"]([^\`"]+)[\`"]\\]`).exec(first);
+    const named = modules.replace(/\$\{(\w+)\}/g, (_, name) => constants[name]).split(" ").map((name) => (/\W/.test(name) ? name : `pages/${name}.js`));
+    assert.deepEqual([...new Set(["app.js", ...core, ...named])].sort(), [...needed(`pages/${page}.js`, needed("app.js")).add("format.js")].sort(), page);
+    assert.equal(zh[title], chinese);
+    assert.match(html, new RegExp(`<a href="#/${page === "playground" ? "" : page}"><svg[^>]*><path d="[^"]+"/></svg><span>${title}</span></a>`));
+  }
+  const ui = readFileSync(join(root, "ui.js"), "utf8");
+  for (const [, path] of html.matchAll(/<path d="([^"]+)"/g)) assert.ok(ui.includes(`"${path}"`), path);
+});
+
+test("of long tables only what is near the window is there", async () => {
+  const { near } = await load("rows.js");
+  const heights = [10, 20, 30, 40, 50];
+  const look = (from, to) => Object.values(near(5, (index) => heights[index], from, to));
+  assert.deepEqual(look(-100, 1000), [0, 5, 0, 0]);
+  assert.deepEqual(look(30, 100), [2, 4, 30, 50]);
+  assert.deepEqual(look(35, 60), [2, 3, 30, 90]);
+  assert.deepEqual(look(-500, 0), [0, 0, 0, 150]);
+  assert.deepEqual(look(150, 400), [5, 5, 150, 0]);
+  assert.deepEqual(look(0, 0), [0, 0, 0, 150]);
+  for (let from = -50; from < 200; from += 7) {
+    const [first, last, above, below] = look(from, from + 45);
+    assert.equal(above + heights.slice(first, last).reduce((sum, one) => sum + one, 0) + below, 150);
+  }
+});
+
+test("several directories on one file system are one disk", async () => {
+  const { disksOf } = await load("pages/health.js");
+  const disks = disksOf({ disks: [{ name: "OUTPUT_DIR", path: "/o", total: 1000, free: 400 }, { name: "MODEL_DIR", path: "/m", total: 5000, free: 400 }, { name: "INPUT_DIR", path: "/i", total: 1000, free: 400 }] });
+  assert.deepEqual(disks.map(({ name, used }) => [name, used]), [["Disk: OUTPUT_DIR, INPUT_DIR", 600], ["Disk: MODEL_DIR", 4600]]);
 });

@@ -5,8 +5,7 @@ import { plural, t } from "../i18n.js";
 import { blob } from "../api.js";
 import * as format from "../format.js";
 import { attempt, button, dialog, icon, notify } from "../ui.js";
-import { downloadLink, kindOf, save, source } from "./media.js";
-import { zip } from "./zip.js";
+import { downloadLink, fileName, kindOf, save, source } from "./media.js";
 
 /** @typedef {import("./media.js").Output} Output */
 /** @typedef {(file: Output, kind: "image" | "video" | "audio") => void} UseAsInput */
@@ -21,7 +20,7 @@ export function gallery(files, texts, { onUse, name = "outputs" } = {}) {
   const pictures = available.filter((file) => kindOf(file) === "image");
   const tiles = files.map((file) => tile(file, pictures, onUse));
   const words = Object.entries(texts ?? {}).flatMap(([node, list]) =>
-    list.map((text) => h("figure", { class: "tile text" }, h("pre", { tabindex: "0" }, text), h("figcaption", null, h("span", { class: "muted" }, `#${node}`)))));
+    list.map((text) => h("figure", { class: "tile text" }, h("pre", { tabindex: "0", dir: "auto" }, text), h("figcaption", null, h("span", { class: "muted" }, `#${node}`)))));
   const all = available.length > 1
     ? h("a", { href: "#", class: "button secondary", onclick: (/** @type {Event} */ event) => {
       event.preventDefault();
@@ -39,6 +38,7 @@ async function saveAll(files, name) {
   /** @type {{name: string, content: Blob}[]} */
   const contents = [];
   for (const file of files) contents.push({ name: file.filename, content: await blob(file.asset_id ?? "") });
+  const { zip } = await import("./zip.js");
   save(await zip(contents), `${name}.zip`);
 }
 
@@ -48,7 +48,7 @@ function tile(file, pictures, onUse) {
   const dimensions = signal("");
   const id = file.asset_id;
   const caption = h("figcaption", null,
-    h("span", { class: "file-name", title: file.filename }, file.filename),
+    fileName(file.filename),
     h("span", { class: "muted" }, () => [file.size == null ? "" : format.size(file.size), dimensions()].filter(Boolean).join(" · ")),
     h("span", { class: "tile-actions" },
       id && onUse && (kind === "image" || kind === "video" || kind === "audio")
@@ -83,12 +83,12 @@ function textTile(file) {
   const text = signal(t("Loading…"));
   if ((file.size ?? 0) > 200_000) text.set(t("Too long to show: download it."));
   else blob(file.asset_id ?? "").then((content) => content.text()).then(text.set, (error) => text.set(String(error.message)));
-  return h("pre", { tabindex: "0", "aria-label": file.filename }, text);
+  return h("pre", { tabindex: "0", dir: "auto", "aria-label": file.filename }, text);
 }
 
 /** @param {Output} file */
 function modelTile(file) {
-  const holder = h("div", { class: "model" }, h("p", { class: "loading" }, h("span", { class: "spinner" }), t("Loading…")));
+  const holder = h("div", { class: "turntable" }, h("p", { class: "loading" }, h("span", { class: "spinner" }), t("Loading…")));
   let over = false;
   onCleanup(() => {
     over = true;
@@ -146,7 +146,7 @@ function lightbox(pictures, first) {
     return h("div", { class: "lightbox-body" }, stage,
       h("div", { class: "actions" },
         pictures.length > 1 ? button(t("Previous"), () => step(-1), { class: "secondary small" }) : null,
-        h("span", { class: "file-name" }, () => file().filename),
+        () => fileName(file().filename),
         button("−", () => scale(1 / 1.5), { class: "secondary small", "aria-label": t("Zoom out") }),
         button("+", () => scale(1.5), { class: "secondary small", "aria-label": t("Zoom in") }),
         pictures.length > 1 ? button(t("Next"), () => step(1), { class: "secondary small" }) : null));

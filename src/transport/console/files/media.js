@@ -70,6 +70,13 @@ export function thumbnail(file, side = 96) {
   return box;
 }
 
+/** A name that is cut in its middle where there is no room: what tells files apart is at its end. @param {string} name */
+export function fileName(name) {
+  const letters = [...name];
+  const cut = Math.max(0, letters.length - 14);
+  return h("span", { class: "file-name", title: name, dir: "auto" }, h("span", null, letters.slice(0, cut).join("")), h("span", null, letters.slice(cut).join("")));
+}
+
 /** Gives a file to the browser's downloads. @param {Blob} content @param {string} name */
 export function save(content, name) {
   const made = URL.createObjectURL(content);

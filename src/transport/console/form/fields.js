@@ -90,7 +90,7 @@ function make(making) {
 /** @param {Making} making @returns {Control} */
 function textControl({ id, schema, start, changed, required, kind }) {
   const type = schema.format === "uri" || schema.format === "url" ? "url" : schema.format === "password" ? "password" : "text";
-  const input = h("input", { id, type, value: start ?? "", oninput: changed, autocomplete: "off", spellcheck: "false", readonly: kind === "fixed", placeholder: schema.placeholder ?? schema.examples?.[0] ?? null });
+  const input = h("input", { id, type, dir: type === "text" ? "auto" : null, value: start ?? "", oninput: changed, autocomplete: "off", spellcheck: "false", readonly: kind === "fixed", placeholder: schema.placeholder ?? schema.examples?.[0] ?? null });
   return { element: input, control: input, value: () => (kind === "fixed" ? schema.const : emptyAs(input.value, start, required)), set: (value) => { input.value = value ?? ""; } };
 }
 
@@ -103,7 +103,7 @@ function longControl({ id, start, changed, required }) {
     input.style.setProperty("height", "auto");
     if (input.scrollHeight) input.style.setProperty("height", `${Math.min(input.scrollHeight + 2, 420)}px`);
   };
-  const input = h("textarea", { id, rows: 3, value: start ?? "", oninput: () => {
+  const input = h("textarea", { id, rows: 3, dir: "auto", value: start ?? "", oninput: () => {
     changed();
     grow();
   } });

@@ -8,7 +8,7 @@ import { t } from "../i18n.js";
 import { upload } from "../api.js";
 import * as format from "../format.js";
 import { icon, iconButton, sentence } from "../ui.js";
-import { source } from "../files/media.js";
+import { fileName, source } from "../files/media.js";
 
 /** @typedef {{file: File | null, name: string, asset: string, percent: number | null, type: string}} Chosen */
 
@@ -118,7 +118,7 @@ function preview(chosen) {
   });
   const line = () => {
     const { name, percent, file, asset } = chosen();
-    return [h("span", { class: "file-name" }, name), h("span", { class: "muted" }, percent !== null ? `${Math.round(percent)} %` : file ? format.size(file.size) : asset ? t("kept on the server") : "")];
+    return [fileName(name), h("span", { class: "muted" }, percent !== null ? `${Math.round(percent)} %` : file ? format.size(file.size) : asset ? t("kept on the server") : "")];
   };
   return () => {
     if (!chosen().name) return null;

@@ -7,6 +7,7 @@ import { deliveries, onReconnect } from "../live.js";
 import { addressOf } from "../router.js";
 import { heading } from "../shell.js";
 import * as format from "../format.js";
+import { longRows } from "../rows.js";
 import { attempt, badge, button, cell, choice, confirm, dialog, empty, failed, loading, notify, searchbox, table } from "../ui.js";
 
 /** @typedef {import("../kernel.js").Signal<Record<string, any>>} Row */
@@ -59,7 +60,7 @@ export default function page() {
     h("div", { class: "filters", role: "search", "aria-label": t("Deliveries") }, searchbox(t("Filter"), text), choice(t("Status"), status, () => [["", t("All")], ...STATUSES])),
     () => (failure() && !all().length ? failed(failure(), load) : null),
     h("section", { class: "panel", "aria-label": t("Deliveries") },
-      table(t("Deliveries"), [t("Created"), t("Job"), t("Kind"), t("Status"), t("Receiver"), t("Attempts"), t("Next attempt"), ""], list(shown, (one) => one.id, row), { class: () => `cards${shown().length ? "" : " bare"}` }),
+      table(t("Deliveries"), [[t("Created"), "8.5em"], [t("Job"), "20em"], [t("Kind"), "7em"], [t("Status"), "7em"], t("Receiver"), [t("Attempts"), "6.5em"], [t("Next attempt"), "8.5em"], ["", "7em"]], longRows(shown, (one) => one.id, row), { class: () => `cards fixed${shown().length ? "" : " bare"}` }),
       () => (deliveries() === null && !failure() ? loading() : shown().length ? null : all().length
         ? empty("deliveries", t("No delivery fits."), button(t("Show all"), () => [status, text].forEach((one) => one.set("")), { class: "secondary" }))
         : empty("deliveries", t("Nothing was delivered by webhook yet."), t("Give a run a webhook_v2, and see here whether it arrived.")))));
@@ -67,14 +68,14 @@ export default function page() {
 
 /** @param {Row} one */
 const row = (one) => h("tr", { role: "row" },
-  cell(t("Created"), () => format.time(one().created_at)),
-  cell(t("Job"), () => (one().prompt_id ? h("a", { class: "mono id", href: addressOf("history", one().prompt_id) }, one().prompt_id) : h("span", { class: "mono id" }, one().id))),
+  cell(t("Created"), () => format.time(one().created_at), "plain"),
+  cell(t("Job"), () => (one().prompt_id ? h("a", { class: "mono id", href: addressOf("history", one().prompt_id) }, one().prompt_id) : h("span", { class: "mono id" }, one().id)), "lead"),
   cell(t("Kind"), () => one().kind),
-  cell(t("Status"), () => badge(one().status)),
-  cell(t("Receiver"), h("span", { class: "break" }, () => one().url)),
+  cell(t("Status"), () => badge(one().status), "side"),
+  cell(t("Receiver"), h("span", { class: "break" }, () => one().url), "full"),
   cell(t("Attempts"), h("button", { type: "button", class: "secondary small", "aria-label": () => `${t("Attempts")} ${nameOf(one())}`, onclick: () => void attempts(one) }, () => String(one().attempts?.length ?? 0), h("span", { class: "hidden" }, t("Attempts")))),
-  cell(t("Next attempt"), () => (one().next_at ? format.time(one().next_at) : "")),
-  cell("", h("button", { type: "button", class: "secondary small", "aria-label": () => `${t("Resend")} ${nameOf(one())}`, onclick: () => void resend(one.peek()) }, t("Resend")), { class: "end" }));
+  cell(t("Next attempt"), () => (one().next_at ? format.time(one().next_at) : null)),
+  cell("", h("button", { type: "button", class: "secondary small", "aria-label": () => `${t("Resend")} ${nameOf(one())}`, onclick: () => void resend(one.peek()) }, t("Resend")), "end"));
 
 /** @param {Record<string, any>} one */
 const resend = (one) => attempt(async () => {
@@ -85,7 +86,7 @@ const resend = (one) => attempt(async () => {
 /** @param {Row} one */
 const attempts = (one) => dialog({ title: t("Attempts {id}", { id: nameOf(one.peek()) }), class: "wide" }, () => h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("Attempts") },
   table(t("Attempts"), [t("Time"), t("Answer"), t("Duration")], list(() => (one().attempts ?? []).map((/** @type {any} */ each, /** @type {number} */ index) => ({ ...each, index })), (each) => each.index, (each) => h("tr", { role: "row" },
-    cell(t("Time"), () => format.time(each().at)),
-    cell(t("Answer"), () => (each().status ? badge(String(each().status), each().status < 300 ? "good" : "bad") : h("span", { class: "break" }, each().error ?? ""))),
+    cell(t("Time"), () => format.time(each().at), "lead"),
+    cell(t("Answer"), () => (each().status ? badge(String(each().status), each().status < 300 ? "good" : "bad") : h("span", { class: "break" }, each().error ?? "")), "full"),
     cell(t("Duration"), () => format.duration(each().seconds)))), { class: () => `cards${one().attempts?.length ? "" : " bare"}` }),
   () => (one().attempts?.length ? null : h("p", { class: "muted none" }, t("No attempt was made yet.")))));

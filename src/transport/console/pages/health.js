@@ -7,7 +7,7 @@ import { memoryOf, onReconnect, runs, sampled, series, status, vramOf } from "..
 import { heading, stateWord } from "../shell.js";
 import * as format from "../format.js";
 import { logView } from "../health/log.js";
-import { perMinute, sparkline } from "../health/sparkline.js";
+import { inFlight, perMinute, sparkline } from "../health/sparkline.js";
 import { attempt, badge, button, cell, confirm, failed, loading, notify, now, searchbox, table, uniqueId } from "../ui.js";
 
 export default function page() {
@@ -34,16 +34,36 @@ export default function page() {
   configuration());
 }
 
+/** The stream begins with the newest fifty runs; ten minutes of a busy server are more. */
+function lately() {
+  const older = signal(/** @type {Record<string, any>[]} */ ([]));
+  const since = signal(0);
+  const load = async () => {
+    const { items, next } = await json("history?limit=200");
+    older.set(items);
+    since.set(next && items.length ? new Date(items[items.length - 1].created_at).getTime() : 0);
+  };
+  load().catch(() => {}); // what the stream tells is shown anyway
+  const all = computed(() => {
+    const live = runs() ?? [];
+    const known = new Set(live.map((one) => one.id));
+    return [...live, ...older().filter((one) => !known.has(one.id))];
+  });
+  return { all, since };
+}
+
 function sparks() {
   const minute = computed(() => Math.floor(now() / 5000) * 5000);
-  const ended = computed(() => (runs() ?? []).filter((one) => one.status === "succeeded" && one.finished_at));
+  const { all, since } = lately();
+  const ended = computed(() => all().filter((one) => one.status === "succeeded" && one.finished_at));
   const points = (/** @type {string} */ name) => () => (sampled(), [...series[name]]);
+  const waiting = computed(() => (sampled(), [...inFlight(all(), Math.max(minute() - 600_000, since()), series.queue[0]?.[0] ?? 0), ...series.queue]));
   const took = () => ended().map((one) => /** @type {[number, number]} */ ([new Date(one.finished_at).getTime(), format.seconds(one.started_at ?? one.created_at, one.finished_at) ?? 0]))
     .filter(([time]) => time > minute() - 600_000).sort((a, b) => a[0] - b[0]);
   const percent = (/** @type {number} */ value) => `${Math.round(value)} %`;
   return [
-    sparkline(t("Prompts a minute"), () => perMinute(ended(), minute()), (value) => format.number(value), minute),
-    sparkline(t("Queue"), points("queue"), (value) => format.number(value), minute),
+    sparkline(t("Prompts a minute"), () => perMinute(ended(), minute(), since()), (value) => format.number(value), minute),
+    sparkline(t("Queue"), waiting, (value) => format.number(value), minute),
     sparkline(t("Seconds a prompt"), took, (value) => format.duration(value), minute),
     sparkline(t("VRAM"), points("vram"), percent, minute, 100),
     sparkline(t("Memory"), points("memory"), percent, minute, 100),
@@ -62,9 +82,9 @@ function versions() {
     fact(t("Up since"), format.time(state.started_at)), fact(t("ComfyUI since"), comfyui.since ? format.time(comfyui.since) : null), fact(t("Restarts"), comfyui.restarts === undefined ? null : String(comfyui.restarts)), fact(t("Process"), comfyui.pid));
 }
 
-/** @param {string} name @param {{used: number, total: number} | null} value */
-const meter = (name, value) => (value ? h("div", { class: "meter-row" },
-  h("div", { class: "meter-text" }, h("span", { class: "break" }, name), h("span", { class: "muted" }, t("{used} of {total}", { used: format.size(value.used), total: format.size(value.total) }))),
+/** @param {string} name @param {{used: number, total: number} | null} value @param {string} [text] @param {string} [title] */
+const meter = (name, value, text, title) => (value ? h("div", { class: "meter-row" },
+  h("div", { class: "meter-text" }, h("span", { class: "break", title: title ?? null }, name), h("span", { class: "muted" }, text ?? t("{used} of {total}", { used: format.size(value.used), total: format.size(value.total) }))),
   h("div", { class: `meter${value.used / value.total > 0.92 ? " full" : ""}`, role: "img", "aria-label": `${name}: ${Math.round((value.used / value.total) * 100)} %` }, h("div", { style: { transform: `scaleX(${Math.min(1, value.used / value.total)})` } }))) : null);
 
 function devices() {
@@ -75,19 +95,23 @@ function devices() {
     all.map((/** @type {any} */ device) => h("div", { class: "device" }, h("p", null, h("strong", null, device.name ?? device.type ?? t("Device"))), meter(t("Memory of the device"), vramOf(device)) ?? h("p", { class: "muted" }, device.type ?? ""))),
     all.length ? null : h("p", { class: "muted" }, t("ComfyUI has not named a device.")),
     meter(t("Memory"), memoryOf(state)),
-    disksOf(state).map((disk) => meter(disk.path, disk)),
+    disksOf(state).map((disk) => meter(disk.name, disk, t("{free} free of {total}", { free: format.size(disk.total - disk.used), total: format.size(disk.total) }), disk.paths)),
   ];
 }
 
-/** @param {any} state @returns {{path: string, used: number, total: number}[]} */
-function disksOf(state) {
-  const disks = state.disks ?? [];
-  const entries = Array.isArray(disks) ? disks.map((/** @type {any} */ disk) => [disk.path ?? disk.name, disk]) : Object.entries(disks);
-  return entries.map(([path, disk]) => {
-    const total = disk.total ?? disk.total_bytes ?? 0;
-    const free = disk.free ?? disk.free_bytes ?? 0;
-    return { path: `${t("Disk")} ${disk.name && disk.name !== path ? `${disk.name}: ` : ""}${path}`, total, used: total - free };
-  }).filter((disk) => disk.total > 0);
+/** One for each file system: several directories may lie on it. @param {any} state @returns {{name: string, paths: string, used: number, total: number}[]} */
+export function disksOf(state) {
+  /** @type {{names: string[], paths: string[], total: number, free: number}[]} */
+  const found = [];
+  for (const { name, path, total, free } of state.disks ?? []) {
+    if (!total) continue;
+    const same = found.find((one) => one.total === total && Math.abs(one.free - free) < total / 1000);
+    if (same) {
+      same.names.push(name ?? path);
+      same.paths.push(path);
+    } else found.push({ names: [name ?? path], paths: [path], total, free });
+  }
+  return found.map(({ names, paths, total, free }) => ({ name: `${t("Disk")}: ${names.join(", ")}`, paths: paths.join("\n"), total, used: total - free }));
 }
 
 /** One of several ComfyUI.
@@ -99,13 +123,19 @@ function service() {
   const state = status();
   if (!state) return null;
   const features = state.features ?? {};
-  const named = Array.isArray(features) ? features.map((name) => [name, true]) : Object.entries(features);
+  const named = Object.entries(features).filter(([name]) => name !== "amqp"); // it has a line of its own
   const word = stateWord(state);
   return h("dl", { class: "facts" },
     fact("ComfyUI", badge(t(word), undefined)), (state.instances ?? []).map(instance), state.ready ? null : fact(t("Reason"), state.reason),
     state.amqp ? Object.entries(typeof state.amqp === "object" ? state.amqp : { AMQP: state.amqp }).filter(([, value]) => typeof value !== "object").map(([name, value]) => fact(`AMQP ${name === "AMQP" ? "" : name}`.trim(), String(value))) : fact("AMQP", t("off")),
     named.map(([name, value]) => fact(String(name), value === true ? t("on") : value === false ? t("off") : typeof value === "object" ? JSON.stringify(value) : String(value))));
 }
+
+/** @param {string | undefined} value */
+const mono = (value) => (value === undefined || value === "" ? null : h("span", { class: "mono break" }, value));
+
+/** What stands between backticks is code. @param {string} text */
+const withCode = (text) => text.split("`").map((part, index) => (index % 2 ? h("code", null, part) : part));
 
 function configuration() {
   const rows = signal(/** @type {Record<string, any>[] | null} */ (null));
@@ -129,7 +159,7 @@ function configuration() {
     h("div", { class: "filters" }, searchbox(t("Filter variables"), text), h("div", { class: "inline-field" }, h("input", { id, type: "checkbox", role: "switch", onchange: (/** @type {any} */ event) => onlySet.set(event.target.checked) }), h("label", { for: id }, t("Only what was set")))),
     () => (failure() ? failed(failure(), () => void load()) : rows() === null ? loading() : null),
     table(t("Configuration"), [t("Variable"), t("Value"), t("Default"), t("Origin"), t("Meaning")], list(shown, (one) => one.name, (one) => h("tr", { role: "row" },
-      cell(t("Variable"), h("span", { class: "mono break" }, () => one().name)), cell(t("Value"), h("span", { class: "mono break" }, () => one().value)), cell(t("Default"), h("span", { class: "mono break muted" }, () => one().default)),
-      cell(t("Origin"), () => badge(one().origin, one().origin === "default" ? "calm" : "live")), cell(t("Meaning"), h("span", { class: "muted" }, () => one().description)))), { class: () => `cards config${shown().length ? "" : " bare"}` }),
+      cell(t("Variable"), h("span", { class: "mono" }, () => one().name), "lead"), cell(t("Value"), () => mono(one().value)), cell(t("Default"), () => mono(one().default)),
+      cell(t("Origin"), () => badge(one().origin, one().origin === "default" ? "calm" : "live"), "side"), cell(t("Meaning"), h("span", { class: "muted" }, () => withCode(one().description)), "full"))), { class: () => `cards config${shown().length ? "" : " bare"}` }),
     () => (rows() && !shown().length ? h("p", { class: "muted none" }, t("No variable fits.")) : null));
 }

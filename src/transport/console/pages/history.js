@@ -1,6 +1,6 @@
 /** Runs of every door, newest first; and one of them in full. */
 
-import { effect, h, list, onCleanup, signal } from "../kernel.js";
+import { effect, h, onCleanup, signal } from "../kernel.js";
 import { plural, t } from "../i18n.js";
 import { json } from "../api.js";
 import { onReconnect, runs as liveRuns } from "../live.js";
@@ -8,6 +8,7 @@ import { addressOf } from "../router.js";
 import { heading } from "../shell.js";
 import * as format from "../format.js";
 import { kindOf as fileKind, thumbnail } from "../files/media.js";
+import { longRows } from "../rows.js";
 import { badge, button, cell, choice, empty, failed, loading, searchbox, table } from "../ui.js";
 import runPage from "./run.js";
 
@@ -108,7 +109,7 @@ function listPage() {
     () => (failure() ? failed(failure(), () => void load(false)) : null),
     () => (items() === null && !failure() ? loading() : null),
     h("section", { class: "panel", "aria-label": t("Runs") },
-      table(t("Runs"), [t("Time"), t("Run"), t("Workflow"), t("Status"), t("Duration"), t("Source"), t("Outputs")], list(() => items() ?? [], (one) => one.id, row), { class: () => `cards${items()?.length ? "" : " bare"}` }),
+      table(t("Runs"), [[t("Time"), "8.5em"], [t("Run"), "20em"], t("Workflow"), [t("Status"), "10.5em"], [t("Duration"), "8em"], [t("Source"), "8em"], [t("Outputs"), "14.5em"]], longRows(() => items() ?? [], (one) => one.id, row), { class: () => `cards fixed${items()?.length ? "" : " bare"}` }),
       () => (items() && !items()?.length ? (isFiltered()
         ? empty("history", t("No run fits."), button(t("Show all"), () => [q, status, source, workflow].forEach((one) => one.set("")), { class: "secondary" }))
         : empty("history", t("No runs yet."), t("Whatever runs, from whatever door, is listed here. "), h("a", { href: "#/" }, t("Try a workflow")))) : null),
@@ -120,13 +121,13 @@ export const removed = new Set();
 
 /** @param {import("../kernel.js").Signal<Item>} item */
 const row = (item) => h("tr", { role: "row" },
-  cell(t("Time"), () => format.time(item().created_at)),
-  cell(t("Run"), h("a", { class: "mono id", href: () => addressOf("history", item().id) }, () => item().id)),
-  cell(t("Workflow"), () => item().workflow ?? h("span", { class: "muted" }, t("graph"))),
-  cell(t("Status"), () => h("span", { title: errorText(item().error) || null }, badge(item().status))),
+  cell(t("Time"), () => format.time(item().created_at), "plain"),
+  cell(t("Run"), h("a", { class: "mono id", href: () => addressOf("history", item().id) }, () => item().id), "lead"),
+  cell(t("Workflow"), () => (item().workflow ? h("span", { class: "break" }, item().workflow) : h("span", { class: "muted" }, t("graph"))), "plain"),
+  cell(t("Status"), () => h("span", { title: errorText(item().error) || null }, badge(item().status)), "side"),
   cell(t("Duration"), () => format.duration(lasted(item()))),
   cell(t("Source"), () => item().source),
-  cell(t("Outputs"), () => thumbnails(item().outputs ?? [])));
+  cell(t("Outputs"), () => (item().outputs?.length ? thumbnails(item().outputs) : null), "full"));
 
 /** How long a run took, in seconds; the API counts milliseconds. @param {Item} item */
 export const lasted = (item) => (item.duration == null ? null : item.duration / 1000);

@@ -7,6 +7,7 @@ import { cache as liveCache, downloads, onReconnect } from "../live.js";
 import { heading } from "../shell.js";
 import * as format from "../format.js";
 import { schemaForm } from "../form/form.js";
+import { longRows } from "../rows.js";
 import { attempt, badge, button, cell, choice, confirm, empty, failed, loading, notify, progressbar, searchbox, sentence, table, uniqueId } from "../ui.js";
 
 /** @typedef {Record<string, any>} Item */
@@ -69,11 +70,11 @@ export default function page() {
     h("div", { class: "filters", role: "search", "aria-label": t("Models") }, searchbox(t("Filter"), filter), choice(t("Show folder"), folder, () => [["", t("All")], ...(folders() ?? [])])),
     h("section", { class: "panel", "aria-label": t("Models") },
       h("div", { class: "panel-head" }, h("h2", null, t("Models"), h("span", { class: "count" }, () => (models() ? String(shownModels().length) : "")))),
-      table(t("Models"), [t("Name"), t("Folder"), t("Size"), t("Date"), t("Cache")], list(shownModels, (one) => `${one.folder}/${one.name}`, modelRow), { class: () => `cards${shownModels().length ? "" : " bare"}` }),
+      table(t("Models"), [t("Name"), [t("Folder"), "14em"], [t("Size"), "7em"], [t("Date"), "10em"], [t("Cache"), "7em"]], longRows(shownModels, (one) => `${one.folder}/${one.name}`, modelRow), { class: () => `cards fixed${shownModels().length ? "" : " bare"}` }),
       () => (models() === null && !failure() ? loading() : shownModels().length || !models() ? null : empty("models", filter() || folder() ? t("No model fits.") : t("There are no models yet."), t("Download one above, or name one by its URL in a graph.")))),
     h("section", { class: "panel", "aria-label": t("Cache") },
       h("div", { class: "panel-head" }, h("h2", null, t("Cache")), usage),
-      table(t("Cache"), [t("File"), "URL", t("Size"), t("Last used"), t("State"), ""], list(shownEntries, (one) => one.name, (entry) => cacheRow(entry, loadCache)), { class: () => `cards${shownEntries().length ? "" : " bare"}` }),
+      table(t("Cache"), [[t("File"), "30%"], "URL", [t("Size"), "7em"], [t("Last used"), "10em"], [t("State"), "7em"], ["", "7em"]], longRows(shownEntries, (one) => one.name, (entry) => cacheRow(entry, loadCache)), { class: () => `cards fixed${shownEntries().length ? "" : " bare"}` }),
       () => (entries() && !shownEntries().length ? h("p", { class: "muted none" }, filter() ? t("No file of the cache fits.") : t("The cache is empty: what is fetched by URL is kept here.")) : null)));
 }
 
@@ -86,8 +87,8 @@ function usage() {
 
 /** @param {import("../kernel.js").Signal<Item>} model */
 const modelRow = (model) => h("tr", { role: "row" },
-  cell(t("Name"), h("span", { class: "mono break" }, () => model().name)), cell(t("Folder"), () => model().folder), cell(t("Size"), () => format.size(model().size)),
-  cell(t("Date"), () => format.time(model().modified_at)), cell(t("Cache"), () => (model().cached ? badge(t("cached"), "calm") : "")));
+  cell(t("Name"), h("span", { class: "mono break" }, () => model().name), "lead"), cell(t("Folder"), () => h("span", { class: "break" }, model().folder), "plain"), cell(t("Size"), () => format.size(model().size), "side"),
+  cell(t("Date"), () => format.time(model().modified_at), "plain"), cell(t("Cache"), () => (model().cached ? badge(t("cached"), "calm") : null), "plain"));
 
 /** @param {import("../kernel.js").Signal<Item>} entry @param {() => Promise<void>} reload */
 function cacheRow(entry, reload) {
@@ -98,10 +99,10 @@ function cacheRow(entry, reload) {
     await reload();
   };
   return h("tr", { role: "row" },
-    cell(t("File"), h("span", { class: "mono break" }, () => entry().name)), cell("URL", h("span", { class: "break" }, () => entry().url ?? "")), cell(t("Size"), () => format.size(entry().size)),
+    cell(t("File"), h("span", { class: "mono break" }, () => entry().name), "lead"), cell("URL", h("span", { class: "break" }, () => entry().url ?? ""), "full"), cell(t("Size"), () => format.size(entry().size), "side"),
     cell(t("Last used"), () => format.time(entry().used_at ?? entry().cached_at)),
-    cell(t("State"), () => (entry().in_use ? badge(t("in use"), "live") : entry().links ? plural(Array.isArray(entry().links) ? entry().links.length : entry().links, "{n} link", "{n} links") : "")),
-    cell("", h("button", { type: "button", class: "secondary small", "aria-label": () => `${t("Evict")} ${entry().name}`, disabled: () => Boolean(entry().in_use), onclick: evict }, t("Evict")), { class: "end" }));
+    cell(t("State"), () => (entry().in_use ? badge(t("in use"), "live") : entry().links ? plural(Array.isArray(entry().links) ? entry().links.length : entry().links, "{n} link", "{n} links") : null), "plain"),
+    cell("", h("button", { type: "button", class: "secondary small", "aria-label": () => `${t("Evict")} ${entry().name}`, disabled: () => Boolean(entry().in_use), onclick: evict }, t("Evict")), "end"));
 }
 
 const secret = (/** @type {string} */ title) => ({ type: "string", title, format: "password", minLength: 1 });

@@ -5,15 +5,13 @@ import { t } from "../i18n.js";
 import { ApiError, json } from "../api.js";
 import { onReconnect, status } from "../live.js";
 import { schemaForm } from "../form/form.js";
-import { codeDialog } from "../play/code-dialog.js";
-import { FileRef } from "../play/code.js";
 import { graphChooser } from "../play/graph.js";
 import { endpoint, handed } from "../play/handoff.js";
 import { options as makeOptions } from "../play/options.js";
 import { Run, uuid, words } from "../play/run.js";
 import { runView, stateLine } from "../play/run-view.js";
 import { heading, stateWord } from "../shell.js";
-import { attempt, button, dialog, empty, failed, icon, loading, notify, sentence, uniqueId } from "../ui.js";
+import { attempt, button, dialog, empty, failed, ghosts, icon, notify, sentence, uniqueId } from "../ui.js";
 
 const GRAPH = "Graph";
 const MOST_RUNS = 30;
@@ -80,6 +78,8 @@ export default function page() {
     }
   });
 
+  /** Before it is known what can be chosen there is nothing to run, and nothing that would be moved by the form. */
+  const known = () => workflows() !== null || failure() !== null;
   const current = () => (chosen() === GRAPH ? graph.form() : form());
 
   /** The request that the form describes now. @returns {{path: string, body: any, classes: Record<string, string>}} */
@@ -149,10 +149,11 @@ export default function page() {
   }
 
   /** The same request with the files that were chosen by name. */
-  function copyAsCode() {
+  async function copyAsCode() {
     const shown = current();
     if (!shown) return notify(t("Choose a workflow or paste a graph first."), "warn");
     if (shown.all().some((one) => one.draw && one.value() === undefined)) shown.draw(0);
+    const [{ codeDialog }, { FileRef }] = await Promise.all([import("../play/code-dialog.js"), import("../play/code.js"), shown.ready()]);
     const { path, body } = request();
     const files = new Map(shown.all().filter((one) => one.file?.()).map((one) => [one.value(), one.file?.()?.name ?? "file"]));
     /** @type {(value: any) => any} */
@@ -162,7 +163,7 @@ export default function page() {
       if (value === null || typeof value !== "object" || "rawJSON" in value) return value;
       return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, replaced(part)]));
     };
-    return shown.ready().then(() => codeDialog({ path, body: replaced(body) }));
+    return codeDialog({ path, body: replaced(body) });
   }
 
   const start = () => void attempt(run);
@@ -197,13 +198,13 @@ export default function page() {
         () => (notice() ? h("p", { class: "notice warn" }, icon("warning"), notice()) : null),
         () => (refusal() ? h("div", { class: "notice bad", role: "alert" }, icon("warning"), h("span", null, refusal())) : null),
         h("div", { hidden: () => chosen() !== GRAPH }, graph.element),
-        () => (workflows() === null && !failure() ? loading() : current()?.element ?? null),
-        h("div", { class: "options" },
+        () => (known() ? current()?.element ?? null : ghosts(8)),
+        h("div", { class: "options", hidden: () => !known() },
           h("button", { type: "button", class: "quiet disclose", "aria-expanded": () => String(opened()), "aria-controls": optionsId, onclick: () => opened.update((value) => !value) }, icon("chevron"), t("Options")),
           h("div", { id: optionsId, hidden: () => !opened() }, () => choices().element)),
-        h("div", { class: "run-bar" },
+        h("div", { class: "run-bar", hidden: () => !known() },
           h("button", { type: "button", class: "primary run", onclick: start, title: "Ctrl+Enter" }, icon("play"), h("span", null, t("Run"))),
-          button(t("Copy as code"), copyAsCode, { class: "secondary", icon: "code" }))),
+          button(t("Copy as code"), () => void attempt(copyAsCode), { class: "secondary", icon: "code" }))),
       h("section", { class: "panel outcome", "aria-label": t("Outcome") },
         stateLine(looked),
         () => (runs().length > 1 ? chips(runs, looked) : null),

@@ -1,6 +1,6 @@
 /** What runs, what waits, what has ended lately: the server's queue, not this browser's. */
 
-import { h, list } from "../kernel.js";
+import { h, list, signal } from "../kernel.js";
 import { t, plural } from "../i18n.js";
 import { json } from "../api.js";
 import { queue } from "../live.js";
@@ -59,29 +59,47 @@ const link = (job) => h("a", { class: "mono id", href: () => addressOf("history"
 /** @param {Row} job */
 const cancelButton = (job) => h("button", { type: "button", class: "secondary small", "aria-label": () => `${t("Cancel")} ${job().id}`, onclick: () => cancel(job.peek().id) }, t("Cancel"));
 
+/** The classes of running prompts' nodes; the queue names the nodes only. @type {Map<string, import("../kernel.js").Signal<Record<string, string>>>} */
+const known = new Map();
+
+/** @param {Record<string, any>} job */
+function nodeName({ id, progress }) {
+  if (progress?.node == null) return "";
+  let classes = known.get(id);
+  if (!classes) {
+    classes = signal({});
+    known.set(id, classes);
+    if (known.size > 100) known.delete([...known.keys()][0]);
+    const { set } = classes;
+    json(`history/${encodeURIComponent(id)}`).then((run) => set(Object.fromEntries(Object.entries(run.prompt ?? {}).map(([node, one]) => [node, /** @type {any} */ (one)?.class_type ?? ""]))), () => {});
+  }
+  const found = classes()[progress.node];
+  return [found, h("span", { class: "muted" }, `${found ? " " : ""}#${progress.node}`)];
+}
+
 /** @param {Row} job */
 const runningRow = (job) => h("tr", { role: "row" },
-  cell(t("Job"), link(job)),
+  cell(t("Job"), link(job), "lead"),
   cell(t("Progress"), h("div", { class: "progress-cell" },
     progressbar(`${t("Progress")} ${job.peek().id}`, () => job().progress?.percent ?? null),
-    h("span", { class: "muted" }, () => (job().status === "running" ? `${Math.round(job().progress?.percent ?? 0)} %` : t(job().status))))),
-  cell(t("Node"), () => job().progress?.node ?? ""),
+    h("span", { class: "muted" }, () => (job().status === "running" ? `${Math.round(job().progress?.percent ?? 0)} %` : t(job().status)))), "full"),
+  cell(t("Node"), () => nodeName(job())),
   cell(t("Source"), () => whence(job())),
   cell(t("Elapsed"), () => (now(), format.duration(format.seconds(job().started_at ?? job().created_at)))),
-  cell("", cancelButton(job), { class: "end" }));
+  cell("", cancelButton(job), "end"));
 
 /** @param {Row} job */
 const waitingRow = (job) => h("tr", { role: "row" },
   cell(t("Position"), () => (job().position ?? t(job().status))),
-  cell(t("Job"), link(job)),
+  cell(t("Job"), link(job), "lead"),
   cell(t("Source"), () => whence(job())),
   cell(t("Since"), () => format.time(job().created_at)),
-  cell("", cancelButton(job), { class: "end" }));
+  cell("", cancelButton(job), "end"));
 
 /** @param {Row} job */
 const finishedRow = (job) => h("tr", { role: "row" },
-  cell(t("Job"), link(job)),
-  cell(t("Status"), () => h("span", { title: job().error ?? null }, badge(job().status))),
+  cell(t("Job"), link(job), "lead"),
+  cell(t("Status"), () => h("span", { title: job().error ?? null }, badge(job().status)), "side"),
   cell(t("Source"), () => whence(job())),
   cell(t("Duration"), () => format.duration(format.seconds(job().started_at ?? job().created_at, job().finished_at ?? null))),
   cell(t("Ended"), () => format.time(job().finished_at)));

@@ -10,10 +10,9 @@ import { copy, stringify } from "../json.js";
 import * as format from "../format.js";
 import { gallery } from "../files/gallery.js";
 import { fromHistory, handed, endpoint } from "../play/handoff.js";
-import { copy as copyText } from "../play/code-dialog.js";
 import { errorDetails, timings, warningList } from "../play/timings.js";
 import { uuid } from "../play/run.js";
-import { attempt, badge, button, confirm, empty, failed, hasEnded, icon, loading, now, progressbar } from "../ui.js";
+import { attempt, badge, button, confirm, copyText, empty, failed, hasEnded, icon, loading, now, progressbar } from "../ui.js";
 import { cancel } from "./queue.js";
 import { errorText, removed } from "./history.js";
 
@@ -93,7 +92,7 @@ export default function runPage(id) {
     const classes = Object.fromEntries(Object.entries(run.prompt ?? {}).map(([node, value]) => [node, /** @type {any} */ (value)?.class_type]));
     return [
       h("section", { class: "panel", "aria-label": t("Summary") },
-        h("dl", { class: "facts" },
+        h("dl", { class: "facts loose" },
           fact(t("Status"), () => badge(entry()?.status ?? live()?.status ?? run.status)), fact(t("Workflow"), run.workflow ?? t("graph")), fact(t("Source"), run.source),
           fact(t("Created"), format.time(run.created_at)), run.started_at ? fact(t("Started"), format.time(run.started_at)) : null, run.finished_at ? fact(t("Ended"), format.time(run.finished_at)) : null,
           run.duration != null && run.finished_at ? fact(t("Duration"), format.duration(run.duration / 1000)) : null),

@@ -3,7 +3,7 @@
 import { computed, h, signal } from "../kernel.js";
 import { t } from "../i18n.js";
 import { base } from "../api.js";
-import { button, dialog, notify, uniqueId } from "../ui.js";
+import { button, copyText, dialog, uniqueId } from "../ui.js";
 import { curl, javascript, python, withFiles } from "./code.js";
 
 /** @param {{path: string, body: any}} request */
@@ -31,23 +31,7 @@ export function codeDialog(request) {
     return [
       h("div", { role: "tablist", "aria-label": t("Language"), class: "tabs" }, tabs),
       h("div", { role: "tabpanel", id: panel, "aria-labelledby": () => `${prefix}-${chosen()}`, tabindex: "0", class: "code" }, h("pre", null, h("code", null, text))),
-      h("div", { class: "actions" }, h("span", { class: "muted" }, t("Set COMFYUI_API_KEY to your key if the server wants one.")), button(t("Copy"), () => copy(text.peek()), { class: "primary", icon: "copy" })),
+      h("div", { class: "actions" }, h("span", { class: "muted" }, t("Set COMFYUI_API_KEY to your key if the server wants one.")), button(t("Copy"), () => copyText(text.peek()), { class: "primary", icon: "copy" })),
     ];
   });
-}
-
-/** @param {string} text */
-export async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    // Plain http from another machine has no clipboard API: the old way.
-    const area = h("textarea", { value: text, class: "hidden", readonly: true });
-    (document.querySelector("dialog[open]") ?? document.body).append(area);
-    area.select();
-    const done = document.execCommand("copy");
-    area.remove();
-    if (!done) return notify(t("The browser does not allow copying: select the text."), "warn");
-  }
-  return notify(t("Copied."), "good");
 }

@@ -8,6 +8,7 @@ import { uniqueId } from "../ui.js";
 const quality = (/** @type {number} */ value) => ({ type: "integer", minimum: 1, maximum: 100, default: value, title: t("Quality") });
 const flag = (/** @type {string} */ title) => ({ type: "boolean", title });
 const word = (/** @type {string} */ title, /** @type {string} */ placeholder) => ({ type: "string", title, placeholder });
+const needed = (/** @type {string} */ title, /** @type {string} */ placeholder) => ({ ...word(title, placeholder), minLength: 1 });
 const keep = { keep_metadata: flag(t("Keep the workflow inside")) };
 const jpeg = { quality: quality(80), progressive: flag(t("Progressive")), mozjpeg: flag("mozjpeg"), chromaSubsampling: { type: "string", enum: ["4:2:0", "4:4:4"], title: t("Chroma subsampling") }, ...keep };
 const video = { fps: { type: "number", exclusiveMinimum: 0, title: t("Frames a second") }, crf: { type: "integer", minimum: 0, maximum: 63, title: "CRF" }, codec: word(t("Codec"), "libx264"), preset: word(t("Preset"), "medium"), bitrate: word(t("Bit rate"), "4M") };
@@ -22,10 +23,10 @@ const formats = () => ({
 
 /** @returns {Record<string, {title: string, required: string[], properties: Record<string, any>}>} */
 const targets = () => ({
-  s3: { title: "S3", required: ["bucket", "prefix"], properties: { bucket: word(t("Bucket"), "outputs"), prefix: { ...word(t("Prefix"), "runs/"), default: "" } } },
-  azure_blob_upload: { title: "Azure Blob", required: ["container"], properties: { container: word(t("Container"), "outputs"), blob_prefix: word(t("Prefix"), "runs/") } },
-  hf_upload: { title: "Hugging Face", required: ["repo"], properties: { repo: word(t("Repository"), "owner/name"), repo_type: { type: "string", enum: ["model", "dataset"], title: t("Type") }, revision: word(t("Revision"), "main"), directory: word(t("Directory"), "/") } },
-  http_upload: { title: "HTTP", required: ["url_prefix"], properties: { url_prefix: { type: "string", format: "uri", title: t("URL prefix"), placeholder: "https://" } } },
+  s3: { title: "S3", required: ["bucket"], properties: { bucket: needed(t("Bucket"), "outputs"), prefix: { ...word(t("Prefix"), "runs/"), default: "" } } },
+  azure_blob_upload: { title: "Azure Blob", required: ["container"], properties: { container: needed(t("Container"), "outputs"), blob_prefix: word(t("Prefix"), "runs/") } },
+  hf_upload: { title: "Hugging Face", required: ["repo"], properties: { repo: needed(t("Repository"), "owner/name"), repo_type: { type: "string", enum: ["model", "dataset"], title: t("Type") }, revision: word(t("Revision"), "main"), directory: word(t("Directory"), "/") } },
+  http_upload: { title: "HTTP", required: ["url_prefix"], properties: { url_prefix: { type: "string", minLength: 1, format: "uri", title: t("URL prefix"), placeholder: "https://" } } },
 });
 
 /** A form that stays when the effect that has made it runs again. @template T @param {() => T} make @returns {T} */

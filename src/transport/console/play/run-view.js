@@ -6,7 +6,6 @@ import * as format from "../format.js";
 import { gallery } from "../files/gallery.js";
 import { addressOf, route } from "../router.js";
 import { attempt, button, icon, now, progressbar, sentence } from "../ui.js";
-import { codeDialog } from "./code-dialog.js";
 import { errorDetails, timings, warningList } from "./timings.js";
 import { words } from "./run.js";
 
@@ -34,8 +33,8 @@ export function runView(run, onUse) {
       h("span", { class: "muted" }, elapsed),
       h("span", { class: "grow" }),
       () => (over() ? null : button(t("Cancel"), () => attempt(() => run.cancel()), { class: "secondary small" })),
-      button(t("Code"), () => codeDialog(run.request.code), { class: "quiet small", icon: "code", "aria-label": t("Code of this run") })),
-    h("div", { class: "progress-line" }, progressbar(t("Progress"), percent), h("span", { class: "muted" }, () => `${Math.round(percent())} %`)),
+      button(t("Code"), () => void attempt(async () => (await import("./code-dialog.js")).codeDialog(run.request.code)), { class: "quiet small", icon: "code", "aria-label": t("Code of this run") })),
+    h("div", { class: "progress-line", hidden: run.refused }, progressbar(t("Progress"), percent), h("span", { class: "muted" }, () => `${Math.round(percent())} %`)),
     h("p", { class: "muted steps" }, steps),
     () => run.fetching().map((one) => h("div", { class: "progress-line" }, progressbar(t("Input {url}", { url: one.url }), () => (one.total ? (one.received / one.total) * 100 : null)), h("span", { class: "muted" }, format.size(one.received)))),
     when(run.preview, () => h("img", { class: "preview", src: run.preview, alt: t("Preview") })),

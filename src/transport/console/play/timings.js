@@ -17,11 +17,11 @@ export function timings(stats, classes = {}) {
   const end = Math.max(...nodes.map((node) => node.end ?? node.start + (node.duration ?? 0)).filter(Boolean));
   const whole = Math.max(1, end - begin);
   return h("div", { class: "timings" },
-    h("dl", { class: "facts" }, stages.filter(([, value]) => value != null && value > 0).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, format.duration(/** @type {number} */ (value) / 1000))))),
+    h("dl", { class: "facts loose" }, stages.filter(([, value]) => value != null && value > 0).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, format.duration(/** @type {number} */ (value) / 1000))))),
     nodes.length ? h("ul", { class: "bars", "aria-label": t("Nodes") }, nodes.map((node) => h("li", null,
       h("span", { class: "bar-name", title: `#${node.id}` }, node.class_type ?? classes[node.id] ?? `#${node.id}`, h("span", { class: "muted" }, ` #${node.id}`)),
       h("span", { class: "bar-track", "aria-hidden": "true" }, node.cached ? null : h("span", { class: "bar-fill", style: { "margin-inline-start": `${((node.start - begin) / whole) * 100}%`, width: `${Math.max(0.6, ((node.duration ?? 0) / whole) * 100)}%` } })),
-      h("span", { class: "bar-value" }, node.cached ? t("cached") : format.duration((node.duration ?? 0) / 1000))))) : null);
+      h("span", { class: "bar-value" }, node.cached ? t("cached") : node.duration ? format.duration(node.duration / 1000) : "< 1 ms")))) : null);
 }
 
 /** @param {string[] | undefined} warnings */

@@ -14,7 +14,7 @@ const WIDTHS = /** @type {Record<string, number>} */ ({ SCALAR: 1, VEC2: 2, VEC3
 const MOST_VERTICES = 5_000_000;
 const MOST_NODES = 100_000;
 const KNOWN = new Set(["KHR_mesh_quantization", "KHR_materials_unlit", "KHR_texture_transform", "KHR_materials_specular", "KHR_materials_ior", "KHR_materials_emissive_strength",
-  "KHR_materials_clearcoat", "KHR_materials_sheen", "KHR_materials_transmission", "KHR_materials_volume", "KHR_lights_punctual", "KHR_materials_pbrSpecularGlossiness"]);
+  "KHR_materials_clearcoat", "KHR_materials_sheen", "KHR_materials_transmission", "KHR_materials_volume", "KHR_lights_punctual", "KHR_materials_pbrSpecularGlossiness", "EXT_texture_webp"]);
 
 /** @param {ArrayBuffer} buffer @returns {Promise<Scene>} */
 export async function parseGlb(buffer) {
@@ -146,22 +146,24 @@ class Reader {
     const normals = optional("NORMAL")?.values ?? smooth(positions, indices);
     return {
       positions, indices, matrix, normals,
-      uvs: optional(`TEXCOORD_${material.set}`)?.values ?? null,
+      uvs: placed(optional(`TEXCOORD_${material.set}`)?.values ?? null, material.transform),
       colors: colors ? fourWide(colors.values, colors.width) : null,
       material: { ...material, flipped: determinant(matrix) < 0 },
     };
   }
 
-  /** @param {number | undefined} index @returns {Material & {set: number}} */
+  /** @param {number | undefined} index @returns {Material & {set: number, transform: any}} */
   material(index) {
     const entry = index === undefined ? {} : this.document.materials?.[index] ?? {};
     const base = entry.pbrMetallicRoughness ?? {};
     const glossy = entry.extensions?.KHR_materials_pbrSpecularGlossiness;
     const texture = base.baseColorTexture ?? glossy?.diffuseTexture;
+    const transform = texture?.extensions?.KHR_texture_transform;
     return {
       color: base.baseColorFactor ?? glossy?.diffuseFactor ?? [1, 1, 1, 1],
       texture: texture?.index ?? null,
-      set: texture?.texCoord ?? 0,
+      set: transform?.texCoord ?? texture?.texCoord ?? 0,
+      transform,
       doubleSided: entry.doubleSided ?? false,
       alpha: entry.alphaMode ?? "OPAQUE",
       cutoff: entry.alphaCutoff ?? 0.5,
@@ -227,6 +229,20 @@ function fourWide(values, width) {
   if (width === 4) return values;
   const result = new Float32Array((values.length / width) * 4).fill(1);
   for (let row = 0; row < values.length / width; row += 1) result.set(values.subarray(row * width, row * width + 3), row * 4);
+  return result;
+}
+
+/** Where a part of a texture is used: scaled, turned, moved (KHR_texture_transform). @param {Float32Array | null} uvs @param {any} transform */
+function placed(uvs, transform) {
+  if (!uvs || !transform) return uvs;
+  const { offset: [left, top] = [0, 0], rotation = 0, scale: [wide, high] = [1, 1] } = transform;
+  const [sin, cos] = [Math.sin(rotation), Math.cos(rotation)];
+  const result = new Float32Array(uvs.length);
+  for (let index = 0; index + 1 < uvs.length; index += 2) {
+    const [u, v] = [uvs[index] * wide, uvs[index + 1] * high];
+    result[index] = cos * u + sin * v + left;
+    result[index + 1] = cos * v - sin * u + top;
+  }
   return result;
 }
 

@@ -47,7 +47,7 @@ export function show(scene, name) {
   const white = texture(gl, null, {});
   const textures = scene.textures.map(() => white);
   scene.textures.forEach((one, index) => {
-    createImageBitmap(new Blob([/** @type {any} */ (one.bytes)], { type: one.type }), { colorSpaceConversion: "none" }).then((bitmap) => {
+    createImageBitmap(new Blob([/** @type {any} */ (one.bytes)], { type: one.type }), { colorSpaceConversion: "none", premultiplyAlpha: "none" }).then((bitmap) => {
       textures[index] = texture(gl, bitmap, one.sampler);
       bitmap.close();
       draw();

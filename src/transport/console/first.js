@@ -1,0 +1,41 @@
+/* Before the first paint: light or dark, the language, and the page that the address names. A plain script, because modules run
+   later; what it needs of them is fetched while the browser still reads the page. */
+(() => {
+  const root = document.documentElement;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const apply = () => {
+    let chosen = null;
+    try {
+      chosen = localStorage.getItem("theme");
+    } catch {
+      // no storage: as the system has it
+    }
+    root.dataset.theme = chosen === "light" || chosen === "dark" ? chosen : dark.matches ? "dark" : "light";
+  };
+  dark.addEventListener("change", apply);
+  addEventListener("themechange", apply);
+  apply();
+
+  // What each page needs besides the modules that index.html names (a test compares both with what they import).
+  const forms = "form/form.js form/fields.js form/schema.js form/media-field.js files/media.js";
+  const runs = "files/gallery.js files/media.js play/timings.js play/handoff.js play/run.js";
+  /** @type {Record<string, [string, string, string]>} */
+  const pages = {
+    playground: ["Playground", "试验场", `playground ${forms} ${runs} play/graph.js play/options.js play/run-view.js`],
+    queue: ["Queue", "队列", "queue"],
+    history: ["History", "历史", `history run queue rows.js ${runs}`],
+    models: ["Models", "模型", `models rows.js ${forms}`],
+    deliveries: ["Deliveries", "投递", "deliveries rows.js"],
+    health: ["Health", "状态", "health health/log.js health/sparkline.js"],
+  };
+  const name = /^#\/(\w+)/.exec(location.hash)?.[1] ?? "playground";
+  const [english, chinese, modules] = pages[name] ?? pages.playground;
+  const spoken = navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase()).find((tag) => tag === "zh" || tag === "en");
+  const title = spoken === "zh" ? chinese : english;
+  root.lang = spoken === "zh" ? "zh-CN" : "en";
+  root.dataset.page = name;
+  root.style.setProperty("--title", JSON.stringify(title));
+  document.title = `${title} - comfyui-api`;
+  const needed = [...modules.split(" ").map((part) => (/\W/.test(part) ? part : `pages/${part}.js`)), ...(spoken === "zh" ? ["zh.js"] : [])];
+  for (const href of new Set(needed)) document.head.append(Object.assign(document.createElement("link"), { rel: "modulepreload", href }));
+})();
