@@ -14,6 +14,7 @@ export default {
   "Open": "打开",
   "Loading…": "加载中…",
   "Too long to show: download it.": "内容过长，请下载查看。",
+  "This browser cannot show it: download it.": "浏览器无法显示，请下载。",
   "Picture": "图片",
   "Picture: arrow keys change it, plus and minus zoom": "图片：方向键切换，加减键缩放",
   "Previous": "上一张",

@@ -111,6 +111,38 @@ test("history: filters, one run in full, run again, open in playground, delete",
   await close();
 });
 
+test("a thousand runs: more on demand, then by scrolling; few rows in the page, at every place", async () => {
+  const { page, close } = await open(`${server.url}console/`);
+  const run = (index) => ({ id: `many-${index}`, status: "succeeded", source: "http", created_at: new Date(1_700_000_000_000 - index * 1000).toISOString(), duration: 1000, outputs: [] });
+  await page.route(/\/history\?/, (route) => {
+    const from = Number(new URL(route.request().url()).searchParams.get("before") ?? 0);
+    return route.fulfill({ json: { items: Array.from({ length: 50 }, (_, index) => run(from + index)), next: from + 50 < 1000 ? String(from + 50) : null } });
+  });
+  await page.goto(`${server.url}console/#/history`);
+  const table = page.getByRole("table", { name: "Runs", exact: true });
+  await row(table, "many-49").waitFor();
+  await page.waitForTimeout(500);
+  assert.equal(await row(table, "many-50").count(), 0, "only what was asked for");
+  await page.getByRole("button", { name: "More", exact: true }).click();
+  await row(table, "many-60").waitFor({ state: "attached" });
+  await until("all of them", async () => {
+    await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
+    return (await row(table, "many-999").count()) === 1;
+  }, 60);
+  assert.equal(Number(await table.getAttribute("aria-rowcount")) >= 1001, true);
+  for (const width of [1280, 360]) {
+    await page.setViewportSize({ width, height: 900 });
+    for (const part of [0, 0.37, 0.8, 1]) {
+      await page.evaluate((place) => scrollTo(0, (document.documentElement.scrollHeight - innerHeight) * place), part);
+      await until("rows where one looks", () => page.evaluate(() => [0.3, 0.7].every((place) => document.elementFromPoint(innerWidth / 2, innerHeight * place)?.closest("tr, .actions, .panel, .filters, h1"))));
+      await until(`rows in view at ${part}`, () => page.evaluate(() => [...document.querySelectorAll("main tbody tr")].some((one) => one.getBoundingClientRect().top < innerHeight && one.getBoundingClientRect().bottom > 100)));
+      assert.ok((await table.getByRole("row").count()) < 130, `${await table.getByRole("row").count()} rows at ${part}, ${width} px`);
+    }
+    assert.equal(await row(table, "many-999").count(), 1, "the last one at the end");
+  }
+  await close();
+});
+
 test("models: a download with progress, cancelled, failed, completed; the cache evicts", async () => {
   const { page, close } = await open(`${server.url}console/#/models`, { allowed: [/status of 4\d\d/] });
   await page.getByRole("table", { name: "Models", exact: true }).getByText("demo.safetensors").waitFor();

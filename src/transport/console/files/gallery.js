@@ -63,18 +63,31 @@ function shown(file, kind, pictures, dimensions) {
   if (kind === "model") return modelTile(file);
   if (kind === "text") return textTile(file);
   if (kind === "file") return h("div", { class: "stand-in" }, icon("file"), h("span", { class: "muted" }, file.content_type ?? ""));
-  const address = source(file.asset_id);
+  const broken = signal(false);
+  const media = player(file, kind, pictures, dimensions, () => broken.set(true));
+  return () => (broken() ? h("div", { class: "stand-in" }, icon("file"), h("span", { class: "muted" }, t("This browser cannot show it: download it."))) : media);
+}
+
+/**
+ * @param {Output} file
+ * @param {string} kind
+ * @param {Output[]} pictures
+ * @param {import("../kernel.js").Signal<string>} dimensions
+ * @param {() => void} onerror
+ */
+function player(file, kind, pictures, dimensions, onerror) {
+  const address = source(file.asset_id ?? "");
   const src = () => address() || null;
   if (kind === "image") {
     const loaded = (/** @type {any} */ event) => dimensions.set(`${event.target.naturalWidth} × ${event.target.naturalHeight}`);
-    return h("div", { class: "picture" }, h("img", { src, alt: file.filename, decoding: "async", onload: loaded }),
+    return h("div", { class: "picture" }, h("img", { src, alt: file.filename, decoding: "async", onload: loaded, onerror }),
       h("button", { type: "button", class: "open", "aria-label": `${t("Open")} ${file.filename}`, onclick: () => lightbox(pictures, pictures.indexOf(file)) }, icon("expand")));
   }
   if (kind === "video") {
     const known = (/** @type {any} */ event) => dimensions.set(`${event.target.videoWidth} × ${event.target.videoHeight} · ${format.duration(event.target.duration)}`);
-    return h("video", { src, controls: true, loop: true, playsinline: true, preload: "metadata", "aria-label": file.filename, onloadedmetadata: known });
+    return h("video", { src, controls: true, loop: true, playsinline: true, preload: "metadata", "aria-label": file.filename, onloadedmetadata: known, onerror });
   }
-  return h("div", { class: "sound" }, h("audio", { src, controls: true, preload: "metadata", "aria-label": file.filename,
+  return h("div", { class: "sound" }, h("audio", { src, controls: true, preload: "metadata", "aria-label": file.filename, onerror,
     onloadedmetadata: (/** @type {any} */ event) => dimensions.set(format.duration(event.target.duration)) }));
 }
 

@@ -61,6 +61,17 @@ function listPage() {
     }
   }
 
+  // Whoever has asked for more once gets it by scrolling.
+  const [wantsMore, atEnd] = [signal(false), signal(false)];
+  effect(() => {
+    if (wantsMore() && atEnd() && next() && !busy()) void load(true);
+  });
+  const end = h("div", { class: "actions center", hidden: () => !next() },
+    button(t("More"), () => wantsMore.peek() ? load(true) : wantsMore.set(true), { class: "secondary", disabled: busy }), h("span", { class: "muted" }, () => plural(items()?.length ?? 0, "{n} run", "{n} runs")));
+  const watcher = new IntersectionObserver((entries) => atEnd.set(entries[entries.length - 1].isIntersecting), { rootMargin: "600px" });
+  watcher.observe(end);
+  onCleanup(() => watcher.disconnect());
+
   /** @type {ReturnType<typeof setTimeout>} */
   let timer;
   let first = true;
@@ -113,7 +124,7 @@ function listPage() {
       () => (items() && !items()?.length ? (isFiltered()
         ? empty("history", t("No run fits."), button(t("Show all"), () => [q, status, source, workflow].forEach((one) => one.set("")), { class: "secondary" }))
         : empty("history", t("No runs yet."), t("Whatever runs, from whatever door, is listed here. "), h("a", { href: "#/" }, t("Try a workflow")))) : null),
-      () => (next() ? h("div", { class: "actions center" }, button(t("More"), () => void load(true), { class: "secondary", disabled: busy }), h("span", { class: "muted" }, plural(items()?.length ?? 0, "{n} run", "{n} runs"))) : null)));
+      end));
 }
 
 /** Runs that were deleted on this page. @type {Set<string>} */
