@@ -70,7 +70,7 @@ export const failed = (error, again) =>
   h("div", { class: "notice bad", role: "alert" }, icon("warning"), h("span", null, sentence(error)), again ? button(t("Try again"), again) : null);
 
 /** @param {string} word @param {string} [kind] */
-export const badge = (word, kind = kindOf(word)) => h("span", { class: `badge ${kind}` }, word);
+export const badge = (word, kind = kindOf(word)) => h("span", { class: `badge ${kind}` }, t(word));
 
 /** How good or bad a word of the API is. @param {string} word */
 export function kindOf(word) {

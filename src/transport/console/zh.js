@@ -352,4 +352,12 @@ export default {
   "Only version 2 of glTF can be shown here.": "仅能显示 glTF 2.0。",
   "This GLB file is cut off.": "此 GLB 文件不完整。",
   "This model cannot be read: download it.": "无法读取此模型，请下载查看。",
+  "succeeded": "成功",
+  "failed": "失败",
+  "interrupted": "已中断",
+  "delivered": "已送达",
+  "sending": "发送中",
+  "completed": "已完成",
+  "cancelled": "已取消",
+  "expired": "已过期",
 };

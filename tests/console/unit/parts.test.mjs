@@ -174,3 +174,20 @@ test("several directories on one file system are one disk", async () => {
   const disks = disksOf({ disks: [{ name: "OUTPUT_DIR", path: "/o", total: 1000, free: 400 }, { name: "MODEL_DIR", path: "/m", total: 5000, free: 400 }, { name: "INPUT_DIR", path: "/i", total: 1000, free: 400 }] });
   assert.deepEqual(disks.map(({ name, used }) => [name, used]), [["Disk: OUTPUT_DIR, INPUT_DIR", 600], ["Disk: MODEL_DIR", 4600]]);
 });
+
+test("a run that ComfyUI died of and that begins anew is not given up", async () => {
+  const { Run } = await load("play/run.js");
+  const before = globalThis.fetch;
+  let status = "running";
+  globalThis.fetch = async () => Response.json({ id: "again", status });
+  try {
+    const run = new Run({ path: "prompt", body: { id: "again" }, label: "", classes: {}, code: { path: "", body: {} } });
+    await run.collect();
+    assert.equal(run.ended(), 0);
+    status = "succeeded";
+    await run.collect();
+    assert.equal(run.state().status, "succeeded");
+  } finally {
+    globalThis.fetch = before;
+  }
+});

@@ -57,10 +57,10 @@ export default function page() {
   }
 
   return h("div", { class: "page" }, heading(t("Deliveries"), h("div", { class: "actions" }, button(t("Resend all failed"), () => void resendAll(), { class: "secondary", icon: "again", disabled: () => !failedOnes().length }))),
-    h("div", { class: "filters", role: "search", "aria-label": t("Deliveries") }, searchbox(t("Filter"), text), choice(t("Status"), status, () => [["", t("All")], ...STATUSES])),
+    h("div", { class: "filters", role: "search", "aria-label": t("Deliveries") }, searchbox(t("Filter"), text), choice(t("Status"), status, () => [["", t("All")], ...STATUSES.map((word) => /** @type {[string, string]} */ ([word, t(word)]))])),
     () => (failure() && !all().length ? failed(failure(), load) : null),
     h("section", { class: "panel", "aria-label": t("Deliveries") },
-      table(t("Deliveries"), [[t("Created"), "8.5em"], [t("Job"), "20em"], [t("Kind"), "7em"], [t("Status"), "7em"], t("Receiver"), [t("Attempts"), "6.5em"], [t("Next attempt"), "8.5em"], ["", "7em"]], longRows(shown, (one) => one.id, row), { class: () => `cards fixed${shown().length ? "" : " bare"}` }),
+      table(t("Deliveries"), [[t("Created"), "8.5em"], [t("Job"), "24%"], [t("Kind"), "7em"], [t("Status"), "7em"], t("Receiver"), [t("Attempts"), "6.5em"], [t("Next attempt"), "8.5em"], ["", "7em"]], longRows(shown, (one) => one.id, row), { class: () => `cards fixed${shown().length ? "" : " bare"}` }),
       () => (deliveries() === null && !failure() ? loading() : shown().length ? null : all().length
         ? empty("deliveries", t("No delivery fits."), button(t("Show all"), () => [status, text].forEach((one) => one.set("")), { class: "secondary" }))
         : empty("deliveries", t("Nothing was delivered by webhook yet."), t("Give a run a webhook_v2, and see here whether it arrived.")))));

@@ -116,7 +116,7 @@ export function disksOf(state) {
 
 /** One of several ComfyUI.
  * @param {any} one */
-const instance = (one) => fact(`ComfyUI ${one.index}`, h("span", null, badge(t(one.state), undefined),
+const instance = (one) => fact(`ComfyUI ${one.index}`, h("span", null, badge(one.state),
   ` ${t("Running")} ${one.running}, ${t("Waiting")} ${one.waiting}${one.devices ? `, GPU ${one.devices}` : ""}`));
 
 function service() {
@@ -126,7 +126,7 @@ function service() {
   const named = Object.entries(features).filter(([name]) => name !== "amqp"); // it has a line of its own
   const word = stateWord(state);
   return h("dl", { class: "facts" },
-    fact("ComfyUI", badge(t(word), undefined)), (state.instances ?? []).map(instance), state.ready ? null : fact(t("Reason"), state.reason),
+    fact("ComfyUI", badge(word)), (state.instances ?? []).map(instance), state.ready ? null : fact(t("Reason"), state.reason),
     state.amqp ? Object.entries(typeof state.amqp === "object" ? state.amqp : { AMQP: state.amqp }).filter(([, value]) => typeof value !== "object").map(([name, value]) => fact(`AMQP ${name === "AMQP" ? "" : name}`.trim(), String(value))) : fact("AMQP", t("off")),
     named.map(([name, value]) => fact(String(name), value === true ? t("on") : value === false ? t("off") : typeof value === "object" ? JSON.stringify(value) : String(value))));
 }

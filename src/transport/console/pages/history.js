@@ -114,13 +114,13 @@ function listPage() {
   return h("div", { class: "page" }, heading(t("History")),
     h("div", { class: "filters", role: "search", "aria-label": t("Runs") },
       searchbox(t("Search"), q),
-      choice(t("Status"), status, () => [all, ...STATUSES]),
+      choice(t("Status"), status, () => [all, ...STATUSES.map((word) => /** @type {[string, string]} */ ([word, t(word)]))]),
       choice(t("Source"), source, () => [all, ...SOURCES]),
       choice(t("Workflow"), workflow, () => [all, ...known()])),
     () => (failure() ? failed(failure(), () => void load(false)) : null),
     () => (items() === null && !failure() ? loading() : null),
     h("section", { class: "panel", "aria-label": t("Runs") },
-      table(t("Runs"), [[t("Time"), "8.5em"], [t("Run"), "20em"], t("Workflow"), [t("Status"), "10.5em"], [t("Duration"), "8em"], [t("Source"), "8em"], [t("Outputs"), "14.5em"]], longRows(() => items() ?? [], (one) => one.id, row), { class: () => `cards fixed${items()?.length ? "" : " bare"}` }),
+      table(t("Runs"), [[t("Time"), "8.5em"], [t("Run"), "24%"], t("Workflow"), [t("Status"), "10.5em"], [t("Duration"), "8em"], [t("Source"), "8em"], [t("Outputs"), "14.5em"]], longRows(() => items() ?? [], (one) => one.id, row), { class: () => `cards fixed${items()?.length ? "" : " bare"}` }),
       () => (items() && !items()?.length ? (isFiltered()
         ? empty("history", t("No run fits."), button(t("Show all"), () => [q, status, source, workflow].forEach((one) => one.set("")), { class: "secondary" }))
         : empty("history", t("No runs yet."), t("Whatever runs, from whatever door, is listed here. "), h("a", { href: "#/" }, t("Try a workflow")))) : null),

@@ -148,6 +148,11 @@ export class Run {
           this.#end(item.status);
           return;
         }
+        // It goes on after all: ComfyUI died of it, and it has begun anew. The stream says when it has ended.
+        if (tries > 6) {
+          this.collecting = false;
+          return;
+        }
       } catch (error) {
         if (error instanceof ApiError && error.status !== 404) {
           this.error.set(error);
