@@ -18,7 +18,12 @@ const OWN: &[&str] = &[
 /// Headers of an OpenTelemetry exporter hold its token.
 const OTLP: (&str, &str) = ("OTEL_EXPORTER_OTLP_", "HEADERS");
 /// What custom nodes are known to use, and tools do not need.
-const NOT_FOR_TOOLS: &[&str] = &["AWS_*", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
+const NOT_FOR_TOOLS: &[&str] = &[
+    "AWS_*",
+    "AZURE_CLIENT_SECRET",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+];
 /// Names that are passed on all the same.
 const PASS: &str = "COMFYUI_PASS_ENV";
 

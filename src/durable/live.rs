@@ -52,7 +52,9 @@ pub(super) struct State {
     pub answered: bool,
     /// The process ends: streams end with the state as it is.
     pub suspended: bool,
-    /// As ComfyUI has it, for whoever is answered with it.
+    /// ComfyUI has had it in this attempt.
+    pub in_comfy: bool,
+    /// As ComfyUI has it or will have it, for whoever is answered with it.
     pub graph: Option<Graph>,
 }
 
@@ -132,6 +134,7 @@ impl LiveJob {
             cancelled: false,
             answered: false,
             suspended: false,
+            in_comfy: false,
             graph: None,
         };
         Arc::new(Self {
@@ -262,9 +265,7 @@ impl LiveJob {
                 }
             }
             JobEvent::Accepted { comfy_id, graph } => {
-                if !self.is_job() {
-                    lock(&self.state).graph = Some(graph.clone());
-                }
+                lock(&self.state).in_comfy = true;
                 let graph = serde_json::to_string(&**graph).unwrap_or_default();
                 inner.store.job_accepted(&self.id, comfy_id.clone(), graph);
             }

@@ -32,9 +32,8 @@ use crate::job::{PromptRequest, Service, Source};
 use crate::store::{JobRecord, JobStatus, NewJob, Store, StoreError};
 use crate::telemetry::trace;
 
-/// How long an answer waits while inputs are fetched, and for ComfyUI's verdict.
+/// How long an answer waits while inputs are fetched. For ComfyUI's verdict it waits as long as the pipeline does.
 const FETCHING: Duration = Duration::from_secs(2);
-const VERDICT: Duration = Duration::from_secs(20);
 /// When it is worth to ask again after the queue was full.
 pub const QUEUE_FULL: Duration = Duration::from_secs(2);
 /// How long a cancelling waits for the end.
@@ -328,10 +327,7 @@ impl DurableJobs {
         if live.is_preparing(&self.inner) {
             return live.answered(&mut verdict);
         }
-        match timeout(VERDICT - FETCHING, &mut verdict).await {
-            Ok(told) => told.ok().flatten(),
-            Err(_) => live.answered(&mut verdict),
-        }
+        verdict.await.ok().flatten()
     }
 
     /// A job in flight.

@@ -236,6 +236,7 @@ async fn one(
     };
     let was_cancelled = live.change(|state| {
         state.job = Some(handle.job.clone());
+        state.in_comfy = false;
         state.cancelled
     });
     if was_cancelled {
@@ -252,7 +253,10 @@ async fn one(
     inner.again.sent(live.record.seq);
     let accepted = taken.is_ok();
     let result = match taken {
-        Ok(_) => {
+        Ok(graph) => {
+            if !live.is_job() {
+                live.change(|state| state.graph = Some(graph));
+            }
             if let Some(verdict) = verdict.take() {
                 let _ = verdict.send(None);
             }
@@ -325,12 +329,18 @@ async fn judge(
     let for_good = !failure.transient;
     if failure.code == Code::ComfyuiUnavailable && !for_good {
         let down = matches!(inner.health.now().comfy, ComfyState::Down(_));
-        let ran = super::lock(&live.state).status != JobStatus::Queued;
+        let (ran, queued) = {
+            let state = super::lock(&live.state);
+            (
+                state.status != JobStatus::Queued,
+                accepted && state.in_comfy,
+            )
+        };
         // Waiting in a queue that died with ComfyUI is no attempt; being thrown out of one that lives is.
         // One that dies before it has answered may have died of the job.
-        let died = !accepted && died(&failure);
+        let died = !queued && died(&failure);
         return Attempt::Again {
-            counts: ran || (accepted && !down) || died,
+            counts: ran || (queued && !down) || died,
         };
     }
     if !accepted && failure.code != Code::ExecutionInterrupted {

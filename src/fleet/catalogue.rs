@@ -120,7 +120,7 @@ impl Known {
     }
 
     fn set(&self, comfy: &Pool, kept: &Kept) {
-        let Some(info) = object_info(&kept.object_info) else {
+        let Some(info) = object_info(&kept.object_info, LONGEST) else {
             tracing::warn!("the catalogue of an instance cannot be read");
             return;
         };
@@ -143,13 +143,14 @@ impl Known {
     }
 }
 
-fn object_info(text: &str) -> Option<Value> {
+/// `None`: it cannot be read, or is longer.
+fn object_info(text: &str, longest: u64) -> Option<Value> {
     let gzip = base64::engine::general_purpose::STANDARD
         .decode(text)
         .ok()?;
     let mut json = Vec::new();
     flate2::read::GzDecoder::new(gzip.as_slice())
-        .take(LONGEST)
+        .take(longest)
         .read_to_end(&mut json)
         .ok()?;
     serde_json::from_slice(&json).ok()
@@ -168,5 +169,27 @@ impl Inner {
         self.publisher
             .to_exchange(&self.exchange, "control.describe", properties, body)
             .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_catalogue_that_unpacks_to_too_much_is_not_read() {
+        let packed = |text: &str| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(text.as_bytes()).unwrap();
+            base64::engine::general_purpose::STANDARD.encode(gzip.finish().unwrap())
+        };
+        let long = json!({"Node": {"description": "x".repeat(5000)}}).to_string();
+        let text = packed(&long);
+        assert!(object_info(&text, long.len() as u64).is_some());
+        assert!(object_info(&text, 4000).is_none());
+        assert!(object_info("no base64", LONGEST).is_none());
+        assert_eq!(LONGEST, 256 * 1024 * 1024);
     }
 }

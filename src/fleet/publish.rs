@@ -47,6 +47,7 @@ struct Order {
 
 /// See the module.
 pub(super) struct Publisher {
+    patience: Duration,
     limit: MessageLimit,
     longest: AtomicUsize,
     orders: mpsc::Sender<Order>,
@@ -57,6 +58,7 @@ impl Publisher {
     pub(super) fn new(limit: MessageLimit) -> Self {
         let (orders, waiting) = mpsc::channel(MAX_WAITING);
         Self {
+            patience: PATIENCE,
             longest: AtomicUsize::new(limit.with_version(None)),
             limit,
             orders,
@@ -135,7 +137,7 @@ impl Publisher {
                 }
             }
         };
-        timeout(PATIENCE, trying)
+        timeout(self.patience, trying)
             .await
             .unwrap_or(Published::Refused)
     }
@@ -215,5 +217,63 @@ fn outcome(confirmation: &Confirmation) -> Published {
         Confirmation::Ack(None) => Published::Confirmed,
         Confirmation::Ack(Some(_)) => Published::Returned,
         Confirmation::Nack(_) | Confirmation::NotRequested => Published::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn publisher(patience: Duration) -> Arc<Publisher> {
+        let variables = BTreeMap::from([("AMQP_URL".to_owned(), "amqp://127.0.0.1".to_owned())]);
+        let config = crate::config::Config::from_env(&variables).unwrap();
+        let limit = config.amqp.unwrap().max_message_bytes;
+        Arc::new(Publisher {
+            patience,
+            ..Publisher::new(limit)
+        })
+    }
+
+    async fn publish(publisher: &Publisher) -> Published {
+        let body = Bytes::from_static(b"{}");
+        let properties = BasicProperties::default();
+        publisher.to_queue("q", properties, body).await
+    }
+
+    /// Nobody empties it: the broker has gone, or blocks.
+    #[tokio::test]
+    async fn what_is_not_confirmed_in_time_is_refused() {
+        assert_eq!(publisher(PATIENCE).patience, Duration::from_secs(5));
+        let publisher = publisher(Duration::from_millis(20));
+        assert_eq!(publish(&publisher).await, Published::Refused);
+        // It is not published later: whoever waited for it has gone.
+        let order = publisher.waiting.lock().await.recv().await.unwrap();
+        assert!(order.done.is_closed());
+    }
+
+    #[tokio::test]
+    async fn so_many_wait_and_the_next_waits_for_a_place() {
+        let publisher = publisher(Duration::from_secs(60));
+        let publishing: Vec<_> = (0..=MAX_WAITING)
+            .map(|_| {
+                let publisher = publisher.clone();
+                tokio::spawn(async move { publish(&publisher).await })
+            })
+            .collect();
+        let mut orders = publisher.waiting.lock().await;
+        while publisher.orders.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((MAX_WAITING, orders.len()), (10_000, MAX_WAITING));
+        for _ in 0..=MAX_WAITING {
+            let order = orders.recv().await.unwrap();
+            order.done.send(Some(Published::Confirmed)).unwrap();
+        }
+        for one in publishing {
+            assert_eq!(one.await.unwrap(), Published::Confirmed);
+        }
     }
 }

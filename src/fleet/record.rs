@@ -89,12 +89,14 @@ pub(super) fn note(task: &Task, with_body: bool) -> io::Result<()> {
 /// Keeps what was told of a job, for the process after this one.
 pub(super) fn append(task: &Task, kind: &str, data: &Value) {
     let path = task.dir.join(EVENTS);
-    let long = path.metadata().is_ok_and(|known| known.len() > MOST_EVENTS);
-    let mut line = match serde_json::to_string(&(kind, data)) {
-        Ok(line) if !long => line,
-        _ => return,
+    let Ok(mut line) = serde_json::to_string(&(kind, data)) else {
+        return;
     };
     line.push('\n');
+    let known = path.metadata().map_or(0, |known| known.len());
+    if known + line.len() as u64 > MOST_EVENTS {
+        return;
+    }
     let opened = std::fs::File::options()
         .create(true)
         .append(true)
@@ -167,4 +169,38 @@ fn read_one(dir: &Path) -> Option<Arc<Task>> {
         task.tell(News::Ended(kind, data));
     }
     Some(task)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_are_kept_up_to_their_limit_and_the_result_beyond_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let task = Task::new(
+            ("id".into(), "token".to_owned(), dir.path().to_path_buf()),
+            true,
+            (0, None),
+            (false, false),
+            false,
+            (b"{}".as_slice().into(), Vec::new()),
+            None,
+            State::default(),
+        );
+        let events = dir.path().join(EVENTS);
+        append(&task, "executing", &json!({"node": "1"}));
+        let kept = std::fs::read_to_string(&events).unwrap();
+        assert_eq!(kept, "[\"executing\",{\"node\":\"1\"}]\n");
+        let file = std::fs::File::options().write(true).open(&events);
+        file.unwrap().set_len(MOST_EVENTS - 10).unwrap();
+        append(&task, "executing", &json!({"node": "2"}));
+        let length = events.metadata().unwrap().len();
+        assert_eq!(length, (32 << 20) - 10);
+        let result = Map::from_iter([("images".to_owned(), json!([]))]);
+        keep_result(&task, "execution_success", &result).unwrap();
+        assert!(dir.path().join(RESULT).exists());
+    }
 }

@@ -180,3 +180,28 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_instances_are_remembered_and_no_more() {
+        let seen = Seen::default();
+        let beat = || json!({"status": "IDLE", "queue": "q"});
+        for number in 0..MOST + 5 {
+            seen.note(&format!("i{number}"), "instance_heartbeat", beat());
+        }
+        let list = seen.list();
+        assert_eq!(list.len(), 10_000);
+        let shown = |id: &str| list.iter().any(|one| one["id"] == id);
+        assert!(shown("i0") && !shown("i10000"), "the first ones stay");
+        // Those that are known are heard of still, and one that has gone makes room.
+        seen.note("i0", "instance_register", json!({"version": "1"}));
+        seen.all().remove("i1");
+        seen.note("late", "instance_heartbeat", beat());
+        let list = seen.list();
+        assert!(list.iter().any(|one| one["version"] == "1"));
+        assert!(list.iter().any(|one| one["id"] == "late"));
+    }
+}

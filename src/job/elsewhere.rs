@@ -35,7 +35,7 @@ impl Rounds<'_> {
                     self.need.not.clear();
                     sleep(PAUSE).await;
                 }
-                let in_flight = self.accepted.is_none();
+                let in_flight = self.queued;
                 tokio::select! {
                     place = inner.comfy.place(&self.need, in_flight) => place?,
                     () = job.cancel.cancelled() => return Err(job.stop_reason()),
@@ -70,7 +70,7 @@ impl Rounds<'_> {
         let all = pipeline.inner.comfy.instances().len();
         let again = match failure.code {
             Code::ComfyuiUnavailable => true,
-            Code::InvalidPrompt => self.accepted.is_none() && need.not.len() + 1 < all,
+            Code::InvalidPrompt => self.queued && need.not.len() + 1 < all,
             _ => false,
         };
         if all < 2 || !again || pipeline.job.cancel.is_cancelled() {

@@ -19,6 +19,8 @@ mod node_error;
 mod nodes;
 pub mod origin;
 mod outputs;
+#[cfg(test)]
+mod panics;
 mod pipeline;
 pub mod policy;
 mod preprocess;

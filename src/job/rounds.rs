@@ -7,9 +7,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -31,6 +33,41 @@ use crate::comfy::pool::{Need, Place};
 use crate::comfy::watch::Watcher;
 use crate::error::{Code, Failure, panicked};
 use crate::events::PromptRef;
+
+/// How long the answer to a submitter waits for ComfyUI's verdict, when all that we can check ourselves was checked. With the time
+/// for fetching inputs these are the 20 s of v2.md.
+const VERDICT: Duration = Duration::from_secs(18);
+/// The same where others are in front: their runs may take hours, and ComfyUI is not even asked before.
+const TURN: Duration = Duration::from_secs(2);
+
+/// Whoever has submitted the prompt, until it is told that the prompt is taken.
+#[derive(Default)]
+struct Submitter(Option<oneshot::Sender<Graph>>);
+
+impl Submitter {
+    fn answer(&mut self, graph: &Graph) {
+        if let Some(tell) = self.0.take() {
+            let _ = tell.send(graph.clone());
+        }
+    }
+
+    /// Does what the answer waits for, but only so long: a refusal that comes later is a failure like any other.
+    async fn waits<T>(
+        &mut self,
+        patience: Duration,
+        graph: &Graph,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = Box::pin(work);
+        match timeout(patience, &mut work).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.answer(graph);
+                work.await
+            }
+        }
+    }
+}
 
 /// What a graph has made.
 pub(super) struct Executed {
@@ -101,7 +138,8 @@ pub(super) async fn execute(
         guard: Arc::new(RunGuard::new(inner.cleaner.clone(), claim.clone())),
         claim,
         cleanup: &cleanup,
-        accepted: Some(accepted),
+        submitter: Submitter(Some(accepted)),
+        queued: false,
         anew: anew(pipeline, &graph),
         alone: share_names,
         models,
@@ -215,7 +253,9 @@ pub(super) struct Rounds<'a> {
     pub(super) claim: Arc<Claim>,
     pub(super) guard: Arc<RunGuard>,
     cleanup: &'a Arc<FileCleanup>,
-    pub(super) accepted: Option<oneshot::Sender<Graph>>,
+    submitter: Submitter,
+    /// A ComfyUI has had it in its queue.
+    pub(super) queued: bool,
     /// Nodes that must run anew, beside those that save by a prefix.
     anew: Option<BTreeSet<String>>,
     /// No other graph that shares names may be in ComfyUI.
@@ -256,11 +296,16 @@ type Parts = (Collected, Vec<OutputFile>, Vec<String>);
 
 impl Rounds<'_> {
     async fn until_complete(&mut self) -> Result<Round, Failure> {
+        let mut submitter = std::mem::take(&mut self.submitter);
+        let graph = self.graph;
         loop {
             if self.alone {
-                self.guard.wait_for_turn(self.pipeline).await?;
+                let turn = self.guard.wait_for_turn(self.pipeline);
+                submitter.waits(TURN, graph, turn).await?;
             }
-            let (queued, place) = self.submit().await?;
+            let queued = submitter.waits(VERDICT, graph, self.submit()).await;
+            let (queued, place) = queued?;
+            submitter.answer(graph);
             let round = match self.follow(queued, place).await? {
                 Ran::Through(round) => *round,
                 Ran::Elsewhere => continue,
@@ -291,9 +336,8 @@ impl Rounds<'_> {
         let catalogue = inner.comfy.catalogue();
         job.track(self.graph, |class| catalogue.is_output(class));
         inner.jobs.accepted(job);
-        if let Some(accepted) = self.accepted.take() {
+        if !std::mem::replace(&mut self.queued, true) {
             info!(id = %job.id, comfyui_id = %queued.comfy_id(), instance = place.comfy.label(), source = job.source.as_str(), nodes = self.graph.len(), "prompt queued");
-            let _ = accepted.send(self.graph.clone());
         }
         Ok((queued, place))
     }

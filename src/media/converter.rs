@@ -18,7 +18,7 @@ use super::pending::PendingFile;
 use super::recognise::{self, Kind};
 use super::stop::Stop;
 use crate::config::MediaConfig;
-use crate::error::Failure;
+use crate::error::{Failure, panicked};
 
 /// Frames on their way to ffmpeg.
 const FRAMES_AHEAD: usize = 2;
@@ -327,7 +327,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, String> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|_| "the codec crashed".to_owned())?
+        .map_err(|_| panicked("a conversion").message)?
 }
 
 /// What this conversion does with a file. One that cannot be read passes; whoever delivers it will say why.

@@ -63,10 +63,18 @@ impl Media {
         path: &Path,
         spec: ThumbnailSpec,
     ) -> Result<Option<Thumbnail>, String> {
-        let making = self.made(path, spec);
-        tokio::time::timeout(PATIENCE, making)
+        self.thumbnail_within(PATIENCE, path, spec).await
+    }
+
+    async fn thumbnail_within(
+        &self,
+        patience: Duration,
+        path: &Path,
+        spec: ThumbnailSpec,
+    ) -> Result<Option<Thumbnail>, String> {
+        tokio::time::timeout(patience, self.made(path, spec))
             .await
-            .unwrap_or_else(|_| Err(format!("it took longer than {} s", PATIENCE.as_secs())))
+            .unwrap_or_else(|_| Err(format!("it took longer than {} s", patience.as_secs_f64())))
     }
 
     /// Whether videos can be looked into.
@@ -183,5 +191,38 @@ fn encode(picture: &Picture, transparent: Transparent) -> Result<(Vec<u8>, &'sta
             "image/webp",
         )),
         Transparent::Png => Ok((image::png_bytes(picture)?, "image/png")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_waits_among_the_conversions_but_not_for_ever() {
+        let config = crate::config::Config::from_env(&BTreeMap::new()).unwrap();
+        let media = Media::new(&config.media);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.png");
+        ::image::RgbImage::new(64, 64).save(&path).unwrap();
+        let spec = ThumbnailSpec {
+            longest_side: 32,
+            transparent: Transparent::Webp,
+            max_bytes: None,
+        };
+        let (cores, memory) = (media.cores.clone(), media.memory.clone());
+        for held in [cores, memory] {
+            let all = u32::try_from(held.available_permits()).unwrap();
+            let holding = held.acquire_many(all).await.unwrap();
+            let short = Duration::from_millis(50);
+            let late = media.thumbnail_within(short, &path, spec).await;
+            assert_eq!(late.unwrap_err(), "it took longer than 0.05 s");
+            drop(holding);
+            let made = media.thumbnail(&path, spec).await.unwrap().unwrap();
+            assert_eq!((made.width, made.height), (32, 32));
+        }
+        assert_eq!(PATIENCE, Duration::from_secs(30));
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Notify;
@@ -21,7 +22,8 @@ const TEMPORARY: &str = "comfyui-api-state-";
 
 /// The directory is ours as long as this lives.
 pub struct Home {
-    _lock: Flock<File>,
+    /// A temporary one is ours by its name, too.
+    _lock: Option<Flock<File>>,
     temporary: Option<PathBuf>,
 }
 
@@ -39,7 +41,7 @@ pub(super) fn open(dir: Option<&Path>, limits: Limits) -> io::Result<(Store, Vec
         Some(dir) => match claim(dir) {
             Ok(lock) => {
                 let home = Home {
-                    _lock: lock,
+                    _lock: Some(lock),
                     temporary: None,
                 };
                 match open_in(dir, home, &limits, &mut notes) {
@@ -65,7 +67,7 @@ pub(super) fn open(dir: Option<&Path>, limits: Limits) -> io::Result<(Store, Vec
         uuid::Uuid::new_v4().simple()
     ));
     let home = Home {
-        _lock: claim(&dir)?,
+        _lock: claim(&dir).ok(),
         temporary: Some(dir.clone()),
     };
     let store = open_in(&dir, home, &limits, &mut notes)?;
@@ -84,8 +86,13 @@ fn claim(dir: &Path) -> io::Result<Flock<File>> {
         .truncate(false)
         .mode(0o600)
         .open(dir.join("lock"))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|(_, error)| io::Error::other(format!("another process uses it ({error})")))
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        io::Error::other(match error {
+            Errno::EWOULDBLOCK => "another process uses it".to_owned(),
+            // Nothing would keep a second server from writing into it.
+            error => format!("its file system has no locks: {error}"),
+        })
+    })
 }
 
 fn open_in(dir: &Path, home: Home, limits: &Limits, notes: &mut Vec<String>) -> io::Result<Store> {

@@ -153,8 +153,20 @@ impl From<std::io::Error> for Raised {
             } else {
                 "OSError"
             },
-            error.to_string(),
+            as_python_says(&error),
         )
+    }
+}
+
+/// `[Errno 28] No space left on device`
+fn as_python_says(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(number) => {
+            let end = format!(" (os error {number})");
+            format!("[Errno {number}] {}", text.trim_end_matches(&end))
+        }
+        None => text,
     }
 }
 

@@ -81,7 +81,7 @@ impl Answers {
 pub(super) fn too_large_for_broker(have: u64, limit: usize) -> Failure {
     too_large(
         have,
-        &format!("the broker takes ({limit} bytes, max_message_size)"),
+        &format!("the broker takes ({limit} bytes: its max_message_size, or AMQP_MAX_MESSAGE_MB)"),
     )
 }
 

@@ -123,7 +123,15 @@ impl Gateway {
     /// # Errors
     /// One sentence without the address, which is a secret.
     pub async fn fetch(&self, url: &str, into: &Path) -> Result<(PathBuf, u64), String> {
-        let until = Instant::now() + FETCHING;
+        self.fetch_until(url, into, Instant::now() + FETCHING).await
+    }
+
+    async fn fetch_until(
+        &self,
+        url: &str,
+        into: &Path,
+        until: Instant,
+    ) -> Result<(PathBuf, u64), String> {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.fetch_once(url, into).await {
@@ -182,7 +190,15 @@ impl Gateway {
     /// # Errors
     /// One sentence without the address; `true` with it: nobody waits for the task any more.
     pub async fn put(&self, path: &Path, name: &str) -> Result<Put, (String, bool)> {
-        let until = Instant::now() + PUTTING;
+        self.put_until(path, name, Instant::now() + PUTTING).await
+    }
+
+    async fn put_until(
+        &self,
+        path: &Path,
+        name: &str,
+        until: Instant,
+    ) -> Result<Put, (String, bool)> {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.put_once(path, name).await {
@@ -273,4 +289,60 @@ fn public(error: &reqwest::Error) -> String {
         return "it cannot be reached".to_owned();
     }
     "the connection broke".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::extract::State;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A gateway that is asked again and again, and answers this.
+    async fn gateway(status: StatusCode) -> (Gateway, Arc<AtomicUsize>) {
+        crate::net::install_crypto();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let answer = move |State(asked): State<Arc<AtomicUsize>>| async move {
+            asked.fetch_add(1, Ordering::Relaxed);
+            status
+        };
+        let router = Router::new().fallback(answer).with_state(asked.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/fleet/t", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let gateway = Gateway {
+            base,
+            instance: "one".into(),
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            secrets: false,
+            keeps: false,
+        };
+        (gateway, asked)
+    }
+
+    #[tokio::test]
+    async fn files_are_tried_for_so_long_and_no_longer() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("out.png");
+        std::fs::write(&file, "picture").unwrap();
+        let soon = || Instant::now() + FIRST_PAUSE + FIRST_PAUSE / 2;
+        let url = |gateway: &Gateway| format!("{}/in/0", gateway.base);
+
+        // It is in trouble: tried again, then given up. The task goes back into the queue.
+        let (broken, asked) = gateway(StatusCode::BAD_GATEWAY).await;
+        let (why, over) = broken.put_until(&file, "o", soon()).await.unwrap_err();
+        assert!(why.contains("502") && !over, "{why}");
+        assert!(asked.swap(0, Ordering::Relaxed) > 1);
+        let fetching = broken.fetch_until(&url(&broken), dir.path(), soon());
+        assert!(fetching.await.unwrap_err().contains("502"));
+        assert!(asked.load(Ordering::Relaxed) > 1);
+
+        // What is over is not tried again.
+        let (over, asked) = gateway(StatusCode::NOT_FOUND).await;
+        assert!(over.put(&file, "o").await.unwrap_err().1);
+        assert!(over.fetch(&url(&over), dir.path()).await.is_err());
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert_eq!((PUTTING.as_secs(), FETCHING.as_secs()), (10 * 60, 30));
+    }
 }

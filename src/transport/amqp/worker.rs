@@ -34,7 +34,7 @@ use super::{Milestones, TaskOutcome, TaskRun, TaskRunner};
 use crate::broker::outbox::{Body, Class, Outbox, OutboxMessage, Receipt};
 use crate::broker::spans;
 use crate::config::AmqpConfig;
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, panicked};
 use crate::telemetry::logging::epoch_ms;
 use crate::telemetry::metrics;
 use crate::telemetry::trace::{self, Span};
@@ -556,15 +556,8 @@ impl Worker {
         };
         let run = async move { runner.run(run).await };
         let run = tokio::spawn(trace::scope(trace::current(), run));
-        run.await.unwrap_or_else(|_| {
-            TaskOutcome::Failed(
-                Failure::new(
-                    Code::Internal,
-                    "The task ended unexpectedly; the log of the instance says more.",
-                )
-                .transient(),
-            )
-        })
+        run.await
+            .unwrap_or_else(|_| TaskOutcome::Failed(panicked(&format!("task {id}")).transient()))
     }
 
     async fn judge(&self, id: &str, past: Past, outcome: TaskOutcome, bytes: &Bytes) -> Verdict {

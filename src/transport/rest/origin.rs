@@ -17,14 +17,9 @@ use crate::config::ServerConfig;
 use crate::error::{Code, Failure};
 
 const SITE: &str = "sec-fetch-site";
-/// A proxy in front is what is reached from this machine then, not we.
-const PROXIED: [&str; 5] = [
-    "forwarded",
-    "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-];
+/// A proxy in front is what is reached from this machine then, not we. The names, or what they begin with.
+const PROXIED: [&str; 2] = ["forwarded", "via"];
+const PROXIED_PREFIX: &str = "x-forwarded-";
 
 /// Lets a request through if no browser sent it for a page of a stranger.
 pub async fn refuse_strangers(
@@ -113,9 +108,14 @@ fn is_rebound(
     let by_browser = headers.contains_key(header::ORIGIN) || headers.contains_key(SITE);
     by_browser
         && peer.is_some_and(|peer| peer.to_canonical().is_loopback())
-        && !PROXIED.iter().any(|name| headers.contains_key(*name))
+        && !is_proxied(headers)
         && !is_loopback(host)
         && !server.allowed_hosts.iter().any(|allowed| allowed == host)
+}
+
+fn is_proxied(headers: &HeaderMap) -> bool {
+    let mut names = headers.keys().map(header::HeaderName::as_str);
+    names.any(|name| PROXIED.contains(&name) || name.starts_with(PROXIED_PREFIX))
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -214,3 +214,39 @@ async fn a_message_keeps_its_identity() {
         (0, ["m1", "c2", "own"].map(str::to_owned).to_vec())
     );
 }
+
+/// A53: those that may have killed ComfyUI run one at a time, so that it can be told which one it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn suspects_run_alone_and_others_together() {
+    let broker = RabbitMq::shared().await;
+    for (suspect, together) in [(true, 1), (false, 3)] {
+        let name = unique("suspects");
+        let mut client = Client::connect(&broker.uri(), &name).await;
+        let mut headers = FieldTable::default();
+        headers.insert("x-comfyui-api-suspect".into(), AMQPValue::Boolean(suspect));
+        for id in ["a", "b", "c"] {
+            let properties = BasicProperties::default().with_headers(headers.clone());
+            let body = json!({"id": id, "do": "hold"}).to_string();
+            client.submit_with(body.as_bytes(), properties).await;
+        }
+        let runner = ScriptedRunner::new(true);
+        let settings = [("AMQP_PREFETCH", "3")];
+        let transport = open(config(&broker.uri(), &name, &settings), &runner);
+        until("all are here", async || client.waiting().await == 0).await;
+        until("they run", async || runner.runs().len() == together).await;
+        for ended in 1..=3 {
+            runner.release.add_permits(1);
+            let (kind, envelope) = client.next_result().await;
+            assert_eq!(kind, "execution_success", "{envelope}");
+            until("the next runs", async || {
+                runner.runs().len() == (ended + together).min(3)
+            })
+            .await;
+        }
+        let most = runner
+            .most_at_a_time
+            .load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(most, together);
+        close(&transport).await;
+    }
+}

@@ -216,6 +216,16 @@ impl Client {
     /// Connects and listens to everything that is published from now on. Makes exchange and queue if they are not there,
     /// with the arguments the product would use.
     pub async fn connect(uri: &str, name: &str) -> Self {
+        Self::connect_to(uri, name, "classic").await
+    }
+
+    /// The same with an input queue of another kind (`quorum`).
+    pub async fn connect_to(uri: &str, name: &str, kind: &str) -> Self {
+        let mut arguments = FieldTable::default();
+        if kind != "classic" {
+            let kind = lapin::types::AMQPValue::LongString(kind.into());
+            arguments.insert("x-queue-type".into(), kind);
+        }
         let connection = connect(uri).await;
         let channel = connection.create_channel().await.unwrap();
         channel
@@ -259,7 +269,7 @@ impl Client {
             .queue_declare(
                 format!("in.{name}").into(),
                 QueueDeclareOptions::durable(),
-                FieldTable::default(),
+                arguments,
             )
             .await
             .unwrap();

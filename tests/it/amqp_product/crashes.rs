@@ -162,9 +162,19 @@ async fn a_poison_task_ends_two_instances_and_is_given_up() {
 /// A41: kill -9. The broker says only that the task was handed out before; the note says which one was executing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_takes_the_whole_instance_with_it_is_given_up() {
+    given_up_after_kills("classic").await;
+}
+
+/// The same where the broker counts, for all that were handed out alike.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quorum_queue_charges_only_the_task_that_was_executing() {
+    given_up_after_kills("quorum").await;
+}
+
+async fn given_up_after_kills(kind: &str) {
     let broker = RabbitMq::shared().await;
     let name = unique("killed");
-    let mut client = Client::connect(&broker.uri(), &name).await;
+    let mut client = Client::connect_to(&broker.uri(), &name, kind).await;
     let cache = tempfile::tempdir().unwrap();
     let settings = [
         ("AMQP_MAX_ATTEMPTS", "2"),
@@ -247,6 +257,43 @@ async fn the_neighbours_of_a_poison_task_are_not_charged() {
     for (id, end) in &ends {
         assert_eq!(end == "execution_error", id == "poison", "{ends:?}");
     }
+    assert_eq!(product.log.count("task is given up"), 1);
+    until("the queue is empty", async || client.waiting().await == 0).await;
+}
+
+/// A53: nothing is known of what ComfyUI was doing. All that were in it are suspects and run alone, until the poison is found.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_it_cannot_be_told_suspects_run_alone() {
+    let broker = RabbitMq::shared().await;
+    let name = unique("suspects");
+    let mut client = Client::connect(&broker.uri(), &name).await;
+    let product = member(&broker.uri(), &name)
+        .envs(&[("AMQP_MAX_ATTEMPTS", "2"), ("AMQP_PREFETCH", "3")])
+        .faults(&json!({"deafen_websockets": true, "queue_answer": "[]"}))
+        .start()
+        .await;
+    let mut deadly = poison();
+    deadly["5"]["inputs"]["value"] = json!(["6", 0]);
+    deadly["6"] = json!({"class_type": "SimSleep", "inputs": {"seconds": 1.5, "steps": 3, "value": ["1", 0]}});
+    client
+        .submit(&json!({"id": "poison", "prompt": deadly}))
+        .await;
+    for id in ["good0", "good1"] {
+        client
+            .submit(&json!({"id": id, "prompt": slow_picture(0.05)}))
+            .await;
+    }
+    let mut ends = std::collections::BTreeMap::new();
+    while ends.len() < 3 {
+        let (key, envelope) = client.next_result().await;
+        if matches!(key.as_str(), "execution_success" | "execution_error") {
+            ends.insert(envelope["task_id"].as_str().unwrap().to_owned(), key);
+        }
+    }
+    for (id, end) in &ends {
+        assert_eq!(end == "execution_error", id == "poison", "{ends:?}");
+    }
+    assert!(product.log.count("runs alone next") >= 3);
     assert_eq!(product.log.count("task is given up"), 1);
     until("the queue is empty", async || client.waiting().await == 0).await;
 }

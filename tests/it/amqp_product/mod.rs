@@ -3,6 +3,7 @@
 mod crashes;
 mod failures;
 mod fleet;
+mod full_disk;
 mod life;
 mod results;
 

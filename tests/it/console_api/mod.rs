@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::product::{Product, until};
 
 /// Waits until a run has ended; with everything that is known of it.
-async fn ended(product: &Product, id: &str) -> Value {
+pub async fn ended(product: &Product, id: &str) -> Value {
     until(&format!("the end of {id}"), async || {
         let (status, run) = product.get(&format!("/history/{id}")).await;
         assert_eq!(status, 200, "{run}");

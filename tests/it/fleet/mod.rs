@@ -2,6 +2,7 @@
 
 mod agents;
 mod breaks;
+mod limits;
 mod traces;
 mod ways;
 mod wire;

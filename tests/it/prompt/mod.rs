@@ -1,5 +1,6 @@
 //! The way of a prompt through the whole product (prompt.md, http-api.md).
 
+mod answers;
 mod cancel;
 mod listing;
 mod media;

@@ -13,3 +13,4 @@ pub mod rabbitmq;
 pub mod receiver;
 pub mod sse;
 pub mod storage;
+pub mod tmpfs;

@@ -20,6 +20,29 @@ use tokio::process::{Child, Command};
 /// Nothing here takes so long; it only ends a test that hangs.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Starts a program for which the kernel refuses every lock on a file, as file systems without them do (ENOLCK for `flock`).
+const WITHOUT_LOCKS: &str = r#"
+import ctypes, os, platform, struct, sys
+flock = {"x86_64": 73, "aarch64": 32}[platform.machine()]
+ops = [(0x20, 0, 0, 0), (0x15, 0, 1, flock), (0x06, 0, 0, 0x00050000 | 37), (0x06, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *op) for op in ops))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(ops), ctypes.addressof(code)))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
+    sys.exit("seccomp: " + os.strerror(ctypes.get_errno()))
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+/// Why file locks cannot be taken from a program here, if so.
+pub fn why_locks_stay() -> Option<String> {
+    let probe = std::process::Command::new(super::peer_process::python())
+        .args(["-c", WITHOUT_LOCKS, "/bin/true"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&probe.stderr).into_owned();
+    (!probe.status.success()).then_some(said)
+}
+
 /// The binary under test, which is the simulator too.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_comfyui-api");
 
@@ -70,6 +93,7 @@ pub struct Stage {
     flags: String,
     command: Option<String>,
     descriptors: Option<u32>,
+    locks: bool,
     arguments: Vec<String>,
     unread: Option<PipeWriter>,
     reader: Option<PipeReader>,
@@ -116,6 +140,7 @@ impl Stage {
             flags: String::new(),
             command: None,
             descriptors: None,
+            locks: true,
             arguments: Vec::new(),
             unread: None,
             reader: None,
@@ -154,6 +179,12 @@ impl Stage {
     /// So many files and sockets at once, at most.
     pub fn descriptors(mut self, most: u32) -> Self {
         self.descriptors = Some(most);
+        self
+    }
+
+    /// No file can be locked; see [`why_locks_stay`].
+    pub fn without_locks(mut self) -> Self {
+        self.locks = false;
         self
     }
 
@@ -230,6 +261,10 @@ impl Stage {
                 self.arguments.join(" ")
             );
             start.args(["-c", &script]);
+        }
+        if !self.locks {
+            start = Command::new(super::peer_process::python());
+            start.args(["-c", WITHOUT_LOCKS, BINARY]);
         }
         let mut child = start
             .args(&self.arguments)

@@ -148,8 +148,8 @@ impl RabbitMq {
         self.end(Signal::SIGKILL);
     }
 
-    /// Runs `rabbitmqctl`. Takes about two seconds.
-    pub async fn ctl(&self, arguments: &[&str]) {
+    /// Runs `rabbitmqctl`; what it prints. Takes about two seconds.
+    pub async fn ctl(&self, arguments: &[&str]) -> String {
         let mut command = self.command("rabbitmqctl");
         command.args(arguments);
         let output = tokio::task::spawn_blocking(move || command.output())
@@ -161,6 +161,7 @@ impl RabbitMq {
             "rabbitmqctl {arguments:?}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     fn boot_now(&self) {
