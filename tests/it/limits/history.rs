@@ -42,7 +42,6 @@ async fn what_is_long_is_not_remembered_of_a_run() {
         many["stats"]["comfy_execution"]["nodes"].is_null(),
         "{many}"
     );
-    assert!(many["stats"]["comfy_round_trip_time"].is_number() || many["stats"].is_object());
     for part in ["request", "prompt", "stats", "texts", "warnings"] {
         let bytes = many[part].to_string().len();
         assert!(bytes <= 64 * 1024, "{part}: {bytes}");
