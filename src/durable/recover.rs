@@ -62,7 +62,7 @@ impl Gate {
     }
 }
 
-/// Waits until ComfyUI is ready and those before have gone. `false`: the server shuts down.
+/// Waits until ComfyUI is ready, the folders can be written, and those before have gone. `false`: the server shuts down.
 pub(super) async fn turn(inner: &Arc<Inner>, live: &LiveJob) -> bool {
     inner.again.enter(live.record.seq);
     let mut health = inner.health.watch();
@@ -72,7 +72,7 @@ pub(super) async fn turn(inner: &Arc<Inner>, live: &LiveJob) -> bool {
             if state.draining {
                 return false;
             }
-            if state.comfy == ComfyState::Ready {
+            if state.comfy == ComfyState::Ready && state.unwritable.is_none() {
                 break;
             }
         }

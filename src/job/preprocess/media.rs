@@ -11,6 +11,7 @@ use super::{Context, Done, InputTask};
 use crate::comfy::catalogue::Catalogue;
 use crate::comfy::input_kind::InputKind;
 use crate::error::{Code, Failure, panicked};
+use crate::storage::StorageError;
 
 /// The fixed rules existing clients rely on, beside what ComfyUI itself says (prompt.md, section 1).
 pub fn is_media(class: &str, input: &str, catalogue: &Catalogue) -> bool {
@@ -200,5 +201,14 @@ pub(super) fn unwritable(error: std::io::Error) -> Failure {
     if inner.is_some_and(JoinError::is_panic) {
         return panicked("preparing an input file");
     }
-    Failure::new(Code::Internal, format!("cannot write into ComfyUI's input directory: {error}; check INPUT_DIR and its free space")).transient()
+    let message = format!(
+        "cannot write into ComfyUI's input directory: {error}; check INPUT_DIR and its free space"
+    );
+    let trouble = StorageError::local(message, &error);
+    // A full disk has room again some time: said as of any other file that a prompt needs (A47).
+    let code = match trouble.retry_after {
+        Some(_) => Code::DownloadFailed,
+        None => Code::Internal,
+    };
+    trouble.into_failure(code)
 }

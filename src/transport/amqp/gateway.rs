@@ -334,8 +334,9 @@ mod tests {
         let (why, over) = broken.put_until(&file, "o", soon()).await.unwrap_err();
         assert!(why.contains("502") && !over, "{why}");
         assert!(asked.swap(0, Ordering::Relaxed) > 1);
-        let fetching = broken.fetch_until(&url(&broken), dir.path(), soon());
-        assert!(fetching.await.unwrap_err().contains("502"));
+        let from = url(&broken);
+        let fetched = broken.fetch_until(&from, dir.path(), soon()).await;
+        assert!(fetched.unwrap_err().contains("502"));
         assert!(asked.load(Ordering::Relaxed) > 1);
 
         // What is over is not tried again.

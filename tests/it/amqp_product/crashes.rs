@@ -111,7 +111,14 @@ async fn a_server_that_ends_with_its_comfyui_leaves_its_task_to_others() {
 /// A graph that kills ComfyUI when it is executed.
 fn poison() -> Value {
     let mut graph = slow_picture(0.0);
-    graph["5"] = json!({"class_type": "SimCrash", "inputs": {"code": 7, "value": ["1", 0]}});
+    graph["5"] = json!({"class_type": "SimCrash", "inputs": {"code": 7, "value": ["1", 0], "filename_prefix": "x"}});
+    graph
+}
+
+/// A picture that takes so long. Its prefix says that it writes under no name of others (F04): it waits in ComfyUI's queue.
+fn slow_picture(seconds: f64) -> Value {
+    let mut graph = super::slow_picture(seconds);
+    graph["5"]["inputs"]["filename_prefix"] = json!("x");
     graph
 }
 
@@ -274,7 +281,7 @@ async fn where_it_cannot_be_told_suspects_run_alone() {
         .await;
     let mut deadly = poison();
     deadly["5"]["inputs"]["value"] = json!(["6", 0]);
-    deadly["6"] = json!({"class_type": "SimSleep", "inputs": {"seconds": 1.5, "steps": 3, "value": ["1", 0]}});
+    deadly["6"] = json!({"class_type": "SimSleep", "inputs": {"seconds": 1.5, "steps": 3, "value": ["1", 0], "filename_prefix": "x"}});
     client
         .submit(&json!({"id": "poison", "prompt": deadly}))
         .await;

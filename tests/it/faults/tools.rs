@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::support::graphs::{loaded, picture, with};
+use crate::support::graphs::{loaded, picture};
+use crate::support::origin::{Origin, Reply};
 use crate::support::product::{Stage, until};
 
 const KEPT: [(&str, &str); 10] = [
@@ -40,6 +41,7 @@ async fn no_tool_gets_the_servers_secrets() {
     }
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let manifest = stage.path("manifest.yml").display().to_string();
+    let origin = Origin::start(|_, _| Reply::ok("refs")).await;
     let product = stage
         .envs(&KEPT)
         .env("PATH", path)
@@ -49,11 +51,11 @@ async fn no_tool_gets_the_servers_secrets() {
         .start()
         .await;
     let mut clone = loaded("x.png");
-    clone["1"] = json!({"class_type": "DiffusersLoader", "inputs": {"model_path": "http://127.0.0.1:9/x.git"}});
+    clone["1"] =
+        json!({"class_type": "DiffusersLoader", "inputs": {"model_path": origin.url("/x.git")}});
     let (status, answer) = product.prompt(&json!({"prompt": clone})).await;
     assert!((400..600).contains(&status), "{answer}");
-    let video = with(picture("x"), json!({}));
-    let body = json!({"prompt": video, "convert_output": {"format": "mp4"}});
+    let body = json!({"prompt": picture("x"), "convert_output": {"format": "mp4"}});
     let (status, answer) = product.prompt(&body).await;
     assert!((200..600).contains(&status), "{answer}");
     for tool in tools {
