@@ -135,7 +135,11 @@ pub async fn submit(
         front: fields.front,
         number: fields.number.as_ref(),
     };
-    let written = off_runtime(is_large_object(graph), || serde_json::to_vec(&submission));
+    let large = is_large_object(graph);
+    let written = off_runtime(large, || match large {
+        true => crate::json::written(&submission),
+        false => serde_json::to_vec(&submission),
+    });
     let body = written.map_err(|error| {
         Failure::new(
             Code::Internal,

@@ -336,7 +336,7 @@ async fn errand(
 
 /// The bytes of a value as JSON.
 fn written(value: &Map<String, Value>) -> usize {
-    serde_json::to_vec(value).map_or(0, |text| text.len())
+    crate::json::length(value).unwrap_or(0)
 }
 
 fn put_text(value: &mut Value, mark: &str, text: &str) {

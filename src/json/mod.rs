@@ -11,6 +11,7 @@ mod mend;
 
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub use build::Keep;
@@ -176,11 +177,52 @@ pub fn type_name(value: &Value) -> &'static str {
     }
 }
 
+/// The bytes of a value as JSON, without writing it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn length(value: &impl Serialize) -> serde_json::Result<usize> {
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, value)?;
+    Ok(length.0)
+}
+
+/// A large value as JSON. Its length is known before, because a text that grows takes half as much again (attack.md, A10).
+///
+/// # Errors
+/// When it cannot be written.
+pub fn written(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(length(value)?);
+    serde_json::to_writer(&mut text, value)?;
+    Ok(text)
+}
+
+struct Length(usize);
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_large_value_is_written_without_room_to_spare() {
+        let value = json!({"a": ["\u{e9}\n", 1.5, null], "b": "x".repeat(100_000)});
+        let text = written(&value).unwrap();
+        assert_eq!(text, serde_json::to_vec(&value).unwrap());
+        assert_eq!(text.len(), text.capacity());
+    }
 
     fn all(_: &str) -> Keep {
         Keep::All

@@ -254,6 +254,9 @@ class Origin(ThreadingHTTPServer):
         self.over, self.asked, self.told = threading.Event(), {}, []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def handle_error(self, *_):
+        """Clients that are killed break their connections."""
+
     def url(self, path):
         return f"http://127.0.0.1:{self.server_port}{path}"
 
