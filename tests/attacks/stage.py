@@ -98,8 +98,12 @@ class Server:
     def prompt(self, body, timeout=60, headers=None):
         return self.send("POST", "/prompt", json.dumps(body).encode(), timeout, headers)
 
-    def raw(self):
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+    def raw(self, buffer=None):
+        connection = socket.socket()
+        if buffer:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        connection.settimeout(30)
+        connection.connect(("127.0.0.1", self.port))
         return connection
 
     def resident_mib(self, what="VmRSS"):
@@ -113,9 +117,9 @@ class Server:
     def path(self, name):
         return self.directory / name
 
-    def left_of(self, pattern):
-        """What is left of prompts in the folders of clients' files."""
-        return [path for folder in ("input", "output") for path in self.path(folder).rglob(pattern)]
+    def left(self):
+        """What is left of prompts in the folders of clients' files, under whatever names."""
+        return [path for folder in ("input", "output") for path in self.path(folder).rglob("*")]
 
     def kill(self):
         self.process.kill()
