@@ -194,11 +194,37 @@ test("small, quick, quiet: sizes, first paint, connections of an idle page", asy
   assert.ok(first < 100_000 && first > 5000, `${first} bytes for the first page`);
   const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime);
   console.log(`all files ${whole} bytes, first page ${first} bytes compressed, first contentful paint ${Math.round(paint)} ms`);
+  const moved = await page.evaluate(() => new Promise((resolve) => {
+    let sum = 0;
+    new PerformanceObserver((entries) => entries.getEntries().forEach((entry) => (sum += entry.value))).observe({ type: "layout-shift", buffered: true });
+    setTimeout(() => resolve(sum), 200);
+  }));
+  assert.ok(moved < 0.05, `nothing jumps while it loads: ${moved}`);
   const before = requests.length;
   await page.waitForTimeout(6000);
   assert.deepEqual(requests.slice(before).map((request) => request.url()), [], "an idle page asks for nothing");
   assert.equal(requests.filter((request) => request.url().includes("/events")).length, 1);
   await close();
+  await server.stop();
+});
+
+test("bar and outline are there before any module", async () => {
+  const server = await demo();
+  for (const [locale, hash, title] of [["en-US", "#/queue", "Queue"], ["zh-CN", "", "试验场"]]) {
+    const { page, context, close } = await open(`${server.url}console/icon.svg`, { locale, allowed: [/ERR_/] });
+    await context.route(/\/app\.js$/, (route) => route.abort());
+    await page.goto(`${server.url}console/${hash}`);
+    await page.locator(".outline .panel").first().waitFor();
+    assert.equal(await page.title(), `${title} - comfyui-api`);
+    assert.equal(await page.locator(".outline h1").evaluate((one) => getComputedStyle(one, "::after").content), `"${title}"`);
+    assert.equal(await page.getByRole("navigation", { name: "Main" }).getByRole("link").count(), 6);
+    assert.equal(await page.locator("nav span").first().isVisible(), locale === "en-US", "no English word in a Chinese page");
+    await context.unroute(/\/app\.js$/);
+    await page.reload();
+    await page.getByRole("heading", { level: 1, name: title, exact: true }).waitFor();
+    assert.equal(await page.locator(".outline").count() + await page.locator(".early").count(), 0);
+    await close();
+  }
   await server.stop();
 });
 

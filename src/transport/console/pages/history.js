@@ -103,11 +103,13 @@ function listPage() {
     const added = [...byId.values()].filter((one) => fits(one, now) && (!next.peek() || String(one.created_at) > oldest) && !removed.has(one.id));
     if (changed || added.length || kept.length !== shown.length) items.set([...added, ...kept].sort((a, b) => String(b.created_at).localeCompare(String(a.created_at))));
   });
-  effect(() => {
+  const know = (/** @type {(string | undefined)[]} */ names) => {
     const found = new Set(known.peek());
-    for (const one of items() ?? []) if (one.workflow) found.add(one.workflow);
+    for (const name of names) if (name) found.add(name);
     if (found.size !== known.peek().length) known.set([...found].sort());
-  });
+  };
+  effect(() => know((items() ?? []).map((one) => one.workflow)));
+  json("workflows").then((all) => know(all.map((/** @type {Item} */ one) => one.path)), () => {}); // those of the runs shown are known anyway
 
   const isFiltered = () => Object.values(filter()).some(Boolean);
   const all = /** @type {[string, string]} */ (["", t("All")]);
