@@ -18,6 +18,11 @@ fn object(required: &[&str], properties: Value) -> Value {
     })
 }
 
+/// Of one type or another. Some clients know no lists of types.
+fn either(one: &str, other: &str) -> Value {
+    json!({"anyOf": [{"type": one}, {"type": other}]})
+}
+
 fn wait(about: &str) -> Value {
     json!({"type": "number", "minimum": 0, "maximum": 3600, "description": about})
 }
@@ -34,7 +39,7 @@ pub fn input(tool: Builtin) -> Value {
             &["graph"],
             json!({
                 "graph": {
-                    "type": ["object", "string"],
+                    "anyOf": [{"type": "object"}, {"type": "string"}],
                     "description": "The graph: API format ({\"<node id>\": {\"class_type\": ..., \"inputs\": {...}}}), a workflow as \
                         the editor saves it, or either as JSON text. An input that takes media takes a URL, a data: URI, the \
                         `input` of create_upload, or the `uri` of an output.",
@@ -127,13 +132,13 @@ pub fn output(tool: Builtin) -> Value {
                 "type": "object",
                 "properties": {
                     "id": text,
-                    "tool": {"type": ["string", "null"]},
+                    "tool": either("string", "null"),
                     "status": {"type": "string", "enum": STATUSES},
-                    "position": {"type": ["integer", "null"]},
-                    "progress": {"type": ["object", "null"]},
+                    "position": either("integer", "null"),
+                    "progress": either("object", "null"),
                     "created_at": text,
-                    "started_at": {"type": ["string", "null"]},
-                    "completed_at": {"type": ["string", "null"]},
+                    "started_at": either("string", "null"),
+                    "completed_at": either("string", "null"),
                     "expires_at": text,
                 },
                 "required": ["id", "tool", "status"],
@@ -157,9 +162,9 @@ pub fn output(tool: Builtin) -> Value {
                 "filename": text,
                 "status": {"type": "string", "enum": ["running", "completed", "failed", "cancelled"]},
                 "received": {"type": "integer"},
-                "total": {"type": ["integer", "null"]},
-                "bytes_per_second": {"type": ["number", "null"]},
-                "error": {"type": ["string", "null"]},
+                "total": either("integer", "null"),
+                "bytes_per_second": either("number", "null"),
+                "error": either("string", "null"),
             },
             "required": ["id", "status"],
         }),
