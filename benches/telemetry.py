@@ -127,6 +127,8 @@ class Server:
 
     def end(self):
         """SIGTERM; how long it takes."""
+        if self.process.poll() is not None:
+            return 0
         began = time.monotonic()
         self.process.terminate()
         self.process.wait(60)
@@ -144,7 +146,8 @@ async def client(port, until):
     body = json.dumps({"prompt": GRAPH}).encode()
     head = f"POST /prompt HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
     count = 0
-    while time.monotonic() < until:
+    # One at least, however busy the machine is.
+    while count == 0 or time.monotonic() < until:
         writer.write(head + body)
         answer = await reader.readuntil(b"\r\n\r\n")
         if not answer.startswith(b"HTTP/1.1 200"):
@@ -165,13 +168,22 @@ def turn(server, seconds):
 
     before, began = server.cpu(), time.monotonic()
     count = asyncio.run(load())
-    cost = (server.cpu() - before) / count * 1e6
+    cost = (server.cpu() - before) / max(count, 1) * 1e6
     return cost, count / (time.monotonic() - began), server.status("VmRSS") / 1024, server.status("Threads")
 
 
 def main():
+    servers = []
+    try:
+        measure(servers)
+    finally:
+        for server in servers:
+            server.end()
+
+
+def measure(servers):
     # Off twice: how far the second is from the first is what the ratios of the others are worth.
-    servers = [Server(how) for how in ("off", "off again", "live", "dead", "hangs")]
+    servers += [Server(how) for how in ("off", "off again", "live", "dead", "hangs")]
     for server in servers:
         turn(server, 2)
     costs = {server.how: [] for server in servers}
