@@ -194,6 +194,7 @@ impl DurableJobs {
         if lock(&inner.live).len() >= inner.rules.max_unfinished {
             return Err(StoreError::TooManyJobs.into());
         }
+        let id_is_fresh = new.id.is_none();
         let id = new.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let mut body = new.body;
         body.insert("id".into(), id.clone().into());
@@ -209,6 +210,7 @@ impl DurableJobs {
         let mut request = PromptRequest::parse(body)?;
         request.warnings.extend(new.warnings);
         request.id_is_callers = false;
+        request.id_is_fresh = id_is_fresh;
         request.echo.insert("job_id".into(), id.clone().into());
         let record = NewJob {
             id,

@@ -24,7 +24,7 @@ use crate::comfy::Comfy;
 use crate::comfy::client::{CallError, Submitted};
 use crate::comfy::message::{Preview, TextMessage};
 use crate::comfy::pool::Place;
-use crate::comfy::watch::{WatchEvent, Watcher};
+use crate::comfy::watch::{WatchEvent, Watcher, new_prompt_id};
 use crate::config::public_text;
 use crate::document::base64;
 use crate::error::{Code, Failure};
@@ -125,7 +125,10 @@ pub async fn submit(
         published: job.policy.published,
         context: job.trace.context().cloned(),
     };
-    let mut watcher = comfy.watch.register(prompt, job.streams.read.clone());
+    let planned = entry.take_planned();
+    let noted = planned.is_some();
+    let id = planned.unwrap_or_else(new_prompt_id);
+    let mut watcher = comfy.watch.register(id, prompt, job.streams.read.clone());
     let submission = Submission {
         prompt: graph,
         client_id: &watcher.client_id,
@@ -146,11 +149,10 @@ pub async fn submit(
             format!("the graph cannot be written as JSON: {error}"),
         )
     })?;
-    entry
-        .note_later(Record::Run {
-            id: watcher.id.clone(),
-        })
-        .await;
+    if !noted {
+        let id = watcher.id.clone();
+        entry.note_later(Record::Run { id }).await;
+    }
     let client = comfy.client.clone();
     let mut sending = Box::pin(async move { client.submit(body.into()).await });
     let sent = tokio::select! {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::cleanup::{Claim, FileCleanup, GoingOn, Record};
+use super::cleanup::{Age, Claim, FileCleanup, GoingOn, Record};
 use super::continuation::{self, Family};
 use super::elsewhere;
 use super::event::JobEvent;
@@ -126,8 +126,12 @@ pub(super) async fn execute(
         let entry = pipeline.entry.clone();
         let output_dir = inner.comfy_config.output_dir.clone();
         let temp_dir = inner.comfy.instance(0).temp_dir();
-        let before = going_on.as_ref().map(|one| one.before.clone());
-        let opening = move || claims.open_since(prefixes, &output_dir, &temp_dir, entry, before);
+        let age = match &going_on {
+            Some(one) => Age::Since(one.before.clone()),
+            None if pipeline.request.id_is_fresh => Age::Fresh,
+            None => Age::Unknown,
+        };
+        let opening = move || claims.open_aged(prefixes, &output_dir, &temp_dir, entry, age);
         let claim = tokio::task::spawn_blocking(opening).await;
         Arc::new(claim.map_err(|_| panicked("claiming the names of outputs"))?)
     };
@@ -317,6 +321,8 @@ impl Rounds<'_> {
             if let Some(keeping) = &self.pipeline.job.keeping {
                 keeping.withdraw();
             }
+            let claim = self.claim.clone();
+            let _ = tokio::task::spawn_blocking(move || claim.withdraw()).await;
         }
     }
 

@@ -30,7 +30,8 @@ pub(super) enum Kind {
 /// # Errors
 /// When it cannot be read.
 pub fn head(path: &Path) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
+    // With room for one byte more the end shows in the first read.
+    let mut head = Vec::with_capacity(HEAD as usize + 1);
     File::open(path)?.take(HEAD).read_to_end(&mut head)?;
     Ok(head)
 }

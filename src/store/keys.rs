@@ -48,10 +48,10 @@ pub(super) fn claim(
 }
 
 pub(super) fn release(write: &mut Write<'_>, scope: &str, made: &str) -> Result<(), StoreError> {
-    write.db.execute(
-        "DELETE FROM keys WHERE scope = ? AND made = ?",
-        params![scope, made],
-    )?;
+    write
+        .db
+        .prepare_cached("DELETE FROM keys WHERE scope = ? AND made = ?")?
+        .execute(params![scope, made])?;
     Ok(())
 }
 

@@ -138,6 +138,8 @@ fn open_in(dir: &Path, home: Home, limits: &Limits, notes: &mut Vec<String>) -> 
 fn usable(path: &Path) -> Result<Connection, SchemaError> {
     let mut connection = Connection::open(path)?;
     schema::configure(&connection)?;
+    // More than there are: one that falls out is parsed anew each time.
+    connection.set_prepared_statement_cache_capacity(128);
     schema::migrate(&mut connection)?;
     Ok(connection)
 }
@@ -159,7 +161,7 @@ pub(super) fn reader(dir: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(dir.join(DATABASE), flags)?;
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.pragma_update(None, "cache_size", -1000)?;
-    connection.set_prepared_statement_cache_capacity(32);
+    connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
 }
 

@@ -200,10 +200,15 @@ impl Watch {
         )
     }
 
-    /// Begins to watch a new prompt under a fresh id. Do this before sending it. `wants_status` says at any time whether `status`
+    /// Begins to watch a new prompt under an id of [`new_prompt_id`]. Do this before sending it. `wants_status` says at any time whether `status`
     /// messages, which belong to no prompt, are told too.
-    pub fn register(&self, prompt: PromptRef, wants_status: Arc<AtomicBool>) -> Watcher {
-        self.watch(new_prompt_id(), prompt, wants_status)
+    pub fn register(
+        &self,
+        id: String,
+        prompt: PromptRef,
+        wants_status: Arc<AtomicBool>,
+    ) -> Watcher {
+        self.watch(id, prompt, wants_status)
     }
 
     /// Watches a prompt that ComfyUI has queued by itself, as the continuation of one of ours.
@@ -447,7 +452,8 @@ static ISSUED: std::sync::LazyLock<[u8; 6]> = std::sync::LazyLock::new(|| {
     [a, b, c, d, e, f]
 });
 
-fn new_prompt_id() -> String {
+/// A new id for a prompt, which [`issued_here`] knows again.
+pub fn new_prompt_id() -> String {
     let mut bytes = *uuid::Uuid::new_v4().as_bytes();
     bytes[10..].copy_from_slice(&*ISSUED);
     uuid::Uuid::from_bytes(bytes).to_string()

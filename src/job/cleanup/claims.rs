@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::going_on::Before;
 use super::journal::{Entry, Record};
 use super::walk::files_below;
+use crate::comfy::watch::new_prompt_id;
 use crate::paths::normal;
 
 /// How far the clocks of files lag behind ours.
@@ -103,10 +104,26 @@ pub struct Claim {
     temp_dir: Mutex<PathBuf>,
     /// Files with our prefixes that were there before.
     earlier: HashSet<PathBuf>,
+    /// Nobody but this run has ever had these prefixes, so that its files can stay where they are.
+    pub fresh: bool,
+    /// Files of ours that are taken and stay where they are.
+    in_place: Mutex<HashSet<PathBuf>>,
     folders: Vec<PathBuf>,
     began: SystemTime,
     /// What is noted for the case of a kill.
     pub entry: Arc<Entry>,
+}
+
+/// How old the prefixes of a claim are.
+#[derive(Debug, Default)]
+pub enum Age {
+    /// There may be files with them.
+    #[default]
+    Unknown,
+    /// They were made for this run, of a random number.
+    Fresh,
+    /// ComfyUI has had them since an earlier process.
+    Since(Before),
 }
 
 impl Claims {
@@ -119,18 +136,18 @@ impl Claims {
         temp_dir: &Path,
         entry: Arc<Entry>,
     ) -> Claim {
-        self.open_since(prefixes, output_dir, temp_dir, entry, None)
+        self.open_aged(prefixes, output_dir, temp_dir, entry, Age::Unknown)
     }
 
     /// Claims what a prompt will write, before ComfyUI gets it; or what one writes that ComfyUI has since an earlier process.
     /// Blocks.
-    pub fn open_since(
+    pub fn open_aged(
         &self,
         prefixes: Vec<Prefix>,
         output_dir: &Path,
         temp_dir: &Path,
         entry: Arc<Entry>,
-        before: Option<Before>,
+        age: Age,
     ) -> Claim {
         let prefixes: Arc<[Prefix]> = prefixes.into();
         let folders = announced_folders(&prefixes, output_dir);
@@ -156,21 +173,30 @@ impl Claims {
             output_dir: output_dir.to_path_buf(),
             temp_dir: Mutex::new(temp_dir.to_path_buf()),
             earlier: HashSet::new(),
+            fresh: matches!(age, Age::Fresh),
+            in_place: Mutex::default(),
             folders,
             began: SystemTime::now(),
             entry,
         };
-        match before {
-            Some(Before { at, earlier }) => (claim.began, claim.earlier) = (at, earlier),
-            None => claim.earlier = claim.in_folders().map(|(path, _)| path).collect(),
+        let runs_already = matches!(age, Age::Since(_));
+        match age {
+            Age::Since(Before { at, earlier }) => (claim.began, claim.earlier) = (at, earlier),
+            Age::Unknown => claim.earlier = claim.in_folders().map(|(path, _)| path).collect(),
+            Age::Fresh => {}
         }
-        claim.entry.note(&Record::Outputs {
+        let outputs = Record::Outputs {
             output_dir: output_dir.to_path_buf(),
             temp_dir: temp_dir.to_path_buf(),
             prefixes: claim.prefixes.to_vec(),
             earlier: claim.earlier.iter().cloned().collect(),
             folders: made,
-        });
+        };
+        if runs_already {
+            claim.entry.note(&outputs);
+        } else {
+            claim.entry.note_and_plan(outputs, new_prompt_id());
+        }
         claim
     }
 
@@ -257,7 +283,7 @@ impl Claim {
         let Owner::Ours(nodes) = self.owner(name) else {
             return None;
         };
-        if self.earlier.contains(path) || self.shared(name) {
+        if self.earlier.contains(path) || self.in_place().contains(path) || self.shared(name) {
             return None;
         }
         Some(nodes)
@@ -295,12 +321,22 @@ impl Claim {
 
     /// Files of ours in the folders of our prefixes. Blocks.
     pub fn in_folders(&self) -> impl Iterator<Item = (PathBuf, Vec<String>)> {
-        let mut folders: Vec<PathBuf> = self
+        self.in_folders_and(&[])
+    }
+
+    /// Files of ours in the folders of our prefixes and in those of these files. Blocks.
+    pub fn in_folders_and(
+        &self,
+        files: &[PathBuf],
+    ) -> impl Iterator<Item = (PathBuf, Vec<String>)> {
+        let certain = self
             .prefixes
             .iter()
-            .filter(|prefix| prefix.folder_is_certain())
-            .map(|prefix| self.output_dir.join(&prefix.folder))
+            .filter(|prefix| prefix.folder_is_certain());
+        let mut folders: Vec<PathBuf> = certain
+            .map(|prefix| normal(&self.output_dir.join(&prefix.folder)))
             .collect();
+        folders.extend(files.iter().filter_map(|path| Some(normal(path.parent()?))));
         folders.sort();
         folders.dedup();
         folders
@@ -341,7 +377,23 @@ impl Claim {
         }
     }
 
-    /// All that was written has another name now: the prefixes are free, for a prompt with the same id may come.
+    /// A file of ours is taken, and stays where it is.
+    pub fn take_in_place(&self, path: &Path) {
+        self.in_place().insert(path.to_path_buf());
+    }
+
+    /// The run is done once more: what it has made so far goes, so that it is not taken for what comes. Blocks.
+    pub fn withdraw(&self) {
+        for path in self.in_place().drain() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    fn in_place(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.in_place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that was written is taken: the prefixes are free, for a prompt with the same id may come.
     pub fn release_names(&self) {
         self.claims.lock().held.remove(&self.number);
     }

@@ -1,8 +1,12 @@
 //! What prompts in flight write, known after a kill (A44): one small file for each, in a folder of this process, which a lock
 //! marks as living. The files are lists of lines, so that a kill in the middle of one loses no other.
+//!
+//! To make and remove a file costs more than all else that a small prompt needs of the file system, so a file serves one prompt
+//! after the other: the next overwrites the last one's lines, and every line bears the number of its prompt.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -68,19 +72,52 @@ pub struct Journal {
 enum Own {
     #[default]
     Closed,
-    Open {
-        dir: PathBuf,
-        _lock: File,
-    },
+    Open(Folder),
     Unusable,
 }
 
-/// One prompt's file. It is made with the first line, and removed when the last user is gone.
+/// The folder of this process.
+#[derive(Debug)]
+struct Folder {
+    dir: PathBuf,
+    _lock: File,
+    /// Files that serve no prompt at the moment.
+    free: Vec<Page>,
+    /// How many files there are.
+    made: usize,
+    /// The number of the last prompt.
+    last: u64,
+}
+
+/// A file that serves one prompt at a time.
+#[derive(Debug)]
+struct Page {
+    file: File,
+    path: PathBuf,
+    /// Of the prompt that it serves.
+    number: u64,
+    /// Where the next line goes.
+    end: u64,
+}
+
+/// A line of a file.
+#[derive(Serialize, Deserialize)]
+struct Line<R> {
+    /// The number of the prompt; a line with another one is left from an earlier prompt.
+    #[serde(default)]
+    entry: u64,
+    #[serde(flatten)]
+    record: R,
+}
+
+/// What is noted of one prompt. It takes a file with the first line, and gives it back when the last user is gone.
 #[derive(Debug, Default)]
 pub struct Entry {
     journal: Journal,
     id: String,
-    file: Mutex<Option<(File, PathBuf)>>,
+    page: Mutex<Option<Page>>,
+    /// Under which id ComfyUI will be given it first, if that is noted already.
+    planned: Mutex<Option<String>>,
 }
 
 /// What is known of a process from its folder.
@@ -139,39 +176,62 @@ impl Journal {
         Arc::new(Entry {
             journal: self.clone(),
             id: id.to_owned(),
-            file: Mutex::default(),
+            page: Mutex::default(),
+            planned: Mutex::default(),
         })
     }
 
-    /// This process's folder, made and locked now if need be. Blocks.
-    fn dir(&self) -> Option<PathBuf> {
+    /// A file of this process's folder, which is made and locked now if need be. Blocks.
+    fn page(&self) -> Option<Page> {
         let root = self.root.as_deref()?;
         let mut own = lock(&self.own);
         if matches!(*own, Own::Closed) {
             *own = match open(root) {
-                Ok((dir, lock)) => Own::Open { dir, _lock: lock },
+                Ok((dir, lock)) => Own::Open(Folder {
+                    dir,
+                    _lock: lock,
+                    free: Vec::new(),
+                    made: 0,
+                    last: 0,
+                }),
                 Err(error) => {
                     warn!(path = %root.display(), %error, "what prompts write cannot be noted: after a kill their files will stay");
                     Own::Unusable
                 }
             };
         }
-        match &*own {
-            Own::Open { dir, .. } => Some(dir.clone()),
-            _ => None,
+        let Own::Open(folder) = &mut *own else {
+            return None;
+        };
+        folder
+            .page()
+            .map_err(|error| warn!(path = %folder.dir.display(), %error, "cannot note what a prompt writes"))
+            .ok()
+    }
+
+    /// A prompt is over. Blocks.
+    fn give_back(&self, page: Page) {
+        // Its first line is none any more, and with it all others.
+        let cleared = page.file.write_all_at(b"-", 0);
+        if let Own::Open(folder) = &mut *lock(&self.own) {
+            match cleared {
+                Ok(()) => folder.free.push(page),
+                Err(_) => {
+                    let _ = std::fs::remove_file(&page.path);
+                    folder.made -= 1;
+                }
+            }
         }
     }
 
     /// Removes this process's folder if no prompt is left in it. Blocks.
     pub fn close(&self) {
         let mut own = lock(&self.own);
-        if let Own::Open { dir, .. } = &*own {
-            let empty = entries(dir).is_empty();
-            if empty {
-                let _ = std::fs::remove_file(dir.join(LOCK));
-                let _ = std::fs::remove_dir(dir);
-                *own = Own::Closed;
-            }
+        if let Own::Open(folder) = &*own
+            && folder.free.len() == folder.made
+        {
+            let _ = std::fs::remove_dir_all(&folder.dir);
+            *own = Own::Closed;
         }
     }
 
@@ -181,7 +241,7 @@ impl Journal {
             return Vec::new();
         };
         let own = match &*lock(&self.own) {
-            Own::Open { dir, .. } => Some(dir.clone()),
+            Own::Open(folder) => Some(folder.dir.clone()),
             _ => None,
         };
         let folders = std::fs::read_dir(root).into_iter().flatten().flatten();
@@ -190,6 +250,43 @@ impl Journal {
             .filter(|dir| dir.is_dir() && Some(dir) != own.as_ref())
             .filter_map(look)
             .collect()
+    }
+}
+
+impl Folder {
+    fn page(&mut self) -> io::Result<Page> {
+        self.last += 1;
+        if let Some(page) = self.free.pop() {
+            return Ok(Page {
+                number: self.last,
+                end: 0,
+                ..page
+            });
+        }
+        let path = self.dir.join(format!("{}.{ENTRY}", self.last));
+        let file = File::options().write(true).create_new(true).open(&path)?;
+        self.made += 1;
+        Ok(Page {
+            file,
+            path,
+            number: self.last,
+            end: 0,
+        })
+    }
+}
+
+impl Page {
+    /// Writes lines, all at once.
+    fn write<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for record in records {
+            let entry = self.number;
+            serde_json::to_writer(&mut lines, &Line { entry, record })?;
+            lines.push(b'\n');
+        }
+        self.file.write_all_at(&lines, self.end)?;
+        self.end += lines.len() as u64;
+        Ok(())
     }
 }
 
@@ -239,13 +336,16 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 }
 
 impl Noted {
-    /// The lines that can be read; the last one may be cut off.
+    /// The lines of the prompt that it serves: those before the first that is cut off or bears another's number.
     fn read(path: PathBuf) -> Self {
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let records = text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect();
+        let text = std::fs::read(&path).unwrap_or_default();
+        let lines = text.split(|byte| *byte == b'\n');
+        let mut lines = lines.map_while(|line| serde_json::from_slice::<Line<Record>>(line).ok());
+        let first = lines.next();
+        let number = first.as_ref().map(|line| line.entry);
+        let others = lines.take_while(|line| Some(line.entry) == number);
+        let records = first.into_iter().chain(others).map(|line| line.record);
+        let records = records.collect();
         Self { path, records }
     }
 }
@@ -253,14 +353,22 @@ impl Noted {
 impl Entry {
     /// Writes a line. Blocks. That it cannot be written hurts only after a kill, so it is no reason to fail.
     pub fn note(&self, record: &Record) {
-        let mut file = lock(&self.file);
-        if file.is_none() {
-            *file = self.begin();
+        self.note_all(std::slice::from_ref(record));
+    }
+
+    /// The same with several at once. Blocks.
+    pub fn note_all(&self, records: &[Record]) {
+        let mut own = lock(&self.page);
+        let begun = own.is_none().then(|| Record::Begun {
+            id: self.id.clone(),
+        });
+        if own.is_none() {
+            *own = self.journal.page();
         }
-        if let Some((file, path)) = file.as_mut()
-            && let Err(error) = write(file, record)
+        if let Some(page) = own.as_mut()
+            && let Err(error) = page.write(begun.iter().chain(records))
         {
-            warn!(path = %path.display(), %error, "cannot note what a prompt writes");
+            warn!(path = %page.path.display(), %error, "cannot note what a prompt writes");
         }
     }
 
@@ -270,39 +378,22 @@ impl Entry {
         let _ = tokio::task::spawn_blocking(move || entry.note(&record)).await;
     }
 
-    fn begin(&self) -> Option<(File, PathBuf)> {
-        let path = self
-            .journal
-            .dir()?
-            .join(format!("{}.{ENTRY}", Uuid::new_v4()));
-        let mut file = File::options()
-            .append(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(
-                |error| warn!(path = %path.display(), %error, "cannot note what a prompt writes"),
-            )
-            .ok()?;
-        let _ = write(
-            &mut file,
-            &Record::Begun {
-                id: self.id.clone(),
-            },
-        );
-        Some((file, path))
+    /// Notes beforehand under which id ComfyUI will be given it, with what else is to be noted. Blocks.
+    pub fn note_and_plan(&self, record: Record, run: String) {
+        self.note_all(&[record, Record::Run { id: run.clone() }]);
+        *lock(&self.planned) = Some(run);
     }
-}
 
-fn write(file: &mut File, record: &Record) -> io::Result<()> {
-    let mut line = serde_json::to_vec(record)?;
-    line.push(b'\n');
-    file.write_all(&line)
+    /// The id that ComfyUI is to be given, if it is noted already; asked once.
+    pub fn take_planned(&self) -> Option<String> {
+        lock(&self.planned).take()
+    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if let Some((_, path)) = lock(&self.file).take() {
-            let _ = std::fs::remove_file(path);
+        if let Some(page) = lock(&self.page).take() {
+            self.journal.give_back(page);
         }
     }
 }

@@ -19,7 +19,7 @@ mod recovery;
 mod walk;
 mod worker;
 
-pub use claims::{Claim, Claims, Owner, Prefix};
+pub use claims::{Age, Claim, Claims, Owner, Prefix};
 pub use files::FileCleanup;
 pub use going_on::GoingOn;
 pub(super) use history::HistoryCleanup;

@@ -239,7 +239,6 @@ impl Collecting<'_> {
 
     /// By the name of the file itself, wherever links lead.
     fn owner(&self, path: &Path) -> Owner {
-        let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         let name = |path: &Path| {
             path.file_name()
                 .and_then(|name| name.to_str())
@@ -247,7 +246,12 @@ impl Collecting<'_> {
         };
         let owner =
             |path: &Path| name(path).map_or(Owner::Nobody, |name| self.facts.claim.owner(&name));
-        match owner(&real) {
+        // Only a link can lead to another name.
+        let real = path
+            .is_symlink()
+            .then(|| path.canonicalize().ok())
+            .flatten();
+        match real.map_or(Owner::Nobody, |real| owner(&real)) {
             Owner::Nobody => owner(path),
             owner => owner,
         }
@@ -280,8 +284,20 @@ impl Collecting<'_> {
         Ok(file)
     }
 
-    /// Where nothing can be moved, a file that bears our name is ours where it is.
+    /// A file whose name nobody else can ever have is safe where it is, unless the run goes on and may write it once more. Where
+    /// nothing can be moved, one that bears our name is ours where it is.
     fn secure(&self, path: &Path) -> io::Result<PathBuf> {
+        let claim = &self.facts.claim;
+        let stays = claim.fresh
+            && !self.facts.goes_on
+            && !path.starts_with(self.roots.temp)
+            && !path.is_symlink()
+            && self.is_ours(path);
+        if stays {
+            claim.take_in_place(path);
+            self.cleanup.add(path.to_path_buf());
+            return Ok(path.to_path_buf());
+        }
         match self.cleanup.secure(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound && self.is_ours(path) => {
                 self.cleanup.add(path.to_path_buf());
@@ -296,20 +312,8 @@ impl Collecting<'_> {
     fn take_unreported(&mut self, saving: &HashSet<String>) {
         let claim = self.facts.claim.clone();
         let mut delivering = HashSet::new();
-        let mut folders: Vec<PathBuf> = self
-            .names
-            .iter()
-            .filter_map(|path| path.parent())
-            .map(Path::to_path_buf)
-            .collect();
-        folders.sort();
-        folders.dedup();
-        let beside: Vec<_> = folders
-            .iter()
-            .flat_map(|folder| claim.files_in(folder))
-            .collect();
-        let in_folders: Vec<_> = claim.in_folders().collect();
-        for (path, nodes) in in_folders.into_iter().chain(beside) {
+        let beside: Vec<_> = claim.in_folders_and(&self.names).collect();
+        for (path, nodes) in beside {
             delivering.extend(self.take_one_unreported(&path, &nodes, saving));
         }
         let silent = |node: &String| !saving.contains(node) && !delivering.contains(node);

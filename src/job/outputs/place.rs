@@ -132,6 +132,10 @@ impl Roots<'_> {
 
     /// Whether it is still inside when links have been followed.
     fn stays_inside(&self, path: &Path) -> bool {
+        let lies_in = path.parent();
+        if [self.output, self.temp].map(Some).contains(&lies_in) && !path.is_symlink() {
+            return true;
+        }
         let Ok(real) = path.canonicalize() else {
             return true;
         };

@@ -106,6 +106,8 @@ pub struct PromptRequest {
     pub file_id: Arc<str>,
     /// Whether the caller chose it, so that it may come again.
     pub id_is_callers: bool,
+    /// It was made for this run, of a random number: nothing can bear it yet.
+    pub id_is_fresh: bool,
     /// The graph: node id to `{inputs, class_type, _meta?}`; every node has a class and inputs.
     pub graph: Map<String, Value>,
     /// The workflow as the editor saves it, if that was sent; then there is no graph yet.
@@ -209,6 +211,7 @@ impl PromptRequest {
             conversion,
             credentials,
             id_is_callers,
+            id_is_fresh: !id_is_callers,
             graph,
             workflow,
             signed_url,
