@@ -34,6 +34,15 @@ docs:
     cargo build --locked
     python3 tests/docs_examples.py
 
+# the tests that run against the server alone, behind a gateway, a broker and two instances
+judge-fleet *args:
+    "${TEST_PYTHON:-python3}" tests/judge_fleet.py {{args}}
+
+# the fleet of the compose file and of the Kubernetes manifests, as processes
+fleet-manifests:
+    cargo build --locked
+    "${TEST_PYTHON:-python3}" tests/fleet_manifests.py
+
 # ten minutes of mixed load with faults
 soak minutes="10":
     python3 tests/soak.py {{minutes}}

@@ -67,7 +67,8 @@ class Process:
 
 
 class Broker:
-    def __init__(self, home):
+    def __init__(self, home, user="guest", password="guest"):
+        self.user, self.password = user, password
         self.home = home / "broker"
         self.home.mkdir()
         self.port, self.distribution, self.epmd_port = free_port(), free_port(), free_port()
@@ -75,7 +76,8 @@ class Broker:
         cookie.write_text("cookieofthistest")
         cookie.chmod(0o400)
         (self.home / "rabbitmq.conf").write_text(
-            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nloopback_users = none\ndisk_free_limit.absolute = 10MB\nlog.console = false\n")
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nloopback_users = none\ndisk_free_limit.absolute = 10MB\nlog.console = false\n"
+            f"default_user = {user}\ndefault_pass = {password}\n")
         (self.home / "enabled_plugins").write_text("[].\n")
         at = str(self.home)
         self.env = {
@@ -96,7 +98,7 @@ class Broker:
 
     @property
     def url(self):
-        return f"amqp://guest:guest@127.0.0.1:{self.port}/%2f"
+        return f"amqp://{self.user}:{self.password}@127.0.0.1:{self.port}/%2f"
 
     def start(self):
         self.server.start()

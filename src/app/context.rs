@@ -72,6 +72,10 @@ impl ContextSource for LiveContext {
         self.0.refreshed().await
     }
 
+    fn is_unknown(&self, number: u64) -> bool {
+        number == 0
+    }
+
     fn node_classes(&self) -> Option<Arc<NodeClasses>> {
         self.0.comfy.node_classes()
     }

@@ -166,6 +166,7 @@ fn read_one(dir: &Path) -> Option<Arc<Task>> {
     if let Ok(text) = std::fs::read(dir.join(RESULT))
         && let Ok((kind, data)) = serde_json::from_slice(&text)
     {
+        task.state().ended = true;
         task.tell(News::Ended(kind, data));
     }
     Some(task)

@@ -24,6 +24,15 @@ struct Said {
     data: Value,
 }
 
+impl Said {
+    /// That a job is being worked on.
+    fn goes_on(&self) -> bool {
+        let status = self.data.get("status").and_then(Value::as_str);
+        let goes_on = ["preprocessing", "pending", "running"];
+        self.kind == "state" && status.is_some_and(|status| goes_on.contains(&status))
+    }
+}
+
 /// A message of the durable queue; it is acknowledged when this returns.
 pub(super) async fn answer(inner: &Arc<Inner>, delivery: Delivery) {
     let correlation = correlation(&delivery.properties);
@@ -88,9 +97,13 @@ async fn end(task: &Arc<Task>, said: Said) {
 }
 
 /// A message of the queue of what is only of interest now.
-pub(super) fn shown(inner: &Inner, delivery: &Delivery) {
+pub(super) fn shown(inner: &Arc<Inner>, delivery: &Delivery) {
     let correlation = correlation(&delivery.properties);
     let Some(task) = inner.tasks.by_correlation(&correlation) else {
+        // Somebody works for nobody: the gateway that has published it is gone, or has published it anew.
+        if !correlation.is_empty() && read(&delivery.data, "").is_some_and(|said| said.goes_on()) {
+            inner.call_off(vec![correlation]);
+        }
         return;
     };
     if let Some(said) = read(&delivery.data, &task.token) {
@@ -148,7 +161,7 @@ fn preview(data: &Value) -> Option<Preview> {
 fn read(body: &[u8], token: &str) -> Option<Said> {
     let text = std::str::from_utf8(body).ok()?;
     let clean;
-    let text = if text.contains(token) {
+    let text = if !token.is_empty() && text.contains(token) {
         clean = text.replace(token, "***");
         &clean
     } else {

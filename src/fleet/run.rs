@@ -23,12 +23,14 @@ use crate::job::registry::Job;
 use crate::job::remote::{Done, Errand, Told};
 use crate::telemetry::logging::epoch_ms;
 use crate::telemetry::metrics;
-use crate::telemetry::trace::names;
+use crate::telemetry::trace::{Context, names};
 
 /// How long a cancelled job waits for the instance that has it.
 const CANCELLING: Duration = Duration::from_secs(15);
 /// An instance may not have listened the first time.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// A message to that end is tried so often, for five seconds each.
+const CALLING_OFF: u32 = 24;
 /// Priorities of messages.
 const PRIORITIES: std::ops::RangeInclusive<u64> = 0..=9;
 
@@ -40,7 +42,10 @@ pub(super) async fn run(
 ) -> Result<Done, Failure> {
     let job = errand.job.clone();
     let (task, mut publish) = match taken_up(inner, &errand) {
-        Some(known) => known,
+        Some((task, publish, superseded)) => {
+            inner.call_off(superseded);
+            (task, publish)
+        }
         None => (begin(inner, errand).await?, true),
     };
     let Some(mut news) = taken(&task) else {
@@ -93,18 +98,22 @@ fn conflict(id: &str) -> Failure {
     )
 }
 
-/// A job of the process before; whether it has to be published anew.
-fn taken_up(inner: &Inner, errand: &Errand) -> Option<(Arc<Task>, bool)> {
+/// A job of the process before; whether it has to be published anew, and which publications count no more.
+fn taken_up(inner: &Inner, errand: &Errand) -> Option<(Arc<Task>, bool, Vec<String>)> {
     let known = inner.tasks.by_id(&errand.job.id)?;
     known.state().secrets = secrets(errand);
     let address = inner.address_of(&known.token);
-    if known.address == address {
-        let claimed = known.state().ever_claimed || !known.state().correlations.is_empty();
-        return Some((known, !claimed));
+    if known.address == address || known.state().ended {
+        let there = {
+            let state = known.state();
+            state.ended || state.ever_claimed || !state.correlations.is_empty()
+        };
+        return Some((known, !there, Vec::new()));
     }
-    // Instances could not find their way here: what was published is worth nothing. Under another token it is another task.
-    let (from, state) = (known.address.clone(), std::mem::take(&mut *known.state()));
+    // Instances cannot find their way here any more: what was published is worth nothing.
+    let (from, superseded) = (known.address.clone(), known.state().correlations.clone());
     inner.end(&known);
+    let state = std::mem::take(&mut *known.state());
     let body = match (from, &address) {
         (Some(from), Some(to)) => {
             let text = String::from_utf8_lossy(&known.body).replace(&from, to);
@@ -128,7 +137,7 @@ fn taken_up(inner: &Inner, errand: &Errand) -> Option<(Arc<Task>, bool)> {
         state,
     );
     inner.tasks.insert(&task);
-    Some((task, true))
+    Some((task, true, superseded))
 }
 
 fn secrets(errand: &Errand) -> Map<String, Value> {
@@ -305,17 +314,8 @@ impl Running<'_> {
     async fn ask_to_cancel(&self) {
         let correlations = self.task.state().correlations.clone();
         for correlation in correlations {
-            let data = json!({"task_id": &*self.task.id, "correlation_id": correlation});
-            let body = service("control_cancel", data, None);
-            let inner = self.inner;
-            let mut about = properties(false);
-            if let Some(context) = self.job.trace.context() {
-                about = spans::outgoing(about, context);
-            }
-            inner
-                .publisher
-                .to_exchange(&inner.exchange, "control.cancel", about, body)
-                .await;
+            let context = self.job.trace.context();
+            self.inner.ask_to_cancel(&correlation, context).await;
         }
     }
 
@@ -447,6 +447,37 @@ fn failure(kind: &str, mut data: Map<String, Value>) -> Failure {
 }
 
 impl Inner {
+    /// Whoever works on this publication is to stop. Whether the broker has taken the message.
+    async fn ask_to_cancel(&self, correlation: &str, context: Option<&Context>) -> bool {
+        let data = json!({"correlation_id": correlation});
+        let body = service("control_cancel", data, None);
+        let mut about = properties(false);
+        if let Some(context) = context {
+            about = spans::outgoing(about, context);
+        }
+        let published = self
+            .publisher
+            .to_exchange(&self.exchange, "control.cancel", about, body)
+            .await;
+        published == Published::Confirmed
+    }
+
+    /// Nobody waits for these publications, and whoever works on one of them, or tries to put its files here, is told so.
+    pub(super) fn call_off(self: &Arc<Self>, correlations: Vec<String>) {
+        if correlations.is_empty() {
+            return;
+        }
+        let inner = self.clone();
+        tokio::spawn(async move {
+            for correlation in correlations {
+                let mut tries = CALLING_OFF;
+                while !inner.ask_to_cancel(&correlation, None).await && tries > 0 {
+                    tries -= 1;
+                }
+            }
+        });
+    }
+
     pub(super) async fn claim(self: &Arc<Self>, token: &str, instance: &str) -> Option<Value> {
         let task = self.tasks.by_token(token)?;
         let secrets = match task.claim(instance, self.max_attempts) {

@@ -45,7 +45,7 @@ impl Rounds<'_> {
         job.goes_to(place.comfy.index(), place.comfy.label());
         let temp_dir = place.comfy.temp_dir();
         if let Some(keeping) = &job.keeping {
-            keeping.runs_with(&temp_dir);
+            keeping.runs_with(&temp_dir, &place.comfy.client);
         }
         self.claim.runs_with(temp_dir);
         Ok(place)

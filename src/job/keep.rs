@@ -14,11 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::event::JobEvent;
 use super::origin::Origin;
-use super::outputs::{NodeOutput, OutputFile};
+use super::outputs::{self, Elsewhere, FileCleanup, NodeOutput, OutputFile};
 use super::policy::Keep;
 use super::progress::Tracker;
 use super::registry::Job;
 use super::service::Inner;
+use crate::comfy::client::Client;
 use crate::comfy::message::TextMessage;
 use crate::config::plain_text;
 use crate::media;
@@ -62,6 +63,8 @@ pub struct Place {
     pub temp_dir: PathBuf,
     /// The results will be other files: only previews and texts are kept as they are.
     pub results_differ: bool,
+    /// Asked for previews that are not on this machine, with the folder that they are fetched into.
+    pub asked: Option<(Client, Arc<FileCleanup>)>,
     /// Files are removed when the last of these is gone.
     pub guards: Vec<Arc<dyn Any + Send + Sync>>,
 }
@@ -143,9 +146,12 @@ impl Keeping {
     }
 
     /// It runs in a ComfyUI that has its temporary files there.
-    pub(super) fn runs_with(&self, temp_dir: &Path) {
+    pub(super) fn runs_with(&self, temp_dir: &Path, client: &Client) {
         if let Some(place) = &mut *lock(&self.place) {
             place.temp_dir = temp_dir.to_path_buf();
+            if let Some((asked, _)) = &mut place.asked {
+                *asked = client.clone();
+            }
         }
     }
 
@@ -361,12 +367,20 @@ impl Worker {
         for (number, one) in found.into_iter().enumerate() {
             let kept = match one {
                 Found::File { temp: false, .. } if place.results_differ => continue,
-                Found::File { path, shown, .. } => {
+                Found::File { path, shown, temp } => {
                     if !self.seen.insert((node.to_owned(), shown)) || self.was_kept(&path).is_some()
                     {
                         continue;
                     }
-                    self.file(node, &path, None, false).await.map(drop)
+                    let kept = match fetched(node, &path, place).await {
+                        Some(file) if temp => {
+                            self.file(node, &file.path, Some(&file.filename), true)
+                                .await
+                        }
+                        _ => self.file(node, &path, None, false).await,
+                    };
+                    // By which the result knows it.
+                    kept.map(|asset| self.kept.push((path, asset)))
                 }
                 Found::Text(text) => self.text(node, number, text).await,
             };
@@ -492,6 +506,22 @@ impl Worker {
                 return name;
             }
             number += 1;
+        }
+    }
+}
+
+/// A preview of a ComfyUI whose temporary files are not on this machine.
+async fn fetched(node: &str, path: &Path, place: &Place) -> Option<OutputFile> {
+    let (client, cleanup) = place.asked.as_ref()?;
+    if !path.starts_with(&place.temp_dir) || path.exists() {
+        return None;
+    }
+    let file = Elsewhere::below(&place.temp_dir, node.to_owned(), "images".to_owned(), path);
+    match outputs::view(client, file, cleanup).await {
+        Ok(file) => Some(file),
+        Err(error) => {
+            tracing::debug!(node, error, "a preview cannot be fetched");
+            None
         }
     }
 }

@@ -429,6 +429,7 @@ impl Listening<'_> {
                 output_dir: nowhere.clone(),
                 temp_dir: nowhere,
                 results_differ: true,
+                asked: None,
                 guards: Vec::new(),
             };
             keeping.start(inner, job, place).await;

@@ -161,6 +161,7 @@ pub(super) async fn execute(
             output_dir: rounds.claim.output_dir.clone(),
             temp_dir: rounds.claim.temp_dir(),
             results_differ: request.conversion.is_some() || request.archive.is_some(),
+            asked: Some((inner.comfy.instance(0).client.clone(), cleanup.clone())),
             guards: vec![cleanup.clone(), rounds.guard.clone()],
         };
         keeping.start(inner, pipeline.job, place).await;

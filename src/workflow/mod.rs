@@ -81,6 +81,11 @@ pub trait ContextSource: Send + Sync {
         self.context().await
     }
 
+    /// Whether a context of this number stands for nothing: no ComfyUI has said yet what it offers.
+    fn is_unknown(&self, _number: u64) -> bool {
+        false
+    }
+
     /// What is known of ComfyUI's nodes, for files as the editor saves them.
     fn node_classes(&self) -> Option<Arc<NodeClasses>> {
         None
@@ -270,10 +275,11 @@ impl Workflows {
             Err(failure) if began.elapsed() < WORTH_REPEATING => {
                 let context = self.0.fresh_json().await;
                 if context.0 == tried {
-                    Err(failure)
-                } else {
-                    self.generate_under(context, path, &input).await
+                    return Err(self.0.blamed_on_context(tried, failure));
                 }
+                let number = context.0;
+                let ended = self.generate_under(context, path, &input).await;
+                ended.map_err(|failure| self.0.blamed_on_context(number, failure))
             }
             ended => ended,
         }
@@ -345,6 +351,21 @@ impl Inner {
         Failure::new(
             Code::NotFound,
             format!("there is no workflow \"{path}\": {reason}"),
+        )
+    }
+
+    /// A failure that may come of it that nobody has said yet which models and samplers there are.
+    fn blamed_on_context(&self, number: u64, failure: Failure) -> Failure {
+        let of_a_type =
+            |issue: &Value| issue.get("code").is_some_and(|code| code == "invalid_type");
+        let issues = failure.details.as_ref().and_then(Value::as_array);
+        let of_types = issues.is_some_and(|issues| issues.iter().all(of_a_type));
+        if !self.source.is_unknown(number) || of_types {
+            return failure;
+        }
+        Failure::new(
+            Code::ComfyuiUnavailable,
+            "which models and samplers there are is not known yet (ComfyUI is starting, or no instance of the fleet has said so yet), and the workflow may need it; send it again",
         )
     }
 

@@ -29,6 +29,24 @@ pub(super) fn visible(r: &Reader) -> Vec<String> {
     }
 }
 
+/// The first of these devices that `nvidia-smi` would show if it were there, with all that it shows.
+pub(super) fn missing<'a>(devices: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, String)> {
+    let gpus = listed(&ask().unwrap_or_default());
+    // Another vendor's, or a tool that fails.
+    let first =
+        (!gpus.is_empty()).then(|| devices.into_iter().find(|name| is_missing(name, &gpus)));
+    let shown: Vec<&str> = gpus.iter().map(|gpu| gpu.index.as_str()).collect();
+    Some((first??, shown.join(", ")))
+}
+
+fn is_missing(name: &str, gpus: &[Gpu]) -> bool {
+    match name.parse::<u32>() {
+        Ok(_) => !gpus.iter().any(|gpu| gpu.index == name),
+        // MIG devices and words of other vendors are not for this tool to judge.
+        Err(_) => name.starts_with("GPU-") && !gpus.iter().any(|gpu| gpu.uuid.starts_with(name)),
+    }
+}
+
 fn ask() -> Option<String> {
     let mut command = Command::new("nvidia-smi");
     withhold_from_tool(&mut command);
@@ -103,5 +121,7 @@ mod tests {
         ] {
             assert_eq!(left(inherited, &gpus), expected, "{inherited}");
         }
+        let missing = ["0", "3", "GPU-bb", "GPU-dd", "MIG-9"].map(|name| is_missing(name, &gpus));
+        assert_eq!(missing, [false, true, false, true, false]);
     }
 }

@@ -226,6 +226,12 @@ fn devices(
         return Vec::new();
     }
     if !sets.is_empty() {
+        let all = sets.iter().flat_map(|set| set.split(','));
+        if let Some((device, shown)) = gpus::missing(all) {
+            r.problem(format!(
+                "COMFYUI_DEVICES names the device {device}, which is not there: nvidia-smi shows {shown}"
+            ));
+        }
         return sets;
     }
     if count > gpus.len() && count > 1 {

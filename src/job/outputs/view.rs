@@ -52,7 +52,7 @@ pub async fn view(
         content_type: String::new(),
         size: 0,
         path,
-        written_to: std::path::PathBuf::new(),
+        written_to: file.path,
     };
     let looking = tokio::task::spawn_blocking(move || described.look().map(|()| described));
     looking

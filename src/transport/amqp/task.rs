@@ -28,7 +28,7 @@ pub(super) struct Task {
     pub(super) body: Map<String, Value>,
     /// The message's bytes, for publishing it again. (Of one that was encoded twice: decoded once.)
     pub(super) bytes: Bytes,
-    /// Of those bytes.
+    /// Of those bytes, and of the publication that is answered.
     pub(super) fingerprint: Fingerprint,
 }
 
@@ -44,19 +44,29 @@ pub(super) struct Refusal {
 
 /// What else may identify a message.
 #[derive(Debug, Clone)]
-pub(super) struct MessageIds(Option<Arc<str>>);
+pub(super) struct MessageIds {
+    id: Option<Arc<str>>,
+    /// Of one that wants its answers in a queue: they go to this publication, and to no other of the same bytes.
+    publication: Option<Arc<str>>,
+}
 
 impl MessageIds {
     /// `message_id`, then `correlation_id`.
     pub(super) fn of(properties: &BasicProperties) -> Self {
         let ids = [properties.message_id(), properties.correlation_id()];
-        Self(
-            ids.into_iter()
+        let answered = properties.reply_to().is_some();
+        let publication = properties.correlation_id().as_ref();
+        Self {
+            id: ids
+                .into_iter()
                 .flatten()
                 .map(lapin::types::ShortString::as_str)
                 .find(|id| may_be_id(id))
                 .map(Arc::from),
-        )
+            publication: publication
+                .filter(|_| answered)
+                .map(|id| Arc::from(id.as_str())),
+        }
     }
 }
 
@@ -79,7 +89,7 @@ pub(super) async fn parse(
         .await
         .unwrap_or_else(|_| {
             Err(Refusal {
-                id: spare.0.unwrap_or_else(|| UNKNOWN.into()),
+                id: spare.id.unwrap_or_else(|| UNKNOWN.into()),
                 failure: Failure::new(Code::Internal, "The task could not be parsed."),
                 unreadable: true,
             })
@@ -90,7 +100,7 @@ fn parse_now(mut bytes: Vec<u8>, ids: &MessageIds, max_bytes: usize) -> Result<T
     let refusal = |bytes: &[u8], failure: Failure, unreadable: bool| Refusal {
         id: id_in(bytes)
             .map(Arc::from)
-            .or_else(|| ids.0.clone())
+            .or_else(|| ids.id.clone())
             .unwrap_or_else(|| UNKNOWN.into()),
         failure,
         unreadable,
@@ -137,8 +147,11 @@ fn parse_now(mut bytes: Vec<u8>, ids: &MessageIds, max_bytes: usize) -> Result<T
     }
     let mut hasher = DefaultHasher::new();
     hasher.write(&bytes);
+    if let Some(publication) = &ids.publication {
+        hasher.write(publication.as_bytes());
+    }
     Ok(Task {
-        id: id.map(Arc::from).or_else(|| ids.0.clone()),
+        id: id.map(Arc::from).or_else(|| ids.id.clone()),
         body,
         fingerprint: hasher.finish(),
         bytes: bytes.into(),
@@ -249,7 +262,14 @@ mod tests {
     use super::*;
 
     fn none() -> MessageIds {
-        MessageIds(None)
+        ids(None)
+    }
+
+    fn ids(id: Option<&str>) -> MessageIds {
+        MessageIds {
+            id: id.map(Arc::from),
+            publication: None,
+        }
     }
 
     fn parse_text(text: &str) -> Result<Task, Refusal> {
@@ -333,15 +353,15 @@ mod tests {
             ("[{\"id\": \"list\"}]", "message"),
             ("nonsense", "message"),
         ] {
-            let ids = MessageIds(Some("message".into()));
+            let ids = ids(Some("message"));
             let refusal = parse_now(text.as_bytes().to_vec(), &ids, 1 << 20).unwrap_err();
             assert_eq!(&*refusal.id, id, "{text}");
         }
         let properties = BasicProperties::default().with_correlation_id("c".into());
         let ids = MessageIds::of(&properties);
-        assert_eq!(ids.0.as_deref(), Some("c"));
+        assert_eq!(ids.id.as_deref(), Some("c"));
         let properties = properties.with_message_id("m".into());
-        assert_eq!(MessageIds::of(&properties).0.as_deref(), Some("m"));
+        assert_eq!(MessageIds::of(&properties).id.as_deref(), Some("m"));
         let properties = properties.with_message_id("\u{7}".into());
         let ids = MessageIds::of(&properties);
         let task = parse_now(b"{}".to_vec(), &ids, 10).unwrap();

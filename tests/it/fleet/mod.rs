@@ -1,8 +1,12 @@
 //! A gateway and its instances as processes, on a real RabbitMQ (docs/contract/fleet.md, part 2).
 
+mod address;
 mod agents;
+mod asleep;
+mod bad_input;
 mod breaks;
 mod limits;
+mod messages;
 mod traces;
 mod ways;
 mod wire;

@@ -224,6 +224,28 @@ async fn a_class_that_one_has_alone_and_temporary_files_over_http() {
     );
     let body = product.run("p", &preview).await;
     assert_eq!(body["images"].as_array().map(Vec::len), Some(1), "{body}");
+    // Kept, too: alone, and beside a file that is saved.
+    let mut both = quick();
+    both["5"] = preview["5"].clone();
+    for (graph, kept) in [(&preview, 1), (&both, 2)] {
+        let (status, job) = product
+            .post("/api/v2/jobs", &json!({"workflow": graph}))
+            .await;
+        assert_eq!(status, 201, "{job}");
+        let job = crate::v2::ended(&product, job["id"].as_str().unwrap()).await;
+        let outputs = job["outputs"].as_array().map(Vec::len);
+        assert_eq!(
+            (&job["status"], outputs),
+            (&json!("succeeded"), Some(kept)),
+            "{job}"
+        );
+    }
+    assert_eq!(
+        product.log.count("an output is not kept"),
+        0,
+        "{}",
+        product.log.text()
+    );
     let (_, refused) = product
         .prompt(&json!({"prompt": {"1": {"class_type": "Nobodys", "inputs": {}}}}))
         .await;

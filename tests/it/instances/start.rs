@@ -168,6 +168,15 @@ async fn one_for_each_gpu_that_is_shown_and_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_not_there_is_named_and_ends_the_start_with_2() {
+    let stage = gpus(Stage::new().instances(2), "0, GPU-a\\n1, GPU-b\\n");
+    let mut product = stage.env("COMFYUI_DEVICES", "0;1,7").spawn();
+    assert_eq!(product.ended().await.code(), Some(2));
+    let line = product.log.line("COMFYUI_DEVICES").await;
+    assert!(line.contains("device 7") && line.contains("0, 1"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_is_taken_is_named_before_anything_starts() {
     let stage = Stage::new().instances(3);
     let taken = stage.comfy_port() + 2;

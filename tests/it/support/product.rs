@@ -1,5 +1,7 @@
 //! The whole product as a process: the real binary with the built-in ComfyUI as its child, in directories of its own.
 
+mod behind;
+
 use std::collections::BTreeMap;
 use std::io::{PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
@@ -299,12 +301,20 @@ impl Stage {
             log,
             child,
             home: self.home,
+            behind: Vec::new(),
             _reader: self.reader,
         }
     }
 
     /// Starts the process and waits until it listens, not until it is ready.
     pub async fn launch(self) -> Product {
+        if behind::wanted() && self.arguments.is_empty() {
+            return Box::pin(behind::launch(self)).await;
+        }
+        self.launch_alone().await
+    }
+
+    async fn launch_alone(self) -> Product {
         let mut product = self.spawn();
         let line = product.log.line("\"listening\"").await;
         let line: Value = serde_json::from_str(&line).unwrap();
@@ -325,6 +335,7 @@ impl Stage {
     pub async fn start(self) -> Product {
         let product = self.launch().await;
         product.until_ready().await;
+        product.until_behind_is_ready().await;
         product
     }
 }
@@ -420,6 +431,8 @@ pub struct Product {
     pid: u32,
     child: Child,
     home: TempDir,
+    /// Who does the work, where it is a gateway.
+    behind: Vec<behind::Instance>,
     /// Held open, but not read.
     _reader: Option<PipeReader>,
 }
@@ -528,14 +541,24 @@ impl Product {
         body
     }
 
+    /// Where a ComfyUI listens: one, or those of the instances behind a gateway.
+    fn comfy_ports(&self) -> Vec<u16> {
+        let mut ports = vec![self.comfy_port];
+        ports.extend(self.behind.iter().map(|instance| instance.comfy_port));
+        ports.dedup();
+        ports
+    }
+
     /// Changes the faults of the simulator.
     pub async fn faults(&self, faults: Value) {
-        let url = format!("http://127.0.0.1:{}/simulator/faults", self.comfy_port);
-        let response = self.http.post(url).json(&faults).send().await;
-        // A crash takes the answer with it.
-        if faults.get("crash").is_none() {
-            let response = response.unwrap();
-            assert_eq!(response.status(), 200, "{:?}", response.text().await);
+        for port in self.comfy_ports() {
+            let url = format!("http://127.0.0.1:{port}/simulator/faults");
+            let response = self.http.post(url).json(&faults).send().await;
+            // A crash takes the answer with it.
+            if faults.get("crash").is_none() {
+                let response = response.unwrap();
+                assert_eq!(response.status(), 200, "{:?}", response.text().await);
+            }
         }
     }
 
@@ -561,13 +584,18 @@ impl Product {
     pub async fn until_clean(&self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let (files, history) = (self.leftovers(), self.comfy("/history").await);
-            if files.is_empty() && history == json!({}) {
+            let files = self.leftovers();
+            let mut history = Vec::new();
+            for port in self.comfy_ports() {
+                let url = format!("http://127.0.0.1:{port}/history");
+                history.push(answer(self.http.get(url)).await.1);
+            }
+            if files.is_empty() && history.iter().all(|one| *one == json!({})) {
                 return;
             }
             assert!(
                 Instant::now() < deadline,
-                "left behind: {files:?} {history}"
+                "left behind: {files:?} {history:?}"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -601,6 +629,13 @@ impl Drop for Product {
                 "--- the last lines of the product:\n{}",
                 lines[lines.len().saturating_sub(60)..].join("\n")
             );
+            for instance in &self.behind {
+                let lines = instance.log.lines();
+                eprintln!(
+                    "--- the last lines of an instance:\n{}",
+                    lines[lines.len().saturating_sub(30)..].join("\n")
+                );
+            }
         }
     }
 }

@@ -62,7 +62,9 @@ impl Collecting<'_> {
                 continue;
             }
             if !there {
-                self.made.elsewhere.push(self.elsewhere(node, key, &path));
+                self.made
+                    .elsewhere
+                    .push(Elsewhere::below(self.roots.temp, node, key, &path));
                 continue;
             }
             match self.secured(&node, &key, &path) {
@@ -92,17 +94,6 @@ impl Collecting<'_> {
             Owner::Ours(_) => true,
             Owner::Another => false,
             Owner::Nobody => self.facts.alone || !names::may_share_names(class),
-        }
-    }
-
-    fn elsewhere(&self, node: String, key: String, path: &Path) -> Elsewhere {
-        let relative = path.strip_prefix(self.roots.temp).unwrap_or(path);
-        let subfolder = relative.parent().unwrap_or(Path::new(""));
-        Elsewhere {
-            node,
-            key,
-            filename: file_name(path),
-            subfolder: subfolder.to_string_lossy().into_owned(),
         }
     }
 }

@@ -1,11 +1,12 @@
 /** The state of everything: versions, devices, disks, what was slow lately, the log, the configuration. */
 
-import { computed, h, list, onCleanup, signal } from "../kernel.js";
+import { computed, h, list, onCleanup, signal, when } from "../kernel.js";
 import { t } from "../i18n.js";
 import { json } from "../api.js";
 import { memoryOf, onReconnect, runs, sampled, series, status, vramOf } from "../live.js";
 import { heading, stateWord } from "../shell.js";
 import * as format from "../format.js";
+import { fleetView, isGateway } from "../health/fleet.js";
 import { logView } from "../health/log.js";
 import { inFlight, perMinute, sparkline } from "../health/sparkline.js";
 import { attempt, badge, button, cell, confirm, failed, loading, notify, now, searchbox, table, uniqueId } from "../ui.js";
@@ -22,14 +23,15 @@ export default function page() {
     await json("free", { method: "POST", json: { unload_models: true, free_memory: true } });
     notify(t("ComfyUI frees its memory."), "good");
   });
-  return h("div", { class: "page" }, heading(t("Health"), h("div", { class: "actions" },
-    button(t("Free memory"), () => void free(), { class: "secondary" }), button(t("Restart ComfyUI"), () => void restart(), { class: "secondary", icon: "again" }))),
+  return h("div", { class: "page" }, heading(t("Health"), when(() => !isGateway(), () => h("div", { class: "actions" },
+    button(t("Free memory"), () => void free(), { class: "secondary" }), button(t("Restart ComfyUI"), () => void restart(), { class: "secondary", icon: "again" })))),
   () => (status() === null ? loading() : null),
   h("div", { class: "sparks" }, sparks()),
   h("div", { class: "columns" },
     h("section", { class: "panel", "aria-label": t("Versions") }, h("h2", null, t("Versions")), versions),
     h("section", { class: "panel", "aria-label": t("Devices") }, h("h2", null, t("Devices")), devices),
     h("section", { class: "panel", "aria-label": t("Service") }, h("h2", null, t("Service")), service)),
+  fleetView(),
   logView(),
   configuration());
 }
