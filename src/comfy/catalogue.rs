@@ -389,7 +389,7 @@ async fn folders(
 }
 
 /// How the names of all markers begin.
-const PROBE: &str = "zz-probe-";
+pub(super) const PROBE: &str = "zz-probe-";
 
 /// Empty files with telling names, one per model folder and extension, for the time of one `/object_info`.
 struct Markers {

@@ -35,6 +35,7 @@ impl Comfy {
         .buffer_unordered(AT_ONCE);
         let mut models = BTreeMap::new();
         while let Some((folder, names)) = lists.next().await {
+            let names = names.map(without_markers);
             let names = match names {
                 Ok(names) if folder == "custom_nodes" => plug_ins(&names),
                 Ok(names) => names,
@@ -46,6 +47,15 @@ impl Comfy {
         }
         Ok(models)
     }
+}
+
+/// Another server on the same folders may be looking at what its ComfyUI offers.
+fn without_markers(mut names: Vec<String>) -> Vec<String> {
+    names.retain(|name| {
+        let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
+        !name.starts_with(super::catalogue::PROBE)
+    });
+    names
 }
 
 /// How often ComfyUI is made to look at a folder anew before a name counts as one that it does not list.

@@ -24,6 +24,7 @@ pub(super) async fn keep(inner: &Arc<Inner>) {
         let lost = inner.seen.take_lost();
         let tasks = inner.tasks.all();
         for task in &tasks {
+            super::reply::show_due(task);
             let owner = task.state().claimed_by.clone();
             if owner.is_some_and(|owner| lost.contains(&owner)) {
                 task.abandoned(inner.max_attempts);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::join;
-use super::task::{News, State, Task};
+use super::task::{News, Order, State, Task};
 
 const TASK: &str = "task.json";
 const BODY: &str = "message.json";
@@ -146,6 +146,7 @@ fn read_one(dir: &Path) -> Option<Arc<Task>> {
         published: Some(Instant::now()),
         waits_since: waits.then(Instant::now),
         ended: false,
+        order: Order::default(),
     };
     let task = Task::new(
         (record.id.into(), record.token, dir.to_path_buf()),

@@ -68,12 +68,26 @@ pub(super) async fn answer(inner: &Arc<Inner>, delivery: Delivery) {
                 record::append(&task, &said.kind, &said.data);
             }
             show(&task, said.kind, said.data);
+            task.state().order.lasting();
+            show_due(&task);
         }
+    }
+}
+
+/// Shows those messages for streams whose turn has come.
+pub(super) fn show_due(task: &Task) {
+    let due = task.state().order.due();
+    for (kind, data) in due {
+        show(task, kind, data);
     }
 }
 
 /// The end counts once; of a job that survives it is recorded first.
 async fn end(task: &Arc<Task>, said: Said) {
+    let held = task.state().order.all();
+    for (kind, data) in held {
+        show(task, kind, data);
+    }
     if std::mem::replace(&mut task.state().ended, true) {
         return;
     }
@@ -108,7 +122,11 @@ pub(super) fn shown(inner: &Arc<Inner>, delivery: &Delivery) {
     };
     if let Some(said) = read(&delivery.data, &task.token) {
         task.heard_from(&instance(&delivery.properties));
-        show(&task, said.kind, said.data);
+        let after = after(&delivery.properties);
+        let now = task.state().order.stream(after, said.kind, said.data);
+        if let Some((kind, data)) = now {
+            show(&task, kind, data);
+        }
     }
 }
 
@@ -177,6 +195,15 @@ fn read(body: &[u8], token: &str) -> Option<Said> {
 fn correlation(properties: &BasicProperties) -> String {
     let correlation = properties.correlation_id().as_ref();
     correlation.map_or_else(String::new, |id| id.as_str().to_owned())
+}
+
+/// How many messages of the other queue come before this one.
+fn after(properties: &BasicProperties) -> u32 {
+    let headers = properties.headers().as_ref();
+    match headers.and_then(|headers| headers.inner().get("after")) {
+        Some(AMQPValue::LongLongInt(count)) => u32::try_from(*count).unwrap_or(0),
+        _ => 0,
+    }
 }
 
 fn instance(properties: &BasicProperties) -> String {

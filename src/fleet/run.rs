@@ -29,6 +29,8 @@ use crate::telemetry::trace::{Context, names};
 const CANCELLING: Duration = Duration::from_secs(15);
 /// An instance may not have listened the first time.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// The priority of a job with `front`.
+const FRONT: u8 = 9;
 /// A message to that end is tried so often, for five seconds each.
 const CALLING_OFF: u32 = 24;
 /// Priorities of messages.
@@ -155,7 +157,10 @@ fn secrets(errand: &Errand) -> Map<String, Value> {
 /// A new job: its queue is checked, its files are put where instances find them.
 async fn begin(inner: &Arc<Inner>, errand: Errand) -> Result<Arc<Task>, Failure> {
     let queue = queue(inner, errand.queue.as_ref())?;
-    let priority = priority(errand.priority.as_ref())?;
+    let asked = priority(errand.priority.as_ref())?;
+    // What is to be in front goes before all that wait, here as in a queue of ComfyUI.
+    let front = errand.body.get("front") == Some(&Value::Bool(true));
+    let priority = asked.or(front.then_some(FRONT));
     let token = inner.token(&errand.job);
     let dir = inner.task_dir(&token);
     let secrets = secrets(&errand);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -75,6 +75,69 @@ pub(super) struct State {
     pub waits_since: Option<Instant>,
     /// Its end is known.
     pub ended: bool,
+    /// What came in the order of the two queues for answers.
+    pub order: Order,
+}
+
+/// Brings what comes from two queues into one order: a message for streams says how many of the other queue come before it.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    seen: u32,
+    held: Vec<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    after: u32,
+    since: Instant,
+    kind: String,
+    data: Value,
+}
+
+/// What was to come before has not come for so long: it was told to the process before, or is lost.
+const HOLDING: Duration = Duration::from_secs(1);
+
+impl Order {
+    /// A message for streams: given back when its turn has come.
+    pub(super) fn stream(
+        &mut self,
+        after: u32,
+        kind: String,
+        data: Value,
+    ) -> Option<(String, Value)> {
+        if after <= self.seen && self.held.is_empty() {
+            return Some((kind, data));
+        }
+        let since = Instant::now();
+        self.held.push(Held {
+            after,
+            since,
+            kind,
+            data,
+        });
+        None
+    }
+
+    /// One more of the other queue has been shown.
+    pub(super) fn lasting(&mut self) {
+        self.seen = self.seen.saturating_add(1);
+    }
+
+    /// All that wait for their turn.
+    pub(super) fn all(&mut self) -> Vec<(String, Value)> {
+        let all = self.held.drain(..);
+        all.map(|one| (one.kind, one.data)).collect()
+    }
+
+    /// Those whose turn has come.
+    pub(super) fn due(&mut self) -> Vec<(String, Value)> {
+        if let Some(late) = self.held.iter().rfind(|one| one.since.elapsed() >= HOLDING) {
+            self.seen = self.seen.max(late.after);
+        }
+        let waits = self.held.iter().position(|one| one.after > self.seen);
+        let due = self.held.drain(..waits.unwrap_or(self.held.len()));
+        due.map(|one| (one.kind, one.data)).collect()
+    }
 }
 
 /// What a claim comes to.
@@ -161,6 +224,9 @@ impl Task {
         state.claimed_by = Some(instance.to_owned());
         state.ever_claimed = true;
         state.waits_since = None;
+        if lost {
+            state.order = Order::default();
+        }
         Claimed::Granted(state.secrets.clone())
     }
 
@@ -179,6 +245,7 @@ impl Task {
         let mut state = self.state();
         if state.claimed_by.take().is_some() && !state.ended {
             state.waits_since = Some(Instant::now());
+            state.order = Order::default();
             self.waits_again();
         }
     }

@@ -125,11 +125,7 @@ pub(super) async fn place(
 ) -> Result<(), Failure> {
     let mut number = 0;
     for (node, value) in graph.iter_mut() {
-        let class = value
-            .get("class_type")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
+        let class = class_of(value);
         let Some(inputs) = value.get_mut("inputs").and_then(Value::as_object_mut) else {
             continue;
         };
@@ -137,12 +133,8 @@ pub(super) async fn place(
             let mut found = Vec::new();
             references(value, &mut found);
             for reference in found {
-                if reference.text {
-                    match text_means(&class, input) {
-                        TextMeans::Asset => {}
-                        TextMeans::Perhaps if is_there(&reference, store).await => {}
-                        TextMeans::Perhaps | TextMeans::Text => continue,
-                    }
+                if reference.text && is_text(&reference, text_means(&class, input), store).await {
+                    continue;
                 }
                 number += 1;
                 let location = format!("prompt.{node}.inputs.{input}");
@@ -163,8 +155,18 @@ pub(super) async fn place(
     Ok(())
 }
 
-async fn is_there(reference: &Reference, store: &Store) -> bool {
-    matches!(reference.find(store).await, Ok(Some(_)))
+fn class_of(node: &Value) -> String {
+    let class = node.get("class_type").and_then(Value::as_str);
+    class.unwrap_or_default().to_owned()
+}
+
+/// Whether a text that looks like an asset is left as it is.
+async fn is_text(reference: &Reference, means: TextMeans, store: &Store) -> bool {
+    match means {
+        TextMeans::Asset => false,
+        TextMeans::Perhaps => !matches!(reference.find(store).await, Ok(Some(_))),
+        TextMeans::Text => true,
+    }
 }
 
 /// Puts an address in the place of each asset of a graph that another machine runs. `address` is told where its bytes are.
@@ -174,9 +176,11 @@ async fn is_there(reference: &Reference, store: &Store) -> bool {
 pub(super) async fn give_addresses(
     graph: &mut Map<String, Value>,
     store: &Store,
+    text_means: impl Fn(&str, &str) -> TextMeans,
     mut address: impl FnMut(&AssetRecord, std::path::PathBuf) -> String,
 ) -> Result<(), Failure> {
     for (node, value) in graph.iter_mut() {
+        let class = class_of(value);
         let Some(inputs) = value.get_mut("inputs").and_then(Value::as_object_mut) else {
             continue;
         };
@@ -184,6 +188,9 @@ pub(super) async fn give_addresses(
             let mut found = Vec::new();
             references(value, &mut found);
             for reference in found {
+                if reference.text && is_text(&reference, text_means(&class, input), store).await {
+                    continue;
+                }
                 let location = format!("prompt.{node}.inputs.{input}");
                 let (asset, source) = content_of(&reference, store)
                     .await

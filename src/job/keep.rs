@@ -141,6 +141,7 @@ impl Keeping {
             seen: HashSet::new(),
             names: HashSet::new(),
             kept: Vec::new(),
+            count: 0,
         };
         *self.idle.lock().await = Some(tokio::spawn(worker.run(orders)));
     }
@@ -314,8 +315,10 @@ struct Worker {
     /// Files and texts that are kept already, by node and where they were reported.
     seen: HashSet<(String, String)>,
     names: HashSet<String>,
-    /// Committed files: where they were, and their records.
+    /// Committed files: where they were, and their records. One may be known by two places.
     kept: Vec<(PathBuf, AssetRecord)>,
+    /// How many outputs there are.
+    count: i64,
 }
 
 /// Something a node has reported.
@@ -345,6 +348,7 @@ impl Worker {
                     self.seen.clear();
                     self.names.clear();
                     self.kept.clear();
+                    self.count = 0;
                     match &self.origin {
                         Some(origin) => origin.tell("outputs_withdrawn", Value::Null),
                         None => drop(self.inner.store.withdraw_outputs(&self.id).await),
@@ -372,12 +376,14 @@ impl Worker {
                     {
                         continue;
                     }
-                    let kept = match fetched(node, &path, place).await {
-                        Some(file) if temp => {
-                            self.file(node, &file.path, Some(&file.filename), true)
-                                .await
-                        }
-                        _ => self.file(node, &path, None, false).await,
+                    let kept = if temp && !path.exists() {
+                        let Some(file) = fetched(node, &path, place).await else {
+                            continue;
+                        };
+                        self.file(node, &file.path, Some(&file.filename), true)
+                            .await
+                    } else {
+                        self.file(node, &path, None, false).await
                     };
                     // By which the result knows it.
                     kept.map(|asset| self.kept.push((path, asset)))
@@ -476,19 +482,20 @@ impl Worker {
     }
 
     fn new_output(
-        &self,
+        &mut self,
         node: &str,
         name: String,
         kind: &'static str,
         content_type: String,
     ) -> NewOutput {
+        self.count += 1;
         NewOutput {
             job_id: self.id.to_string(),
             node_id: node.to_owned(),
             name,
             kind,
             content_type,
-            position: i64::try_from(self.kept.len()).unwrap_or(i64::MAX),
+            position: self.count - 1,
             remote_url: None,
         }
     }
@@ -513,9 +520,6 @@ impl Worker {
 /// A preview of a ComfyUI whose temporary files are not on this machine.
 async fn fetched(node: &str, path: &Path, place: &Place) -> Option<OutputFile> {
     let (client, cleanup) = place.asked.as_ref()?;
-    if !path.starts_with(&place.temp_dir) || path.exists() {
-        return None;
-    }
     let file = Elsewhere::below(&place.temp_dir, node.to_owned(), "images".to_owned(), path);
     match outputs::view(client, file, cleanup).await {
         Ok(file) => Some(file),
@@ -588,7 +592,13 @@ fn find(output: &Value, place: &Place, found: &mut Vec<Found>) {
                     "temp" => (&place.temp_dir, true),
                     _ => return,
                 };
-                if let Some(path) = resolve(root, text("subfolder"), filename) {
+                let there = resolve(root, text("subfolder"), filename);
+                let elsewhere = || {
+                    let can_be_had = temp && place.asked.is_some();
+                    let path = below(root, text("subfolder"), filename);
+                    path.filter(|path| can_be_had && !path.exists())
+                };
+                if let Some(path) = there.or_else(elsewhere) {
                     found.push(Found::File {
                         shown: format!("{}:{}", text("type"), path.display()),
                         path,
@@ -642,19 +652,20 @@ fn find(output: &Value, place: &Place, found: &mut Vec<Found>) {
 
 /// The path, if it lies below the root by its text and after links.
 fn resolve(root: &Path, subfolder: &str, filename: &str) -> Option<PathBuf> {
-    let clean = |text: &str| text.replace('\\', "/");
-    let path = root.join(clean(subfolder)).join(clean(filename));
-    if path
-        .components()
-        .any(|part| part == std::path::Component::ParentDir)
-        || !path.starts_with(root)
-    {
-        return None;
-    }
+    let path = below(root, subfolder, filename)?;
     match (path.canonicalize(), root.canonicalize()) {
         (Ok(real), Ok(root)) if real.starts_with(&root) => Some(path),
         _ => None,
     }
+}
+
+/// The path, if it lies below the root by its text.
+fn below(root: &Path, subfolder: &str, filename: &str) -> Option<PathBuf> {
+    let clean = |text: &str| text.replace('\\', "/");
+    let path = root.join(clean(subfolder)).join(clean(filename));
+    let mut parts = path.components();
+    let leads_up = parts.any(|part| part == std::path::Component::ParentDir);
+    (!leads_up && path.starts_with(root)).then_some(path)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

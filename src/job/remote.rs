@@ -24,9 +24,10 @@ use super::registry::{Job, Status};
 use super::request::{Graph, PromptRequest};
 use super::service::Inner;
 use super::stream::Weight;
-use super::{asset_input, keep, pipeline};
+use super::{asset_input, keep, pipeline, preprocess};
 use crate::comfy::message::{Preview, TextMessage};
 use crate::error::{Code, Failure};
+use crate::events::{Source, SystemEvent};
 use crate::webhook::Kind;
 
 /// An embedded file of more bytes (as text) travels beside the message.
@@ -146,6 +147,7 @@ pub(super) async fn run(
     graph: Map<String, Value>,
     accepted: oneshot::Sender<Graph>,
 ) -> Result<Response, Failure> {
+    let began = std::time::Instant::now();
     let prepared = async {
         deliver::check_webhooks(inner, request).await?;
         let runnable = runnable(inner, job, request, graph).await?;
@@ -199,7 +201,7 @@ pub(super) async fn run(
     let done = ended.map_err(|failure| titles.in_failure(failure))?;
     listening.accept();
     warnings.extend(titles.in_sentences(strings(done.answer.get("warnings"))));
-    let answering = answer(inner, job, request, done, warnings);
+    let answering = answer(inner, job, request, done, warnings, began);
     job.trace.stage("postprocess").around(answering).await
 }
 
@@ -240,7 +242,9 @@ async fn errand(
     let mut inputs = Vec::new();
     let store = &inner.store;
     let mut embedding = Vec::new();
-    asset_input::give_addresses(&mut graph, store, |asset, path| {
+    let catalogue = inner.comfy.catalogue();
+    let text_means = |class: &str, input: &str| preprocess::text_means(class, input, &catalogue);
+    asset_input::give_addresses(&mut graph, store, text_means, |asset, path| {
         let name = asset.file_path.rsplit('/').next().unwrap_or("input");
         let Some(address) = &address else {
             embedding.push((path, asset.content_type.clone()));
@@ -268,7 +272,6 @@ async fn errand(
             .values_mut()
             .for_each(|value| put_text(value, &format!("\u{0}{number}"), &text));
     }
-    let catalogue = inner.comfy.catalogue();
     let mut embedded = away::embedded(&mut graph, &catalogue)?;
     embedded.sort_by_key(|file| std::cmp::Reverse(file.length));
     let mut body = request.passed_on.fields.clone();
@@ -383,7 +386,14 @@ impl Listening<'_> {
                 }
             }
             Told::Message(message) => self.message(&message),
-            Told::Preview(preview) => execution::show_preview(job, &preview),
+            Told::Preview(preview) => {
+                self.emit("binary_preview", || {
+                    let image = crate::document::base64(&preview.image);
+                    let data = json!({"prompt_id": &*job.id, "image_type": preview.image_type, "image_data": image});
+                    json!({"type": "binary_preview", "data": data})
+                });
+                execution::show_preview(job, &preview);
+            }
             Told::State(state) => match state.as_str() {
                 "pending" => self.accept(),
                 "running" => self.started(),
@@ -440,6 +450,7 @@ impl Listening<'_> {
         });
         self.track();
         inner.jobs.accepted(job);
+        tracing::info!(id = %job.id, source = job.source.as_str(), nodes = self.shown.len(), "prompt queued");
     }
 
     fn track(&self) {
@@ -455,8 +466,22 @@ impl Listening<'_> {
         self.accept();
     }
 
+    fn emit(&self, name: &str, make: impl FnOnce() -> Value) {
+        if self.inner.events.wanted(name) {
+            self.inner.events.emit(SystemEvent {
+                source: Source::Comfy,
+                name: name.into(),
+                data: Arc::new(make()),
+                prompt: Some(deliver::prompt_ref(self.job)),
+            });
+        }
+    }
+
     fn message(&mut self, message: &TextMessage) {
         let kind = message.kind.as_str();
+        self.emit(kind, || {
+            serde_json::from_str(&message.text_with_id(&self.job.id)).unwrap_or_default()
+        });
         if matches!(kind, "execution_start" | "executing" | "progress") {
             self.started();
         }
@@ -473,6 +498,27 @@ fn strings(list: Option<&Value>) -> Vec<String> {
     texts.map(str::to_owned).collect()
 }
 
+/// Files of a result that were uploaded and are not here, as they were described.
+fn uploaded(answer: &Map<String, Value>) -> Vec<OutputFile> {
+    let described = answer.get("outputs").and_then(Value::as_array);
+    let described = described.map(Vec::as_slice).unwrap_or_default();
+    let file = |(number, filename): (usize, String)| {
+        let of = |name: &str| described.get(number).and_then(|one| one.get(name));
+        let text = |name: &str| of(name).and_then(Value::as_str).map(str::to_owned);
+        OutputFile {
+            node_id: text("node_id"),
+            output: text("output").unwrap_or_else(|| "images".to_owned()),
+            content_type: text("content_type").unwrap_or_default(),
+            size: of("size").and_then(Value::as_u64).unwrap_or_default(),
+            filename,
+            path: PathBuf::new(),
+            written_to: PathBuf::new(),
+        }
+    };
+    let names = strings(answer.get("filenames"));
+    names.into_iter().enumerate().map(file).collect()
+}
+
 /// The answer, from that of whoever has run it.
 async fn answer(
     inner: &Inner,
@@ -480,6 +526,7 @@ async fn answer(
     request: &PromptRequest,
     mut done: Done,
     warnings: Vec<String>,
+    began: std::time::Instant,
 ) -> Result<Response, Failure> {
     let keeper = Arc::new(FileCleanup::of_folder(
         inner.cleaner.clone(),
@@ -501,7 +548,13 @@ async fn answer(
         }
         _ => Images::Inline,
     };
+    if let Images::Urls(urls) = &images {
+        deliver::announce(inner, job, urls, began);
+    }
     let images = pipeline::keep(job, &done.files, images).await?;
+    if done.files.is_empty() {
+        done.files = uploaded(&done.answer);
+    }
     let texts = match done.answer.remove("texts") {
         Some(Value::Object(texts)) => texts,
         _ => Map::new(),

@@ -139,7 +139,7 @@ fn upload_failure(job: &Job, cancel: &CancellationToken, error: StorageError) ->
 }
 
 /// Tells listeners that the files of a prompt are where they belong. Signed URLs are secrets, so only their public part is told.
-fn announce(inner: &Inner, job: &Job, urls: &[String], began: Instant) {
+pub(super) fn announce(inner: &Inner, job: &Job, urls: &[String], began: Instant) {
     if !inner.events.wanted("upload_complete") {
         return;
     }
@@ -153,15 +153,19 @@ fn announce(inner: &Inner, job: &Job, urls: &[String], began: Instant) {
         .collect();
     let data =
         json!({"prompt_id": &*job.id, "images": images, "duration": began.elapsed().as_secs_f64()});
-    let prompt = PromptRef {
-        id: job.id.clone(),
-        published: job.policy.published,
-        context: job.trace.context().cloned(),
-    };
     inner.events.emit(SystemEvent {
         source: Source::Storage,
         name: "upload_complete".into(),
         data: std::sync::Arc::new(data),
-        prompt: Some(prompt),
+        prompt: Some(prompt_ref(job)),
     });
+}
+
+/// A job, for those who listen to events.
+pub(super) fn prompt_ref(job: &Job) -> PromptRef {
+    PromptRef {
+        id: job.id.clone(),
+        published: job.policy.published,
+        context: job.trace.context().cloned(),
+    }
 }

@@ -284,7 +284,7 @@ pub async fn run(
 }
 
 /// Where a text like `asset:<id>` is an asset: in every input that takes files or names of files, and in no other.
-fn text_means(class: &str, input: &str, catalogue: &Catalogue) -> TextMeans {
+pub(super) fn text_means(class: &str, input: &str, catalogue: &Catalogue) -> TextMeans {
     let files = media::is_media(class, input, catalogue) || media::is_directory(class, input);
     match catalogue.kind(class, input) {
         _ if files => TextMeans::Asset,

@@ -2,6 +2,7 @@
 //! interest now `<reply_to>.stream`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use lapin::BasicProperties;
@@ -22,6 +23,8 @@ pub struct Reply {
     instance: Arc<str>,
     /// Header `previews`.
     pub(super) previews: bool,
+    /// How many messages went into the queue that loses none.
+    lasting: AtomicU32,
     outbox: Arc<Outbox>,
     events: EventFactory,
 }
@@ -48,6 +51,7 @@ impl Replies {
             correlation: properties.correlation_id().clone(),
             instance: Arc::clone(&self.instance),
             previews: flag(properties, "previews"),
+            lasting: AtomicU32::new(0),
             outbox: Arc::clone(&self.outbox),
             events: self.events.clone(),
         }))
@@ -66,6 +70,13 @@ impl Reply {
         let mut headers = FieldTable::default();
         let instance = AMQPValue::LongString(self.instance.as_bytes().into());
         headers.insert("instance".into(), instance);
+        if stream {
+            // Two queues have no order between them: this comes behind so many of the other one.
+            let before = AMQPValue::LongLongInt(self.lasting.load(Ordering::Relaxed).into());
+            headers.insert("after".into(), before);
+        } else {
+            self.lasting.fetch_add(1, Ordering::Relaxed);
+        }
         let mut properties = crate::broker::publisher::properties(!stream).with_headers(headers);
         if let Some(correlation) = &self.correlation {
             properties = properties.with_correlation_id(correlation.clone());

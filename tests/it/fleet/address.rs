@@ -120,11 +120,8 @@ async fn a_gateway_that_has_moved_gets_the_files_at_its_new_address() {
     .await;
     fleet.gateway.signal(nix::sys::signal::Signal::SIGKILL);
     fleet.gateway.ended().await;
-    until("its files cannot be put", async || {
-        let (_, entry) = instance.get(&format!("/prompt/{first}")).await;
-        (entry["status"] == "postprocessing").then_some(())
-    })
-    .await;
+    // Its files can be put nowhere.
+    instance.log.line("Prompt executed").await;
     // Another port, so another address.
     fleet.gateway = gateway(&broker.uri(), &fleet.name).envs(&env).start().await;
     for id in &jobs {

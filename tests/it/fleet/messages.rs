@@ -6,7 +6,7 @@ use lapin::types::AMQPValue;
 use serde_json::json;
 
 use super::*;
-use crate::amqp::stage::{Client, connect};
+use crate::amqp::stage::connect;
 use crate::support::rabbitmq::{MAX_MESSAGE_BYTES, RabbitMq};
 
 async fn taken(fleet: &Fleet) -> BasicGetMessage {
@@ -214,7 +214,7 @@ async fn instances_say_what_gateways_need_hear_whom_they_shall_and_use_no_proxy_
         .submit(&json!({"id": "endpoint", "workflow": "w", "input": {"color": 5}}))
         .await;
     let (kind, result) = loop {
-        let (kind, result) = client.next_result().await;
+        let (kind, result) = ended_as(&mut client).await;
         if result["task_id"] == "endpoint" {
             break (kind, result);
         }
@@ -238,7 +238,7 @@ async fn instances_say_what_gateways_need_hear_whom_they_shall_and_use_no_proxy_
         )
         .await
         .unwrap();
-    let (kind, result) = client.next_result().await;
+    let (kind, result) = ended_as(&mut client).await;
     assert_eq!(
         (kind.as_str(), &result["task_id"]),
         ("execution_interrupted", &json!("long")),

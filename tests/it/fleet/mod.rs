@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::amqp::stage::unique;
+use crate::amqp::stage::{Client, unique};
 use crate::support::product::{Product, Stage, until};
 
 /// A gateway with a queue and an exchange of its own, and what its instances need to find them.
@@ -117,6 +117,17 @@ async fn ended(product: &Product, id: &str) -> Value {
         over.iter().any(|end| job["status"] == *end).then_some(job)
     })
     .await
+}
+
+/// The next event that says what became of a task.
+async fn ended_as(client: &mut Client) -> (String, Value) {
+    loop {
+        let (kind, event) = client.next_result().await;
+        let ends = ["success", "error", "interrupted", "requeued"];
+        if ends.iter().any(|end| kind.ends_with(end)) {
+            return (kind, event);
+        }
+    }
 }
 
 /// Nothing of an ended job is left at the gateway.

@@ -308,7 +308,7 @@ impl Stage {
 
     /// Starts the process and waits until it listens, not until it is ready.
     pub async fn launch(self) -> Product {
-        if behind::wanted() && self.arguments.is_empty() {
+        if behind::is_wanted() && self.arguments.is_empty() {
             return Box::pin(behind::launch(self)).await;
         }
         self.launch_alone().await

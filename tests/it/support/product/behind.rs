@@ -1,5 +1,5 @@
 //! The same tests, with a fleet in place of the server: `COMFYUI_API_TEST_BEHIND=gateway` starts a gateway, a broker for all tests and
-//! two instances with the test's variables, and hands the gateway to the test (tests/judge_fleet.py).
+//! two instances (`gateway:1`: one) with the test's variables, and hands the gateway to the test (tests/judge_fleet.py).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,9 +24,18 @@ const NOT_FOR_INSTANCES: [&str; 5] = [
     "SYSTEM_WEBHOOK_URL",
 ];
 
+/// How many instances tests run against; none: against the server itself.
+fn wanted() -> usize {
+    match std::env::var("COMFYUI_API_TEST_BEHIND").as_deref() {
+        Ok("gateway") => 2,
+        Ok("gateway:1") => 1,
+        _ => 0,
+    }
+}
+
 /// Whether tests run against a fleet.
-pub fn wanted() -> bool {
-    std::env::var("COMFYUI_API_TEST_BEHIND").is_ok_and(|what| what == "gateway")
+pub fn is_wanted() -> bool {
+    wanted() > 0
 }
 
 /// One of those that do the work.
@@ -51,13 +60,17 @@ pub async fn launch(stage: Stage) -> Product {
     ]);
     let attached = with_broker.command.as_deref() == Some("");
     let own_port = with_broker.comfy_port;
-    let ports = [own_port, if attached { own_port } else { free_port() }];
-    let instances = [0, 1].map(|index| instance(&with_broker, index, ports[index], &queue));
+    let instances = (0..wanted()).map(|index| {
+        let other = index > 0 && !attached;
+        let port = if other { free_port() } else { own_port };
+        instance(&with_broker, index, port, &queue)
+    });
+    let instances = instances.collect();
     let gateway = with_broker
         .env("GATEWAY_QUEUES", queue)
         .arguments(&["gateway"]);
     let mut product = gateway.launch_alone().await;
-    product.behind = instances.into();
+    product.behind = instances;
     product
 }
 
