@@ -176,7 +176,7 @@ pub(super) fn collect(
         }
         return Ok(files);
     }
-    // Without an address for files they came in the message.
+    // Without an address for files they came in the message; or they were uploaded, and are told of alone.
     let Some(Value::Array(images)) = data.get("images") else {
         return Ok(files);
     };
@@ -198,7 +198,9 @@ pub(super) fn collect(
             described.get(number),
         ));
     }
-    if !files.is_empty() {
+    if files.is_empty() {
+        data.insert("outputs".to_owned(), Value::Array(described));
+    } else {
         data.remove("images");
     }
     Ok(files)
