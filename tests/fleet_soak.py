@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BINARY = str(Path(os.environ.get("BINARY", ROOT / "target/debug/comfyui-api")).resolve())
 INSTANCES = int(os.environ.get("INSTANCES", "3"))
 CLIENTS = int(os.environ.get("CLIENTS", "16"))
-PATIENCE = 120
+# A broker on a busy machine takes minutes to come back.
+PATIENCE = 600
 
 
 def free_port():
