@@ -1,4 +1,4 @@
-//! Addresses of tasks: guessed, used twice, over; and a gateway that has moved.
+//! Addresses of tasks: guessed, used twice, over.
 
 use serde_json::json;
 
@@ -93,42 +93,4 @@ async fn an_address_opens_with_its_token_until_the_job_has_ended() {
         assert_eq!(code, 404, "{body}");
     }
     until_clean(gateway).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_has_moved_gets_the_files_at_its_new_address() {
-    let broker = RabbitMq::shared().await;
-    let state = tempfile::TempDir::new().unwrap();
-    let dir = state.path().display().to_string();
-    let env = [("STATE_DIR", dir.as_str())];
-    let mut fleet = Fleet::with(&broker.uri(), &env).await;
-    let instance = fleet.instance("one").start().await;
-    fleet.until_seen("one", "IDLE").await;
-    let mut jobs = Vec::new();
-    // The first runs and has its output for an address where nobody is; the second waits under that address.
-    for color in [1, 2] {
-        let body = json!({"workflow": slow(color, 1.0)});
-        let (status, job) = fleet.gateway.post("/api/v2/jobs", &body).await;
-        assert_eq!(status, 201, "{job}");
-        jobs.push(job["id"].as_str().unwrap().to_owned());
-    }
-    let first = &jobs[0];
-    until("it runs", async || {
-        let (_, job) = fleet.gateway.get(&format!("/api/v2/jobs/{first}")).await;
-        (job["status"] == "running").then_some(())
-    })
-    .await;
-    fleet.gateway.signal(nix::sys::signal::Signal::SIGKILL);
-    fleet.gateway.ended().await;
-    // Its files can be put nowhere.
-    instance.log.line("Prompt executed").await;
-    // Another port, so another address.
-    fleet.gateway = gateway(&broker.uri(), &fleet.name).envs(&env).start().await;
-    for id in &jobs {
-        let job = ended(&fleet.gateway, id).await;
-        assert_eq!(job["status"], "succeeded", "{job}\n{}", instance.log.text());
-        assert_eq!(job["outputs"].as_array().unwrap().len(), 1, "{job}");
-    }
-    until_clean(&fleet.gateway).await;
-    instance.until_clean().await;
 }

@@ -1,7 +1,5 @@
 //! What is wrong is told in one sentence, and nothing is lost.
 
-use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldTable};
 use serde_json::json;
 
 use super::*;
@@ -132,45 +130,4 @@ async fn a_broker_that_refuses_is_named_without_its_password() {
         assert_eq!(wrong.ended().await.code(), Some(2), "{name}={value}");
         wrong.log.line(name).await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_task_whose_header_names_a_stranger_is_run_or_goes_back() {
-    let broker = RabbitMq::shared().await;
-    let fleet = Fleet::start(&broker.uri()).await;
-    let instance = fleet.instance("careful").start().await;
-    let mut client = Client::connect(&broker.uri(), &fleet.name).await;
-    let send = async |client: &Client, id: &str, gateway: &str, secrets: bool| {
-        let mut headers = FieldTable::default();
-        let address = AMQPValue::LongString(gateway.as_bytes().into());
-        headers.insert("gateway".into(), address);
-        headers.insert("secrets".into(), AMQPValue::Boolean(secrets));
-        let properties = BasicProperties::default()
-            .with_message_id(id.into())
-            .with_headers(headers);
-        let body = json!({"prompt": picture(1)}).to_string();
-        client.submit_with(body.as_bytes(), properties).await;
-    };
-    // What is no address counts as none: the files are in the result.
-    for (id, header) in [
-        ("words", "no address"),
-        ("scheme", "ftp://127.0.0.1/fleet/x"),
-        ("query", "http://127.0.0.1:1/fleet/x?a=b"),
-    ] {
-        send(&client, id, header, false).await;
-        let (kind, result) = ended_as(&mut client).await;
-        assert_eq!(kind, "execution_success", "{header}: {result}");
-        let images = result["data"]["images"].as_array();
-        assert_eq!(images.map(Vec::len), Some(1), "{result}");
-    }
-    // One where nobody is does not get it run without its secrets: it is back in its queue.
-    send(&client, "secret", "http://127.0.0.1:1/fleet/x", true).await;
-    let (kind, again) = ended_as(&mut client).await;
-    assert_eq!(kind, "execution_requeued", "{again}");
-    assert!(
-        again["data"]["reason"].to_string().contains("gateway"),
-        "{again}"
-    );
-    let (_, queue) = instance.get("/queue").await;
-    assert_eq!(queue["finished"].as_array().unwrap().len(), 3, "{queue}");
 }
