@@ -244,7 +244,7 @@ mod tests {
         };
         let folder = folder
             .map(|entry| entry.path())
-            .find(|dir| lines(dir).contains("\"run\""))
+            .find(|dir| lines(dir).contains("\"id\":\"run\""))
             .unwrap();
         let text = lines(&folder);
         std::fs::remove_dir_all(&folder).unwrap();
