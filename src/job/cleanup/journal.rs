@@ -81,8 +81,8 @@ enum Own {
 struct Folder {
     dir: PathBuf,
     _lock: File,
-    /// Files that serve no prompt at the moment.
-    free: Vec<Page>,
+    /// Files that serve no prompt at the moment. They are not kept open: somebody may empty the cache directory, or unmount it.
+    free: Vec<PathBuf>,
     /// How many files there are.
     made: usize,
     /// The number of the last prompt.
@@ -214,13 +214,10 @@ impl Journal {
         // Its first line is none any more, and with it all others.
         let cleared = page.file.write_all_at(b"-", 0);
         if let Own::Open(folder) = &mut *lock(&self.own) {
-            match cleared {
-                Ok(()) => folder.free.push(page),
-                Err(_) => {
-                    let _ = std::fs::remove_file(&page.path);
-                    folder.made -= 1;
-                }
+            if cleared.is_err() {
+                let _ = std::fs::remove_file(&page.path);
             }
+            folder.free.push(page.path);
         }
     }
 
@@ -256,22 +253,28 @@ impl Journal {
 impl Folder {
     fn page(&mut self) -> io::Result<Page> {
         self.last += 1;
-        if let Some(page) = self.free.pop() {
-            return Ok(Page {
+        let path = self.free.pop();
+        let path = path.unwrap_or_else(|| {
+            self.made += 1;
+            self.dir.join(format!("{}.{ENTRY}", self.made))
+        });
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path);
+        match file {
+            Ok(file) => Ok(Page {
+                file,
+                path,
                 number: self.last,
                 end: 0,
-                ..page
-            });
+            }),
+            Err(error) => {
+                self.free.push(path);
+                Err(error)
+            }
         }
-        let path = self.dir.join(format!("{}.{ENTRY}", self.last));
-        let file = File::options().write(true).create_new(true).open(&path)?;
-        self.made += 1;
-        Ok(Page {
-            file,
-            path,
-            number: self.last,
-            end: 0,
-        })
     }
 }
 
