@@ -3,6 +3,9 @@
 //!
 //! `rustc --edition 2024 -O benches/floor.rs -o target/floor && target/floor PORT COMFYUI_PORT COMFYUI_HOME`
 
+#[path = "websocket/mod.rs"]
+mod websocket;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -145,8 +148,8 @@ fn watch(port: u16) -> Waiting {
     }
     let known = waiting.clone();
     thread::spawn(move || {
-        while let Some(text) = frame(&mut socket) {
-            if text.contains("\"executing\"") && (text.contains("\"node\": null") || text.contains("\"node\":null")) {
+        while let Some(text) = websocket::frame(&mut socket) {
+            if websocket::is_end(&text) {
                 let mut known = known.lock().unwrap();
                 if let Some(ended) = text.split('"').find_map(|word| known.remove(word)) {
                     let _ = ended.send(());
@@ -155,27 +158,6 @@ fn watch(port: u16) -> Waiting {
         }
     });
     waiting
-}
-
-fn frame(reader: &mut impl Read) -> Option<String> {
-    let mut head = [0; 2];
-    reader.read_exact(&mut head).ok()?;
-    let length = match head[1] {
-        126 => {
-            let mut long = [0; 2];
-            reader.read_exact(&mut long).ok()?;
-            u64::from(u16::from_be_bytes(long))
-        }
-        127 => {
-            let mut long = [0; 8];
-            reader.read_exact(&mut long).ok()?;
-            u64::from_be_bytes(long)
-        }
-        short => u64::from(short),
-    };
-    let mut body = vec![0; usize::try_from(length).ok()?];
-    reader.read_exact(&mut body).ok()?;
-    Some(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// Two characters for twelve bits at a time.

@@ -11,9 +11,12 @@
     reason = "a measuring tool may stop at the first problem"
 )]
 
+#[path = "websocket/mod.rs"]
+mod websocket;
+
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -295,10 +298,8 @@ impl Watcher {
         let waiting = Arc::clone(&watcher.waiting);
         // It ends when the simulator does.
         thread::spawn(move || {
-            while let Some(message) = frame(&mut http.reader) {
-                if !message.contains("\"executing\"")
-                    || !message.contains("\"node\": null") && !message.contains("\"node\":null")
-                {
+            while let Some(message) = websocket::frame(&mut http.reader) {
+                if !websocket::is_end(&message) {
                     continue;
                 }
                 let mut waiting = waiting.lock().unwrap();
@@ -310,28 +311,6 @@ impl Watcher {
         });
         watcher
     }
-}
-
-/// One frame as text; `None` at the end. Servers do not mask, and ComfyUI does not fragment.
-fn frame(reader: &mut impl Read) -> Option<String> {
-    let mut head = [0; 2];
-    reader.read_exact(&mut head).ok()?;
-    let length = match head[1] {
-        126 => {
-            let mut long = [0; 2];
-            reader.read_exact(&mut long).ok()?;
-            u64::from(u16::from_be_bytes(long))
-        }
-        127 => {
-            let mut long = [0; 8];
-            reader.read_exact(&mut long).ok()?;
-            u64::from_be_bytes(long)
-        }
-        short => u64::from(short),
-    };
-    let mut body = vec![0; usize::try_from(length).ok()?];
-    reader.read_exact(&mut body).ok()?;
-    Some(String::from_utf8_lossy(&body).into_owned())
 }
 
 // --- what is measured --------------------------------------------------------------------------------------------------

@@ -116,6 +116,8 @@ pub struct Failure {
     pub transient: bool,
     /// So many attempts at most, where that is fewer than otherwise.
     pub attempts: Option<u32>,
+    /// ComfyUI has died, and did not only fail to answer: it may have died of this job.
+    pub comfyui_died: bool,
 }
 
 impl Failure {
@@ -132,6 +134,7 @@ impl Failure {
             retry_after: retry_later.then_some(Duration::from_secs(5)),
             transient: retry_later,
             attempts: None,
+            comfyui_died: false,
         }
     }
 

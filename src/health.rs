@@ -1,7 +1,8 @@
 //! The health of the whole: a small state machine with reasons, which the probes show and the transports ask (process.md, "Probes").
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::error::{Code, Failure};
@@ -110,10 +111,7 @@ impl Health {
 
     /// How it stands with each.
     pub fn each(&self) -> Vec<ComfyState> {
-        self.each
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.each.lock().clone()
     }
 
     /// The state now.
@@ -135,7 +133,7 @@ impl Health {
 
     fn comfy(&self, index: usize, comfy: ComfyState) {
         let up = !matches!(comfy, ComfyState::Down(_));
-        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut each = self.each.lock();
         crate::telemetry::metrics::comfyui_up((each.len() > 1).then_some(index), up);
         each[index] = comfy.clone();
         // Of several that are down, the one that went last tells why.

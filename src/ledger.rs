@@ -2,8 +2,8 @@
 //! thing a new revision, and who comes back with the revision it has seen gets whatever is newer, once and in its newest form.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 /// What a ledger lists.
@@ -152,7 +152,7 @@ impl<T: Listed> Ledger<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Item<T>>> {
-        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+        self.items.lock()
     }
 }
 

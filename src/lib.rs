@@ -27,7 +27,7 @@
 //!   delivers documents. [`workflow`] turns input into graphs. [`manifest`] installs what a machine
 //!   needs. None of them knows of jobs or transports.
 //! - [`library`] are the model files: what is in ComfyUI's folders, and how more comes.
-//! - [`config`], [`error`], [`document`], [`events`], [`health`], [`json`], [`ledger`], [`limits`] and [`telemetry`]
+//! - [`config`], [`error`], [`document`], [`events`], [`fields`], [`health`], [`json`], [`ledger`], [`limits`] and [`telemetry`]
 //!   are leaves that everybody may use. What a stranger can make us use is bounded in [`limits`].
 //! - [`simulator`] is a faithful ComfyUI stand-in for [`demo`] and for tests.
 //!
@@ -48,6 +48,7 @@ pub mod document;
 pub mod durable;
 pub mod error;
 pub mod events;
+pub mod fields;
 pub mod fleet;
 pub mod graph;
 pub mod health;
@@ -61,6 +62,7 @@ pub mod manifest;
 pub mod media;
 pub mod net;
 pub mod paths;
+pub(crate) mod process;
 pub mod simulator;
 pub mod storage;
 pub mod store;

@@ -1,14 +1,16 @@
 //! What workflow files see as `config`, kept up to date with the running ComfyUI.
 //!
-//! Asking ComfyUI takes some thirty calls. So a call of a workflow is answered with what is known, and asking goes on behind it;
-//! it waits only when we know that what is known is wrong (we have put a model in place), and when it has failed and the reason
-//! could be that others have changed something ([`ContextSource::fresh`]).
+//! Asking ComfyUI takes some thirty calls. So a call of a workflow is answered with what is known,
+//! and asking goes on behind it; it waits only when we know that what is known is wrong (we have
+//! put a model in place), and when it has failed and the reason could be that others have changed
+//! something ([`ContextSource::fresh`]).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use crate::comfy::client::CallError;
@@ -84,11 +86,7 @@ impl ContextSource for LiveContext {
 impl Inner {
     /// What is known, unless it is known to be wrong.
     fn right(&self) -> Option<Known> {
-        let known = self
-            .known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let known = self.known.lock().clone();
         known.filter(|known| known.models_version == self.comfy.models_version())
     }
 
@@ -100,8 +98,9 @@ impl Inner {
         }
         let (at, models_version) = (Instant::now(), self.comfy.models_version());
         let asked = self.ask().await;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // The number only rises when something changed: each rise makes the engine evaluate files anew.
+        let mut known = self.known.lock();
+        // The number only rises when something changed: each rise makes the engine evaluate files
+        // anew.
         let (number, context) = match (known.as_ref(), asked) {
             (Some(known), Ok(context)) if *known.context != context => {
                 (known.number + 1, Arc::new(context))

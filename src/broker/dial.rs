@@ -2,7 +2,6 @@
 
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_rs::Runtime;
@@ -11,6 +10,7 @@ use futures_util::io::{AsyncReadExt, AsyncWriteExt};
 use lapin::tcp::RustlsConnector;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use crate::config::AmqpTlsConfig;
@@ -89,7 +89,7 @@ pub async fn dial(uri: &AMQPUri, tls: &AmqpTlsConfig, name: &str) -> Result<Link
     // lapin takes a function that connects; it gets the stream that is there already, once.
     let stream = Mutex::new(Some(stream));
     let connect = async move |_: AMQPUri, _| {
-        let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = stream.lock().take();
         taken.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
     };
     let properties = ConnectionProperties::default().with_connection_name(name.into());

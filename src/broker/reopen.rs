@@ -5,6 +5,7 @@ use std::time::Duration;
 use lapin::Connection;
 
 use super::dial::describe;
+use crate::net::retry::Pauses;
 
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
@@ -13,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Reopening {
     purpose: &'static str,
-    pause: Duration,
+    pauses: Pauses,
     told: Option<String>,
 }
 
@@ -22,14 +23,14 @@ impl Reopening {
     pub const fn of(purpose: &'static str) -> Self {
         Self {
             purpose,
-            pause: SHORTEST,
+            pauses: Pauses::new(SHORTEST, LONGEST),
             told: None,
         }
     }
 
     /// The channel works.
     pub fn works(&mut self) {
-        self.pause = SHORTEST;
+        self.pauses.reset();
         self.told = None;
     }
 
@@ -54,8 +55,7 @@ impl Reopening {
             );
             self.told = Some(reason);
         }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LONGEST);
+        self.pauses.wait().await;
         Ok(())
     }
 }

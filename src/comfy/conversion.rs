@@ -1,8 +1,9 @@
 //! The editor's workflows, converted with what the running ComfyUI says of its nodes.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::RwLock;
 use serde_json::{Map, Value};
 
 use super::Comfy;
@@ -23,14 +24,11 @@ pub(super) struct KnownClasses {
 
 impl KnownClasses {
     pub(super) fn now(&self) -> Option<Arc<NodeClasses>> {
-        self.now
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.now.read().clone()
     }
 
     pub(super) fn set(&self, classes: Arc<NodeClasses>) {
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Some(classes);
+        *self.now.write() = Some(classes);
     }
 
     /// Other classes than those in which something was missing, if there are any now.

@@ -2,16 +2,7 @@
 
 use tokio::sync::watch;
 
-use crate::error::{Code, Failure};
 use crate::health::{ComfyHealth, ComfyState};
-
-/// How the reason begins why a prompt ended with its ComfyUI.
-pub const DIED: &str = "ComfyUI died";
-
-/// Whether a prompt ended because its ComfyUI has died, and not only failed to answer.
-pub fn died(failure: &Failure) -> bool {
-    failure.code == Code::ComfyuiUnavailable && failure.message.starts_with(DIED)
-}
 
 /// Such a thing, in words that are fit for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]

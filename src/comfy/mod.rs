@@ -19,8 +19,8 @@ pub mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use catalogue::Catalogue;
@@ -28,6 +28,7 @@ use client::Client;
 use conversion::KnownClasses;
 use fault::Faults;
 use life::Life;
+use parking_lot::RwLock;
 use supervisor::OutputLog;
 use watch::Watch;
 
@@ -131,10 +132,7 @@ impl Comfy {
 
     /// What it offered when it was last started.
     pub fn catalogue(&self) -> Arc<Catalogue> {
-        self.catalogue
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.catalogue.read().clone()
     }
 
     /// A model was put in place: lists of models are out of date.
@@ -149,19 +147,13 @@ impl Comfy {
 
     /// What other machines' ComfyUI list stands for what ours would.
     pub fn set_models_of_others(&self, models: BTreeMap<String, Vec<String>>) {
-        *self
-            .models_of_others
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Some(models);
+        *self.models_of_others.write() = Some(models);
     }
 
     /// It was started anew and asked.
     pub fn set_catalogue(&self, catalogue: Catalogue) {
         self.classes.set(catalogue.node_classes.clone());
-        *self
-            .catalogue
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+        *self.catalogue.write() = Arc::new(catalogue);
         self.models_changed();
     }
 }

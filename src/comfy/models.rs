@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::PoisonError;
 
 use futures_util::stream::{self, StreamExt};
 
@@ -10,20 +9,18 @@ use super::client::CallError;
 use super::input_kind::options;
 use super::{Comfy, nudge};
 
-/// ComfyUI lists some thirty folders from directory time stamps; asking several at a time hides the round trips.
+/// ComfyUI lists some thirty folders from directory time stamps; asking several at a time hides the
+/// round trips.
 const AT_ONCE: usize = 8;
 
 impl Comfy {
-    /// `{folder: [names]}` for every folder that ComfyUI knows; of `custom_nodes` only the names of plug-ins.
+    /// `{folder: [names]}` for every folder that ComfyUI knows; of `custom_nodes` only the names of
+    /// plug-ins.
     ///
     /// # Errors
     /// When ComfyUI does not answer.
     pub async fn list_models(&self) -> Result<BTreeMap<String, Vec<String>>, CallError> {
-        let others = self
-            .models_of_others
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let others = self.models_of_others.read().clone();
         if let Some(models) = others {
             return Ok(models);
         }
@@ -58,12 +55,14 @@ fn without_markers(mut names: Vec<String>) -> Vec<String> {
     names
 }
 
-/// How often ComfyUI is made to look at a folder anew before a name counts as one that it does not list.
+/// How often ComfyUI is made to look at a folder anew before a name counts as one that it does not
+/// list.
 const NUDGES: u64 = 3;
 
 impl Comfy {
-    /// Whether ComfyUI lists a model that was put in place as `dir/name`. It lists a folder anew only when a modification time differs from the
-    /// one it noted; where two changes fall into one tick of the file system's clock, the times are changed for it (attack.md, A54).
+    /// Whether ComfyUI lists a model that was put in place as `dir/name`. It lists a folder anew
+    /// only when a modification time differs from the one it noted; where two changes fall into one
+    /// tick of the file system's clock, the times are changed for it (attack.md, A54).
     ///
     /// # Errors
     /// When ComfyUI does not answer.

@@ -1,5 +1,6 @@
-//! What of our environment our children do not get (attack.md, A15). ComfyUI runs custom nodes of strangers, and tools run
-//! scripts of packages: none of them needs the secrets that only this server uses.
+//! What of our environment our children do not get (attack.md, A15). ComfyUI runs custom nodes of
+//! strangers, and tools run scripts of packages: none of them needs the secrets that only this
+//! server uses.
 
 use std::process::Command;
 

@@ -18,9 +18,9 @@ pub use secret::{Secret, public, public_url};
 pub use sections::{
     AmqpConfig, AmqpTlsConfig, AzureConfig, CacheConfig, ComfyConfig, ComfyInstance, EventsConfig,
     GatewayAddress, GatewayConfig, GuardConfig, HfConfig, HttpAuthHeader, InstanceConfig,
-    LogConfig, LogFormat, ManifestConfig, McpConfig, MediaConfig, MessageLimit, PROMPT_OPTIONS,
-    PromptConfig, ProxyConfig, S3Config, ServerConfig, SigningKey, StateConfig, StorageConfig,
-    ToolFilter, WarmupSource, WebhookConfig, WorkflowConfig,
+    LogConfig, LogFormat, ManifestConfig, McpConfig, MediaConfig, MessageLimit, PromptConfig,
+    ProxyConfig, S3Config, ServerConfig, SigningKey, StateConfig, StorageConfig, ToolFilter,
+    WarmupSource, WebhookConfig, WorkflowConfig,
 };
 pub use sections::{OtlpConfig, RemoteSampler, TelemetryConfig};
 pub use shown::{Origin, ShownVariable, public_value_of};

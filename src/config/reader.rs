@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::Secret;
-use super::variables::{self, is_node_variable};
+use super::variables::{self, Kind, Range, Variable};
 
 /// Where variables come from: the process environment in `main`, a map in tests.
 pub trait Env {
@@ -113,44 +113,52 @@ impl<'a> Reader<'a> {
     }
 
     /// A text, surrounding white space removed.
-    pub fn text(&self, name: &str) -> Option<String> {
-        self.env
-            .get(name)
-            .map(|value| value.trim().to_owned())
-            .filter(|value| !value.is_empty())
+    pub fn text(&self, variable: &Variable) -> Option<String> {
+        self.foreign(variable.name)
+    }
+
+    /// The same of a variable that is not ours: the system, other tools or platforms set it.
+    pub fn foreign(&self, name: &str) -> Option<String> {
+        self.inherited(name).filter(|value| !value.is_empty())
+    }
+
+    /// The same where an empty text means something.
+    pub fn inherited(&self, name: &str) -> Option<String> {
+        self.env.get(name).map(|value| value.trim().to_owned())
     }
 
     /// `true` where the variable is set to an empty text, which for `CMD` is not the same as unset.
-    pub fn set_but_empty(&self, name: &str) -> bool {
-        self.env
-            .get(name)
-            .is_some_and(|value| value.trim().is_empty())
+    pub fn set_but_empty(&self, variable: &Variable) -> bool {
+        self.inherited(variable.name)
+            .is_some_and(|value| value.is_empty())
     }
 
-    /// A text with a default.
-    pub fn text_or(&self, name: &str, default: &str) -> String {
-        self.text(name).unwrap_or_else(|| default.to_owned())
+    /// A text, or the default.
+    pub fn text_or(&self, variable: &Variable) -> String {
+        self.text(variable)
+            .unwrap_or_else(|| variable.default.to_owned())
     }
 
     /// A secret.
-    pub fn secret(&self, name: &str) -> Option<Secret> {
-        self.text(name).map(Secret::new)
+    pub fn secret(&self, variable: &Variable) -> Option<Secret> {
+        self.text(variable).map(Secret::new)
     }
 
     /// A secret that goes into a header or a signature: what cannot be sent is a problem now, not at the first request.
-    pub fn sent(&mut self, name: &str) -> Option<Secret> {
-        self.sent_text(name).map(Secret::new)
+    pub fn sent(&mut self, variable: &Variable) -> Option<Secret> {
+        self.sent_text(variable).map(Secret::new)
     }
 
     /// [`Reader::sent`] for what is no secret.
-    pub fn sent_text(&mut self, name: &str) -> Option<String> {
-        let value = self.text(name)?;
+    pub fn sent_text(&mut self, variable: &Variable) -> Option<String> {
+        let value = self.text(variable)?;
         let unsendable = |char: char| !char.is_ascii() || char.is_ascii_control();
         match value.chars().position(unsendable) {
             None => Some(value),
             Some(at) => {
                 self.problem(format!(
-                    "{name} has a character that cannot be sent: its character {}",
+                    "{} has a character that cannot be sent: its character {}",
+                    variable.name,
                     at + 1
                 ));
                 None
@@ -159,14 +167,19 @@ impl<'a> Reader<'a> {
     }
 
     /// A path.
-    pub fn path(&self, name: &str) -> Option<PathBuf> {
-        self.text(name).map(PathBuf::from)
+    pub fn path(&self, variable: &Variable) -> Option<PathBuf> {
+        self.text(variable).map(PathBuf::from)
+    }
+
+    /// A path, or the default.
+    pub fn path_or(&self, variable: &Variable) -> PathBuf {
+        self.text_or(variable).into()
     }
 
     /// A comma-separated list without empty members. One that is set but has no member is a problem: made from an empty
     /// secret it would otherwise open what it is to guard (faults.md, F05).
-    pub fn list(&mut self, name: &str) -> Vec<String> {
-        let Some(value) = self.text(name) else {
+    pub fn list(&mut self, variable: &Variable) -> Vec<String> {
+        let Some(value) = self.text(variable) else {
             return Vec::new();
         };
         let members: Vec<String> = value
@@ -176,31 +189,33 @@ impl<'a> Reader<'a> {
             .collect();
         if members.is_empty() {
             self.problem(format!(
-                "{name} is set but its list holds nothing: name at least one member, or unset it"
+                "{} is set but its list holds nothing: name at least one member, or unset it",
+                variable.name
             ));
         }
         members
     }
 
-    /// true/false/1/0/yes/no in any case.
-    pub fn bool_or(&mut self, name: &str, default: bool) -> bool {
-        self.bool(name).unwrap_or(default)
+    /// true/false/1/0/yes/no in any case, or the default.
+    pub fn flag(&mut self, variable: &Variable) -> bool {
+        self.bool(variable).unwrap_or(variable.default == "true")
     }
 
-    /// [`Reader::bool_or`] without a default.
-    pub fn bool(&mut self, name: &str) -> Option<bool> {
-        let value = self.text(name)?;
+    /// [`Reader::flag`] without the default.
+    pub fn bool(&mut self, variable: &Variable) -> Option<bool> {
+        let value = self.text(variable)?;
         match value.to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" => Some(true),
             "false" | "0" | "no" => Some(false),
             // The Node server compares with `true`.
-            _ if is_node_variable(name) => {
-                self.understood(name, &value, "false");
+            _ if variable.node => {
+                self.understood(variable, &value, "false");
                 Some(false)
             }
             _ => {
                 self.problem(format!(
-                    "{name}=\"{}\" is not a boolean: use true, false, 1, 0, yes or no",
+                    "{}=\"{}\" is not a boolean: use true, false, 1, 0, yes or no",
+                    variable.name,
                     shown(&value)
                 ));
                 None
@@ -209,19 +224,47 @@ impl<'a> Reader<'a> {
     }
 
     /// Says how a value was read that only the Node server would have taken (drop-in.md, D14).
-    fn understood(&mut self, name: &str, value: &str, as_what: &str) {
+    fn understood(&mut self, variable: &Variable, value: &str, as_what: &str) {
+        let name = variable.name;
         self.warning(format!(
             "{name}=\"{}\" is understood as {as_what}, as the Node server did: write {name}={as_what}",
             shown(value)
         ));
     }
 
-    /// A number within `min..=max`; `what` names the unit for the error text ("seconds", "a TCP port").
-    pub fn number<T>(&mut self, name: &str, default: T, min: T, max: T, what: &str) -> T
+    /// A number within its range, or the default.
+    pub fn number<T>(&mut self, variable: &Variable) -> T
+    where
+        T: FromStr + PartialOrd + Display + Copy + Default,
+    {
+        let default = variable.default.parse().unwrap_or_default();
+        self.number_or(variable, default)
+    }
+
+    /// A number within its range, or a default that depends on something else.
+    pub fn number_or<T>(&mut self, variable: &Variable, default: T) -> T
     where
         T: FromStr + PartialOrd + Display + Copy,
     {
-        let Some(value) = self.text(name) else {
+        let name = variable.name;
+        let Range { min, max, unit } = match variable.kind {
+            Kind::Number(range) => range,
+            Kind::Port { min } => Range {
+                min: f64::from(min),
+                max: f64::from(u16::MAX),
+                unit: "a TCP port",
+            },
+            _ => Range {
+                min: f64::MIN,
+                max: f64::MAX,
+                unit: "",
+            },
+        };
+        let (Ok(min), Ok(max)) = (min.to_string().parse::<T>(), max.to_string().parse::<T>())
+        else {
+            return default;
+        };
+        let Some(value) = self.text(variable) else {
             return default;
         };
         if let Some(number) = value
@@ -231,14 +274,14 @@ impl<'a> Reader<'a> {
         {
             return number;
         }
-        if is_node_variable(name)
+        if variable.node
             && let Some(number) = leading_number(&value, min, max)
         {
-            self.understood(name, &value, &number.to_string());
+            self.understood(variable, &value, &number.to_string());
             return number;
         }
         self.problem(format!(
-            "{name}=\"{}\" is not valid: use a number from {min} to {max} ({what})",
+            "{name}=\"{}\" is not valid: use a number from {min} to {max} ({unit})",
             shown(&value)
         ));
         default
@@ -246,10 +289,12 @@ impl<'a> Reader<'a> {
 
     /// A TCP port. Kubernetes sets `<SERVICE>_PORT=tcp://address:port` for every Service of a namespace, which nobody who
     /// runs this server wrote (faults.md, F15): such a link is no mistake. Its port counts only with `link_counts`.
-    pub fn port(&mut self, name: &str, default: u16, min: u16, link_counts: bool) -> u16 {
-        let Some(linked) = self.text(name).as_deref().and_then(service_link) else {
-            return self.number(name, default, min, u16::MAX, "a TCP port");
+    pub fn port(&mut self, variable: &Variable, link_counts: bool) -> u16 {
+        let name = variable.name;
+        let Some(linked) = self.text(variable).as_deref().and_then(service_link) else {
+            return self.number(variable);
         };
+        let default = variable.default.parse().unwrap_or_default();
         let (port, fate) = if link_counts {
             (linked, "its port is used")
         } else {
@@ -262,13 +307,22 @@ impl<'a> Reader<'a> {
     }
 
     /// A duration given in seconds, fractions allowed.
-    pub fn seconds(&mut self, name: &str, default: f64, min: f64) -> Duration {
-        Duration::from_secs_f64(self.number(name, default, min, 31_536_000.0, "seconds"))
+    pub fn seconds(&mut self, variable: &Variable) -> Duration {
+        Duration::from_secs_f64(self.number(variable))
     }
 
-    /// A URL with one of the given schemes. The value may hold a password, so error texts never show it.
-    pub fn url(&mut self, name: &str, schemes: &[&str]) -> Option<url::Url> {
-        let value = self.text(name)?;
+    /// A duration given in milliseconds.
+    pub fn milliseconds(&mut self, variable: &Variable) -> Duration {
+        Duration::from_millis(self.number(variable))
+    }
+
+    /// A URL with one of its schemes. The value may hold a password, so error texts never show it.
+    pub fn url(&mut self, variable: &Variable) -> Option<url::Url> {
+        let name = variable.name;
+        let Kind::Url(schemes) = variable.kind else {
+            return None;
+        };
+        let value = self.text(variable)?;
         match url::Url::parse(&value) {
             Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Some(url),
             _ => {
@@ -281,18 +335,22 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One of a few words, compared without regard to case.
-    pub fn one_of(&mut self, name: &str, default: &str, words: &[&str]) -> String {
-        let value = self.text_or(name, default).to_ascii_lowercase();
+    /// One of its words, compared without regard to case, or the default.
+    pub fn one_of(&mut self, variable: &Variable) -> String {
+        let Kind::Words(words) = variable.kind else {
+            return variable.default.to_owned();
+        };
+        let value = self.text_or(variable).to_ascii_lowercase();
         if words.contains(&value.as_str()) {
             return value;
         }
         self.problem(format!(
-            "{name}=\"{}\" is not known: use one of {}",
+            "{}=\"{}\" is not known: use one of {}",
+            variable.name,
             shown(&value),
             words.join(", ")
         ));
-        default.to_owned()
+        variable.default.to_owned()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::store::JobStatus;
 pub(super) struct End {
     pub status: JobStatus,
     pub error: Option<Value>,
-    /// What a door of HTTP would have answered: kept beside the record, for doors that speak its codes.
+    /// What a transport over HTTP would have answered: kept beside the record, for transports that speak its codes.
     pub failure: Option<Map<String, Value>>,
     /// It never was a job: its submitter got an error instead.
     pub revoked: bool,

@@ -10,32 +10,29 @@ pub mod record;
 mod recover;
 mod request;
 pub mod result;
+mod submit;
 mod supervise;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-use tokio::sync::oneshot;
+use parking_lot::Mutex;
 use tokio::time::timeout;
+
+use crate::comfy::pool::Pool;
+use crate::error::{Code, Failure};
+use crate::health::Health;
+use crate::job::{Service, Source};
+use crate::store::{JobRecord, JobStatus, Store, StoreError};
 
 pub use live::{JobView, LiveJob};
 pub use record::{NewRun, Recorder};
 pub use request::{NewSubmission, unpack};
 
-use crate::comfy::pool::Pool;
-use crate::error::{Code, Failure};
-use crate::health::Health;
-use crate::job::request::Graph;
-use crate::job::{PromptRequest, Service, Source};
-use crate::store::{JobRecord, JobStatus, NewJob, Store, StoreError};
-use crate::telemetry::trace;
-
-/// How long an answer waits while inputs are fetched. For ComfyUI's verdict it waits as long as the pipeline does.
-const FETCHING: Duration = Duration::from_secs(2);
 /// When it is worth to ask again after the queue was full.
 pub const QUEUE_FULL: Duration = Duration::from_secs(2);
+
 /// How long a cancelling waits for the end.
 const CANCELLING: Duration = Duration::from_millis(500);
 
@@ -69,13 +66,6 @@ struct Inner {
     live: Mutex<HashMap<String, Arc<LiveJob>>>,
     /// Those that are to be sent to ComfyUI again go one after the other, the oldest first.
     again: recover::Gate,
-}
-
-/// A job that is about to be recorded.
-struct Prepared {
-    record: NewJob,
-    source: Source,
-    request: PromptRequest,
 }
 
 /// Why a job was not taken.
@@ -138,47 +128,6 @@ impl DurableJobs {
         )
     }
 
-    /// Records a job, runs it, and waits for ComfyUI's verdict, but not for ever.
-    ///
-    /// # Errors
-    /// Whatever keeps it from becoming a job: nothing of it is left then.
-    pub async fn submit(&self, new: NewSubmission) -> Result<JobView, Refused> {
-        let inner = &self.inner;
-        if let Some(key) = &new.key
-            && let Some(made) = inner.store.key_made(crate::store::keys::JOBS, key).await?
-        {
-            return Err(StoreError::KeyReuse(made).into());
-        }
-        let prepared = self.prepare(new).await?;
-        // A client that leaves now leaves a job, not a record that nobody runs.
-        let this = self.clone();
-        let (tell, verdict) = oneshot::channel();
-        let begun = async move { this.begin(prepared, Some(tell)).await };
-        let begun = tokio::spawn(trace::scope(trace::current(), begun));
-        let live = begun
-            .await
-            .map_err(|error| StoreError::Failed(error.to_string()))??;
-        match self.wait_for_verdict(&live, verdict).await {
-            Some(refusal) => Err(refusal.into()),
-            None => Ok(live.view(inner)),
-        }
-    }
-
-    /// Records a job and runs it. Whatever comes, it is a job from now on: a refusal of the pipeline or of ComfyUI is its end.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being recorded.
-    pub async fn start(&self, new: NewSubmission) -> Result<Arc<LiveJob>, Refused> {
-        let prepared = self.prepare(new).await?;
-        let this = self.clone();
-        let begun = async move { this.begin(prepared, None).await };
-        let begun = tokio::spawn(trace::scope(trace::current(), begun));
-        let live = begun
-            .await
-            .map_err(|error| StoreError::Failed(error.to_string()))??;
-        Ok(live)
-    }
-
     /// Why no job is taken now, if ComfyUI's queue or ours is as long as it may be (0: without limit).
     pub fn full_queue(&self, limit: u64) -> Option<String> {
         let (_, waiting) = self.unfinished();
@@ -188,150 +137,6 @@ impl DurableJobs {
         })
     }
 
-    async fn prepare(&self, new: NewSubmission) -> Result<Prepared, Refused> {
-        let inner = &self.inner;
-        inner.health.accepts(false)?;
-        if lock(&inner.live).len() >= inner.rules.max_unfinished {
-            return Err(StoreError::TooManyJobs.into());
-        }
-        let id_is_fresh = new.id.is_none();
-        let id = new.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        let mut body = new.body;
-        body.insert("id".into(), id.clone().into());
-        let (mut hashes, missing) = request::assets_of(&body, &inner.store).await?;
-        if !missing.is_empty() {
-            return Err(Refused::MissingAssets(missing));
-        }
-        let (stored, blobs) = request::pack(&body, &inner.store).await?;
-        hashes.extend(blobs);
-        let needs_secrets = body
-            .iter()
-            .any(|(name, value)| request::is_secret(name, value));
-        let mut request = PromptRequest::parse(body)?;
-        request.warnings.extend(new.warnings);
-        request.id_is_callers = false;
-        request.id_is_fresh = id_is_fresh;
-        request.echo.insert("job_id".into(), id.clone().into());
-        let record = NewJob {
-            id,
-            source: new.source.as_str(),
-            metadata: new.metadata.as_ref().map(Value::to_string),
-            labels: new.labels,
-            priority: new.priority,
-            request: stored,
-            blobs: hashes,
-            needs_secrets,
-            base_url: new.base_url,
-            key: new.key,
-            workflow: new.workflow,
-            resumes: true,
-            created_at: None,
-            trace: trace::current().map(|context| context.to_text()),
-        };
-        Ok(Prepared {
-            record,
-            source: new.source,
-            request,
-        })
-    }
-
-    /// Records a run that nobody waits for the end of, runs it, and waits for ComfyUI's verdict; the graph as ComfyUI has it, if it
-    /// has it by now. `body` is what `parsed` was read from.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being run: nothing of it is left then.
-    pub async fn submit_in_background(
-        &self,
-        new: NewSubmission,
-        parsed: PromptRequest,
-    ) -> Result<Option<Graph>, Refused> {
-        let inner = &self.inner;
-        inner.health.accepts(false)?;
-        if parsed.id_is_callers {
-            self.check_id(&parsed.id).await?;
-        }
-        if lock(&inner.live).len() >= inner.rules.max_unfinished {
-            return Err(StoreError::TooManyJobs.into());
-        }
-        let id = parsed.id.to_string();
-        let mut body = new.body;
-        body.insert("id".into(), id.clone().into());
-        // Those that are missing are named by the pipeline, with the input.
-        let (mut hashes, _) = request::assets_of(&body, &inner.store).await?;
-        let (stored, blobs) = request::pack(&body, &inner.store).await?;
-        hashes.extend(blobs);
-        let record = NewJob {
-            id,
-            source: new.source.as_str(),
-            metadata: None,
-            labels: Vec::new(),
-            priority: None,
-            request: stored,
-            blobs: hashes,
-            needs_secrets: body
-                .iter()
-                .any(|(name, value)| request::is_secret(name, value)),
-            base_url: new.base_url,
-            key: None,
-            workflow: new.workflow,
-            resumes: true,
-            created_at: None,
-            trace: trace::current().map(|context| context.to_text()),
-        };
-        let prepared = Prepared {
-            record,
-            source: new.source,
-            request: parsed,
-        };
-        let this = self.clone();
-        let (tell, verdict) = oneshot::channel();
-        let begun = async move { this.begin(prepared, Some(tell)).await };
-        let begun = tokio::spawn(trace::scope(trace::current(), begun));
-        let live = begun
-            .await
-            .map_err(|error| StoreError::Failed(error.to_string()))??;
-        match verdict.await {
-            Ok(Some(refusal)) => Err(refusal.into()),
-            Ok(None) | Err(_) => Ok(live.graph()),
-        }
-    }
-
-    /// Without somebody to tell the verdict to, it is answered for already.
-    async fn begin(
-        &self,
-        prepared: Prepared,
-        tell: Option<supervise::Verdict>,
-    ) -> Result<Arc<LiveJob>, StoreError> {
-        let record = self.inner.store.create_job(prepared.record).await?;
-        let live = LiveJob::new(record, prepared.source);
-        if tell.is_none() {
-            live.change(|state| state.answered = true);
-        }
-        lock(&self.inner.live).insert(live.id.clone(), live.clone());
-        supervise::start(
-            self.inner.clone(),
-            live.clone(),
-            Some(prepared.request),
-            tell,
-        );
-        Ok(live)
-    }
-
-    /// `None`: it is a job.
-    async fn wait_for_verdict(
-        &self,
-        live: &LiveJob,
-        mut verdict: oneshot::Receiver<Option<Failure>>,
-    ) -> Option<Failure> {
-        if let Ok(told) = timeout(FETCHING, &mut verdict).await {
-            return told.ok().flatten();
-        }
-        if live.is_preparing(&self.inner) {
-            return live.answered(&mut verdict);
-        }
-        verdict.await.ok().flatten()
-    }
-
     /// A job in flight.
     pub fn live(&self, id: &str) -> Option<Arc<LiveJob>> {
         self.live_run(id).filter(|live| live.is_job())
@@ -339,7 +144,7 @@ impl DurableJobs {
 
     /// The same, also of other transports than those whose jobs these are.
     pub fn live_run(&self, id: &str) -> Option<Arc<LiveJob>> {
-        lock(&self.inner.live).get(id).cloned()
+        self.inner.live.lock().get(id).cloned()
     }
 
     /// Cancels a run that may wait to be sent to ComfyUI again; `false` when there is no such run.
@@ -403,7 +208,7 @@ impl DurableJobs {
 
     /// How many have not ended, and how many of them wait.
     pub fn unfinished(&self) -> (usize, usize) {
-        let live = lock(&self.inner.live);
+        let live = self.inner.live.lock();
         let waiting = live
             .values()
             .filter(|job| job.status() == JobStatus::Queued)
@@ -416,7 +221,7 @@ impl DurableJobs {
         if !self.inner.rules.attached {
             return HashSet::new();
         }
-        lock(&self.inner.live).keys().cloned().collect()
+        self.inner.live.lock().keys().cloned().collect()
     }
 
     /// Takes up what the last process has left, oldest first. They are known when this returns, and run once ComfyUI is ready.
@@ -427,7 +232,7 @@ impl DurableJobs {
 
 impl Inner {
     fn forget(&self, id: &str) {
-        lock(&self.live).remove(id);
+        self.live.lock().remove(id);
     }
 }
 
@@ -444,10 +249,6 @@ fn address(store: &Store, lives: Duration, base: &str, asset: &str) -> (String, 
 /// The last word about a job that the next process takes up.
 fn left_for_later(failure: &Failure) -> bool {
     failure.code == Code::ShuttingDown
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The transport of a recorded job.

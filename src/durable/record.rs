@@ -1,11 +1,12 @@
 //! Runs that are kept but end with the process: a record beside a job of any transport, written behind its back.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{DurableJobs, address, lock};
+use super::{DurableJobs, address};
 use crate::error::{Code, Failure};
 use crate::job::registry::Status;
 use crate::job::witness::{Ended, Summary};
@@ -92,7 +93,7 @@ impl DurableJobs {
             let message = format!("the id \"{shown}\" is that of {why}: use another id");
             Err(Failure::new(Code::Conflict, message).at("id"))
         };
-        if lock(&self.inner.live).contains_key(id) {
+        if self.inner.live.lock().contains_key(id) {
             return taken("a run that has not ended");
         }
         match self.inner.store.job(id).await {
@@ -116,7 +117,7 @@ pub fn is_job(source: &str) -> bool {
 impl Recorder {
     /// The record begins, if it has not.
     pub fn begin(&self) {
-        let Some(new) = lock(&self.new).take() else {
+        let Some(new) = self.new.lock().take() else {
             return;
         };
         let id = self.id.clone();

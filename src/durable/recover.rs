@@ -1,15 +1,16 @@
-//! Jobs that are sent to ComfyUI again: after it was lost, and after a restart of this server. One after the other, the oldest first,
-//! so that they come into its queue in their old order.
+//! Jobs that are sent to ComfyUI again: after it was lost, and after a restart of this server. One
+//! after the other, the oldest first, so that they come into its queue in their old order.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::live::LiveJob;
-use super::{Inner, lock, source_of, supervise};
+use super::{Inner, source_of, supervise};
 use crate::health::ComfyState;
 use crate::telemetry::trace::{self, Context};
 
@@ -34,24 +35,26 @@ impl Default for Gate {
 
 impl Gate {
     fn enter(&self, seq: i64) {
-        lock(&self.waiting).insert(seq);
+        self.waiting.lock().insert(seq);
     }
 
     /// It is in ComfyUI's queue, or will never be: the next may go.
     pub fn sent(&self, seq: i64) {
-        if lock(&self.waiting).remove(&seq) {
+        if self.waiting.lock().remove(&seq) {
             self.changed.send_modify(|version| *version += 1);
         }
     }
 
     /// Its place among those that wait.
     pub fn place(&self, seq: i64) -> usize {
-        lock(&self.waiting).range(..seq).count() + 1
+        self.waiting.lock().range(..seq).count() + 1
     }
 
     async fn first(&self, seq: i64) {
         let mut changed = self.changed.subscribe();
-        while lock(&self.waiting)
+        while self
+            .waiting
+            .lock()
             .first()
             .is_some_and(|first| *first < seq)
         {
@@ -62,7 +65,8 @@ impl Gate {
     }
 }
 
-/// Waits until ComfyUI is ready, the folders can be written, and those before have gone. `false`: the server shuts down.
+/// Waits until ComfyUI is ready, the folders can be written, and those before have gone. `false`:
+/// the server shuts down.
 pub(super) async fn turn(inner: &Arc<Inner>, live: &LiveJob) -> bool {
     inner.again.enter(live.record.seq);
     let mut health = inner.health.watch();
@@ -116,7 +120,7 @@ pub(super) async fn take_up(inner: &Arc<Inner>) {
         // What a lost attempt has made is not part of the result.
         inner.store.withdraw_outputs_later(&live.id);
         drop(inner.store.update_job(&live.id, live.update()));
-        lock(&inner.live).insert(live.id.clone(), live.clone());
+        inner.live.lock().insert(live.id.clone(), live.clone());
         taken.push(live);
     }
     for live in taken {

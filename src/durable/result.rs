@@ -1,4 +1,4 @@
-//! What a job came to beside its files: texts, warnings, statistics, or the failure as a door of HTTP says it. Kept with its record.
+//! What a job came to beside its files: texts, warnings, statistics, or the failure as HTTP says it. Kept with its record.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

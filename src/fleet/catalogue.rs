@@ -1,21 +1,23 @@
-//! What the ComfyUI of the instances offers, kept on the disk: forms and workflow files work while the fleet sleeps. One instance is
-//! asked for each catalogue that is new.
+//! What the ComfyUI of the instances offers, kept on the disk: forms and workflow files work while
+//! the fleet sleeps. One instance is asked for each catalogue that is new.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Inner, record};
+use super::Inner;
 use crate::broker::envelope::service;
 use crate::broker::publisher::properties;
 use crate::comfy::catalogue::Catalogue;
 use crate::comfy::pool::Pool;
+use crate::paths;
 
 /// An instance is not asked again before this time.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
@@ -58,7 +60,7 @@ impl Known {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn has(&self, hash: &str) -> bool {
@@ -111,7 +113,7 @@ impl Known {
             if let Some(dir) = path.parent() {
                 std::fs::create_dir_all(dir)?;
             }
-            record::write(&path, &serde_json::to_vec(&kept)?)
+            paths::replace(&path, serde_json::to_vec(&kept)?)
         });
         if !matches!(written.await, Ok(Ok(()))) {
             tracing::warn!("the catalogue of the instances cannot be kept");

@@ -1,5 +1,6 @@
-//! The files of a task: inputs that instances fetch, outputs that they put. An output lies under the hash of its bytes, so that a name
-//! that is put twice keeps both contents, and the result says which one counts.
+//! The files of a task: inputs that instances fetch, outputs that they put. An output lies under
+//! the hash of its bytes, so that a name that is put twice keeps both contents, and the result says
+//! which one counts.
 
 use std::path::{Path, PathBuf};
 
@@ -176,7 +177,8 @@ pub(super) fn collect(
         }
         return Ok(files);
     }
-    // Without an address for files they came in the message; or they were uploaded, and are told of alone.
+    // Without an address for files they came in the message; or they were uploaded, and are told of
+    // alone.
     let Some(Value::Array(images)) = data.get("images") else {
         return Ok(files);
     };

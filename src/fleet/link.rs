@@ -19,6 +19,7 @@ use crate::broker::dial::{Link, describe, dial, public_name, version};
 use crate::broker::topology::Topology;
 use crate::config::GatewayAddress;
 use crate::health::ComfyState;
+use crate::net::retry::Pauses;
 use crate::telemetry::metrics;
 
 /// For the declarations after connecting.
@@ -38,12 +39,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Keeps a connection.
 pub(super) async fn keep(inner: &Arc<Inner>) {
     let broker = public_name(&inner.uri);
-    let mut pause = FIRST_PAUSE;
+    let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut told = None;
     loop {
         let problem = match open(inner).await {
             Ok(open) => {
-                (pause, told) = (FIRST_PAUSE, None);
+                pauses.reset();
+                told = None;
                 info!(
                     broker,
                     gateway_id = inner.id,
@@ -68,8 +70,7 @@ pub(super) async fn keep(inner: &Arc<Inner>) {
             told = Some(problem);
         }
         let shorter = rand::Rng::random_range(&mut rand::rng(), 0.8..1.0);
-        tokio::time::sleep(pause.mul_f64(shorter)).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(pauses.take().mul_f64(shorter)).await;
     }
 }
 

@@ -1,4 +1,5 @@
-//! A look around, once a second: instances that are gone, messages that are lost, the length of the queues.
+//! A look around, once a second: instances that are gone, messages that are lost, the length of the
+//! queues.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -23,11 +23,12 @@ mod task;
 mod tasks;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use lapin::types::ShortString;
 use lapin::uri::AMQPUri;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
@@ -230,8 +231,8 @@ impl Inner {
         self.health.of(0).set(state);
     }
 
-    fn queues(&self) -> std::sync::MutexGuard<'_, Vec<QueueState>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queues(&self) -> parking_lot::MutexGuard<'_, Vec<QueueState>> {
+        self.queues.lock()
     }
 
     /// The address of a task, without a slash at its end.

@@ -1,5 +1,5 @@
-//! What survives a gateway: its id, and the jobs that go on without it. A folder for each, with what was published, what was
-//! claimed, the files, and the result once it has come.
+//! What survives a gateway: its id, and the jobs that go on without it. A folder for each, with
+//! what was published, what was claimed, the files, and the result once it has come.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::join;
 use super::task::{News, Order, State, Task};
+use crate::paths::replace;
 
 const TASK: &str = "task.json";
 const BODY: &str = "message.json";
@@ -47,16 +48,8 @@ pub(super) fn own_id(dir: &Path) -> io::Result<String> {
         return Ok(known.trim().to_owned());
     }
     let id = uuid::Uuid::new_v4().to_string();
-    write(&path, id.as_bytes())?;
+    replace(&path, id.as_bytes())?;
     Ok(id)
-}
-
-/// Under a temporary name first, so that there is never half a file. Blocks.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let unique = uuid::Uuid::new_v4().simple().to_string();
-    let temporary = path.with_extension(&unique[..8]);
-    std::fs::write(&temporary, bytes)?;
-    std::fs::rename(&temporary, path)
 }
 
 /// Notes how a job stands. Blocks.
@@ -81,9 +74,9 @@ pub(super) fn note(task: &Task, with_body: bool) -> io::Result<()> {
     };
     std::fs::create_dir_all(&task.dir)?;
     if with_body {
-        write(&task.dir.join(BODY), &task.body)?;
+        replace(&task.dir.join(BODY), &task.body)?;
     }
-    write(&task.dir.join(TASK), &serde_json::to_vec(&record)?)
+    replace(&task.dir.join(TASK), &serde_json::to_vec(&record)?)
 }
 
 /// Keeps what was told of a job, for the process after this one.
@@ -115,7 +108,7 @@ pub(super) fn forget_events(task: &Task) {
 /// Keeps a result that has come. Blocks.
 pub(super) fn keep_result(task: &Task, kind: &str, data: &Map<String, Value>) -> io::Result<()> {
     let text = serde_json::to_vec(&(kind, data))?;
-    write(&task.dir.join(RESULT), &text)
+    replace(&task.dir.join(RESULT), &text)
 }
 
 /// The jobs of the process before; whatever else is there goes. Blocks.

@@ -1,5 +1,5 @@
-//! What instances say of jobs, made into what is shown here and what ends them. Tokens are taken out before anything is read: they are
-//! for instances alone.
+//! What instances say of jobs, made into what is shown here and what ends them. Tokens are taken
+//! out before anything is read: they are for instances alone.
 
 use std::sync::Arc;
 
@@ -114,7 +114,8 @@ async fn end(task: &Arc<Task>, said: Said) {
 pub(super) fn shown(inner: &Arc<Inner>, delivery: &Delivery) {
     let correlation = correlation(&delivery.properties);
     let Some(task) = inner.tasks.by_correlation(&correlation) else {
-        // Somebody works for nobody: the gateway that has published it is gone, or has published it anew.
+        // Somebody works for nobody: the gateway that has published it is gone, or has published it
+        // anew.
         if !correlation.is_empty() && read(&delivery.data, "").is_some_and(|said| said.goes_on()) {
             inner.call_off(vec![correlation]);
         }

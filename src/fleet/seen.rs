@@ -1,10 +1,10 @@
 //! The instances, by what they say of themselves: registration, heartbeat, farewell.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lapin::message::Delivery;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 
 use super::Inner;
@@ -33,7 +33,7 @@ pub(super) struct Seen(Mutex<HashMap<String, Instance>>);
 
 impl Seen {
     fn all(&self) -> MutexGuard<'_, HashMap<String, Instance>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Takes out those that have missed too many heartbeats.

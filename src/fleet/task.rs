@@ -1,10 +1,11 @@
 //! What a gateway knows of one job while it is with the fleet.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
@@ -79,7 +80,8 @@ pub(super) struct State {
     pub order: Order,
 }
 
-/// Brings what comes from two queues into one order: a message for streams says how many of the other queue come before it.
+/// Brings what comes from two queues into one order: a message for streams says how many of the
+/// other queue come before it.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     seen: u32,
@@ -186,7 +188,7 @@ impl Task {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn tell(&self, news: News) {

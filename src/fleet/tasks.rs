@@ -1,7 +1,9 @@
 //! All jobs that are with the fleet, by their ids, tokens and publications.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::task::Task;
 
@@ -17,7 +19,7 @@ struct Maps {
 
 impl Tasks {
     fn maps(&self) -> MutexGuard<'_, Maps> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn insert(&self, task: &Arc<Task>) {
@@ -77,7 +79,7 @@ impl Tasks {
     pub(super) fn dormant(&self) -> Vec<Arc<Task>> {
         let mut all = self.all();
         all.retain(|task| {
-            let inbox = task.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            let inbox = task.inbox.lock();
             inbox.is_some()
         });
         all

@@ -1,8 +1,9 @@
 //! The last runs of every transport, in memory: what was asked for and what became of it, without files.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
@@ -115,19 +116,19 @@ impl Memory {
     }
 
     pub(super) fn version(&self) -> u64 {
-        lock(&self.runs).version
+        self.runs.lock().version
     }
 
     /// All that are shown, newest first: those in flight, and the ended ones among the last so many.
     pub(super) fn all(&self) -> Vec<Remembered> {
-        let runs = lock(&self.runs);
+        let runs = self.runs.lock();
         let newest_first = runs.all.values().rev();
         newest_first.filter(|run| run.is_shown()).cloned().collect()
     }
 
     /// Those that have changed since, newest first, whether or not they are shown in lists.
     pub(super) fn since(&self, version: u64) -> Vec<Remembered> {
-        let runs = lock(&self.runs);
+        let runs = self.runs.lock();
         let newest_first = runs.all.values().rev();
         let changed = newest_first.filter(|run| run.version > version);
         changed.cloned().collect()
@@ -135,7 +136,7 @@ impl Memory {
 
     /// One of those that are shown.
     pub(super) fn get(&self, id: &str) -> Option<Remembered> {
-        let runs = lock(&self.runs);
+        let runs = self.runs.lock();
         let number = *runs.numbers.get(id)?;
         let run = runs.all.get(&number)?;
         run.is_shown().then(|| run.clone())
@@ -145,7 +146,7 @@ impl Memory {
     pub(super) fn forget(&self, id: &str) -> bool {
         let shown = self.get(id).is_some();
         {
-            let mut runs = lock(&self.runs);
+            let mut runs = self.runs.lock();
             let number = runs.numbers.get(id).copied();
             let ended = |number: &u64| runs.all.get(number).is_some_and(|run| run.end.is_some());
             let Some(number) = number.filter(ended) else {
@@ -166,7 +167,7 @@ impl Memory {
     /// Changes the run of a job, if it is remembered.
     fn change(&self, job: &Job, change: impl FnOnce(&mut Remembered)) {
         {
-            let mut runs = lock(&self.runs);
+            let mut runs = self.runs.lock();
             runs.version += 1;
             let version = runs.version;
             let Some(run) = runs.all.get_mut(&job.number) else {
@@ -222,7 +223,7 @@ impl Witness for Memory {
         });
         let keep = job.keeping.as_ref().and_then(|keeping| keeping.keep());
         {
-            let mut runs = lock(&self.runs);
+            let mut runs = self.runs.lock();
             runs.version += 1;
             let run = Remembered {
                 version: runs.version,
@@ -262,7 +263,7 @@ impl Witness for Memory {
     fn ended(&self, job: &Job, ended: &Ended, comes_again: bool) {
         if comes_again && job.keeping.is_some() {
             // Its record says what it waits for.
-            let mut runs = lock(&self.runs);
+            let mut runs = self.runs.lock();
             runs.remove(job.number);
             runs.version += 1;
             drop(runs);
@@ -342,8 +343,4 @@ fn bounded(value: Value) -> Value {
 
 fn is_media(catalogue: &Catalogue) -> impl Fn(&str, &str) -> bool + '_ {
     |class, input| media_inputs::takes_media(class, input, catalogue)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,5 @@
-//! Assets as inputs: `core/ASSET` objects and texts like `asset:<id>` become the names that ComfyUI expects (v2.md, "Assets").
+//! Assets as inputs: `core/ASSET` objects and texts like `asset:<id>` become the names that ComfyUI
+//! expects (v2.md, "Assets").
 
 use std::path::Path;
 
@@ -169,7 +170,8 @@ async fn is_text(reference: &Reference, means: TextMeans, store: &Store) -> bool
     }
 }
 
-/// Puts an address in the place of each asset of a graph that another machine runs. `address` is told where its bytes are.
+/// Puts an address in the place of each asset of a graph that another machine runs. `address` is
+/// told where its bytes are.
 ///
 /// # Errors
 /// A 400 that names the input whose asset is not there.

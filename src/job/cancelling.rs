@@ -11,6 +11,7 @@ use crate::comfy::Comfy;
 use crate::comfy::client::CallError;
 use crate::comfy::fault::Fault;
 use crate::comfy::watch::{WatchEvent, Watcher};
+use crate::net::retry::Pauses;
 
 /// How long a cancelled prompt waits for a ComfyUI that does not answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -32,7 +33,7 @@ pub(super) async fn cancel(comfy: &Comfy, id: &str) -> Cancelled {
 }
 
 async fn cancel_within(comfy: &Comfy, id: &str, patience: Duration) -> Cancelled {
-    let mut pause = Duration::from_millis(20);
+    let mut pauses = Pauses::new(Duration::from_millis(20), Duration::from_secs(1));
     let mut answered = Instant::now();
     while answered.elapsed() < patience {
         match timeout(PATIENCE, try_cancel(comfy, id)).await {
@@ -40,8 +41,7 @@ async fn cancel_within(comfy: &Comfy, id: &str, patience: Duration) -> Cancelled
             Ok(Ok(None)) => answered = Instant::now(),
             Ok(Err(_)) | Err(_) => {}
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
+        pauses.wait().await;
     }
     Cancelled::Unanswered
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::cancelling;
 use super::outputs::{NodeOutput, says_unfinished};
@@ -14,6 +14,7 @@ use super::request::Graph;
 use crate::comfy::Comfy;
 use crate::comfy::watch::issued_here;
 use crate::error::{Code, Failure};
+use crate::net::retry::Pauses;
 
 /// How long the next part may take to appear.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,7 +43,7 @@ pub fn announced(outputs: &[NodeOutput]) -> bool {
 /// When there is none in time, ComfyUI does not answer, or the prompt was stopped.
 pub async fn next(comfy: &Comfy, job: &Job, family: &Family) -> Result<String, Failure> {
     let deadline = Instant::now() + PATIENCE;
-    let mut pause = FIRST_PAUSE;
+    let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         if let Some(id) = find(comfy, family).await? {
             return Ok(id);
@@ -55,7 +56,7 @@ pub async fn next(comfy: &Comfy, job: &Job, family: &Family) -> Result<String, F
             return Err(Failure::new(Code::ExecutionError, message));
         }
         tokio::select! {
-            () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = pauses.wait() => {}
             () = job.cancel.cancelled() => return Err(job.stop_reason()),
         }
     }

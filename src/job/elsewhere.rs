@@ -1,4 +1,5 @@
-//! Where a job runs when there are several ComfyUI, and how it goes on when it loses the one that it was in (fleet.md, section 1).
+//! Where a job runs when there are several ComfyUI, and how it goes on when it loses the one that
+//! it was in (fleet.md, section 1).
 
 use std::time::Duration;
 
@@ -9,7 +10,6 @@ use tracing::warn;
 use super::event::JobEvent;
 use super::request::SubmitFields;
 use super::rounds::Rounds;
-use crate::comfy::fault::died;
 use crate::comfy::pool::{Place, Pool};
 use crate::error::{Code, Failure, panicked};
 
@@ -51,7 +51,8 @@ impl Rounds<'_> {
         Ok(place)
     }
 
-    /// What is sent beside the graph. Several ComfyUI count for themselves, so that we count for them.
+    /// What is sent beside the graph. Several ComfyUI count for themselves, so that we count for
+    /// them.
     pub(super) fn fields(&self, asked: &SubmitFields) -> SubmitFields {
         let mut fields = asked.clone();
         if self.pipeline.inner.comfy.several() && fields.number.is_none() {
@@ -63,7 +64,8 @@ impl Rounds<'_> {
         fields
     }
 
-    /// Whether another ComfyUI is tried after one has not taken it: it does not answer, or it refuses what another had accepted.
+    /// Whether another ComfyUI is tried after one has not taken it: it does not answer, or it
+    /// refuses what another had accepted.
     pub(super) fn goes_on_after(&mut self, place: &Place, failure: &Failure) -> bool {
         let most_runs = self.most_runs();
         let Self { pipeline, need, .. } = self;
@@ -76,7 +78,7 @@ impl Rounds<'_> {
         if all < 2 || !again || pipeline.job.cancel.is_cancelled() {
             return false;
         }
-        if died(failure) {
+        if failure.comfyui_died {
             // It may have begun with it, and died of it.
             if self.runs >= most_runs {
                 return false;
@@ -109,7 +111,7 @@ impl Rounds<'_> {
     /// What is said of a prompt that no ComfyUI has taken.
     pub(super) fn not_taken(&self, failure: Failure) -> Failure {
         let several = self.pipeline.inner.comfy.several();
-        if several && died(&failure) && self.runs >= self.most_runs() {
+        if several && failure.comfyui_died && self.runs >= self.most_runs() {
             return self.lost_too_often();
         }
         failure

@@ -1,9 +1,10 @@
 //! What must be done when a run is really over, whoever waits for that: its unfinished files go, and the next graph that shares
 //! names with it may begin.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::cleanup::{Claim, Cleaner};
@@ -69,8 +70,8 @@ impl RunGuard {
         self.turn().take();
     }
 
-    fn turn(&self) -> std::sync::MutexGuard<'_, Option<OwnedSemaphorePermit>> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn turn(&self) -> parking_lot::MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.turn.lock()
     }
 }
 

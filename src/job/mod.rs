@@ -1,5 +1,5 @@
-//! The pipeline, from request to delivered files. The only module that knows the order of the stages; which transport a
-//! prompt came through makes no difference here.
+//! The pipeline, from request to delivered files. The only module that knows the order of the
+//! stages; which transport a prompt came through makes no difference here.
 
 pub mod asset_input;
 mod cancelling;

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::document::Document;
@@ -83,7 +84,7 @@ impl Streams {
             ..Queue::default()
         });
         self.read.store(true, Ordering::Relaxed);
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         if let Some(end) = &inner.ended {
             queue.push(end.clone());
         }
@@ -95,7 +96,9 @@ impl Streams {
     /// Whether anybody reads; events need not be made otherwise.
     pub fn has_readers(&self) -> bool {
         self.read.load(Ordering::Relaxed)
-            && lock(&self.inner)
+            && self
+                .inner
+                .lock()
                 .readers
                 .iter()
                 .any(|reader| reader.strong_count() > 0)
@@ -121,7 +124,7 @@ impl Streams {
     }
 
     fn send(&self, name: &'static str, weight: Weight, data: impl Fn(bool) -> Data) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         if inner.ended.is_some() {
             return;
         }
@@ -144,7 +147,7 @@ impl Streams {
 
 impl Queue {
     fn push(&self, event: StreamEvent) {
-        let mut events = lock(&self.events);
+        let mut events = self.events.lock();
         if matches!(event.weight, Weight::Newest(_)) && events.len() >= LAG {
             events.retain(|waiting| waiting.weight != event.weight);
         }
@@ -165,13 +168,13 @@ impl Reader {
                 String::new()
             }
         };
-        lock(&self.queue.events).iter().map(text).collect()
+        self.queue.events.lock().iter().map(text).collect()
     }
 
     /// The next event; waits for it. `None` after the final one has been taken. Cancel-safe.
     pub async fn next(&self) -> StreamEvent {
         loop {
-            if let Some(event) = lock(&self.queue.events).pop_front() {
+            if let Some(event) = self.queue.events.lock().pop_front() {
                 return event;
             }
             self.queue.notify.notified().await;
@@ -182,7 +185,10 @@ impl Reader {
     /// when it is the first thing to tell, it is better told without a stream.
     pub async fn wait_for_more_than_state(&self) {
         loop {
-            let waiting = lock(&self.queue.events)
+            let waiting = self
+                .queue
+                .events
+                .lock()
                 .iter()
                 .any(|event| match &event.data {
                     Data::Text(text) => !text.starts_with(br#"{"type":"state""#),
@@ -195,10 +201,6 @@ impl Reader {
             self.queue.notify.notified().await;
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
-//! JSON from outside: bodies, tasks, files. Whoever reads such a text reads it here, so that the same texts are accepted everywhere
-//! (faults.md, F12) and none costs more than its length allows (attack.md, A10).
+//! JSON from outside: bodies, tasks, files. Whoever reads such a text reads it here, so that the
+//! same texts are accepted everywhere (faults.md, F12) and none costs more than its length allows
+//! (attack.md, A10).
 //!
-//! Accepted beside JSON itself, because ComfyUI accepts it: a byte-order mark, halves of surrogate pairs in strings, which become
-//! U+FFFD, and `NaN` and `Infinity`, which become null. What is not asked for is passed over without being built; lists and
-//! objects are built as large as they are, not as they may grow.
+//! Accepted beside JSON itself, because ComfyUI accepts it: a byte-order mark, halves of surrogate
+//! pairs in strings, which become U+FFFD, and `NaN` and `Infinity`, which become null. What is not
+//! asked for is passed over without being built; lists and objects are built as large as they are,
+//! not as they may grow.
 
 mod build;
 mod count;
@@ -137,7 +139,8 @@ fn checked(text: &[u8]) -> Result<&str, JsonError> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// Replaces escaped surrogates without a partner by the escape of U+FFFD, which is as long. Whether there were any.
+/// Replaces escaped surrogates without a partner by the escape of U+FFFD, which is as long. Whether
+/// there were any.
 fn mend_surrogates(text: &mut [u8]) -> bool {
     let mut mended = false;
     let mut at = 0;
@@ -187,7 +190,8 @@ pub fn length(value: &impl Serialize) -> serde_json::Result<usize> {
     Ok(length.0)
 }
 
-/// A large value as JSON. Its length is known before, because a text that grows takes half as much again (attack.md, A10).
+/// A large value as JSON. Its length is known before, because a text that grows takes half as much
+/// again (attack.md, A10).
 ///
 /// # Errors
 /// When it cannot be written.

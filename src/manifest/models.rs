@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ManifestError, Model};
 use crate::config::public_url;
+use crate::net::retry::Pauses;
 use crate::storage::downloads::Purpose;
 use crate::storage::{
     Credentials, ErrorKind, Fetch, Fetched, Replace, Storage, StorageError, model_extension,
@@ -72,7 +73,7 @@ impl Models {
 
     /// Brings one model, again and again, until it is there or there is no hope.
     pub async fn bring_stubbornly(&self, model: &Model, cancel: &CancellationToken) {
-        let (mut pause, mut tries) = (FIRST_PAUSE, 0);
+        let (mut pauses, mut tries) = (Pauses::new(FIRST_PAUSE, LONGEST_PAUSE), 0);
         loop {
             let Err(error) = self.bring(model, cancel).await else {
                 return;
@@ -91,13 +92,13 @@ impl Models {
                 tracing::error!(url, %error, tries, "a model of the manifest cannot be had and is given up");
                 return;
             }
+            let pause = pauses.take();
             let wait = error.retry_after.unwrap_or(pause).min(LONGEST_PAUSE);
             tracing::warn!(url, %error, retry_in_s = wait.as_secs_f64(), "a model of the manifest could not be had yet");
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

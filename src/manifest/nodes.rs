@@ -10,7 +10,6 @@ use super::ManifestError;
 use super::git_url::{GitSource, Reference, ReferenceKind};
 use super::record::{Record, Step};
 use super::tool::Tools;
-use crate::storage::hex;
 
 /// What is remembered of a clone.
 #[derive(Debug, Serialize, Deserialize)]
@@ -374,5 +373,5 @@ pub(super) async fn requirements(folder: &Path) -> Option<String> {
     let text = tokio::fs::read(folder.join("requirements.txt"))
         .await
         .ok()?;
-    Some(hex(&Sha256::digest(&text)))
+    Some(hex::encode(Sha256::digest(&text)))
 }

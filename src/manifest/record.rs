@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::storage::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::paths;
 
 /// dpkg's list of what is installed.
 const DPKG_STATUS: &str = "/var/lib/dpkg/status";
@@ -119,9 +120,9 @@ async fn write(file: &Path, done: &Done) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
         tokio::fs::create_dir_all(folder).await?;
     }
-    let partial = file.with_extension(format!("json.{}", std::process::id()));
-    tokio::fs::write(&partial, serde_json::to_vec_pretty(done)?).await?;
-    tokio::fs::rename(&partial, file).await
+    let (file, record) = (file.to_owned(), serde_json::to_vec_pretty(done)?);
+    let writing = tokio::task::spawn_blocking(move || paths::replace(&file, record));
+    writing.await.map_err(std::io::Error::other)?
 }
 
 fn key(step: Step, content: &[&str]) -> String {
@@ -147,14 +148,14 @@ fn digest(content: &[&str]) -> String {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
-    hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 /// dpkg's database as a hash, and the installed Python packages by the names of their metadata folders (name and version).
 async fn look(python: PythonEnvironment) -> (String, BTreeSet<String>) {
     tokio::task::spawn_blocking(move || {
         let dpkg = std::fs::read(DPKG_STATUS)
-            .map(|status| hex(&Sha256::digest(&status)))
+            .map(|status| hex::encode(Sha256::digest(&status)))
             .unwrap_or_default();
         (dpkg, python.packages())
     })

@@ -7,17 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::ManifestError;
-use crate::comfy::supervisor::{
-    Exit, Guarded, OutputTail, ProcessGroup, forward, protect, spawn_in_group,
-};
+use crate::comfy::supervisor::{Exit, OutputTail, forward};
 use crate::config::{public_text, withhold_from_tool};
+use crate::process::{KilledGroup, spawn_in_group};
 
 /// Building a wheel from source may take long; a command that waits for a human must not wait for ever.
 const LONGEST_RUN: Duration = Duration::from_secs(2 * 60 * 60);
@@ -120,10 +117,7 @@ impl Tools {
             ))
         };
         let mut child = spawn_in_group(command).await.map_err(cannot)?;
-        let unfinished = child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .map(|id| Unfinished::new(ProcessGroup(Pid::from_raw(id))));
+        let unfinished = KilledGroup::of(&child);
         let tail = OutputTail::default();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let said = async {
@@ -154,8 +148,8 @@ impl Tools {
             ended = timeout(LONGEST_RUN, ended) => ended,
         };
         // What took too long is killed with its group when the guard goes; a daemon that a package started lives on.
-        if let (Ok(_), Some(unfinished)) = (&status, unfinished) {
-            unfinished.finished();
+        if status.is_ok() {
+            unfinished.ended();
         }
         let answer = match answer {
             Some(answer) => answer,
@@ -194,32 +188,5 @@ fn sink<'a>(step: &'a str, tail: &'a OutputTail, log: bool) -> impl FnMut(&str) 
             tracing::info!(source = "manifest", step, "{line}");
         }
         tail.push(&line);
-    }
-}
-
-/// Kills the group of a command that was given up.
-struct Unfinished {
-    group: Option<ProcessGroup>,
-    _guarded: Option<Guarded>,
-}
-
-impl Unfinished {
-    fn new(group: ProcessGroup) -> Self {
-        Self {
-            group: Some(group),
-            _guarded: protect(group),
-        }
-    }
-
-    fn finished(mut self) {
-        self.group = None;
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(group) = self.group {
-            group.signal(Signal::SIGKILL);
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a file is, by its first bytes, and what it is called towards clients.
 //!
-//! The bytes are judged by the `infer` crate; what it does not know (models, vector graphics, text) is added here by content where
-//! that is certain and by name where it is not.
+//! The bytes are judged by the `infer` crate; what it does not know (models, vector graphics, text)
+//! is added here by content where that is certain and by name where it is not.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -73,8 +73,8 @@ pub(super) fn is_compressed(head: &[u8]) -> bool {
     })
 }
 
-/// The usual extension (no dot) for content that begins with these bytes (a few KiB), if it is recognised as media,
-/// archive or model.
+/// The usual extension (no dot) for content that begins with these bytes (a few KiB), if it is
+/// recognised as media, archive or model.
 pub fn extension_for(head: &[u8]) -> Option<&'static str> {
     own(head).or_else(|| {
         let kind = infer::get(head)?;
@@ -207,7 +207,8 @@ fn iso_brand(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// What a picture is that no conversion here can read, by its first bytes, else by its name; `None` for all other files.
+/// What a picture is that no conversion here can read, by its first bytes, else by its name; `None`
+/// for all other files.
 pub(super) fn unreadable_picture(filename: &str, head: &[u8]) -> Option<&'static str> {
     let extension = filename
         .rsplit_once('.')
@@ -237,7 +238,8 @@ pub(super) fn unreadable_picture(filename: &str, head: &[u8]) -> Option<&'static
     })
 }
 
-/// The content type of a file from its name and its first bytes; `application/octet-stream` when unknown.
+/// The content type of a file from its name and its first bytes; `application/octet-stream` when
+/// unknown.
 pub fn content_type(filename: &str, head: &[u8]) -> String {
     let by_name = filename
         .rsplit_once('.')

@@ -1,4 +1,5 @@
-//! Small pictures of pictures, and of a video's first frame: for lists, galleries and models, without anybody's metadata.
+//! Small pictures of pictures, and of a video's first frame: for lists, galleries and models,
+//! without anybody's metadata.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -53,8 +54,8 @@ pub struct Thumbnail {
 }
 
 impl Media {
-    /// A small picture of a file. `None` when it is no picture that can be read here, and no video, or when there is no ffmpeg for a
-    /// video. Waits for its turn among the conversions.
+    /// A small picture of a file. `None` when it is no picture that can be read here, and no video,
+    /// or when there is no ffmpeg for a video. Waits for its turn among the conversions.
     ///
     /// # Errors
     /// A sentence fragment that says why it cannot be made of this picture or video.

@@ -24,17 +24,17 @@ async fn get(client: &reqwest::Client, url: &str) -> Result<u16, String> {
 }
 
 /// A web server that says 200 to everything and remembers the first line of each request.
-async fn server() -> (u16, Arc<std::sync::Mutex<Vec<String>>>) {
+async fn server() -> (u16, Arc<parking_lot::Mutex<Vec<String>>>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let lines = Arc::new(parking_lot::Mutex::new(Vec::new()));
     let heard = Arc::clone(&lines);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut buffer = vec![0; 4096];
             let count = stream.read(&mut buffer).await.unwrap_or(0);
-            heard.lock().unwrap().push(
+            heard.lock().push(
                 String::from_utf8_lossy(&buffer[..count])
                     .lines()
                     .next()
@@ -72,7 +72,7 @@ async fn the_client_itself_refuses_literal_addresses_and_names() {
             "{host}"
         );
     }
-    assert!(lines.lock().unwrap().is_empty());
+    assert!(lines.lock().is_empty());
     assert_eq!(
         get(outbound.operator(), &format!("http://127.0.0.1:{port}/")).await,
         Ok(200)
@@ -115,7 +115,7 @@ async fn trusted_origins_are_exact() {
                 .is_ok()
         );
     }
-    assert!(lines.lock().unwrap().is_empty());
+    assert!(lines.lock().is_empty());
     assert_eq!(
         get(
             self::outbound(&[("ALLOW_PRIVATE_NETWORKS", "1")]).guarded(),
@@ -150,7 +150,7 @@ async fn proxies_serve_clients_and_operator_but_never_comfyui() {
             .starts_with("network")
     );
     assert_eq!(
-        *lines.lock().unwrap(),
+        *lines.lock(),
         [
             "GET http://files.invalid/a HTTP/1.1",
             "GET http://files.invalid/b HTTP/1.1"
@@ -160,7 +160,7 @@ async fn proxies_serve_clients_and_operator_but_never_comfyui() {
         get(outbound.operator(), &format!("http://127.0.0.1:{direct}/d")).await,
         Ok(200)
     );
-    assert_eq!(*direct_lines.lock().unwrap(), ["GET /d HTTP/1.1"]);
+    assert_eq!(*direct_lines.lock(), ["GET /d HTTP/1.1"]);
     // The guard holds behind a proxy too.
     let guarded = self::outbound(&[("HTTP_PROXY", &proxy_url)]);
     assert!(
@@ -179,7 +179,7 @@ async fn proxies_serve_clients_and_operator_but_never_comfyui() {
     )
     .await;
     assert!(refusal_of(&followed.unwrap_err()).is_some());
-    assert_eq!(lines.lock().unwrap().len(), 2);
+    assert_eq!(lines.lock().len(), 2);
 }
 
 #[tokio::test]

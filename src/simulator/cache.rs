@@ -242,6 +242,5 @@ fn token(
             std::fs::metadata(path).ok()?.modified().ok()?
         ));
     }
-    let digest = Sha256::digest(std::fs::read(path).ok()?);
-    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hex::encode(Sha256::digest(std::fs::read(path).ok()?)))
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::RwLock;
+
+use parking_lot::RwLock;
 
 use super::args::{Args, Imitate};
 use super::listings::Listings;
@@ -224,17 +225,13 @@ impl Folders {
 
     /// The model folders, in ComfyUI's order.
     pub fn models(&self) -> Vec<Folder> {
-        self.models
-            .read()
-            .map(|folders| folders.clone())
-            .unwrap_or_default()
+        self.models.read().clone()
     }
 
     /// One model folder by its present name.
     pub fn model_folder(&self, name: &str) -> Option<Folder> {
         self.models
             .read()
-            .ok()?
             .iter()
             .find(|folder| folder.name == name)
             .cloned()

@@ -4,11 +4,12 @@
 //! second socket of the same id goes deaf when the first one ends.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::Message;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -44,10 +45,6 @@ pub struct Hub {
     current: Mutex<(Option<String>, Option<String>)>,
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A JSON message.
 pub fn text(kind: &str, data: &Value) -> Message {
     let mut out = String::with_capacity(256);
@@ -71,13 +68,13 @@ impl Hub {
             "status",
             &json!({"status": {"exec_info": {"queue_remaining": queue_remaining}}, "sid": sid}),
         ));
-        let current = lock(&self.current).clone();
+        let current = self.current.lock().clone();
         if let (Some(owner), Some(node)) = current
             && owner == sid
         {
             let _ = out.send(text("executing", &json!({"node": node})));
         }
-        lock(&self.peers).insert(
+        self.peers.lock().insert(
             sid.clone(),
             Peer {
                 out,
@@ -94,24 +91,24 @@ impl Hub {
 
     /// Forgets an id, whoever holds it now.
     pub fn leave(&self, sid: &str) {
-        lock(&self.peers).remove(sid);
-        lock(&self.log_readers).remove(sid);
+        self.peers.lock().remove(sid);
+        self.log_readers.lock().remove(sid);
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Notes whose prompt runs.
     pub fn set_owner(&self, client_id: Option<String>) {
-        *lock(&self.current) = (client_id, None);
+        *self.current.lock() = (client_id, None);
     }
 
     /// Notes the node that runs.
     pub fn set_node(&self, node: Option<String>) {
-        lock(&self.current).1 = node;
+        self.current.lock().1 = node;
     }
 
     /// Sends to one client id, or to everybody.
     pub fn send(&self, kind: &str, data: &Value, to: Option<&str>) {
-        let peers = lock(&self.peers);
+        let peers = self.peers.lock();
         match to {
             Some(sid) => {
                 if let Some(peer) = peers.get(sid) {
@@ -148,7 +145,7 @@ impl Hub {
     }
 
     fn broadcast(&self, message: Message) {
-        for peer in lock(&self.peers).values() {
+        for peer in self.peers.lock().values() {
             let _ = peer.out.send(message.clone());
         }
     }
@@ -156,7 +153,8 @@ impl Hub {
     /// Whether previews for this client carry their metadata.
     pub fn wants_preview_metadata(&self, client_id: Option<&str>) -> bool {
         client_id.is_some_and(|sid| {
-            lock(&self.peers)
+            self.peers
+                .lock()
                 .get(sid)
                 .is_some_and(|peer| peer.preview_metadata.load(Ordering::Relaxed))
         })
@@ -164,7 +162,7 @@ impl Hub {
 
     /// Whether a preview would reach anybody.
     pub fn anybody(&self, client_id: Option<&str>) -> bool {
-        let peers = lock(&self.peers);
+        let peers = self.peers.lock();
         client_id.map_or(!peers.is_empty(), |sid| peers.contains_key(sid))
     }
 
@@ -175,7 +173,7 @@ impl Hub {
         match to {
             None => self.broadcast(message),
             Some(sid) => {
-                if let Some(peer) = lock(&self.peers).get(sid) {
+                if let Some(peer) = self.peers.lock().get(sid) {
                     let _ = peer.out.send(message);
                 }
             }
@@ -193,14 +191,14 @@ impl Hub {
             picture,
         ]
         .concat();
-        if let Some(peer) = lock(&self.peers).get(sid) {
+        if let Some(peer) = self.peers.lock().get(sid) {
             let _ = peer.out.send(Message::Binary(payload.into()));
         }
     }
 
     /// Starts or ends the log messages of a client.
     pub fn subscribe_logs(&self, sid: &str, enabled: bool) {
-        let mut readers = lock(&self.log_readers);
+        let mut readers = self.log_readers.lock();
         if enabled {
             readers.insert(sid.to_owned());
         } else {
@@ -210,7 +208,7 @@ impl Hub {
 
     /// A log line for those who asked.
     pub fn log(&self, entry: &Value) {
-        let readers: Vec<String> = lock(&self.log_readers).iter().cloned().collect();
+        let readers: Vec<String> = self.log_readers.lock().iter().cloned().collect();
         for sid in readers {
             self.send(
                 "logs",

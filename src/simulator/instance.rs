@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -12,7 +12,7 @@ use time::macros::format_description;
 use super::args::{Args, Imitate};
 use super::faults::Switchboard;
 use super::folders::Folders;
-use super::hub::{Hub, lock};
+use super::hub::Hub;
 use super::nodes::Classes;
 use super::queue::Queue;
 
@@ -111,7 +111,7 @@ impl Instance {
         }
         let entry = json!({"t": local_time(), "m": format!("{line}\n")});
         self.hub.log(&entry);
-        let mut log = lock(&self.log);
+        let mut log = self.log.lock();
         if log.len() >= LOG_LINES {
             log.pop_front();
         }
@@ -120,12 +120,12 @@ impl Instance {
 
     /// The last log lines.
     pub fn log_entries(&self) -> Vec<Value> {
-        lock(&self.log).iter().cloned().collect()
+        self.log.lock().iter().cloned().collect()
     }
 
     /// Counts a request of a route.
     pub fn count_request(&self, route: String) {
-        *lock(&self.requests).entry(route).or_default() += 1;
+        *self.requests.lock().entry(route).or_default() += 1;
     }
 
     /// The counters.
@@ -135,7 +135,7 @@ impl Instance {
             "prompts_run": count(&self.succeeded) + count(&self.failed), "prompts_succeeded": count(&self.succeeded),
             "prompts_failed": count(&self.failed), "nodes_run": count(&self.nodes_run), "queue_remaining": self.queue.remaining(),
             "sockets_open": self.hub.open.load(Ordering::Relaxed), "history_entries": self.queue.history(None, None).len(),
-            "requests": *lock(&self.requests),
+            "requests": *self.requests.lock(),
         })
     }
 }

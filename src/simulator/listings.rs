@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
+use parking_lot::Mutex;
+
 use super::folders::{Folder, files_below};
-use super::hub::lock;
 
 /// Kept lists, by folder.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ struct Listing {
 impl Listings {
     /// The names that a folder lists.
     pub fn list(&self, folder: &Folder, accepts: impl Fn(&str) -> bool) -> Vec<String> {
-        let mut known = lock(&self.known);
+        let mut known = self.known.lock();
         if let Some(listing) = known.get(&folder.name)
             && self.is_current(listing, folder)
         {

@@ -2,11 +2,10 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 
+use parking_lot::{Condvar, Mutex};
 use serde_json::{Map, Value, json};
-
-use super::hub::lock;
 
 /// More entries than this are not kept.
 const HISTORY_LIMIT: usize = 10_000;
@@ -139,7 +138,7 @@ impl Queue {
     /// Adds a prompt and announces the new length before the worker can. False if two entries compare equal up to their
     /// graphs, where Python raises after adding.
     pub fn put_announced(&self, item: Item, announce: impl FnOnce(usize)) -> bool {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let comparable = item.float_number
             && inner.pending.iter().any(|Reverse(other)| {
                 other.0.number == item.number && other.0.prompt_id == item.prompt_id
@@ -158,7 +157,7 @@ impl Queue {
 
     /// Waits for something to do; a prompt is marked as running.
     pub fn take(&self) -> Work {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         loop {
             if inner.closed {
                 return Work::End;
@@ -171,16 +170,13 @@ impl Queue {
                 inner.running = Some(Arc::clone(&item));
                 return Work::Prompt(item);
             }
-            inner = self
-                .wake
-                .wait(inner)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            self.wake.wait(&mut inner);
         }
     }
 
     /// Forgets the running prompt, keeping its entry if there is one.
     pub fn done(&self, finished: Option<Finished>) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         inner.running = None;
         let Some(finished) = finished else { return };
         if inner.history.len() > HISTORY_LIMIT
@@ -199,13 +195,13 @@ impl Queue {
 
     /// Running and pending prompts.
     pub fn remaining(&self) -> usize {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         inner.pending.len() + usize::from(inner.running.is_some())
     }
 
     /// The running prompt, and the pending ones in heap order.
     pub fn snapshot(&self) -> (Option<Arc<Item>>, Vec<Arc<Item>>) {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         (
             inner.running.clone(),
             inner
@@ -218,7 +214,8 @@ impl Queue {
 
     /// The id of the running prompt.
     pub fn running_id(&self) -> Option<String> {
-        lock(&self.inner)
+        self.inner
+            .lock()
             .running
             .as_ref()
             .map(|item| item.prompt_id.clone())
@@ -226,7 +223,7 @@ impl Queue {
 
     /// Removes one pending prompt of that id.
     pub fn delete(&self, id: &str) -> bool {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let mut items = std::mem::take(&mut inner.pending).into_vec();
         let found = items
             .iter()
@@ -240,18 +237,18 @@ impl Queue {
 
     /// Removes every pending prompt.
     pub fn clear(&self) {
-        lock(&self.inner).pending.clear();
+        self.inner.lock().pending.clear();
     }
 
     /// One finished prompt.
     pub fn finished(&self, id: &str) -> Option<Finished> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         inner.history.get(inner.by_id.get(id)?).cloned()
     }
 
     /// Finished prompts, oldest first. Without an offset, the newest `limit`.
     pub fn history(&self, limit: Option<usize>, offset: Option<usize>) -> Vec<Finished> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let skip = match (limit, offset) {
             (_, Some(offset)) => offset,
             (Some(limit), None) => inner.history.len().saturating_sub(limit),
@@ -268,7 +265,7 @@ impl Queue {
 
     /// Forgets a finished prompt.
     pub fn forget(&self, id: &str) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         if let Some(place) = inner.by_id.remove(id) {
             inner.history.remove(&place);
         }
@@ -276,14 +273,14 @@ impl Queue {
 
     /// Forgets every finished prompt.
     pub fn forget_all(&self) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         inner.history.clear();
         inner.by_id.clear();
     }
 
     /// Asks the worker to free memory.
     pub fn free(&self, models: bool, cache: bool) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         inner.flags.0 |= models;
         inner.flags.1 |= cache;
         self.wake.notify_all();
@@ -291,7 +288,7 @@ impl Queue {
 
     /// Ends the worker after the prompt it runs.
     pub fn close(&self) {
-        lock(&self.inner).closed = true;
+        self.inner.lock().closed = true;
         self.wake.notify_all();
     }
 }

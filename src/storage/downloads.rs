@@ -2,9 +2,10 @@
 //! ended. What a prompt finds in the cache is none.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -199,7 +200,7 @@ impl OngoingDownload {
         let rate = Mutex::new(Rate::new(self.began));
         Arc::new(move |received, total| {
             let speed = {
-                let mut rate = rate.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut rate = rate.lock();
                 rate.note(Instant::now(), received)
             };
             downloads.ledger.change(&id, |entry| {

@@ -1,11 +1,12 @@
 //! The upload engine: in parallel, tried again, the newest file of a URL wins.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +40,7 @@ impl Uploads {
     fn take_over(&self, url: &str) -> Slot<'_> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let aborted = CancellationToken::new();
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         if let Some((_, older)) = current.insert(url.to_owned(), (number, aborted.clone())) {
             older.cancel();
         }
@@ -62,11 +63,7 @@ struct Slot<'a> {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        let mut current = self
-            .uploads
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.uploads.current.lock();
         if current
             .get(&self.url)
             .is_some_and(|(number, _)| *number == self.number)

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::{OptionalExtension, params};
 
 use super::writer::Write;
-use super::{Store, StoreError, column, lock, now_ms};
+use super::{Store, StoreError, column, now_ms};
 
 pub(super) const BLOBS: &str = "blobs";
 /// Files whose hash is not known yet, named by their asset.
@@ -45,7 +45,7 @@ pub struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut held = lock(&self.store.inner.held);
+        let mut held = self.store.inner.held.lock();
         if let Some(count) = held.get_mut(&self.hash) {
             *count -= 1;
             if *count == 0 {
@@ -125,7 +125,7 @@ impl Store {
 
     /// Keeps a blob from being evicted.
     pub fn hold(&self, hash: &str) -> Held {
-        *lock(&self.inner.held).entry(hash.to_owned()).or_default() += 1;
+        *self.inner.held.lock().entry(hash.to_owned()).or_default() += 1;
         Held {
             store: self.clone(),
             hash: hash.to_owned(),

@@ -25,10 +25,11 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 
@@ -148,13 +149,13 @@ impl Inner {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let kept = lock(&self.readers).pop();
+        let kept = self.readers.lock().pop();
         let connection = match kept {
             Some(connection) => connection,
             None => open::reader(&self.dir)?,
         };
         let result = work(&connection);
-        let mut readers = lock(&self.readers);
+        let mut readers = self.readers.lock();
         if readers.len() < READERS {
             readers.push(connection);
         }
@@ -188,10 +189,6 @@ fn column(bytes: u64) -> i64 {
 
 fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Store {

@@ -1,15 +1,17 @@
-//! Opening: whose directory it is, what is done with a database that cannot be read, and what a killed process has left.
+//! Opening: whose directory it is, what is done with a database that cannot be read, and what a
+//! killed process has left.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
-use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Notify;
 
@@ -165,7 +167,8 @@ pub(super) fn reader(dir: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Removes what has no record; a record without its file is marked. Returns the bytes of blobs that are there.
+/// Removes what has no record; a record without its file is marked. Returns the bytes of blobs that
+/// are there.
 fn clean(dir: &Path, connection: &Connection) -> Result<u64, StoreError> {
     for entry in std::fs::read_dir(dir.join(blobs::INCOMING))?.flatten() {
         let _ = std::fs::remove_file(entry.path());

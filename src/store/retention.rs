@@ -7,7 +7,7 @@ use rusqlite::OptionalExtension;
 use std::sync::atomic::Ordering;
 
 use super::writer::Write;
-use super::{Store, StoreError, assets, keys, lock, now_ms};
+use super::{Store, StoreError, assets, keys, now_ms};
 
 /// What expires together goes together.
 const GATHERING: Duration = Duration::from_secs(1);
@@ -139,7 +139,7 @@ impl Store {
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
         drop(statement);
-        let held = lock(&self.inner.held);
+        let held = self.inner.held.lock();
         let Some((hash, size)) = candidates
             .into_iter()
             .find(|(hash, _)| !held.contains_key(hash))

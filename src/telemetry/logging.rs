@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -72,7 +72,7 @@ pub fn install(config: &LogConfig) {
         registry.with(lines).try_init()
     };
     if installed.is_ok() {
-        *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Installed {
+        *WRITER.lock() = Some(Installed {
             _guard: guard,
             people,
         });
@@ -81,12 +81,12 @@ pub fn install(config: &LogConfig) {
 
 /// Writes the lines that wait, unless that takes more than about a second. What is logged afterwards is lost: for the end of the process.
 pub fn finish() {
-    drop(WRITER.lock().unwrap_or_else(PoisonError::into_inner).take());
+    drop(WRITER.lock().take());
 }
 
 /// Prints a line for people, whatever the level; `false` where the log is JSON, and it is not printed.
 pub fn tell_people(line: &str) -> bool {
-    let mut installed = WRITER.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut installed = WRITER.lock();
     let people = installed
         .as_mut()
         .and_then(|installed| installed.people.as_mut());

@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::{Position, Url};
 
@@ -77,7 +78,7 @@ impl PerReceiverQueue {
 
     /// A place for a delivery to this receiver that keeps so many bytes in memory.
     pub fn place(&self, url: &Url, own_text: u64) -> Place {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         let endpoint = lane(
             &mut known,
             url[..Position::AfterPath].to_owned(),
@@ -237,7 +238,7 @@ mod tests {
             drop(place(n));
         }
         assert!(
-            queues.known.lock().unwrap().capacity() < 5_000,
+            queues.known.lock().capacity() < 5_000,
             "receivers that are done are forgotten"
         );
     }

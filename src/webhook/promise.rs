@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::Parcel;
@@ -68,7 +69,7 @@ impl Promises {
     }
 
     fn run(&self) -> io::Result<String> {
-        let mut run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut run = self.run.lock();
         if let Some(run) = &*run {
             return Ok(run.name.clone());
         }

@@ -1,7 +1,8 @@
 //! Isolates that are warm and idle. One pool for all workflows: what was used last stays, what is old goes.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::engine::Isolate;
 
@@ -56,6 +57,6 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

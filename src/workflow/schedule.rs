@@ -6,11 +6,12 @@
 //! The engine asks us regularly through its interrupt handler ([`Meter::tick`]); that is where a call waits its turn.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Processor time that one call may use (workflows.md).
@@ -155,7 +156,7 @@ impl Places {
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 }
 
@@ -301,7 +302,7 @@ impl Meter {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Slot>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -331,7 +332,7 @@ impl LongLane {
     }
 
     fn lock(&self) -> MutexGuard<'_, LaneState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn join(&self) -> bool {
@@ -378,11 +379,8 @@ impl LongLane {
                 return false;
             }
             // Woken by whoever gives a slot; the timeout only looks for a caller that has left.
-            state = self
-                .changed
-                .wait_timeout(state, left.min(Duration::from_millis(100)))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            self.changed
+                .wait_for(&mut state, left.min(Duration::from_millis(100)));
         }
     }
 }

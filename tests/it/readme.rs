@@ -52,7 +52,7 @@ fn the_readme_shows_every_variable() {
     } else {
         assert!(
             shown == wanted,
-            "docs/reference/variables.md and src/config/variables.rs differ: UPDATE_README=1 cargo test --test it readme"
+            "docs/reference/variables.md and src/config/variables differ: UPDATE_README=1 cargo test --test it readme"
         );
     }
 }

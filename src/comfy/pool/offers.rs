@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use serde_json::{Map, Value};
 
 use super::Pool;
@@ -22,7 +23,7 @@ impl Pool {
     /// What the last start of each offered, all together.
     pub fn catalogue(&self) -> Arc<Catalogue> {
         let together = self.inner.offers.0.read();
-        let together = together.unwrap_or_else(PoisonError::into_inner).clone();
+        let together = together.clone();
         together.unwrap_or_else(|| self.instance(0).catalogue())
     }
 
@@ -31,12 +32,7 @@ impl Pool {
         comfy.set_catalogue(catalogue);
         if self.several() {
             let all: Vec<_> = self.instances().iter().map(Comfy::catalogue).collect();
-            let mut together = self
-                .inner
-                .offers
-                .0
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut together = self.inner.offers.0.write();
             *together = Some(Catalogue::together(&all));
             drop(together);
             self.models_changed();

@@ -5,21 +5,21 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::environment::{AI_DOCK_ROOT, ai_dock_environment};
-use super::guard::{self, Guarded};
 use super::orphan;
 use super::output::{OutputLog, OutputTail, forward};
-use super::process_group::{ProcessGroup, spawn_in_group};
 use super::threads::Threads;
 use crate::config::{self, ComfyConfig, public_text};
+use crate::process::{Guarded, ProcessGroup, guard, spawn_in_group};
 
 /// A descendant that left the process group may hold the pipes open; after the exit, output is awaited only this long.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
@@ -211,15 +211,12 @@ impl Child {
     pub async fn note_threads(&self) {
         let group = self.group;
         let noted = tokio::task::spawn_blocking(move || Threads::of(group)).await;
-        *self.threads.lock().unwrap_or_else(PoisonError::into_inner) = noted.unwrap_or_default();
+        *self.threads.lock() = noted.unwrap_or_default();
     }
 
     /// Whether every thread that was noted still runs, and so the worker among them.
     pub fn has_its_threads(&self) -> bool {
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .all_run()
+        self.threads.lock().all_run()
     }
 
     /// The last lines of its output (at most 200), oldest first.
@@ -269,7 +266,7 @@ impl Drop for Child {
 static RUNNING: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 
 fn running() -> MutexGuard<'static, Vec<i32>> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+    RUNNING.lock()
 }
 
 /// What one of several is told beside its port, and which GPUs it sees, where that is said.

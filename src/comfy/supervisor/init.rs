@@ -14,7 +14,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
-use super::inheritance;
+use crate::process::inheritance;
 
 /// Signals that are meant for the server when they reach PID 1.
 const FORWARDED: [Signal; 6] = [

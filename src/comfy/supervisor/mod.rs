@@ -8,22 +8,15 @@
 mod backoff;
 mod child;
 mod environment;
-mod guard;
-mod inheritance;
 pub mod init;
 mod orphan;
 mod output;
-mod parent_thread;
-mod proc;
-mod process_group;
 mod readiness;
 mod threads;
 
 pub use backoff::Backoff;
 pub use child::{Child, Exit, SpawnError, kill_running};
 pub use environment::ai_dock_environment;
-pub(crate) use guard::{Guarded, protect};
 pub use orphan::end_orphans;
 pub use output::{OutputLog, OutputTail, forward};
-pub(crate) use process_group::{ProcessGroup, spawn_in_group};
 pub use readiness::{NotReady, port_in_use, wait_until_answering};

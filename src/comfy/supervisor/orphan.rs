@@ -10,8 +10,8 @@ use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::proc::{self, Process};
 use super::readiness::port_in_use;
+use crate::process::proc::{self, Process};
 
 /// The variable that says whose child a process is: our process id and its start.
 pub(super) const MARK: &str = "COMFYUI_API_PARENT";

@@ -1,9 +1,10 @@
 //! A child's output: always read, forwarded to our log line by line, the last lines kept.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::telemetry::recent::recent;
@@ -22,7 +23,7 @@ pub struct OutputTail {
 impl OutputTail {
     /// Adds a line, forgetting the oldest when there are too many.
     pub fn push(&self, line: &str) {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lines.lock();
         if lines.len() == KEPT_LINES {
             lines.pop_front();
         }
@@ -31,12 +32,7 @@ impl OutputTail {
 
     /// The lines, oldest first.
     pub fn lines(&self) -> Vec<String> {
-        self.lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect()
+        self.lines.lock().iter().cloned().collect()
     }
 }
 
@@ -83,7 +79,7 @@ impl OutputLog {
     /// Adds a line, forgetting the oldest when there are too many.
     pub fn push(&self, line: &str) {
         recent().comfyui(line, self.prompt(), self.label);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         kept.count += 1;
         kept.bytes += line.len();
         kept.lines.push_back(line.to_owned());
@@ -117,20 +113,17 @@ impl OutputLog {
     }
 
     fn executed(&self) -> MutexGuard<'_, Executed> {
-        self.executed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.executed.lock()
     }
 
     /// The present place, for [`OutputLog::since`].
     pub fn place(&self) -> u64 {
-        self.kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .count
+        self.kept.lock().count
     }
 
     /// The last lines since a place, at most so many bytes, and whether there were more.
     pub fn since(&self, place: u64, most: usize) -> (String, bool) {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock();
         let wanted = usize::try_from(kept.count.saturating_sub(place)).unwrap_or(usize::MAX);
         let mut chosen = Vec::new();
         let mut bytes = 0;

@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Child, Exit};
 use crate::config::ComfyConfig;
+use crate::net::retry::Pauses;
 
 /// A local port answers or refuses at once; only a firewall that drops packets makes us wait.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -156,7 +157,8 @@ pub async fn wait_until_answering(
 
 async fn poll(config: &ComfyConfig, client: &reqwest::Client) {
     let url = format!("http://{}/prompt", config.authority());
-    let mut pause = FIRST_PAUSE.min(config.startup_check_interval);
+    let longest = config.startup_check_interval;
+    let mut pauses = Pauses::new(FIRST_PAUSE.min(longest), longest);
     loop {
         let look = client.get(&url).timeout(LONGEST_LOOK).send().await;
         match look {
@@ -170,7 +172,6 @@ async fn poll(config: &ComfyConfig, client: &reqwest::Client) {
                 "ComfyUI does not answer yet"
             ),
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(config.startup_check_interval);
+        pauses.wait().await;
     }
 }

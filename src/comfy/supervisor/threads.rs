@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use super::proc;
-use super::process_group::ProcessGroup;
+use crate::process::{ProcessGroup, proc};
 
 /// A part of the worker's name where Python tells the system its threads' names (3.14: `Thread-1 (promp`).
 const WORKER: &str = "(promp";

@@ -1,29 +1,37 @@
 //! How the end of a prompt is noticed, whatever happens to the websocket.
 //!
-//! Prompts are registered here *before* they are sent to ComfyUI. Two sources then tell of them: the websocket
-//! ([`socket`]), at once; and a slow look at queue and history ([`reconcile`]), in case the socket missed something. Whichever
-//! is first ends the prompt. When ComfyUI dies, [`Watch::fail_all`] ends all of them.
+//! Prompts are registered here *before* they are sent to ComfyUI. Two sources then tell of them:
+//! the websocket ([`socket`]), at once; and a slow look at queue and history ([`reconcile`]), in
+//! case the socket missed something. Whichever is first ends the prompt. When ComfyUI dies,
+//! [`Watch::fail_all`] ends all of them.
 
+mod ids;
 mod reconcile;
+mod route;
 mod socket;
+mod watcher;
 mod worker;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use ids::new_id;
+use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
-use super::message::{Message, Preview, TextMessage};
+use super::message::{Preview, TextMessage};
 use super::supervisor::OutputLog;
 use crate::config::ComfyConfig;
-use crate::document::base64;
 use crate::error::Failure;
-use crate::events::{Events, PromptRef, Source, SystemEvent};
+use crate::events::{Events, PromptRef};
+
+pub use ids::{issued_here, new_prompt_id};
+pub use watcher::Watcher;
 
 /// What a prompt's watcher is told.
 #[derive(Debug)]
@@ -40,7 +48,8 @@ pub enum WatchEvent {
     Lost {
         /// Why, for the client.
         failure: Failure,
-        /// The process that had it is gone. Otherwise it may still be there, and is to be taken out.
+        /// The process that had it is gone. Otherwise it may still be there, and is to be taken
+        /// out.
         dead: bool,
         /// Somebody wants it so: no fault of ComfyUI's, nor of the prompt's.
         wished: bool,
@@ -67,7 +76,8 @@ struct Inner {
     prompts: Mutex<HashMap<String, Watched>>,
     /// Wakes the reconciliation: something is in flight.
     wake: Notify,
-    /// Asks for a look at queue and history now: the socket was replaced, and may have missed something.
+    /// Asks for a look at queue and history now: the socket was replaced, and may have missed
+    /// something.
     look: Notify,
     /// Tells the socket to be replaced: it is open but deaf.
     deaf: Notify,
@@ -101,16 +111,6 @@ struct Watched {
     told_running: bool,
     /// The end was told already; only the watcher's departure is awaited.
     ended: bool,
-}
-
-/// One watched prompt; dropping it ends the watch.
-pub struct Watcher {
-    /// ComfyUI's id of the prompt: a UUID of ours.
-    pub id: String,
-    /// To be sent as `client_id`, so that messages come to our socket.
-    pub client_id: String,
-    watch: Watch,
-    happenings: mpsc::UnboundedReceiver<WatchEvent>,
 }
 
 impl Watch {
@@ -159,7 +159,7 @@ impl Watch {
     }
 
     fn client_id(&self) -> String {
-        lock(&self.inner.client_id).clone()
+        self.inner.client_id.lock().clone()
     }
 
     /// ComfyUI's queue length as it reports it.
@@ -167,16 +167,17 @@ impl Watch {
         self.inner.queue_remaining.subscribe()
     }
 
-    /// For how long ComfyUI has had work and said nothing of it. `None` when it has no work, when it has begun with it (one node may
-    /// take an hour without a word), or when the socket was replaced since it got it, so that its messages go nowhere.
+    /// For how long ComfyUI has had work and said nothing of it. `None` when it has no work, when
+    /// it has begun with it (one node may take an hour without a word), or when the socket was
+    /// replaced since it got it, so that its messages go nowhere.
     pub fn silent_for(&self) -> Option<Duration> {
         let current = self.client_id();
-        let prompts = lock(&self.inner.prompts);
+        let prompts = self.inner.prompts.lock();
         let working: Vec<&Watched> = prompts
             .values()
             .filter(|watched| !watched.ended && watched.submitted.is_some())
             .collect();
-        let connected = (*lock(&self.inner.connected_since))?;
+        let connected = (*self.inner.connected_since.lock())?;
         let unheard = |watched: &Watched| {
             watched.client_id != current
                 || watched
@@ -196,12 +197,13 @@ impl Watch {
         Some(
             oldest
                 .elapsed()
-                .min(lock(&self.inner.last_message).elapsed()),
+                .min(self.inner.last_message.lock().elapsed()),
         )
     }
 
-    /// Begins to watch a new prompt under an id of [`new_prompt_id`]. Do this before sending it. `wants_status` says at any time whether `status`
-    /// messages, which belong to no prompt, are told too.
+    /// Begins to watch a new prompt under an id of [`new_prompt_id`]. Do this before sending it.
+    /// `wants_status` says at any time whether `status` messages, which belong to no prompt, are
+    /// told too.
     pub fn register(
         &self,
         id: String,
@@ -214,7 +216,7 @@ impl Watch {
     /// Watches a prompt that ComfyUI has queued by itself, as the continuation of one of ours.
     pub fn adopt(&self, id: String, prompt: PromptRef, wants_status: Arc<AtomicBool>) -> Watcher {
         let watcher = self.watch(id, prompt, wants_status);
-        if let Some(watched) = lock(&self.inner.prompts).get_mut(&watcher.id) {
+        if let Some(watched) = self.inner.prompts.lock().get_mut(&watcher.id) {
             watched.submitted = Some(Instant::now());
         }
         // It may have ended already.
@@ -237,7 +239,7 @@ impl Watch {
             told_running: false,
             ended: false,
         };
-        lock(&self.inner.prompts).insert(id.clone(), watched);
+        self.inner.prompts.lock().insert(id.clone(), watched);
         Watcher {
             id,
             client_id,
@@ -246,7 +248,8 @@ impl Watch {
         }
     }
 
-    /// Ends every watched prompt: ComfyUI is dead (then nothing of them is left in it), or cannot be reached.
+    /// Ends every watched prompt: ComfyUI is dead (then nothing of them is left in it), or cannot
+    /// be reached.
     pub fn fail_all(&self, failure: &Failure, dead: bool) {
         self.lose_all(failure, dead, false);
     }
@@ -257,7 +260,7 @@ impl Watch {
     }
 
     fn lose_all(&self, failure: &Failure, dead: bool, wished: bool) {
-        let mut prompts = lock(&self.inner.prompts);
+        let mut prompts = self.inner.prompts.lock();
         let began = |watched: &Watched| watched.started || watched.told_running;
         let queued = prompts.values().filter(|watched| !watched.ended);
         // The next in its queue, where none has begun by its word.
@@ -282,41 +285,6 @@ impl Watch {
     }
 }
 
-impl Watcher {
-    /// ComfyUI has accepted the prompt.
-    pub fn submitted(&self) {
-        if let Some(watched) = lock(&self.watch.inner.prompts).get_mut(&self.id) {
-            watched.submitted = Some(Instant::now());
-            watched.alive = watched.submitted;
-        }
-        self.watch.inner.wake.notify_one();
-    }
-
-    /// The next happening. Never ends by itself: an end comes as [`WatchEvent::Ended`] or [`WatchEvent::Lost`]. Cancel-safe.
-    pub async fn next(&mut self) -> WatchEvent {
-        match self.happenings.recv().await {
-            Some(happening) => happening,
-            // The sender lives in the registry until this watcher is dropped.
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Why the prompt will never end, once that is known. Cancel-safe, but other happenings are skipped.
-    pub async fn lost(&mut self) -> Failure {
-        loop {
-            if let WatchEvent::Lost { failure, .. } = self.next().await {
-                return failure;
-            }
-        }
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        lock(&self.watch.inner.prompts).remove(&self.id);
-    }
-}
-
 impl Watched {
     fn end(&mut self, how: WatchEvent) {
         if !self.ended {
@@ -324,152 +292,4 @@ impl Watched {
             let _ = self.happenings.send(how);
         }
     }
-}
-
-impl Inner {
-    /// Routes one message: to its prompt, to the queue gauge, to the listeners of system events.
-    fn route(&self, message: Message) {
-        *lock(&self.last_message) = Instant::now();
-        match message {
-            Message::Text(message) => self.route_text(message),
-            Message::Preview(preview) => self.route_preview(preview),
-            Message::NodeText => {}
-        }
-    }
-
-    fn route_text(&self, message: TextMessage) {
-        let status = message.kind == "status";
-        if message.prompt_id.is_some() {
-            *lock(&self.worked) = Instant::now();
-        }
-        if status {
-            let value = message.value();
-            if let Some(remaining) = value
-                .pointer("/data/status/exec_info/queue_remaining")
-                .and_then(Value::as_u64)
-            {
-                self.queue_remaining
-                    .send_if_modified(|known| std::mem::replace(known, remaining) != remaining);
-            }
-        }
-        if let Some(output) = self.output.as_ref().filter(|_| message.kind == "logs") {
-            let value = message.value();
-            let entries = value.pointer("/data/entries").and_then(Value::as_array);
-            let texts = entries.into_iter().flatten();
-            texts
-                .filter_map(|entry| entry.get("m")?.as_str())
-                .flat_map(|text| text.split(['\n', '\r']))
-                .filter(|line| !line.is_empty())
-                .for_each(|line| output.push(line));
-        }
-        let wanted = self.events.wanted(&message.kind);
-        let mut prompts = lock(&self.prompts);
-        let prompt = message
-            .prompt_id
-            .as_ref()
-            .and_then(|id| prompts.get(id))
-            .map(|watched| watched.prompt.clone());
-        if wanted {
-            self.emit(&message, prompt.clone());
-        }
-        if status {
-            for watched in prompts
-                .values()
-                .filter(|watched| watched.wants_status.load(Ordering::Relaxed))
-            {
-                let _ = watched
-                    .happenings
-                    .send(WatchEvent::Message(message.clone()));
-            }
-            return;
-        }
-        let Some(watched) = message
-            .prompt_id
-            .as_ref()
-            .and_then(|id| prompts.get_mut(id))
-        else {
-            return;
-        };
-        // `executing` with node null: over, whatever the outcome (comfyui.md 3.2). `execution_success` alone is too early.
-        watched.started |= matches!(message.kind.as_str(), "execution_start" | "executing");
-        let over = message.kind == "executing"
-            && message
-                .value()
-                .pointer("/data/node")
-                .is_none_or(Value::is_null);
-        if watched.started {
-            *lock(&self.running) = message.prompt_id.clone().filter(|_| !over);
-        }
-        let _ = watched.happenings.send(WatchEvent::Message(message));
-        if over {
-            watched.end(WatchEvent::Ended(None));
-        }
-    }
-
-    fn emit(&self, message: &TextMessage, prompt: Option<PromptRef>) {
-        let data = match &prompt {
-            Some(prompt) => {
-                serde_json::from_str(&message.text_with_id(&prompt.id)).unwrap_or_default()
-            }
-            None => message.value(),
-        };
-        self.events.emit(SystemEvent {
-            source: Source::Comfy,
-            name: message.kind.as_str().into(),
-            data: Arc::new(data),
-            prompt,
-        });
-    }
-
-    fn route_preview(&self, preview: Preview) {
-        *lock(&self.worked) = Instant::now();
-        let prompts = lock(&self.prompts);
-        // Type 1 previews carry no id. ComfyUI runs one prompt at a time: the one that has begun, or the only one there is.
-        let running = lock(&self.running).clone();
-        let watched = match preview.prompt_id.as_ref().or(running.as_ref()) {
-            Some(id) => prompts.get(id),
-            None if prompts.len() == 1 => prompts.values().next(),
-            None => None,
-        };
-        let Some(watched) = watched else { return };
-        if self.events.wanted("binary_preview") {
-            let contents = json!({"prompt_id": &*watched.prompt.id, "image_type": preview.image_type, "image_data": base64(&preview.image)});
-            let data = json!({"type": "binary_preview", "data": contents});
-            self.events.emit(SystemEvent {
-                source: Source::Comfy,
-                name: "binary_preview".into(),
-                data: Arc::new(data),
-                prompt: Some(watched.prompt.clone()),
-            });
-        }
-        let _ = watched.happenings.send(WatchEvent::Preview(preview));
-    }
-}
-
-/// What the ids of this process's prompts end in, so that they are told from those that ComfyUI makes up.
-static ISSUED: std::sync::LazyLock<[u8; 6]> = std::sync::LazyLock::new(|| {
-    let [.., a, b, c, d, e, f] = *uuid::Uuid::new_v4().as_bytes();
-    [a, b, c, d, e, f]
-});
-
-/// A new id for a prompt, which [`issued_here`] knows again.
-pub fn new_prompt_id() -> String {
-    let mut bytes = *uuid::Uuid::new_v4().as_bytes();
-    bytes[10..].copy_from_slice(&*ISSUED);
-    uuid::Uuid::from_bytes(bytes).to_string()
-}
-
-/// Whether a prompt id was made up by this process.
-pub fn issued_here(id: &str) -> bool {
-    uuid::Uuid::try_parse(id).is_ok_and(|id| id.as_bytes()[10..] == ISSUED[..])
-}
-
-/// ComfyUI wants canonical lower-case UUIDs (comfyui.md, section 10).
-fn new_id() -> String {
-    uuid::Uuid::new_v4().to_string()
-}
-
-/// No code panics while holding these locks, and the data would be sound even so.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::super::client::CallError;
-use super::{Inner, WatchEvent, lock};
+use super::{Inner, WatchEvent};
 use crate::error::{Code, Failure};
 
 const FIRST: Duration = Duration::from_secs(1);
@@ -33,14 +33,14 @@ pub(super) async fn keep(inner: &Inner) {
             () = inner.look.notified() => interval = FIRST,
         }
         pass(inner).await;
-        let quiet = lock(&inner.last_message).elapsed() > interval;
+        let quiet = inner.last_message.lock().elapsed() > interval;
         interval = (interval * 3 / 2).min(if quiet { LONGEST_WHEN_QUIET } else { LONGEST });
     }
 }
 
 /// Prompts that ComfyUI has accepted and whose end has not been told.
 fn awaited(inner: &Inner) -> Vec<String> {
-    let prompts = lock(&inner.prompts);
+    let prompts = inner.prompts.lock();
     let mut awaited: Vec<(Instant, &String)> = prompts
         .iter()
         .filter(|(_, watched)| !watched.ended)
@@ -68,7 +68,7 @@ async fn pass(inner: &Inner) {
     let (there, gone): (Vec<&String>, Vec<&String>) =
         watched.iter().partition(|id| queued.contains(id));
     for id in there {
-        if let Some(watched) = lock(&inner.prompts).get_mut(id) {
+        if let Some(watched) = inner.prompts.lock().get_mut(id) {
             watched.alive = Some(asked);
             if !watched.started && !watched.told_running && queue.running.contains(id) {
                 watched.told_running = true;
@@ -101,7 +101,7 @@ async fn pass(inner: &Inner) {
                 began: false,
             },
         };
-        if let Some(watched) = lock(&inner.prompts).get_mut(id) {
+        if let Some(watched) = inner.prompts.lock().get_mut(id) {
             watched.end(how);
         }
     }
@@ -119,7 +119,7 @@ async fn look_into_history(inner: &Inner, mut watched: Vec<String>) {
     watched.truncate(ENTRIES_PER_LOOK);
     for id in watched {
         if let Ok(Some(entry)) = inner.client.history(&id).await
-            && let Some(watched) = lock(&inner.prompts).get_mut(&id)
+            && let Some(watched) = inner.prompts.lock().get_mut(&id)
         {
             watched.end(WatchEvent::Ended(Some(entry)));
         }
@@ -128,9 +128,9 @@ async fn look_into_history(inner: &Inner, mut watched: Vec<String>) {
 
 /// Whether the socket that stands now must have reported the end of a prompt: it belongs to the prompt, and stood before the end.
 fn should_have_been_told(inner: &Inner, id: &str) -> bool {
-    let since = *lock(&inner.connected_since);
-    let current = lock(&inner.client_id).clone();
-    let prompts = lock(&inner.prompts);
+    let since = *inner.connected_since.lock();
+    let current = inner.client_id.lock().clone();
+    let prompts = inner.prompts.lock();
     let Some(watched) = prompts.get(id) else {
         return false;
     };

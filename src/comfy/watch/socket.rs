@@ -11,8 +11,9 @@ use tokio_tungstenite::tungstenite::{self, Message as Frame, Utf8Bytes};
 use tracing::{debug, info, warn};
 
 use super::super::message::{Message, Preview, TextMessage};
-use super::{Inner, lock, new_id};
+use super::{Inner, new_id};
 use crate::error::chain;
+use crate::net::retry::Pauses;
 use crate::telemetry::metrics;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -34,7 +35,7 @@ enum Over {
 /// Keeps a socket open for ever.
 pub(super) async fn keep(inner: &Inner) {
     let mut first = true;
-    let mut backoff = FIRST_BACKOFF;
+    let mut pauses = Pauses::new(FIRST_BACKOFF, LONGEST_BACKOFF);
     loop {
         match connect(inner).await {
             Ok(socket) => {
@@ -47,29 +48,28 @@ pub(super) async fn keep(inner: &Inner) {
                     );
                 }
                 inner.connected.send_replace(true);
-                *lock(&inner.connected_since) = Some(opened);
+                *inner.connected_since.lock() = Some(opened);
                 // Whatever happened while nobody listened is found in queue and history.
                 inner.look.notify_one();
                 let over = listen(inner, socket).await;
-                *lock(&inner.connected_since) = None;
+                *inner.connected_since.lock() = None;
                 inner.connected.send_replace(false);
                 warn!(instance = inner.label, reason = ?over, open_s = opened.elapsed().as_secs(), "websocket to ComfyUI ended; connecting again");
                 if over != Over::Closed {
-                    *lock(&inner.client_id) = new_id();
+                    *inner.client_id.lock() = new_id();
                 }
                 if opened.elapsed() > LONGEST_BACKOFF {
-                    backoff = FIRST_BACKOFF;
+                    pauses.reset();
                 }
             }
             Err(reason) => debug!(reason, "websocket to ComfyUI cannot be opened yet"),
         }
-        let _ = timeout(backoff, inner.redial.notified()).await;
-        backoff = (backoff * 2).min(LONGEST_BACKOFF);
+        let _ = timeout(pauses.take(), inner.redial.notified()).await;
     }
 }
 
 async fn connect(inner: &Inner) -> Result<WebSocketStream<TcpStream>, String> {
-    let client_id = lock(&inner.client_id).clone();
+    let client_id = inner.client_id.lock().clone();
     let url = format!("ws://{}/ws?clientId={client_id}", inner.authority);
     let opening = async {
         let stream = crate::net::dial(&inner.authority)
@@ -77,7 +77,8 @@ async fn connect(inner: &Inner) -> Result<WebSocketStream<TcpStream>, String> {
             .map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true);
         // `executed` and `progress_state` grow with the graph: no limit but memory.
-        // The reader zeroes this much before every read, however short the message: the usual 128 KiB cost a tenth of a prompt.
+        // The reader zeroes this much before every read, however short the message: the usual 128
+        // KiB cost a tenth of a prompt.
         let config = WebSocketConfig::default()
             .read_buffer_size(16 * 1024)
             .max_message_size(None)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::{Watch, lock};
+use super::Watch;
 
 /// Between two looks at the queue.
 const LOOK: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ impl Watch {
             };
             match &first {
                 Some((id, _)) if *id != head => return false,
-                Some((_, since)) if *lock(&self.inner.worked) > *since => return false,
+                Some((_, since)) if *self.inner.worked.lock() > *since => return false,
                 Some((id, since)) if since.elapsed() >= SILENCE => {
                     return matches!(client.history(id).await, Ok(None));
                 }

@@ -1,13 +1,13 @@
 //! The server behind the bridge.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt;
+use parking_lot::Mutex;
 use reqwest::{Body, Response};
 use serde_json::{Map, Value, json};
 use tokio_util::io::ReaderStream;
@@ -147,7 +147,7 @@ impl Server {
             .pointer("/result/protocolVersion")
             .and_then(Value::as_str);
         if let Some(version) = version {
-            *self.agreed.lock().unwrap_or_else(PoisonError::into_inner) = Some(version.to_owned());
+            *self.agreed.lock() = Some(version.to_owned());
         }
     }
 
@@ -173,7 +173,7 @@ impl Server {
                 add("mcp-name", named);
             }
         } else if method != "initialize"
-            && let Some(version) = &*self.agreed.lock().unwrap_or_else(PoisonError::into_inner)
+            && let Some(version) = &*self.agreed.lock()
         {
             add("mcp-protocol-version", version);
         }

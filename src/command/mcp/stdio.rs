@@ -1,8 +1,8 @@
 //! Lines in and out. Both block, so reading has a thread of its own, which ends with the process.
 
 use std::io::{BufRead, Write};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -31,7 +31,7 @@ impl Output {
     /// Writes one. Nobody who reads no more is told anything.
     pub fn write(&self, message: &Value) {
         let line = format!("{message}\n");
-        let _turn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.0.lock();
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{MIB, ServerConfig};
+use crate::config::variables::amqp::*;
 use crate::config::{Reader, Secret};
 
 /// The directory of notes in `CACHE_DIR`.
@@ -51,7 +52,7 @@ pub struct AmqpTlsConfig {
 
 impl AmqpTlsConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        let identity = match (r.path("AMQP_TLS_CERT_FILE"), r.path("AMQP_TLS_KEY_FILE")) {
+        let identity = match (r.path(&AMQP_TLS_CERT_FILE), r.path(&AMQP_TLS_KEY_FILE)) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             _ => {
@@ -59,18 +60,18 @@ impl AmqpTlsConfig {
                 None
             }
         };
-        let second = r.path("AMQP_CA_FILE");
-        let sni = r.text("AMQP_SNI");
-        let server_name = r.text("AMQP_SERVERNAME").or(sni);
+        let second = r.path(&AMQP_CA_FILE);
+        let sni = r.text(&AMQP_SNI);
+        let server_name = r.text(&AMQP_SERVERNAME).or(sni);
         if let Some(name) = &server_name
             && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
         {
             r.problem("AMQP_SERVERNAME (or AMQP_SNI) is neither a host name nor an address");
         }
         Self {
-            ca_file: r.path("AMQP_TLS_CA_FILE").or(second),
+            ca_file: r.path(&AMQP_TLS_CA_FILE).or(second),
             identity,
-            any_certificate: !r.bool_or("AMQP_TLS_REJECT_UNAUTHORIZED", true),
+            any_certificate: !r.flag(&AMQP_TLS_REJECT_UNAUTHORIZED),
             server_name,
         }
     }
@@ -86,8 +87,8 @@ const BEFORE_4: u64 = 120;
 
 impl MessageLimit {
     fn read(r: &mut Reader) -> Self {
-        let set = r.text("AMQP_MAX_MESSAGE_MB").is_some();
-        let limit = r.number("AMQP_MAX_MESSAGE_MB", SINCE_4 as f64, 0.01, 512.0, "MiB");
+        let set = r.text(&AMQP_MAX_MESSAGE_MB).is_some();
+        let limit = r.number_or(&AMQP_MAX_MESSAGE_MB, SINCE_4 as f64);
         Self(set.then_some((limit * MIB as f64) as usize))
     }
 
@@ -153,12 +154,12 @@ impl AmqpConfig {
     ) -> Option<Self> {
         let port = server.port;
         let url = r
-            .url("AMQP_URL", &["amqp", "amqps"])
-            .map(|_| r.secret("AMQP_URL").unwrap_or_default());
-        let host = r.text("AMQP_HOST");
-        let secure = r.one_of("AMQP_PROTOCOL", "amqp", &["amqp", "amqps"]) == "amqps";
-        let amqp_port = r.port("AMQP_PORT", 5672, 1, host.is_some());
-        let amqp_port = match r.text("AMQP_PORT") {
+            .url(&AMQP_URL)
+            .map(|_| r.secret(&AMQP_URL).unwrap_or_default());
+        let host = r.text(&AMQP_HOST);
+        let secure = r.one_of(&AMQP_PROTOCOL) == "amqps";
+        let amqp_port = r.port(&AMQP_PORT, host.is_some());
+        let amqp_port = match r.text(&AMQP_PORT) {
             None if secure => TLS_PORT,
             _ => amqp_port,
         };
@@ -168,9 +169,9 @@ impl AmqpConfig {
         };
         let from_parts = host.map(|host| {
             let (user, pass, vhost) = (
-                r.text_or("AMQP_USER", "guest"),
-                r.text_or("AMQP_PASS", "guest"),
-                r.text_or("AMQP_VHOST", "/"),
+                r.text_or(&AMQP_USER),
+                r.text(&AMQP_PASS).unwrap_or_else(|| "guest".to_owned()),
+                r.text_or(&AMQP_VHOST),
             );
             let host = if host.contains(':') && !host.starts_with('[') {
                 format!("[{host}]")
@@ -190,56 +191,38 @@ impl AmqpConfig {
             ))
         });
         let instance = InstanceConfig {
-            id: r.text("INSTANCE_ID"),
-            dedicated_id: r.text("INSTANCE_DEDICATED_ID"),
-            workflow_id: r.text("INSTANCE_WORKFLOW_ID"),
-            is_free: r.bool_or("INSTANCE_IS_FREE", false),
-            gpu_vram: r.text_or("INSTANCE_GPU_VRAM", "20G"),
+            id: r.text(&INSTANCE_ID),
+            dedicated_id: r.text(&INSTANCE_DEDICATED_ID),
+            workflow_id: r.text(&INSTANCE_WORKFLOW_ID),
+            is_free: r.flag(&INSTANCE_IS_FREE),
+            gpu_vram: r.text_or(&INSTANCE_GPU_VRAM),
             api_url: r
-                .text("API_URL")
-                .or_else(|| r.text("SYSTEM_META_host"))
+                .text(&API_URL)
+                .or_else(|| r.foreign("SYSTEM_META_host"))
                 .unwrap_or_else(|| format!("http://localhost:{port}")),
-            public_url: r.text_or("COMFY_PUBLIC_URL", ""),
-            public_ws_url: r.text_or("COMFY_PUBLIC_WS_URL", ""),
-            gpu_memory: r.text("GPU_MEMORY"),
-            supported_models: r.list("SUPPORTED_MODELS"),
+            public_url: r.text_or(&COMFY_PUBLIC_URL),
+            public_ws_url: r.text_or(&COMFY_PUBLIC_WS_URL),
+            gpu_memory: r.text(&GPU_MEMORY),
+            supported_models: r.list(&SUPPORTED_MODELS),
         };
         let queue = Self::input_queue(r);
-        let heartbeat_enabled = r.bool_or("HEARTBEAT_ENABLED", true);
-        let heartbeat_interval = Duration::from_millis(r.number(
-            "HEARTBEAT_INTERVAL",
-            5000,
-            10,
-            3_600_000,
-            "milliseconds",
-        ));
+        let heartbeat_enabled = r.flag(&HEARTBEAT_ENABLED);
+        let heartbeat_interval = r.milliseconds(&HEARTBEAT_INTERVAL);
         let config = Self {
             uri: url.or(from_parts).unwrap_or_default(),
             tls: tls.clone(),
-            exchange: r.text_or("AMQP_EXCHANGE_TOPIC", "runnode.comfyui.topic"),
+            exchange: r.text_or(&AMQP_EXCHANGE_TOPIC),
             queue,
-            prefetch: r.number(
-                "AMQP_PREFETCH",
-                u16::try_from(comfyuis).unwrap_or(u16::MAX),
-                1,
-                u16::MAX,
-                "tasks",
-            ),
-            max_attempts: r.number("AMQP_MAX_ATTEMPTS", 3, 1, 1000, "deliveries"),
-            max_result_bytes: r.number("AMQP_MAX_RESULT_MB", 64, 1, 4096, "MiB") * MIB,
+            prefetch: r.number_or(&AMQP_PREFETCH, u16::try_from(comfyuis).unwrap_or(u16::MAX)),
+            max_attempts: r.number(&AMQP_MAX_ATTEMPTS),
+            max_result_bytes: r.number::<u64>(&AMQP_MAX_RESULT_MB) * MIB,
             max_message_bytes: MessageLimit::read(r),
             max_body_bytes: server.max_body_bytes,
             notes_dir: Some(super::storage::cache_dir(r).join(NOTES)),
-            publish_all: r.bool_or("AMQP_PUBLISH_ALL", false),
-            progress_interval: Duration::from_millis(r.number(
-                "AMQP_PROGRESS_INTERVAL_MS",
-                200,
-                0,
-                3_600_000,
-                "milliseconds",
-            )),
-            previews: r.bool_or("AMQP_PREVIEWS", false),
-            required: r.bool_or("AMQP_REQUIRED", false),
+            publish_all: r.flag(&AMQP_PUBLISH_ALL),
+            progress_interval: r.milliseconds(&AMQP_PROGRESS_INTERVAL_MS),
+            previews: r.flag(&AMQP_PREVIEWS),
+            required: r.flag(&AMQP_REQUIRED),
             heartbeat: heartbeat_enabled.then_some(heartbeat_interval),
             instance,
         };
@@ -250,16 +233,16 @@ impl AmqpConfig {
 impl AmqpConfig {
     /// The input queue after amqp.md's rules, whether or not there is a broker.
     pub(in crate::config) fn input_queue(r: &mut Reader) -> String {
-        let of_instance = if let Some(id) = r.text("INSTANCE_DEDICATED_ID") {
+        let of_instance = if let Some(id) = r.text(&INSTANCE_DEDICATED_ID) {
             format!("q.instance.{id}")
-        } else if let Some(id) = r.text("INSTANCE_WORKFLOW_ID") {
+        } else if let Some(id) = r.text(&INSTANCE_WORKFLOW_ID) {
             format!("q.workflow.{id}")
-        } else if r.bool_or("INSTANCE_IS_FREE", false) {
+        } else if r.flag(&INSTANCE_IS_FREE) {
             "q.gpu.free".to_owned()
         } else {
-            let vram = r.text_or("INSTANCE_GPU_VRAM", "20G");
+            let vram = r.text_or(&INSTANCE_GPU_VRAM);
             format!("q.gpu.{}", vram.to_ascii_lowercase())
         };
-        r.text("AMQP_QUEUE_INPUT").unwrap_or(of_instance)
+        r.text(&AMQP_QUEUE_INPUT).unwrap_or(of_instance)
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
+use crate::config::variables::storage::*;
 use crate::config::{Reader, Secret};
 
 /// S3; the SDK reads the rest (profile, IRSA, instance metadata) itself.
@@ -54,55 +55,57 @@ pub struct HfConfig {
 }
 
 pub(super) fn read_s3(r: &mut Reader) -> S3Config {
-    let names = [
-        "AWS_ENDPOINT_URL_S3",
-        "AWS_ENDPOINT_URL",
-        "AWS_ENDPOINT",
-        "S3_ENDPOINT",
+    let endpoints = [
+        &AWS_ENDPOINT_URL_S3,
+        &AWS_ENDPOINT_URL,
+        &AWS_ENDPOINT,
+        &S3_ENDPOINT,
     ];
-    let name = names.into_iter().find(|name| r.text(name).is_some());
+    let endpoint = endpoints
+        .into_iter()
+        .find(|endpoint| r.text(endpoint).is_some());
     S3Config {
         region: r
-            .sent_text("AWS_REGION")
-            .or_else(|| r.sent_text("AWS_DEFAULT_REGION")),
-        endpoint: name.and_then(|name| r.url(name, &["http", "https"])),
+            .sent_text(&AWS_REGION)
+            .or_else(|| r.sent_text(&AWS_DEFAULT_REGION)),
+        endpoint: endpoint.and_then(|endpoint| r.url(endpoint)),
         force_path_style: if r
-            .text("S3_FORCE_PATH_STYLE")
+            .text(&S3_FORCE_PATH_STYLE)
             .is_some_and(|value| value.eq_ignore_ascii_case("auto"))
         {
             None
         } else {
-            r.bool("S3_FORCE_PATH_STYLE")
+            r.bool(&S3_FORCE_PATH_STYLE)
         },
-        access_key_id: r.sent("AWS_ACCESS_KEY_ID"),
-        secret_access_key: r.sent("AWS_SECRET_ACCESS_KEY"),
-        session_token: r.sent("AWS_SESSION_TOKEN"),
+        access_key_id: r.sent(&AWS_ACCESS_KEY_ID),
+        secret_access_key: r.sent(&AWS_SECRET_ACCESS_KEY),
+        session_token: r.sent(&AWS_SESSION_TOKEN),
     }
 }
 
 pub(super) fn read_azure(r: &mut Reader) -> AzureConfig {
     AzureConfig {
-        connection_string: r.sent("AZURE_STORAGE_CONNECTION_STRING"),
-        account: r.sent_text("AZURE_STORAGE_ACCOUNT"),
-        key: r.sent("AZURE_STORAGE_KEY"),
-        sas_token: r.sent("AZURE_STORAGE_SAS_TOKEN"),
-        tenant_id: r.text("AZURE_TENANT_ID"),
-        client_id: r.text("AZURE_CLIENT_ID"),
-        federated_token_file: r.path("AZURE_FEDERATED_TOKEN_FILE"),
-        authority_host: r.text("AZURE_AUTHORITY_HOST"),
+        connection_string: r.sent(&AZURE_STORAGE_CONNECTION_STRING),
+        account: r.sent_text(&AZURE_STORAGE_ACCOUNT),
+        key: r.sent(&AZURE_STORAGE_KEY),
+        sas_token: r.sent(&AZURE_STORAGE_SAS_TOKEN),
+        tenant_id: r.text(&AZURE_TENANT_ID),
+        client_id: r.text(&AZURE_CLIENT_ID),
+        federated_token_file: r.path(&AZURE_FEDERATED_TOKEN_FILE),
+        authority_host: r.text(&AZURE_AUTHORITY_HOST),
     }
 }
 
 pub(super) fn read_hf(r: &mut Reader) -> HfConfig {
-    let mut endpoint = r.url("HF_ENDPOINT", &["http", "https"]);
+    let mut endpoint = r.url(&HF_ENDPOINT);
     if let Some(url) = &mut endpoint {
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
     }
     #[expect(clippy::unwrap_used, reason = "a constant URL parses")]
-    let endpoint = endpoint.unwrap_or_else(|| Url::parse("https://huggingface.co").unwrap());
+    let endpoint = endpoint.unwrap_or_else(|| Url::parse(HF_ENDPOINT.default).unwrap());
     HfConfig {
-        token: r.sent("HF_TOKEN"),
+        token: r.sent(&HF_TOKEN),
         endpoint,
     }
 }

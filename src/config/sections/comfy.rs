@@ -10,6 +10,8 @@ use url::Url;
 use super::absolute;
 use super::instances::{self, ComfyInstance};
 use crate::config::Reader;
+use crate::config::variables::comfy::*;
+use crate::config::variables::prompts::PROMPT_TIMEOUT_S;
 
 /// Where the warmup prompt comes from.
 #[derive(Debug, Clone)]
@@ -67,16 +69,13 @@ pub struct ComfyConfig {
 
 impl ComfyConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        let home = absolute(
-            r.path("COMFY_HOME")
-                .unwrap_or_else(|| PathBuf::from("/opt/ComfyUI")),
-        );
+        let home = absolute(r.path_or(&COMFY_HOME));
         let attached =
-            r.set_but_empty("CMD") || r.text("CMD").is_none() && r.text("COMFYUI_URLS").is_some();
+            r.set_but_empty(&CMD) || r.text(&CMD).is_none() && r.text(&COMFYUI_URLS).is_some();
         let command = if attached {
             Vec::new()
         } else {
-            let text = r.text_or("CMD", "init.sh");
+            let text = r.text_or(&CMD);
             shell_words::split(&text).unwrap_or_else(|_| {
                 r.problem(
                     "CMD has an unclosed quote: write it as a shell would accept it".to_owned(),
@@ -84,12 +83,12 @@ impl ComfyConfig {
                 Vec::new()
             })
         };
-        let warmup_url = r.url("WARMUP_PROMPT_URL", &["http", "https"]);
-        let base = r.text_or("BASE", "");
+        let warmup_url = r.url(&WARMUP_PROMPT_URL);
+        let base = r.text_or(&BASE);
         let common = instances::Common {
             command: &command,
-            address: &r.text_or("DIRECT_ADDRESS", "127.0.0.1"),
-            port: r.port("COMFYUI_PORT_HOST", 8188, 1, false),
+            address: &r.text_or(&DIRECT_ADDRESS),
+            port: r.port(&COMFYUI_PORT_HOST, false),
             home: &home,
         };
         let instances: Arc<[ComfyInstance]> = instances::read(r, &common).into();
@@ -104,24 +103,24 @@ impl ComfyConfig {
             devices: None,
             temp: None,
             instances,
-            model_switch_jobs: r.number("MODEL_SWITCH_JOBS", 2, 0, 1_000_000, "waiting jobs"),
+            model_switch_jobs: r.number(&MODEL_SWITCH_JOBS),
             input_dir: r
-                .path("INPUT_DIR")
+                .path(&INPUT_DIR)
                 .map_or_else(|| home.join("input"), absolute),
             output_dir: r
-                .path("OUTPUT_DIR")
+                .path(&OUTPUT_DIR)
                 .map_or_else(|| home.join("output"), absolute),
             model_dir: r
-                .path("MODEL_DIR")
+                .path(&MODEL_DIR)
                 .map_or_else(|| home.join("models"), absolute),
-            always_restart: r.bool_or("ALWAYS_RESTART_COMFYUI", several),
-            startup_check_interval: r.seconds("STARTUP_CHECK_INTERVAL_S", 1.0, 0.001),
-            startup_check_max_tries: r.number("STARTUP_CHECK_MAX_TRIES", 20, 1, 1_000_000, "tries"),
-            hang_timeout: r.seconds("COMFYUI_HANG_TIMEOUT_S", 0.0, 0.0),
-            prompt_timeout: r.seconds("PROMPT_TIMEOUT_S", 0.0, 0.0),
-            ws_idle_timeout: r.seconds("WS_IDLE_TIMEOUT_S", 30.0, 0.1),
+            always_restart: r.bool(&ALWAYS_RESTART_COMFYUI).unwrap_or(several),
+            startup_check_interval: r.seconds(&STARTUP_CHECK_INTERVAL_S),
+            startup_check_max_tries: r.number(&STARTUP_CHECK_MAX_TRIES),
+            hang_timeout: r.seconds(&COMFYUI_HANG_TIMEOUT_S),
+            prompt_timeout: r.seconds(&PROMPT_TIMEOUT_S),
+            ws_idle_timeout: r.seconds(&WS_IDLE_TIMEOUT_S),
             warmup: r
-                .path("WARMUP_PROMPT_FILE")
+                .path(&WARMUP_PROMPT_FILE)
                 .map(WarmupSource::File)
                 .or(warmup_url.map(WarmupSource::Url)),
             home,

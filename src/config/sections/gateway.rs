@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::config::Reader;
+use crate::config::variables::amqp::{GATEWAY_ID, GATEWAY_QUEUES, GATEWAY_URL};
 
 /// How instances reach the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl GatewayConfig {
     /// `input_queue` is what `INSTANCE_*` say.
     pub(in crate::config) fn read(r: &mut Reader, host: &str, input_queue: &str) -> Self {
         let mut queues = Vec::new();
-        for queue in r.list("GATEWAY_QUEUES") {
+        for queue in r.list(&GATEWAY_QUEUES) {
             if queue.len() > LONGEST {
                 r.problem(format!(
                     "GATEWAY_QUEUES: \"{queue}\" is longer than {LONGEST} bytes"
@@ -49,7 +50,7 @@ impl GatewayConfig {
         if queues.is_empty() {
             queues.push(input_queue.to_owned());
         }
-        let id = r.text("GATEWAY_ID");
+        let id = r.text(&GATEWAY_ID);
         if let Some(id) = &id
             && (id.len() > 200 || id.chars().any(|c| c.is_control() || c.is_whitespace()))
         {
@@ -59,10 +60,10 @@ impl GatewayConfig {
         let found = GatewayAddress::Found {
             host: address.filter(|address| !address.is_unspecified()),
         };
-        let url = match r.text("GATEWAY_URL").as_deref() {
+        let url = match r.text(&GATEWAY_URL).as_deref() {
             None => found,
             Some("none") => GatewayAddress::Nowhere,
-            Some(_) => match r.url("GATEWAY_URL", &["http", "https"]) {
+            Some(_) => match r.url(&GATEWAY_URL) {
                 Some(url) if url.query().is_some() || url.fragment().is_some() => {
                     r.problem("GATEWAY_URL must have neither a query nor a fragment");
                     found

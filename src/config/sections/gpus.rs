@@ -1,5 +1,5 @@
-//! The GPUs of this machine, by `nvidia-smi`'s word (a static binary must not load NVML), as far as an inherited
-//! `CUDA_VISIBLE_DEVICES` leaves them to us.
+//! The GPUs of this machine, by `nvidia-smi`'s word (a static binary must not load NVML), as far as
+//! an inherited `CUDA_VISIBLE_DEVICES` leaves them to us.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -20,16 +20,15 @@ struct Gpu {
 /// What each may be called in `CUDA_VISIBLE_DEVICES`; empty where there is no tool, or it fails.
 pub(super) fn visible(r: &Reader) -> Vec<String> {
     let gpus = listed(&ask().unwrap_or_default());
-    if r.set_but_empty("CUDA_VISIBLE_DEVICES") {
-        return Vec::new();
-    }
-    match r.text("CUDA_VISIBLE_DEVICES") {
+    match r.inherited("CUDA_VISIBLE_DEVICES") {
+        Some(empty) if empty.is_empty() => Vec::new(),
         Some(inherited) => left(&inherited, &gpus),
         None => gpus.into_iter().map(|gpu| gpu.index).collect(),
     }
 }
 
-/// The first of these devices that `nvidia-smi` would show if it were there, with all that it shows.
+/// The first of these devices that `nvidia-smi` would show if it were there, with all that it
+/// shows.
 pub(super) fn missing<'a>(devices: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, String)> {
     let gpus = listed(&ask().unwrap_or_default());
     // Another vendor's, or a tool that fails.

@@ -1,4 +1,5 @@
-//! Several ComfyUI on one machine: how many, on which GPUs, and the command of each (fleet.md, section 1).
+//! Several ComfyUI on one machine: how many, on which GPUs, and the command of each (fleet.md,
+//! section 1).
 
 use std::path::{Path, PathBuf};
 
@@ -6,12 +7,12 @@ use url::Url;
 
 use super::gpus;
 use crate::config::Reader;
+use crate::config::variables::comfy::{
+    COMFYUI_DEVICES, COMFYUI_INSTANCE_ARGS, COMFYUI_INSTANCES, COMFYUI_URLS,
+};
 
 /// More on one machine are a mistake.
 const MOST: usize = 64;
-/// What is added to `CMD` when there are several and it does not say where each listens. Temporary folders apart, because ComfyUI
-/// empties its own at its start; databases, because a second ComfyUI stops at one that is locked.
-const ARGUMENTS: &str = "--port {port} --temp-directory {temp} --database-url sqlite:///:memory:";
 /// What is replaced in the words of `CMD`.
 const PLACEHOLDERS: [&str; 4] = ["index", "port", "device", "temp"];
 
@@ -122,7 +123,7 @@ pub(super) fn read(r: &mut Reader, common: &Common<'_>) -> Vec<ComfyInstance> {
 }
 
 fn asked(r: &mut Reader) -> Asked {
-    match r.text("COMFYUI_INSTANCES") {
+    match r.text(&COMFYUI_INSTANCES) {
         None => Asked::Unset,
         Some(word) if word.eq_ignore_ascii_case("auto") => Asked::Auto,
         Some(word) => match word.parse::<usize>() {
@@ -141,7 +142,7 @@ fn asked(r: &mut Reader) -> Asked {
 /// Where those are that run already.
 fn places(r: &mut Reader) -> Vec<(String, u16)> {
     let mut places = Vec::new();
-    for text in r.list("COMFYUI_URLS") {
+    for text in r.list(&COMFYUI_URLS) {
         let place = place(&text);
         let public: String = text
             .split('@')
@@ -192,7 +193,7 @@ fn place(text: &str) -> Option<(String, u16)> {
 
 /// `0;1;2,3`: sets between instances, devices in a set.
 fn device_sets(r: &mut Reader) -> Vec<String> {
-    let Some(text) = r.text("COMFYUI_DEVICES") else {
+    let Some(text) = r.text(&COMFYUI_DEVICES) else {
         return Vec::new();
     };
     let set = |text: &str| -> Option<String> {
@@ -254,10 +255,10 @@ fn devices(
 /// The command with what each needs to be told, before anything is filled in.
 fn words(r: &mut Reader, command: &[String], count: usize) -> Vec<String> {
     let mut words = command.to_vec();
-    let text = if r.set_but_empty("COMFYUI_INSTANCE_ARGS") {
+    let text = if r.set_but_empty(&COMFYUI_INSTANCE_ARGS) {
         String::new()
     } else {
-        r.text_or("COMFYUI_INSTANCE_ARGS", ARGUMENTS)
+        r.text_or(&COMFYUI_INSTANCE_ARGS)
     };
     let arguments = shell_words::split(&text).unwrap_or_else(|_| {
         r.problem(

@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::config::variables::comfy::{MANIFEST, MANIFEST_JSON};
+use crate::config::variables::workflows::{
+    MARKDOWN_SCHEMA_DESCRIPTIONS, WORKFLOW_DIR, WORKFLOW_WATCH,
+};
 use crate::config::{Reader, Secret};
 
 /// Endpoints made from files.
@@ -21,11 +25,9 @@ pub struct WorkflowConfig {
 impl WorkflowConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
         Self {
-            dir: r
-                .path("WORKFLOW_DIR")
-                .unwrap_or_else(|| PathBuf::from("/workflows")),
-            watch: r.bool_or("WORKFLOW_WATCH", false),
-            markdown_descriptions: r.bool_or("MARKDOWN_SCHEMA_DESCRIPTIONS", true),
+            dir: r.path_or(&WORKFLOW_DIR),
+            watch: r.flag(&WORKFLOW_WATCH),
+            markdown_descriptions: r.flag(&MARKDOWN_SCHEMA_DESCRIPTIONS),
             env: r.environment_without_secrets(),
         }
     }
@@ -54,18 +56,18 @@ impl ManifestConfig {
 
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
         let in_virtual_env = r
-            .text("VIRTUAL_ENV")
-            .or_else(|| r.text("CONDA_DEFAULT_ENV"))
+            .foreign("VIRTUAL_ENV")
+            .or_else(|| r.foreign("CONDA_DEFAULT_ENV"))
             .is_some();
         let search_path = r
-            .text("PATH")
+            .foreign("PATH")
             .map(|path| std::env::split_paths(&path).collect())
             .unwrap_or_default();
         Self {
-            json: r.secret("MANIFEST_JSON"),
-            file: r.path("MANIFEST"),
+            json: r.secret(&MANIFEST_JSON),
+            file: r.path(&MANIFEST),
             in_virtual_env,
-            virtual_env: r.path("VIRTUAL_ENV"),
+            virtual_env: r.foreign("VIRTUAL_ENV").map(PathBuf::from),
             search_path,
         }
     }

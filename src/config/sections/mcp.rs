@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::Reader;
+use crate::config::variables::mcp::{MCP, MCP_PREVIEW_PX, MCP_TOOLS, MCP_WAIT_S};
 
 /// `/mcp`.
 #[derive(Debug, Clone)]
@@ -19,7 +20,7 @@ pub struct McpConfig {
 
 impl McpConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        let patterns = r.list("MCP_TOOLS");
+        let patterns = r.list(&MCP_TOOLS);
         for pattern in &patterns {
             let name = pattern.strip_prefix('-').unwrap_or(pattern);
             let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_-*".contains(&byte);
@@ -30,10 +31,10 @@ impl McpConfig {
             }
         }
         Self {
-            enabled: r.bool_or("MCP", true),
+            enabled: r.flag(&MCP),
             tools: ToolFilter::new(&patterns),
-            wait: r.seconds("MCP_WAIT_S", 45.0, 0.0),
-            preview_px: r.number("MCP_PREVIEW_PX", 1024, 32, 4096, "pixels"),
+            wait: r.seconds(&MCP_WAIT_S),
+            preview_px: r.number(&MCP_PREVIEW_PX),
         }
     }
 }

@@ -24,7 +24,7 @@ pub use machine::{ManifestConfig, WorkflowConfig};
 pub use mcp::{McpConfig, ToolFilter};
 pub use prompt::{MediaConfig, PromptConfig};
 pub use server::{LogConfig, LogFormat, ServerConfig};
-pub use state::{PROMPT_OPTIONS, StateConfig};
+pub use state::StateConfig;
 pub use storage::{CacheConfig, GuardConfig, HttpAuthHeader, ProxyConfig, StorageConfig};
 pub use telemetry::{OtlpConfig, RemoteSampler, TelemetryConfig};
 pub use webhook::{EventsConfig, SigningKey, WebhookConfig};

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use super::{MIB, absolute};
 use crate::config::Reader;
+use crate::config::variables::prompts::{
+    ALLOWED_INPUT_PATHS, CANCEL_ON_DISCONNECT, FFMPEG_PATH, FFMPEG_TIMEOUT_S, MAX_ARCHIVE_FILES,
+    MAX_ARCHIVE_SIZE_MB, PREPEND_FILENAMES,
+};
 
 /// How prompts are treated.
 #[derive(Debug, Clone)]
@@ -24,21 +28,15 @@ pub struct PromptConfig {
 impl PromptConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
         Self {
-            prepend_filenames: r.bool_or("PREPEND_FILENAMES", true),
-            cancel_on_disconnect: r.bool_or("CANCEL_ON_DISCONNECT", false),
+            prepend_filenames: r.flag(&PREPEND_FILENAMES),
+            cancel_on_disconnect: r.flag(&CANCEL_ON_DISCONNECT),
             allowed_input_paths: r
-                .list("ALLOWED_INPUT_PATHS")
+                .list(&ALLOWED_INPUT_PATHS)
                 .into_iter()
                 .map(|path| absolute(PathBuf::from(path)))
                 .collect(),
-            max_archive_files: r.number(
-                "MAX_ARCHIVE_FILES",
-                10_000,
-                1,
-                u64::from(u32::MAX),
-                "files",
-            ),
-            max_archive_bytes: r.number("MAX_ARCHIVE_SIZE_MB", 4096, 1, 1 << 30, "MiB") * MIB,
+            max_archive_files: r.number(&MAX_ARCHIVE_FILES),
+            max_archive_bytes: r.number::<u64>(&MAX_ARCHIVE_SIZE_MB) * MIB,
         }
     }
 }
@@ -55,10 +53,8 @@ pub struct MediaConfig {
 impl MediaConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
         Self {
-            ffmpeg: r
-                .path("FFMPEG_PATH")
-                .unwrap_or_else(|| PathBuf::from("ffmpeg")),
-            ffmpeg_timeout: r.seconds("FFMPEG_TIMEOUT_S", 600.0, 0.1),
+            ffmpeg: r.path_or(&FFMPEG_PATH),
+            ffmpeg_timeout: r.seconds(&FFMPEG_TIMEOUT_S),
         }
     }
 }

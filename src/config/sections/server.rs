@@ -6,6 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::MIB;
+use crate::config::variables::server::*;
 use crate::config::{Reader, Secret};
 
 /// The HTTP server.
@@ -37,7 +38,7 @@ pub struct ServerConfig {
 
 impl ServerConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        let cors_allowed_origins = r.list("CORS_ALLOWED_ORIGINS");
+        let cors_allowed_origins = r.list(&CORS_ALLOWED_ORIGINS);
         for origin in &cors_allowed_origins {
             if origin != "*"
                 && !Url::parse(origin).is_ok_and(|url| {
@@ -47,33 +48,26 @@ impl ServerConfig {
                 r.problem(format!("CORS_ALLOWED_ORIGINS: \"{origin}\" is not an origin: write it like https://app.example.com, or *"));
             }
         }
-        let api_keys: Vec<Secret> = r.list("API_KEYS").into_iter().map(Secret::new).collect();
+        let api_keys: Vec<Secret> = r.list(&API_KEYS).into_iter().map(Secret::new).collect();
         Self {
-            host: r.text_or("HOST", "::"),
-            port: r.port("PORT", 3000, 0, false),
+            host: r.text_or(&HOST),
+            port: r.port(&PORT, false),
             max_body_bytes: usize::try_from(
-                (r.number("MAX_BODY_SIZE_MB", 100.0_f64, 0.001, 1_048_576.0, "MiB") * MIB as f64)
-                    as u64,
+                (r.number::<f64>(&MAX_BODY_SIZE_MB) * MIB as f64) as u64,
             )
             .unwrap_or(usize::MAX),
             metrics_require_key: read_metrics_require_key(r, !api_keys.is_empty()),
             api_keys,
             cors_allowed_origins,
             allowed_hosts: r
-                .list("ALLOWED_HOSTS")
+                .list(&ALLOWED_HOSTS)
                 .iter()
                 .filter_map(|host| host.parse::<axum::http::uri::Authority>().ok())
                 .map(|host| host.host().to_ascii_lowercase())
                 .collect(),
-            max_queue_depth: r.number(
-                "MAX_QUEUE_DEPTH",
-                0,
-                0,
-                u64::from(u32::MAX),
-                "prompts, 0 for no limit",
-            ),
-            shutdown_grace: r.seconds("SHUTDOWN_GRACE_S", 30.0, 0.0),
-            console: r.bool_or("CONSOLE", true),
+            max_queue_depth: r.number(&MAX_QUEUE_DEPTH),
+            shutdown_grace: r.seconds(&SHUTDOWN_GRACE_S),
+            console: r.flag(&CONSOLE),
             console_dir: read_console_dir(r),
         }
     }
@@ -81,7 +75,7 @@ impl ServerConfig {
 
 /// A folder that is none would make the console a row of 404.
 fn read_console_dir(r: &mut Reader) -> Option<PathBuf> {
-    let directory = r.path("CONSOLE_DIR")?;
+    let directory = r.path(&CONSOLE_DIR)?;
     if !directory.join("index.html").is_file() {
         r.problem(format!(
             "CONSOLE_DIR: there is no index.html in {}: name a folder with the console's files, or leave it unset",
@@ -93,8 +87,8 @@ fn read_console_dir(r: &mut Reader) -> Option<PathBuf> {
 
 /// Asking for a key that nobody can have would leave open what was to be closed (faults.md, F05).
 fn read_metrics_require_key(r: &mut Reader, has_keys: bool) -> bool {
-    let required = r.bool_or("METRICS_REQUIRE_KEY", false);
-    if required && !has_keys && r.text("API_KEYS").is_none() {
+    let required = r.flag(&METRICS_REQUIRE_KEY);
+    if required && !has_keys && r.text(&API_KEYS).is_none() {
         r.problem("METRICS_REQUIRE_KEY is true, but there are no API_KEYS: set API_KEYS, or METRICS_REQUIRE_KEY=false");
     }
     required
@@ -122,16 +116,12 @@ pub struct LogConfig {
 
 impl LogConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        let format = match r
-            .one_of("LOG_FORMAT", "auto", &["json", "pretty", "auto"])
-            .as_str()
-        {
+        let format = match r.one_of(&LOG_FORMAT).as_str() {
             "json" => LogFormat::Json,
             "pretty" => LogFormat::Pretty,
             _ => LogFormat::Auto,
         };
-        let words = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
-        let mut level = r.one_of("LOG_LEVEL", "info", &words);
+        let mut level = r.one_of(&LOG_LEVEL);
         if level == "silent" {
             // The Node server's logger has it; ours always says why it ends.
             r.warning("LOG_LEVEL=\"silent\" is understood as fatal: only errors are logged");

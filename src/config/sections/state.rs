@@ -7,6 +7,10 @@ use serde_json::{Map, Value};
 
 use super::absolute;
 use crate::config::Reader;
+use crate::config::variables::Variable;
+use crate::config::variables::amqp::API_URL;
+use crate::config::variables::v2::*;
+use crate::fields;
 
 const GIB: f64 = (1_u64 << 30) as f64;
 const HOUR: f64 = 3600.0;
@@ -46,54 +50,33 @@ pub struct StateConfig {
     pub api_url: Option<String>,
 }
 
-/// The delivery fields of `POST /prompt` that a v2 job may have.
-pub const PROMPT_OPTIONS: &[&str] = &[
-    "webhook_v2",
-    "convert_output",
-    "compress_outputs",
-    "signed_url",
-    "s3",
-    "azure_blob_upload",
-    "hf_upload",
-    "http_upload",
-    "credentials",
-    "queue",
-    "priority",
-];
-
 impl StateConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
         let home = r
-            .path("HOME")
+            .foreign("HOME")
+            .map(PathBuf::from)
             .map(|home| home.join(".local/state/comfyui-api"));
-        let hours = |r: &mut Reader, name: &str, default: f64| {
-            Duration::from_secs_f64(r.number(name, default, 0.0001, 876_000.0, "hours") * HOUR)
+        let hours = |r: &mut Reader, variable: &Variable| {
+            Duration::from_secs_f64(r.number::<f64>(variable) * HOUR)
         };
-        let queue_timeout = r.seconds("V2_QUEUE_TIMEOUT_S", 0.0, 0.0);
+        let queue_timeout = r.seconds(&V2_QUEUE_TIMEOUT_S);
         Self {
-            v2_enabled: r.bool_or("V2_ENABLED", true),
-            dir: r.path("STATE_DIR").or(home).map(absolute),
-            retention: hours(r, "V2_RETENTION_HOURS", 24.0),
-            asset_retention: hours(r, "V2_ASSET_RETENTION_HOURS", 168.0),
-            max_bytes: (r.number("V2_STORE_MAX_GB", 20.0, 0.001, 1_048_576.0, "GiB") * GIB) as u64,
-            max_jobs: r.number("V2_MAX_JOBS", 100_000, 1, 100_000_000, "jobs"),
-            max_upload_bytes: (r.number("V2_MAX_UPLOAD_MB", 2048.0, 0.001, 1_048_576.0, "MiB")
-                * super::MIB as f64) as u64,
-            long_poll_s: r.number("V2_LONG_POLL_S", 5, 0, 30, "seconds"),
-            max_streams: r.number(
-                "V2_MAX_STREAMS",
-                0,
-                0,
-                10_000_000,
-                "streams, 0 for no limit",
-            ),
-            max_attempts: r.number("V2_MAX_ATTEMPTS", 2, 1, 1000, "attempts"),
+            v2_enabled: r.flag(&V2_ENABLED),
+            dir: r.path(&STATE_DIR).or(home).map(absolute),
+            retention: hours(r, &V2_RETENTION_HOURS),
+            asset_retention: hours(r, &V2_ASSET_RETENTION_HOURS),
+            max_bytes: (r.number::<f64>(&V2_STORE_MAX_GB) * GIB) as u64,
+            max_jobs: r.number(&V2_MAX_JOBS),
+            max_upload_bytes: (r.number::<f64>(&V2_MAX_UPLOAD_MB) * super::MIB as f64) as u64,
+            long_poll_s: r.number(&V2_LONG_POLL_S),
+            max_streams: r.number(&V2_MAX_STREAMS),
+            max_attempts: r.number(&V2_MAX_ATTEMPTS),
             queue_timeout: (!queue_timeout.is_zero()).then_some(queue_timeout),
             defaults: defaults(r),
-            keep_runs: r.bool_or("KEEP_RUNS", false),
-            history_runs: r.number("HISTORY_RUNS", 200, 0, 100_000, "runs, 0 for none"),
+            keep_runs: r.flag(&KEEP_RUNS),
+            history_runs: r.number(&HISTORY_RUNS),
             api_url: r
-                .text("API_URL")
+                .text(&API_URL)
                 .filter(|text| url::Url::parse(text).is_ok_and(|url| url.has_host()))
                 .map(|text| text.trim_end_matches('/').to_owned()),
         }
@@ -101,20 +84,17 @@ impl StateConfig {
 }
 
 fn defaults(r: &mut Reader) -> Map<String, Value> {
-    let Some(text) = r.text("V2_DEFAULTS") else {
+    let Some(text) = r.text(&V2_DEFAULTS) else {
         return Map::new();
     };
     // The value may hold credentials, so it is not repeated.
     match serde_json::from_str(&text) {
         Ok(Value::Object(members)) => {
-            if let Some(odd) = members
-                .keys()
-                .find(|name| !PROMPT_OPTIONS.contains(&name.as_str()))
-            {
+            if let Some(odd) = members.keys().find(|name| !fields::is_option(name)) {
                 let odd: String = odd.chars().take(60).collect();
                 r.problem(format!(
                     "V2_DEFAULTS: \"{odd}\" is not one of {}",
-                    PROMPT_OPTIONS.join(", ")
+                    fields::options().collect::<Vec<_>>().join(", ")
                 ));
             }
             members

@@ -7,6 +7,9 @@ use url::Url;
 
 use super::MIB;
 use super::cloud::{AzureConfig, HfConfig, S3Config, read_azure, read_hf, read_s3};
+use crate::config::variables::Variable;
+use crate::config::variables::storage::*;
+use crate::config::variables::webhooks::WEBHOOK_ALLOW_PRIVATE;
 use crate::config::{Reader, Secret};
 
 /// `HTTP_AUTH_HEADER_NAME` and `HTTP_AUTH_HEADER_VALUE`, which only count together.
@@ -105,7 +108,7 @@ impl StorageConfig {
     }
 
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        let gigabytes: f64 = r.number("LRU_CACHE_SIZE_GB", 0.0, 0.0, 1e9, "GB, 0 for no limit");
+        let gigabytes: f64 = r.number(&LRU_CACHE_SIZE_GB);
         Self {
             cache: CacheConfig {
                 dir: cache_dir(r),
@@ -114,30 +117,12 @@ impl StorageConfig {
             guard: read_guard(r),
             proxy: read_proxy(r),
             http_auth: read_http_auth(r),
-            http_auth_incomplete: r.text("HTTP_AUTH_HEADER_NAME").is_some()
-                != r.text("HTTP_AUTH_HEADER_VALUE").is_some(),
-            max_concurrent_downloads: r.number(
-                "MAX_CONCURRENT_DOWNLOADS",
-                10,
-                1,
-                10_000,
-                "downloads",
-            ),
-            max_concurrent_uploads: r.number("MAX_CONCURRENT_UPLOADS", 10, 1, 10_000, "uploads"),
-            download_connections: r.number(
-                "DOWNLOAD_CONNECTIONS",
-                4,
-                1,
-                64,
-                "connections per large file",
-            ),
-            signed_url_expiry: Duration::from_secs(r.number(
-                "SIGNED_URL_EXPIRY_S",
-                3600,
-                1,
-                604_800,
-                "seconds, at most 7 days",
-            )),
+            http_auth_incomplete: r.text(&HTTP_AUTH_HEADER_NAME).is_some()
+                != r.text(&HTTP_AUTH_HEADER_VALUE).is_some(),
+            max_concurrent_downloads: r.number(&MAX_CONCURRENT_DOWNLOADS),
+            max_concurrent_uploads: r.number(&MAX_CONCURRENT_UPLOADS),
+            download_connections: r.number(&DOWNLOAD_CONNECTIONS),
+            signed_url_expiry: Duration::from_secs(r.number(&SIGNED_URL_EXPIRY_S)),
             s3: read_s3(r),
             azure: read_azure(r),
             hf: read_hf(r),
@@ -147,8 +132,9 @@ impl StorageConfig {
 
 /// `CACHE_DIR`, absolute.
 pub(super) fn cache_dir(r: &Reader) -> PathBuf {
-    super::absolute(r.path("CACHE_DIR").unwrap_or_else(|| {
-        r.path("HOME")
+    super::absolute(r.path(&CACHE_DIR).unwrap_or_else(|| {
+        r.foreign("HOME")
+            .map(PathBuf::from)
             .unwrap_or_else(|| PathBuf::from("/root"))
             .join(".cache/comfyui-api")
     }))
@@ -156,16 +142,16 @@ pub(super) fn cache_dir(r: &Reader) -> PathBuf {
 
 fn read_guard(r: &mut Reader) -> GuardConfig {
     GuardConfig {
-        allow_private_networks: r.bool_or("ALLOW_PRIVATE_NETWORKS", false),
-        trusted_origins: read_origins(r, "HTTP_TRUSTED_ORIGINS"),
-        webhooks_to_private: r.bool_or("WEBHOOK_ALLOW_PRIVATE", true),
+        allow_private_networks: r.flag(&ALLOW_PRIVATE_NETWORKS),
+        trusted_origins: read_origins(r, &HTTP_TRUSTED_ORIGINS),
+        webhooks_to_private: r.flag(&WEBHOOK_ALLOW_PRIVATE),
         comfyui: Vec::new(),
     }
 }
 
-fn read_origins(r: &mut Reader, name: &str) -> Vec<String> {
+fn read_origins(r: &mut Reader, variable: &Variable) -> Vec<String> {
     let mut origins = Vec::new();
-    for origin in r.list(name) {
+    for origin in r.list(variable) {
         match Url::parse(&origin) {
             Ok(url)
                 if matches!(url.scheme(), "http" | "https")
@@ -175,7 +161,8 @@ fn read_origins(r: &mut Reader, name: &str) -> Vec<String> {
                 origins.push(url.origin().ascii_serialization());
             }
             _ => r.problem(format!(
-                "{name}: \"{}\" is not an origin: write it like http://minio:9000, without a path",
+                "{}: \"{}\" is not an origin: write it like http://minio:9000, without a path",
+                variable.name,
                 crate::config::public_url(&origin)
             )),
         }
@@ -185,13 +172,11 @@ fn read_origins(r: &mut Reader, name: &str) -> Vec<String> {
 
 /// As curl and most tools: the lower-case name wins, and a proxy for http serves https too where no other is named (D12).
 fn read_proxy(r: &mut Reader) -> ProxyConfig {
-    let mut either = |upper: &str, lower: &str| -> Option<Secret> {
-        let name = if r.text(lower).is_some() {
-            lower
-        } else {
-            upper
+    let mut either = |upper: &Variable, lower: &str| -> Option<Secret> {
+        let (name, value) = match r.foreign(lower) {
+            Some(value) => (lower, Secret::new(value)),
+            None => (upper.name, r.secret(upper)?),
         };
-        let value = r.secret(name)?;
         if Url::parse(value.expose()).is_ok_and(|url| url.has_host()) {
             return Some(value);
         }
@@ -200,20 +185,20 @@ fn read_proxy(r: &mut Reader) -> ProxyConfig {
         ));
         None
     };
-    let http = either("HTTP_PROXY", "http_proxy");
-    let https = either("HTTPS_PROXY", "https_proxy").or_else(|| http.clone());
+    let http = either(&HTTP_PROXY, "http_proxy");
+    let https = either(&HTTPS_PROXY, "https_proxy").or_else(|| http.clone());
     ProxyConfig {
         http,
         https,
-        no_proxy: r.text("no_proxy").or_else(|| r.text("NO_PROXY")),
+        no_proxy: r.foreign("no_proxy").or_else(|| r.text(&NO_PROXY)),
     }
 }
 
 fn read_http_auth(r: &mut Reader) -> Option<HttpAuthHeader> {
-    let name = r.text("HTTP_AUTH_HEADER_NAME");
-    let value = r.secret("HTTP_AUTH_HEADER_VALUE");
-    let origins = read_origins(r, "HTTP_AUTH_ALLOWED_ORIGINS");
-    let origins = r.text("HTTP_AUTH_ALLOWED_ORIGINS").map(|_| origins);
+    let name = r.text(&HTTP_AUTH_HEADER_NAME);
+    let value = r.secret(&HTTP_AUTH_HEADER_VALUE);
+    let origins = read_origins(r, &HTTP_AUTH_ALLOWED_ORIGINS);
+    let origins = r.text(&HTTP_AUTH_ALLOWED_ORIGINS).map(|_| origins);
     // One without the other is no header at all: the Node server ignores it, and the start says so.
     let (Some(name), Some(value)) = (name, value) else {
         return None;

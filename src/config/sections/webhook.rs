@@ -8,6 +8,10 @@ use url::Url;
 
 use crate::config::Reader;
 use crate::config::variables::EVENT_NAMES;
+use crate::config::variables::webhooks::{
+    PROMPT_WEBHOOK_RETRIES, SYSTEM_WEBHOOK_EVENTS, SYSTEM_WEBHOOK_URL, WEBHOOK_SECRET,
+    WEBHOOK_SPOOL_DIR, WEBHOOK_TIMEOUT_S,
+};
 
 /// Webhooks for prompts.
 #[derive(Debug, Clone)]
@@ -34,15 +38,15 @@ impl std::fmt::Debug for SigningKey {
 
 impl WebhookConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        let keys = match r.secret("WEBHOOK_SECRET") {
+        let keys = match r.secret(&WEBHOOK_SECRET) {
             Some(secret) => read_keys(r, secret.expose()),
             None => Vec::new(),
         };
         Self {
             keys,
-            retries: r.number("PROMPT_WEBHOOK_RETRIES", 3, 0, 1000, "retries"),
-            timeout: r.seconds("WEBHOOK_TIMEOUT_S", 30.0, 0.01),
-            spool_dir: r.path("WEBHOOK_SPOOL_DIR"),
+            retries: r.number(&PROMPT_WEBHOOK_RETRIES),
+            timeout: r.seconds(&WEBHOOK_TIMEOUT_S),
+            spool_dir: r.path(&WEBHOOK_SPOOL_DIR),
         }
     }
 }
@@ -116,7 +120,7 @@ pub struct EventsConfig {
 impl EventsConfig {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
         let mut names = Vec::new();
-        for name in r.list("SYSTEM_WEBHOOK_EVENTS") {
+        for name in r.list(&SYSTEM_WEBHOOK_EVENTS) {
             if name == "all" {
                 names = EVENT_NAMES.to_vec();
                 break;
@@ -140,13 +144,13 @@ impl EventsConfig {
         }
         let mut on_salad_cloud = false;
         for name in SALAD_VARIABLES {
-            if let Some(value) = r.text(name) {
+            if let Some(value) = r.foreign(name) {
                 on_salad_cloud = true;
                 metadata.insert(name.to_ascii_lowercase(), value);
             }
         }
         Self {
-            url: r.url("SYSTEM_WEBHOOK_URL", &["http", "https"]),
+            url: r.url(&SYSTEM_WEBHOOK_URL),
             names,
             metadata,
             on_salad_cloud,

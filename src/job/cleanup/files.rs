@@ -3,8 +3,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::{Claim, Cleaner, Record};
 
@@ -47,7 +49,7 @@ impl FileCleanup {
 
     /// Adds a file that is removed where it is.
     pub fn add(&self, path: PathBuf) {
-        lock(&self.paths).push(path);
+        self.paths.lock().push(path);
     }
 
     /// Removes a file now. One that bears no name of ours must not be removed later: by then it may be another prompt's. Blocks.
@@ -64,7 +66,7 @@ impl FileCleanup {
     /// # Errors
     /// When it cannot be made.
     pub fn work_dir(&self) -> io::Result<PathBuf> {
-        let mut work_dir = lock(&self.work_dir);
+        let mut work_dir = self.work_dir.lock();
         if let Some(dir) = &*work_dir {
             return Ok(dir.clone());
         }
@@ -119,8 +121,8 @@ impl FileCleanup {
 
 impl Drop for FileCleanup {
     fn drop(&mut self) {
-        let paths = std::mem::take(&mut *lock(&self.paths));
-        let work_dir = lock(&self.work_dir).take();
+        let paths = std::mem::take(&mut *self.paths.lock());
+        let work_dir = self.work_dir.lock().take();
         let claim = self.claim.take();
         self.cleaner.later(move || {
             remove(&paths);
@@ -145,8 +147,4 @@ fn report(path: &Path, result: io::Result<()>) {
     {
         tracing::warn!(path = %path.display(), %error, "cannot remove an output file");
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

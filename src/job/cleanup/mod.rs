@@ -1,5 +1,5 @@
-//! What is tidied up after a prompt: its files, its folders, its entry in ComfyUI's history; and what a process that was
-//! killed has left of its prompts.
+//! What is tidied up after a prompt: its files, its folders, its entry in ComfyUI's history; and
+//! what a process that was killed has left of its prompts.
 //!
 //! ```text
 //!   claims    which file names belong to which prompt in flight, and which folders came with it

@@ -1,5 +1,5 @@
-//! At the start: what processes that were killed have left of their prompts is removed (A44). Nothing that was there before such
-//! a prompt, or that a living process has in flight, is touched.
+//! At the start: what processes that were killed have left of their prompts is removed (A44).
+//! Nothing that was there before such a prompt, or that a living process has in flight, is touched.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -29,8 +29,8 @@ struct Dead {
     prompts: Vec<Noted>,
 }
 
-/// Removes the files of dead processes, but for those prompts that `goes_on` names (by the caller's id) and that a ComfyUI
-/// may still have: they are the second part of the answer. Blocks.
+/// Removes the files of dead processes, but for those prompts that `goes_on` names (by the caller's
+/// id) and that a ComfyUI may still have: they are the second part of the answer. Blocks.
 pub fn remove_files_of_the_dead(
     journal: &Journal,
     claims: &Claims,
@@ -103,7 +103,8 @@ impl Leftovers {
         dirs.collect()
     }
 
-    /// ComfyUI has let go of the runs: what they wrote meanwhile goes too, and nothing is remembered of the dead. Blocks.
+    /// ComfyUI has let go of the runs: what they wrote meanwhile goes too, and nothing is
+    /// remembered of the dead. Blocks.
     pub fn finish(self) {
         self.remove_files();
         for dead in &self.dead {

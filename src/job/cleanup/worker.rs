@@ -1,8 +1,9 @@
 //! Removing the files of a request once it is over: never on the runtime's own threads, and waited for when the server ends.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
@@ -28,7 +29,7 @@ impl Cleaner {
         let Ok(runtime) = Handle::try_current() else {
             return work();
         };
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         queue.waiting.push(Box::new(work));
         if !std::mem::replace(&mut queue.busy, true) {
             let queue = Arc::clone(&self.queue);
@@ -57,7 +58,7 @@ impl Cleaner {
 fn work_off(queue: &Mutex<Queue>) {
     loop {
         let work = {
-            let mut queue = lock(queue);
+            let mut queue = queue.lock();
             queue.busy = !queue.waiting.is_empty();
             std::mem::take(&mut queue.waiting)
         };
@@ -66,11 +67,6 @@ fn work_off(queue: &Mutex<Queue>) {
         }
         work.into_iter().for_each(|work| work());
     }
-}
-
-/// No work is done while the lock is held, so nothing panics with it.
-fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Cleaner {

@@ -138,7 +138,8 @@ fn upload_failure(job: &Job, cancel: &CancellationToken, error: StorageError) ->
     }
 }
 
-/// Tells listeners that the files of a prompt are where they belong. Signed URLs are secrets, so only their public part is told.
+/// Tells listeners that the files of a prompt are where they belong. Signed URLs are secrets, so
+/// only their public part is told.
 pub(super) fn announce(inner: &Inner, job: &Job, urls: &[String], began: Instant) {
     if !inner.events.wanted("upload_complete") {
         return;

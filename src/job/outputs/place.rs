@@ -1,4 +1,5 @@
-//! Where a file that was reported is: below ComfyUI's output or temp directory, by its text and by where links lead (F09).
+//! Where a file that was reported is: below ComfyUI's output or temp directory, by its text and by
+//! where links lead (F09).
 
 use std::path::{Path, PathBuf};
 
@@ -106,7 +107,8 @@ impl Roots<'_> {
         }
     }
 
-    /// An absolute path under the name by which we know the directory: ComfyUI may follow other links to it.
+    /// An absolute path under the name by which we know the directory: ComfyUI may follow other
+    /// links to it.
     fn as_we_name_it(&self, path: &Path) -> PathBuf {
         let path = normal(path);
         if path.is_absolute() && !self.holds(&path) {

@@ -13,7 +13,8 @@ use crate::comfy::input_kind::InputKind;
 use crate::error::{Code, Failure, panicked};
 use crate::storage::StorageError;
 
-/// The fixed rules existing clients rely on, beside what ComfyUI itself says (prompt.md, section 1).
+/// The fixed rules existing clients rely on, beside what ComfyUI itself says (prompt.md, section
+/// 1).
 pub fn is_media(class: &str, input: &str, catalogue: &Catalogue) -> bool {
     let fixed = match input {
         "image" => true,
@@ -39,8 +40,9 @@ pub fn is_directory(class: &str, input: &str) -> bool {
     input == "directory" && matches!(class, "VHS_LoadImages" | "VHS_LoadImagesPath")
 }
 
-/// Inputs that want a path where others want a name in the input directory: of the classes that are known for it, and an `image` that is plain
-/// text to ComfyUI, or nothing that it knows: the node opens what it gets (D04). So does one that takes a folder (F32).
+/// Inputs that want a path where others want a name in the input directory: of the classes that are
+/// known for it, and an `image` that is plain text to ComfyUI, or nothing that it knows: the node
+/// opens what it gets (D04). So does one that takes a folder (F32).
 pub fn takes_path(class: &str, input: &str, catalogue: &Catalogue) -> bool {
     let kind = catalogue.kind(class, input);
     class.starts_with("VHS_") && class.ends_with("Path")
@@ -49,16 +51,16 @@ pub fn takes_path(class: &str, input: &str, catalogue: &Catalogue) -> bool {
         || kind == Some(InputKind::Text) && super::directory::is_folder_name(input)
 }
 
-/// A few letters that no name has had. ComfyUI may have the result of a node in its cache, and only of its own loaders it looks whether the
-/// file behind a path is another one by now.
+/// A few letters that no name has had. ComfyUI may have the result of a node in its cache, and only
+/// of its own loaders it looks whether the file behind a path is another one by now.
 pub(super) fn unlike() -> String {
     let mut letters = uuid::Uuid::new_v4().simple().to_string();
     letters.truncate(8);
     letters
 }
 
-/// Puts one media value in place. An empty text is left alone, and so is any text in an input that ComfyUI does not describe as an
-/// upload: it judges (drop-in.md, D03).
+/// Puts one media value in place. An empty text is left alone, and so is any text in an input that
+/// ComfyUI does not describe as an upload: it judges (drop-in.md, D03).
 pub(super) async fn place(context: &Context<'_>, task: &InputTask) -> Result<Done, Failure> {
     let text = MediaText::whole(&task.value);
     if text.as_str().trim().is_empty() {
@@ -82,7 +84,8 @@ pub(super) async fn place(context: &Context<'_>, task: &InputTask) -> Result<Don
     }
 }
 
-/// A text of the graph, or of a list in it, that may be megabytes of base64: it is shared, not copied.
+/// A text of the graph, or of a list in it, that may be megabytes of base64: it is shared, not
+/// copied.
 #[derive(Clone)]
 pub(super) struct MediaText {
     value: Arc<Value>,
@@ -123,7 +126,8 @@ pub(super) enum Placed {
     Unknown(String),
 }
 
-/// Brings one value into a directory of the workspace, under a name that begins with `prefix`, unless it is there already.
+/// Brings one value into a directory of the workspace, under a name that begins with `prefix`,
+/// unless it is there already.
 pub(super) async fn place_value(
     context: &Context<'_>,
     text: &MediaText,

@@ -234,7 +234,7 @@ impl Place<'_> {
 /// A name that no other URL has.
 fn distinct(name: &str, url: &str) -> String {
     let hash = Sha256::digest(url.as_bytes());
-    let digits: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = hex::encode(&hash[..4]);
     match name.rsplit_once('.') {
         Some((stem, extension)) => format!("{stem}-{digits}.{extension}"),
         None => format!("{name}-{digits}"),

@@ -46,11 +46,7 @@ pub fn file_name(id: &str) -> String {
         end -= 1;
     }
     let hash = Sha256::digest(id.as_bytes());
-    let mark: String = hash
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mark = hex::encode(&hash[..4]);
     format!("{}-{mark}", &replaced[..end])
 }
 
@@ -136,9 +132,6 @@ mod tests {
     }
 
     fn sha(text: &str) -> String {
-        Sha256::digest(text.as_bytes())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex::encode(Sha256::digest(text.as_bytes()))
     }
 }

@@ -5,19 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-/// What the server that runs the graph acts on.
-const FIELDS: [&str; 10] = [
-    "convert_output",
-    "compress_outputs",
-    "signed_url",
-    "s3",
-    "azure_blob_upload",
-    "hf_upload",
-    "http_upload",
-    "partial_execution_targets",
-    "front",
-    "number",
-];
+use crate::fields;
 
 /// See the module.
 #[derive(Clone, Default)]
@@ -43,9 +31,7 @@ impl PassedOn {
     /// Takes it from the body of a request.
     pub(super) fn of(body: &Map<String, Value>) -> Self {
         let known = |name: &str| body.get(name).cloned();
-        let fields = FIELDS
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), known(name)?)));
+        let fields = fields::passed_on().filter_map(|name| Some((name.to_owned(), known(name)?)));
         Self {
             fields: fields.collect(),
             credentials: known("credentials"),

@@ -8,9 +8,10 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::process::Command;
 
 pub(super) use self::frames::{feed, plan};
@@ -18,6 +19,7 @@ pub(super) use self::process::run;
 use super::options::{Conversion, Target};
 use crate::config::{MediaConfig, withhold_from_tool};
 use crate::error::Failure;
+use crate::process::KilledGroup;
 
 /// How long a good answer counts.
 const REMEMBER_PRESENT: Duration = Duration::from_secs(60);
@@ -85,11 +87,7 @@ impl Ffmpeg {
     }
 
     async fn presence(&self) -> Presence {
-        let known = self
-            .presence
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let known = self.presence.lock().clone();
         if let Some((since, presence)) = known {
             let remember = if matches!(presence, Presence::Missing(_)) {
                 REMEMBER_MISSING
@@ -101,8 +99,7 @@ impl Ffmpeg {
             }
         }
         let presence = self.ask().await;
-        *self.presence.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), presence.clone()));
+        *self.presence.lock() = Some((Instant::now(), presence.clone()));
         presence
     }
 
@@ -122,7 +119,7 @@ impl Ffmpeg {
             Ok(child) => child,
             Err(error) => return Presence::Missing(error.kind().to_string()),
         };
-        let group = process::Group::of(&child);
+        let group = KilledGroup::of(&child);
         let listed = tokio::time::timeout(LIST_TIMEOUT, child.wait_with_output()).await;
         if let Ok(Ok(output)) = listed {
             group.ended();

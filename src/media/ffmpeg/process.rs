@@ -5,55 +5,19 @@ use std::path::Path;
 use std::process::Stdio;
 
 use bytes::Bytes;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Ffmpeg;
-use crate::comfy::supervisor::{Guarded, ProcessGroup, protect};
 use crate::config::{plain_text, withhold_from_tool};
+use crate::process::KilledGroup;
 
 /// How much of what ffmpeg complains about is kept.
 const TAIL: usize = 4096;
 /// How many of its last lines are reported.
 const LINES: usize = 3;
-
-/// A process group that is killed when this is dropped.
-pub(super) struct Group {
-    leader: Option<Pid>,
-    _guarded: Option<Guarded>,
-}
-
-impl Group {
-    /// The group that a child started with `process_group(0)` leads.
-    pub(super) fn of(child: &Child) -> Self {
-        let leader = child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .map(Pid::from_raw);
-        Self {
-            leader,
-            _guarded: leader.and_then(|id| protect(ProcessGroup(id))),
-        }
-    }
-
-    /// The child has been waited for, so its number may soon be somebody else's.
-    pub(super) fn ended(mut self) {
-        self.leader = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(leader) = self.leader {
-            // It may just have ended by itself; then there is nobody to kill.
-            let _ = killpg(leader, Signal::SIGKILL);
-        }
-    }
-}
 
 /// Pieces of standard input, or the reason why there will be no more.
 pub(in crate::media) type Feed = mpsc::Receiver<Result<Bytes, String>>;
@@ -84,7 +48,7 @@ pub(in crate::media) async fn run(
     let mut child = command
         .spawn()
         .map_err(|e| format!("ffmpeg could not be started ({})", e.kind()))?;
-    let group = Group::of(&child);
+    let group = KilledGroup::of(&child);
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let work = async {
         let (fed, complaints) = tokio::join!(pump(feed, stdin), last_bytes(stderr));

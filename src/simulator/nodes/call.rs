@@ -98,7 +98,8 @@ pub struct Produced {
     pub outputs: Vec<Datum>,
     /// For the client: what `executed` and the history show.
     pub ui: Option<Value>,
-    /// Nodes that take its place, by ids of their own; links to others are those of the outer graph.
+    /// Nodes that take its place, by ids of their own; links to others are those of the outer
+    /// graph.
     pub expand: Option<Map<String, Value>>,
 }
 
@@ -280,7 +281,8 @@ impl Call<'_> {
         }
     }
 
-    /// Takes the time of a step, looks whether to go on, reports, and shows a picture where previews are on.
+    /// Takes the time of a step, looks whether to go on, reports, and shows a picture where
+    /// previews are on.
     pub fn step(
         &self,
         value: u64,

@@ -164,7 +164,9 @@ impl TokenCredential for Identity {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
 
     use super::*;
     use crate::config::Config;
@@ -179,7 +181,7 @@ mod tests {
         let router = axum::Router::new().fallback({
             let forms = forms.clone();
             move |uri: axum::http::Uri, form: String| async move {
-                forms.lock().unwrap().push((uri.path().to_owned(), form));
+                forms.lock().push((uri.path().to_owned(), form));
                 r#"{"token_type":"Bearer","expires_in":3600,"access_token":"entra-token"}"#
             }
         });
@@ -205,7 +207,7 @@ mod tests {
                 "entra-token"
             );
         }
-        let forms = forms.lock().unwrap();
+        let forms = forms.lock();
         assert_eq!(forms.len(), 1);
         assert_eq!(forms[0].0, "/tenant/oauth2/v2.0/token");
         for part in [

@@ -7,10 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::locks;
 use super::naming::BASE_LENGTH;
+use crate::paths;
 
 /// Its name in the cache directory.
 pub(super) const FILE: &str = ".links";
@@ -44,21 +46,18 @@ impl Links {
         };
         // Others may have added some meanwhile.
         self.read();
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         let lines: String = known
             .iter()
             .flat_map(|(base, paths)| paths.iter().filter_map(move |path| line(base, path)))
             .collect();
-        let temporary = self.file.with_extension("partial");
-        if std::fs::write(&temporary, lines).is_ok() {
-            let _ = std::fs::rename(&temporary, &self.file);
-        }
+        let _ = paths::replace(&self.file, lines);
     }
 
     /// How many lines are about links that are gone.
     fn read(&self) -> usize {
         let text = std::fs::read_to_string(&self.file).unwrap_or_default();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         let mut gone = 0;
         for line in text.split_inclusive('\n') {
             let Some((base, path)) = line
@@ -98,7 +97,6 @@ impl Links {
         let new = self
             .known
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
             .entry(base.to_owned())
             .or_default()
             .insert(link.to_owned());
@@ -114,7 +112,7 @@ impl Links {
 
     /// The links that lead to a file, in order.
     pub fn to(&self, base: &str, file: &Path) -> Vec<PathBuf> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         let links = known.get(base).into_iter().flatten();
         let mut links: Vec<PathBuf> = links
             .filter(|link| std::fs::read_link(link).is_ok_and(|target| target == file))
@@ -126,12 +124,7 @@ impl Links {
 
     /// Removes the links that lead to a file which is no more.
     pub fn remove_to(&self, base: &str, file: &Path) {
-        let links = self
-            .known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(base)
-            .unwrap_or_default();
+        let links = self.known.lock().remove(base).unwrap_or_default();
         for link in links {
             // Only if it still is a link to this very file.
             if std::fs::read_link(&link).is_ok_and(|target| target == file) {

@@ -15,9 +15,10 @@ pub(super) mod sidecar;
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use url::Url;
 
@@ -121,7 +122,7 @@ impl Drop for Arrival {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// Keeps a file from eviction while it lives.
@@ -163,7 +164,7 @@ impl Cache {
 
     fn index(&self) -> MutexGuard<'_, Index> {
         // The index is consistent after each of its methods, so a panic elsewhere has not broken it.
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        self.index.lock()
     }
 
     /// Makes the directory, reads what is there, removes old partial files, evicts down to the limit.
@@ -336,11 +337,7 @@ impl Cache {
 
     /// Says once that links cannot be made in a model directory, which is left out.
     pub fn warn_of_directory(&self, dir: &Path, error: &io::Error) {
-        let new = self
-            .warned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(dir.to_owned());
+        let new = self.warned.lock().insert(dir.to_owned());
         if new {
             tracing::warn!(path = %dir.display(), %error, "models cannot be put into this folder, which ComfyUI names first; the next one is used");
         }

@@ -4,7 +4,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
+
+use crate::paths;
 
 /// Its name in the cache directory.
 pub(super) const FILE: &str = ".manifest-models";
@@ -29,7 +32,7 @@ impl Reserved {
         let lines = text.lines().filter_map(|line| line.split_once('\t'));
         let there = lines.filter(|(_, path)| Path::new(path).is_symlink());
         let read = there.map(|(base, path)| (PathBuf::from(path), base.to_owned()));
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.names.lock();
         for (path, base) in read {
             names.entry(path).or_insert(base);
         }
@@ -38,7 +41,7 @@ impl Reserved {
     /// The name is the manifest's from now on, for the file with this base.
     pub fn note(&self, link: &Path, base: &str) {
         let key = key(link);
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.names.lock();
         if names.insert(key, base.to_owned()).as_deref() == Some(base) {
             return;
         }
@@ -46,17 +49,14 @@ impl Reserved {
             .iter()
             .filter_map(|(path, base)| Some(format!("{base}\t{}\n", path.to_str()?)))
             .collect();
-        let temporary = self.file.with_extension("partial");
-        let written = std::fs::write(&temporary, lines)
-            .and_then(|()| std::fs::rename(&temporary, &self.file));
-        if let Err(error) = written {
+        if let Err(error) = paths::replace(&self.file, lines) {
             tracing::debug!(%error, "the names of the manifest's models could not be noted");
         }
     }
 
     /// The base of the file that belongs under a name, if the name is the manifest's.
     pub fn base(&self, link: &Path) -> Option<String> {
-        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = self.names.lock();
         if names.is_empty() {
             return None;
         }

@@ -26,15 +26,3 @@ pub async fn digest_of(path: PathBuf, algorithm: ChecksumAlgorithm) -> io::Resul
         .await
         .map_err(io::Error::other)?
 }
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            for digit in [byte >> 4, byte & 15] {
-                text.extend(char::from_digit(u32::from(digit), 16));
-            }
-            text
-        })
-}

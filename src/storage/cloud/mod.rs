@@ -4,6 +4,6 @@ mod digest;
 mod failure;
 mod part;
 
-pub use digest::{digest_of, hex};
+pub use digest::digest_of;
 pub use failure::{classify, from_reqwest, refusal, words};
 pub use part::{FilePart, Meter, READ, in_parallel, size_of, supervised};

@@ -7,9 +7,10 @@ mod ranges;
 mod run;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -59,12 +60,9 @@ pub(super) enum JoinedDownload {
 impl SingleFlights {
     pub fn join(&self, key: &str, auth: Option<&Auth>) -> JoinedDownload {
         let wanted = (key.to_owned(), auth.cloned());
-        let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flying = self.flying.lock();
         if let Some(flight) = flying.get(&wanted) {
-            let mut waiters = flight
-                .waiters
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut waiters = flight.waiters.lock();
             if !waiters.closed {
                 waiters.count += 1;
                 drop(waiters);
@@ -89,7 +87,7 @@ impl SingleFlights {
 
     /// Ends a flight: later comers find its file in the cache, or try again.
     pub fn land(&self, flight: &Arc<SingleFlight>, result: Result<Entry, StorageError>) {
-        let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flying = self.flying.lock();
         if flying
             .get(&flight.wanted)
             .is_some_and(|known| Arc::ptr_eq(known, flight))
@@ -158,11 +156,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut waiters = self
-            .flight
-            .waiters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut waiters = self.flight.waiters.lock();
         waiters.count -= 1;
         if waiters.count == 0 {
             waiters.closed = true;

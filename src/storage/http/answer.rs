@@ -5,7 +5,6 @@ use reqwest::Response;
 use url::Url;
 
 use super::super::backend::{ByteRange, ObjectInfo};
-use super::super::cloud::hex;
 use super::super::{ErrorKind, StorageError, error};
 use crate::config::public;
 use crate::net::http_fields::{content_range, disposition_name, media_type, retry_after};
@@ -123,7 +122,7 @@ fn promised_sha256(headers: &HeaderMap) -> Option<String> {
         .decode(encoded)
         .ok()
         .filter(|bytes| bytes.len() == 32)?;
-    Some(hex(&bytes))
+    Some(hex::encode(&bytes))
 }
 
 /// What an answer that is no success means, and the origin's own words (F22).

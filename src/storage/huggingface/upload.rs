@@ -226,7 +226,7 @@ async fn sample(part: &FilePart) -> Result<String, StorageError> {
 async fn sha256(part: &FilePart) -> Result<String, StorageError> {
     let digest = cloud::digest_of(part.path.clone(), ChecksumAlgorithm::Sha256).await;
     digest
-        .map(|digest| cloud::hex(&digest))
+        .map(hex::encode)
         .map_err(|error| unreadable(part, &error))
 }
 

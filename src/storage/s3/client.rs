@@ -1,7 +1,7 @@
 //! Clients of the SDK: one with the operator's configuration, a few with credentials that requests brought.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
@@ -15,6 +15,7 @@ use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use url::Url;
 
@@ -54,13 +55,13 @@ pub struct Store {
 impl Store {
     /// Whether checksums may be asked for.
     pub fn knows_checksums(&self) -> bool {
-        let plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        let plain = self.plain.lock();
         !plain.contains(&self.endpoint)
     }
 
     /// It has refused a request for its checksum headers, and taken it without.
     pub fn without_checksums(&self) {
-        let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plain = self.plain.lock();
         if plain.len() < ENDPOINTS && plain.insert(self.endpoint.clone()) {
             tracing::info!(endpoint = %crate::config::public_url(&self.endpoint), "this S3 service knows no checksums; it is asked without them from now on");
         }
@@ -181,14 +182,14 @@ impl Clients {
                 false,
             )
         };
-        let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut brought = self.brought.lock();
         brought.truncate(KEPT - 1);
         brought.insert(0, (auth.clone(), client.clone()));
         Ok(client)
     }
 
     fn kept(&self, auth: &Auth) -> Option<Client> {
-        let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut brought = self.brought.lock();
         let at = brought.iter().position(|(known, _)| known == auth)?;
         let entry = brought.remove(at);
         let client = entry.1.clone();

@@ -218,7 +218,7 @@ fn whole_checksum(got: &GetObjectOutput) -> Option<Checksum> {
 
 /// The SHA-256 of the whole object in hex.
 fn whole_sha256(value: Option<&str>, kind: Option<&ChecksumType>) -> Option<String> {
-    whole(ChecksumAlgorithm::Sha256, value, kind).map(|digest| cloud::hex(&digest))
+    whole(ChecksumAlgorithm::Sha256, value, kind).map(hex::encode)
 }
 
 /// A checksum as the service states it. A composite one (of the parts' checksums, with `-<parts>` behind, which does not decode) says

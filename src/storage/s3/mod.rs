@@ -11,11 +11,11 @@ mod transport;
 mod upload;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::presigning::PresigningConfig;
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -87,7 +87,7 @@ impl S3Backend {
     }
 
     fn spelled(&self) -> MutexGuard<'_, HashMap<String, Location>> {
-        self.spelled.lock().unwrap_or_else(PoisonError::into_inner)
+        self.spelled.lock()
     }
 }
 

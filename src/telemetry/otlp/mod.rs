@@ -29,7 +29,7 @@ pub type Refresh = Arc<dyn Fn() + Send + Sync>;
 #[derive(Debug)]
 pub struct Exporter {
     queue: Option<Arc<Queue>>,
-    workers: std::sync::Mutex<Vec<JoinHandle<()>>>,
+    workers: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     ending: CancellationToken,
 }
 
@@ -80,7 +80,7 @@ impl Exporter {
         }
         Some(Self {
             queue,
-            workers: std::sync::Mutex::new(workers),
+            workers: parking_lot::Mutex::new(workers),
             ending,
         })
     }
@@ -90,10 +90,7 @@ impl Exporter {
         self.ending.cancel();
         let deadline = Instant::now() + patience;
         let workers = {
-            let mut workers = self
-                .workers
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut workers = self.workers.lock();
             std::mem::take(&mut *workers)
         };
         for mut worker in workers {

@@ -1,7 +1,7 @@
 //! One request to the collector, repeated inside its time. Never more than one per signal at a time, so nothing piles up.
 
 use std::io::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::StreamExt;
+use parking_lot::Mutex;
 use reqwest::{Client, Response};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
@@ -41,7 +42,7 @@ pub(super) struct Warnings(Mutex<Option<Instant>>);
 
 impl Warnings {
     fn allow(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         let now = Instant::now();
         let allowed = last.is_none_or(|last| now.duration_since(last) >= QUIET);
         if allowed {

@@ -2,7 +2,6 @@
 //!
 //! What came in keeps its own text, so that it can be passed on unchanged where no span of ours stands in between.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue};
@@ -106,13 +105,8 @@ impl Context {
     /// The header's text: as it came in, else of this span.
     pub fn traceparent(&self) -> Arc<str> {
         self.text.clone().unwrap_or_else(|| {
-            let mut text = String::with_capacity(LENGTH);
-            text.push_str("00-");
-            hex(&mut text, &self.trace_id);
-            text.push('-');
-            hex(&mut text, &self.span_id);
-            let _ = write!(text, "-{:02x}", self.flags);
-            text.into()
+            let (trace, span) = self.hex_ids();
+            format!("00-{trace}-{span}-{:02x}", self.flags).into()
         })
     }
 
@@ -155,17 +149,7 @@ impl Context {
 
     /// The ids in hex.
     pub fn hex_ids(&self) -> (String, String) {
-        let (mut trace, mut span) = (String::with_capacity(32), String::with_capacity(16));
-        hex(&mut trace, &self.trace_id);
-        hex(&mut span, &self.span_id);
-        (trace, span)
-    }
-}
-
-fn hex(text: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        // Never fails for a string.
-        let _ = write!(text, "{byte:02x}");
+        (hex::encode(self.trace_id), hex::encode(self.span_id))
     }
 }
 

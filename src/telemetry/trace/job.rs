@@ -6,8 +6,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value as Json};
 
 use super::{Context, Event, Kind, Span, clock, names};
@@ -120,7 +121,7 @@ impl JobTrace {
     pub fn carried(&self) -> Carried {
         Carried {
             context: self.context.clone(),
-            _prompt: lock(&self.prompt).clone(),
+            _prompt: self.prompt.lock().clone(),
         }
     }
 
@@ -137,14 +138,14 @@ impl JobTrace {
     /// ComfyUI has queued it, or it waits for its turn.
     pub fn queued(&self) {
         if self.recorded {
-            lock(&self.run).queued.get_or_insert_with(clock::now);
+            self.run.lock().queued.get_or_insert_with(clock::now);
         }
     }
 
     /// ComfyUI has begun with it.
     pub fn started(&self) {
         if self.recorded {
-            lock(&self.run).started.get_or_insert_with(clock::now);
+            self.run.lock().started.get_or_insert_with(clock::now);
         }
     }
 
@@ -153,7 +154,7 @@ impl JobTrace {
         if !self.recorded {
             return;
         }
-        let mut run = lock(&self.run);
+        let mut run = self.run.lock();
         if let (None, Some(queued), Some(began)) = (run.started, run.queued, began) {
             run.started = Some(clock::from_ms(began).clamp(queued, clock::now().max(queued)));
         }
@@ -171,7 +172,7 @@ impl JobTrace {
             return;
         }
         let now = clock::now();
-        let run = std::mem::take(&mut *lock(&self.run));
+        let run = std::mem::take(&mut *self.run.lock());
         if let Some(queued) = run.queued {
             let mut span = self.stage("queue");
             span.began_at(queued);
@@ -223,7 +224,7 @@ impl JobTrace {
     /// Lets go of the span.
     pub fn release(&self) {
         if self.recorded {
-            drop(lock(&self.prompt).take());
+            drop(self.prompt.lock().take());
         }
     }
 
@@ -231,9 +232,9 @@ impl JobTrace {
         if !self.recorded {
             return;
         }
-        let prompt = lock(&self.prompt).clone();
+        let prompt = self.prompt.lock().clone();
         if let Some(prompt) = prompt {
-            note(&mut lock(&prompt));
+            note(&mut prompt.lock());
         }
     }
 }
@@ -298,10 +299,6 @@ fn without_inputs(message: &str, graph: &Map<String, Json>) -> String {
         }
     }
     message
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

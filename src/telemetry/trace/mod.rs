@@ -1,4 +1,4 @@
-//! Traces: the W3C context through every door, and the spans of telemetry.md.
+//! Traces: the W3C context through every transport, and the spans of telemetry.md.
 //!
 //! Spans are made explicitly, by the parts that know what happens; nothing is taken from the `tracing` spans of libraries.
 //! Without an exporter there are no spans at all: a [`Span`] is then an empty value that only carries the context that came in,

@@ -1,8 +1,8 @@
 //! Ended spans on their way to the exporter: bounded, and never waited for.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::SpanData;
@@ -72,7 +72,7 @@ impl Queue {
         self.full.notified().await;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Box<SpanData>>> {
-        self.spans.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, VecDeque<Box<SpanData>>> {
+        self.spans.lock()
     }
 }

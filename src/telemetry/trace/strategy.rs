@@ -1,7 +1,8 @@
 //! How many traces are recorded, when somebody else decides that and may change his mind: the share of all, or so many a second.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use super::sampler::is_of_share;
 
@@ -68,8 +69,8 @@ impl Strategy {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Rule> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Rule> {
+        self.0.lock()
     }
 }
 

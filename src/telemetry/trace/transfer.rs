@@ -4,8 +4,9 @@
 //! span for all. What an attempt was answered is noted where the answer is seen, deep inside of it.
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use url::Url;
 
 use super::{Context, Kind, Span, clock, names, scope};
@@ -143,7 +144,7 @@ impl Attempts {
         };
         let start = clock::now();
         let (result, status) = watched(work).await;
-        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = all.lock();
         if let Some(last) = all.last_mut() {
             last.end.get_or_insert(start);
         }
@@ -169,7 +170,7 @@ impl Attempts {
     ) {
         let Some(all) = self.0 else { return };
         let parent = scope::current();
-        let mut attempts = std::mem::take(&mut *all.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut attempts = std::mem::take(&mut *all.lock());
         if let Some(last) = attempts.last_mut().filter(|_| outcome.is_ok()) {
             last.failed = false;
         }
@@ -266,10 +267,10 @@ impl UploadSpans {
         let Some(upload) = &self.0 else {
             return work.await;
         };
-        let before = lock(&upload.made).0;
+        let before = upload.made.lock().0;
         let start = clock::now();
         let (result, status) = watched(work).await;
-        *lock(&upload.made) = (before + 1, status);
+        *upload.made.lock() = (before + 1, status);
         if upload.is_http() {
             upload.span(
                 start,
@@ -285,7 +286,7 @@ impl UploadSpans {
     /// All of them together have ended.
     pub fn file<T, E>(&self, bytes: u64, word: fn(&E) -> &'static str, result: &Result<T, E>) {
         let Some(upload) = &self.0 else { return };
-        let (made, status) = *lock(&upload.made);
+        let (made, status) = *upload.made.lock();
         // One over HTTP that was never begun, or was cut off, has no span yet.
         if !upload.is_http() || made == 0 {
             let failure = result.as_ref().err().map(word);
@@ -324,8 +325,4 @@ impl Upload {
             Some(word) => transfer.failed(status, word),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,8 +2,10 @@
 //! Where that cannot be told, because ComfyUI died before it had said anything, all of them are suspects and run alone next.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// All tasks that a death takes along have heard of it after this time.
 const SETTLES: Duration = Duration::from_millis(150);
@@ -89,7 +91,7 @@ impl Custody {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Held>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

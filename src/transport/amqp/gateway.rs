@@ -1,6 +1,6 @@
-//! The gateway that has sent a task: secrets are claimed from it, inputs are fetched from it, outputs are put there (fleet.md, "The
-//! token"). Its address comes in a header, which only those can set who may publish; so it is trusted, and never reached through a
-//! proxy.
+//! The gateway that has sent a task: secrets are claimed from it, inputs are fetched from it,
+//! outputs are put there (fleet.md, "The token"). Its address comes in a header, which only those
+//! can set who may publish; so it is trusted, and never reached through a proxy.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use futures_util::StreamExt;
 use lapin::BasicProperties;
 use serde_json::{Map, Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::reply::{flag, text};
 use crate::net::http_fields;
+use crate::net::retry::Pauses;
 use crate::telemetry::trace;
 
 /// For the answer to a claim.
@@ -132,15 +133,14 @@ impl Gateway {
         into: &Path,
         until: Instant,
     ) -> Result<(PathBuf, u64), String> {
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             match self.fetch_once(url, into).await {
                 Ok(fetched) => return Ok(fetched),
                 Err((why, false)) => return Err(why),
-                Err((why, true)) if Instant::now() + pause > until => return Err(why),
-                Err(_) => sleep(pause).await,
+                Err((why, true)) if Instant::now() + pauses.peek() > until => return Err(why),
+                Err(_) => pauses.wait().await,
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -199,7 +199,7 @@ impl Gateway {
         name: &str,
         until: Instant,
     ) -> Result<Put, (String, bool)> {
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             match self.put_once(path, name).await {
                 Ok(put) => return Ok(put),
@@ -207,15 +207,14 @@ impl Gateway {
                     return Err(("nobody waits for the task any more".to_owned(), true));
                 }
                 Err(PutError::Local(why)) => return Err((why, false)),
-                Err(PutError::Lost(why)) if Instant::now() + pause > until => {
+                Err(PutError::Lost(why)) if Instant::now() + pauses.peek() > until => {
                     return Err((why, false));
                 }
                 Err(PutError::Lost(why)) => {
                     tracing::debug!(why, "a file cannot be put to the gateway; trying again");
-                    sleep(pause).await;
+                    pauses.wait().await;
                 }
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -224,12 +223,12 @@ impl Gateway {
             |error: std::io::Error| PutError::Local(format!("the file cannot be read: {error}"));
         let file = tokio::fs::File::open(path).await.map_err(broken)?;
         let size = file.metadata().await.map_err(broken)?.len();
-        let hasher = Arc::new(std::sync::Mutex::new(blake3::Hasher::new()));
+        let hasher = Arc::new(parking_lot::Mutex::new(blake3::Hasher::new()));
         let hashing = Arc::clone(&hasher);
         let chunks = tokio_util::io::ReaderStream::with_capacity(file, 256 * 1024);
         let body = chunks.map(move |chunk| {
-            if let (Ok(chunk), Ok(mut hasher)) = (&chunk, hashing.lock()) {
-                hasher.update(chunk);
+            if let Ok(chunk) = &chunk {
+                hashing.lock().update(chunk);
             }
             chunk
         });
@@ -249,10 +248,7 @@ impl Gateway {
                 status => PutError::Lost(format!("it answered {status}")),
             });
         }
-        let hash = hasher
-            .lock()
-            .map(|hasher| hasher.finalize().to_hex().to_string())
-            .unwrap_or_default();
+        let hash = hasher.lock().finalize().to_hex();
         Ok(Put {
             size,
             hash: format!("blake3:{hash}"),

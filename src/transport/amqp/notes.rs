@@ -9,9 +9,10 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::custody::Blame;
@@ -89,7 +90,7 @@ impl Notes {
         let mut file = match File::create_new(&path) {
             // Somebody has emptied the cache directory.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                *self.0.own.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                *self.0.own.lock() = None;
                 let Some(dir) = self.0.own_dir()? else {
                     return Ok(None);
                 };
@@ -160,7 +161,7 @@ impl Notes {
 
 impl Inner {
     fn own_dir(&self) -> io::Result<Option<PathBuf>> {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.own.lock();
         if let Some(own) = &*own {
             return Ok(Some(own.dir.clone()));
         }
@@ -184,7 +185,7 @@ impl Inner {
 /// The process ends well: it has nothing to leave.
 impl Drop for Inner {
     fn drop(&mut self) {
-        let own = self.own.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let own = self.own.get_mut();
         if let Some(own) = own.take()
             && files(&own.dir).next().is_none()
         {
@@ -196,24 +197,17 @@ impl Drop for Inner {
 impl Note {
     /// ComfyUI has begun with the task.
     pub(super) async fn executing(&self) {
-        let path = self
-            .path
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let path = self.path.lock().clone();
         let Some(path) = path else { return };
         let next = path.with_extension("executing");
         if tokio::fs::rename(&path, &next).await.is_ok() {
-            *self.path.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+            *self.path.lock() = Some(next);
         }
     }
 
     /// The task has ended, or is out of our hands.
     pub(super) async fn remove(self) {
-        let path = self
-            .path
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+        let path = self.path.into_inner();
         if let Some(path) = path {
             let _ = tokio::fs::remove_file(path).await;
         }
@@ -301,7 +295,7 @@ mod tests {
 
     /// As kill -9 would: the lock falls, the files stay.
     fn die(notes: Notes) {
-        let mut own = notes.0.own.lock().unwrap();
+        let mut own = notes.0.own.lock();
         *own = None;
     }
 

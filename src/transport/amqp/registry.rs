@@ -16,6 +16,7 @@ use crate::broker::dial::describe;
 use crate::broker::envelope::service;
 use crate::broker::publisher::properties;
 use crate::config::AmqpConfig;
+use crate::net::retry::Pauses;
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -96,7 +97,7 @@ impl Registry {
         extend: impl Fn(&mut Value),
     ) -> lapin::Result<()> {
         let channel = confirming_channel(connection).await?;
-        let mut wait = FIRST_RETRY;
+        let mut pauses = Pauses::new(FIRST_RETRY, LAST_RETRY);
         loop {
             let mut data = self.description().await;
             extend(&mut data);
@@ -110,9 +111,9 @@ impl Registry {
                 let _ = channel.close(200, "OK".into()).await;
                 return Ok(());
             }
+            let wait = pauses.peek();
             tracing::debug!(?wait, "the broker did not confirm the registration");
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(LAST_RETRY);
+            pauses.wait().await;
         }
     }
 

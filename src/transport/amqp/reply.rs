@@ -1,5 +1,5 @@
-//! Whoever wants the answers to a task in a queue of his own (fleet.md, "What instances gain"): `reply_to`, and for what is only of
-//! interest now `<reply_to>.stream`.
+//! Whoever wants the answers to a task in a queue of his own (fleet.md, "What instances gain"):
+//! `reply_to`, and for what is only of interest now `<reply_to>.stream`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,10 +1,11 @@
 //! The handle of the AMQP transport: start, look, stop.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use lapin::types::ShortString;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Duration, timeout_at};
@@ -244,20 +245,10 @@ impl Amqp {
                 "AMQP shutdown is late: tasks without an answer are left to the broker, which delivers them again"
             );
         }
-        reason.clone_into(
-            &mut self
-                .shared
-                .reason
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        reason.clone_into(&mut self.shared.reason.lock());
         self.end_companions();
         self.shared.farewell.cancel();
-        let supervisor = self
-            .supervisor
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let supervisor = self.supervisor.lock().take();
         if let Some(mut supervisor) = supervisor
             && timeout_at(deadline.into(), &mut supervisor).await.is_err()
         {
@@ -276,12 +267,7 @@ impl Amqp {
 impl Drop for Amqp {
     fn drop(&mut self) {
         self.end_companions();
-        if let Some(supervisor) = self
-            .supervisor
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        if let Some(supervisor) = self.supervisor.lock().take() {
             supervisor.abort();
         }
     }

@@ -1,11 +1,12 @@
 //! One connection after the other, for ever: dial, restore, work, and again after a while.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, Event};
+use parking_lot::Mutex;
 use rand::Rng;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -261,11 +262,7 @@ async fn watch_connection(shared: &Shared, link: &Arc<Link>) -> String {
 }
 
 async fn part(shared: &Shared, link: &Link) {
-    let reason = shared
-        .reason
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+    let reason = shared.reason.lock().clone();
     match shared
         .registry
         .unregister(&link.connection, &shared.topology.exchange, &reason)

@@ -1,9 +1,10 @@
 //! Events of prompts on their way into the outbox: which ones, under which key, and how often.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::reply::Reply;
@@ -196,15 +197,15 @@ impl StreamSink {
     }
 
     fn lock_replies(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Reply>>> {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+        self.replies.lock()
     }
 
     fn lock_paces(&self) -> MutexGuard<'_, HashMap<Arc<str>, Pace>> {
-        self.paces.lock().unwrap_or_else(PoisonError::into_inner)
+        self.paces.lock()
     }
 
     fn lock_current(&self) -> MutexGuard<'_, Vec<(Arc<str>, Option<Context>)>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock()
     }
 }
 

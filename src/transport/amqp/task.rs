@@ -1,5 +1,6 @@
-//! A message as a task. Lenient (amqp.md, "Tasks"): old producers encode twice, or send the graph as a string. A message that
-//! is no task keeps its identity, so that whoever waits for it hears of it (faults.md, F12).
+//! A message as a task. Lenient (amqp.md, "Tasks"): old producers encode twice, or send the graph
+//! as a string. A message that is no task keeps its identity, so that whoever waits for it hears of
+//! it (faults.md, F12).
 
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
@@ -46,7 +47,8 @@ pub(super) struct Refusal {
 #[derive(Debug, Clone)]
 pub(super) struct MessageIds {
     id: Option<Arc<str>>,
-    /// Of one that wants its answers in a queue: they go to this publication, and to no other of the same bytes.
+    /// Of one that wants its answers in a queue: they go to this publication, and to no other of
+    /// the same bytes.
     publication: Option<Arc<str>>,
 }
 
@@ -120,7 +122,8 @@ fn parse_now(mut bytes: Vec<u8>, ids: &MessageIds, max_bytes: usize) -> Result<T
     let mut body = match read(&mut bytes) {
         Ok(body) => body,
         Err(problem) => {
-            // What is JSON, but too much of it, can be read: it is refused like any other bad request.
+            // What is JSON, but too much of it, can be read: it is refused like any other bad
+            // request.
             let unreadable = !matches!(problem, JsonError::TooMany);
             let failure = problem.failure("body", "The task");
             return Err(refusal(&bytes, failure, unreadable));
@@ -201,7 +204,8 @@ fn may_be_id(text: &str) -> bool {
         && !text.chars().any(char::is_control)
 }
 
-/// The `id`, else the `task_id`, that stands on the first level of a text that may be broken anywhere.
+/// The `id`, else the `task_id`, that stands on the first level of a text that may be broken
+/// anywhere.
 fn id_in(bytes: &[u8]) -> Option<String> {
     let mut twice;
     let mut bytes = bytes;

@@ -1,8 +1,8 @@
 //! What is known of the request that is being answered.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -60,13 +60,13 @@ impl Progress {
 
     /// When something may be told again.
     pub fn next(&self) -> Instant {
-        let told = super::lock(&self.told);
+        let told = self.told.lock();
         told.at.map_or_else(Instant::now, |at| at + PAUSE)
     }
 
     /// Tells it, if it is new. `percent` is below 100.
     pub fn tell(&self, percent: f64, message: &str) {
-        let mut told = super::lock(&self.told);
+        let mut told = self.told.lock();
         if told.message == message && percent <= told.value {
             return;
         }

@@ -63,9 +63,3 @@ pub fn router(state: McpState) -> Router {
         .route("/mcp", post(http::receive))
         .with_state(state)
 }
-
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}

@@ -1,7 +1,8 @@
 //! Pages in a browser that are not ours (attack.md, A21; v2.md, `forbidden_origin`).
 //!
-//! A page of a stranger can send requests to a server on the same machine. It either comes from another site, and the browser says
-//! so; or its name was made to resolve to this machine (DNS rebinding), and then the name is what gives it away.
+//! A page of a stranger can send requests to a server on the same machine. It either comes from
+//! another site, and the browser says so; or its name was made to resolve to this machine (DNS
+//! rebinding), and then the name is what gives it away.
 
 use std::net::IpAddr;
 
@@ -17,7 +18,8 @@ use crate::config::ServerConfig;
 use crate::error::{Code, Failure};
 
 const SITE: &str = "sec-fetch-site";
-/// A proxy in front is what is reached from this machine then, not we. The names, or what they begin with.
+/// A proxy in front is what is reached from this machine then, not we. The names, or what they
+/// begin with.
 const PROXIED: [&str; 2] = ["forwarded", "via"];
 const PROXIED_PREFIX: &str = "x-forwarded-";
 

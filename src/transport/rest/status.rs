@@ -1,12 +1,13 @@
 //! `GET /status`, `GET /config`: how the server and its ComfyUI stand, and how they are set up.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -92,10 +93,7 @@ impl Machine {
 
     fn last(&self) -> Option<(Instant, Measured)> {
         let measured = &self.inner.measured;
-        measured
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        measured.lock().clone()
     }
 
     async fn measured(&self, state: &RouterState) -> Measured {
@@ -137,11 +135,7 @@ impl Machine {
             memory,
         };
         let kept = Some((Instant::now(), measured.clone()));
-        *self
-            .inner
-            .measured
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = kept;
+        *self.inner.measured.lock() = kept;
         measured
     }
 }

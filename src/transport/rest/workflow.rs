@@ -5,11 +5,12 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
-use super::body::{FIELDS, PromptBody, WorkflowBody};
+use super::body::{PromptBody, WorkflowBody};
 use super::path::PathText;
 use super::prompt::Asked;
 use super::{RouterState, prompt};
 use crate::error::Failure;
+use crate::fields;
 use crate::job::{Source, with_workflow};
 use crate::limits::is_large_object;
 use crate::transport::v2::address::Base;
@@ -54,7 +55,7 @@ fn parts(mut members: Map<String, Value>) -> (Value, Map<String, Value>) {
     let mut bare = Map::new();
     let mut delivery = Map::new();
     for (name, value) in members {
-        if own.contains(&name.as_str()) || !FIELDS.contains(&name.as_str()) {
+        if own.contains(&name.as_str()) || !fields::is_known(&name) {
             bare.insert(name, value);
         } else {
             delivery.insert(name, value);

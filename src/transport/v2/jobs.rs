@@ -15,9 +15,10 @@ use tokio::time::{Instant, sleep_until};
 use super::address::Base;
 use super::error::{ApiError, key_reuse};
 use super::{V2State, labels, view};
-use crate::config::{PROMPT_OPTIONS, public_value};
+use crate::config::public_value;
 use crate::durable::{NewSubmission, QUEUE_FULL, Refused, unpack};
 use crate::error::Code;
+use crate::fields;
 use crate::job::Source;
 use crate::net::http_fields::media_type;
 use crate::store::StoreError;
@@ -158,14 +159,11 @@ fn options(value: Option<Value>) -> Result<Map<String, Value>, ApiError> {
     match value {
         None => Ok(Map::new()),
         Some(Value::Object(members)) => {
-            match members
-                .keys()
-                .find(|name| !PROMPT_OPTIONS.contains(&name.as_str()))
-            {
+            match members.keys().find(|name| !fields::is_option(name)) {
                 None => Ok(members),
                 Some(odd) => {
                     let odd: String = odd.chars().take(60).collect();
-                    let known = PROMPT_OPTIONS.join(", ");
+                    let known = fields::options().collect::<Vec<_>>().join(", ");
                     Err(ApiError::invalid(format!(
                         "prompt_options.{odd} is not known: use {known}"
                     )))

@@ -8,10 +8,11 @@
 mod queue;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -178,7 +179,7 @@ impl EventSink for SystemWebhook {
 
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     async fn work(&self) {

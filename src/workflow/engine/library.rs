@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rquickjs::{Ctx, Exception};
 
 use crate::workflow::resolve::Resolution;
@@ -39,12 +40,12 @@ impl Library {
     /// A sentence when there is no such module.
     pub fn resolve(&self, base: &str, name: &str) -> Result<String, String> {
         let key = (base.to_owned(), name.to_owned());
-        if let Some(known) = lock(&self.names).get(&key) {
+        if let Some(known) = self.names.lock().get(&key) {
             return Ok(known.clone());
         }
         let found = self.resolution.resolve(base, name)?;
         // A name may be made of what a client sent: what leads nowhere is not remembered, and the rest not without end.
-        let mut names = lock(&self.names);
+        let mut names = self.names.lock();
         if names.len() >= MAX_NAMES {
             names.clear();
         }
@@ -57,11 +58,11 @@ impl Library {
     /// # Errors
     /// When it cannot be read or parsed.
     pub fn prepared(&self, id: &str) -> Result<Arc<Script>, Fault> {
-        if let Some(known) = lock(&self.scripts).get(id) {
+        if let Some(known) = self.scripts.lock().get(id) {
             return known.clone();
         }
         let made = read(Path::new(id)).map(Arc::new);
-        lock(&self.scripts).insert(id.to_owned(), made.clone());
+        self.scripts.lock().insert(id.to_owned(), made.clone());
         made
     }
 
@@ -71,7 +72,7 @@ impl Library {
             return Ok(Arc::new(Script::verbatim(Kind::CommonJs, String::new())));
         }
         // Workflow files can ask for any id. What is known already was found by us, also where a link leads out of the directory.
-        let known = lock(&self.scripts).contains_key(id);
+        let known = self.scripts.lock().contains_key(id);
         if !known && self.resolution.inside(Path::new(id)).is_none() {
             return Err(Exception::throw_syntax(
                 ctx,
@@ -91,7 +92,8 @@ impl Library {
 
     /// The fault of any file that could not be prepared; the cause when an import fails.
     pub fn fault(&self, mentioned_in: &str) -> Option<Fault> {
-        lock(&self.scripts)
+        self.scripts
+            .lock()
             .values()
             .filter_map(|script| script.as_ref().err())
             .find(|fault| mentioned_in.contains(&fault.file))
@@ -100,7 +102,7 @@ impl Library {
 
     /// Where the user wrote what the engine calls a line and column of the file.
     pub fn locate(&self, id: &str, line: u32, column: u32) -> Option<(u32, u32)> {
-        let scripts = lock(&self.scripts);
+        let scripts = self.scripts.lock();
         let script = scripts.get(id)?.as_ref().ok()?;
         let shift = if script.kind == Kind::CommonJs && line == 1 {
             super::WRAPPER_PREFIX_LENGTH
@@ -109,10 +111,6 @@ impl Library {
         };
         Some(script.locate(line, column.saturating_sub(shift).max(1)))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read(path: &Path) -> Result<Script, Fault> {

@@ -456,12 +456,12 @@ const ROWS: &[(&str, &str, &str)] = &[
     ),
     (
         "deliveries in `GET /deliveries`",
-        "src/webhook/deliveries.rs",
+        "src/webhook/deliveries/tests.rs",
         "events_make_room_for_what_was_not_delivered",
     ),
     (
         "attempts of a delivery",
-        "src/webhook/deliveries.rs",
+        "src/webhook/deliveries/tests.rs",
         "a_delivery_is_followed_from_its_first_attempt_to_its_end",
     ),
     (
@@ -471,7 +471,7 @@ const ROWS: &[(&str, &str, &str)] = &[
     ),
     (
         "lines for `GET /logs`",
-        "src/telemetry/recent.rs",
+        "src/telemetry/recent/tests.rs",
         "the_last_lines_are_kept_within_bounds",
     ),
     (

@@ -1,4 +1,5 @@
-//! Files of type `temp`: delivered where there is nothing better, and removed in any case (U1, F21).
+//! Files of type `temp`: delivered where there is nothing better, and removed in any case (U1,
+//! F21).
 
 use std::path::{Path, PathBuf};
 
@@ -82,7 +83,8 @@ impl Collecting<'_> {
             .for_each(|path| self.cleanup.discard(path));
     }
 
-    /// Whether nobody else can have written a temporary file: it bears our prefix, its class makes up names, or nobody else ran.
+    /// Whether nobody else can have written a temporary file: it bears our prefix, its class makes
+    /// up names, or nobody else ran.
     fn certain(&self, node: &str, path: &Path) -> bool {
         let class = self
             .facts

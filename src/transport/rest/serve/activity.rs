@@ -4,12 +4,13 @@
 //! window of a stream and leave the socket alone.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 /// Bytes in a while below which only pings and the like have moved.
@@ -46,7 +47,7 @@ impl Activity {
             since: Instant::now(),
             given: None,
         })));
-        lock(&self.answers).push(answer.clone());
+        self.answers.lock().push(answer.clone());
         Body::new(WatchedBody(answer))
     }
 
@@ -79,11 +80,11 @@ impl Activity {
     /// Drops the answers of which a piece was given and no further one asked for, for too long.
     fn drop_unread(&self, too_long: impl Fn(Duration, usize) -> bool) {
         let mut dropped = Vec::new();
-        lock(&self.answers).retain(|answer| {
+        self.answers.lock().retain(|answer| {
             if Arc::strong_count(answer) == 1 {
                 return false;
             }
-            let mut state = lock(&answer.0);
+            let mut state = answer.0.lock();
             let unread = state
                 .given
                 .is_some_and(|given| too_long(state.since.elapsed(), given));
@@ -130,7 +131,7 @@ impl HttpBody for WatchedBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
-        let mut state = lock(&self.0.0);
+        let mut state = self.0.0.lock();
         let Some((body, _)) = &mut state.body else {
             let unread = std::io::Error::from(std::io::ErrorKind::TimedOut);
             return Poll::Ready(Some(Err(axum::Error::new(unread))));
@@ -145,7 +146,7 @@ impl HttpBody for WatchedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let state = lock(&self.0.0);
+        let state = self.0.0.lock();
         state
             .body
             .as_ref()
@@ -153,17 +154,13 @@ impl HttpBody for WatchedBody {
     }
 
     fn size_hint(&self) -> hyper::body::SizeHint {
-        let state = lock(&self.0.0);
+        let state = self.0.0.lock();
         state
             .body
             .as_ref()
             .map(|(body, _)| body.size_hint())
             .unwrap_or_default()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 //! which no request has come yet, or only a part of one. Whoever opens thousands and says nothing keeps nobody else out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 /// Descriptors that we ask for; ComfyUI inherits them, and programs that walk through all of theirs must not take for ever.
@@ -76,7 +77,7 @@ impl Crowd {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 
@@ -121,7 +122,7 @@ impl Place {
     }
 
     fn number(&self) -> MutexGuard<'_, Option<u64>> {
-        self.number.lock().unwrap_or_else(PoisonError::into_inner)
+        self.number.lock()
     }
 
     /// A request has begun.
