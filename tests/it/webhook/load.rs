@@ -55,7 +55,7 @@ async fn a_thousand_deliveries_to_dead_receivers_delay_nobody() {
         });
     }
     assert!(
-        begun.elapsed() < Duration::from_secs(2),
+        begun.elapsed() < Duration::from_secs(10),
         "deliver returns at once: {:?} for 999",
         begun.elapsed()
     );
