@@ -1,7 +1,7 @@
 //! Marks in the text of a document, where files go.
 
-/// The string that [`Document::with_files`] replaces by `files[index]`. `mark` must not occur in
-/// the document otherwise: a UUID.
+/// The string that a document with files replaces by `files[index]`. `mark` must not occur in it
+/// otherwise: a UUID.
 pub fn placeholder(mark: &str, index: usize) -> String {
     format!("{mark}:{index}")
 }

@@ -148,6 +148,8 @@ macro_rules! variables {
     ($group:literal $($name:ident $(as $family:literal)? = $declared:expr, $default:literal, $about:literal;)*) => {
         $(
             #[doc = $about]
+            // The texts are for a table of Markdown and say `<id>`.
+            #[allow(rustdoc::invalid_html_tags)]
             pub const $name: Variable = Variable {
                 name: variables!(@name $name $($family)?),
                 default: $default,
