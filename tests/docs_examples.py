@@ -231,7 +231,7 @@ def play(stage, block):
 # other page starts what it needs.
 FIRST = ["README.md"] + [
     f"docs/guide/{name}.md"
-    for name in "prompts inputs-and-models webhooks storage queue workflow-endpoints operation security".split()
+    for name in "prompts inputs-and-models webhooks storage queue workflow-endpoints deployment security".split()
 ]
 
 
