@@ -26,7 +26,7 @@
     history: ["History", "历史", `history run queue rows.js ${runs}`],
     models: ["Models", "模型", `models rows.js ${forms}`],
     deliveries: ["Deliveries", "投递", "deliveries rows.js"],
-    health: ["Health", "状态", "health health/log.js health/sparkline.js"],
+    health: ["Health", "状态", "health health/fleet.js health/log.js health/sparkline.js"],
   };
   const name = /^#\/(\w+)/.exec(location.hash)?.[1] ?? "playground";
   const [english, chinese, modules] = pages[name] ?? pages.playground;
