@@ -29,6 +29,6 @@ node "$home/node_modules/typescript/bin/tsc" -p tsconfig.json
 echo "types and lint: $((SECONDS - begin)) s"
 reporter=(--test-reporter=spec)
 node --test "${reporter[@]}" unit/*.test.mjs
-# One file after the other: each has a server and pages of its own.
-node --test "${reporter[@]}" --test-concurrency=1 browser/*.test.mjs
+# One file after the other: each has a server and pages of its own. A failed test leaves both open, so the end is forced.
+node --test "${reporter[@]}" --test-force-exit --test-concurrency=1 browser/*.test.mjs
 echo "the console: $((SECONDS - begin)) s"

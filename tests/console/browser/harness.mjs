@@ -41,6 +41,8 @@ export async function demo(variables = {}, { port, wait = true } = {}) {
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output = (output + data).slice(-100_000)));
   let ended = false;
   child.on("exit", () => (ended = true));
+  // A test that has failed stops nothing.
+  process.on("exit", () => ended || child.kill());
   const url = `http://127.0.0.1:${own}/`;
   const stop = async (signal = "SIGTERM") => {
     if (ended) return;
