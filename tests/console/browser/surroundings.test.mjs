@@ -211,7 +211,7 @@ test("small, quick, quiet: sizes, first paint, connections of an idle page", asy
 test("bar and outline are there before any module", async () => {
   const server = await demo();
   for (const [locale, hash, title] of [["en-US", "#/queue", "Queue"], ["zh-CN", "", "试验场"]]) {
-    const { page, context, close } = await open(`${server.url}console/icon.svg`, { locale, allowed: [/ERR_/, /favicon/] });
+    const { page, context, close } = await open(`${server.url}console/icon.svg`, { locale, allowed: [/ERR_/, /404/] });
     await context.route(/\/app\.js$/, (route) => route.abort());
     await page.goto(`${server.url}console/${hash}`);
     await page.locator(".outline .panel").first().waitFor();
