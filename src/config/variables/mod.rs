@@ -147,9 +147,8 @@ const fn url(schemes: &'static [&'static str]) -> Variable {
 macro_rules! variables {
     ($group:literal $($name:ident $(as $family:literal)? = $declared:expr, $default:literal, $about:literal;)*) => {
         $(
-            #[doc = $about]
-            // The texts are for a table of Markdown and say `<id>`.
-            #[allow(rustdoc::invalid_html_tags)]
+            // Not the text itself: it is Markdown for a table, and says `<id>`.
+            #[doc = concat!("`", stringify!($name), "`; its `about` says what it does.")]
             pub const $name: Variable = Variable {
                 name: variables!(@name $name $($family)?),
                 default: $default,
