@@ -40,14 +40,7 @@ impl DurableJobs {
             return Err(StoreError::KeyReuse(made).into());
         }
         let prepared = self.prepare(new).await?;
-        // A client that leaves now leaves a job, not a record that nobody runs.
-        let this = self.clone();
-        let (tell, verdict) = oneshot::channel();
-        let begun = async move { this.begin(prepared, Some(tell)).await };
-        let begun = tokio::spawn(trace::scope(trace::current(), begun));
-        let live = begun
-            .await
-            .map_err(|error| StoreError::Failed(error.to_string()))??;
+        let (live, verdict) = self.begin_apart(prepared).await?;
         match self.wait_for_verdict(&live, verdict).await {
             Some(refusal) => Err(refusal.into()),
             None => Ok(live.view(inner)),
@@ -165,6 +158,19 @@ impl DurableJobs {
             source: new.source,
             request: parsed,
         };
+        let (live, verdict) = self.begin_apart(prepared).await?;
+        match verdict.await {
+            Ok(Some(refusal)) => Err(refusal.into()),
+            Ok(None) | Err(_) => Ok(live.graph()),
+        }
+    }
+
+    /// Records it and begins to run it in a task of its own: a client that leaves now leaves a job,
+    /// not a record that nobody runs. The verdict comes through the receiver.
+    async fn begin_apart(
+        &self,
+        prepared: Prepared,
+    ) -> Result<(Arc<LiveJob>, oneshot::Receiver<Option<Failure>>), StoreError> {
         let this = self.clone();
         let (tell, verdict) = oneshot::channel();
         let begun = async move { this.begin(prepared, Some(tell)).await };
@@ -172,10 +178,7 @@ impl DurableJobs {
         let live = begun
             .await
             .map_err(|error| StoreError::Failed(error.to_string()))??;
-        match verdict.await {
-            Ok(Some(refusal)) => Err(refusal.into()),
-            Ok(None) | Err(_) => Ok(live.graph()),
-        }
+        Ok((live, verdict))
     }
 
     /// Without somebody to tell the verdict to, it is answered for already.

@@ -201,21 +201,9 @@ impl Watch {
         )
     }
 
-    /// Begins to watch a new prompt under an id of [`new_prompt_id`]. Do this before sending it.
-    /// `wants_status` says at any time whether `status` messages, which belong to no prompt, are
-    /// told too.
-    pub fn register(
-        &self,
-        id: String,
-        prompt: PromptRef,
-        wants_status: Arc<AtomicBool>,
-    ) -> Watcher {
-        self.watch(id, prompt, wants_status)
-    }
-
     /// Watches a prompt that ComfyUI has queued by itself, as the continuation of one of ours.
     pub fn adopt(&self, id: String, prompt: PromptRef, wants_status: Arc<AtomicBool>) -> Watcher {
-        let watcher = self.watch(id, prompt, wants_status);
+        let watcher = self.register(id, prompt, wants_status);
         if let Some(watched) = self.inner.prompts.lock().get_mut(&watcher.id) {
             watched.submitted = Some(Instant::now());
         }
@@ -225,7 +213,15 @@ impl Watch {
         watcher
     }
 
-    fn watch(&self, id: String, prompt: PromptRef, wants_status: Arc<AtomicBool>) -> Watcher {
+    /// Begins to watch a new prompt under an id of [`new_prompt_id`]. Do this before sending it.
+    /// `wants_status` says at any time whether `status` messages, which belong to no prompt, are
+    /// told too.
+    pub fn register(
+        &self,
+        id: String,
+        prompt: PromptRef,
+        wants_status: Arc<AtomicBool>,
+    ) -> Watcher {
         let (sender, happenings) = mpsc::unbounded_channel();
         let client_id = self.client_id();
         let watched = Watched {

@@ -76,9 +76,9 @@ async fn connect(inner: &Inner) -> Result<WebSocketStream<TcpStream>, String> {
             .await
             .map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true);
-        // `executed` and `progress_state` grow with the graph: no limit but memory.
-        // The reader zeroes this much before every read, however short the message: the usual 128
-        // KiB cost a tenth of a prompt.
+        // `executed` and `progress_state` grow with the graph: no limit but memory. The reader
+        // zeroes its buffer before every read, however short the message: the usual 128 KiB cost a
+        // tenth of a prompt.
         let config = WebSocketConfig::default()
             .read_buffer_size(16 * 1024)
             .max_message_size(None)

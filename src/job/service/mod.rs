@@ -195,27 +195,30 @@ impl Service {
     /// Tells the receiver of a request that could not even be parsed, for a transport that has no
     /// other answer.
     pub fn refused(&self, id: &str, webhook: &WebhookRequest, prompt: Value, failure: &Failure) {
-        let prompt = public_value(prompt);
-        let trace = trace::current().into();
-        let notice = deliver::Notice {
-            id,
-            graph: &prompt,
-            failure,
-            kept: false,
-        };
-        deliver::failed(&self.inner, webhook, notice, None, trace);
+        self.tell_failure(id, webhook, prompt, failure, false);
     }
 
     /// Tells the receiver of a kept job that the pipeline has not told, because another attempt was
     /// to follow.
     pub fn given_up(&self, id: &str, webhook: &WebhookRequest, prompt: Value, failure: &Failure) {
+        self.tell_failure(id, webhook, prompt, failure, true);
+    }
+
+    fn tell_failure(
+        &self,
+        id: &str,
+        webhook: &WebhookRequest,
+        prompt: Value,
+        failure: &Failure,
+        kept: bool,
+    ) {
         let prompt = public_value(prompt);
         let trace = trace::current().into();
         let notice = deliver::Notice {
             id,
             graph: &prompt,
             failure,
-            kept: true,
+            kept,
         };
         deliver::failed(&self.inner, webhook, notice, None, trace);
     }

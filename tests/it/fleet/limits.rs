@@ -6,9 +6,7 @@ use axum::Router;
 use axum::routing::{post, put};
 use base64::Engine as _;
 use futures_util::StreamExt;
-use lapin::options::{
-    BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicGetOptions, BasicPublishOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection};
 use serde_json::{Value, json};
@@ -138,24 +136,7 @@ async fn a_claim_that_is_not_answered_holds_up_only_what_needs_secrets() {
     let base = silent().await;
     let (_connection, channel) = channel(&broker.uri()).await;
     let reply = format!("reply.{}", fleet.name);
-    let declared = QueueDeclareOptions::default();
-    channel
-        .queue_declare(reply.as_str().into(), declared, FieldTable::default())
-        .await
-        .unwrap();
-    let options = BasicConsumeOptions {
-        no_ack: true,
-        ..BasicConsumeOptions::default()
-    };
-    let mut answers = channel
-        .basic_consume(
-            reply.as_str().into(),
-            "".into(),
-            options,
-            FieldTable::default(),
-        )
-        .await
-        .unwrap();
+    let mut answers = listen(&channel, &reply).await;
     let send = async |id: &str, secrets: bool| {
         let mut headers = FieldTable::default();
         let address = AMQPValue::LongString(base.as_bytes().into());

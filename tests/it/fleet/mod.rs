@@ -143,3 +143,24 @@ async fn until_clean(product: &Product) {
 async fn pause(milliseconds: u64) {
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }
+
+async fn declare(channel: &lapin::Channel, queue: &str) {
+    let options = lapin::options::QueueDeclareOptions::default();
+    channel
+        .queue_declare(queue.into(), options, Default::default())
+        .await
+        .unwrap();
+}
+
+/// Declares a queue; what comes into it.
+async fn listen(channel: &lapin::Channel, queue: &str) -> lapin::Consumer {
+    declare(channel, queue).await;
+    let options = lapin::options::BasicConsumeOptions {
+        no_ack: true,
+        ..Default::default()
+    };
+    channel
+        .basic_consume(queue.into(), "".into(), options, Default::default())
+        .await
+        .unwrap()
+}

@@ -9,7 +9,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures_util::StreamExt;
 use lapin::BasicProperties;
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
+use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
@@ -70,29 +70,8 @@ async fn an_instance_claims_fetches_puts_and_answers_where_it_is_told() {
     let connection = connect(&broker.uri()).await;
     let channel = connection.create_channel().await.unwrap();
     let reply = format!("reply.{}", fleet.name);
-    for queue in [reply.clone(), format!("{reply}.stream")] {
-        channel
-            .queue_declare(
-                queue.as_str().into(),
-                QueueDeclareOptions::default(),
-                FieldTable::default(),
-            )
-            .await
-            .unwrap();
-    }
-    let options = BasicConsumeOptions {
-        no_ack: true,
-        ..BasicConsumeOptions::default()
-    };
-    let mut answers = channel
-        .basic_consume(
-            reply.as_str().into(),
-            "".into(),
-            options,
-            FieldTable::default(),
-        )
-        .await
-        .unwrap();
+    let mut answers = listen(&channel, &reply).await;
+    declare(&channel, &format!("{reply}.stream")).await;
     let send = async |id: &str, graph: Value| {
         let mut headers = FieldTable::default();
         headers.insert(

@@ -239,22 +239,20 @@ impl Collecting<'_> {
 
     /// By the name of the file itself, wherever links lead.
     fn owner(&self, path: &Path) -> Owner {
-        let name = |path: &Path| {
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .map(str::to_owned)
-        };
-        let owner =
-            |path: &Path| name(path).map_or(Owner::Nobody, |name| self.facts.claim.owner(&name));
         // Only a link can lead to another name.
         let real = path
             .is_symlink()
             .then(|| path.canonicalize().ok())
             .flatten();
-        match real.map_or(Owner::Nobody, |real| owner(&real)) {
-            Owner::Nobody => owner(path),
+        match real.map_or(Owner::Nobody, |real| self.owner_by_name(&real)) {
+            Owner::Nobody => self.owner_by_name(path),
             owner => owner,
         }
+    }
+
+    fn owner_by_name(&self, path: &Path) -> Owner {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.map_or(Owner::Nobody, |name| self.facts.claim.owner(name))
     }
 
     fn is_ours(&self, path: &Path) -> bool {
@@ -293,7 +291,7 @@ impl Collecting<'_> {
             && !self.facts.goes_on
             && !path.starts_with(self.roots.temp)
             && !path.is_symlink()
-            && self.is_ours(path);
+            && matches!(self.owner_by_name(path), Owner::Ours(_));
         if stays {
             claim.take_in_place(path);
             self.cleanup.add(path.to_path_buf());

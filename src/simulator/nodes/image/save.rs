@@ -21,6 +21,18 @@ fn write_each(call: &Call<'_>, images: &[Picture], mut path: SavePath) -> Result
     Ok(json!({"images": files}))
 }
 
+/// Writes one file that holds all pictures.
+fn save_one(
+    call: &Call<'_>,
+    images: &[Picture],
+    extension: &str,
+    encode: impl FnOnce() -> Result<Vec<u8>, String>,
+) -> Result<Value, Raised> {
+    let prefix = call.text("filename_prefix");
+    let mut path = SavePath::new(call, &prefix, "output", extent(images))?;
+    path.write(0, extension, &encoded(encode())?)
+}
+
 pub(super) fn save(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let images = call.images("images")?;
     let path = SavePath::new(
@@ -80,20 +92,9 @@ pub fn frame_time(fps: f64) -> u16 {
 
 pub(super) fn save_webp(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let images = call.images("images")?;
-    let mut path = SavePath::new(
-        call,
-        &call.text("filename_prefix"),
-        "output",
-        extent(&images),
-    )?;
-    let file = path.write(
-        0,
-        "webp",
-        &encoded(animated_webp(
-            &images,
-            frame_time(call.float("fps", 6.0)).into(),
-        ))?,
-    )?;
+    let file = save_one(call, &images, "webp", || {
+        animated_webp(&images, frame_time(call.float("fps", 6.0)).into())
+    })?;
     Ok(Produced::shown(
         json!({"images": [file], "animated": [images.len() != 1]}),
         vec![],
@@ -102,21 +103,10 @@ pub(super) fn save_webp(call: &mut Call<'_>) -> Result<Produced, Raised> {
 
 pub(super) fn save_apng(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let images = call.images("images")?;
-    let mut path = SavePath::new(
-        call,
-        &call.text("filename_prefix"),
-        "output",
-        extent(&images),
-    )?;
-    let file = path.write(
-        0,
-        "png",
-        &encoded(animated_png(
-            &images,
-            &metadata(call),
-            frame_time(call.float("fps", 6.0)),
-        ))?,
-    )?;
+    let file = save_one(call, &images, "png", || {
+        let time = frame_time(call.float("fps", 6.0));
+        animated_png(&images, &metadata(call), time)
+    })?;
     Ok(Produced::shown(
         json!({"images": [file], "animated": [true]}),
         vec![],
