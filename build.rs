@@ -1,5 +1,6 @@
-//! Writes the table of the console's files (path, bytes, hash) that `transport::console` embeds. The files are served as they are
-//! written: nothing is bundled, and nothing but this compiler is needed.
+//! Writes the table of the console's files (path, bytes, hash) that `transport::console` embeds. The
+//! files are served as they are written: nothing is bundled, and nothing but this compiler is
+//! needed.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

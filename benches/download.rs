@@ -1,6 +1,8 @@
-//! Downloads one URL through the storage engine and prints what it took: for `benches/download_vs_curl.sh`.
+//! Downloads one URL through the storage engine and prints what it took: for
+//! `benches/download_vs_curl.sh`.
 //!
-//! Usage: `download <url> <cache directory>`. Prints seconds, bytes, and the growth of resident memory at its peak in KiB.
+//! Usage: `download <url> <cache directory>`. Prints seconds, bytes, and the growth of resident
+//! memory at its peak in KiB.
 #![allow(
     clippy::unwrap_used,
     clippy::allow_attributes,

@@ -1,7 +1,9 @@
-//! The least that any wrapper around ComfyUI must do, as fast as it can be done: queue, one websocket, history, read, base64, delete.
-//! No checks, no limits, no log, no HTTP beyond what `benches/floor.py` sends. The measure for what the product takes beyond that.
+//! The least that any wrapper around ComfyUI must do, as fast as it can be done: queue, one
+//! websocket, history, read, base64, delete. No checks, no limits, no log, no HTTP beyond what
+//! `benches/floor.py` sends. The measure for what the product takes beyond that.
 //!
-//! `rustc --edition 2024 -O benches/floor.rs -o target/floor && target/floor PORT COMFYUI_PORT COMFYUI_HOME`
+//! `rustc --edition 2024 -O benches/floor.rs -o target/floor && target/floor PORT COMFYUI_PORT
+//! COMFYUI_HOME`
 
 #[path = "websocket/mod.rs"]
 mod websocket;
@@ -33,7 +35,10 @@ fn serve(stream: TcpStream, comfy: u16, waiting: &Waiting, output: &str) {
     let mut comfyui: Option<BufReader<TcpStream>> = None;
     while let Some((line, body)) = message(&mut client) {
         if line.starts_with("GET ") {
-            client.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+            client
+                .get_mut()
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                .unwrap();
             continue;
         }
         let comfyui = comfyui.get_or_insert_with(|| connect(comfy));
@@ -41,7 +46,13 @@ fn serve(stream: TcpStream, comfy: u16, waiting: &Waiting, output: &str) {
     }
 }
 
-fn prompt(client: &mut TcpStream, comfyui: &mut BufReader<TcpStream>, waiting: &Waiting, output: &str, body: &[u8]) {
+fn prompt(
+    client: &mut TcpStream,
+    comfyui: &mut BufReader<TcpStream>,
+    waiting: &Waiting,
+    output: &str,
+    body: &[u8],
+) {
     let id = uuid();
     let (ended, end) = channel();
     waiting.lock().unwrap().insert(id.clone(), ended);
@@ -58,7 +69,12 @@ fn prompt(client: &mut TcpStream, comfyui: &mut BufReader<TcpStream>, waiting: &
     answer.extend_from_slice(&body[start..open]);
     answer.extend_from_slice(br#","filenames":["#);
     let mut files = Vec::new();
-    for (n, part) in history.split(r#""filename": ""#).flat_map(|part| part.split(r#""filename":""#)).skip(1).enumerate() {
+    for (n, part) in history
+        .split(r#""filename": ""#)
+        .flat_map(|part| part.split(r#""filename":""#))
+        .skip(1)
+        .enumerate()
+    {
         let name = &part[..part.find('"').unwrap()];
         write!(answer, r#"{}"{name}""#, if n == 0 { "" } else { "," }).unwrap();
         files.push(format!("{output}/{name}"));
@@ -70,17 +86,28 @@ fn prompt(client: &mut TcpStream, comfyui: &mut BufReader<TcpStream>, waiting: &
         answer.push(b'"');
     }
     answer.extend_from_slice(b"]}");
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", answer.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        answer.len()
+    );
     client.write_all(head.as_bytes()).unwrap();
     client.write_all(&answer).unwrap();
     for file in files {
         fs::remove_file(file).unwrap();
     }
-    call(comfyui, "POST", "/history", format!(r#"{{"delete":["{id}"]}}"#).as_bytes());
+    call(
+        comfyui,
+        "POST",
+        "/history",
+        format!(r#"{{"delete":["{id}"]}}"#).as_bytes(),
+    );
 }
 
 fn uuid() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().trim().to_owned()
+    fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .unwrap()
+        .trim()
+        .to_owned()
 }
 
 fn connect(port: u16) -> BufReader<TcpStream> {
@@ -91,7 +118,12 @@ fn connect(port: u16) -> BufReader<TcpStream> {
 
 /// One call of ComfyUI's; gives the body.
 fn call(comfyui: &mut BufReader<TcpStream>, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
-    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
     request.extend_from_slice(body);
     comfyui.get_mut().write_all(&request).unwrap();
     message(comfyui).unwrap().1
@@ -139,7 +171,9 @@ fn message(reader: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
 fn watch(port: u16) -> Waiting {
     let waiting = Waiting::default();
     let mut socket = connect(port);
-    let request = "GET /ws?clientId=floor HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let request = "GET /ws?clientId=floor HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\n\
+                   connection: upgrade\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     socket.get_mut().write_all(request.as_bytes()).unwrap();
     let mut line = String::new();
     while line != "\r\n" {
@@ -164,7 +198,9 @@ fn watch(port: u16) -> Waiting {
 fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     static PAIRS: std::sync::LazyLock<Vec<[u8; 2]>> = std::sync::LazyLock::new(|| {
         let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        (0..4096).map(|n| [digits[n >> 6], digits[n & 63]]).collect()
+        (0..4096)
+            .map(|n| [digits[n >> 6], digits[n & 63]])
+            .collect()
     });
     let pairs: &[[u8; 2]; 4096] = PAIRS.as_slice().try_into().unwrap();
     out.reserve(bytes.len() / 3 * 4 + 4);

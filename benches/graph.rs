@@ -1,4 +1,5 @@
-//! Conversion of the editor's workflows: the largest official template, and reading what ComfyUI says of its nodes.
+//! Conversion of the editor's workflows: the largest official template, and reading what ComfyUI
+//! says of its nodes.
 #![allow(
     missing_docs,
     clippy::unwrap_used,

@@ -1,8 +1,10 @@
-//! What the product costs: the simulator driven directly, as an ideal client would, and through comfyui-api, in turns.
+//! What the product costs: the simulator driven directly, as an ideal client would, and through
+//! comfyui-api, in turns.
 //!
-//! `benches/load.sh`, or `cargo bench --bench load`. Only the standard library is used, so that it can also be compiled by
-//! itself in a second, and so that the measuring costs little. `BINARY` names the program to measure, `CLIENTS` the numbers
-//! of clients (1,8,32,128), `SECONDS_EACH` the length of a turn (4), `TURNS` how often each side is measured (3).
+//! `benches/load.sh`, or `cargo bench --bench load`. Only the standard library is used, so that it
+//! can also be compiled by itself in a second, and so that the measuring costs little. `BINARY`
+//! names the program to measure, `CLIENTS` the numbers of clients (1,8,32,128), `SECONDS_EACH` the
+//! length of a turn (4), `TURNS` how often each side is measured (3).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -52,7 +54,7 @@ fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
         .unwrap_or(default)
 }
 
-// --- what runs ---------------------------------------------------------------------------------------------------------
+// --- what runs ---------------------------------------------------------------------------------
 
 struct Stage {
     binary: PathBuf,
@@ -201,7 +203,7 @@ fn free_port() -> u16 {
         .port()
 }
 
-// --- just enough HTTP and websocket ------------------------------------------------------------------------------------
+// --- just enough HTTP and websocket ------------------------------------------------------------
 
 struct Http {
     reader: BufReader<TcpStream>,
@@ -223,7 +225,8 @@ impl Http {
     /// Status, and number of bytes in the body, which is read and thrown away.
     fn send(&mut self, method: &str, path: &str, body: &str) -> (u16, u64) {
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
             body.len()
         );
         self.reader.get_mut().write_all(head.as_bytes()).unwrap();
@@ -286,8 +289,10 @@ struct Watcher {
 impl Watcher {
     fn connect(port: u16) -> Self {
         let mut http = Http::to(port);
-        let request = "GET /ws?clientId=load HTTP/1.1\r\nhost: 127.0.0.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
-                       sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        let request = "GET /ws?clientId=load HTTP/1.1\r\nhost: 127.0.0.1\r\n\
+                       upgrade: websocket\r\nconnection: upgrade\r\n\
+                       sec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         http.reader.get_mut().write_all(request.as_bytes()).unwrap();
         assert!(http.line().contains("101"), "no websocket");
         while !http.line().is_empty() {}
@@ -313,7 +318,7 @@ impl Watcher {
     }
 }
 
-// --- what is measured --------------------------------------------------------------------------------------------------
+// --- what is measured --------------------------------------------------------------------------
 
 fn graph(prefix: &str, seed: u64) -> String {
     format!(
@@ -413,7 +418,8 @@ fn ratios(stage: &Stage) {
         length.as_secs_f64()
     );
     println!(
-        "clients | direct /s | through us /s | ratio | direct ms (p99) | through us ms (p99) | added ms | our CPU ms/prompt"
+        "clients | direct /s | through us /s | ratio | direct ms (p99) | through us ms (p99) | \
+         added ms | our CPU ms/prompt"
     );
     for clients in setting("CLIENTS", "1,8,32,128".to_owned())
         .split(',')
@@ -443,7 +449,8 @@ fn ratios(stage: &Stage) {
         );
         let (direct_ms, our_ms) = (middle(&theirs, Turn::median), middle(&ours, Turn::median));
         println!(
-            "{clients:7} | {direct_rate:9.1} | {our_rate:13.1} | {:5.2} | {direct_ms:7.2} ({:.1}) | {our_ms:7.2} ({:.1}) | {:8.2} | {:.2}",
+            "{clients:7} | {direct_rate:9.1} | {our_rate:13.1} | {:5.2} | {direct_ms:7.2} ({:.1}) \
+             | {our_ms:7.2} ({:.1}) | {:8.2} | {:.2}",
             our_rate / direct_rate,
             middle(&theirs, Turn::p99),
             middle(&ours, Turn::p99),
@@ -468,7 +475,8 @@ fn idle(stage: &Stage) {
     let used = stage.api.cpu() - before;
     let (resident, anonymous) = (stage.api.memory("VmRSS"), stage.api.memory("RssAnon"));
     println!(
-        "idle: {resident:.1} MiB resident ({anonymous:.1} anonymous, the rest is the program's file), {:.0} ms of CPU in 5 s",
+        "idle: {resident:.1} MiB resident ({anonymous:.1} anonymous, the rest is the program's \
+         file), {:.0} ms of CPU in 5 s",
         used * 1000.0
     );
 }

@@ -1,4 +1,5 @@
-//! Our side of `versus_sharp.mjs`: converts when told to on standard input, answers with milliseconds, bytes and milliseconds of processor time.
+//! Our side of `versus_sharp.mjs`: converts when told to on standard input, answers with
+//! milliseconds, bytes and milliseconds of processor time.
 //!
 //! `versus_sharp photo <path>` writes the picture; `versus_sharp serve <path>` reads lines
 //! `[four ]<format> <options as JSON>`; `four` converts four copies at once.

@@ -1,4 +1,5 @@
-//! `comfyui-api demo`: the whole product with the simulator as its ComfyUI, in temporary directories.
+//! `comfyui-api demo`: the whole product with the simulator as its ComfyUI, in temporary
+//! directories.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ pub struct Demo {
 /// What the name of every demo's directory begins with; the process id follows.
 const DIR_PREFIX: &str = "comfyui-api-demo-";
 
-/// Variables that name a real ComfyUI, as they are set in its container image. They mean nothing here: the simulator takes its place.
+/// Variables that name a real ComfyUI, as they are set in its container image. They mean nothing
+/// here: the simulator takes its place.
 const NOT_FOR_A_DEMO: &[&str] = &[
     "CMD",
     "BASE",
@@ -34,7 +36,8 @@ const WORKFLOWS: [(&str, &str); 6] = [
     ("sound.json", include_str!("demo/sound.json")),
 ];
 
-/// Makes the directories and the environment. Variables that are set win over the demo's own, but for those of a real ComfyUI.
+/// Makes the directories and the environment. Variables that are set win over the demo's own, but
+/// for those of a real ComfyUI.
 ///
 /// # Errors
 /// When the directories cannot be made.
@@ -53,7 +56,8 @@ pub fn prepare(outer: &dyn Env) -> Result<Demo, String> {
         env: BTreeMap::new(),
         dir,
     };
-    // Graphs need a checkpoint to name. A safetensors file without tensors: the length of its header, and the header.
+    // Graphs need a checkpoint to name. A safetensors file without tensors: the length of its
+    // header, and the header.
     let checkpoint = demo.dir.join("models/checkpoints/demo.safetensors");
     std::fs::write(&checkpoint, b"\x02\0\0\0\0\0\0\0{}")
         .map_err(|error| format!("cannot make {}: {error}", checkpoint.display()))?;
@@ -132,7 +136,8 @@ fn remove_abandoned(temporary: &Path) {
     }
 }
 
-/// A port that is free now. Another program may take it before the simulator does; then the start fails with a clear error.
+/// A port that is free now. Another program may take it before the simulator does; then the start
+/// fails with a clear error.
 fn free_port() -> Result<String, String> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")
         .map_err(|error| format!("cannot find a free port: {error}"))?;

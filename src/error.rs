@@ -1,7 +1,8 @@
-//! What a transport answers when something goes wrong: a stable code, a public sentence, and where in the request it happened.
+//! What a transport answers when something goes wrong: a stable code, a public sentence, and where
+//! in the request it happened.
 //!
-//! The table of codes and statuses is http-api.md's. Whatever is put into a [`Failure`] may reach a client, a webhook, an
-//! event and the log, so it must be free of secrets when it is made.
+//! The table of codes and statuses is http-api.md's. Whatever is put into a [`Failure`] may reach a
+//! client, a webhook, an event and the log, so it must be free of secrets when it is made.
 
 use std::fmt;
 use std::time::Duration;
@@ -172,7 +173,8 @@ impl Failure {
         self
     }
 
-    /// The JSON body: `error`, `code`, and whatever else is known; never longer than [`crate::limits`] says.
+    /// The JSON body: `error`, `code`, and whatever else is known; never longer than
+    /// [`crate::limits`] says.
     pub fn body(&self) -> Map<String, Value> {
         let mut body = Map::new();
         body.insert("error".into(), text::sentence(&self.message).into());
@@ -203,7 +205,8 @@ fn bounded_sentence(message: String) -> String {
     }
 }
 
-/// A task that panicked: a fault of ours, whatever it was about. Its text is in the log, beside the panic's own.
+/// A task that panicked: a fault of ours, whatever it was about. Its text is in the log, beside the
+/// panic's own.
 pub fn panicked(what: &str) -> Failure {
     tracing::error!(what, "panicked; this is a defect, please report it");
     Failure::new(

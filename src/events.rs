@@ -1,6 +1,8 @@
-//! What happens, told to whoever listens: system webhook, AMQP. A leaf: the parts that emit know nothing of the listeners.
+//! What happens, told to whoever listens: system webhook, AMQP. A leaf: the parts that emit know
+//! nothing of the listeners.
 //!
-//! Emitting never blocks and never fails. A listener owns a bounded queue and its own rule for dropping (events.md).
+//! Emitting never blocks and never fails. A listener owns a bounded queue and its own rule for
+//! dropping (events.md).
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +17,8 @@ pub struct SystemEvent {
     pub source: Source,
     /// One of [`crate::config::variables::EVENT_NAMES`], or a custom node's own type.
     pub name: Arc<str>,
-    /// The event's `data`: for ComfyUI's messages the whole message `{type, data, sid}`, prompt ids replaced by ours.
+    /// The event's `data`: for ComfyUI's messages the whole message `{type, data, sid}`, prompt
+    /// ids replaced by ours.
     pub data: Arc<Value>,
     /// Our id of the prompt that it belongs to, and whether that is an AMQP task.
     pub prompt: Option<PromptRef>,
@@ -79,7 +82,8 @@ impl Events {
         }
     }
 
-    /// Emits a storage event: `file_downloaded`, `file_uploaded` or `file_deleted`. `data` must be free of secrets.
+    /// Emits a storage event: `file_downloaded`, `file_uploaded` or `file_deleted`. `data` must be
+    /// free of secrets.
     pub fn storage(&self, name: &'static str, data: Value) {
         if self.wanted(name) {
             self.emit(SystemEvent {

@@ -1,4 +1,5 @@
-//! The health of the whole: a small state machine with reasons, which the probes show and the transports ask (process.md, "Probes").
+//! The health of the whole: a small state machine with reasons, which the probes show and the
+//! transports ask (process.md, "Probes").
 
 use std::sync::Arc;
 
@@ -146,7 +147,8 @@ impl Health {
         });
     }
 
-    /// Something could not be written: the folders are looked at now. Costs little, so a doubt is enough.
+    /// Something could not be written: the folders are looked at now. Costs little, so a doubt is
+    /// enough.
     pub fn suspect_folders(&self) {
         self.suspicion.notify_one();
     }

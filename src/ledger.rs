@@ -1,5 +1,6 @@
-//! A bounded list of things that change, for whoever wants to follow it without being told each change: every change gives a
-//! thing a new revision, and who comes back with the revision it has seen gets whatever is newer, once and in its newest form.
+//! A bounded list of things that change, for whoever wants to follow it without being told each
+//! change: every change gives a thing a new revision, and who comes back with the revision it has
+//! seen gets whatever is newer, once and in its newest form.
 
 use std::collections::VecDeque;
 
@@ -62,7 +63,8 @@ impl<T: Listed> Ledger<T> {
         self.revision.send_replace(revision);
     }
 
-    /// Changes a thing. `change` says whether it has done so. `None` when it is not (any more) in the list.
+    /// Changes a thing. `change` says whether it has done so. `None` when it is not (any more) in
+    /// the list.
     pub fn change(&self, id: &str, change: impl FnOnce(&mut T) -> bool) -> Option<bool> {
         let mut items = self.lock();
         // The newest change most.

@@ -12,9 +12,11 @@ use comfyui_api::{app, comfy, command, demo, net, simulator, telemetry};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Turns ComfyUI into a production API: starts it, takes graphs over HTTP or a queue, delivers the files.
+/// Turns ComfyUI into a production API: starts it, takes graphs over HTTP or a queue, delivers the
+/// files.
 ///
-/// Without a command it serves. Everything is configured by environment variables; `check` prints them.
+/// Without a command it serves. Everything is configured by environment variables; `check` prints
+/// them.
 #[derive(Parser)]
 #[command(name = "comfyui-api", version, disable_help_subcommand = true)]
 struct Arguments {
@@ -24,13 +26,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve with the built-in ComfyUI simulator and temporary directories: try the whole API without GPU, Python or models
+    /// Serve with the built-in ComfyUI simulator and temporary directories: try the whole API
+    /// without GPU, Python or models
     Demo,
     /// Serve the whole API without a ComfyUI: jobs go to instances over RabbitMQ
     Gateway,
     /// Run the built-in ComfyUI simulator by itself
     SimulateComfyui(Box<simulator::Args>),
-    /// Print the effective configuration (secrets hidden) and manifest, name every problem, start nothing
+    /// Print the effective configuration (secrets hidden) and manifest, name every problem, start
+    /// nothing
     Check,
     /// Ask a running server for its health; exits with 0 if it is well, with 1 if not
     Health {
@@ -38,9 +42,11 @@ enum Command {
         #[arg(long)]
         ready: bool,
     },
-    /// Convert a workflow as the editor saves it, or a picture that holds one, to the graph that the API takes
+    /// Convert a workflow as the editor saves it, or a picture that holds one, to the graph that
+    /// the API takes
     Convert(Box<command::convert::Arguments>),
-    /// Speak MCP on stdin and stdout and forward to a running server, for clients that only start programs
+    /// Speak MCP on stdin and stdout and forward to a running server, for clients that only start
+    /// programs
     Mcp(Box<command::mcp::Arguments>),
     /// Print the OpenAPI document
     Openapi,
@@ -62,13 +68,15 @@ fn main() -> ExitCode {
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
     let code = runtime.block_on(run(arguments.command));
-    // A codec or a read from a dead disk cannot be interrupted: everything is said, so nothing waits for it.
+    // A codec or a read from a dead disk cannot be interrupted: everything is said, so nothing
+    // waits for it.
     runtime.shutdown_timeout(LAST_WORK);
     code
 }
 
-/// Threads that wait for sockets. They never compute for long (files, pictures and JSON of megabytes have threads of their own), so a few are
-/// enough, and the fewer there are the less they wake each other. The other processors belong to ComfyUI.
+/// Threads that wait for sockets. They never compute for long (files, pictures and JSON of
+/// megabytes have threads of their own), so a few are enough, and the fewer there are the less they
+/// wake each other. The other processors belong to ComfyUI.
 fn workers() -> usize {
     std::thread::available_parallelism()
         .map_or(1, |processors| processors.get() / 2)

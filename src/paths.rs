@@ -24,8 +24,8 @@ pub fn is_inside(path: &Path, root: &Path) -> bool {
     }
 }
 
-/// Writes a file under a temporary name beside it, then gives it its own: whoever reads it sees all of it, or what was there
-/// before. Blocks.
+/// Writes a file under a temporary name beside it, then gives it its own: whoever reads it sees all
+/// of it, or what was there before. Blocks.
 ///
 /// # Errors
 /// When it cannot be written; nothing is left of it then.

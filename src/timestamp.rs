@@ -1,4 +1,5 @@
-//! Times as texts: RFC 3339 in UTC with exactly three digits after the second and `Z`, which the parsers of all languages take.
+//! Times as texts: RFC 3339 in UTC with exactly three digits after the second and `Z`, which the
+//! parsers of all languages take.
 
 use std::time::SystemTime;
 

@@ -1,5 +1,6 @@
-//! Whether ComfyUI can be reached. Its manager's restart button, a start script that loops or a supervisor replace it in place:
-//! the child stays, and nobody answers for a while (faults.md, F23).
+//! Whether ComfyUI can be reached. Its manager's restart button, a start script that loops or a
+//! supervisor replace it in place: the child stays, and nobody answers for a while (faults.md,
+//! F23).
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use crate::comfy::catalogue::Catalogue;
 use crate::error::{Code, Failure};
 use crate::health::ComfyState;
 
-/// A look while the websocket is down. Two that fail make the server not ready, within two seconds of the socket's end.
+/// A look while the websocket is down. Two that fail make the server not ready, within two seconds
+/// of the socket's end.
 const LOOK: Duration = Duration::from_millis(700);
 /// Between two looks: after an answer, and after none.
 const PAUSE: Duration = Duration::from_millis(400);
@@ -44,11 +46,13 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Resolves when the websocket has ended, no new one can be had and nobody answers; the server is not ready then. A socket
-    /// that alone breaks changes nothing, but what ComfyUI offers is asked anew: it may be another one.
+    /// Resolves when the websocket has ended, no new one can be had and nobody answers; the server
+    /// is not ready then. A socket that alone breaks changes nothing, but what ComfyUI offers is
+    /// asked anew: it may be another one.
     pub async fn lost(&self) {
         let mut connected = self.comfy.watch.connected();
-        // A start is not judged: asking for all nodes may block ComfyUI for longer than a look takes.
+        // A start is not judged: asking for all nodes may block ComfyUI for longer than a look
+        // takes.
         let _ = timeout(FIRST_CONNECTION, connected.wait_for(|connected| *connected)).await;
         let mut was_connected = *connected.borrow_and_update();
         loop {
@@ -99,7 +103,8 @@ impl<'a> Connection<'a> {
         loop {
             match self.comfy.client.ping(BACK_LOOK).await {
                 Ok(()) => break,
-                // Where nobody listens any more there is no prompt either. A child that is only busy may still answer.
+                // Where nobody listens any more there is no prompt either. A child that is only
+                // busy may still answer.
                 Err(error) if since.elapsed() >= PATIENCE && (self.attached || error.refused()) => {
                     let failure = Failure::new(
                         Code::ComfyuiUnavailable,

@@ -169,7 +169,9 @@ fn values(config: &Config) -> Map<String, Value> {
         "outputDir": comfy.output_dir,
         "prependFilenames": config.prompt.prepend_filenames,
         "promptWebhookRetries": config.webhook.retries,
-        "startupCheckInterval": u64::try_from(comfy.startup_check_interval.as_millis()).unwrap_or(u64::MAX),
+        "startupCheckInterval": u64::try_from(
+            comfy.startup_check_interval.as_millis()
+        ).unwrap_or(u64::MAX),
         "startupCheckMaxTries": comfy.startup_check_max_tries,
         "workflowDir": config.workflow.dir,
         "wrapperHost": config.server.host,

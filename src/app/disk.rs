@@ -1,5 +1,5 @@
-//! Whether the folders that prompts need can be written. A machine with a full disk fails fastest, so without this it would get
-//! most of the work (attack.md, A42).
+//! Whether the folders that prompts need can be written. A machine with a full disk fails fastest,
+//! so without this it would get most of the work (attack.md, A42).
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! The one line for people when the server is ready (faults.md, U7): where to look, as it can be opened.
+//! The one line for people when the server is ready (faults.md, U7): where to look, as it can be
+//! opened.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,8 +7,8 @@ use super::App;
 use crate::config::LogFormat;
 use crate::telemetry::logging::tell_people;
 
-/// Says where the documentation is, where somebody reads the log. Who plays with the demo gets it on the standard error when
-/// the log goes into a file.
+/// Says where the documentation is, where somebody reads the log. Who plays with the demo gets it
+/// on the standard error when the log goes into a file.
 pub(super) fn greet(app: &App) {
     let Some(address) = app.address.get() else {
         return;

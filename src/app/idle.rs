@@ -1,4 +1,5 @@
-//! What is done once there is nothing to do: memory that prompts have used goes back to the system, for ComfyUI needs it.
+//! What is done once there is nothing to do: memory that prompts have used goes back to the system,
+//! for ComfyUI needs it.
 
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use tokio::time::sleep;
 use crate::allocator;
 use crate::job::Service;
 
-/// After the start, and after the last prompt has ended: soon, and once more when the threads for blocking work, which end after 10 s, have let go of
-/// what they kept for themselves.
+/// After the start, and after the last prompt has ended: soon, and once more when the threads for
+/// blocking work, which end after 10 s, have let go of what they kept for themselves.
 const PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(11)];
 
 /// Runs for ever; costs nothing while prompts are in flight, and nothing while there are none.

@@ -1,4 +1,5 @@
-//! The only place that knows everything: builds the parts from the configuration, starts and stops them in order.
+//! The only place that knows everything: builds the parts from the configuration, starts and stops
+//! them in order.
 
 mod amqp_bridge;
 mod connection;

@@ -1,4 +1,5 @@
-//! The way down (process.md, "Shutdown"): nothing new, finish what can be finished in the grace period, lose nothing, leave nothing.
+//! The way down (process.md, "Shutdown"): nothing new, finish what can be finished in the grace
+//! period, lose nothing, leave nothing.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -11,14 +12,15 @@ use tracing::{info, warn};
 
 use super::App;
 
-/// For goodbyes to the broker, last events and webhooks (a prompt given up at the end of the grace period has one to send), and
-/// answers on their way to slow clients, whatever the grace period.
+/// For goodbyes to the broker, last events and webhooks (a prompt given up at the end of the grace
+/// period has one to send), and answers on their way to slow clients, whatever the grace period.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The first signal's name, once there was one.
 static SIGNAL: OnceLock<&str> = OnceLock::new();
 
-/// A token that the first SIGTERM, SIGINT or SIGHUP cancels. The second one ends the process at once.
+/// A token that the first SIGTERM, SIGINT or SIGHUP cancels. The second one ends the process at
+/// once.
 pub(super) fn on_signal() -> CancellationToken {
     let stop = CancellationToken::new();
     let token = stop.clone();
@@ -84,7 +86,8 @@ fn deadline(app: &App) -> Instant {
         .get_or_init(|| Instant::now() + app.config.server.shutdown_grace)
 }
 
-/// Stops everything but ComfyUI, which `lifecycle` owns and which is needed until the prompts in flight have ended.
+/// Stops everything but ComfyUI, which `lifecycle` owns and which is needed until the prompts in
+/// flight have ended.
 pub(super) async fn finish_prompts(app: &App) {
     let left = deadline(app).saturating_duration_since(Instant::now());
     app.health.drain();

@@ -1,4 +1,5 @@
-//! The first start of several ComfyUI: what would be fatal to one is so only when no other gets over it (fleet.md, section 1).
+//! The first start of several ComfyUI: what would be fatal to one is so only when no other gets
+//! over it (fleet.md, section 1).
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -110,7 +111,8 @@ pub(super) async fn check_ports(config: &ComfyConfig) -> Result<(), Fatal> {
         return Ok(());
     }
     Err(Fatal(format!(
-        "something already answers at {}, where ComfyUI is to listen: stop it, or choose another COMFYUI_PORT_HOST, from which {} ports in a row are needed",
+        "something already answers at {}, where ComfyUI is to listen: stop it, or choose another \
+         COMFYUI_PORT_HOST, from which {} ports in a row are needed",
         taken.join(" and "),
         config.instances.len()
     )))
@@ -122,7 +124,8 @@ pub(super) fn explained(comfy: &Comfy, error: &dyn Display) -> String {
         return error.to_string();
     }
     format!(
-        "ComfyUI {} is to listen on port {}, and a script as CMD must pass its arguments on (\"$@\") or read COMFYUI_PORT_HOST: {error}",
+        "ComfyUI {} is to listen on port {}, and a script as CMD must pass its arguments on \
+         (\"$@\") or read COMFYUI_PORT_HOST: {error}",
         comfy.index(),
         comfy.config.port
     )

@@ -1,4 +1,5 @@
-//! The warmup prompt: loaded before ComfyUI starts, run through the ordinary pipeline before the server is ready (process.md).
+//! The warmup prompt: loaded before ComfyUI starts, run through the ordinary pipeline before the
+//! server is ready (process.md).
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Map, Value};
@@ -83,7 +84,8 @@ async fn download(app: &App, url: &url::Url) -> Result<Vec<u8>, String> {
     Ok(text)
 }
 
-/// A whole request body is accepted as well as a bare graph, a saved workflow, and a file that holds one.
+/// A whole request body is accepted as well as a bare graph, a saved workflow, and a file that
+/// holds one.
 fn prompt(text: Vec<u8>) -> Result<Value, String> {
     let found = match json::members(&mut text.clone(), |_| json::Keep::All) {
         Ok(mut body) => {

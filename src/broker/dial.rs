@@ -24,8 +24,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Seconds between heartbeats of the protocol: a silent broker is noticed after two.
 const PROTOCOL_HEARTBEAT_S: u16 = 20;
 
-/// A connection whose socket is closed for certain when this is dropped: lapin's thread would otherwise wait for a peer
-/// that has stopped to answer.
+/// A connection whose socket is closed for certain when this is dropped: lapin's thread would
+/// otherwise wait for a peer that has stopped to answer.
 pub struct Link {
     pub connection: Connection,
     /// Our side of it.
@@ -143,8 +143,8 @@ async fn stream(
         .try_clone_to_owned()
         .map_err(|error| error.to_string())?;
     let socket = SocketGuard(socket.into());
-    // A result, its acknowledgement and the next task are small messages that wait for each other: with Nagle's algorithm each
-    // would wait for the other side's delayed acknowledgement too.
+    // A result, its acknowledgement and the next task are small messages that wait for each other:
+    // with Nagle's algorithm each would wait for the other side's delayed acknowledgement too.
     let _ = socket.0.set_nodelay(true);
     let mut stream = AsyncTcpStream::Plain(stream);
     if uri.scheme == AMQPScheme::AMQPS {
@@ -166,8 +166,8 @@ const FIRST_WORD: Duration = Duration::from_secs(5);
 /// The protocol's own header: 0-9-1.
 const PROTOCOL: &[u8] = b"AMQP\x00\x00\x09\x01";
 
-/// The version that the broker says it has, such as `4.1.0`. lapin does not tell it, so it is asked on a connection of its own that
-/// goes no further than the broker's first word.
+/// The version that the broker says it has, such as `4.1.0`. lapin does not tell it, so it is asked
+/// on a connection of its own that goes no further than the broker's first word.
 pub async fn version(uri: &AMQPUri, tls: &AmqpTlsConfig) -> Option<String> {
     let asking = async {
         let (mut stream, _socket) = stream(uri, tls).await.ok()?;

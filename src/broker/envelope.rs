@@ -1,4 +1,5 @@
-//! The outer form of everything that is published (amqp.md, "Events"; compatible with version 1.0 of the protocol).
+//! The outer form of everything that is published (amqp.md, "Events"; compatible with version 1.0
+//! of the protocol).
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,8 @@ impl EventFactory {
         let (version, task_id, event_type) =
             (json!(PROTOCOL_VERSION), json!(task_id), json!(event_type));
         let prefix = format!(
-            "{{\"protocol_version\":{version},\"task_id\":{task_id},\"event_type\":{event_type},\"timestamp\":{at_ms},\"data\":"
+            "{{\"protocol_version\":{version},\"task_id\":{task_id},\"event_type\":{event_type},\"\
+             timestamp\":{at_ms},\"data\":"
         );
         let suffix = self.metadata.as_ref().map_or_else(
             || "}".to_owned(),
@@ -52,7 +54,8 @@ impl EventFactory {
     }
 }
 
-/// ComfyUI's messages are `{type, data, sid}`; the envelope has the type already, so that only `data` goes into it.
+/// ComfyUI's messages are `{type, data, sid}`; the envelope has the type already, so that only
+/// `data` goes into it.
 fn inner_data(event: &SystemEvent) -> &Value {
     match event.data.as_object() {
         Some(message) if event.source == Source::Comfy && message.contains_key("type") => {
@@ -64,7 +67,12 @@ fn inner_data(event: &SystemEvent) -> &Value {
 
 /// Register, heartbeat, unregister: no task, metadata of their own.
 pub fn service(event_type: &str, data: Value, metadata: Option<Value>) -> Bytes {
-    let mut message = json!({ "protocol_version": PROTOCOL_VERSION, "event_type": event_type, "timestamp": epoch_ms(), "data": data });
+    let mut message = json!({
+        "protocol_version": PROTOCOL_VERSION,
+        "event_type": event_type,
+        "timestamp": epoch_ms(),
+        "data": data
+    });
     if let (Some(message), Some(metadata)) = (message.as_object_mut(), metadata) {
         message.insert("metadata".to_owned(), metadata);
     }
@@ -89,7 +97,13 @@ mod tests {
         let plain = parse(EventFactory::new(&BTreeMap::new()).of_event(Some("a\"b"), &event, 5));
         assert_eq!(
             plain,
-            json!({"protocol_version": "1.0", "task_id": "a\"b", "event_type": "progress", "timestamp": 5, "data": {"value": 1, "max": 4}})
+            json!({
+                "protocol_version": "1.0",
+                "task_id": "a\"b",
+                "event_type": "progress",
+                "timestamp": 5,
+                "data": {"value": 1, "max": 4}
+            })
         );
         let metadata = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
         let tagged = parse(EventFactory::new(&metadata).of_event(None, &event, 5));

@@ -1,7 +1,9 @@
-//! Empties the outbox into channels in confirm mode, one after the other for as long as the connection stands.
+//! Empties the outbox into channels in confirm mode, one after the other for as long as the
+//! connection stands.
 //!
-//! A message that is larger than any before may be larger than the broker takes, and then it closes the channel, with every
-//! confirm that is still owed. Such a message goes alone: what it costs is the channel, not a second copy of its neighbours.
+//! A message that is larger than any before may be larger than the broker takes, and then it closes
+//! the channel, with every confirm that is still owed. Such a message goes alone: what it costs is
+//! the channel, not a second copy of its neighbours.
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -18,7 +20,8 @@ use super::{Reopening, confirming_channel};
 /// Messages published and not confirmed at a time.
 const MAX_IN_FLIGHT: usize = 256;
 
-/// Runs until the connection fails. What is not confirmed then stays in the outbox (the caller rewinds it).
+/// Runs until the connection fails. What is not confirmed then stays in the outbox (the caller
+/// rewinds it).
 pub async fn run(
     outbox: &Outbox,
     events: &EventFactory,
@@ -166,8 +169,9 @@ async fn publish(
     }
 }
 
-/// The broker's own limit, when it has closed the channel for a message above its `max_message_size`: "message size 2000123 is
-/// larger than configured max size 1000000". Zero where the sentence holds no number.
+/// The broker's own limit, when it has closed the channel for a message above its
+/// `max_message_size`: "message size 2000123 is larger than configured max size 1000000". Zero
+/// where the sentence holds no number.
 pub fn oversized(error: &lapin::Error) -> Option<usize> {
     const PRECONDITION_FAILED: u16 = 406;
     let lapin::ErrorKind::ProtocolError(said) = error.kind() else {
@@ -211,7 +215,8 @@ mod tests {
     fn the_limit_is_read_from_the_brokers_sentence() {
         for (sentence, limit) in [
             (
-                "PRECONDITION_FAILED - message size 2000123 is larger than configured max size 1000000",
+                "PRECONDITION_FAILED - message size 2000123 is larger than configured max size \
+                 1000000",
                 Some(1_000_000),
             ),
             (

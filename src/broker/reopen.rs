@@ -34,7 +34,8 @@ impl Reopening {
         self.told = None;
     }
 
-    /// Says why the channel failed, once for each reason, and waits before the next, longer each time.
+    /// Says why the channel failed, once for each reason, and waits before the next, longer each
+    /// time.
     ///
     /// # Errors
     /// The error itself, when it is the connection that has ended.

@@ -51,7 +51,8 @@ pub fn process(queue: &str, properties: &BasicProperties, id: &str, redelivered:
     span
 }
 
-/// The span of a message of ours, until the broker has confirmed it. Without an exchange it goes into the queue of that name.
+/// The span of a message of ours, until the broker has confirmed it. Without an exchange it goes
+/// into the queue of that name.
 pub fn publish(exchange: &str, routing_key: &str, parent: Option<&Context>) -> Span {
     let mut span = Span::below("publish", Kind::Producer, parent);
     if span.is_recorded() {

@@ -1,4 +1,5 @@
-//! The exchange and the input queue. What exists is used as it is (passive declare first); what does not is made.
+//! The exchange and the input queue. What exists is used as it is (passive declare first); what
+//! does not is made.
 
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -30,9 +31,10 @@ impl Topology {
         Ok(())
     }
 
-    /// Whether the queue counts how often a message was handed out (`x-delivery-count`), as quorum queues do; also where that
-    /// cannot be told. A passive declaration does not say of which kind a queue is, but one that asks for a quorum queue is
-    /// refused with the name of the argument that differs.
+    /// Whether the queue counts how often a message was handed out (`x-delivery-count`), as quorum
+    /// queues do; also where that cannot be told. A passive declaration does not say of which kind
+    /// a queue is, but one that asks for a quorum queue is refused with the name of the argument
+    /// that differs.
     pub async fn counts_deliveries(&self, connection: &Connection) -> bool {
         let Ok(channel) = connection.create_channel().await else {
             return false;

@@ -118,7 +118,7 @@ pub fn failure(error: ConversionError, field: &str) -> Failure {
 pub fn unknown_yet() -> Failure {
     Failure::new(
         Code::ComfyuiUnavailable,
-        "which nodes ComfyUI has is not known yet (it is starting, or no instance of the fleet has said so yet), \
-         so the workflow cannot be converted; send it again",
+        "which nodes ComfyUI has is not known yet (it is starting, or no instance of the fleet \
+         has said so yet), so the workflow cannot be converted; send it again",
     )
 }

@@ -41,8 +41,9 @@ impl InputKind {
     }
 }
 
-/// The options of a combo in either shape: `[[options], {...}]` or `["COMBO", {"options": [...]}]`. `None` where the list
-/// is not in the description, as of one that the editor asks for by a route of its own.
+/// The options of a combo in either shape: `[[options], {...}]` or `["COMBO", {"options": [...]}]`.
+/// `None` where the list is not in the description, as of one that the editor asks for by a route
+/// of its own.
 pub fn options(spec: &Value) -> Option<Vec<String>> {
     let list = spec
         .get(0)

@@ -1,10 +1,12 @@
-//! Reads the JSON that Python writes: `NaN`, `Infinity` and lone surrogates included (comfyui.md, section 2).
+//! Reads the JSON that Python writes: `NaN`, `Infinity` and lone surrogates included (comfyui.md,
+//! section 2).
 
 use serde_json::Value;
 
 use crate::json::mend;
 
-/// Parses a reply of ComfyUI. What JSON does not know becomes `null` (numbers) or U+FFFD (surrogates).
+/// Parses a reply of ComfyUI. What JSON does not know becomes `null` (numbers) or U+FFFD
+/// (surrogates).
 ///
 /// # Errors
 /// When the text is not JSON even so.

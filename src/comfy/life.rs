@@ -1,5 +1,5 @@
-//! Where a ComfyUI is in its life, for people: what `GET /status` shows of it, and the wish that it be started anew. Whether
-//! prompts are taken is [`crate::health`]'s business.
+//! Where a ComfyUI is in its life, for people: what `GET /status` shows of it, and the wish that it
+//! be started anew. Whether prompts are taken is [`crate::health`]'s business.
 
 use std::time::{Duration, Instant};
 

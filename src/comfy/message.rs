@@ -1,7 +1,8 @@
-//! ComfyUI's websocket messages (comfyui.md, section 3), parsed as far as routing needs and no further.
+//! ComfyUI's websocket messages (comfyui.md, section 3), parsed as far as routing needs and no
+//! further.
 //!
-//! `progress_state` is cumulative and large, and most prompts have no listener, so a text message stays text until somebody
-//! asks for its contents.
+//! `progress_state` is cumulative and large, and most prompts have no listener, so a text message
+//! stays text until somebody asks for its contents.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -63,7 +64,8 @@ struct Address {
 impl TextMessage {
     /// Reads the address of a message; `None` when it is not an object with a `type`.
     pub fn parse(text: Utf8Bytes) -> Option<Self> {
-        // What is skipped is not looked into, so contents that JSON forbids can still hide there; `value` mends them.
+        // What is skipped is not looked into, so contents that JSON forbids can still hide there;
+        // `value` mends them.
         if let Ok(Envelope { kind, data }) = serde_json::from_str::<Envelope>(&text) {
             return Some(Self {
                 kind,
@@ -90,7 +92,8 @@ impl TextMessage {
         json::parse(self.text.as_bytes()).unwrap_or_default()
     }
 
-    /// The whole message as valid JSON text on one line, every occurrence of ComfyUI's prompt id replaced by ours.
+    /// The whole message as valid JSON text on one line, every occurrence of ComfyUI's prompt id
+    /// replaced by ours.
     pub fn text_with_id(&self, ours: &str) -> String {
         let valid = match serde_json::from_str::<serde::de::IgnoredAny>(&self.text) {
             // Escapes of surrogates are skipped without a look at whether they have a partner.
@@ -100,7 +103,8 @@ impl TextMessage {
             _ => plain_value(self.value()).to_string(),
         };
         match &self.prompt_id {
-            // Ids are UUIDs on one side and [A-Za-z0-9._-]{1,128} on the other: no escaping, no accidental matches.
+            // Ids are UUIDs on one side and [A-Za-z0-9._-]{1,128} on the other: no escaping, no
+            // accidental matches.
             Some(theirs) => valid.replace(theirs.as_str(), ours),
             None => valid,
         }
@@ -167,7 +171,9 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_replaced() {
-        let message = TextMessage::parse(r#"{"type":"progress_state","data":{"prompt_id":"P-1","nodes":{"3":{"prompt_id":"P-1","value":1}}}}"#.into()).unwrap();
+        let message = TextMessage::parse(
+            r#"{"type":"progress_state","data":{"prompt_id":"P-1","nodes":{"3":{"prompt_id":"P-1","value":1}}}}"#.into()
+        ).unwrap();
         assert_eq!(
             (message.kind.as_str(), message.prompt_id.as_deref()),
             ("progress_state", Some("P-1"))
@@ -183,7 +189,10 @@ mod tests {
         let mended: Value = serde_json::from_str(&lone.text_with_id("mine")).unwrap();
         assert_eq!(
             mended,
-            serde_json::json!({"type": "executed", "data": {"prompt_id": "mine", "output": {"x": ["\u{fffd}"]}}})
+            serde_json::json!({
+                "type": "executed",
+                "data": {"prompt_id": "mine", "output": {"x": ["\u{fffd}"]}}
+            })
         );
         let odd = TextMessage::parse(
             r#"{"type":"executed","data":{"prompt_id":"P","output":{"x":[NaN, "\ud800"]}}}"#.into(),

@@ -1,4 +1,5 @@
-//! ComfyUI as we see it: client, messages, socket, how a prompt ends, what it offers; and the supervisor of the child.
+//! ComfyUI as we see it: client, messages, socket, how a prompt ends, what it offers; and the
+//! supervisor of the child.
 
 pub mod catalogue;
 pub mod client;
@@ -121,8 +122,8 @@ impl Comfy {
         self.config.label()
     }
 
-    /// Where it keeps its temporary files on this machine. Several that run already may each say the same of theirs, or be elsewhere:
-    /// their files come over HTTP.
+    /// Where it keeps its temporary files on this machine. Several that run already may each say
+    /// the same of theirs, or be elsewhere: their files come over HTTP.
     pub fn temp_dir(&self) -> PathBuf {
         if self.config.several() && self.config.command.is_empty() {
             return PathBuf::from(NOWHERE);

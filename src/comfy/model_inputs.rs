@@ -1,6 +1,8 @@
-//! Which model folder an input takes its file from: the core classes of ComfyUI (comfyui.md, section 6).
+//! Which model folder an input takes its file from: the core classes of ComfyUI (comfyui.md,
+//! section 6).
 //!
-//! Keyed by class *and* input: `clip_name` is a text encoder in CLIPLoader and a vision model in CLIPVisionLoader.
+//! Keyed by class *and* input: `clip_name` is a text encoder in CLIPLoader and a vision model in
+//! CLIPVisionLoader.
 
 /// `(class, input, folder)`
 const CORE: &[(&str, &str, &str)] = &[
@@ -63,7 +65,8 @@ const CORE: &[(&str, &str, &str)] = &[
     ("OpticalFlowLoader", "model_name", "optical_flow"),
 ];
 
-/// The folder of an input of a core class. Inputs of dynamic groups have dotted names (`loras.0.lora_name`): the last part counts.
+/// The folder of an input of a core class. Inputs of dynamic groups have dotted names
+/// (`loras.0.lora_name`): the last part counts.
 pub fn core_folder(class: &str, input: &str) -> Option<&'static str> {
     let last = input.rsplit('.').next().unwrap_or(input);
     CORE.iter()
@@ -71,8 +74,8 @@ pub fn core_folder(class: &str, input: &str) -> Option<&'static str> {
         .map(|(_, _, folder)| *folder)
 }
 
-/// The folder of a model by the name of the input or key that holds it, with or without a number behind it: for what no class
-/// describes (F30, F31).
+/// The folder of a model by the name of the input or key that holds it, with or without a number
+/// behind it: for what no class describes (F30, F31).
 pub fn folder_of_key(key: &str) -> Option<&'static str> {
     let key = key.to_ascii_lowercase();
     let key = key.trim_end_matches(|char: char| char.is_ascii_digit());

@@ -1,11 +1,13 @@
-//! Makes ComfyUI look at a model folder anew: it compares modification times for equality, so another whole second will do.
+//! Makes ComfyUI look at a model folder anew: it compares modification times for equality, so
+//! another whole second will do.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Changes the modification times of the directories between a model folder and a file in it. `step` counts the tries: each sets another second.
+/// Changes the modification times of the directories between a model folder and a file in it.
+/// `step` counts the tries: each sets another second.
 pub(super) async fn directories_of(dir: &Path, name: &str, step: u64) {
     let mut directories = vec![dir.to_path_buf()];
     for part in Path::new(name)
@@ -27,7 +29,8 @@ pub(super) async fn directories_of(dir: &Path, name: &str, step: u64) {
     if others.is_empty() {
         return;
     }
-    // Somebody else's directories: they take only the present time, which must be in another second than before.
+    // Somebody else's directories: they take only the present time, which must be in another second
+    // than before.
     tokio::time::sleep(until_next_second()).await;
     let stirring = move || others.iter().for_each(|dir| stir(dir));
     if let Err(error) = tokio::task::spawn_blocking(stirring).await {

@@ -11,7 +11,8 @@ pub struct OutputFacts {
 }
 
 impl OutputFacts {
-    /// Takes in the answer of `/system_stats`; `home` is where a ComfyUI without further words keeps its files.
+    /// Takes in the answer of `/system_stats`; `home` is where a ComfyUI without further words
+    /// keeps its files.
     pub fn read_stats(&mut self, stats: &Value, home: &Path) {
         let argv = stats.pointer("/system/argv").and_then(Value::as_array);
         let words: Vec<&str> = argv
@@ -30,7 +31,8 @@ impl OutputFacts {
     }
 }
 
-/// The value of a flag, the last one if it is given several times: `--flag value` or `--flag=value`.
+/// The value of a flag, the last one if it is given several times: `--flag value` or
+/// `--flag=value`.
 fn flag_value<'a>(words: &[&'a str], flag: &str) -> Option<&'a str> {
     let mut found = None;
     for (index, word) in words.iter().enumerate() {

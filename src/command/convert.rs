@@ -1,4 +1,5 @@
-//! `comfyui-api convert FILE`: a workflow as the editor saves it, or a picture that holds one, becomes a graph for the API.
+//! `comfyui-api convert FILE`: a workflow as the editor saves it, or a picture that holds one,
+//! becomes a graph for the API.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -122,8 +123,8 @@ async fn object_info(arguments: &Arguments) -> Result<Value, String> {
     };
     let answer = asked.await.map_err(|error| {
         format!(
-            "ComfyUI does not say which nodes it has ({}): start it, or give --object-info FILE or \
-             --comfyui URL",
+            "ComfyUI does not say which nodes it has ({}): start it, or give --object-info FILE \
+             or --comfyui URL",
             chain(&error)
         )
     })?;

@@ -1,4 +1,5 @@
-//! `comfyui-api health [--ready]`: asks the server that runs on this machine, for a container's HEALTHCHECK without curl.
+//! `comfyui-api health [--ready]`: asks the server that runs on this machine, for a container's
+//! HEALTHCHECK without curl.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -11,7 +12,8 @@ use crate::net::install_crypto;
 /// A healthy server answers within milliseconds; Docker's own limit is 30 s.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks `/health`, or `/ready`, at `HOST`:`PORT`. Prints one line and returns the exit code: 0 for a success, else 1.
+/// Asks `/health`, or `/ready`, at `HOST`:`PORT`. Prints one line and returns the exit code: 0 for
+/// a success, else 1.
 ///
 /// # Errors
 /// When `out` cannot be written to.

@@ -1,7 +1,8 @@
-//! The configuration: read once from the environment, checked completely, passed on in one small struct per concern.
+//! The configuration: read once from the environment, checked completely, passed on in one small
+//! struct per concern.
 //!
-//! Nothing outside this module reads the environment. [`variables::VARIABLES`] names and documents every variable;
-//! README's table and `comfyui-api check` are made from it.
+//! Nothing outside this module reads the environment. [`variables::VARIABLES`] names and documents
+//! every variable; README's table and `comfyui-api check` are made from it.
 
 mod child_env;
 mod public_text;

@@ -1,5 +1,5 @@
-//! Text of others that is shown: output of commands, messages of ComfyUI, values of variables. It may have URLs with secrets in
-//! it, and the escapes of a terminal.
+//! Text of others that is shown: output of commands, messages of ComfyUI, values of variables. It
+//! may have URLs with secrets in it, and the escapes of a terminal.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::public_url;
 
-/// Takes out the escapes of a terminal (colours, titles, single ones) and all control characters but newline and tab.
+/// Takes out the escapes of a terminal (colours, titles, single ones) and all control characters
+/// but newline and tab.
 pub fn plain_text(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_control) {
         return Cow::Borrowed(text);
@@ -57,7 +58,8 @@ fn skip_escape(rest: &mut std::str::Chars<'_>) {
     }
 }
 
-/// Parameters and the final character of a control sequence. One that is broken off ends before what does not belong to it.
+/// Parameters and the final character of a control sequence. One that is broken off ends before
+/// what does not belong to it.
 fn skip_sequence(rest: &mut std::str::Chars<'_>) {
     loop {
         let mut ahead = rest.clone();
@@ -72,7 +74,8 @@ fn skip_sequence(rest: &mut std::str::Chars<'_>) {
     }
 }
 
-/// The text of a command to the terminal, up to BEL or ST. One without an end is no command, and its text stays.
+/// The text of a command to the terminal, up to BEL or ST. One without an end is no command, and
+/// its text stays.
 fn skip_string(rest: &mut std::str::Chars<'_>) {
     let mut ahead = rest.clone();
     while let Some(c) = ahead.next() {
@@ -94,7 +97,8 @@ fn skip_string(rest: &mut std::str::Chars<'_>) {
     }
 }
 
-/// Makes a text fit to be shown: [`plain_text`], and every URL that may carry a secret (userinfo or a query) in its public form.
+/// Makes a text fit to be shown: [`plain_text`], and every URL that may carry a secret (userinfo or
+/// a query) in its public form.
 pub fn public_text(line: &str) -> String {
     let line = &*plain_text(line);
     let mut shown = String::with_capacity(line.len());

@@ -1,4 +1,5 @@
-//! Reads the environment variable by variable and collects every problem instead of stopping at the first.
+//! Reads the environment variable by variable and collects every problem instead of stopping at the
+//! first.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -68,7 +69,8 @@ impl Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Reads variables from an [`Env`], noting problems on the way. Unset and empty both mean the default.
+/// Reads variables from an [`Env`], noting problems on the way. Unset and empty both mean the
+/// default.
 pub struct Reader<'a> {
     env: &'a dyn Env,
     problems: Vec<String>,
@@ -144,7 +146,8 @@ impl<'a> Reader<'a> {
         self.text(variable).map(Secret::new)
     }
 
-    /// A secret that goes into a header or a signature: what cannot be sent is a problem now, not at the first request.
+    /// A secret that goes into a header or a signature: what cannot be sent is a problem now, not
+    /// at the first request.
     pub fn sent(&mut self, variable: &Variable) -> Option<Secret> {
         self.sent_text(variable).map(Secret::new)
     }
@@ -176,8 +179,9 @@ impl<'a> Reader<'a> {
         self.text_or(variable).into()
     }
 
-    /// A comma-separated list without empty members. One that is set but has no member is a problem: made from an empty
-    /// secret it would otherwise open what it is to guard (faults.md, F05).
+    /// A comma-separated list without empty members. One that is set but has no member is a
+    /// problem: made from an empty secret it would otherwise open what it is to guard (faults.md,
+    /// F05).
     pub fn list(&mut self, variable: &Variable) -> Vec<String> {
         let Some(value) = self.text(variable) else {
             return Vec::new();
@@ -227,7 +231,8 @@ impl<'a> Reader<'a> {
     fn understood(&mut self, variable: &Variable, value: &str, as_what: &str) {
         let name = variable.name;
         self.warning(format!(
-            "{name}=\"{}\" is understood as {as_what}, as the Node server did: write {name}={as_what}",
+            "{name}=\"{}\" is understood as {as_what}, as the Node server did: write \
+             {name}={as_what}",
             shown(value)
         ));
     }
@@ -287,8 +292,9 @@ impl<'a> Reader<'a> {
         default
     }
 
-    /// A TCP port. Kubernetes sets `<SERVICE>_PORT=tcp://address:port` for every Service of a namespace, which nobody who
-    /// runs this server wrote (faults.md, F15): such a link is no mistake. Its port counts only with `link_counts`.
+    /// A TCP port. Kubernetes sets `<SERVICE>_PORT=tcp://address:port` for every Service of a
+    /// namespace, which nobody who runs this server wrote (faults.md, F15): such a link is no
+    /// mistake. Its port counts only with `link_counts`.
     pub fn port(&mut self, variable: &Variable, link_counts: bool) -> u16 {
         let name = variable.name;
         let Some(linked) = self.text(variable).as_deref().and_then(service_link) else {
@@ -301,7 +307,8 @@ impl<'a> Reader<'a> {
             (default, "it is ignored")
         };
         self.warning(format!(
-            "{name} holds a Kubernetes service link (tcp://...), {fate}: rename that Service, or set enableServiceLinks: false for the pod"
+            "{name} holds a Kubernetes service link (tcp://...), {fate}: rename that Service, or \
+             set enableServiceLinks: false for the pod"
         ));
         port
     }
@@ -363,8 +370,9 @@ fn shown(value: &str) -> String {
     value.chars().take(MOST).chain(['\u{2026}']).collect()
 }
 
-/// `parseInt` or `parseFloat` of JavaScript, whichever the type asks for: the number that the text begins with. Below a range
-/// that begins with 0 it means 0, above a range its end; anything else that is out of range has no sense.
+/// `parseInt` or `parseFloat` of JavaScript, whichever the type asks for: the number that the text
+/// begins with. Below a range that begins with 0 it means 0, above a range its end; anything else
+/// that is out of range has no sense.
 fn leading_number<T>(value: &str, min: T, max: T) -> Option<T>
 where
     T: FromStr + PartialOrd + Display + Copy,

@@ -5,7 +5,8 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 use url::Url;
 
-/// A secret string. `Debug` and `Display` print `***`; the text is reached only through [`Secret::expose`].
+/// A secret string. `Debug` and `Display` print `***`; the text is reached only through
+/// [`Secret::expose`].
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
@@ -44,10 +45,11 @@ impl<'de> serde::Deserialize<'de> for Secret {
     }
 }
 
-/// The form of a URL that may be logged, answered and stored: no userinfo, no fragment, and of the query only
-/// those parameters whose names say that they carry no secret.
+/// The form of a URL that may be logged, answered and stored: no userinfo, no fragment, and of the
+/// query only those parameters whose names say that they carry no secret.
 ///
-/// A text that is not a URL is returned up to its first `?`, because it may be a mistyped URL with a token in it.
+/// A text that is not a URL is returned up to its first `?`, because it may be a mistyped URL with
+/// a token in it.
 pub fn public_url(text: &str) -> String {
     match Url::parse(text) {
         Ok(url) if !url.cannot_be_a_base() => public(&url),
@@ -84,7 +86,8 @@ pub fn public(url: &Url) -> String {
     shown.into()
 }
 
-/// Query parameters that are known to describe a file, not to open it. An allow-list: an unknown name may be a token.
+/// Query parameters that are known to describe a file, not to open it. An allow-list: an unknown
+/// name may be a token.
 fn is_public_parameter(name: &str) -> bool {
     const PUBLIC: &[&str] = &[
         "type",

@@ -1,5 +1,5 @@
-//! The configuration as people may see it: every variable with its value, secrets as `***`; and the secrets themselves, for
-//! whoever takes them out of texts.
+//! The configuration as people may see it: every variable with its value, secrets as `***`; and the
+//! secrets themselves, for whoever takes them out of texts.
 
 use serde::Serialize;
 
@@ -36,7 +36,8 @@ pub enum Origin {
     Environment,
 }
 
-/// Every variable there is, in the order in which they are documented. Of a family of names each member that is set, else the family.
+/// Every variable there is, in the order in which they are documented. Of a family of names each
+/// member that is set, else the family.
 pub fn variables(env: &dyn Env) -> Vec<ShownVariable> {
     let all = VARIABLES.iter().flat_map(|(_, group)| *group);
     all.flat_map(|variable| match variable.name.strip_suffix('*') {
@@ -102,8 +103,8 @@ pub fn public_value_of(variable: &Variable, value: &str) -> String {
     }
 }
 
-/// The texts in the environment that open something: the values of secret variables, their parts where they are lists, and the
-/// passwords in URLs. Longest first.
+/// The texts in the environment that open something: the values of secret variables, their parts
+/// where they are lists, and the passwords in URLs. Longest first.
 pub fn secrets(env: &dyn Env) -> Vec<Secret> {
     let mut found: Vec<String> = Vec::new();
     for (name, value) in env.all() {
@@ -124,7 +125,8 @@ fn add_parts(found: &mut Vec<String>, value: &str) {
         add_password(found, value);
         return;
     }
-    // The manifest and defaults are documents: their words are no secrets, but what opens something in them is.
+    // The manifest and defaults are documents: their words are no secrets, but what opens something
+    // in them is.
     if value.starts_with(['{', '[']) {
         if let Ok(document) = serde_json::from_str(value) {
             add_members(found, &document, false);
@@ -252,7 +254,8 @@ mod tests {
             ("WEBHOOK_SECRET", "whsec_one whsec_two"),
             (
                 "AZURE_STORAGE_CONNECTION_STRING",
-                "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=a2V5;EndpointSuffix=core",
+                "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=a2V5;\
+                 EndpointSuffix=core",
             ),
             (
                 "V2_DEFAULTS",

@@ -9,7 +9,8 @@ use crate::store::JobStatus;
 pub(super) struct End {
     pub status: JobStatus,
     pub error: Option<Value>,
-    /// What a transport over HTTP would have answered: kept beside the record, for transports that speak its codes.
+    /// What a transport over HTTP would have answered: kept beside the record, for transports that
+    /// speak its codes.
     pub failure: Option<Map<String, Value>>,
     /// It never was a job: its submitter got an error instead.
     pub revoked: bool,
@@ -51,7 +52,13 @@ impl End {
 }
 
 fn error(code: &str, message: &str) -> Value {
-    json!({"code": code, "message": message, "node_id": null, "class_type": null, "traceback": null})
+    json!({
+        "code": code,
+        "message": message,
+        "node_id": null,
+        "class_type": null,
+        "traceback": null
+    })
 }
 
 /// The end that a failure of the pipeline means.

@@ -1,8 +1,10 @@
-//! Jobs that survive: recorded before they are answered for, run through the ordinary pipeline, tried again when ComfyUI is lost,
-//! taken up again by the next process (v2.md, "Jobs", "What survives"). The Comfy API v2 and the tools for agents stand on it.
+//! Jobs that survive: recorded before they are answered for, run through the ordinary pipeline,
+//! tried again when ComfyUI is lost, taken up again by the next process (v2.md, "Jobs", "What
+//! survives"). The Comfy API v2 and the tools for agents stand on it.
 //!
-//! What a client asks for is answered from memory while a job is in flight ([`live`]) and from the store afterwards; ComfyUI is
-//! never asked for it. A terminal state is shown only once it is committed.
+//! What a client asks for is answered from memory while a job is in flight ([`live`]) and from the
+//! store afterwards; ComfyUI is never asked for it. A terminal state is shown only once it is
+//! committed.
 
 mod ending;
 pub mod live;
@@ -128,7 +130,8 @@ impl DurableJobs {
         )
     }
 
-    /// Why no job is taken now, if ComfyUI's queue or ours is as long as it may be (0: without limit).
+    /// Why no job is taken now, if ComfyUI's queue or ours is as long as it may be (0: without
+    /// limit).
     pub fn full_queue(&self, limit: u64) -> Option<String> {
         let (_, waiting) = self.unfinished();
         let queued = self.inner.comfy.queue_remaining();
@@ -216,7 +219,8 @@ impl DurableJobs {
         (live.len(), waiting)
     }
 
-    /// Jobs that have not ended and that a ComfyUI which is not our child may have since an earlier process.
+    /// Jobs that have not ended and that a ComfyUI which is not our child may have since an earlier
+    /// process.
     pub fn may_go_on(&self) -> HashSet<String> {
         if !self.inner.rules.attached {
             return HashSet::new();
@@ -224,7 +228,8 @@ impl DurableJobs {
         self.inner.live.lock().keys().cloned().collect()
     }
 
-    /// Takes up what the last process has left, oldest first. They are known when this returns, and run once ComfyUI is ready.
+    /// Takes up what the last process has left, oldest first. They are known when this returns, and
+    /// run once ComfyUI is ready.
     pub async fn take_up(&self) {
         recover::take_up(&self.inner).await;
     }

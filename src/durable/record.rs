@@ -1,4 +1,5 @@
-//! Runs that are kept but end with the process: a record beside a job of any transport, written behind its back.
+//! Runs that are kept but end with the process: a record beside a job of any transport, written
+//! behind its back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -42,7 +43,8 @@ pub struct Recorder {
 }
 
 impl DurableJobs {
-    /// What a run needs to be kept. The record begins with [`Recorder::begin`], or with the first thing that happens to the run.
+    /// What a run needs to be kept. The record begins with [`Recorder::begin`], or with the first
+    /// thing that happens to the run.
     ///
     /// # Errors
     /// 409 when its id is that of a job of the store, which nobody may write over.
@@ -86,7 +88,8 @@ impl DurableJobs {
         Ok((Arc::new(keep), Arc::new(recorder)))
     }
 
-    /// An id that a client has chosen may come again, but not while a job of the store has it that others rely on.
+    /// An id that a client has chosen may come again, but not while a job of the store has it that
+    /// others rely on.
     pub(super) async fn check_id(&self, id: &str) -> Result<(), Failure> {
         let taken = |why: &str| {
             let shown = crate::limits::text::quoted(id);

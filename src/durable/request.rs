@@ -1,4 +1,5 @@
-//! What a job is recorded as, so that another process can run it again: without secrets, large texts beside it as blobs.
+//! What a job is recorded as, so that another process can run it again: without secrets, large
+//! texts beside it as blobs.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +11,8 @@ const BESIDE: usize = 64 * 1024;
 /// The key that stands for such a text.
 const BLOB: &str = "$comfyui-api/blob";
 
-/// Whether a member of a request is never stored. `extra_data` that only says what the editor had is in the pictures anyway.
+/// Whether a member of a request is never stored. `extra_data` that only says what the editor had
+/// is in the pictures anyway.
 pub(super) fn is_secret(name: &str, value: &Value) -> bool {
     match name {
         "credentials" => true,

@@ -1,4 +1,5 @@
-//! What a job came to beside its files: texts, warnings, statistics, or the failure as HTTP says it. Kept with its record.
+//! What a job came to beside its files: texts, warnings, statistics, or the failure as HTTP says
+//! it. Kept with its record.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -23,7 +24,8 @@ pub struct JobResult {
     pub warnings: Vec<String>,
     /// The statistics of the run.
     pub stats: Option<Value>,
-    /// Why it failed: `error`, `code`, and `location`, `details`, `node_errors` where there are some.
+    /// Why it failed: `error`, `code`, and `location`, `details`, `node_errors` where there are
+    /// some.
     pub error: Option<Map<String, Value>>,
 }
 

@@ -124,7 +124,8 @@ fn refused(inner: &Inner, error: &lapin::Error) -> String {
     let said = describe(error);
     if said.contains("exclusive") || said.contains("RESOURCE_LOCKED") {
         return format!(
-            "another gateway with the GATEWAY_ID {} is connected: give this one another id, or stop the other ({said})",
+            "another gateway with the GATEWAY_ID {} is connected: give this one another id, or \
+             stop the other ({said})",
             inner.id
         );
     }
@@ -310,7 +311,9 @@ async fn watch(inner: &Inner, connection: &Connection) -> String {
                     info!("the AMQP broker takes messages again");
                     inner.stands(ComfyState::Ready);
                 }
-                Some(Event::Error(error)) if !connection.status().connected() => return describe(&error),
+                Some(Event::Error(error)) if !connection.status().connected() => {
+                    return describe(&error);
+                }
                 Some(_) => {}
                 None => return "the connection has ended".to_owned(),
             },

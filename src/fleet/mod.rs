@@ -1,12 +1,15 @@
-//! The gateway's side of a fleet (fleet.md, part 2): jobs become messages, instances that take them work on them, and what they say
-//! and make comes back. For the pipeline it is a [`Remote`] like any other.
+//! The gateway's side of a fleet (fleet.md, part 2): jobs become messages, instances that take them
+//! work on them, and what they say and make comes back. For the pipeline it is a [`Remote`] like
+//! any other.
 //!
 //! ```text
 //!   run        one job from its message to its end
-//!   task       what is known of one job meanwhile;  tasks  all of them;  record  those that survive this process
+//!   task       what is known of one job meanwhile;  tasks  all of them
+//!   record     jobs that survive this process
 //!   files      inputs that instances fetch, outputs that they put
 //!   link       the connection: topology, consumers, what is published
-//!   reply      what instances say of jobs;  seen  what they say of themselves;  catalogue  what their ComfyUI offers
+//!   reply      what instances say of jobs;  seen  what they say of themselves
+//!   catalogue  what their ComfyUI offers
 //!   look       once a second: lost instances, lost messages, numbers for metrics
 //! ```
 
@@ -183,7 +186,8 @@ impl Fleet {
         }
     }
 
-    /// An instance is about to run the task of a token: what it needs for that, or nothing when it shall not.
+    /// An instance is about to run the task of a token: what it needs for that, or nothing when it
+    /// shall not.
     pub async fn claim(&self, token: &str, instance: &str) -> Option<Value> {
         self.0.claim(token, instance).await
     }
@@ -209,7 +213,8 @@ impl Fleet {
         self.0.seen.list()
     }
 
-    /// The queues with what is known of them, and how long the oldest of our jobs has waited in each, in milliseconds.
+    /// The queues with what is known of them, and how long the oldest of our jobs has waited in
+    /// each, in milliseconds.
     pub fn queues(&self) -> Vec<(QueueState, Option<u64>)> {
         let queues = self.0.queues().clone();
         let with_age = |(index, queue): (usize, QueueState)| {

@@ -198,7 +198,10 @@ impl Publisher {
                         let _ = done.send(Some(Published::TooLarge(self.longest())));
                         continue;
                     }
-                    let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
+                    let options = BasicPublishOptions {
+                        mandatory,
+                        ..BasicPublishOptions::default()
+                    };
                     match channel.basic_publish(exchange, key, options, &body, properties).await {
                         Ok(confirm) => confirms.push(async move { (done, confirm.await) }),
                         Err(error) => {

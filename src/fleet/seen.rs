@@ -85,7 +85,11 @@ impl Seen {
                 let of = |value: &Value, name: &str| value.get(name).cloned().unwrap_or_default();
                 let either = |name: &str| {
                     let newest = of(&one.heartbeat, name);
-                    if newest.is_null() { of(&one.registration, name) } else { newest }
+                    if newest.is_null() {
+                        of(&one.registration, name)
+                    } else {
+                        newest
+                    }
                 };
                 let models = one
                     .registration
@@ -99,7 +103,11 @@ impl Seen {
                     "status": of(&one.heartbeat, "status"),
                     "version": of(&one.registration, "version"),
                     "current_task_id": of(&one.heartbeat, "current_task_id"),
-                    "gpu": one.heartbeat.pointer("/system_info/gpu").cloned().unwrap_or_else(|| json!([])),
+                    "gpu": one
+                        .heartbeat
+                        .pointer("/system_info/gpu")
+                        .cloned()
+                        .unwrap_or_else(|| json!([])),
                     "models": models.unwrap_or_else(|| json!([])),
                     "last_seen": one.last_seen,
                 })

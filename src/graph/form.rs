@@ -1,5 +1,5 @@
-//! A graph as a form: its inputs that hold values, each with a schema, in the order in which people want to see them; and its outputs
-//! (console.md, `POST /graph/inspect`).
+//! A graph as a form: its inputs that hold values, each with a schema, in the order in which people
+//! want to see them; and its outputs (console.md, `POST /graph/inspect`).
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -73,8 +73,8 @@ fn nodes(graph: &Map<String, Value>) -> impl Iterator<Item = Node<'_>> {
     })
 }
 
-/// The inputs of a graph in API format that hold values. `chosen` are the paths that its author wants to see, in that order; if there are
-/// none, what most graphs are used for comes first.
+/// The inputs of a graph in API format that hold values. `chosen` are the paths that its author
+/// wants to see, in that order; if there are none, what most graphs are used for comes first.
 pub fn fields(
     graph: &Map<String, Value>,
     classes: Option<&NodeClasses>,
@@ -153,7 +153,8 @@ pub fn definition<'a>(
     inputs.iter().find(|definition| definition.name == input)
 }
 
-/// The media type of what an input takes, where it takes files: ComfyUI's word, else the names that every node uses for them.
+/// The media type of what an input takes, where it takes files: ComfyUI's word, else the names that
+/// every node uses for them.
 pub fn media_type(input: &str, definition: Option<&InputDefinition>) -> Option<&'static str> {
     let by_name = || match input {
         "image" | "mask" => Some("image/*"),
@@ -294,23 +295,57 @@ mod tests {
     fn classes() -> NodeClasses {
         NodeClasses::read(&json!({
             "KSampler": {"input": {"required": {
-                "model": ["MODEL"], "seed": ["INT", {"min": 0, "max": 18_446_744_073_709_551_615_u64}],
-                "steps": ["INT", {"default": 20, "min": 1, "max": 10000}], "sampler_name": [["euler", "ddim"]]}}, "output": ["LATENT"]},
-            "CLIPTextEncode": {"input": {"required": {"text": ["STRING", {"multiline": true}]}}, "output": ["CONDITIONING"]},
-            "LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": true}]}}, "output": ["IMAGE"]},
-            "CheckpointLoaderSimple": {"input": {"required": {"ckpt_name": [["m.safetensors"]]}}, "output": ["MODEL"]},
-            "SaveImage": {"input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING", {"default": "ComfyUI"}]}}, "output": [], "output_node": true},
+                "model": ["MODEL"], "seed": [
+                    "INT",
+                    {"min": 0, "max": 18_446_744_073_709_551_615_u64}
+                ],
+                "steps": [
+                    "INT",
+                    {"default": 20, "min": 1, "max": 10000}
+                ], "sampler_name": [["euler", "ddim"]]}}, "output": ["LATENT"]},
+            "CLIPTextEncode": {
+                "input": {"required": {"text": ["STRING", {"multiline": true}]}},
+                "output": ["CONDITIONING"]
+            },
+            "LoadImage": {
+                "input": {"required": {"image": [["a.png"], {"image_upload": true}]}},
+                "output": ["IMAGE"]
+            },
+            "CheckpointLoaderSimple": {
+                "input": {"required": {"ckpt_name": [["m.safetensors"]]}},
+                "output": ["MODEL"]
+            },
+            "SaveImage": {
+                "input": {
+                    "required": {
+                        "images": ["IMAGE"],
+                        "filename_prefix": ["STRING", {"default": "ComfyUI"}]
+                    }
+                },
+                "output": [],
+                "output_node": true
+            },
         }))
     }
 
     fn graph() -> Map<String, Value> {
         let graph = json!({
             "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "m.safetensors"}},
-            "3": {"class_type": "KSampler", "inputs": {"model": ["4", 0], "steps": 20, "seed": 5, "sampler_name": "euler"}},
+            "3": {
+                "class_type": "KSampler",
+                "inputs": {"model": ["4", 0], "steps": 20, "seed": 5, "sampler_name": "euler"}
+            },
             "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
-            "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a fox"}, "_meta": {"title": "Positive"}},
+            "6": {
+                "class_type": "CLIPTextEncode",
+                "inputs": {"text": "a fox"},
+                "_meta": {"title": "Positive"}
+            },
             "7": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 32}},
-            "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "x"}},
+            "9": {
+                "class_type": "SaveImage",
+                "inputs": {"images": ["3", 0], "filename_prefix": "x"}
+            },
         });
         match graph {
             Value::Object(graph) => graph,

@@ -23,7 +23,8 @@ pub struct RunView {
     pub details: Option<Details>,
 }
 
-/// What one run is shown with beside what lists show. Parts that are not known, or were too large to be remembered, are null.
+/// What one run is shown with beside what lists show. Parts that are not known, or were too large
+/// to be remembered, are null.
 #[derive(Debug, Clone, Default)]
 pub struct Details {
     /// The request without secrets and media.

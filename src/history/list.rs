@@ -64,7 +64,8 @@ fn found(run: &Remembered, view: &RunView, query: &HistoryQuery) -> bool {
     query.finds([request, error].iter().flatten().map(String::as_str))
 }
 
-/// Runs in memory that a query shows, and the ids of all that are shown from memory whatever the query says.
+/// Runs in memory that a query shows, and the ids of all that are shown from memory whatever the
+/// query says.
 fn remembered(inner: &Inner, query: &HistoryQuery) -> (Vec<RunView>, HashMap<String, bool>) {
     let flying = flying(inner);
     let mut shown = Vec::new();

@@ -1,4 +1,5 @@
-//! The last runs of every transport, in memory: what was asked for and what became of it, without files.
+//! The last runs of every transport, in memory: what was asked for and what became of it, without
+//! files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::job::witness::{DeliveredFile, Ended, Witness};
 pub const MOST: usize = 64 * 1024;
 /// Delivered files of a run that are remembered.
 const MOST_FILES: usize = 1000;
-/// So many ended runs are known at least, for those who follow changes; only `HISTORY_RUNS` of them are shown.
+/// So many ended runs are known at least, for those who follow changes; only `HISTORY_RUNS` of them
+/// are shown.
 const AT_LEAST: usize = 100;
 
 /// Remembers runs.
@@ -61,7 +63,8 @@ pub(super) struct Remembered {
     pub request: Option<Arc<Value>>,
     prompt: Option<Arc<Value>>,
     pub end: Option<Arc<End>>,
-    /// As many have begun since as are remembered: it is shown while it is in flight, and never again.
+    /// As many have begun since as are remembered: it is shown while it is in flight, and never
+    /// again.
     past: bool,
 }
 
@@ -119,7 +122,8 @@ impl Memory {
         self.runs.lock().version
     }
 
-    /// All that are shown, newest first: those in flight, and the ended ones among the last so many.
+    /// All that are shown, newest first: those in flight, and the ended ones among the last so
+    /// many.
     pub(super) fn all(&self) -> Vec<Remembered> {
         let runs = self.runs.lock();
         let newest_first = runs.all.values().rev();

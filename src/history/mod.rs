@@ -1,9 +1,12 @@
-//! What was run: one list of what is remembered in memory and of what is kept in the store (console.md, "What is remembered").
+//! What was run: one list of what is remembered in memory and of what is kept in the store
+//! (console.md, "What is remembered").
 //!
-//! [`memory`] is told of every run of every transport and forgets the oldest; kept runs have a record in the store as well, which
-//! outlives it. A run is shown from memory while it is in flight or its record does not know of its end yet, else from its record.
+//! [`memory`] is told of every run of every transport and forgets the oldest; kept runs have a
+//! record in the store as well, which outlives it. A run is shown from memory while it is in flight
+//! or its record does not know of its end yet, else from its record.
 //!
-//! Whoever shows runs as they come follows [`History::changes`], and asks [`History::since`] for those that are new or changed; [`History::shown`] makes them JSON.
+//! Whoever shows runs as they come follows [`History::changes`], and asks [`History::since`] for
+//! those that are new or changed; [`History::shown`] makes them JSON.
 
 mod item;
 mod list;
@@ -69,13 +72,14 @@ impl History {
         }
     }
 
-    /// Wakes whenever a run has begun, is in another state, has ended, or was removed. The value counts up.
+    /// Wakes whenever a run has begun, is in another state, has ended, or was removed. The value
+    /// counts up.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.memory.changes()
     }
 
-    /// Runs that are new or in another state since a version, newest first, whole; and the version they are of. Since `None`: the
-    /// newest 50 of all.
+    /// Runs that are new or in another state since a version, newest first, whole; and the version
+    /// they are of. Since `None`: the newest 50 of all.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -110,7 +114,8 @@ impl History {
         list::one(&self.inner, id).await.map_err(unreadable)
     }
 
-    /// Forgets an ended run, its record and the outputs that nobody else uses; `false` when there is none.
+    /// Forgets an ended run, its record and the outputs that nobody else uses; `false` when there
+    /// is none.
     ///
     /// # Errors
     /// 409 while it has not ended; when the store cannot be written.
@@ -144,7 +149,8 @@ impl History {
         Ok(count)
     }
 
-    /// Runs as clients see them, each with its newest webhook; `base` is what absolute addresses begin with.
+    /// Runs as clients see them, each with its newest webhook; `base` is what absolute addresses
+    /// begin with.
     pub async fn shown(&self, runs: &[RunView], base: &str) -> Vec<Value> {
         let inner = &self.inner;
         let videos = runs.iter().any(RunView::has_videos) && inner.media.reads_videos().await;
@@ -159,7 +165,8 @@ impl History {
 }
 
 impl Inner {
-    /// The webhook of each run, as `GET /deliveries` shows it: the newest, of both kinds that with the result.
+    /// The webhook of each run, as `GET /deliveries` shows it: the newest, of both kinds that with
+    /// the result.
     fn deliveries(&self, runs: &[RunView]) -> HashMap<String, Value> {
         let ids: HashSet<&str> = runs.iter().map(|run| &*run.snapshot.id).collect();
         let all = self.webhooks.deliveries().all();

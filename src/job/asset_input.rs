@@ -305,7 +305,11 @@ mod tests {
     fn references_are_found_at_any_depth_and_malformed_ones_too() {
         let graph = json!({"1": {"inputs": {
             "a": {"__type": "core/ASSET", "info": {"id": "x", "hash": "blake3:AB"}},
-            "b": [[{"__type": "core/ASSET"}], "asset:00000000-0000-4000-8000-000000000000", "asset: not one"],
+            "b": [
+                [{"__type": "core/ASSET"}],
+                "asset:00000000-0000-4000-8000-000000000000",
+                "asset: not one"
+            ],
         }}});
         let mut found = Vec::new();
         references(&graph, &mut found);

@@ -26,8 +26,8 @@ pub(super) enum Cancelled {
     Unanswered,
 }
 
-/// Cancels wherever it is, until it is gone: it may move from pending to running in between, and an interrupt at the very start
-/// of a run is lost (comfyui.md 5.3).
+/// Cancels wherever it is, until it is gone: it may move from pending to running in between, and an
+/// interrupt at the very start of a run is lost (comfyui.md 5.3).
 pub(super) async fn cancel(comfy: &Comfy, id: &str) -> Cancelled {
     cancel_within(comfy, id, PATIENCE).await
 }
@@ -89,8 +89,9 @@ pub(super) fn report_hang(comfy: &Comfy) {
     )));
 }
 
-/// Takes out a prompt that nobody follows any more: cancelled until it is gone, however long its node takes, then forgotten.
-/// `cleanup_guard` is dropped only then, for until then the run may write files.
+/// Takes out a prompt that nobody follows any more: cancelled until it is gone, however long its
+/// node takes, then forgotten. `cleanup_guard` is dropped only then, for until then the run may
+/// write files.
 ///
 /// A run that goes on for longer than `limit` is reported as a ComfyUI that hangs.
 pub(super) fn let_go(

@@ -1,5 +1,5 @@
-//! Runs that go on under another id: nodes that work through a video in parts put their own graph into ComfyUI's queue again at the
-//! end of each part (F27).
+//! Runs that go on under another id: nodes that work through a video in parts put their own graph
+//! into ComfyUI's queue again at the end of each part (F27).
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -50,7 +50,8 @@ pub async fn next(comfy: &Comfy, job: &Job, family: &Family) -> Result<String, F
         }
         if Instant::now() >= deadline {
             let message = format!(
-                "a node said that its batch is unfinished, but within {} s no further run of the graph has appeared in ComfyUI's queue",
+                "a node said that its batch is unfinished, but within {} s no further run of the \
+                 graph has appeared in ComfyUI's queue",
                 PATIENCE.as_secs()
             );
             return Err(Failure::new(Code::ExecutionError, message));
@@ -62,7 +63,8 @@ pub async fn next(comfy: &Comfy, job: &Job, family: &Family) -> Result<String, F
     }
 }
 
-/// A prompt that was stopped or failed may have put its next part into the queue already: it is taken out.
+/// A prompt that was stopped or failed may have put its next part into the queue already: it is
+/// taken out.
 pub async fn give_up(comfy: &Comfy, mut family: Family) {
     while let Ok(Some(id)) = find(comfy, &family).await {
         cancelling::abandon(comfy, &id).await;
@@ -81,7 +83,8 @@ async fn find(comfy: &Comfy, family: &Family) -> Result<Option<String>, Failure>
     Ok(next.map(|run| run.id))
 }
 
-/// Whether a graph is another part of ours: the same nodes and classes, and the prefixes that we made.
+/// Whether a graph is another part of ours: the same nodes and classes, and the prefixes that we
+/// made.
 fn goes_on(ours: &Map<String, Value>, other: &Value) -> bool {
     let Some(other) = other.as_object() else {
         return false;
@@ -103,7 +106,12 @@ mod tests {
 
     #[test]
     fn a_part_has_the_same_nodes_and_prefixes() {
-        let graph = |class: &str, prefix: &str, requeue: u32| json!({"1": {"class_type": class, "inputs": {"requeue": requeue}}, "9": {"class_type": "Save", "inputs": {"filename_prefix": prefix}}});
+        let graph = |class: &str, prefix: &str, requeue: u32| {
+            json!({
+                "1": {"class_type": class, "inputs": {"requeue": requeue}},
+                "9": {"class_type": "Save", "inputs": {"filename_prefix": prefix}}
+            })
+        };
         let ours = graph("Batch", "id_x", 0);
         for (other, expected) in [
             (graph("Batch", "id_x", 1), true),

@@ -43,7 +43,8 @@ impl Named {
 /// The graph of a request, converted if need be.
 ///
 /// # Errors
-/// 400 for a workflow that cannot be converted, 503 while ComfyUI's nodes are not known, the reason for stopping.
+/// 400 for a workflow that cannot be converted, 503 while ComfyUI's nodes are not known, the reason
+/// for stopping.
 pub(super) async fn runnable(
     inner: &Inner,
     job: &Job,
@@ -76,7 +77,8 @@ fn named(graph: &Map<String, Value>, instances: &Instances) -> Arc<Named> {
     Arc::new(Named(Titles::of(graph, instances)))
 }
 
-/// The saved workflow goes into the pictures, as the editor does it, unless the request brings something else.
+/// The saved workflow goes into the pictures, as the editor does it, unless the request brings
+/// something else.
 pub fn with_workflow(extra_data: Option<Value>, workflow: &Map<String, Value>) -> Value {
     let mut extra_data = match extra_data {
         Some(Value::Object(extra_data)) => extra_data,

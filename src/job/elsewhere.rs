@@ -85,7 +85,12 @@ impl Rounds<'_> {
             }
             self.runs += 1;
         }
-        warn!(id = %pipeline.job.id, instance = place.comfy.index(), reason = failure.message, "ComfyUI did not take a prompt; trying another");
+        warn!(
+            id = %pipeline.job.id,
+            instance = place.comfy.index(),
+            reason = failure.message,
+            "ComfyUI did not take a prompt; trying another"
+        );
         need.not.insert(place.comfy.index());
         true
     }
@@ -100,7 +105,8 @@ impl Rounds<'_> {
         let mut failure = Failure::new(
             Code::ComfyuiUnavailable,
             format!(
-                "ComfyUI was lost while it worked on the prompt, as often as V2_MAX_ATTEMPTS ({}) allows: it is not sent again",
+                "ComfyUI was lost while it worked on the prompt, as often as V2_MAX_ATTEMPTS ({}) \
+                 allows: it is not sent again",
                 self.pipeline.inner.max_runs
             ),
         );
@@ -131,7 +137,12 @@ impl Rounds<'_> {
             return Err(self.lost_too_often());
         }
         self.runs += u32::from(counts);
-        warn!(id = %job.id, instance = job.comfy(), reason = failure.message, "ComfyUI was lost; its prompt goes to another");
+        warn!(
+            id = %job.id,
+            instance = job.comfy(),
+            reason = failure.message,
+            "ComfyUI was lost; its prompt goes to another"
+        );
         // Its temporary files go with it.
         self.need.only = job.policy.only;
         let claim = self.claim.clone();

@@ -1,4 +1,5 @@
-//! What happens to a job, for every transport that wants to know. A listener is called in the midst of the pipeline, so it only takes note.
+//! What happens to a job, for every transport that wants to know. A listener is called in the midst
+//! of the pipeline, so it only takes note.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Takes over a prompt of an earlier process that a ComfyUI which is not our child may still have (v2.md, "What survives").
+//! Takes over a prompt of an earlier process that a ComfyUI which is not our child may still have
+//! (v2.md, "What survives").
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use crate::comfy::Comfy;
 use crate::comfy::client::CallError;
 use crate::comfy::pool::Pool;
 
-/// The folders of the earlier process: ComfyUI may read from them until the run is over, so they go with this value.
+/// The folders of the earlier process: ComfyUI may read from them until the run is over, so they go
+/// with this value.
 pub(super) struct OldFolders {
     folders: Vec<PathBuf>,
     cleaner: Cleaner,
@@ -29,8 +31,8 @@ impl Drop for OldFolders {
     }
 }
 
-/// The last of its runs that a ComfyUI knows, queued, running or ended, and which that is. Of several, one that does not answer is as
-/// one that has lost it.
+/// The last of its runs that a ComfyUI knows, queued, running or ended, and which that is. Of
+/// several, one that does not answer is as one that has lost it.
 ///
 /// # Errors
 /// When the only ComfyUI does not answer.

@@ -1,5 +1,5 @@
-//! What must be done when a run is really over, whoever waits for that: its unfinished files go, and the next graph that shares
-//! names with it may begin.
+//! What must be done when a run is really over, whoever waits for that: its unfinished files go,
+//! and the next graph that shares names with it may begin.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +11,8 @@ use super::cleanup::{Claim, Cleaner};
 use super::pipeline::Pipeline;
 use crate::error::{Code, Failure};
 
-/// Held by whoever waits for the run. Dropped before [`Self::finish`], it removes what the run has written: a run that was
-/// interrupted or lost leaves files that nobody reports.
+/// Held by whoever waits for the run. Dropped before [`Self::finish`], it removes what the run has
+/// written: a run that was interrupted or lost leaves files that nobody reports.
 pub(super) struct RunGuard {
     cleaner: Cleaner,
     claim: Arc<Claim>,

@@ -1,4 +1,5 @@
-//! Broken links of a graph in words. ComfyUI's verdict counts, but it blames them on other inputs or on nobody (faults.md, F11).
+//! Broken links of a graph in words. ComfyUI's verdict counts, but it blames them on other inputs
+//! or on nobody (faults.md, F11).
 
 use std::collections::{HashMap, HashSet};
 
@@ -222,7 +223,12 @@ mod tests {
     /// F11
     #[test]
     fn every_kind_of_broken_link_is_named_where_it_is() {
-        let save = |link: Value| json!({"2": {"class_type": "EmptyImage", "inputs": {}}, "9": {"class_type": "SaveImage", "inputs": {"images": link, "odd": ["77", 0]}}});
+        let save = |link: Value| {
+            json!({
+                "2": {"class_type": "EmptyImage", "inputs": {}},
+                "9": {"class_type": "SaveImage", "inputs": {"images": link, "odd": ["77", 0]}}
+            })
+        };
         for (link, sentence) in [
             (
                 json!(["99", 0]),
@@ -230,7 +236,8 @@ mod tests {
             ),
             (
                 json!(["2", 5]),
-                "is linked to output 5 of node 2 (EmptyImage), which has 1 output(s), counted from 0",
+                "is linked to output 5 of node 2 (EmptyImage), which has 1 output(s), counted \
+                 from 0",
             ),
             (
                 json!([2, 0]),
@@ -242,7 +249,8 @@ mod tests {
             ),
             (
                 json!(["2"]),
-                "is [\"2\"]: a link has two members, the id of a node and the number of an output of it",
+                "is [\"2\"]: a link has two members, the id of a node and the number of an output \
+                 of it",
             ),
         ] {
             assert_eq!(
@@ -265,18 +273,24 @@ mod tests {
     fn links_are_followed_upwards_and_circles_are_named() {
         let invert =
             |from: &str| json!({"class_type": "ImageInvert", "inputs": {"image": [from, 0]}});
-        let graph = json!({"4": invert("98"), "5": invert("6"), "6": invert("5"), "7": invert("99"), "8": invert("7"),
-            "9": {"class_type": "SaveImage", "inputs": {"images": ["5", 0]}}, "10": {"class_type": "SaveImage", "inputs": {"images": ["8", 0]}}});
+        let graph = json!({"4": invert("98"), "5": invert("6"), "6": invert("5"),
+        "7": invert("99"), "8": invert("7"),
+            "9": {
+                "class_type": "SaveImage",
+                "inputs": {"images": ["5", 0]}
+            }, "10": {"class_type": "SaveImage", "inputs": {"images": ["8", 0]}}});
         assert_eq!(
             sentences(&graph, &["9"]),
             [
-                "node 6 (ImageInvert), input \"image\", closes a circle in which no node can be first: 5 -> 6 -> 5"
+                "node 6 (ImageInvert), input \"image\", closes a circle in which no node can be \
+                 first: 5 -> 6 -> 5"
             ]
         );
         assert_eq!(
             sentences(&graph, &["9", "10"])[1..],
             [
-                "node 7 (ImageInvert), input \"image\", is linked to node \"99\", which is not in the graph"
+                "node 7 (ImageInvert), input \"image\", is linked to node \"99\", which is not in \
+                 the graph"
             ]
         );
         assert_eq!(sentences(&graph, &[]).len(), 3);

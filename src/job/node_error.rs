@@ -1,4 +1,5 @@
-//! What a node's error means: a fault of the graph, of this machine, or of the GPU (faults.md F24, attack.md A42).
+//! What a node's error means: a fault of the graph, of this machine, or of the GPU (faults.md F24,
+//! attack.md A42).
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -25,7 +26,8 @@ const GPU_IS_LOST: [&str; 8] = [
 ];
 /// PyTorch ends every message of CUDA with this advice, also that of a lack of memory.
 const ADVICE: &str = "to enable device-side assertions";
-/// Errors of the system that say that this machine cannot write: I/O, open files, full, read-only, quota.
+/// Errors of the system that say that this machine cannot write: I/O, open files, full, read-only,
+/// quota.
 const CANNOT_WRITE: [u32; 5] = [5, 24, 28, 30, 122];
 /// The same, where a library leaves the number out.
 const CANNOT_WRITE_TEXTS: [&str; 4] = [
@@ -41,8 +43,8 @@ static ERROR_NUMBER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?:\[Errno |Os \{ code: |\(os error )(\d{1,4})").expect("a valid pattern")
 });
 
-/// The failure of a prompt whose node raised. Whoever keeps ComfyUI alive is told of a lost GPU, and of folders that cannot be
-/// written.
+/// The failure of a prompt whose node raised. Whoever keeps ComfyUI alive is told of a lost GPU,
+/// and of folders that cannot be written.
 pub(super) fn node_error(comfy: &Comfy, comfy_id: &str, data: &Value) -> Failure {
     let text = |name: &str| {
         data.get(name)
@@ -109,7 +111,8 @@ fn details(data: &Value) -> Value {
     details.into()
 }
 
-/// Whether an error (its type and message) means that the GPU is unusable for the process that saw it.
+/// Whether an error (its type and message) means that the GPU is unusable for the process that saw
+/// it.
 fn gpu_is_lost(error: &str) -> bool {
     let error = error.to_lowercase().replace(ADVICE, "");
     (error.contains("cuda error") || error.contains("hip error"))
@@ -124,7 +127,8 @@ fn cannot_write(error: &str, folders: &[PathBuf]) -> bool {
         .captures_iter(error)
         .filter_map(|found| found.get(1)?.as_str().parse::<u32>().ok())
         .any(|number| match number {
-            // Not permitted: a client may name a path that is not for it; only ours are our business.
+            // Not permitted: a client may name a path that is not for it; only ours are our
+            // business.
             1 | 13 => ours().next().is_some(),
             // Not there: the folder itself was removed.
             2 => ours().any(|folder| !folder.is_dir()),
@@ -154,7 +158,8 @@ mod tests {
     fn a_lost_gpu_is_told_from_a_full_one() {
         for lost in [
             "RuntimeError: CUDA error: an illegal memory access was encountered",
-            "torch.AcceleratorError: CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.",
+            "torch.AcceleratorError: CUDA error: device-side assert triggered\nCompile with \
+             `TORCH_USE_CUDA_DSA` to enable device-side assertions.",
             "RuntimeError: HIP error: unspecified launch failure",
             "RuntimeError: CUDA error: uncorrectable ECC error encountered",
             "RuntimeError: CUDA error: misaligned address",
@@ -163,9 +168,11 @@ mod tests {
         }
         for alive in [
             "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB",
-            "RuntimeError: CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported.\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.",
+            "RuntimeError: CUDA error: out of memory\nCUDA kernel errors might be asynchronously \
+             reported.\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.",
             "RuntimeError: CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`",
-            "RuntimeError: CUDA error: no kernel image is available\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.",
+            "RuntimeError: CUDA error: no kernel image is available\nCompile with \
+             `TORCH_USE_CUDA_DSA` to enable device-side assertions.",
             "ValueError: illegal memory access",
         ] {
             assert!(!gpu_is_lost(alive), "{alive}");

@@ -1,5 +1,5 @@
-//! Whose a node is: nodes may replace themselves by others while they run (`9.0.0.2`), which the client never sent. Everything
-//! that leaves us names the node of the client's graph (U2).
+//! Whose a node is: nodes may replace themselves by others while they run (`9.0.0.2`), which the
+//! client never sent. Everything that leaves us names the node of the client's graph (U2).
 
 use std::collections::HashMap;
 
@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::request::Graph;
 
-/// More than this of what cannot be told from the id itself is not remembered: loops expand without end.
+/// More than this of what cannot be told from the id itself is not remembered: loops expand without
+/// end.
 const REMEMBERED: usize = 10_000;
 
 /// The nodes of a client's graph, and what ComfyUI has said of others.

@@ -1,5 +1,5 @@
-//! Whoever has given a job to this server and keeps its files: a gateway (fleet.md). The pipeline fetches that job's inputs from it
-//! and hands the outputs over to it; how, it does not know.
+//! Whoever has given a job to this server and keeps its files: a gateway (fleet.md). The pipeline
+//! fetches that job's inputs from it and hands the outputs over to it; how, it does not know.
 
 use std::path::Path;
 
@@ -26,7 +26,8 @@ pub struct Handed {
 /// The origin of one job.
 #[async_trait]
 pub trait Origin: Send + Sync + std::fmt::Debug {
-    /// Whether an address is one of this job's own at the origin. Only such are fetched without the guard over addresses.
+    /// Whether an address is one of this job's own at the origin. Only such are fetched without the
+    /// guard over addresses.
     fn owns(&self, url: &str) -> bool;
 
     /// Files are handed over instead of being put into the answer.
@@ -35,7 +36,8 @@ pub trait Origin: Send + Sync + std::fmt::Debug {
     /// Everything is wanted as soon as it is made, and although it is uploaded.
     fn wants_all(&self) -> bool;
 
-    /// Brings one of its files into a directory under a name of its own; returns its place and its size.
+    /// Brings one of its files into a directory under a name of its own; returns its place and its
+    /// size.
     ///
     /// # Errors
     /// When it cannot be had.
@@ -51,7 +53,8 @@ pub trait Origin: Send + Sync + std::fmt::Debug {
     fn tell(&self, name: &str, data: Value);
 }
 
-/// Hands the files of a result over to the origin of the job, if it has one that wants them. `uploaded`: the client's target has them.
+/// Hands the files of a result over to the origin of the job, if it has one that wants them.
+/// `uploaded`: the client's target has them.
 ///
 /// # Errors
 /// When that fails, or the job is stopped meanwhile.

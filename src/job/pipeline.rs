@@ -1,4 +1,5 @@
-//! The order of the stages, and nothing else: prepare, run (submit, follow, collect), convert, deliver. The same for every transport.
+//! The order of the stages, and nothing else: prepare, run (submit, follow, collect), convert,
+//! deliver. The same for every transport.
 
 use std::sync::Arc;
 
@@ -33,7 +34,8 @@ pub(super) struct Pipeline<'a> {
     pub entry: Arc<Entry>,
 }
 
-/// Runs one prompt from its beginning to the response body. `accepted` is told the graph once ComfyUI has queued it.
+/// Runs one prompt from its beginning to the response body. `accepted` is told the graph once
+/// ComfyUI has queued it.
 ///
 /// # Errors
 /// Whatever ended it, fit to be shown.
@@ -186,7 +188,8 @@ impl Pipeline<'_> {
     }
 }
 
-/// Keeps what is delivered, if that was asked for; whoever is told of the result gets addresses then.
+/// Keeps what is delivered, if that was asked for; whoever is told of the result gets addresses
+/// then.
 pub(super) async fn keep(
     job: &Job,
     files: &[OutputFile],

@@ -1,5 +1,5 @@
-//! What a transport decides for its jobs. The pipeline asks these values and never which transport a
-//! job came through.
+//! What a transport decides for its jobs. The pipeline asks these values and never which transport
+//! a job came through.
 
 use std::sync::Arc;
 
@@ -33,12 +33,13 @@ pub struct Submission {
 pub struct Keep {
     /// The address of an asset, for whoever is told of the result.
     pub address: Box<dyn Fn(&str) -> String + Send + Sync>,
-    /// `images` hold these addresses instead of the files, unless they were uploaded elsewhere. If not, nobody waits until they are
-    /// kept.
+    /// `images` hold these addresses instead of the files, unless they were uploaded elsewhere. If
+    /// not, nobody waits until they are kept.
     pub by_address: bool,
     /// Webhooks name it as a job of the store.
     pub is_job: bool,
-    /// When its record says that it was made, milliseconds since 1970; `None` where the record takes over the pipeline's own time.
+    /// When its record says that it was made, milliseconds since 1970; `None` where the record
+    /// takes over the pipeline's own time.
     pub created_at: Option<u64>,
 }
 
@@ -69,8 +70,8 @@ impl Submission {
 pub struct Policy {
     /// Taken although the server is not ready yet: what makes it ready.
     pub before_ready: bool,
-    /// Webhooks tell also of failures before ComfyUI accepted the graph, because the submitter has no
-    /// other answer. Such a job keeps its graph as submitted.
+    /// Webhooks tell also of failures before ComfyUI accepted the graph, because the submitter has
+    /// no other answer. Such a job keeps its graph as submitted.
     pub webhook_tells_refusals: bool,
     /// Another attempt follows a transient failure, so that nobody is told of it.
     pub tried_again: bool,
@@ -78,9 +79,11 @@ pub struct Policy {
     pub given_back: bool,
     /// Its events go to the broker.
     pub published: bool,
-    /// Its submitter is told of a refusal, if that comes soon (a fleet answers later than a ComfyUI).
+    /// Its submitter is told of a refusal, if that comes soon (a fleet answers later than a
+    /// ComfyUI).
     pub waits_for_verdict: bool,
-    /// How many runs it may have when it loses its ComfyUI and goes on in another; as configured, unless its transport knows better.
+    /// How many runs it may have when it loses its ComfyUI and goes on in another; as configured,
+    /// unless its transport knows better.
     pub runs: Option<u32>,
     /// It runs in this ComfyUI alone.
     pub only: Option<usize>,

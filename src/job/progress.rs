@@ -1,4 +1,5 @@
-//! How far a graph is: nodes done of those that must run or come from ComfyUI's cache, and the steps of the one that works (v2.md, "Progress").
+//! How far a graph is: nodes done of those that must run or come from ComfyUI's cache, and the
+//! steps of the one that works (v2.md, "Progress").
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,5 @@
-//! ComfyUI's validation errors in words: its own `details` is often empty, so the sentence is built from `node_errors`.
+//! ComfyUI's validation errors in words: its own `details` is often empty, so the sentence is built
+//! from `node_errors`.
 
 use serde_json::{Map, Value, json};
 
@@ -80,7 +81,8 @@ pub fn rejected(
     )
     .at(location)
     .with_details(public_value(error.clone()));
-    // ComfyUI repeats the values that it refuses. One that should have been a URL to download may have credentials in it.
+    // ComfyUI repeats the values that it refuses. One that should have been a URL to download may
+    // have credentials in it.
     failure.node_errors = Some(if node_errors.is_null() {
         json!({})
     } else {
@@ -192,7 +194,8 @@ fn reason(error: &Value) -> String {
     format!("{place}: {why}")
 }
 
-/// Names the values that exist. `input_config` is null when there are many; then ComfyUI's own sentence has to do.
+/// Names the values that exist. `input_config` is null when there are many; then ComfyUI's own
+/// sentence has to do.
 fn not_in_list(error: &Value, details: &str) -> String {
     let received = match error.pointer("/extra_info/received_value") {
         Some(Value::String(text)) => format!("\"{}\"", text::quoted(text)),
@@ -271,8 +274,13 @@ mod tests {
 
     #[test]
     fn sentences_name_node_input_and_what_exists() {
-        let node_errors = json!({"1": {"errors": [{"type": "value_not_in_list", "message": "Value not in list", "details": "ckpt_name: 'nope' not in []",
-            "extra_info": {"input_name": "ckpt_name", "input_config": [["a.safetensors", "b.ckpt"], {}], "received_value": "nope"}}], "class_type": "CheckpointLoaderSimple"}});
+        let node_errors = json!({"1": {"errors": [{"type": "value_not_in_list",
+        "message": "Value not in list", "details": "ckpt_name: 'nope' not in []",
+            "extra_info": {
+                "input_name": "ckpt_name",
+                "input_config": [["a.safetensors", "b.ckpt"], {}],
+                "received_value": "nope"
+            }}], "class_type": "CheckpointLoaderSimple"}});
         let failure = rejected(
             &json!({"message": "Prompt outputs failed validation", "details": ""}),
             node_errors,
@@ -281,7 +289,8 @@ mod tests {
         );
         assert_eq!(
             failure.message,
-            "Failed to queue prompt: node 1 (CheckpointLoaderSimple), input \"ckpt_name\": \"nope\" does not exist; there are: a.safetensors, b.ckpt"
+            "Failed to queue prompt: node 1 (CheckpointLoaderSimple), input \"ckpt_name\": \
+             \"nope\" does not exist; there are: a.safetensors, b.ckpt"
         );
         assert_eq!(
             failure.location.as_deref(),
@@ -293,7 +302,10 @@ mod tests {
     fn a_missing_class_is_located() {
         let graph = json!({"1": {}});
         let failure = rejected(
-            &json!({"message": "Cannot execute because node X does not exist.", "details": "Node ID '#1'"}),
+            &json!({
+                "message": "Cannot execute because node X does not exist.",
+                "details": "Node ID '#1'"
+            }),
             json!({}),
             graph.as_object().unwrap(),
             &Catalogue::default(),

@@ -211,7 +211,8 @@ impl Timeline {
         &self.cached
     }
 
-    /// A node may come again: as one of those that it was replaced by, or in the next part. Its first beginning counts.
+    /// A node may come again: as one of those that it was replaced by, or in the next part. Its
+    /// first beginning counts.
     fn node(&mut self, node: &str, time: NodeTime) {
         match self.index.get(node) {
             Some(_) if time.cached => {}
@@ -264,10 +265,22 @@ impl Timeline {
                 .unwrap_or_default();
             nodes.insert(
                 id.clone(),
-                json!({"start": time.start, "end": node_end, "duration": node_end - time.start, "cached": time.cached, "class_type": class}),
+                json!({
+                    "start": time.start,
+                    "end": node_end,
+                    "duration": node_end - time.start,
+                    "cached": time.cached,
+                    "class_type": class
+                }),
             );
         }
-        let mut report = json!({"start": start, "end": end, "duration": end - start, "queued": start.saturating_sub(self.accepted), "nodes": nodes});
+        let mut report = json!({
+            "start": start,
+            "end": end,
+            "duration": end - start,
+            "queued": start.saturating_sub(self.accepted),
+            "nodes": nodes
+        });
         if let Some(instance) = self.instance {
             report["instance"] = instance.into();
         }

@@ -1,4 +1,5 @@
-//! What the streams of a prompt show: events, kept in order for each reader, never slowing the prompt (delivery.md).
+//! What the streams of a prompt show: events, kept in order for each reader, never slowing the
+//! prompt (delivery.md).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,8 @@ const LAG: usize = 64;
 /// What kind of event it is: what may be left out when the reader is slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weight {
-    /// `progress`, `progress_state`, previews, transfer progress, `status`: the newest says it all. The number tells kinds apart.
+    /// `progress`, `progress_state`, previews, transfer progress, `status`: the newest says it all.
+    /// The number tells kinds apart.
     Newest(u8),
     /// Life-cycle events: always delivered.
     Always,
@@ -77,7 +79,8 @@ pub struct Reader {
 }
 
 impl Streams {
-    /// A new reader of everything from now on. `with_files` asks for the whole response body in `complete`.
+    /// A new reader of everything from now on. `with_files` asks for the whole response body in
+    /// `complete`.
     pub fn attach(&self, with_files: bool) -> Reader {
         let queue = Arc::new(Queue {
             with_files,
@@ -112,7 +115,8 @@ impl Streams {
         }
     }
 
-    /// Sends the end. Readers that came with the request get all of it, others get it without the files.
+    /// Sends the end. Readers that came with the request get all of it, others get it without the
+    /// files.
     pub fn end(&self, name: &'static str, body: &Document) {
         self.send(name, Weight::Final, |with_files| {
             Data::Document(if with_files {
@@ -181,8 +185,9 @@ impl Reader {
         }
     }
 
-    /// Waits until something has happened that is worth a stream, without taking it: more than a change of `state`. An end does not count:
-    /// when it is the first thing to tell, it is better told without a stream.
+    /// Waits until something has happened that is worth a stream, without taking it: more than a
+    /// change of `state`. An end does not count: when it is the first thing to tell, it is better
+    /// told without a stream.
     pub async fn wait_for_more_than_state(&self) {
         loop {
             let waiting = self

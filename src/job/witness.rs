@@ -1,4 +1,5 @@
-//! Whoever remembers all jobs, of every transport: told of each beginning, change and end. The pipeline knows no more of it.
+//! Whoever remembers all jobs, of every transport: told of each beginning, change and end. The
+//! pipeline knows no more of it.
 
 use serde_json::{Map, Value};
 

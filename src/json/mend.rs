@@ -2,7 +2,8 @@
 
 use super::code_unit;
 
-/// Replaces Python's extra numbers outside of strings, and escaped surrogates without a partner inside of them.
+/// Replaces Python's extra numbers outside of strings, and escaped surrogates without a partner
+/// inside of them.
 pub fn mend(text: &[u8]) -> Vec<u8> {
     let lossy = String::from_utf8_lossy(text);
     let text = lossy.as_bytes();

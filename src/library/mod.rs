@@ -1,4 +1,5 @@
-//! The model files in ComfyUI's folders: what is there, and how more comes. Every protocol that lists or downloads models asks here.
+//! The model files in ComfyUI's folders: what is there, and how more comes. Every protocol that
+//! lists or downloads models asks here.
 
 mod list;
 
@@ -77,7 +78,8 @@ impl Library {
     /// Checks what can be checked without asking the origin.
     ///
     /// # Errors
-    /// A 400 at `url`, `folder`, `filename` or a member of `auth`; 503 while nothing is known of ComfyUI's folders.
+    /// A 400 at `url`, `folder`, `filename` or a member of `auth`; 503 while nothing is known of
+    /// ComfyUI's folders.
     pub fn check(&self, wanted: Wanted) -> Result<ModelDownload, Failure> {
         let url = url_text(&wanted.url, "url")?.to_owned();
         let Some(parsed) = Url::parse(&url).ok().filter(|_| Storage::is_url(&url)) else {
@@ -132,7 +134,12 @@ impl Library {
             let url = public_url(&download.url);
             match library.bring(&download, ongoing).await {
                 Ok((placed, fetched)) => {
-                    info!(url, path = %placed.path().display(), size = fetched.size, "model downloaded");
+                    info!(
+                        url,
+                        path = %placed.path().display(),
+                        size = fetched.size,
+                        "model downloaded"
+                    );
                 }
                 Err(error) => warn!(url, error = %error, "model download failed"),
             }
@@ -216,8 +223,9 @@ impl Library {
         ))
     }
 
-    /// Whether ComfyUI lists what was placed: in the folder that was named, or in another one with the same directory, as
-    /// plug-ins have them for files of their own kind. A ComfyUI that does not answer is taken to list every model.
+    /// Whether ComfyUI lists what was placed: in the folder that was named, or in another one with
+    /// the same directory, as plug-ins have them for files of their own kind. A ComfyUI that does
+    /// not answer is taken to list every model.
     async fn is_listed(&self, download: &ModelDownload, placed: &PlacedModel) -> bool {
         let (dir, name) = (&placed.dir, &placed.name);
         match self.comfy.lists_model(&download.known_as, dir, name).await {

@@ -1,8 +1,9 @@
-//! The memory of request bodies. Those that are read or parsed at one time share a budget, half of it for their text and half for
-//! what is built from it; who finds it used up waits, first come first served. Small bodies never wait.
+//! The memory of request bodies. Those that are read or parsed at one time share a budget, half of
+//! it for their text and half for what is built from it; who finds it used up waits, first come
+//! first served. Small bodies never wait.
 //!
-//! A body has its place before its first byte is read, so no two can each hold a part of what the other needs. Who holds a place
-//! and sends almost nothing while others wait for it loses it.
+//! A body has its place before its first byte is read, so no two can each hold a part of what the
+//! other needs. Who holds a place and sends almost nothing while others wait for it loses it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,7 +71,8 @@ impl Bodies {
         self.largest
     }
 
-    /// A place for the text of a body of so many bytes; of `None` when nobody knows how long it becomes.
+    /// A place for the text of a body of so many bytes; of `None` when nobody knows how long it
+    /// becomes.
     pub async fn text(&'static self, bytes: Option<usize>) -> Share {
         self.text.take(bytes.unwrap_or(self.largest)).await
     }

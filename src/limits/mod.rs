@@ -1,18 +1,23 @@
-//! What a stranger can make us use, and how much of it: the one home of these numbers. Transports and stages ask here instead
-//! of inventing their own; `docs/reference/limits.md` is the same for readers.
+//! What a stranger can make us use, and how much of it: the one home of these numbers. Transports
+//! and stages ask here instead of inventing their own; `docs/reference/limits.md` is the same for
+//! readers.
 //!
-//! | what | why so much |
-//! | --- | --- |
-//! | [`MAX_VALUES`] | the largest real workflows have some 100,000 values; built values cost up to 60 times their text |
-//! | [`bodies`] | bodies that are read or parsed at one time share [`bodies::SHARE`] times `MAX_BODY_SIZE_MB` of memory |
-//! | [`MAX_URL`] | what browsers, proxies and object stores take; presigned URLs have about 2 KiB |
-//! | [`MAX_NAME`] | ids, classes, ids of nodes: they are keys of lists, lines of the log, parts of file names |
-//! | [`MAX_QUOTED`], [`MAX_ERROR`], [`MAX_DETAILS`] | an answer must not be as long as the question ([`text`]) |
-//! | [`MAX_LOG_LINE`], [`MAX_QUEUE_ENTRY`] | what is kept or written for every prompt |
-//! | [`MAX_PATTERN`], [`MAX_CREDENTIALS`], [`MATCHING_STEPS`] | two things of a client are multiplied when credentials are chosen |
-//! | [`transfers`] | a client names any number of slow hosts: none of them takes what others need |
+//! - [`MAX_VALUES`]: the largest real workflows have some 100,000 values; built values cost up to
+//!   60 times their text
+//! - [`bodies`]: bodies that are read or parsed at one time share [`bodies::SHARE`] times
+//!   `MAX_BODY_SIZE_MB` of memory
+//! - [`MAX_URL`]: what browsers, proxies and object stores take; presigned URLs have about 2 KiB
+//! - [`MAX_NAME`]: ids, classes, ids of nodes: they are keys of lists, lines of the log, parts of
+//!   file names
+//! - [`MAX_QUOTED`], [`MAX_ERROR`], [`MAX_DETAILS`]: an answer must not be as long as the question
+//!   ([`text`])
+//! - [`MAX_LOG_LINE`], [`MAX_QUEUE_ENTRY`]: what is kept or written for every prompt
+//! - [`MAX_PATTERN`], [`MAX_CREDENTIALS`], [`MATCHING_STEPS`]: two things of a client are
+//!   multiplied when credentials are chosen
+//! - [`transfers`]: a client names any number of slow hosts: none of them takes what others need
 //!
-//! Work that grows with what a client sent runs beside the threads that serve others: [`off_runtime`].
+//! Work that grows with what a client sent runs beside the threads that serve others:
+//! [`off_runtime`].
 
 pub mod bodies;
 pub mod text;
@@ -94,8 +99,9 @@ pub fn is_large_object(object: &Map<String, Value>) -> bool {
     !object.values().all(|member| spend(member, &mut left))
 }
 
-/// Does work on this thread, but first hands whatever else waits for the thread to another one, when the work is `large`. What is
-/// bound to a runtime of a single thread (tests) is done in place.
+/// Does work on this thread, but first hands whatever else waits for the thread to another one,
+/// when the work is `large`. What is bound to a runtime of a single thread (tests) is done in
+/// place.
 pub fn off_runtime<T>(large: bool, work: impl FnOnce() -> T) -> T {
     match Handle::try_current() {
         Ok(handle) if large && handle.runtime_flavor() == RuntimeFlavor::MultiThread => {

@@ -1,5 +1,5 @@
-//! Texts that are put into answers, webhooks, events, lists and the log: bounded whatever a client, ComfyUI, an origin or a broker
-//! put into them (attack.md, A11). What is cut ends in `…`.
+//! Texts that are put into answers, webhooks, events, lists and the log: bounded whatever a client,
+//! ComfyUI, an origin or a broker put into them (attack.md, A11). What is cut ends in `…`.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,8 @@ pub fn quoted(value: &str) -> Cow<'_, str> {
     shorten(value, MAX_QUOTED)
 }
 
-/// An error text: no word and nothing between quotation marks longer than [`MAX_QUOTED`], and [`MAX_ERROR`] in all.
+/// An error text: no word and nothing between quotation marks longer than [`MAX_QUOTED`], and
+/// [`MAX_ERROR`] in all.
 pub fn sentence(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_QUOTED {
         return Cow::Borrowed(text);
@@ -34,7 +35,8 @@ pub fn sentence(text: &str) -> Cow<'_, str> {
     Cow::Owned(shorten(&cut, MAX_ERROR).into_owned())
 }
 
-/// Of megabytes only both ends are looked at: what stands behind a long value says what is wrong with it.
+/// Of megabytes only both ends are looked at: what stands behind a long value says what is wrong
+/// with it.
 fn without_middle(text: &str) -> Cow<'_, str> {
     const END: usize = 4 * MAX_ERROR;
     if text.len() <= 2 * END {
@@ -122,8 +124,8 @@ fn cut_words(text: &str) -> Cow<'_, str> {
     Cow::Owned(cut)
 }
 
-/// The same value with every text in it as [`sentence`] leaves it, and at most about so many bytes of JSON; what had no place any
-/// more is replaced by `…`.
+/// The same value with every text in it as [`sentence`] leaves it, and at most about so many bytes
+/// of JSON; what had no place any more is replaced by `…`.
 pub fn bounded(value: Value, bytes: usize) -> Value {
     let mut left = bytes;
     bound(value, &mut left)

@@ -1,5 +1,5 @@
-//! Places for transfers, their pace, and what they leave of the disk. `storage` keeps to these; tests have smaller ones
-//! ([`crate::storage::Pace`]).
+//! Places for transfers, their pace, and what they leave of the disk. `storage` keeps to these;
+//! tests have smaller ones ([`crate::storage::Pace`]).
 
 use std::time::Duration;
 

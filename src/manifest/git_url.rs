@@ -1,4 +1,5 @@
-//! Git URLs with a pinned ref, in every way that people copy them from a browser (process.md, step 4). Pure.
+//! Git URLs with a pinned ref, in every way that people copy them from a browser (process.md, step
+//! 4). Pure.
 
 use std::fmt;
 
@@ -31,7 +32,8 @@ pub struct Reference {
 pub enum ReferenceKind {
     /// A branch, tag or commit, as after `@`.
     Any,
-    /// As `Any`, but a path inside the repository may follow (`/tree/main/docs`): only the repository can tell where it begins.
+    /// As `Any`, but a path inside the repository may follow (`/tree/main/docs`): only the
+    /// repository can tell where it begins.
     MaybeWithPath,
     /// A commit.
     Commit,
@@ -39,7 +41,8 @@ pub enum ReferenceKind {
     Tag,
 }
 
-/// Path segments that separate repository and ref. GitLab's come first: `/-/tree/` contains GitHub's `/tree/`.
+/// Path segments that separate repository and ref. GitLab's come first: `/-/tree/` contains
+/// GitHub's `/tree/`.
 const MARKERS: [(&[&str], ReferenceKind); 9] = [
     (&["-", "tree"], ReferenceKind::MaybeWithPath),
     (&["-", "commit"], ReferenceKind::Commit),
@@ -53,7 +56,8 @@ const MARKERS: [(&[&str], ReferenceKind); 9] = [
 ];
 
 impl GitSource {
-    /// Whether a custom node is given by git URL (`scheme://...` or `user@host:path`), not by its registry name.
+    /// Whether a custom node is given by git URL (`scheme://...` or `user@host:path`), not by its
+    /// registry name.
     pub fn is_git_url(text: &str) -> bool {
         text.contains("://") || scp_path(text).is_some()
     }

@@ -51,11 +51,12 @@ impl Installer {
         self
     }
 
-    /// Installs everything that ComfyUI needs from the start. A second time it does nothing (see the module's page).
+    /// Installs everything that ComfyUI needs from the start. A second time it does nothing (see
+    /// the module's page).
     ///
     /// # Errors
-    /// The first step that fails, with the last lines that its command printed. When `cancel` is cancelled, the running
-    /// command is killed and that is the error.
+    /// The first step that fails, with the last lines that its command printed. When `cancel` is
+    /// cancelled, the running command is killed and that is the error.
     pub async fn install_before_start(
         &self,
         manifest: &Manifest,
@@ -93,8 +94,8 @@ impl Installer {
         Ok(())
     }
 
-    /// Starts to download the models that may come later. Failures are logged and tried again; the task ends when all are
-    /// there or given up, or when `cancel` is cancelled.
+    /// Starts to download the models that may come later. Failures are logged and tried again; the
+    /// task ends when all are there or given up, or when `cancel` is cancelled.
     pub fn start_models_after(
         &self,
         manifest: &Manifest,

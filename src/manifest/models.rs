@@ -20,7 +20,8 @@ use crate::storage::{
 /// First and longest pause between two tries of a model that may come later.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Tries of a model that the origin refuses or does not have. Other failures are tried again for as long as we run.
+/// Tries of a model that the origin refuses or does not have. Other failures are tried again for as
+/// long as we run.
 const REFUSED_TRIES: u32 = 8;
 
 /// Told the path of each model that was put in place.
@@ -89,12 +90,22 @@ impl Models {
             };
             let url = public_url(&model.url);
             if hopeless {
-                tracing::error!(url, %error, tries, "a model of the manifest cannot be had and is given up");
+                tracing::error!(
+                    url,
+                    %error,
+                    tries,
+                    "a model of the manifest cannot be had and is given up"
+                );
                 return;
             }
             let pause = pauses.take();
             let wait = error.retry_after.unwrap_or(pause).min(LONGEST_PAUSE);
-            tracing::warn!(url, %error, retry_in_s = wait.as_secs_f64(), "a model of the manifest could not be had yet");
+            tracing::warn!(
+                url,
+                %error,
+                retry_in_s = wait.as_secs_f64(),
+                "a model of the manifest could not be had yet"
+            );
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
@@ -111,7 +122,10 @@ impl Models {
             ));
         };
         if is_own_file(&destination).await {
-            tracing::info!(path = %destination.display(), "a model of the manifest is there already as a file of yours, which stays");
+            tracing::info!(
+                path = %destination.display(),
+                "a model of the manifest is there already as a file of yours, which stays"
+            );
             return Ok(());
         }
         let fetch = Fetch {
@@ -148,7 +162,14 @@ impl Models {
             on_placed(&destination);
         }
         let (url, duration_ms) = (public_url(&model.url), fetched.duration.as_millis());
-        tracing::info!(url, path = %destination.display(), size_bytes = fetched.size, cached = fetched.cached, duration_ms, "model is there");
+        tracing::info!(
+            url,
+            path = %destination.display(),
+            size_bytes = fetched.size,
+            cached = fetched.cached,
+            duration_ms,
+            "model is there"
+        );
         Ok(())
     }
 }
@@ -163,7 +184,8 @@ impl Models {
         below.to_string_lossy().into_owned()
     }
 
-    /// The name that the manifest gives; in a model folder with the extension of the file behind it where it has none (F02).
+    /// The name that the manifest gives; in a model folder with the extension of the file behind it
+    /// where it has none (F02).
     async fn name(&self, fetched: &Fetched, folder: &Path, name: &str) -> String {
         if folder.starts_with(&self.model_dir) && !has_extension(name) {
             model_name(fetched, Some(name)).await

@@ -37,7 +37,8 @@ pub(super) async fn install_from_registry(
     let step = format!("custom_nodes: comfy node install {name}");
     let comfy = tools.find("comfy").ok_or_else(|| {
         ManifestError::new(format!(
-            "manifest: custom_nodes: {name} is a registry name, which needs the comfy command (pip install comfy-cli), and that is not on PATH; or give the node's git URL"
+            "manifest: custom_nodes: {name} is a registry name, which needs the comfy command \
+             (pip install comfy-cli), and that is not on PATH; or give the node's git URL"
         ))
     })?;
     let before = entries(nodes).await;
@@ -101,9 +102,11 @@ impl<'a> Clone<'a> {
         let content = [self.source.url.as_str(), name];
         let exists = tokio::fs::symlink_metadata(&self.folder).await.is_ok();
         if exists && !self.folder.join(".git").exists() {
-            return Err(
-                self.error(format!("{} is there already and is not a git clone: move it away, or take the node out of the manifest", self.folder.display()))
-            );
+            return Err(self.error(format!(
+                "{} is there already and is not a git clone: move it away, or take the node out \
+                 of the manifest",
+                self.folder.display()
+            )));
         }
         let before = if exists { self.head().await } else { None };
         let known = record
@@ -120,9 +123,14 @@ impl<'a> Clone<'a> {
         }
         let cloned = if exists {
             match self.fetch().await {
-                // What is there worked at the last start; a git server that is down now is no reason not to start.
+                // What is there worked at the last start; a git server that is down now is no
+                // reason not to start.
                 Err(error) if known.is_some() => {
-                    tracing::warn!(url = self.source.public(), %error, "the custom node cannot be updated; what is there is used");
+                    tracing::warn!(
+                        url = self.source.public(),
+                        %error,
+                        "the custom node cannot be updated; what is there is used"
+                    );
                     return Ok(&self.folder);
                 }
                 fetched => fetched?,
@@ -148,7 +156,8 @@ impl<'a> Clone<'a> {
         wanted.is_some_and(|wanted| is_full_hash(wanted) && head == Some(wanted))
     }
 
-    /// Clones and checks out beside the final name, then renames: a clone that was cut off is never taken for a whole one.
+    /// Clones and checks out beside the final name, then renames: a clone that was cut off is never
+    /// taken for a whole one.
     async fn make(&self) -> Result<Cloned, ManifestError> {
         let on_disk = |error: std::io::Error| {
             self.error(format!(
@@ -220,7 +229,8 @@ impl<'a> Clone<'a> {
         ])
         .await?;
         if self.source.reference.is_none() {
-            // The default branch may be another one by now. Fails on servers that do not tell; then the old one stays.
+            // The default branch may be another one by now. Fails on servers that do not tell; then
+            // the old one stays.
             self.ask(&["remote", "set-head", "origin", "--auto"]).await;
         }
         Ok(())
@@ -239,7 +249,8 @@ impl<'a> Clone<'a> {
                 return Ok(Cloned { head, moving });
             }
         }
-        // A commit that no branch or tag leads to (a pull request's) must be asked for by its full hash.
+        // A commit that no branch or tag leads to (a pull request's) must be asked for by its full
+        // hash.
         if is_full_hash(&reference.name)
             && self
                 .git(&["fetch", "origin", &reference.name])
@@ -339,7 +350,8 @@ impl<'a> Clone<'a> {
     }
 }
 
-/// A volume often belongs to another user than the container's, and git would refuse to touch a clone there.
+/// A volume often belongs to another user than the container's, and git would refuse to touch a
+/// clone there.
 fn safe<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     ["-c", "safe.directory=*", "-c", "advice.detachedHead=false"]
         .into_iter()
@@ -347,7 +359,8 @@ fn safe<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
         .collect()
 }
 
-/// The names to try: the whole text and, where a path may follow the ref, ever shorter beginnings of it.
+/// The names to try: the whole text and, where a path may follow the ref, ever shorter beginnings
+/// of it.
 fn candidates(reference: &Reference) -> Vec<&str> {
     let mut names = vec![reference.name.as_str()];
     if reference.kind == ReferenceKind::MaybeWithPath {

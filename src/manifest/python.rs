@@ -16,7 +16,8 @@ pub(super) struct Python {
 }
 
 impl Python {
-    /// uv, else pip. uv is told `--system` outside a virtual environment, where it would refuse to work.
+    /// uv, else pip. uv is told `--system` outside a virtual environment, where it would refuse to
+    /// work.
     pub fn find(tools: &Tools, config: &ManifestConfig, step: &str) -> Result<Self, ManifestError> {
         if let Some(program) = tools.find("uv") {
             let words = if config.in_virtual_env {

@@ -11,7 +11,8 @@ use crate::paths;
 /// dpkg's list of what is installed.
 const DPKG_STATUS: &str = "/var/lib/dpkg/status";
 
-/// The record of earlier starts. Contents of the manifest are only in it as hashes: they may hold credentials.
+/// The record of earlier starts. Contents of the manifest are only in it as hashes: they may hold
+/// credentials.
 #[derive(Debug)]
 pub(super) struct Record {
     file: PathBuf,
@@ -65,7 +66,8 @@ impl Step {
 }
 
 impl Record {
-    /// Reads the record and forgets what is no longer true. A record that cannot be read is an empty one.
+    /// Reads the record and forgets what is no longer true. A record that cannot be read is an
+    /// empty one.
     pub async fn open(file: PathBuf, python: PythonEnvironment) -> Self {
         let mut done: Done = match tokio::fs::read(&file).await {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
@@ -90,7 +92,8 @@ impl Record {
             .and_then(|value| serde_json::from_value(value.clone()).ok())
     }
 
-    /// Remembers a step in place of those that it may have undone, and writes the record. That it cannot be written costs time at the next start, no more.
+    /// Remembers a step in place of those that it may have undone, and writes the record. That it
+    /// cannot be written costs time at the next start, no more.
     pub async fn put(&mut self, step: Step, content: &[&str], value: impl Serialize) {
         if let Some(start) = replaced(step, content) {
             self.done.steps.retain(|key, _| !key.starts_with(&start));
@@ -111,7 +114,11 @@ impl Record {
     pub async fn save(&mut self) {
         (self.done.dpkg, self.done.packages) = look(self.python.clone()).await;
         if let Err(error) = write(&self.file, &self.done).await {
-            tracing::warn!(file = %self.file.display(), %error, "what the manifest installed cannot be recorded, so the next start will do it again");
+            tracing::warn!(
+                file = %self.file.display(),
+                %error,
+                "what the manifest installed cannot be recorded, so the next start will do it again"
+            );
         }
     }
 }
@@ -130,8 +137,9 @@ fn key(step: Step, content: &[&str]) -> String {
     format!("{start}{}", digest(content))
 }
 
-/// How the keys begin of what a step may undo: a later list may have changed the versions that an earlier one asked for, so the
-/// earlier one is work again. Each folder's requirements stand for themselves, as they do beside the manifest's own list.
+/// How the keys begin of what a step may undo: a later list may have changed the versions that an
+/// earlier one asked for, so the earlier one is work again. Each folder's requirements stand for
+/// themselves, as they do beside the manifest's own list.
 fn replaced(step: Step, content: &[&str]) -> Option<String> {
     match step {
         Step::Apt | Step::Pip => Some(format!("{}:", step.word())),
@@ -151,7 +159,8 @@ fn digest(content: &[&str]) -> String {
     hex::encode(hash.finalize())
 }
 
-/// dpkg's database as a hash, and the installed Python packages by the names of their metadata folders (name and version).
+/// dpkg's database as a hash, and the installed Python packages by the names of their metadata
+/// folders (name and version).
 async fn look(python: PythonEnvironment) -> (String, BTreeSet<String>) {
     tokio::task::spawn_blocking(move || {
         let dpkg = std::fs::read(DPKG_STATUS)

@@ -1,4 +1,5 @@
-//! Running the tools that install things: output to the log line by line, the last lines kept for the error.
+//! Running the tools that install things: output to the log line by line, the last lines kept for
+//! the error.
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,7 +17,8 @@ use crate::comfy::supervisor::{Exit, OutputTail, forward};
 use crate::config::{public_text, withhold_from_tool};
 use crate::process::{KilledGroup, spawn_in_group};
 
-/// Building a wheel from source may take long; a command that waits for a human must not wait for ever.
+/// Building a wheel from source may take long; a command that waits for a human must not wait for
+/// ever.
 const LONGEST_RUN: Duration = Duration::from_secs(2 * 60 * 60);
 /// A daemon that a package started may hold the pipes open after the command itself has ended.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
@@ -70,7 +72,8 @@ impl Tools {
             .map(drop)
     }
 
-    /// Runs a command for what it prints on stdout, or `None` when it fails. For questions with short answers.
+    /// Runs a command for what it prints on stdout, or `None` when it fails. For questions with
+    /// short answers.
     pub async fn ask<S: AsRef<OsStr>>(
         &self,
         program: &Path,
@@ -144,10 +147,15 @@ impl Tools {
             }
         };
         let status = tokio::select! {
-            () = self.cancel.cancelled() => return Err(ManifestError::new(format!("manifest: {step} was interrupted: the server is stopping"))),
+            () = self.cancel.cancelled() => return Err(
+                ManifestError::new(
+                    format!("manifest: {step} was interrupted: the server is stopping")
+                )
+            ),
             ended = timeout(LONGEST_RUN, ended) => ended,
         };
-        // What took too long is killed with its group when the guard goes; a daemon that a package started lives on.
+        // What took too long is killed with its group when the guard goes; a daemon that a package
+        // started lives on.
         if status.is_ok() {
             unfinished.ended();
         }

@@ -1,4 +1,5 @@
-//! Files into other files: image codecs, ffmpeg, archives, recognising types. Knows nothing of prompts.
+//! Files into other files: image codecs, ffmpeg, archives, recognising types. Knows nothing of
+//! prompts.
 //!
 //! - `options`: what a client may ask for, checked before anything runs
 //! - `converter`: which file gets which treatment, how many at once

@@ -23,7 +23,8 @@ pub fn dimensions(path: &Path) -> Option<(u32, u32)> {
 pub type Measured = (Option<(u32, u32)>, Option<f64>);
 
 impl Media {
-    /// Pixels and seconds of a video or sound, as ffmpeg says; `None` when there is no ffmpeg, or it does not know the file.
+    /// Pixels and seconds of a video or sound, as ffmpeg says; `None` when there is no ffmpeg, or
+    /// it does not know the file.
     pub async fn probe(&self, path: &Path) -> Option<Measured> {
         if !self.reads_videos().await {
             return None;
@@ -86,8 +87,9 @@ mod tests {
 
     #[test]
     fn what_ffmpeg_says_is_read() {
-        let said = "Input #0, mov, from 'x.mp4':\n  Duration: 00:01:02.50, start: 0.0, bitrate: 8 kb/s\n  \
-            Stream #0:0[0x1](und): Video: h264 (High) (avc1 / 0x31637661), yuv420p(progressive), 640x480 [SAR 1:1], 25 fps\n";
+        let said = "Input #0, mov, from 'x.mp4':\n  Duration: 00:01:02.50, start: 0.0, bitrate: 8 \
+                    kb/s\n  Stream #0:0[0x1](und): Video: h264 (High) (avc1 / 0x31637661), \
+                    yuv420p(progressive), 640x480 [SAR 1:1], 25 fps\n";
         assert_eq!(read(said), (Some((640, 480)), Some(62.5)));
         assert_eq!(read("  Duration: N/A, bitrate: N/A\n"), (None, None));
     }

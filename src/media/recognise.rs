@@ -364,7 +364,8 @@ mod tests {
 
     #[test]
     fn what_infer_does_not_know() {
-        let svg = b"\xEF\xBB\xBF<?xml version=\"1.0\"?>\n<!-- a > b -->\n<!DOCTYPE svg>\n<svg xmlns=\"http://www.w3.org/2000/svg\"/>";
+        let svg = b"\xEF\xBB\xBF<?xml version=\"1.0\"?>\n<!-- a > b -->\n<!DOCTYPE svg>\n<svg \
+                    xmlns=\"http://www.w3.org/2000/svg\"/>";
         for (head, wanted) in [
             (svg.as_slice(), Some("svg")),
             (b"\x40\0\0\0\0\0\0\0{\"a\":{\"dtype\"", Some("safetensors")),

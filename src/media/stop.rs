@@ -1,5 +1,6 @@
-//! When a conversion is to end: its job was cancelled, or its time is up. Codecs are C and Rust libraries that know
-//! nothing of our tokens, so what is true for the thread is asked here, between rows and between frames (attack.md, A14).
+//! When a conversion is to end: its job was cancelled, or its time is up. Codecs are C and Rust
+//! libraries that know nothing of our tokens, so what is true for the thread is asked here, between
+//! rows and between frames (attack.md, A14).
 
 use std::cell::RefCell;
 use std::io::{self, Read, Seek};

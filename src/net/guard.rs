@@ -1,9 +1,10 @@
-//! The guard over addresses: URLs come from clients, so they may only reach what the whole internet may reach (storage.md, "Where
-//! requests may reach").
+//! The guard over addresses: URLs come from clients, so they may only reach what the whole internet
+//! may reach (storage.md, "Where requests may reach").
 //!
-//! Names are judged where they are resolved for the connection, so there is nothing to rebind afterwards. Literal addresses never
-//! reach a resolver; for them, and for names that are only trusted under other ports, [`Guard::detour`] leads the connection to a
-//! name that the resolver refuses.
+//! Names are judged where they are resolved for the connection, so there is nothing to rebind
+//! afterwards. Literal addresses never reach a resolver; for them, and for names that are only
+//! trusted under other ports, [`Guard::detour`] leads the connection to a name that the resolver
+//! refuses.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,12 +21,13 @@ pub(super) struct Guard {
     /// Private networks are within reach (webhooks, D08).
     private: bool,
     trusted_origins: HashSet<String>,
-    /// Hosts whose addresses the resolver lets through: those of trusted origins and the proxies. [`Guard::detour`] sees to it that
-    /// other origins on these hosts get nothing from that.
+    /// Hosts whose addresses the resolver lets through: those of trusted origins and the proxies.
+    /// [`Guard::detour`] sees to it that other origins on these hosts get nothing from that.
     excepted_hosts: HashSet<String>,
 }
 
-/// The end of names that are refused whatever they would resolve to. `.invalid` can never be registered.
+/// The end of names that are refused whatever they would resolve to. `.invalid` can never be
+/// registered.
 const REFUSED_SUFFIX: &str = ".comfyui-api-refused.invalid";
 
 impl Guard {
@@ -44,8 +46,8 @@ impl Guard {
         }
     }
 
-    /// For webhooks: receivers live in private networks. A trusted origin does not go this way ([`super::Outbound::webhook`]), so that
-    /// its host needs no exception.
+    /// For webhooks: receivers live in private networks. A trusted origin does not go this way
+    /// ([`super::Outbound::webhook`]), so that its host needs no exception.
     pub fn for_webhooks(
         config: &GuardConfig,
         proxy_hosts: impl IntoIterator<Item = String>,
@@ -88,8 +90,8 @@ impl Guard {
         }
     }
 
-    /// The addresses of a name that may be connected to. One forbidden address among them refuses the name: a name that points both
-    /// inwards and outwards is an attack or a mistake.
+    /// The addresses of a name that may be connected to. One forbidden address among them refuses
+    /// the name: a name that points both inwards and outwards is an attack or a mistake.
     pub fn admit(&self, host: &str, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Refused> {
         if self.open
             || self.excepted_hosts.contains(&normal(host))
@@ -100,7 +102,8 @@ impl Guard {
         Err(refusal(host))
     }
 
-    /// Whether a URL must not be connected to as it stands: then the name to connect to instead, which is refused.
+    /// Whether a URL must not be connected to as it stands: then the name to connect to instead,
+    /// which is refused.
     pub fn detour(&self, url: &Url) -> Option<String> {
         if self.trusts(url) {
             return None;
@@ -120,8 +123,9 @@ fn normal(host: &str) -> String {
 
 pub(super) fn refusal(host: &str) -> Refused {
     Refused(format!(
-        "{host} is, or resolves to, a loopback, private, link-local or reserved address, which requests may not reach. \
-         To allow it, add its origin to HTTP_TRUSTED_ORIGINS or set ALLOW_PRIVATE_NETWORKS=true"
+        "{host} is, or resolves to, a loopback, private, link-local or reserved address, which \
+         requests may not reach. To allow it, add its origin to HTTP_TRUSTED_ORIGINS or set \
+         ALLOW_PRIVATE_NETWORKS=true"
     ))
 }
 
@@ -136,7 +140,8 @@ pub(super) fn refusal_in_name(name: &str) -> Option<Refused> {
         .map(|host| refusal(&host.replace('_', ":")))
 }
 
-/// The address that a URL names directly. The URL parser has read every spelling of IPv4 already (decimal, octal, hexadecimal, short).
+/// The address that a URL names directly. The URL parser has read every spelling of IPv4 already
+/// (decimal, octal, hexadecimal, short).
 fn literal(url: &Url) -> Option<IpAddr> {
     match url.host()? {
         Host::Ipv4(v4) => Some(v4.into()),
@@ -145,8 +150,8 @@ fn literal(url: &Url) -> Option<IpAddr> {
     }
 }
 
-/// Whether an address is one of a private network: RFC 1918, unique local, carrier-grade NAT; but none of the metadata services that
-/// hide there.
+/// Whether an address is one of a private network: RFC 1918, unique local, carrier-grade NAT; but
+/// none of the metadata services that hide there.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => is_private_v4(v4),
@@ -179,7 +184,8 @@ pub fn is_public(ip: IpAddr) -> bool {
 }
 
 fn is_public_v4(ip: Ipv4Addr) -> bool {
-    /// Network and prefix length; IANA's special-purpose registry, and one cloud's metadata service outside it.
+    /// Network and prefix length; IANA's special-purpose registry, and one cloud's metadata service
+    /// outside it.
     const FORBIDDEN: &[([u8; 4], u32)] = &[
         ([0, 0, 0, 0], 8),        // this network
         ([10, 0, 0, 0], 8),       // private
@@ -206,10 +212,11 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     let s = ip.segments();
     let low = Ipv4Addr::from((u32::from(s[6]) << 16) | u32::from(s[7]));
     match s {
-        // Mapped, and the NAT64 prefix that DNS64 answers with on IPv6-only networks: they are the IPv4 address inside.
+        // Mapped, and the NAT64 prefix that DNS64 answers with on IPv6-only networks: they are the
+        // IPv4 address inside.
         [0, 0, 0, 0, 0, 0xffff, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => is_public_v4(low),
-        // Only 2000::/3 is the internet. Within it: protocol assignments with Teredo, ORCHID and benchmarks (2001::/23), documentation,
-        // 6to4 (dead, and able to name any IPv4 address).
+        // Only 2000::/3 is the internet. Within it: protocol assignments with Teredo, ORCHID and
+        // benchmarks (2001::/23), documentation, 6to4 (dead, and able to name any IPv4 address).
         [first, second, ..] => {
             first & 0xe000 == 0x2000
                 && !(first == 0x2001 && second < 0x200)

@@ -1,4 +1,5 @@
-//! HTTP fields that several parts read: `Content-Type`, `Content-Disposition`, `Content-Range`, `Retry-After`.
+//! HTTP fields that several parts read: `Content-Type`, `Content-Disposition`, `Content-Range`,
+//! `Retry-After`.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +12,8 @@ pub fn media_type(value: &str) -> String {
     plain.trim().to_ascii_lowercase()
 }
 
-/// The file name of a `Content-Disposition`: `filename*` before `filename`, the last segment of either.
+/// The file name of a `Content-Disposition`: `filename*` before `filename`, the last segment of
+/// either.
 pub fn disposition_name(value: &str) -> Option<String> {
     let mut plain = None;
     for (name, value) in parameters(value) {

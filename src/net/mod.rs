@@ -1,7 +1,9 @@
-//! The ways out: one TLS configuration, one resolver, a few shared HTTP clients, the guard over addresses, one retry rule.
+//! The ways out: one TLS configuration, one resolver, a few shared HTTP clients, the guard over
+//! addresses, one retry rule.
 //!
-//! Every part that talks to the outside takes an [`Outbound`] and picks the client by *who chose the URL*: a client of ours
-//! ([`Outbound::guarded`]), the operator ([`Outbound::operator`]), or nobody, because it is ComfyUI ([`Outbound::comfyui`]).
+//! Every part that talks to the outside takes an [`Outbound`] and picks the client by *who chose
+//! the URL*: a client of ours ([`Outbound::guarded`]), the operator ([`Outbound::operator`]), or
+//! nobody, because it is ComfyUI ([`Outbound::comfyui`]).
 
 mod guard;
 pub mod held_body;
@@ -41,8 +43,9 @@ const COMFYUI_IDLE: Duration = Duration::from_secs(30);
 
 /// The shared clients. Cheap to clone.
 ///
-/// They limit how long connecting takes, and nothing else: reqwest's read timeout runs while a request's body is still being sent, so
-/// it would end every long upload. Whoever sends says how long it waits for the answer.
+/// They limit how long connecting takes, and nothing else: reqwest's read timeout runs while a
+/// request's body is still being sent, so it would end every long upload. Whoever sends says how
+/// long it waits for the answer.
 #[derive(Clone, Debug)]
 pub struct Outbound {
     inner: Arc<Clients>,
@@ -81,7 +84,8 @@ impl Outbound {
         let operator = build(outward(&tls, None, None, &proxies))?;
         let webhook = build(outward(&tls, Some(&webhook_guard), None, &proxies))?;
         let webhook_own = build(outward(&tls, Some(&webhook_guard), own.as_ref(), &proxies))?;
-        // ComfyUI closes idle connections after 75 s; one that it closes at this moment would fail a request that cannot be repeated.
+        // ComfyUI closes idle connections after 75 s; one that it closes at this moment would fail
+        // a request that cannot be repeated.
         let comfyui = build(
             base(&tls)
                 .pool_idle_timeout(COMFYUI_IDLE)
@@ -103,7 +107,8 @@ impl Outbound {
         })
     }
 
-    /// For URLs that came from a client: private addresses are refused at connection time. Never follows redirects by itself.
+    /// For URLs that came from a client: private addresses are refused at connection time. Never
+    /// follows redirects by itself.
     pub fn guarded(&self) -> &reqwest::Client {
         &self.inner.guarded
     }
@@ -113,7 +118,8 @@ impl Outbound {
         &self.inner.operator
     }
 
-    /// A client of its own for the operator's URLs, that speaks HTTP/2 from the first byte, as gRPC wants it.
+    /// A client of its own for the operator's URLs, that speaks HTTP/2 from the first byte, as gRPC
+    /// wants it.
     pub fn grpc(&self) -> reqwest::Client {
         let inner = &self.inner;
         let mut tls = inner.tls.clone();
@@ -139,12 +145,14 @@ impl Outbound {
         &self.inner.comfyui
     }
 
-    /// The shared TLS configuration, for clients that are not reqwest's. For one more CA file see [`tls::client_config`].
+    /// The shared TLS configuration, for clients that are not reqwest's. For one more CA file see
+    /// [`tls::client_config`].
     pub fn tls(&self) -> &rustls::ClientConfig {
         &self.inner.tls
     }
 
-    /// For a webhook: private networks are within reach, unless `WEBHOOK_ALLOW_PRIVATE=false`; ComfyUI itself is not (D08).
+    /// For a webhook: private networks are within reach, unless `WEBHOOK_ALLOW_PRIVATE=false`;
+    /// ComfyUI itself is not (D08).
     pub fn webhook(&self, url: &Url) -> &reqwest::Client {
         let inner = &self.inner;
         match &inner.own {
@@ -154,8 +162,9 @@ impl Outbound {
         }
     }
 
-    /// Checks a URL from a client before anything runs: scheme, host, and the addresses it resolves to now.
-    /// (The connection is checked again when it is made.) A name that does not resolve is not refused here.
+    /// Checks a URL from a client before anything runs: scheme, host, and the addresses it resolves
+    /// to now. (The connection is checked again when it is made.) A name that does not resolve is
+    /// not refused here.
     ///
     /// # Errors
     /// When it may not be reached.
@@ -182,7 +191,8 @@ impl Outbound {
         self.inner.proxies.of(url)
     }
 
-    /// The addresses of a URL's host that may be connected to, for programs that connect by themselves.
+    /// The addresses of a URL's host that may be connected to, for programs that connect by
+    /// themselves.
     ///
     /// # Errors
     /// When it may not be reached. A name that does not resolve has no addresses.
@@ -198,7 +208,8 @@ impl Outbound {
         }
     }
 
-    /// Checks what the connection itself cannot: behind a proxy it is the proxy that resolves and connects.
+    /// Checks what the connection itself cannot: behind a proxy it is the proxy that resolves and
+    /// connects.
     async fn check_hop(&self, url: &Url) -> Result<(), Refused> {
         if self.inner.proxies.of(url).is_some() {
             self.check(url).await
@@ -301,7 +312,8 @@ pub async fn dial(authority: &str) -> std::io::Result<tokio::net::TcpStream> {
     tokio::net::TcpStream::connect(addresses.as_slice()).await
 }
 
-/// The addresses to try to bind for a host name or address: `::` also means IPv4, alone where there is no IPv6.
+/// The addresses to try to bind for a host name or address: `::` also means IPv4, alone where there
+/// is no IPv6.
 ///
 /// # Errors
 /// When a name does not resolve.
@@ -325,7 +337,8 @@ pub async fn bind_addresses(host: &str, port: u16) -> Result<Vec<std::net::Socke
     }
 }
 
-/// Installs the process's one TLS provider, and keeps the C library's resolver out of a static binary. The first line of `main`; harmless when repeated.
+/// Installs the process's one TLS provider, and keeps the C library's resolver out of a static
+/// binary. The first line of `main`; harmless when repeated.
 pub fn install_crypto() {
     #[cfg(target_feature = "crt-static")]
     nss::keep();

@@ -1,8 +1,10 @@
 //! Keeps the static binary out of glibc's name services.
 //!
-//! A statically linked glibc answers `getaddrinfo` and `getpwuid_r` by loading NSS plug-ins of whatever glibc the image has, which
-//! ends in SIGSEGV or SIGFPE (measured: dependencies.md, section 2). Defining the symbols here keeps glibc's out of the link: a
-//! dependency that calls them after all gets a clean error. Names are resolved by [`super::resolver`], which needs none of this.
+//! A statically linked glibc answers `getaddrinfo` and `getpwuid_r` by loading NSS plug-ins of
+//! whatever glibc the image has, which ends in SIGSEGV or SIGFPE (measured: dependencies.md,
+//! section 2). Defining the symbols here keeps glibc's out of the link: a dependency that calls
+//! them after all gets a clean error. Names are resolved by [`super::resolver`], which needs none
+//! of this.
 
 #![expect(
     unsafe_code,
@@ -15,14 +17,16 @@ use std::ffi::{c_char, c_int, c_void};
 const EAI_FAIL: c_int = -4;
 const ENOENT: c_int = 2;
 
-/// Called by `main`'s first line, so that the linker takes this module, and with it these symbols, before it looks into the C library.
+/// Called by `main`'s first line, so that the linker takes this module, and with it these symbols,
+/// before it looks into the C library.
 pub(super) fn keep() {
     std::hint::black_box(getaddrinfo as *const ());
     std::hint::black_box(getpwuid_r as *const ());
 }
 
 /// Refuses; resolve through [`super::resolve`] instead.
-// SAFETY: writes nothing through its pointers and returns an error, after which callers may not read `result`.
+// SAFETY: writes nothing through its pointers and returns an error, after which callers may not
+// read `result`.
 #[unsafe(no_mangle)]
 pub extern "C" fn getaddrinfo(
     _node: *const c_char,
@@ -46,7 +50,8 @@ pub extern "C" fn gai_strerror(_code: c_int) -> *const c_char {
 }
 
 /// No user is known; `HOME` decides, or its default.
-// SAFETY: writes a null pointer to `result`, which POSIX requires callers to provide; checked all the same.
+// SAFETY: writes a null pointer to `result`, which POSIX requires callers to provide; checked all
+// the same.
 #[unsafe(no_mangle)]
 pub extern "C" fn getpwuid_r(
     _uid: u32,

@@ -1,4 +1,5 @@
-//! ComfyUI's own address, which webhooks do not reach although it may lie in a private network (D08).
+//! ComfyUI's own address, which webhooks do not reach although it may lie in a private network
+//! (D08).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -39,8 +40,8 @@ impl Own {
                 _ => String::new(),
             };
             return Err(Refused(format!(
-                "{host}{port} is ComfyUI itself, which webhooks may not reach. \
-                 To allow it, add its origin to HTTP_TRUSTED_ORIGINS or set ALLOW_PRIVATE_NETWORKS=true"
+                "{host}{port} is ComfyUI itself, which webhooks may not reach. To allow it, add \
+                 its origin to HTTP_TRUSTED_ORIGINS or set ALLOW_PRIVATE_NETWORKS=true"
             )));
         }
         Ok(addresses)
@@ -100,7 +101,9 @@ mod tests {
 
     #[test]
     fn the_kernels_tables_are_read() {
-        let table = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 172.17.0.0\n        /16 link UNICAST\n     |-- 172.17.0.2\n        /32 host LOCAL\nLocal:\n     |-- 172.17.0.2\n        /32 host LOCAL\n";
+        let table = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 172.17.0.0\n        /16 link \
+                     UNICAST\n     |-- 172.17.0.2\n        /32 host LOCAL\nLocal:\n     |-- \
+                     172.17.0.2\n        /32 host LOCAL\n";
         assert_eq!(local_v4(table), ["172.17.0.2".parse::<IpAddr>().unwrap()]);
         let table = "fe800000000000000042acfffe110002 05 40 20 80 eth0\nshort\n";
         assert_eq!(

@@ -1,5 +1,6 @@
-//! Following redirects by our own rules: credentials stay at the origin they were given for, https never becomes http, and every hop
-//! passes the address guard (literal addresses and names alike, see [`super::guard`]).
+//! Following redirects by our own rules: credentials stay at the origin they were given for, https
+//! never becomes http, and every hop passes the address guard (literal addresses and names alike,
+//! see [`super::guard`]).
 
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use reqwest::{Client, Response};
@@ -24,8 +25,8 @@ pub enum FollowError {
     Redirect(String),
 }
 
-/// Sends a request without body and follows redirects. `open` headers go everywhere, `private` ones only to the first origin.
-/// Returns the answer and where it came from.
+/// Sends a request without body and follows redirects. `open` headers go everywhere, `private` ones
+/// only to the first origin. Returns the answer and where it came from.
 ///
 /// # Errors
 /// When a hop cannot be reached, leads from https to http, or there are too many.
@@ -39,8 +40,8 @@ pub async fn send(
     follow(client, None, method, url, open, private).await
 }
 
-/// [`send`] with the guarded client, for a URL that came from a client of ours. Behind a proxy, where the connection is not ours to
-/// check, every hop is resolved and checked beforehand.
+/// [`send`] with the guarded client, for a URL that came from a client of ours. Behind a proxy,
+/// where the connection is not ours to check, every hop is resolved and checked beforehand.
 ///
 /// # Errors
 /// As [`send`], and when a hop may not be reached.
@@ -130,7 +131,8 @@ fn next_hop(at: &Url, response: &Response) -> Result<Option<Url>, FollowError> {
             "a redirect from https to http, which is not followed".to_owned(),
         ));
     }
-    // Userinfo in a Location is the server's doing, not the client's: it must not turn into an Authorization header.
+    // Userinfo in a Location is the server's doing, not the client's: it must not turn into an
+    // Authorization header.
     let _ = next.set_username("");
     let _ = next.set_password(None);
     Ok(Some(next))

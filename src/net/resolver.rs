@@ -1,6 +1,8 @@
-//! The one resolver. Never the C library's: in a static binary that loads plug-ins of a foreign glibc and crashes.
+//! The one resolver. Never the C library's: in a static binary that loads plug-ins of a foreign
+//! glibc and crashes.
 //!
-//! `/etc/hosts` and `/etc/resolv.conf` are honoured, read once. Without the latter the name server is the local host, as glibc does.
+//! `/etc/hosts` and `/etc/resolv.conf` are honoured, read once. Without the latter the name server
+//! is the local host, as glibc does.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -47,7 +49,8 @@ fn resolver() -> Result<&'static TokioResolver, String> {
         .map_err(Clone::clone)
 }
 
-/// The addresses of a host: a literal address (brackets allowed) is itself, anything else goes through `/etc/hosts` and DNS.
+/// The addresses of a host: a literal address (brackets allowed) is itself, anything else goes
+/// through `/etc/hosts` and DNS.
 ///
 /// # Errors
 /// When the name cannot be resolved within 20 s, or has no address.
@@ -85,7 +88,8 @@ pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, NameError> {
     }
 }
 
-/// The resolver as reqwest wants it, with the guard applied to its answers: what it lets through is what is connected to.
+/// The resolver as reqwest wants it, with the guard applied to its answers: what it lets through is
+/// what is connected to.
 #[derive(Clone, Default)]
 pub(super) struct GuardedResolver {
     pub guard: Option<Arc<Guard>>,

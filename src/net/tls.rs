@@ -1,5 +1,5 @@
-//! The one TLS client configuration: aws-lc-rs, the system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured), Mozilla's
-//! roots where the image has none.
+//! The one TLS client configuration: aws-lc-rs, the system's roots (`SSL_CERT_FILE` and
+//! `SSL_CERT_DIR` are honoured), Mozilla's roots where the image has none.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub struct Extras<'a> {
     pub any_certificate: bool,
 }
 
-/// A client configuration that trusts the system's roots and what the extras name. No ALPN is set: whoever speaks HTTP over it
-/// adds its own.
+/// A client configuration that trusts the system's roots and what the extras name. No ALPN is set:
+/// whoever speaks HTTP over it adds its own.
 ///
 /// # Errors
 /// When a file cannot be read or does not hold what it should.
@@ -84,7 +84,8 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
         .map_err(|error| format!("cannot use the key file {}: {error}", path.display()))
 }
 
-/// For `AMQP_TLS_REJECT_UNAUTHORIZED=false`. Signatures are still checked: the peer has the key of the certificate it shows.
+/// For `AMQP_TLS_REJECT_UNAUTHORIZED=false`. Signatures are still checked: the peer has the key of
+/// the certificate it shows.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

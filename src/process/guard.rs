@@ -7,7 +7,8 @@
 //! kills those that are left and goes.
 #![expect(
     unsafe_code,
-    reason = "a fork has no safe form; the guard only makes system calls that are async-signal-safe, and allocates nothing"
+    reason = "a fork has no safe form; the guard only makes system calls that are \
+              async-signal-safe, and allocates nothing"
 )]
 
 use std::io::{self, PipeWriter, Write};
@@ -47,7 +48,11 @@ fn tell(number: i32) -> bool {
     let guard = GUARD.get_or_init(|| match start() {
         Ok(pipe) => Some(Mutex::new(pipe)),
         Err(error) => {
-            tracing::warn!(%error, "no guard: what ComfyUI's start script has started survives when this server is killed");
+            tracing::warn!(
+                %error,
+                "no guard: what ComfyUI's start script has started survives when this server is \
+                 killed"
+            );
             None
         }
     });

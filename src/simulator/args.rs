@@ -1,4 +1,5 @@
-//! The command line: ComfyUI's own flags that matter to a wrapper, and what to imitate and to break.
+//! The command line: ComfyUI's own flags that matter to a wrapper, and what to imitate and to
+//! break.
 
 use std::path::PathBuf;
 
@@ -12,7 +13,8 @@ pub enum Imitate {
     /// The release of October 2025, whose behaviour was observed.
     #[value(name = "0.3.64")]
     V0_3_64,
-    /// The line of about 0.38, October 2026: jobs API, UUID rule, new error types, long-lived cache.
+    /// The line of about 0.38, October 2026: jobs API, UUID rule, new error types, long-lived
+    /// cache.
     #[value(name = "current")]
     Current,
 }

@@ -10,7 +10,8 @@ use super::instance::Instance;
 use super::nodes::{Class, Datum};
 use super::python;
 
-/// Class, all inputs with the keys of ancestors, and the change token; neither the node's id nor `_meta`.
+/// Class, all inputs with the keys of ancestors, and the change token; neither the node's id nor
+/// `_meta`.
 pub type Key = [u8; 32];
 
 /// What a node left behind.
@@ -49,7 +50,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache that the command line asks for. The newer default keeps the results of many prompts.
+    /// The cache that the command line asks for. The newer default keeps the results of many
+    /// prompts.
     pub fn new(args: &Args) -> Self {
         let policy = match (args.cache_none, args.cache_classic, args.cache_lru) {
             (true, ..) => Policy::None,

@@ -33,9 +33,11 @@ pub struct Faults {
     pub queue_answer: Option<String>,
     /// Log lines are coloured.
     pub colours: bool,
-    /// HTTP requests (all but `/simulator/*`) are accepted and not answered until this is false again.
+    /// HTTP requests (all but `/simulator/*`) are accepted and not answered until this is false
+    /// again.
     pub hang_http: bool,
-    /// Classes that raise, with their messages; one that begins like `OSError: ` raises that instead of a `RuntimeError`.
+    /// Classes that raise, with their messages; one that begins like `OSError: ` raises that
+    /// instead of a `RuntimeError`.
     pub fail_class: BTreeMap<String, String>,
     /// Milliseconds that each sampling step takes.
     pub step_ms: u64,
@@ -53,7 +55,8 @@ pub struct Faults {
     pub history_delay_ms: u64,
     /// Milliseconds before each answer to an HTTP request.
     pub http_delay_ms: u64,
-    /// Modification times of model folders are read as if the file system's clock ticked so seldom.
+    /// Modification times of model folders are read as if the file system's clock ticked so
+    /// seldom.
     pub mtime_tick_ms: u64,
     /// So many of the next prompts are checked as if no model folder had a file.
     pub hide_models: u64,

@@ -237,8 +237,8 @@ impl Folders {
             .cloned()
     }
 
-    /// Relative names in a model folder, sorted. Empty for an unknown one. A list is made anew when a directory's modification time is
-    /// another than when it was made.
+    /// Relative names in a model folder, sorted. Empty for an unknown one. A list is made anew when
+    /// a directory's modification time is another than when it was made.
     pub fn list(&self, name: &str) -> Vec<String> {
         let Some(folder) = self.model_folder(name) else {
             return Vec::new();

@@ -1,7 +1,7 @@
 //! Who is connected, and who gets which message.
 //!
-//! The registry is keyed by client id and, like the real one, forgets an id when *any* socket with that id closes: a
-//! second socket of the same id goes deaf when the first one ends.
+//! The registry is keyed by client id and, like the real one, forgets an id when *any* socket with
+//! that id closes: a second socket of the same id goes deaf when the first one ends.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -132,9 +132,12 @@ impl Instance {
     pub fn stats(&self) -> Value {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         json!({
-            "prompts_run": count(&self.succeeded) + count(&self.failed), "prompts_succeeded": count(&self.succeeded),
-            "prompts_failed": count(&self.failed), "nodes_run": count(&self.nodes_run), "queue_remaining": self.queue.remaining(),
-            "sockets_open": self.hub.open.load(Ordering::Relaxed), "history_entries": self.queue.history(None, None).len(),
+            "prompts_run": count(&self.succeeded) + count(&self.failed),
+            "prompts_succeeded": count(&self.succeeded),
+            "prompts_failed": count(&self.failed), "nodes_run": count(&self.nodes_run),
+            "queue_remaining": self.queue.remaining(),
+            "sockets_open": self.hub.open.load(Ordering::Relaxed),
+            "history_entries": self.queue.history(None, None).len(),
             "requests": *self.requests.lock(),
         })
     }

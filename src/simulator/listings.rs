@@ -1,5 +1,5 @@
-//! The lists of model folders as ComfyUI keeps them: made anew only when the modification time of one of the directories differs from the one
-//! that was noted.
+//! The lists of model folders as ComfyUI keeps them: made anew only when the modification time of
+//! one of the directories differs from the one that was noted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};

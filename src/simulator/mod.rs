@@ -1,8 +1,9 @@
 //! The built-in ComfyUI stand-in: faithful protocol, fake pixels, scriptable faults.
 //!
-//! It follows `comfyui.md`: what a wrapper can see of ComfyUI, in two versions ([`Imitate`]). One worker thread runs the
-//! prompts ([`execution`]), the HTTP side ([`server`]) only looks at shared state ([`instance::Instance`]). What can be
-//! broken on purpose is listed in [`Faults`]; tests read the counters at `GET /simulator/stats`.
+//! It follows `comfyui.md`: what a wrapper can see of ComfyUI, in two versions ([`Imitate`]). One
+//! worker thread runs the prompts ([`execution`]), the HTTP side ([`server`]) only looks at shared
+//! state ([`instance::Instance`]). What can be broken on purpose is listed in [`Faults`]; tests
+//! read the counters at `GET /simulator/stats`.
 
 mod args;
 mod cache;
@@ -40,8 +41,8 @@ use instance::Instance;
 #[error("{0}")]
 pub struct StartError(String);
 
-/// Serves until SIGINT, as the process `comfyui-api simulate-comfyui`; the temp directory is then removed. SIGTERM keeps
-/// its default effect: the process dies at once.
+/// Serves until SIGINT, as the process `comfyui-api simulate-comfyui`; the temp directory is then
+/// removed. SIGTERM keeps its default effect: the process dies at once.
 pub async fn run(args: Args) -> Result<(), StartError> {
     let args = args.settled().map_err(StartError)?;
     let instance =
@@ -112,7 +113,8 @@ fn start_worker(instance: &Arc<Instance>) -> Result<(), StartError> {
     Ok(())
 }
 
-/// A simulator inside this process, on a thread and a runtime of its own; dropping it cuts every connection, as a kill does.
+/// A simulator inside this process, on a thread and a runtime of its own; dropping it cuts every
+/// connection, as a kill does.
 #[derive(Debug)]
 pub struct Simulator {
     address: SocketAddr,

@@ -1,7 +1,9 @@
-//! JSON as Python reads and writes it: ASCII with escapes, bare `NaN` and `Infinity`, lone surrogates.
+//! JSON as Python reads and writes it: ASCII with escapes, bare `NaN` and `Infinity`, lone
+//! surrogates.
 //!
-//! `serde_json` knows none of the three, so they travel inside ordinary values: a non-finite number is a string that
-//! starts with [`MARK`], and a lone surrogate is a code point of a private plane. The writer turns them back.
+//! `serde_json` knows none of the three, so they travel inside ordinary values: a non-finite number
+//! is a string that starts with [`MARK`], and a lone surrogate is a code point of a private plane.
+//! The writer turns them back.
 
 use serde_json::{Map, Value};
 

@@ -98,7 +98,12 @@ pub struct Finished {
 impl Finished {
     /// The history entry.
     pub fn json(&self) -> Value {
-        json!({"prompt": self.item.json(), "outputs": self.outputs, "status": self.status, "meta": self.meta})
+        json!({
+            "prompt": self.item.json(),
+            "outputs": self.outputs,
+            "status": self.status,
+            "meta": self.meta
+        })
     }
 }
 
@@ -135,8 +140,8 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Adds a prompt and announces the new length before the worker can. False if two entries compare equal up to their
-    /// graphs, where Python raises after adding.
+    /// Adds a prompt and announces the new length before the worker can. False if two entries
+    /// compare equal up to their graphs, where Python raises after adding.
     pub fn put_announced(&self, item: Item, announce: impl FnOnce(usize)) -> bool {
         let mut inner = self.inner.lock();
         let comparable = item.float_number

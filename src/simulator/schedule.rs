@@ -58,8 +58,8 @@ impl Schedule {
         schedule
     }
 
-    /// Takes the node that runs next: an output node if one can run, else one that leads to an output soonest. The caller
-    /// runs it before asking again.
+    /// Takes the node that runs next: an output node if one can run, else one that leads to an
+    /// output soonest. The caller runs it before asking again.
     pub fn next(&mut self, is_output: impl Fn(&str) -> bool) -> Option<String> {
         let ready: Vec<&String> = self
             .order

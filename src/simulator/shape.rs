@@ -37,7 +37,14 @@ pub fn ring() -> Vec<u8> {
     binary.extend(indices.iter().flat_map(|index| index.to_le_bytes()));
     let each = vertices * 12;
     let view = |index: usize| json!({"buffer": 0, "byteOffset": index * each, "byteLength": each});
-    let vector = |index: usize| json!({"bufferView": index, "componentType": 5126, "count": vertices, "type": "VEC3"});
+    let vector = |index: usize| {
+        json!({
+            "bufferView": index,
+            "componentType": 5126,
+            "count": vertices,
+            "type": "VEC3"
+        })
+    };
     let mut place = vector(0);
     place["min"] = json!([-1.38, -0.38, -1.38]);
     place["max"] = json!([1.38, 0.38, 1.38]);
@@ -46,10 +53,22 @@ pub fn ring() -> Vec<u8> {
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0}],
-        "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2}, "indices": 3}]}],
+        "meshes": [{
+            "primitives": [{"attributes": {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2}, "indices": 3}]
+        }],
         "buffers": [{"byteLength": binary.len()}],
-        "bufferViews": [view(0), view(1), view(2), {"buffer": 0, "byteOffset": triangles, "byteLength": indices.len() * 2}],
-        "accessors": [place, vector(1), vector(2), {"bufferView": 3, "componentType": 5123, "count": indices.len(), "type": "SCALAR"}],
+        "bufferViews": [
+            view(0),
+            view(1),
+            view(2),
+            {"buffer": 0, "byteOffset": triangles, "byteLength": indices.len() * 2}
+        ],
+        "accessors": [
+            place,
+            vector(1),
+            vector(2),
+            {"bufferView": 3, "componentType": 5123, "count": indices.len(), "type": "SCALAR"}
+        ],
     });
     packed(scene.to_string().into_bytes(), binary)
 }

@@ -99,7 +99,8 @@ impl Sound {
     pub fn flac(&self) -> Vec<u8> {
         const BLOCK: u16 = 4096;
         let mut out = b"fLaC".to_vec();
-        // The only metadata block, STREAMINFO: block sizes, unknown frame sizes, rate, one channel, 16 bits, no checksum.
+        // The only metadata block, STREAMINFO: block sizes, unknown frame sizes, rate, one channel,
+        // 16 bits, no checksum.
         out.extend([0x80, 0, 0, 34]);
         out.extend(BLOCK.to_be_bytes());
         out.extend(BLOCK.to_be_bytes());
@@ -109,7 +110,8 @@ impl Sound {
         out.extend([0; 16]);
         for (index, block) in (0u32..).zip(self.samples.chunks(usize::from(BLOCK))) {
             let start = out.len();
-            // Fixed block size; its length is given in 16 bits, the rate is STREAMINFO's; one channel of 16 bits.
+            // Fixed block size; its length is given in 16 bits, the rate is STREAMINFO's; one
+            // channel of 16 bits.
             out.extend([0xFF, 0xF8, 0x70, 0x08]);
             out.extend(
                 char::from_u32(index)

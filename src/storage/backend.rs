@@ -1,5 +1,6 @@
-//! What a backend has to offer. The engine above (cache, single flight, retries, resume, parallel ranges, verification) is the
-//! same for all of them; a backend makes single attempts and says precisely how they failed.
+//! What a backend has to offer. The engine above (cache, single flight, retries, resume, parallel
+//! ranges, verification) is the same for all of them; a backend makes single attempts and says
+//! precisely how they failed.
 
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ pub struct Source {
     pub url: Url,
     /// The same as it was written: keys of S3 may hold what a parser takes for syntax.
     pub written: String,
-    /// The credentials that apply after all rules of precedence; `None` means the backend's own configuration.
+    /// The credentials that apply after all rules of precedence; `None` means the backend's own
+    /// configuration.
     pub auth: Option<Auth>,
 }
 
@@ -33,7 +35,8 @@ impl Source {
         }
     }
 
-    /// What its requests carry and nobody may be shown: credentials, userinfo, signatures in the query.
+    /// What its requests carry and nobody may be shown: credentials, userinfo, signatures in the
+    /// query.
     pub(in crate::storage) fn secrets(&self) -> Vec<String> {
         let mut secrets = self.auth.as_ref().map(Auth::secrets).unwrap_or_default();
         let decoded = |text: &str| {
@@ -89,7 +92,8 @@ pub struct ObjectStream {
     pub info: ObjectInfo,
     /// Which byte of the file the body begins with: 0 when the origin ignored the range.
     pub offset: u64,
-    /// The body. An error in the middle is a [`StorageError`] whose kind says whether a retry makes sense.
+    /// The body. An error in the middle is a [`StorageError`] whose kind says whether a retry
+    /// makes sense.
     pub body: BoxStream<'static, Result<Bytes, StorageError>>,
 }
 
@@ -114,11 +118,12 @@ pub trait Backend: Send + Sync {
     /// Whether an upload target is this backend's.
     fn takes(&self, target: &Target) -> bool;
 
-    /// Asks about a file without fetching it. Only a success proves anything: the engine asks for one byte where it fails (F01).
+    /// Asks about a file without fetching it. Only a success proves anything: the engine asks for
+    /// one byte where it fails (F01).
     async fn head(&self, source: &Source) -> Result<ObjectInfo, StorageError>;
 
-    /// Begins to fetch a file, or a range of it; `if_match` is an etag that must still hold, else the whole file comes
-    /// (offset 0), as it is now.
+    /// Begins to fetch a file, or a range of it; `if_match` is an etag that must still hold, else
+    /// the whole file comes (offset 0), as it is now.
     async fn open(
         &self,
         source: &Source,
@@ -126,7 +131,8 @@ pub trait Backend: Send + Sync {
         if_match: Option<&str>,
     ) -> Result<ObjectStream, StorageError>;
 
-    /// Checks a target before anything runs: configured, well-formed, reachable by rule, able to sign if `signed`.
+    /// Checks a target before anything runs: configured, well-formed, reachable by rule, able to
+    /// sign if `signed`.
     async fn check(&self, target: &Target, signed: bool) -> Result<(), StorageError>;
 
     /// The stable URL of a file at a target (storage.md, "Uploads").
@@ -141,7 +147,8 @@ pub trait Backend: Send + Sync {
         cancel: &CancellationToken,
     ) -> Result<(), StorageError>;
 
-    /// Whether the files of one prompt go up together, in one act (a commit), by [`Backend::upload_together`].
+    /// Whether the files of one prompt go up together, in one act (a commit), by
+    /// [`Backend::upload_together`].
     fn uploads_together(&self) -> bool {
         false
     }

@@ -1,4 +1,5 @@
-//! The list of backends. The first one that claims a URL gets it, so HTTP, which claims every web URL, comes last.
+//! The list of backends. The first one that claims a URL gets it, so HTTP, which claims every web
+//! URL, comes last.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! Whether what came is a file at all: a login page, an error document, an empty body or a git-LFS pointer is neither a model nor a
-//! picture (F03). Judged by the first bytes, the label (content type), and the names under which the file was asked for.
+//! Whether what came is a file at all: a login page, an error document, an empty body or a git-LFS
+//! pointer is neither a model nor a picture (F03). Judged by the first bytes, the label (content
+//! type), and the names under which the file was asked for.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -37,7 +38,8 @@ const NO_PAGES: &[&str] = &[
     "yaml", "yml", "json", "jsonl", "ndjson", "csv", "tsv", "toml", "gltf",
 ];
 
-/// Extensions beside those of models that ask for something that is no text, whatever else the origin calls it.
+/// Extensions beside those of models that ask for something that is no text, whatever else the
+/// origin calls it.
 const BINARY_NAMES: &[&str] = &[
     "png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif", "mp4", "webm", "mov", "mkv",
     "avi", "mp3", "wav", "flac", "ogg", "m4a", "zip", "gz", "tar", "tgz", "zst",

@@ -1,5 +1,5 @@
-//! The downloads of this server, for people and programs that follow or cancel them: those that run, and the last that have
-//! ended. What a prompt finds in the cache is none.
+//! The downloads of this server, for people and programs that follow or cancel them: those that
+//! run, and the last that have ended. What a prompt finds in the cache is none.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -147,7 +147,8 @@ impl Downloads {
         &self.ledger
     }
 
-    /// Asks a download to end; nothing happens to one that has ended. Others who want the same file still get it.
+    /// Asks a download to end; nothing happens to one that has ended. Others who want the same file
+    /// still get it.
     pub fn cancel(&self, id: &str) {
         if let Some(entry) = self.ledger.get(id) {
             entry.cancel.cancel();

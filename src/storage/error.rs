@@ -23,15 +23,18 @@ pub struct StorageError {
 /// What kind of failure a [`StorageError`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The request cannot work: bad URL, address not allowed, backend not configured, bad file name.
+    /// The request cannot work: bad URL, address not allowed, backend not configured, bad file
+    /// name.
     Invalid,
     /// The origin wants (other) credentials.
     Unauthorized,
     /// The origin does not have it.
     NotFound,
-    /// The network or the origin failed after all retries; another try, here or elsewhere, may succeed.
+    /// The network or the origin failed after all retries; another try, here or elsewhere, may
+    /// succeed.
     Transient,
-    /// Our own trouble (disk, descriptors): not tried again here, but another instance may do better.
+    /// Our own trouble (disk, descriptors): not tried again here, but another instance may do
+    /// better.
     Local,
     /// Failed for good for another reason.
     Failed,
@@ -70,7 +73,8 @@ impl StorageError {
         }
     }
 
-    /// Trouble of our own with a file: what may pass (no space, no descriptors) says when to come back.
+    /// Trouble of our own with a file: what may pass (no space, no descriptors) says when to come
+    /// back.
     pub fn local(message: impl Into<String>, error: &io::Error) -> Self {
         Self {
             retry_after: passes(error).then_some(LATER),
@@ -78,12 +82,14 @@ impl StorageError {
         }
     }
 
-    /// For [`crate::net::retry::retried`]: whether another try makes sense, and what the origin asked for.
+    /// For [`crate::net::retry::retried`]: whether another try makes sense, and what the origin
+    /// asked for.
     pub fn asked(&self) -> Option<Option<Duration>> {
         (self.kind == ErrorKind::Transient).then_some(self.retry_after)
     }
 
-    /// What a client is told: 4xx is only what the client can change, our own trouble is 503 where it may pass and 500 otherwise.
+    /// What a client is told: 4xx is only what the client can change, our own trouble is 503 where
+    /// it may pass and 500 otherwise.
     pub fn into_failure(self, code: Code) -> Failure {
         match self.kind {
             ErrorKind::Invalid => Failure::new(Code::InvalidRequest, self.message),
@@ -130,7 +136,8 @@ fn passes(error: &io::Error) -> bool {
         )
 }
 
-/// The lack of something of ours (descriptors, memory, threads) that made a request fail, found among its causes.
+/// The lack of something of ours (descriptors, memory, threads) that made a request fail, found
+/// among its causes.
 pub(super) fn own_trouble<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a io::Error> {
@@ -167,8 +174,8 @@ pub(super) async fn read_refusal(mut response: reqwest::Response) -> Vec<u8> {
     body
 }
 
-/// What an origin says of a refusal: from JSON, XML, a header, a page's title, or the first line of a text. Nothing of `secrets`, no
-/// URL's query.
+/// What an origin says of a refusal: from JSON, XML, a header, a page's title, or the first line of
+/// a text. Nothing of `secrets`, no URL's query.
 pub(super) fn origin_words(headers: &HeaderMap, body: &[u8], secrets: &[String]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let text = text.trim_start_matches('\u{feff}').trim();
@@ -303,7 +310,8 @@ mod tests {
             (r#"{"error": {"detail": "no", "code": 3}}"#, Some("no")),
             (r#"{"errors": [{"message": "gone"}]}"#, Some("gone")),
             (
-                "<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code><Message>It &amp; more</Message></Error>",
+                "<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code><Message>It &amp; \
+                 more</Message></Error>",
                 Some("NoSuchKey: It & more"),
             ),
             (

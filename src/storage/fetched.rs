@@ -27,8 +27,8 @@ pub struct Fetch {
     pub cancel: CancellationToken,
     /// Told how far it is.
     pub progress: Option<Progress>,
-    /// Lists it among the downloads of this server, if it is one and not in the cache. `None` where
-    /// the caller does so.
+    /// Lists it among the downloads of this server, if it is one and not in the cache. `None`
+    /// where the caller does so.
     pub purpose: Option<Purpose>,
 }
 

@@ -1,6 +1,7 @@
 //! Files in and out: downloads through the cache, uploads, credentials.
 //!
-//! Four backends (S3, Azure Blob, Hugging Face, HTTP), each one module behind one trait and one line in one list.
+//! Four backends (S3, Azure Blob, Hugging Face, HTTP), each one module behind one trait and one
+//! line in one list.
 
 pub mod azure;
 pub mod backend;
@@ -108,7 +109,8 @@ impl Storage {
         }
     }
 
-    /// Makes the cache directory, removes old partial files, reads what is there, evicts down to the limit.
+    /// Makes the cache directory, removes old partial files, reads what is there, evicts down to
+    /// the limit.
     ///
     /// # Errors
     /// When the directory cannot be used.
@@ -120,7 +122,13 @@ impl Storage {
             .and_then(|prepared| prepared);
         prepared.map_err(|error| {
             let dir = self.inner.config.cache.dir.display();
-            StorageError::new(ErrorKind::Failed, format!("the cache directory {dir} cannot be used: {error}. Set CACHE_DIR to a directory that can be written"))
+            StorageError::new(
+                ErrorKind::Failed,
+                format!(
+                    "the cache directory {dir} cannot be used: {error}. Set CACHE_DIR to a \
+                     directory that can be written"
+                ),
+            )
         })
     }
 
@@ -137,13 +145,15 @@ impl Storage {
         })
     }
 
-    /// Says what is wrong with a URL before anything is fetched: that no backend takes it, or that it may not be reached.
+    /// Says what is wrong with a URL before anything is fetched: that no backend takes it, or that
+    /// it may not be reached.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] with that sentence.
     pub async fn check_url(&self, text: &str) -> Result<(), StorageError> {
         let (url, backend) = self.inner.resolve(text)?;
-        // The others' own endpoints are the operator's, and what a request brings is checked when it is used.
+        // The others' own endpoints are the operator's, and what a request brings is checked when
+        // it is used.
         if backend.name() != "http" {
             return Ok(());
         }
@@ -170,7 +180,8 @@ impl Storage {
         fetch::fetch(&self.inner, fetch, Some(name)).await
     }
 
-    /// Checks, before anything runs, that a target is well-formed, configured, reachable by rule, and able to sign if asked.
+    /// Checks, before anything runs, that a target is well-formed, configured, reachable by rule,
+    /// and able to sign if asked.
     ///
     /// # Errors
     /// A sentence that says which variables to set.
@@ -178,7 +189,8 @@ impl Storage {
         self.inner.backend_for(target)?.check(target, signed).await
     }
 
-    /// Uploads the files of one prompt, in parallel, all or nothing. Results are in the order of `files`.
+    /// Uploads the files of one prompt, in parallel, all or nothing. Results are in the order of
+    /// `files`.
     ///
     /// # Errors
     /// When one of them fails after its retries.

@@ -29,8 +29,9 @@ pub fn model_extension(name: &str) -> Option<&str> {
     MODEL_EXTENSIONS.iter().any(known).then_some(extension)
 }
 
-/// A name for a model under which ComfyUI lists it: the wished one, else the file's own; where it has no extension that ComfyUI knows, the
-/// file's is put behind it: that of its own name, of the cached file, or what its first bytes say. Reads a few bytes of the file.
+/// A name for a model under which ComfyUI lists it: the wished one, else the file's own; where it
+/// has no extension that ComfyUI knows, the file's is put behind it: that of its own name, of the
+/// cached file, or what its first bytes say. Reads a few bytes of the file.
 pub async fn model_name(fetched: &Fetched, wished: Option<&str>) -> String {
     let name = wished.unwrap_or(&fetched.origin_name).to_owned();
     if model_extension(&name).is_some() {

@@ -1,4 +1,5 @@
-//! Names that clients choose for files in our folders: nothing may leave the folder, hide, or mean a device (http-api.md).
+//! Names that clients choose for files in our folders: nothing may leave the folder, hide, or mean
+//! a device (http-api.md).
 
 use super::{ErrorKind, StorageError};
 
@@ -6,8 +7,8 @@ use super::{ErrorKind, StorageError};
 const LONGEST_SEGMENT: usize = 240;
 const LONGEST_NAME: usize = 1024;
 
-/// Checks a name that a client chose for a model: one file name or a relative path inside the folder (http-api.md). Returns it
-/// normalised.
+/// Checks a name that a client chose for a model: one file name or a relative path inside the
+/// folder (http-api.md). Returns it normalised.
 ///
 /// # Errors
 /// A sentence that says what is wrong with it.
@@ -21,7 +22,8 @@ pub fn check_file_name(name: &str) -> Result<String, StorageError> {
         StorageError::new(
             ErrorKind::Invalid,
             format!(
-                "the file name \"{shown}\" {what}: give a plain name, or a relative path inside the folder"
+                "the file name \"{shown}\" {what}: give a plain name, or a relative path inside \
+                 the folder"
             ),
         )
     };
@@ -66,7 +68,10 @@ pub fn check_file_name(name: &str) -> Result<String, StorageError> {
 /// Control characters, and those that reorder or hide what is shown.
 fn is_invisible(char: char) -> bool {
     char.is_control()
-        || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(
+            char,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        )
 }
 
 /// Windows' reserved names, with any extension: model folders are often shares.

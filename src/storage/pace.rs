@@ -1,4 +1,5 @@
-//! How fast a transfer gets on: a slow one gives its place back, one that stands still or is the slowest of too many ends (A12, A49).
+//! How fast a transfer gets on: a slow one gives its place back, one that stands still or is the
+//! slowest of too many ends (A12, A49).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -59,8 +60,9 @@ impl Pace {
         StorageError::new(ErrorKind::Transient, format!("{place}: {what}"))
     }
 
-    /// Watches a transfer until it must end. `read` tells the bytes so far, which never get fewer, and whether bytes are due: while the
-    /// peer is to answer or to be asked again, a standstill is somebody else's to judge.
+    /// Watches a transfer until it must end. `read` tells the bytes so far, which never get fewer,
+    /// and whether bytes are due: while the peer is to answer or to be asked again, a standstill is
+    /// somebody else's to judge.
     pub(super) async fn watch(&self, place: &Place, read: impl Fn() -> (u64, bool)) -> TooSlow {
         let tick = self.window / SAMPLES;
         let mut all = Window::new(read().0);
@@ -137,7 +139,8 @@ mod tests {
     use super::super::places::Places;
     use super::*;
 
-    /// A49: the watch ends after a window of a drip, and never for one that only waits for its turn.
+    /// A49: the watch ends after a window of a drip, and never for one that only waits for its
+    /// turn.
     #[tokio::test]
     async fn drips_end_and_slow_ones_step_aside() {
         let pace = Pace {

@@ -101,7 +101,8 @@ const RACES: u32 = 4;
 impl Place {
     fn link(&self, tries: u32) -> Result<PlacedModel, StorageError> {
         let mut failed = Vec::new();
-        // The first directory wins in ComfyUI: a link there would hide what has the name in a later one.
+        // The first directory wins in ComfyUI: a link there would hide what has the name in a later
+        // one.
         for dir in &self.dirs {
             let link = dir.join(&self.name);
             match self.standing(&link) {
@@ -127,7 +128,8 @@ impl Place {
             let link = dir.join(&self.name);
             if self.is_reserved(&link) {
                 let sentence = format!(
-                    "the name {} belongs to a model of the manifest, which is not there at this moment: choose another file name",
+                    "the name {} belongs to a model of the manifest, which is not there at this \
+                     moment: choose another file name",
                     self.name
                 );
                 return Err(StorageError::new(ErrorKind::Failed, sentence));
@@ -163,7 +165,8 @@ impl Place {
 
     fn standing(&self, link: &Path) -> Standing {
         let there = match std::fs::symlink_metadata(link) {
-            // No model has a directory's name; that there can be no link is noticed when it is made.
+            // No model has a directory's name; that there can be no link is noticed when it is
+            // made.
             Ok(there) if there.is_dir() => return Standing::Nothing,
             Ok(there) => there,
             Err(_) => return Standing::Nothing,
@@ -193,7 +196,8 @@ impl Place {
     fn kept(&self, dir: &Path, what: &str) -> PlacedModel {
         let link = dir.join(&self.name);
         let kept = format!(
-            "{} exists and {what}: it was used as it is, and the downloaded file was not put in its place",
+            "{} exists and {what}: it was used as it is, and the downloaded file was not put in \
+             its place",
             link.display()
         );
         PlacedModel {
@@ -214,8 +218,9 @@ impl Place {
                 .is_some_and(|base| base != base_of_path(&self.file))
     }
 
-    /// Makes the link, and below the folder's directory what folders the name has. The directory itself is made only where its parent
-    /// is there: a volume that is not mounted is not to be filled beneath its mount point.
+    /// Makes the link, and below the folder's directory what folders the name has. The directory
+    /// itself is made only where its parent is there: a volume that is not mounted is not to be
+    /// filled beneath its mount point.
     fn make(&self, dir: &Path, link: &Path) -> io::Result<()> {
         if !dir.is_dir() {
             std::fs::create_dir(dir).or_else(|error| match error.kind() {
@@ -241,16 +246,22 @@ impl Place {
         let (from, to) = (url(before), url(&self.file));
         let from = from.as_deref().unwrap_or("an unknown URL");
         let to = to.as_deref().unwrap_or("an unknown URL");
-        tracing::info!(path = %link.display(), from, to, "a model has taken the name of another one");
+        tracing::info!(
+            path = %link.display(),
+            from,
+            to,
+            "a model has taken the name of another one"
+        );
     }
 }
 
 fn put_link(file: &Path, parent: &Path, link: &Path, replaces: bool) -> io::Result<()> {
-    // Renaming replaces whatever link is there in one step, so ComfyUI never sees the name missing. Hidden meanwhile, and without an
-    // extension that ComfyUI lists.
+    // Renaming replaces whatever link is there in one step, so ComfyUI never sees the name missing.
+    // Hidden meanwhile, and without an extension that ComfyUI lists.
     let temporary = parent.join(format!(".{}.link", uuid::Uuid::new_v4().simple()));
     symlink(file, &temporary)?;
-    // A regular file that appeared since we looked is the user's: linking cannot replace it, unlike renaming.
+    // A regular file that appeared since we looked is the user's: linking cannot replace it, unlike
+    // renaming.
     let placed = if replaces {
         std::fs::rename(&temporary, link)
     } else {
@@ -294,7 +305,10 @@ pub(super) fn adopt_links(cache: &Cache, folder: &Path, depth: usize) {
             if target.exists() {
                 cache.linked(&target, &path);
             } else if std::fs::remove_file(&path).is_ok() {
-                tracing::info!(path = %path.display(), "removed a link to a file that is no longer cached");
+                tracing::info!(
+                    path = %path.display(),
+                    "removed a link to a file that is no longer cached"
+                );
             }
         }
     }
@@ -325,7 +339,8 @@ fn place_input(file: &Path, destination: &Path) -> io::Result<()> {
         .or_else(|_| clone_file(file, &temporary))
         .and_then(|()| {
             std::fs::rename(&temporary, destination)?;
-            // Renaming one of two links to the same file over the other does nothing, and leaves the first.
+            // Renaming one of two links to the same file over the other does nothing, and leaves
+            // the first.
             let _ = std::fs::remove_file(&temporary);
             Ok(())
         });
@@ -335,7 +350,8 @@ fn place_input(file: &Path, destination: &Path) -> io::Result<()> {
     placed
 }
 
-/// Copies by sharing blocks where the file system can (the kernel does it for `copy_file_range`, which `std::fs::copy` uses).
+/// Copies by sharing blocks where the file system can (the kernel does it for `copy_file_range`,
+/// which `std::fs::copy` uses).
 fn clone_file(file: &Path, copy: &PathBuf) -> io::Result<()> {
     std::fs::copy(file, copy).map(drop)
 }

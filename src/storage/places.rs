@@ -1,9 +1,10 @@
 //! Places for transfers, so that no client can use up what others need (A12).
 //!
-//! One host holds at most half of them. A transfer that gets on too slowly gives its place back and goes on beside the places. Whoever
-//! has waited for the places' patience starts beside them too, one for each host in that time once the host has its half, so that a
-//! few that hold everything keep nobody out. Beside the places there is room for so many; when another slow one needs it, the slowest
-//! ends.
+//! One host holds at most half of them. A transfer that gets on too slowly gives its place back and
+//! goes on beside the places. Whoever has waited for the places' patience starts beside them too,
+//! one for each host in that time once the host has its half, so that a few that hold everything
+//! keep nobody out. Beside the places there is room for so many; when another slow one needs it,
+//! the slowest ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -8,7 +8,8 @@ use crate::net::retry::RetryPolicy;
 /// Sizes and times of the transfer engine.
 #[derive(Debug, Clone, Copy)]
 pub struct TransferSettings {
-    /// How often and how patiently transfers are tried again. Failures count from the last progress.
+    /// How often and how patiently transfers are tried again. Failures count from the last
+    /// progress.
     pub retry: RetryPolicy,
     /// A download that brings nothing for so long is tried again.
     pub stall: Duration,

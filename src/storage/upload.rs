@@ -98,7 +98,9 @@ pub(super) async fn upload(
     };
     tokio::select! {
         biased;
-        () = cancel.cancelled() => Err(StorageError::new(ErrorKind::Cancelled, "the upload was cancelled")),
+        () = cancel.cancelled() => Err(
+            StorageError::new(ErrorKind::Cancelled, "the upload was cancelled")
+        ),
         uploaded = work => uploaded,
     }
 }
@@ -133,7 +135,10 @@ impl Batch<'_> {
         let result = tokio::select! {
             biased;
             () = turn.aborted.cancelled() => {
-                let message = format!("the upload to {} was taken over by a newer one", public_url(&url));
+                let message = format!(
+                    "the upload to {} was taken over by a newer one",
+                    public_url(&url)
+                );
                 Err(StorageError::new(ErrorKind::Cancelled, message))
             }
             result = uploading => result,
@@ -243,7 +248,12 @@ impl Batch<'_> {
             _ => public_url(url),
         };
         let duration = started.elapsed();
-        let data = json!({"local_path": file.path, "url": url, "size": size, "duration": duration.as_secs_f64()});
+        let data = json!({
+            "local_path": file.path,
+            "url": url,
+            "size": size,
+            "duration": duration.as_secs_f64()
+        });
         self.inner.events.storage("file_uploaded", data);
         Ok(Uploaded {
             url,
@@ -311,8 +321,8 @@ impl BatchMeter {
     }
 }
 
-/// Bytes that a receiver takes in, once it has them all, within the window of [`super::Pace`]. Larger ones are assembled first, and the
-/// backends know how long that may take.
+/// Bytes that a receiver takes in, once it has them all, within the window of [`super::Pace`].
+/// Larger ones are assembled first, and the backends know how long that may take.
 const SOON_TAKEN: u64 = 64 * 1024 * 1024;
 
 /// Bytes that were sent.
@@ -339,8 +349,8 @@ impl Sent {
         result
     }
 
-    /// Bytes in all, and whether the receiver is to do something now: take more, or answer to a file that nobody needs long for. Not
-    /// between attempts.
+    /// Bytes in all, and whether the receiver is to do something now: take more, or answer to a
+    /// file that nobody needs long for. Not between attempts.
     fn pace(&self, total: u64) -> (u64, bool) {
         let now = self.now.load(Ordering::Relaxed);
         let due = now > 0 && (now < total || total <= SOON_TAKEN);

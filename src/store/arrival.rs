@@ -1,4 +1,5 @@
-//! A file that comes in pieces: written and hashed on the way, in memory that does not grow with it.
+//! A file that comes in pieces: written and hashed on the way, in memory that does not grow with
+//! it.
 
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;

@@ -1,4 +1,5 @@
-//! Files: named by their hash once it is known, under the asset's id until then; written under another name first.
+//! Files: named by their hash once it is known, under the asset's id until then; written under
+//! another name first.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -154,7 +155,8 @@ impl Store {
         }
     }
 
-    /// Moves a file that has arrived under its final name and records it; inside a write. `true` when the bytes are new.
+    /// Moves a file that has arrived under its final name and records it; inside a write. `true`
+    /// when the bytes are new.
     pub(super) fn place_blob(
         &self,
         write: &mut Write<'_>,
@@ -193,10 +195,13 @@ impl Store {
         write: &mut Write<'_>,
         hash: &str,
     ) -> Result<(), StoreError> {
-        let used: bool = write.db.prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM assets WHERE hash = ?1) OR EXISTS (SELECT 1 FROM job_blobs WHERE hash = ?1)",
-        )?
-        .query_row([hash], |row| row.get(0))?;
+        let used: bool = write
+            .db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM assets WHERE hash = ?1) OR EXISTS (SELECT 1 FROM \
+                 job_blobs WHERE hash = ?1)",
+            )?
+            .query_row([hash], |row| row.get(0))?;
         if used {
             return Ok(());
         }

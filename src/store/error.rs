@@ -5,7 +5,8 @@
 pub enum StoreError {
     /// No room, not even after eviction.
     #[error(
-        "the store has no room: {needed} bytes are needed and {free} are free; delete assets or jobs, or raise V2_STORE_MAX_GB"
+        "the store has no room: {needed} bytes are needed and {free} are free; delete assets or \
+         jobs, or raise V2_STORE_MAX_GB"
     )]
     Full {
         /// Bytes.

@@ -1,9 +1,10 @@
-//! What survives a restart: jobs, assets and idempotency keys in one embedded database, their bytes as files named by their hash
-//! (v2.md, "What survives").
+//! What survives a restart: jobs, assets and idempotency keys in one embedded database, their bytes
+//! as files named by their hash (v2.md, "What survives").
 //!
-//! One thread writes ([`writer`]), in the order in which it was asked, many writes in one transaction; files get their final
-//! name inside the write that records them, so that a kill at any moment leaves a record with its file, or neither. Reading
-//! happens on blocking threads with connections of their own. The store knows nothing of ComfyUI or of transports.
+//! One thread writes ([`writer`]), in the order in which it was asked, many writes in one
+//! transaction; files get their final name inside the write that records them, so that a kill at
+//! any moment leaves a record with its file, or neither. Reading happens on blocking threads with
+//! connections of their own. The store knows nothing of ComfyUI or of transports.
 
 pub mod arrival;
 pub mod assets;
@@ -87,7 +88,8 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens it, or a temporary one where that is not possible. Blocks. The second value says what is worth a line in the log.
+    /// Opens it, or a temporary one where that is not possible. Blocks. The second value says what
+    /// is worth a line in the log.
     ///
     /// # Errors
     /// When not even a temporary directory can be had.

@@ -59,7 +59,8 @@ pub(super) fn open(dir: Option<&Path>, limits: Limits) -> io::Result<(Store, Vec
         .map(|dir| format!("{}: ", dir.display()))
         .unwrap_or_default();
     notes.push(format!(
-        "jobs and assets are kept in a temporary directory and will not survive a restart ({shown}{refused}); set STATE_DIR to a writable directory of this server's own"
+        "jobs and assets are kept in a temporary directory and will not survive a restart \
+         ({shown}{refused}); set STATE_DIR to a writable directory of this server's own"
     ));
     let temporary = std::env::temp_dir();
     remove_abandoned(&temporary);
@@ -107,7 +108,8 @@ fn open_in(dir: &Path, home: Home, limits: &Limits, notes: &mut Vec<String>) -> 
         Err(error) => {
             let aside = set_aside(&path)?;
             notes.push(format!(
-                "the database {} cannot be used ({error}); it was set aside as {} and a new one begun",
+                "the database {} cannot be used ({error}); it was set aside as {} and a new one \
+                 begun",
                 path.display(),
                 aside.display()
             ));

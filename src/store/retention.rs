@@ -1,4 +1,5 @@
-//! What goes, and when: what is past its time, and what is used least when room is needed. Nothing that a job in flight needs.
+//! What goes, and when: what is past its time, and what is used least when room is needed. Nothing
+//! that a job in flight needs.
 
 use std::time::Duration;
 
@@ -24,7 +25,9 @@ impl Store {
             let due = self.inner.due.load(Ordering::Relaxed);
             let wait = u64::try_from(due.saturating_sub(now_ms())).unwrap_or(0);
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(wait.min(86_400_000)) + GATHERING) => {}
+                () = tokio::time::sleep(
+                    Duration::from_millis(wait.min(86_400_000)) + GATHERING
+                ) => {}
                 () = self.inner.due_changed.notified() => continue,
             }
             if self.inner.due.load(Ordering::Relaxed) > now_ms() {

@@ -38,7 +38,8 @@ pub struct RunRow {
 }
 
 impl Store {
-    /// Records a run that ends with this process, without waiting for it. `failed` is told when that is not possible.
+    /// Records a run that ends with this process, without waiting for it. `failed` is told when
+    /// that is not possible.
     pub fn create_run_later(&self, run: NewJob, failed: impl FnOnce(StoreError) + Send + 'static) {
         let store = self.clone();
         self.write_later(move |write| {
@@ -53,21 +54,36 @@ impl Store {
     pub fn update_run(&self, id: &str, created_at: i64, update: JobUpdate, result: Option<String>) {
         let (store, id) = (self.clone(), id.to_owned());
         self.write_later(move |write| {
-            let expires = update.completed_at.map(|at| at + ms(store.inner.limits.retention));
-            let changed = write.db.prepare_cached(
-                "UPDATE jobs SET status = ?3, updated_at = ?4, started_at = COALESCE(?5, started_at), completed_at = ?6, error = ?7,
+            let expires = update
+                .completed_at
+                .map(|at| at + ms(store.inner.limits.retention));
+            let changed = write
+                .db
+                .prepare_cached(
+                    "UPDATE jobs SET status = ?3, updated_at = ?4, started_at = COALESCE(?5, \
+                     started_at), completed_at = ?6, error = ?7,
                  outputs_count = ?8, expires_at = COALESCE(?9, expires_at)
                  WHERE id = ?1 AND created_at = ?2 AND completed_at IS NULL",
-            )?
-            .execute(params![
-                id, created_at, update.status.as_str(), now_ms(), update.started_at, update.completed_at, update.error,
-                update.outputs_count, expires
-            ])?;
-            if changed > 0 && result.is_some() {
-                write.db.prepare_cached(
-                    "UPDATE job_data SET result = ?2 WHERE seq = (SELECT seq FROM jobs WHERE id = ?1)",
                 )?
-                .execute(params![id, result])?;
+                .execute(params![
+                    id,
+                    created_at,
+                    update.status.as_str(),
+                    now_ms(),
+                    update.started_at,
+                    update.completed_at,
+                    update.error,
+                    update.outputs_count,
+                    expires
+                ])?;
+            if changed > 0 && result.is_some() {
+                write
+                    .db
+                    .prepare_cached(
+                        "UPDATE job_data SET result = ?2 WHERE seq = (SELECT seq FROM jobs WHERE \
+                         id = ?1)",
+                    )?
+                    .execute(params![id, result])?;
             }
             if let Some(expires) = expires {
                 store.inner.expires(expires);
@@ -83,7 +99,8 @@ impl Store {
             let now = now_ms();
             let expires = now + ms(store.inner.limits.retention);
             let ended = write.db.execute(
-                "UPDATE jobs SET status = 'failed', updated_at = ?1, completed_at = ?1, expires_at = ?2, error = ?3
+                "UPDATE jobs SET status = 'failed', updated_at = ?1, completed_at = ?1, \
+                 expires_at = ?2, error = ?3
                  WHERE completed_at IS NULL AND NOT resumes",
                 params![now, expires, error],
             )?;

@@ -130,7 +130,8 @@ pub fn migrate(connection: &mut Connection) -> std::result::Result<(), SchemaErr
     Ok(())
 }
 
-/// A quick look that finds a file which is no database, or whose pages are damaged at the places that are used first.
+/// A quick look that finds a file which is no database, or whose pages are damaged at the places
+/// that are used first.
 fn check(connection: &Connection) -> Result<()> {
     for table in ["jobs", "job_data", "assets", "blobs", "keys", "labels"] {
         connection.query_row(

@@ -1,4 +1,5 @@
-//! Small pictures of blobs: made once, kept beside their blob as `<hash>.<pixels>`, counted as part of it, gone with it.
+//! Small pictures of blobs: made once, kept beside their blob as `<hash>.<pixels>`, counted as part
+//! of it, gone with it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,8 @@ impl Store {
         tokio::fs::try_exists(&path).await.ok()?.then_some(path)
     }
 
-    /// Keeps a thumbnail beside its blob. `None` where there are too many of that blob, or there is no room.
+    /// Keeps a thumbnail beside its blob. `None` where there are too many of that blob, or there is
+    /// no room.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -95,7 +97,8 @@ impl Store {
         }
     }
 
-    /// Held while a thumbnail of this blob is made, so that it is made once however many ask for it.
+    /// Held while a thumbnail of this blob is made, so that it is made once however many ask for
+    /// it.
     pub async fn making_thumbnail(&self, hash: &str) -> tokio::sync::MutexGuard<'_, ()> {
         let lane = usize::from_str_radix(hash.get(..2).unwrap_or_default(), 16).unwrap_or(0);
         self.inner.thumbnails[lane % self.inner.thumbnails.len()]

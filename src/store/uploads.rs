@@ -1,8 +1,9 @@
-//! Uploads that are announced before they are sent, by somebody with a key to somebody without: an address that is good once, for ten
-//! minutes (mcp.md, `create_upload`; console.md, `PUT /uploads/{token}`).
+//! Uploads that are announced before they are sent, by somebody with a key to somebody without: an
+//! address that is good once, for ten minutes (mcp.md, `create_upload`; console.md, `PUT
+//! /uploads/{token}`).
 //!
-//! Nothing is kept for an announcement: the token says what it is for, and our signature that we have said so. That it was used is
-//! recorded together with the asset.
+//! Nothing is kept for an announcement: the token says what it is for, and our signature that we
+//! have said so. That it was used is recorded together with the asset.
 
 use std::time::Duration;
 
@@ -176,7 +177,8 @@ impl Reception {
         Ok(())
     }
 
-    /// It is complete: it becomes an asset. `said` is the sender's word for its media type, if nobody has announced another.
+    /// It is complete: it becomes an asset. `said` is the sender's word for its media type, if
+    /// nobody has announced another.
     ///
     /// # Errors
     /// When another one with the same address was faster, or there is no room.

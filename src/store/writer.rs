@@ -1,4 +1,5 @@
-//! The one thread that writes. What waits is written in one transaction; whoever waits for a write is told when it is committed.
+//! The one thread that writes. What waits is written in one transaction; whoever waits for a write
+//! is told when it is committed.
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -42,7 +43,8 @@ impl Writer {
         })
     }
 
-    /// Hands a write over at once; the receiver is told when it is committed. Writes keep their order.
+    /// Hands a write over at once; the receiver is told when it is committed. Writes keep their
+    /// order.
     pub fn send<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Write<'_>) -> Result<T, StoreError> + Send + 'static,

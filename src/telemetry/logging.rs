@@ -23,7 +23,8 @@ use crate::config::{LogConfig, LogFormat};
 use crate::limits::{MAX_LOG_LINE, text};
 use crate::telemetry::trace;
 
-/// Lines that may wait to be written. More are lost: a pipe that nobody reads must not stop the server, nor fill its memory.
+/// Lines that may wait to be written. More are lost: a pipe that nobody reads must not stop the
+/// server, nor fill its memory.
 const WAITING_LINES: usize = 4096;
 
 /// The thread that writes. It is given up when the process ends.
@@ -35,16 +36,17 @@ struct Installed {
     people: Option<NonBlocking>,
 }
 
-/// Installs the logger for the whole process. A second call changes nothing. Lines are written by a thread of their own: whoever logs never
-/// waits for whoever reads. [`finish`] writes the last ones.
+/// Installs the logger for the whole process. A second call changes nothing. Lines are written by a
+/// thread of their own: whoever logs never waits for whoever reads. [`finish`] writes the last
+/// ones.
 pub fn install(config: &LogConfig) {
     let level = if config.level == "fatal" {
         "error"
     } else {
         &config.level
     };
-    // Our own crate at the chosen level. Libraries only speak up when something is wrong, whatever is chosen: below that they
-    // print whole requests, with signatures and tokens in them.
+    // Our own crate at the chosen level. Libraries only speak up when something is wrong, whatever
+    // is chosen: below that they print whole requests, with signatures and tokens in them.
     let libraries = if level == "error" { "error" } else { "warn" };
     let filter = EnvFilter::new(format!("{libraries},lapin=off,comfyui_api={level}"));
     let pretty = match config.format {
@@ -79,12 +81,14 @@ pub fn install(config: &LogConfig) {
     }
 }
 
-/// Writes the lines that wait, unless that takes more than about a second. What is logged afterwards is lost: for the end of the process.
+/// Writes the lines that wait, unless that takes more than about a second. What is logged
+/// afterwards is lost: for the end of the process.
 pub fn finish() {
     drop(WRITER.lock().take());
 }
 
-/// Prints a line for people, whatever the level; `false` where the log is JSON, and it is not printed.
+/// Prints a line for people, whatever the level; `false` where the log is JSON, and it is not
+/// printed.
 pub fn tell_people(line: &str) -> bool {
     let mut installed = WRITER.lock();
     let people = installed
@@ -157,13 +161,15 @@ where
     }
 }
 
-/// A line of at most [`MAX_LOG_LINE`] bytes, whatever clients, ComfyUI or origins have put into its fields.
+/// A line of at most [`MAX_LOG_LINE`] bytes, whatever clients, ComfyUI or origins have put into its
+/// fields.
 fn bounded_line(mut fields: Map<String, Value>) -> String {
     let line = Value::Object(fields.clone()).to_string();
     if line.len() < MAX_LOG_LINE {
         return line;
     }
-    // The fields share what there is; those that need less leave nothing, which is simple and enough.
+    // The fields share what there is; those that need less leave nothing, which is simple and
+    // enough.
     let share = (MAX_LOG_LINE - 1_024) / fields.len().max(1);
     for value in fields.values_mut() {
         if let Value::String(text) = value

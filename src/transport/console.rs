@@ -1,6 +1,7 @@
-//! The files of the web console (console.md): a table inside the binary, made by `build.rs`; in debug builds and with
-//! `CONSOLE_DIR` they come from disk, so that an edit shows after a reload. They hold nothing secret and need no key: whatever
-//! the console shows it asks the API for, with the key of whoever looks at it.
+//! The files of the web console (console.md): a table inside the binary, made by `build.rs`; in
+//! debug builds and with `CONSOLE_DIR` they come from disk, so that an edit shows after a reload.
+//! They hold nothing secret and need no key: whatever the console shows it asks the API for, with
+//! the key of whoever looks at it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -32,7 +33,9 @@ struct File {
 const EMBEDDED: &[File] = include!(concat!(env!("OUT_DIR"), "/console.rs"));
 
 /// Nothing inline, nothing from elsewhere, no frame around it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' \
+                      blob: data:; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
 
 /// Where a build for development finds the files that it was made from.
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/transport/console");

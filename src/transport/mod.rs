@@ -1,4 +1,5 @@
-//! One folder per protocol. Each translates between its protocol and [`crate::job::Service`]; none knows another.
+//! One folder per protocol. Each translates between its protocol and [`crate::job::Service`]; none
+//! knows another.
 
 pub mod access;
 pub mod amqp;

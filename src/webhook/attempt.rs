@@ -1,7 +1,8 @@
 //! One attempt: sign, send, judge the answer.
 //!
-//! `WEBHOOK_TIMEOUT_S` bounds standstill, not the whole transfer: resolving and connecting, each 64 KiB of the body, and the
-//! wait for the answer may each take so long. A 1 GiB body on a slow line is delivered; a receiver that hangs is left.
+//! `WEBHOOK_TIMEOUT_S` bounds standstill, not the whole transfer: resolving and connecting, each 64
+//! KiB of the body, and the wait for the answer may each take so long. A 1 GiB body on a slow line
+//! is delivered; a receiver that hangs is left.
 
 use std::borrow::Cow;
 use std::io;
@@ -102,8 +103,8 @@ pub struct Attempt<'a> {
     pub patience: Duration,
 }
 
-/// An id as a header can hold it, which is what is signed, too: receivers do not agree on what a byte beyond ASCII means there. The
-/// body has the id itself.
+/// An id as a header can hold it, which is what is signed, too: receivers do not agree on what a
+/// byte beyond ASCII means there. The body has the id itself.
 fn header_id(id: &str) -> Cow<'_, str> {
     const NOT_SENT: &AsciiSet = &CONTROLS.add(b'%');
     if id
@@ -133,7 +134,9 @@ impl Attempt<'_> {
         let making = async {
             tokio::select! {
                 outcome = self.exchange(&progress, context.as_ref()) => outcome,
-                () = progress.stalled(self.patience) => Outcome::failed(format!("nothing moved for {} s", self.patience.as_secs_f64())),
+                () = progress.stalled(self.patience) => Outcome::failed(
+                    format!("nothing moved for {} s", self.patience.as_secs_f64())
+                ),
             }
         };
         let (outcome, status) = transfer.watch(making).await;
@@ -174,7 +177,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// The headers. The timestamp is that of this attempt, so each attempt hashes the whole body anew.
+    /// The headers. The timestamp is that of this attempt, so each attempt hashes the whole body
+    /// anew.
     async fn headers(&self, progress: &Progress) -> io::Result<HeaderMap> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -182,7 +186,8 @@ impl Attempt<'_> {
             USER_AGENT,
             HeaderValue::from_static(concat!("comfyui-api/", env!("CARGO_PKG_VERSION"))),
         );
-        // The stream has no length of its own; with this header it is sent as it is instead of chunked.
+        // The stream has no length of its own; with this header it is sent as it is instead of
+        // chunked.
         headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
         let Some(id) = self.id else {
             return Ok(headers);
@@ -207,7 +212,8 @@ impl Attempt<'_> {
         Ok(headers)
     }
 
-    /// The body, which marks progress as it is taken, and keeps its own error, which reqwest would bury.
+    /// The body, which marks progress as it is taken, and keeps its own error, which reqwest would
+    /// bury.
     fn moving_body(&self, progress: &Progress, broken: Arc<OnceLock<Outcome>>) -> reqwest::Body {
         let progress = progress.clone();
         reqwest::Body::wrap_stream(self.body.stream().inspect(move |chunk| {
@@ -230,7 +236,8 @@ fn unreadable(error: &io::Error) -> Outcome {
     }
 }
 
-/// A refused address is final by rule; the guard reports it through the resolver, deep in the chain of causes.
+/// A refused address is final by rule; the guard reports it through the resolver, deep in the chain
+/// of causes.
 fn network(error: reqwest::Error) -> Outcome {
     // The URL in reqwest's own text has its query, where tokens live.
     let error = error.without_url();

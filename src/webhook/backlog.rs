@@ -1,5 +1,5 @@
-//! What waits in the spool and nowhere else, by receiver (attack.md, A43): as soon as a receiver takes one delivery, the rest
-//! of its backlog follows.
+//! What waits in the spool and nowhere else, by receiver (attack.md, A43): as soon as a receiver
+//! takes one delivery, the rest of its backlog follows.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
@@ -120,7 +120,8 @@ impl Backlogs {
         empty
     }
 
-    /// The receiver wants to be left alone for so long. What it takes of its own accord counts more.
+    /// The receiver wants to be left alone for so long. What it takes of its own accord counts
+    /// more.
     pub fn pause(&self, receiver: &str, pause: Duration) {
         if let Some(receiver) = self.lock().receivers.get_mut(receiver) {
             receiver.not_before = Some(Instant::now() + pause);

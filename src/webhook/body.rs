@@ -1,4 +1,5 @@
-//! The body of a delivery: a document, or the rest of a spool file. Either can be streamed as often as there are attempts.
+//! The body of a delivery: a document, or the rest of a spool file. Either can be streamed as often
+//! as there are attempts.
 
 use std::io::{self, SeekFrom};
 use std::path::PathBuf;
@@ -17,8 +18,8 @@ use crate::document::Document;
 /// What is read from a spool file at a time.
 const READ: usize = 256 * 1024;
 
-/// The unit in which progress is noticed. Small, so that a slow line is not taken for a stalled one: with 30 s of
-/// patience, 2 KiB a second are enough.
+/// The unit in which progress is noticed. Small, so that a slow line is not taken for a stalled
+/// one: with 30 s of patience, 2 KiB a second are enough.
 const PIECE: usize = 64 * 1024;
 
 /// Where a body comes from.
@@ -95,7 +96,8 @@ fn spooled(
     })
 }
 
-/// When something last moved in an attempt. A big body may take hours on a slow line; what ends an attempt is standstill.
+/// When something last moved in an attempt. A big body may take hours on a slow line; what ends an
+/// attempt is standstill.
 #[derive(Debug, Clone)]
 pub struct Progress {
     start: Instant,

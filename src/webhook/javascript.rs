@@ -1,5 +1,5 @@
-//! JSON as JavaScript writes it after having read it (drop-in.md, D06): receivers verify a signature over
-//! `JSON.stringify(JSON.parse(body))`, so our bodies must be what that gives.
+//! JSON as JavaScript writes it after having read it (drop-in.md, D06): receivers verify a
+//! signature over `JSON.stringify(JSON.parse(body))`, so our bodies must be what that gives.
 
 use serde_json::{Map, Number, Value};
 
@@ -98,7 +98,8 @@ fn written_number(number: &Number) -> String {
     number.as_f64().map_or_else(|| "null".to_owned(), shortest)
 }
 
-/// `Number::toString` of ECMAScript. Rust finds the same shortest digits; only their layout differs.
+/// `Number::toString` of ECMAScript. Rust finds the same shortest digits; only their layout
+/// differs.
 fn shortest(number: f64) -> String {
     if number == 0.0 {
         return "0".to_owned();
@@ -141,7 +142,8 @@ fn shortest(number: f64) -> String {
 mod tests {
     use super::*;
 
-    /// D06. What Node.js 22 makes of these texts; tests/it/webhook compares many more with Node itself.
+    /// D06. What Node.js 22 makes of these texts; tests/it/webhook compares many more with Node
+    /// itself.
     #[test]
     fn texts_are_written_as_javascript_writes_them() {
         for (text, written) in [
@@ -159,8 +161,10 @@ mod tests {
                 "[8,1e+21,100000000000000000000,1e-7,0.000001,0,123456789012345680000]",
             ),
             (
-                "[9007199254740993, 18446744073709551615, 0.1, 5e-324, 1.7976931348623157e308, 12.5e-7]",
-                "[9007199254740992,18446744073709552000,0.1,5e-324,1.7976931348623157e+308,0.00000125]",
+                "[9007199254740993, 18446744073709551615, 0.1, 5e-324, 1.7976931348623157e308, \
+                 12.5e-7]",
+                "[9007199254740992,18446744073709552000,0.1,5e-324,1.7976931348623157e+308,0.\
+                 00000125]",
             ),
             (
                 r#""\u00e9\u2028\/\u0001\n\"\u007f""#,

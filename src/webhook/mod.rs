@@ -1,9 +1,12 @@
-//! Webhooks: signing, attempts, spool; system events. Knows nothing of prompts: it is given documents to deliver.
+//! Webhooks: signing, attempts, spool; system events. Knows nothing of prompts: it is given
+//! documents to deliver.
 //!
-//! A delivery is a task of its own that waits for its turn ([`per_receiver_queue`]), makes attempts ([`attempt`]) as the shared [`RetryPolicy`] spaces them, and
-//! ends delivered, given up, or in the [`spool`]. With a spool a delivery is written there *before* its first attempt and
-//! deleted after its last, so that not even kill -9 loses it, and what waits in memory is a URL, not a body.
-//! Delivery is at least once: a receiver may see a `webhook-id` twice when its answer, or the process after it, was lost.
+//! A delivery is a task of its own that waits for its turn ([`per_receiver_queue`]), makes attempts
+//! ([`attempt`]) as the shared [`RetryPolicy`] spaces them, and ends delivered, given up, or in the
+//! [`spool`]. With a spool a delivery is written there *before* its first attempt and deleted after
+//! its last, so that not even kill -9 loses it, and what waits in memory is a URL, not a body.
+//! Delivery is at least once: a receiver may see a `webhook-id` twice when its answer, or the
+//! process after it, was lost.
 
 mod attempt;
 mod backlog;
@@ -99,18 +102,21 @@ const SCHEDULE: RetryPolicy = RetryPolicy {
 /// Delays and bounds that the specification leaves open.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Delays between the attempts of one delivery. How many there are comes from `PROMPT_WEBHOOK_RETRIES`.
+    /// Delays between the attempts of one delivery. How many there are comes from
+    /// `PROMPT_WEBHOOK_RETRIES`.
     pub schedule: RetryPolicy,
     /// How often the spool is looked through.
     pub sweep_every: Duration,
     /// What has been in the spool for so long is dropped.
     pub keep_for: Duration,
-    /// How many deliveries may wait in memory for one endpoint. With a spool the rest waits only there; without one
-    /// the newest beyond this are given up, with a log line: a receiver that is dead for days must not take the memory.
+    /// How many deliveries may wait in memory for one endpoint. With a spool the rest waits only
+    /// there; without one the newest beyond this are given up, with a log line: a receiver that is
+    /// dead for days must not take the memory.
     pub waiting_per_endpoint: usize,
     /// How many may wait for all together.
     pub waiting: usize,
-    /// Without a spool: how much text of waiting documents may sit in memory, in bytes. (A prompt may carry its inputs.)
+    /// Without a spool: how much text of waiting documents may sit in memory, in bytes. (A prompt
+    /// may carry its inputs.)
     pub waiting_text: u64,
 }
 
@@ -151,7 +157,8 @@ impl Webhooks {
         self.dispatcher.deliveries()
     }
 
-    /// Makes another attempt at a delivery now, in the background. Must be called inside the runtime.
+    /// Makes another attempt at a delivery now, in the background. Must be called inside the
+    /// runtime.
     pub fn resend(&self, id: &str) -> Resent {
         Arc::clone(&self.dispatcher).resend(id)
     }
@@ -166,7 +173,8 @@ impl Webhooks {
         static WARNED: AtomicBool = AtomicBool::new(false);
         if delivery.kind == Kind::Legacy && !WARNED.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "`webhook` is deprecated: use `webhook_v2`, whose bodies are signed (this is said once)"
+                "`webhook` is deprecated: use `webhook_v2`, whose bodies are signed (this is said \
+                 once)"
             );
         }
         Arc::clone(&self.dispatcher).accept(delivery);
@@ -184,8 +192,8 @@ impl Webhooks {
         }
     }
 
-    /// Notes that this receiver will be told, so that it is told of it when this process is killed: then `body` is sent, with the
-    /// time of that. Nothing without a spool.
+    /// Notes that this receiver will be told, so that it is told of it when this process is killed:
+    /// then `body` is sent, with the time of that. Nothing without a spool.
     pub async fn promise(
         &self,
         kind: Kind,
@@ -206,9 +214,10 @@ impl Webhooks {
 
     /// At shutdown: waits for deliveries under way, at most so long, then spools what is left.
     ///
-    /// With a spool, deliveries that have failed already are not waited for: they are safe. Without one, retries go on
-    /// until the time is over; each delivery that is lost then is logged with its id. Returns a few seconds
-    /// after `grace` at the latest. Deliveries accepted afterwards only go to the spool.
+    /// With a spool, deliveries that have failed already are not waited for: they are safe. Without
+    /// one, retries go on until the time is over; each delivery that is lost then is logged with
+    /// its id. Returns a few seconds after `grace` at the latest. Deliveries accepted afterwards
+    /// only go to the spool.
     pub async fn drain(&self, grace: Duration) {
         self.dispatcher.drain(grace).await;
     }

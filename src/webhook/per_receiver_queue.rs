@@ -1,8 +1,9 @@
 //! Who may make an attempt now: a dead receiver holds a few places, never those of others.
 //!
-//! Three limits, each first come, first served: per endpoint (URL without query: two paths of one server are two
-//! receivers, of which one may hang), per origin (for receivers that get a path of their own per prompt), and over all, where receivers
-//! whose last attempt failed share a pool of their own, so that any number of dead hosts leaves the others alone.
+//! Three limits, each first come, first served: per endpoint (URL without query: two paths of one
+//! server are two receivers, of which one may hang), per origin (for receivers that get a path of
+//! their own per prompt), and over all, where receivers whose last attempt failed share a pool of
+//! their own, so that any number of dead hosts leaves the others alone.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -161,7 +162,8 @@ impl Place {
         }
     }
 
-    /// Remembers how the last attempt went. `answered` tells a receiver that refuses quickly from one that does not answer.
+    /// Remembers how the last attempt went. `answered` tells a receiver that refuses quickly from
+    /// one that does not answer.
     pub fn note(&self, delivered: bool, answered: bool) {
         self.endpoint.failing.store(!delivered, Ordering::Relaxed);
         self.origin

@@ -1,8 +1,9 @@
-//! Notes about prompts that were accepted (attack.md, A52): whoever got a 202 is told of the end, even when this process is
-//! killed before there is one.
+//! Notes about prompts that were accepted (attack.md, A52): whoever got a 202 is told of the end,
+//! even when this process is killed before there is one.
 //!
-//! `<run>-<uuid>.accepted` in the spool directory, in the form of a spool file, with the body that says that the server was
-//! killed. `<run>.lock` is locked by the process for as long as it lives; what is found of a process that does not is sent.
+//! `<run>-<uuid>.accepted` in the spool directory, in the form of a spool file, with the body that
+//! says that the server was killed. `<run>.lock` is locked by the process for as long as it lives;
+//! what is found of a process that does not is sent.
 
 use std::collections::HashMap;
 use std::fs::File;

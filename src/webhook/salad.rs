@@ -1,4 +1,5 @@
-//! SaladCloud: the instance's deletion cost follows the queue length, so that idle instances are removed first (events.md).
+//! SaladCloud: the instance's deletion cost follows the queue length, so that idle instances are
+//! removed first (events.md).
 
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ pub const METADATA_SERVICE: &str = "http://169.254.169.254/";
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Reports the queue length whenever it changes, until the sender is gone. `base` is [`METADATA_SERVICE`] except in tests.
-/// While one report is under way, changes are coalesced to the newest. A report that failed is not repeated, the next
-/// change brings a new one; a row of failures is logged once.
+/// Reports the queue length whenever it changes, until the sender is gone. `base` is
+/// [`METADATA_SERVICE`] except in tests. While one report is under way, changes are coalesced to
+/// the newest. A report that failed is not repeated, the next change brings a new one; a row of
+/// failures is logged once.
 pub async fn follow_queue(mut queue: watch::Receiver<u64>, outbound: Outbound, base: Url) {
     let Ok(url) = base.join("v1/deletion-cost") else {
         return;
@@ -27,7 +29,8 @@ pub async fn follow_queue(mut queue: watch::Receiver<u64>, outbound: Outbound, b
     loop {
         let length = *queue.borrow_and_update();
         if reported != Some(length) {
-            // ComfyUI's client, because it is the one that never uses a proxy: the address means this very machine.
+            // ComfyUI's client, because it is the one that never uses a proxy: the address means
+            // this very machine.
             match report(outbound.comfyui(), &url, length).await {
                 Ok(()) => complained = false,
                 Err(reason) if !complained => {

@@ -1,5 +1,5 @@
-//! Standard Webhooks signatures: HMAC-SHA256 of `id.timestamp.body`, computed while the body streams by.
-//! <https://www.standardwebhooks.com>
+//! Standard Webhooks signatures: HMAC-SHA256 of `id.timestamp.body`, computed while the body
+//! streams by. <https://www.standardwebhooks.com>
 
 use std::io;
 
@@ -10,8 +10,9 @@ use sha2::Sha256;
 use crate::config::SigningKey;
 use crate::document;
 
-/// Reads a body to its end and returns the value of `webhook-signature`: one `v1,` per key, so that a receiver that knows
-/// any of them accepts (rotation). `None` without keys; the body is not read then.
+/// Reads a body to its end and returns the value of `webhook-signature`: one `v1,` per key, so that
+/// a receiver that knows any of them accepts (rotation). `None` without keys; the body is not read
+/// then.
 ///
 /// # Errors
 /// When the body cannot be read.

@@ -1,10 +1,12 @@
-//! The workflow directory: which files there are, what routes they have, and whether anything changed.
+//! The workflow directory: which files there are, what routes they have, and whether anything
+//! changed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// In order of preference when two files share a name. The Node server compiled a `.ts` over the `.js` beside it.
+/// In order of preference when two files share a name. The Node server compiled a `.ts` over the
+/// `.js` beside it.
 const EXTENSIONS: [&str; 23] = [
     "ts",
     "mts",
@@ -62,7 +64,8 @@ impl WorkflowFile {
     }
 }
 
-/// What a directory looked like, to see whether it changed: every source file with its time and size.
+/// What a directory looked like, to see whether it changed: every source file with its time and
+/// size.
 pub type Signature = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
 /// All candidates, sorted by name and then by preference. A missing directory has none.

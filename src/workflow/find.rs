@@ -62,7 +62,8 @@ impl Inner {
         }
         Failure::new(
             Code::ComfyuiUnavailable,
-            "which models and samplers there are is not known yet (ComfyUI is starting, or no instance of the fleet has said so yet), and the workflow may need it; send it again",
+            "which models and samplers there are is not known yet (ComfyUI is starting, or no \
+             instance of the fleet has said so yet), and the workflow may need it; send it again",
         )
     }
 

@@ -40,7 +40,12 @@ impl Inner {
             markdown: self.config.markdown_descriptions,
         };
         let registry = opening.all(found).await;
-        tracing::info!(workflows = registry.endpoints.len(), failed = registry.failed.len(), directory = %self.config.dir.display(), "workflow files loaded");
+        tracing::info!(
+            workflows = registry.endpoints.len(),
+            failed = registry.failed.len(),
+            directory = %self.config.dir.display(),
+            "workflow files loaded"
+        );
         let numbers: Vec<u64> = registry
             .workflows
             .values()

@@ -1,14 +1,16 @@
 //! Endpoints made from files: loading, the JavaScript engine, schemas.
 //!
-//! `files` finds them, `source` strips their types, `resolve` says what their imports mean, `engine` evaluates each in an
-//! isolate of its own, `registry` makes endpoints of them, `schedule` and `pool` decide who runs when and where, `plain`
-//! does all of it for JSON files without JavaScript. The built-in zod follows **zod 3** (3.25: codes, messages, shapes of
-//! issues) because the Node server used it; zod 4's additional functions exist, its issue shapes do not. Where the two
-//! differ: zod 4 says `invalid_format` for `invalid_string`, `invalid_value` for enums and literals, `invalid_union` for an
-//! unknown discriminator, `invalid_key` for record keys, and words its messages differently ("Invalid input: expected
-//! string, received number"); it checks `z.string().uuid()` against RFC 9562, requires every key of `z.record(z.enum())`,
-//! fills defaults of optional object keys in more places, and refuses infinite numbers. A file that needs those gets
-//! them by putting the real package into `WORKFLOW_DIR/node_modules`.
+//! `files` finds them, `source` strips their types, `resolve` says what their imports mean,
+//! `engine` evaluates each in an isolate of its own, `registry` makes endpoints of them, `schedule`
+//! and `pool` decide who runs when and where, `plain` does all of it for JSON files without
+//! JavaScript. The built-in zod follows **zod 3** (3.25: codes, messages, shapes of issues) because
+//! the Node server used it; zod 4's additional functions exist, its issue shapes do not. Where the
+//! two differ: zod 4 says `invalid_format` for `invalid_string`, `invalid_value` for enums and
+//! literals, `invalid_union` for an unknown discriminator, `invalid_key` for record keys, and words
+//! its messages differently ("Invalid input: expected string, received number"); it checks
+//! `z.string().uuid()` against RFC 9562, requires every key of `z.record(z.enum())`, fills defaults
+//! of optional object keys in more places, and refuses infinite numbers. A file that needs those
+//! gets them by putting the real package into `WORKFLOW_DIR/node_modules`.
 
 mod context;
 mod engine;
@@ -78,7 +80,8 @@ impl Workflows {
         }))
     }
 
-    /// Loads (or loads anew) every file; files that cannot be loaded are logged and left out. Starts watching if configured.
+    /// Loads (or loads anew) every file; files that cannot be loaded are logged and left out.
+    /// Starts watching if configured.
     pub async fn load(&self) {
         if self.0.config.watch && !self.0.watching.swap(true, Ordering::SeqCst) {
             // Seen before the files are read: a change in between is found at the next look.
@@ -92,7 +95,8 @@ impl Workflows {
         self.0.load(true).await;
     }
 
-    /// Wakes whenever the files were loaded anew: because they, or what ComfyUI offers, have changed.
+    /// Wakes whenever the files were loaded anew: because they, or what ComfyUI offers, have
+    /// changed.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.0.changed.subscribe()
     }

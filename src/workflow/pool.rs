@@ -1,4 +1,5 @@
-//! Isolates that are warm and idle. One pool for all workflows: what was used last stays, what is old goes.
+//! Isolates that are warm and idle. One pool for all workflows: what was used last stays, what is
+//! old goes.
 
 use std::collections::VecDeque;
 
@@ -8,7 +9,8 @@ use super::engine::Isolate;
 
 /// Idle isolates of all workflows together; each holds about two megabytes.
 const MOST_IDLE: usize = 64;
-/// Calls after which an isolate is replaced: a file that piles something up in a global never reaches its memory limit.
+/// Calls after which an isolate is replaced: a file that piles something up in a global never
+/// reaches its memory limit.
 const MOST_CALLS: usize = 1000;
 
 struct Idle {

@@ -18,7 +18,8 @@ use super::source::Fault;
 use super::{Endpoint, table};
 use crate::graph::catalogue::NodeClasses;
 
-/// Numbers workflows over the life of the process, so that isolates of an earlier load are never mistaken.
+/// Numbers workflows over the life of the process, so that isolates of an earlier load are never
+/// mistaken.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A workflow that can be called.
@@ -90,13 +91,25 @@ impl FileLoad<'_> {
         while let Some((loaded, file)) = opened.next().await {
             match loaded {
                 Loaded::Failed(fault) => {
-                    tracing::error!(file = %fault.file, line = fault.line, column = fault.column, workflow = %file.name, "the workflow file cannot be loaded: {}", fault.message);
+                    tracing::error!(
+                        file = %fault.file,
+                        line = fault.line,
+                        column = fault.column,
+                        workflow = %file.name,
+                        "the workflow file cannot be loaded: {}",
+                        fault.message
+                    );
                     registry.failed.entry(file.name).or_insert(fault);
                 }
                 Loaded::Nothing => {}
                 Loaded::Workflow(endpoint, workflow) => {
                     if registry.workflows.contains_key(&file.name) {
-                        tracing::warn!(file = %file.path.display(), route = %endpoint.route, "another workflow file has the same name and comes first; this one is not served");
+                        tracing::warn!(
+                            file = %file.path.display(),
+                            route = %endpoint.route,
+                            "another workflow file has the same name and comes first; this one is \
+                             not served"
+                        );
                         continue;
                     }
                     registry.workflows.insert(file.name, Arc::new(workflow));

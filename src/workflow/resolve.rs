@@ -1,4 +1,5 @@
-//! What the name in an `import` or `require` means. Nothing outside the workflow directory is ever named.
+//! What the name in an `import` or `require` means. Nothing outside the workflow directory is ever
+//! named.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -21,7 +22,8 @@ const NODE_MODULES: [&str; 9] = [
     "timers/promises",
 ];
 
-/// Those that need what a workflow file does not have; anything else is a package that is not there.
+/// Those that need what a workflow file does not have; anything else is a package that is not
+/// there.
 const NODE_MODULES_WITHOUT: [&str; 29] = [
     "fs",
     "fs/promises",
@@ -87,7 +89,8 @@ impl Resolution {
                 .parent()
                 .and_then(|folder| self.file_at(&folder.join(name)));
             return match built_in_neighbour(name) {
-                // The Node server always meant its own `../config`; a user's own `./config` is the user's.
+                // The Node server always meant its own `../config`; a user's own `./config` is the
+                // user's.
                 Some(id) if !name.starts_with("./") || found.is_none() => Ok(id.to_owned()),
                 _ => found.ok_or_else(missing),
             };
@@ -101,11 +104,13 @@ impl Resolution {
                 Ok(format!("builtin:node:{}", node_name(name)))
             }
             _ if NODE_MODULES_WITHOUT.contains(&node_name(name)) => Err(format!(
-                "no module '{name}' here: a workflow file has no file system, network or processes; \
-                 of Node's modules there are path, crypto, buffer, process, url, util, timers"
+                "no module '{name}' here: a workflow file has no file system, network or \
+                 processes; of Node's modules there are path, crypto, buffer, process, url, util, \
+                 timers"
             )),
             _ => Err(format!(
-                "{}: workflow files can import zod, \"../config\", \"../types\" and files of the workflow directory",
+                "{}: workflow files can import zod, \"../config\", \"../types\" and files of the \
+                 workflow directory",
                 missing()
             )),
         }
@@ -195,7 +200,8 @@ impl Resolution {
     }
 }
 
-/// The file that `exports` of a package.json gives for a subpath, under the conditions of `form` (`require` or `import`).
+/// The file that `exports` of a package.json gives for a subpath, under the conditions of `form`
+/// (`require` or `import`).
 fn exported(exports: &Value, subpath: &str, form: &str) -> Option<String> {
     let wanted = if subpath.is_empty() {
         ".".to_owned()
@@ -234,7 +240,8 @@ fn condition(target: &Value, form: &str) -> Option<String> {
     }
 }
 
-/// `../config` and `../types`, from any depth and with any extension: the modules the Node server had there.
+/// `../config` and `../types`, from any depth and with any extension: the modules the Node server
+/// had there.
 fn built_in_neighbour(name: &str) -> Option<&'static str> {
     let mut rest = name;
     while let Some(shorter) = rest.strip_prefix("../").or_else(|| rest.strip_prefix("./")) {

@@ -1,9 +1,10 @@
 //! Who may run JavaScript, and for how long.
 //!
-//! A call starts in the short lane: a few places, given out in the order of asking, each held for [`SLICE`] of processor
-//! time at most. Most calls need a thousandth of that. One that needs more gives its place back and moves to the long
-//! lane, where all long calls take turns on a part of the cores. So endless loops slow each other down, not the others.
-//! The engine asks us regularly through its interrupt handler ([`Meter::tick`]); that is where a call waits its turn.
+//! A call starts in the short lane: a few places, given out in the order of asking, each held for
+//! [`SLICE`] of processor time at most. Most calls need a thousandth of that. One that needs more
+//! gives its place back and moves to the long lane, where all long calls take turns on a part of
+//! the cores. So endless loops slow each other down, not the others. The engine asks us regularly
+//! through its interrupt handler ([`Meter::tick`]); that is where a call waits its turn.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub const CPU_LIMIT: Duration = Duration::from_secs(5);
 /// Time from start to end that one call may use, waiting for its turn and for timers included.
 pub const WALL_LIMIT: Duration = Duration::from_secs(10);
-/// Nobody waits longer than this for a call: one that still runs then is most likely in a function of the engine that asks for no limit.
+/// Nobody waits longer than this for a call: one that still runs then is most likely in a function
+/// of the engine that asks for no limit.
 pub const GIVE_UP: Duration = Duration::from_secs(30);
 /// Processor time in the short lane.
 const SLICE: Duration = Duration::from_millis(25);
@@ -57,7 +59,8 @@ impl Scheduler {
         self.places
     }
 
-    /// Waits for a place, first among the calls of the same workflow, then among all; in the order of asking.
+    /// Waits for a place, first among the calls of the same workflow, then among all; in the order
+    /// of asking.
     pub async fn admit(&self, share: &Arc<Semaphore>) -> Slot {
         // Neither semaphore is ever closed, so the permits are always there.
         let own = Arc::clone(share).acquire_owned().await.ok();
@@ -105,7 +108,8 @@ impl Limit {
     }
 }
 
-/// What a call holds of the lanes. Shared with whoever waits for the call, who may take it all back.
+/// What a call holds of the lanes. Shared with whoever waits for the call, who may take it all
+/// back.
 #[derive(Debug, Clone)]
 pub struct Places {
     held: Arc<Mutex<Held>>,
@@ -202,7 +206,8 @@ impl Slot {
         self.over
     }
 
-    /// Called again and again while the call runs; waits when it is not its turn. True ends the call.
+    /// Called again and again while the call runs; waits when it is not its turn. True ends the
+    /// call.
     fn tick(&mut self) -> bool {
         let now = thread_cpu();
         if self.check(now).is_some() {
@@ -385,7 +390,8 @@ impl LongLane {
     }
 }
 
-/// Processor time of this thread. A clock that cannot be read would stand still, which the wall limit covers.
+/// Processor time of this thread. A clock that cannot be read would stand still, which the wall
+/// limit covers.
 fn thread_cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

@@ -1,4 +1,5 @@
-//! One source file made ready for the engine: TypeScript stripped, its module kind known, its last expression handed out.
+//! One source file made ready for the engine: TypeScript stripped, its module kind known, its last
+//! expression handed out.
 
 use std::path::Path;
 
@@ -65,7 +66,8 @@ pub struct Script {
     pub kind: Kind,
     /// What the engine runs.
     pub code: String,
-    /// Generated line and column to source line and column, all from 0, sorted; empty when they are the same.
+    /// Generated line and column to source line and column, all from 0, sorted; empty when they
+    /// are the same.
     map: Vec<[u32; 4]>,
     /// Characters put before the user's first line.
     prefix: u32,
@@ -107,8 +109,8 @@ const DEEPEST: usize = 1000;
 /// Stack for parsing; only what is used of it is ever real memory.
 const STACK: usize = 256 * 1024 * 1024;
 
-/// Prepares a user's file, on a thread of its own: parser and printer descend as deep as the source is nested, and a
-/// stack that overflows would end the whole server.
+/// Prepares a user's file, on a thread of its own: parser and printer descend as deep as the source
+/// is nested, and a stack that overflows would end the whole server.
 ///
 /// # Errors
 /// When it cannot be parsed, with the place of the first mistake.
@@ -259,9 +261,9 @@ fn check(path: &Path, text: &str, diagnostics: &Diagnostics) -> Result<(), Fault
     Err(fault)
 }
 
-/// A file may simply end with the workflow. The engine's function and module forms have no completion value, so the
-/// expression becomes the function's result or the module's default export. TypeScript's own CommonJS forms become
-/// what they mean.
+/// A file may simply end with the workflow. The engine's function and module forms have no
+/// completion value, so the expression becomes the function's result or the module's default
+/// export. TypeScript's own CommonJS forms become what they mean.
 fn hand_out_last_expression(program: &Program<'_>, text: &str, kind: Kind) -> String {
     // From, to, and what to put there; in the order of the text.
     let mut edits: Vec<(u32, u32, &str)> = Vec::new();
@@ -319,7 +321,8 @@ fn names_default(named: &ExportNamedDeclaration<'_>) -> bool {
         .any(|specifier| specifier.exported.name() == "default")
 }
 
-/// `import` and `module.exports` in one file work where TypeScript compiles to CommonJS; here the module gets the names it misses.
+/// `import` and `module.exports` in one file work where TypeScript compiles to CommonJS; here the
+/// module gets the names it misses.
 fn common_js_names(path: &Path, is_missing: impl Fn(&str) -> bool) -> String {
     let missing: Vec<&str> = ["module", "exports", "require"]
         .into_iter()

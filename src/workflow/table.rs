@@ -1,4 +1,5 @@
-//! The markdown table of inputs, for schemas that exist as JSON Schema only (plain JSON workflows, a user's zod 4).
+//! The markdown table of inputs, for schemas that exist as JSON Schema only (plain JSON workflows,
+//! a user's zod 4).
 
 use serde_json::Value;
 

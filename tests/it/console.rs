@@ -1,12 +1,14 @@
-//! The files of the web console (console.md): where they are, their headers, and what opens them. What they do in a browser is
-//! tested by `tests/console/`.
+//! The files of the web console (console.md): where they are, their headers, and what opens them.
+//! What they do in a browser is tested by `tests/console/`.
 
 use reqwest::{Client, Method, Response, redirect};
 use tempfile::tempdir;
 
 use crate::support::product::{Product, Stage};
 
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' \
+                      blob: data:; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
 
 async fn ask(product: &Product, method: Method, path: &str, headers: &[(&str, &str)]) -> Response {
     let client = Client::builder()

@@ -1,4 +1,5 @@
-//! `comfyui-api openapi`, `/docs` and the OpenAPI document: valid, complete, the same everywhere, and served by us alone.
+//! `comfyui-api openapi`, `/docs` and the OpenAPI document: valid, complete, the same everywhere,
+//! and served by us alone.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -154,7 +155,11 @@ fn the_printed_document_is_valid_and_as_reviewed() {
     );
 
     document["info"]["version"] = "[version]".into();
-    insta::with_settings!({sort_maps => true, snapshot_path => "snapshots", prepend_module_to_snapshot => false}, {
+    insta::with_settings!({
+        sort_maps => true,
+        snapshot_path => "snapshots",
+        prepend_module_to_snapshot => false
+    }, {
         insta::assert_json_snapshot!("openapi", document);
     });
 }

@@ -1,4 +1,5 @@
-//! Clients made from the OpenAPI document by public generators (drop-in.md, D20) are used against the server.
+//! Clients made from the OpenAPI document by public generators (drop-in.md, D20) are used against
+//! the server.
 
 use std::path::{Path, PathBuf};
 

@@ -779,7 +779,8 @@ async fn until_closed(product: &Product, sent: &str) -> (String, Duration) {
 #[tokio::test]
 async fn who_says_nothing_is_shown_the_door() {
     let product = Product::start(&[]).await;
-    let half = "POST /prompt HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{\"prompt";
+    let half = "POST /prompt HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                content-length: 100\r\nconnection: close\r\n\r\n{\"prompt";
     let ((silent, _), (letter, _), (head, _), (idle, waited), (body, _)) = tokio::join!(
         until_closed(&product, ""),
         // Could be HTTP/2 as well.

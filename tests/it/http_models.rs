@@ -1,4 +1,5 @@
-//! `GET /models`, `POST /models`, `POST /download`: every answer, and that a model is usable as soon as the call has returned.
+//! `GET /models`, `POST /models`, `POST /download`: every answer, and that a model is usable as
+//! soon as the call has returned.
 
 use std::time::Duration;
 
@@ -35,7 +36,10 @@ async fn origin() -> Origin {
 fn uses(checkpoint: &str) -> Value {
     json!({
         "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": checkpoint}},
-        "2": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        "2": {
+            "class_type": "EmptyLatentImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1}
+        },
         "3": {"class_type": "VAEDecode", "inputs": {"samples": ["2", 0], "vae": ["1", 2]}},
         "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "pic"}},
     })
@@ -65,7 +69,12 @@ async fn models_are_there_at_once() {
     assert!(listed(&product, "checkpoints", "a.safetensors").await);
     product.run("a", &uses("a.safetensors")).await;
 
-    let download = json!({"url": origin.url("/b.safetensors?token=marked"), "model_type": "checkpoints", "filename": "sub/dir/c.safetensors", "wait": true});
+    let download = json!({
+        "url": origin.url("/b.safetensors?token=marked"),
+        "model_type": "checkpoints",
+        "filename": "sub/dir/c.safetensors",
+        "wait": true
+    });
     let (status, body) = product.post("/download", &download).await;
     assert_eq!(
         (
@@ -91,15 +100,28 @@ async fn models_are_there_at_once() {
     assert!(listed(&product, "checkpoints", "sub/dir/c.safetensors").await);
     product.run("b", &uses("sub/dir/c.safetensors")).await;
 
-    let (status, mut body) =
-        product.post("/download", &json!({"url": origin.url("/d.safetensors"), "model_type": "loras", "auth": {"type": "bearer", "token": "t"}})).await;
+    let (status, mut body) = product
+        .post(
+            "/download",
+            &json!({
+                "url": origin.url("/d.safetensors"),
+                "model_type": "loras",
+                "auth": {"type": "bearer", "token": "t"}
+            }),
+        )
+        .await;
     let id = body.as_object_mut().unwrap().remove("id");
     assert!(id.is_some_and(|id| id.is_string()));
     assert_eq!(
         (status, &body),
         (
             202,
-            &json!({"url": origin.url("/d.safetensors"), "model_type": "loras", "filename": "d.safetensors", "status": "started"})
+            &json!({
+                "url": origin.url("/d.safetensors"),
+                "model_type": "loras",
+                "filename": "d.safetensors",
+                "status": "started"
+            })
         )
     );
     until("the download in the background ends", async || {
@@ -109,7 +131,13 @@ async fn models_are_there_at_once() {
     })
     .await;
 
-    let private = |token: &str| json!({"url": origin.url("/private.safetensors"), "type": "vae", "auth": {"type": "bearer", "token": token}});
+    let private = |token: &str| {
+        json!({
+            "url": origin.url("/private.safetensors"),
+            "type": "vae",
+            "auth": {"type": "bearer", "token": token}
+        })
+    };
     let (status, body) = product.post("/models", &private("wrong")).await;
     assert_eq!(
         (status, body["location"].as_str()),
@@ -284,8 +312,15 @@ async fn what_is_wrong_is_said() {
 async fn one_download_for_sixty_four_requests() {
     let (product, origin) = (product().await, origin().await);
     let calls = (0..64).map(|n| {
-        let body = json!({"url": origin.url("/slow.safetensors"), "type": "checkpoints", "filename": format!("n{}.safetensors", n % 4)});
-        let request = product.http.post(format!("{}/models", product.url)).json(&body);
+        let body = json!({
+            "url": origin.url("/slow.safetensors"),
+            "type": "checkpoints",
+            "filename": format!("n{}.safetensors", n % 4)
+        });
+        let request = product
+            .http
+            .post(format!("{}/models", product.url))
+            .json(&body);
         async move { request.send().await.unwrap().status().as_u16() }
     });
     let statuses = futures_util::future::join_all(calls).await;
@@ -454,9 +489,15 @@ async fn a_folder_that_is_not_there_is_passed_over() {
 async fn names_of_the_operator_stay_the_operators() {
     let origin = Origin::start(|request, _| Reply::ok(request.target.clone())).await;
     let manifest = json!({"models": {
-        "before_start": [{"url": origin.url("/op.safetensors"), "local_path": "models/checkpoints/op.safetensors"},
-            {"url": origin.url("/bare.ckpt"), "local_path": "models/checkpoints/sd-v1.5"}],
-        "after_start": [{"url": origin.url("/late.safetensors"), "local_path": "models/loras/sub/late.safetensors"}]}});
+    "before_start": [{
+        "url": origin.url("/op.safetensors"),
+        "local_path": "models/checkpoints/op.safetensors"
+    },
+        {"url": origin.url("/bare.ckpt"), "local_path": "models/checkpoints/sd-v1.5"}],
+    "after_start": [{
+        "url": origin.url("/late.safetensors"),
+        "local_path": "models/loras/sub/late.safetensors"
+    }]}});
     let product = Stage::new()
         .env("ALLOW_PRIVATE_NETWORKS", "true")
         .env("MANIFEST_JSON", &manifest)

@@ -1,4 +1,5 @@
-//! The manifest: real git repositories over HTTP, stand-ins for the tools that would change this machine.
+//! The manifest: real git repositories over HTTP, stand-ins for the tools that would change this
+//! machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +20,8 @@ use comfyui_api::storage::Storage;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-/// A machine to install on: its own COMFY_HOME, its own PATH with stand-ins that write down how they were called.
+/// A machine to install on: its own COMFY_HOME, its own PATH with stand-ins that write down how
+/// they were called.
 struct Machine {
     folder: TempDir,
     extra: Vec<(&'static str, String)>,
@@ -127,7 +129,8 @@ impl Machine {
     }
 }
 
-/// A server of static files; git can clone from it when `git update-server-info` was run. Notes what was asked for.
+/// A server of static files; git can clone from it when `git update-server-info` was run. Notes
+/// what was asked for.
 struct Server {
     root: TempDir,
     origin: String,
@@ -280,7 +283,8 @@ async fn everything_is_installed_in_order_and_a_second_start_does_nothing() {
     repository.commit("with requirements");
     let machine = Machine::new(&["apt-get", "uv", "comfy"]);
     let yaml = format!(
-        "apt: [ffmpeg, libgl1]\npip: ['numpy==1.0', scipy]\ncustom_nodes: [some-node, '{}/node.git']\n",
+        "apt: [ffmpeg, libgl1]\npip: ['numpy==1.0', scipy]\ncustom_nodes: [some-node, \
+         '{}/node.git']\n",
         server.origin
     );
     machine.start(&yaml).await.unwrap();
@@ -348,7 +352,8 @@ async fn an_earlier_list_is_installed_again_after_a_later_one() {
         .unwrap();
         repository.commit(release);
         let yaml = format!(
-            "apt: ['ffmpeg={release}']\npip: ['numpy=={release}']\ncustom_nodes: ['{0}/other.git', '{0}/node.git']\n",
+            "apt: ['ffmpeg={release}']\npip: ['numpy=={release}']\ncustom_nodes: \
+             ['{0}/other.git', '{0}/node.git']\n",
             server.origin
         );
         machine.start(&yaml).await.unwrap();
@@ -652,7 +657,8 @@ async fn models_before_start_must_come_and_a_second_start_downloads_nothing() {
         .push(("HTTP_TRUSTED_ORIGINS", server.origin.clone()));
     let absolute = machine.path("elsewhere/b.bin");
     let yaml = format!(
-        "models:\n  before_start:\n    - {{url: '{0}/a.bin', local_path: models/checkpoints/a.bin}}\n    - {{url: '{0}/a.bin?x=1', local_path: '{1}'}}\n",
+        "models:\n  before_start:\n    - {{url: '{0}/a.bin', local_path: \
+         models/checkpoints/a.bin}}\n    - {{url: '{0}/a.bin?x=1', local_path: '{1}'}}\n",
         server.origin,
         absolute.display()
     );
@@ -667,7 +673,8 @@ async fn models_before_start_must_come_and_a_second_start_downloads_nothing() {
     assert_eq!(server.requests(), 0);
 
     let absent = format!(
-        "models:\n  before_start:\n    - {{url: '{}/absent.bin?token=marked-secret', local_path: models/c.bin}}\n",
+        "models:\n  before_start:\n    - {{url: '{}/absent.bin?token=marked-secret', local_path: \
+         models/c.bin}}\n",
         server.origin
     );
     let error = machine.start(&absent).await.unwrap_err().to_string();

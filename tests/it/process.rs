@@ -87,7 +87,8 @@ fn script(directory: &Path, name: &str, text: &str, mode: u32) -> PathBuf {
     path
 }
 
-/// Runs one `#[ignore]`d test of this file in a process of its own, behind `env` with the given options.
+/// Runs one `#[ignore]`d test of this file in a process of its own, behind `env` with the given
+/// options.
 fn this_binary(options: &[&str], test: &str) -> Command {
     let mut command = Command::new("env");
     command
@@ -190,7 +191,8 @@ async fn a_command_that_cannot_run_is_named_with_the_reason() {
 
 #[tokio::test]
 async fn output_is_always_read_cut_into_lines_and_its_end_kept() {
-    // Far more than a pipe holds, progress bars that repaint, bytes that are not UTF-8, and a line without end.
+    // Far more than a pipe holds, progress bars that repaint, bytes that are not UTF-8, and a line
+    // without end.
     let program = r#"
 import sys
 for n in range(50000): print("line", n)
@@ -222,15 +224,18 @@ w.write(b"\r 10%\r 20%\r\nbad \xff byte {curly} %s\n"); w.write(b"x" * 1000000);
 
 #[tokio::test]
 async fn stop_interrupts_the_whole_group_and_waits_for_it() {
-    // The leader passes nothing on and ends at once, as `comfy launch` may; the worker needs a moment to clean up.
+    // The leader passes nothing on and ends at once, as `comfy launch` may; the worker needs a
+    // moment to clean up.
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("cleaned");
     let worker = format!(
-        "import signal, sys, time\ntry:\n print('ready', flush=True); time.sleep(1000)\nexcept KeyboardInterrupt:\n time.sleep(0.3); open({:?}, 'w').close()",
+        "import signal, sys, time\ntry:\n print('ready', flush=True); time.sleep(1000)\nexcept \
+         KeyboardInterrupt:\n time.sleep(0.3); open({:?}, 'w').close()",
         mark.display().to_string()
     );
     let program = format!(
-        "import subprocess, sys\nimport time\ntry:\n subprocess.Popen([sys.executable, '-c', {worker:?}]); time.sleep(1000)\nexcept KeyboardInterrupt:\n sys.exit(7)"
+        "import subprocess, sys\nimport time\ntry:\n subprocess.Popen([sys.executable, '-c', \
+         {worker:?}]); time.sleep(1000)\nexcept KeyboardInterrupt:\n sys.exit(7)"
     );
     let mut config = shell("");
     config.command = vec!["python3".into(), "-c".into(), program];
@@ -344,7 +349,8 @@ fn body_parent_to_be_killed() {
         .enable_all()
         .build()
         .unwrap();
-    // Asked for on a thread that ends at once: were the fork made there, the child would die with it.
+    // Asked for on a thread that ends at once: were the fork made there, the child would die with
+    // it.
     let handle = runtime.handle().clone();
     let child = std::thread::spawn(move || handle.block_on(spawn("exec sleep 1000")))
         .join()
@@ -359,8 +365,8 @@ async fn the_output_hints_at_the_death_of_the_worker() {
     let folder = tempfile::tempdir().unwrap();
     let go = folder.path().join("go");
     let child = spawn(&format!(
-        "echo 'Exception in thread Thread-9 (other):' >&2; while [ ! -e '{}' ]; do sleep 0.01; done; \
-         echo 'Exception in thread Thread-3 (prompt_worker):' >&2; sleep 1000",
+        "echo 'Exception in thread Thread-9 (other):' >&2; while [ ! -e '{}' ]; do sleep 0.01; \
+         done; echo 'Exception in thread Thread-3 (prompt_worker):' >&2; sleep 1000",
         go.display()
     ))
     .await;
@@ -490,7 +496,8 @@ async fn the_ai_dock_environment_is_what_its_files_make_of_ours() {
     script(
         root.path(),
         "etc/environment.sh",
-        "echo noise\nexport WORKSPACE='/work space'\nexport TWO=$'a\\nb'\nVENVS=$(dirname \"$BASH_SOURCE\")/..",
+        "echo noise\nexport WORKSPACE='/work space'\nexport TWO=$'a\\nb'\nVENVS=$(dirname \
+         \"$BASH_SOURCE\")/..",
         0o644,
     );
     script(
@@ -549,7 +556,8 @@ fn server(mut command: Command, folder: &Path, script_text: &str) -> Command {
 
 #[test]
 fn a_comfyui_that_does_not_answer_yet_is_interrupted_before_it_is_killed() {
-    const SLOW: &str = "trap 'echo interrupted > $MARK.int; exit 0' INT; touch $MARK; while :; do sleep 0.05; done";
+    const SLOW: &str = "trap 'echo interrupted > $MARK.int; exit 0' INT; touch $MARK; while :; do \
+                        sleep 0.05; done";
     let folder = tempfile::tempdir().unwrap();
     let interrupted = folder.path().join("mark.int");
 
@@ -591,7 +599,8 @@ fn a_comfyui_that_does_not_answer_yet_is_interrupted_before_it_is_killed() {
     assert!(interrupted.exists(), "given up because it was too slow");
 }
 
-/// The server as PID 1 of a new PID namespace, as in a container, with a `CMD` that is a shell script.
+/// The server as PID 1 of a new PID namespace, as in a container, with a `CMD` that is a shell
+/// script.
 fn server_as_pid_1(folder: &Path, script_text: &str) -> Command {
     let mut command = Command::new("unshare");
     // Root needs no user namespace, and in a container may have no right to one.
@@ -610,9 +619,11 @@ fn server_as_pid_1(folder: &Path, script_text: &str) -> Command {
 
 #[test]
 fn as_pid_1_the_server_reaps_orphans_and_keeps_its_exit_code() {
-    // Two orphans that end; then the zombies that are children of PID 1 are counted, until there are none or ten seconds have passed.
+    // Two orphans that end; then the zombies that are children of PID 1 are counted, until there
+    // are none or ten seconds have passed.
     const ORPHANS: &str = "(sleep 0.1 &); (sleep 0.1 &); sleep 1; n=0
-        while cat /proc/[0-9]*/stat | grep -c ') Z 1 ' > $MARK && [ $n -lt 90 ]; do n=$((n + 1)); sleep 0.1; done
+        while cat /proc/[0-9]*/stat | grep -c ') Z 1 ' > $MARK && [ $n -lt 90 ]; do n=$((n + 1)); \
+                           sleep 0.1; done
         exit 3";
     let folder = tempfile::tempdir().unwrap();
     let cmd = server_as_pid_1(folder.path(), ORPHANS).output();

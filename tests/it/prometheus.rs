@@ -101,9 +101,19 @@ async fn every_family_is_there_and_counts() {
 
     product.run("well", &picture(1)).await;
     assert_eq!(product.prompt(&json!({"prompt": failing()})).await.0, 500);
-    let with_input = |name: &str| json!({"1": {"class_type": "LoadImage", "inputs": {"image": origin.url(name)}}, "2": picture(1)["2"]});
+    let with_input = |name: &str| {
+        json!({
+            "1": {"class_type": "LoadImage", "inputs": {"image": origin.url(name)}},
+            "2": picture(1)["2"]
+        })
+    };
     for _ in 0..2 {
-        let (status, body) = product.prompt(&json!({"prompt": with_input("/a.png"), "http_upload": {"url_prefix": receiver.url("/put")}})).await;
+        let (status, body) = product
+            .prompt(&json!({
+                "prompt": with_input("/a.png"),
+                "http_upload": {"url_prefix": receiver.url("/put")}
+            }))
+            .await;
         assert_eq!(status, 200, "{body}");
     }
     assert_eq!(

@@ -1,4 +1,5 @@
-//! The table in docs/reference/variables.md of variables is the code's own list. `UPDATE_README=1` writes it anew.
+//! The table in docs/reference/variables.md of variables is the code's own list. `UPDATE_README=1`
+//! writes it anew.
 
 use std::fmt::Write as _;
 
@@ -52,7 +53,8 @@ fn the_readme_shows_every_variable() {
     } else {
         assert!(
             shown == wanted,
-            "docs/reference/variables.md and src/config/variables differ: UPDATE_README=1 cargo test --test it readme"
+            "docs/reference/variables.md and src/config/variables differ: UPDATE_README=1 cargo \
+             test --test it readme"
         );
     }
 }

@@ -1,5 +1,6 @@
-//! The product over a real ComfyUI, when `COMFYUI_TEST_HOME` names one. Its Python is `COMFYUI_TEST_PYTHON`, else
-//! `<home>/../comfy-venv/bin/python` if that is there, else `python3`. One test, because each start takes long.
+//! The product over a real ComfyUI, when `COMFYUI_TEST_HOME` names one. Its Python is
+//! `COMFYUI_TEST_PYTHON`, else `<home>/../comfy-venv/bin/python` if that is there, else `python3`.
+//! One test, because each start takes long.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -101,9 +102,22 @@ async fn saves(product: &Product) {
         true
     );
 
-    let batch = json!({"1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 4, "color": 255}},
+    let batch = json!({"1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 4, "color": 255}
+    },
         "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "b"}},
-        "3": {"class_type": "SaveAnimatedWEBP", "inputs": {"images": ["1", 0], "filename_prefix": "a", "fps": 6.0, "lossless": true, "quality": 80, "method": "default"}},
+        "3": {
+            "class_type": "SaveAnimatedWEBP",
+            "inputs": {
+                "images": ["1", 0],
+                "filename_prefix": "a",
+                "fps": 6.0,
+                "lossless": true,
+                "quality": 80,
+                "method": "default"
+            }
+        },
         "4": {"class_type": "PreviewAny", "inputs": {"source": "hello"}}});
     let answer = product.run("two", &batch).await;
     let names: Vec<&str> = answer["filenames"]
@@ -127,7 +141,16 @@ async fn saves(product: &Product) {
 
 async fn loads(product: &Product) {
     let mut graph = loaded(&to_base64(&png([0, 0, 255])));
-    graph["2"] = json!({"class_type": "ImageScale", "inputs": {"image": ["1", 0], "upscale_method": "bilinear", "width": 48, "height": 24, "crop": "disabled"}});
+    graph["2"] = json!({
+        "class_type": "ImageScale",
+        "inputs": {
+            "image": ["1", 0],
+            "upscale_method": "bilinear",
+            "width": 48,
+            "height": 24,
+            "crop": "disabled"
+        }
+    });
     graph["9"]["inputs"]["images"] = json!(["2", 0]);
     let answer = product.run("scaled", &graph).await;
     let picture = image::load_from_memory(&from_base64(&answer["images"][0])).unwrap();
@@ -154,8 +177,13 @@ async fn refuses(product: &Product) {
             answer["location"].as_str().unwrap_or_default().to_owned(),
         )
     };
-    let missing = json!({"4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "none.safetensors"}}, "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
-        "8": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["4", 2]}}, "9": {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "x"}}});
+    let missing = json!({"4": {"class_type": "CheckpointLoaderSimple",
+    "inputs": {"ckpt_name": "none.safetensors"}},
+    "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+    "8": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["4", 2]}}, "9": {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["8", 0], "filename_prefix": "x"}
+    }});
     let answer = product.prompt(&json!({"prompt": missing})).await;
     println!("missing model: {}", answer.1["error"]);
     assert_eq!(
@@ -168,7 +196,11 @@ async fn refuses(product: &Product) {
         "{}",
         answer.1
     );
-    let answer = product.prompt(&json!({"prompt": with(picture("x"), json!({"7": {"class_type": "NoSuchNode", "inputs": {}}}))})).await;
+    let answer = product
+        .prompt(&json!({
+            "prompt": with(picture("x"), json!({"7": {"class_type": "NoSuchNode", "inputs": {}}}))
+        }))
+        .await;
     println!("missing class: {}", answer.1["error"]);
     assert_eq!(
         code(&answer),
@@ -212,7 +244,16 @@ async fn cancels(product: &Product) {
         } else {
             format!("s{}", number - 1)
         };
-        graph[format!("s{number}")] = json!({"class_type": "ImageScale", "inputs": {"image": [before, 0], "upscale_method": "lanczos", "width": 2048 - number, "height": 2048, "crop": "disabled"}});
+        graph[format!("s{number}")] = json!({
+            "class_type": "ImageScale",
+            "inputs": {
+                "image": [before, 0],
+                "upscale_method": "lanczos",
+                "width": 2048 - number,
+                "height": 2048,
+                "crop": "disabled"
+            }
+        });
     }
     graph["9"]["inputs"]["images"] = json!(["s59", 0]);
     let running = product.prompt_later(json!({"id": "running", "prompt": graph}));

@@ -1,4 +1,5 @@
-//! secrets: marked ones everywhere, everything that can go well or wrong, and a search through all that the product wrote.
+//! secrets: marked ones everywhere, everything that can go well or wrong, and a search through all
+//! that the product wrote.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use crate::support::product::{BINARY, Product, Stage, until};
 use crate::support::receiver::{Behaviour, Receiver};
 use crate::support::{hub, moto};
 
-/// Every secret of this test holds one of these, also after base64 of its own (a WEBHOOK_SECRET and a key of Azure must be base64).
+/// Every secret of this test holds one of these, also after base64 of its own (a WEBHOOK_SECRET and
+/// a key of Azure must be base64).
 const MARKS: &[&str] = &[
     "MARKED",
     "marked",
@@ -154,19 +156,36 @@ fn environment(stage: Stage, receiver: &Receiver, hub: &hub::Hub, s3: &str, leve
             ("LOG_LEVEL", level),
             ("ALLOW_PRIVATE_NETWORKS", "true"),
             ("API_KEYS", KEY),
-            ("WEBHOOK_SECRET", "whsec_TUFSS0VELXdlYmhvb2s= whsec_bWFya2VkLW90aGVy"),
+            (
+                "WEBHOOK_SECRET",
+                "whsec_TUFSS0VELXdlYmhvb2s= whsec_bWFya2VkLW90aGVy",
+            ),
         ])
-        .envs(&[("HTTP_AUTH_HEADER_NAME", "X-Operator"), ("HTTP_AUTH_HEADER_VALUE", "MARKED-operator"), ("SYSTEM_WEBHOOK_EVENTS", "all")])
+        .envs(&[
+            ("HTTP_AUTH_HEADER_NAME", "X-Operator"),
+            ("HTTP_AUTH_HEADER_VALUE", "MARKED-operator"),
+            ("SYSTEM_WEBHOOK_EVENTS", "all"),
+        ])
         .envs(&[
             ("AWS_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", "AKIAMARKED"),
             ("AWS_SECRET_ACCESS_KEY", "MARKED-aws"),
             ("AWS_SESSION_TOKEN", "MARKED-session"),
         ])
-        .envs(&[("AWS_ENDPOINT_URL", s3), ("HF_TOKEN", hub::TOKEN), ("HF_ENDPOINT", &hub.url), ("PROMPT_WEBHOOK_RETRIES", "1"), ("HEARTBEAT_INTERVAL", "100")])
+        .envs(&[
+            ("AWS_ENDPOINT_URL", s3),
+            ("HF_TOKEN", hub::TOKEN),
+            ("HF_ENDPOINT", &hub.url),
+            ("PROMPT_WEBHOOK_RETRIES", "1"),
+            ("HEARTBEAT_INTERVAL", "100"),
+        ])
         .env(
             "AZURE_STORAGE_CONNECTION_STRING",
-            format!("DefaultEndpointsProtocol=http;AccountName=acc;AccountKey=TUFSS0VELWF6dXJl;BlobEndpoint={}/acc;", nowhere()),
+            format!(
+                "DefaultEndpointsProtocol=http;AccountName=acc;AccountKey=TUFSS0VELWF6dXJl;\
+                 BlobEndpoint={}/acc;",
+                nowhere()
+            ),
         )
         .envs(&[
             ("AMQP_HOST", "127.0.0.1"),
@@ -174,8 +193,14 @@ fn environment(stage: Stage, receiver: &Receiver, hub: &hub::Hub, s3: &str, leve
             ("AMQP_USER", "broker"),
             ("AMQP_PASS", "MARKED-pass/with@signs"),
         ])
-        .env("HTTP_PROXY", nowhere().replace("://", "://proxyuser:MARKED-proxy@"))
-        .env("SYSTEM_WEBHOOK_URL", format!("{events}?token=MARKED-events"))
+        .env(
+            "HTTP_PROXY",
+            nowhere().replace("://", "://proxyuser:MARKED-proxy@"),
+        )
+        .env(
+            "SYSTEM_WEBHOOK_URL",
+            format!("{events}?token=MARKED-events"),
+        )
 }
 
 async fn check(stage_env: &[(String, String)]) -> String {
@@ -201,7 +226,14 @@ async fn everything(level: &str) {
     let s3 = tokio::task::spawn_blocking(moto::url).await.unwrap();
     let bucket = moto::bucket().await;
     let spool = tempfile::tempdir().unwrap();
-    let after = json!({"models": {"after_start": [{"url": signed(&origin, "/missing.bin"), "local_path": "models/vae/late.bin"}, {"url": signed(&origin, "/missing.png"), "local_path": "models/vae/never.bin"}]}});
+    let after = json!({
+        "models": {
+            "after_start": [
+                {"url": signed(&origin, "/missing.bin"), "local_path": "models/vae/late.bin"},
+                {"url": signed(&origin, "/missing.png"), "local_path": "models/vae/never.bin"}
+            ]
+        }
+    });
     let stage = environment(Stage::new(), &receiver, &hub, s3, level)
         .env("MANIFEST_JSON", &after)
         .env("WEBHOOK_SPOOL_DIR", spool.path().display());
@@ -216,7 +248,12 @@ async fn everything(level: &str) {
         json!({"type": "basic", "username": "u", "password": "MARKED-basic"}),
         json!({"type": "header", "header_name": "X-Secret", "header_value": "MARKED-header"}),
         json!({"type": "query", "query_param": "apikey", "query_value": "MARKED-query"}),
-        json!({"type": "s3", "access_key_id": "AKIAMARKED2", "secret_access_key": "MARKED-s3", "session_token": "MARKED-token"}),
+        json!({
+            "type": "s3",
+            "access_key_id": "AKIAMARKED2",
+            "secret_access_key": "MARKED-s3",
+            "session_token": "MARKED-token"
+        }),
     ];
     for (n, auth) in kinds.iter().enumerate() {
         let url = if n == 4 {
@@ -229,7 +266,13 @@ async fn everything(level: &str) {
                 &product,
                 "POST",
                 "/download",
-                &json!({"url": url, "model_type": "loras", "filename": format!("m{n}.safetensors"), "auth": auth, "wait": true}),
+                &json!({
+                    "url": url,
+                    "model_type": "loras",
+                    "filename": format!("m{n}.safetensors"),
+                    "auth": auth,
+                    "wait": true
+                }),
             )
             .await;
         assert_eq!(status, if n == 4 { 400 } else { 200 }, "{text}");
@@ -240,13 +283,32 @@ async fn everything(level: &str) {
             signed(&origin, &format!("/p{n}.png"))
         };
         let status = if n == 4 { 400 } else { 200 };
-        heard.prompt(&product, json!({"prompt": loads(&url), "credentials": credentials, "extra_data": {"api_key_comfy_org": "MARKED-comfy"}}), status).await;
+        heard
+            .prompt(
+                &product,
+                json!({
+                    "prompt": loads(&url),
+                    "credentials": credentials,
+                    "extra_data": {"api_key_comfy_org": "MARKED-comfy"}
+                }),
+                status,
+            )
+            .await;
         if n < 4 {
             // Cached, protected, and asked for without credentials.
             heard
                 .prompt(&product, json!({"prompt": loads(&url)}), 200)
                 .await;
-            heard.prompt(&product, json!({"prompt": loads(&signed(&origin, "/closed.png")), "credentials": credentials}), 400).await;
+            heard
+                .prompt(
+                    &product,
+                    json!({
+                        "prompt": loads(&signed(&origin, "/closed.png")),
+                        "credentials": credentials
+                    }),
+                    400,
+                )
+                .await;
         }
     }
     for path in ["/missing.png", "/closed.png", "/loop.png", "/away.png"] {
@@ -315,7 +377,10 @@ async fn everything(level: &str) {
                 &json!({"url": url, "type": "vae"}),
             )
             .await;
-        let checkpoint = json!({"1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": url}}, "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}}});
+        let checkpoint = json!({
+            "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": url}},
+            "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}}
+        });
         heard
             .ask(&product, "POST", "/prompt", &json!({"prompt": checkpoint}))
             .await;
@@ -353,7 +418,14 @@ async fn everything(level: &str) {
     );
     let secret =
         json!({"api_key_comfy_org": "MARKED-comfy", "auth_token_comfy_org": "MARKED-comfy2"});
-    let hooked = |id: &str, prompt: Value, path: &str| json!({"id": id, "prompt": prompt, "webhook_v2": hook(path), "extra_data": secret});
+    let hooked = |id: &str, prompt: Value, path: &str| {
+        json!({
+            "id": id,
+            "prompt": prompt,
+            "webhook_v2": hook(path),
+            "extra_data": secret
+        })
+    };
     heard
         .prompt(&product, hooked("well", picture(1), "/well"), 202)
         .await;
@@ -363,8 +435,21 @@ async fn everything(level: &str) {
     heard
         .prompt(&product, hooked("deaf", picture(1), "/deaf"), 202)
         .await;
-    heard.prompt(&product, json!({"id": "old", "prompt": picture(1), "webhook": hook("/old"), "extra_data": secret}), 202).await;
-    heard.prompt(&product, json!({"prompt": {"1": {"class_type": "Nothing", "inputs": {"filename_prefix": "x"}}}, "extra_data": secret}), 400).await;
+    heard.prompt(
+        &product,
+        json!({"id": "old", "prompt": picture(1), "webhook": hook("/old"), "extra_data": secret}),
+        202
+    ).await;
+    heard
+        .prompt(
+            &product,
+            json!({
+                "prompt": {"1": {"class_type": "Nothing", "inputs": {"filename_prefix": "x"}}},
+                "extra_data": secret
+            }),
+            400,
+        )
+        .await;
     heard
         .prompt(
             &product,
@@ -410,9 +495,29 @@ async fn everything(level: &str) {
     let dead = nowhere().replace("://", "://user:MARKED-put@");
     let (mut one, mut two, mut three) = (Heard::default(), Heard::default(), Heard::default());
     tokio::join!(
-        one.prompt(&product, json!({"id": "dead", "prompt": picture(1), "http_upload": {"url_prefix": dead}}), 502),
-        two.prompt(&product, json!({"id": "az", "prompt": picture(1), "azure_blob_upload": {"container": "container"}}), 502),
-        three.prompt(&product, json!({"id": "nos3", "prompt": picture(1), "s3": {"bucket": "no-bucket", "prefix": ""}}), 502),
+        one.prompt(
+            &product,
+            json!({"id": "dead", "prompt": picture(1), "http_upload": {"url_prefix": dead}}),
+            502
+        ),
+        two.prompt(
+            &product,
+            json!({
+                "id": "az",
+                "prompt": picture(1),
+                "azure_blob_upload": {"container": "container"}
+            }),
+            502
+        ),
+        three.prompt(
+            &product,
+            json!({
+                "id": "nos3",
+                "prompt": picture(1),
+                "s3": {"bucket": "no-bucket", "prefix": ""}
+            }),
+            502
+        ),
     );
     heard.0.extend([one.0, two.0, three.0].concat());
     heard
@@ -516,7 +621,11 @@ async fn a_fatal_manifest_and_a_bad_configuration_keep_their_secrets() {
     for manifest in [
         json!({"custom_nodes": [url]}),
         json!({"custom_nodes": [url], "unknown": "MARKED"}),
-        json!({"models": {"before_start": [{"url": format!("{url}?sig=MARKED"), "local_path": "models/x.bin"}]}}),
+        json!({
+            "models": {
+                "before_start": [{"url": format!("{url}?sig=MARKED"), "local_path": "models/x.bin"}]
+            }
+        }),
     ] {
         let stage = Stage::new()
             .envs(&[("LOG_LEVEL", "trace"), ("ALLOW_PRIVATE_NETWORKS", "true")])

@@ -161,7 +161,9 @@ async fn mistakes_known_at_once_are_plain_errors_and_later_ones_events() {
         (json!({"prompt": {}}), 400),
         (json!({"prompt": loaded("nowhere.png")}), 400),
         (
-            json!({"prompt": with(picture("p"), json!({"7": {"class_type": "Nope", "inputs": {}}}))}),
+            json!({
+                "prompt": with(picture("p"), json!({"7": {"class_type": "Nope", "inputs": {}}}))
+            }),
             400,
         ),
     ] {
@@ -374,7 +376,12 @@ async fn downloads_uploads_and_webhooks_are_told() {
         .env("ALLOW_PRIVATE_NETWORKS", "true")
         .start()
         .await;
-    let body = json!({"id": "u", "prompt": loaded(&origin.url("/in.png")), "http_upload": {"url_prefix": origin.url("/out"), "async": true}, "webhook_v2": origin.url("/hook")});
+    let body = json!({
+        "id": "u",
+        "prompt": loaded(&origin.url("/in.png")),
+        "http_upload": {"url_prefix": origin.url("/out"), "async": true},
+        "webhook_v2": origin.url("/hook")
+    });
     let events = stream(&product, &body).await.rest().await;
     assert_eq!(
         events.last().unwrap().name,

@@ -33,7 +33,8 @@ pub(super) async fn spawn(comfy: &Comfy) -> Result<Option<Child>, Fatal> {
         && !end_orphans(&config.authority(), config.port).await
     {
         return Err(Fatal(format!(
-            "something already answers at {}, where ComfyUI is to listen: stop it, choose another COMFYUI_PORT_HOST, or set CMD to an empty text to attach to it",
+            "something already answers at {}, where ComfyUI is to listen: stop it, choose another \
+             COMFYUI_PORT_HOST, or set CMD to an empty text to attach to it",
             config.authority()
         )));
     }
@@ -148,7 +149,11 @@ async fn serve(
             }
             // Somebody else's cannot be ended; whoever does that will start another.
             fault = comfy.faults.reported(), if child.is_none() => {
-                warn!(instance = comfy.label(), reason = fault.reason(), "the attached ComfyUI cannot be used until it is started anew");
+                warn!(
+                    instance = comfy.label(),
+                    reason = fault.reason(),
+                    "the attached ComfyUI cannot be used until it is started anew"
+                );
                 comfy.life.is_lost();
                 comfy.watch.fail_all(&Death::new(fault.reason()).failure(), false);
                 if matches!(fault, Fault::Gpu(_)) {

@@ -155,7 +155,11 @@ async fn run(app: &App, comfy: &Comfy, warmup: Warmup<'_>, first: bool) -> Resul
         comfy.life.spawned(child.pid());
     }
     let answers = tokio::select! {
-        answers = wait_until_answering(&comfy.config, app.outbound.comfyui(), child.as_ref()) => Some(answers),
+        answers = wait_until_answering(
+            &comfy.config,
+            app.outbound.comfyui(),
+            child.as_ref()
+        ) => Some(answers),
         () = app.stop.cancelled() => None,
     };
     let end = match answers {

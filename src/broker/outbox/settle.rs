@@ -78,7 +78,11 @@ impl Outbox {
         let mut state = self.lock();
         if let Some(mut message) = state.in_flight.remove(&number) {
             message.trace.fail("too_large");
-            warn!(bytes, routing_key = %message.routing_key, "AMQP message is larger than the broker's max_message_size");
+            warn!(
+                bytes,
+                routing_key = %message.routing_key,
+                "AMQP message is larger than the broker's max_message_size"
+            );
             metrics::amqp_published(false);
             if let Some(waiter) = message.waiter {
                 let _ = waiter.send(Receipt::TooLarge(self.largest()));

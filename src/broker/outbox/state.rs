@@ -65,7 +65,12 @@ impl State {
             };
             if let Some(message) = self.remove(number) {
                 if matches!(message.body, Body::Ready(_)) {
-                    tracing::warn!(routing_key = %message.routing_key, bytes = message.bytes, "too much waits for the AMQP broker: the result of a prompt from another transport is not published");
+                    tracing::warn!(
+                        routing_key = %message.routing_key,
+                        bytes = message.bytes,
+                        "too much waits for the AMQP broker: the result of a prompt from another \
+                         transport is not published"
+                    );
                 }
                 metrics::event_dropped(
                     "amqp",

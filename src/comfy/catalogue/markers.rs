@@ -76,7 +76,12 @@ impl Markers {
     pub(super) async fn remove(&self) {
         for path in &self.placed {
             if let Err(error) = tokio::fs::remove_file(path).await {
-                warn!(path = %path.display(), %error, "cannot remove the empty marker file of the model folder probe; please remove it");
+                warn!(
+                    path = %path.display(),
+                    %error,
+                    "cannot remove the empty marker file of the model folder probe; please remove \
+                     it"
+                );
             }
         }
     }

@@ -9,11 +9,26 @@ fn both_combo_shapes_are_read() {
         mark: "zz-probe-1".into(),
     };
     let info = json!({
-        "KSampler": {"input": {"required": {"sampler_name": [["euler", "dpm"], {}], "scheduler": ["COMBO", {"options": ["normal", 3]}]}}},
+        "KSampler": {
+            "input": {
+                "required": {
+                    "sampler_name": [["euler", "dpm"], {}],
+                    "scheduler": ["COMBO", {"options": ["normal", 3]}]
+                }
+            }
+        },
         "LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": true}]}}},
-        "LoadVideo": {"input": {"required": {"file": ["COMBO", {"options": [], "video_upload": true}]}}},
-        "MyLoader": {"input": {"optional": {"thing": [["x", "zz-probe-1--ultralytics--zz.gguf"]], "words": ["STRING", {}],
-            "bare": [["CHOOSE", "zz-probe-1--loras--zz"]], "prefixed": [["x/zz-probe-1--nowhere--zz.pt"]], "rows": ["DYN", {"template": {"required": {"l": [["zz-probe-1--loras--zz.safetensors"]]}}}]}}},
+        "LoadVideo": {
+            "input": {"required": {"file": ["COMBO", {"options": [], "video_upload": true}]}}
+        },
+        "MyLoader": {"input": {"optional": {"thing": [[
+            "x",
+            "zz-probe-1--ultralytics--zz.gguf"
+        ]], "words": ["STRING", {}],
+            "bare": [["CHOOSE", "zz-probe-1--loras--zz"]],
+            "prefixed": [["x/zz-probe-1--nowhere--zz.pt"]],
+            "rows": ["DYN",
+            {"template": {"required": {"l": [["zz-probe-1--loras--zz.safetensors"]]}}}]}}},
     });
     let mut catalogue = Catalogue::default();
     for folder in ["loras", "ultralytics", "clip_vision"] {

@@ -67,7 +67,12 @@ impl Client {
                 if status.is_client_error() || status == StatusCode::INTERNAL_SERVER_ERROR =>
             {
                 Ok(Submitted::Rejected {
-                    error: json!({"type": "rejected", "message": format!("ComfyUI answered {status}: {}", beginning(&text)), "details": "", "extra_info": {}}),
+                    error: json!({
+                        "type": "rejected",
+                        "message": format!("ComfyUI answered {status}: {}", beginning(&text)),
+                        "details": "",
+                        "extra_info": {}
+                    }),
                     node_errors: json!({}),
                 })
             }

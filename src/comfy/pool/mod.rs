@@ -1,4 +1,5 @@
-//! All ComfyUI that this server drives, as one: what they offer together, and which of them gets a run ([`places`], [`need`]).
+//! All ComfyUI that this server drives, as one: what they offer together, and which of them gets a
+//! run ([`places`], [`need`]).
 //!
 //! With one ComfyUI this is a thin shell around it, and everything is as it is without.
 
@@ -139,10 +140,12 @@ impl Pool {
         self.inner.places.next_number()
     }
 
-    /// A place for a run. Where none is up it is waited for, if there are several; a single one is where everything goes, up or not.
+    /// A place for a run. Where none is up it is waited for, if there are several; a single one is
+    /// where everything goes, up or not.
     ///
     /// # Errors
-    /// 503 when no ComfyUI will come back, or the only ones that have the graph's classes are down and the run is not `in_flight` yet.
+    /// 503 when no ComfyUI will come back, or the only ones that have the graph's classes are down
+    /// and the run is not `in_flight` yet.
     pub async fn place(&self, need: &Need, in_flight: bool) -> Result<Place, Failure> {
         let inner = &self.inner;
         let mut changes = inner.health.watch();
@@ -154,14 +157,17 @@ impl Pool {
                     return Err(Failure::new(
                         Code::ComfyuiUnavailable,
                         format!(
-                            "the ComfyUI that has the node class {class} is down: try again in a moment"
+                            "the ComfyUI that has the node class {class} is down: try again in a \
+                             moment"
                         ),
                     ));
                 }
                 Wanted::Down(_) | Wanted::Nothing => {}
             }
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return Err(self.closed_for()) },
+                changed = changes.changed() => if changed.is_err() {
+                    return Err(self.closed_for())
+                },
                 () = inner.closed.cancelled() => return Err(self.closed_for()),
             }
         }

@@ -1,4 +1,5 @@
-//! What all ComfyUI together offer. As a rule they are the same; where one has more, a graph may use it.
+//! What all ComfyUI together offer. As a rule they are the same; where one has more, a graph may
+//! use it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -58,8 +59,8 @@ impl Pool {
         self.instance(0).models_version()
     }
 
-    /// Converts a workflow as the editor saves it, with the classes of the first ComfyUI that has all of them. `field` is where it stands
-    /// in the request.
+    /// Converts a workflow as the editor saves it, with the classes of the first ComfyUI that has
+    /// all of them. `field` is where it stands in the request.
     ///
     /// # Errors
     /// 503 while nothing is known of ComfyUI's nodes; 400 when it cannot be converted.
@@ -81,7 +82,8 @@ impl Pool {
         Err(refused.unwrap_or_else(crate::comfy::conversion::unknown_yet))
     }
 
-    /// `{folder: [names]}` for every folder that ComfyUI knows; of `custom_nodes` only the names of plug-ins.
+    /// `{folder: [names]}` for every folder that ComfyUI knows; of `custom_nodes` only the names of
+    /// plug-ins.
     ///
     /// # Errors
     /// When no ComfyUI answers.
@@ -96,7 +98,8 @@ impl Pool {
         answer
     }
 
-    /// Whether every ComfyUI that is up lists a model that was put in place as `dir/name`; each is made to look.
+    /// Whether every ComfyUI that is up lists a model that was put in place as `dir/name`; each is
+    /// made to look.
     ///
     /// # Errors
     /// When none answers.

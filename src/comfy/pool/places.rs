@@ -1,11 +1,13 @@
-//! Who gets a run: the ComfyUI where what is before it costs least; and what is done when one falls idle while others have work
-//! waiting (fleet.md, "Who gets a job").
+//! Who gets a run: the ComfyUI where what is before it costs least; and what is done when one falls
+//! idle while others have work waiting (fleet.md, "Who gets a job").
 //!
-//! A run takes a [`Place`] and holds it until ComfyUI is done with it. Nothing here talks to ComfyUI: an idle one *wants* a run that
-//! waits elsewhere, and whoever follows that run takes it out there and brings it over, or says that it stays.
+//! A run takes a [`Place`] and holds it until ComfyUI is done with it. Nothing here talks to
+//! ComfyUI: an idle one *wants* a run that waits elsewhere, and whoever follows that run takes it
+//! out there and brings it over, or says that it stays.
 //!
-//! Of places that cost the same the first counts; but one that has had no models yet comes before one that would have to change
-//! them, so that two models that are sent one after the other do not drive each other out.
+//! Of places that cost the same the first counts; but one that has had no models yet comes before
+//! one that would have to change them, so that two models that are sent one after the other do not
+//! drive each other out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -85,7 +87,8 @@ impl Places {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Takes the best place. Where there are not `several`, it is taken whatever state that ComfyUI is in.
+    /// Takes the best place. Where there are not `several`, it is taken whatever state that ComfyUI
+    /// is in.
     pub fn take(self: &Arc<Self>, need: &Need, several: bool) -> Wanted {
         let mut table = self.lock();
         let best = if several {
@@ -199,7 +202,8 @@ impl Places {
         }
     }
 
-    /// The oldest run that waits in the longest queue: one of its own models first, one of others only where enough wait.
+    /// The oldest run that waits in the longest queue: one of its own models first, one of others
+    /// only where enough wait.
     fn taken_over_by(&self, table: &Table, index: usize) -> Option<u64> {
         let comfy = &self.instances[index];
         let mut queues: BTreeMap<usize, Vec<(&u64, &Run)>> = BTreeMap::new();
@@ -319,7 +323,8 @@ impl Place {
         self.places.balance();
     }
 
-    /// It is out of this ComfyUI's queue, and goes to the one that wants it; `None` when none does any more.
+    /// It is out of this ComfyUI's queue, and goes to the one that wants it; `None` when none does
+    /// any more.
     pub fn over(&self) -> Option<Self> {
         let mut table = self.lock();
         let run = table.runs.remove(&self.id)?;

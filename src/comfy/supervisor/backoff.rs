@@ -19,7 +19,8 @@ impl Backoff {
         Self { deaths: 0 }
     }
 
-    /// ComfyUI died after it had been up (answering) for `up`; returns how long to wait before the next start.
+    /// ComfyUI died after it had been up (answering) for `up`; returns how long to wait before the
+    /// next start.
     pub fn next(&mut self, up: Duration) -> Duration {
         if up >= HEALTHY_AFTER {
             self.deaths = 0;

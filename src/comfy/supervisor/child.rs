@@ -21,7 +21,8 @@ use super::threads::Threads;
 use crate::config::{self, ComfyConfig, public_text};
 use crate::process::{Guarded, ProcessGroup, guard, spawn_in_group};
 
-/// A descendant that left the process group may hold the pipes open; after the exit, output is awaited only this long.
+/// A descendant that left the process group may hold the pipes open; after the exit, output is
+/// awaited only this long.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
 /// ComfyUI could not be started; one sentence that names `CMD`.
@@ -61,8 +62,8 @@ impl fmt::Display for Exit {
 
 /// A ComfyUI that we started. Dropping it kills its process group.
 ///
-/// When it exits by itself, what is left of its group is killed too: a forgotten descendant would hold the port and spoil
-/// the next start.
+/// When it exits by itself, what is left of its group is killed too: a forgotten descendant would
+/// hold the port and spoil the next start.
 #[derive(Debug)]
 pub struct Child {
     group: ProcessGroup,
@@ -77,12 +78,13 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `CMD`. Must be called within a Tokio runtime; the fork happens on a thread that lives as long as the process,
-    /// because the child dies with that thread (the kernel's parent-death signal).
+    /// Starts `CMD`. Must be called within a Tokio runtime; the fork happens on a thread that lives
+    /// as long as the process, because the child dies with that thread (the kernel's parent-death
+    /// signal).
     ///
     /// # Errors
-    /// When there is nothing to run (`CMD` empty means attach), the command is not there or cannot be executed, or
-    /// `BASE=ai-dock` and its environment cannot be loaded.
+    /// When there is nothing to run (`CMD` empty means attach), the command is not there or cannot
+    /// be executed, or `BASE=ai-dock` and its environment cannot be loaded.
     pub async fn spawn(config: &ComfyConfig) -> Result<Self, SpawnError> {
         Self::spawn_logged(config, OutputLog::default()).await
     }
@@ -186,7 +188,8 @@ impl Child {
         self.group.0.as_raw()
     }
 
-    /// Waits until it has ended, its group is gone and its last output was read. Cancel-safe; may be awaited any number of times.
+    /// Waits until it has ended, its group is gone and its last output was read. Cancel-safe; may
+    /// be awaited any number of times.
     pub async fn exited(&self) -> Exit {
         let mut exit = self.exit.clone();
         match exit.wait_for(Option::is_some).await {
@@ -201,8 +204,9 @@ impl Child {
         *self.exit.borrow()
     }
 
-    /// Changes whenever the output tells of the death of ComfyUI's only worker thread, without which it answers every request
-    /// and never runs a prompt again (comfyui.md, 12.1). A hint and no more: ComfyUI prints what clients send.
+    /// Changes whenever the output tells of the death of ComfyUI's only worker thread, without
+    /// which it answers every request and never runs a prompt again (comfyui.md, 12.1). A hint and
+    /// no more: ComfyUI prints what clients send.
     pub fn worker_hints(&self) -> watch::Receiver<u64> {
         self.worker_hints.clone()
     }
@@ -224,8 +228,8 @@ impl Child {
         self.tail.lines()
     }
 
-    /// Asks it to end (SIGINT to its group: ComfyUI then removes its temporary files), kills the group after `grace`, and
-    /// waits until it is gone.
+    /// Asks it to end (SIGINT to its group: ComfyUI then removes its temporary files), kills the
+    /// group after `grace`, and waits until it is gone.
     pub async fn stop(&self, grace: Duration) -> Exit {
         let deadline = Instant::now() + grace;
         if self.exit().is_none() {
@@ -289,8 +293,9 @@ fn own_environment(config: &ComfyConfig) -> Vec<(&'static str, String)> {
     own
 }
 
-/// Kills the ComfyUIs that run, if any, with everything they have started. For when the process is about to exit: the signal that a child
-/// gets at its parent's death does not reach what a start script has started.
+/// Kills the ComfyUIs that run, if any, with everything they have started. For when the process is
+/// about to exit: the signal that a child gets at its parent's death does not reach what a start
+/// script has started.
 pub fn kill_running() {
     for pid in running().drain(..) {
         ProcessGroup(Pid::from_raw(pid)).signal(Signal::SIGKILL);
@@ -329,6 +334,7 @@ fn refused(program: &str, error: &io::Error) -> SpawnError {
         _ => format!("{program} could not be run ({error})"),
     };
     SpawnError(format!(
-        "CMD: {why}. Set CMD to the command that starts ComfyUI, or to nothing to attach to one that runs already"
+        "CMD: {why}. Set CMD to the command that starts ComfyUI, or to nothing to attach to one \
+         that runs already"
     ))
 }

@@ -19,15 +19,16 @@ const LONGEST_LOAD: Duration = Duration::from_secs(60);
 /// What the files may print goes to stderr, so that stdout holds the environment and nothing else.
 const SCRIPT: &str = r#"{ source "$1/etc/environment.sh" && source "$1/bin/venv-set.sh" comfyui && source "$COMFYUI_VENV/bin/activate"; } >&2 && exec env -0"#;
 
-/// Sources the image's environment files below `root` in bash (no login shell: /etc/profile would reset `PATH`) and
-/// returns the whole environment that results.
+/// Sources the image's environment files below `root` in bash (no login shell: /etc/profile would
+/// reset `PATH`) and returns the whole environment that results.
 ///
 /// # Errors
 /// A sentence with bash's last line, when a file is missing or fails.
 pub async fn ai_dock_environment(root: &Path) -> Result<Vec<(OsString, OsString)>, String> {
     let failed = |why: &str| {
         format!(
-            "BASE=ai-dock, but its environment could not be loaded from {}: {why}. Unset BASE if this is not an ai-dock image",
+            "BASE=ai-dock, but its environment could not be loaded from {}: {why}. Unset BASE if \
+             this is not an ai-dock image",
             root.display()
         )
     };

@@ -1,9 +1,11 @@
 //! The duties of PID 1.
 //!
-//! In a container without an init, `CMD ["./comfyui-api"]` is PID 1: orphans of ComfyUI become its children and must be
-//! reaped, and signals without a handler are ignored. Reaping everybody inside the server would steal the exits that Tokio waits
-//! for. So PID 1 starts itself once more as its child, which is the real server, and stays behind as a small init: it forwards
-//! signals, reaps whoever ends, and ends with the server's exit code. That costs well under a millisecond and a few hundred kB.
+//! In a container without an init, `CMD ["./comfyui-api"]` is PID 1: orphans of ComfyUI become its
+//! children and must be reaped, and signals without a handler are ignored. Reaping everybody inside
+//! the server would steal the exits that Tokio waits for. So PID 1 starts itself once more as its
+//! child, which is the real server, and stays behind as a small init: it forwards signals, reaps
+//! whoever ends, and ends with the server's exit code. That costs well under a millisecond and a
+//! few hundred kB.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -26,8 +28,9 @@ const FORWARDED: [Signal; 6] = [
     Signal::SIGUSR2,
 ];
 
-/// Returns at once unless this process is PID 1. As PID 1 it runs the server as a child and exits with its exit code (128 plus
-/// the signal's number when a signal ended it). Must be the first thing in `main`: no other thread may run yet.
+/// Returns at once unless this process is PID 1. As PID 1 it runs the server as a child and exits
+/// with its exit code (128 plus the signal's number when a signal ended it). Must be the first
+/// thing in `main`: no other thread may run yet.
 pub fn run_if_pid1() {
     if getpid().as_raw() != 1 {
         return;
@@ -67,7 +70,8 @@ fn run() -> io::Result<i32> {
 }
 
 fn start_server() -> io::Result<Pid> {
-    // By its own name, so that `ps` shows that; a file that was replaced meanwhile is still reachable through /proc.
+    // By its own name, so that `ps` shows that; a file that was replaced meanwhile is still
+    // reachable through /proc.
     let program = std::env::current_exe()
         .ok()
         .filter(|path| path.exists())
@@ -77,7 +81,8 @@ fn start_server() -> io::Result<Pid> {
     if let Some(name) = arguments.next() {
         command.arg0(name);
     }
-    // A group of its own: Ctrl-C on a terminal reaches only us, and is forwarded once. Twice would mean "exit now".
+    // A group of its own: Ctrl-C on a terminal reaches only us, and is forwarded once. Twice would
+    // mean "exit now".
     command.args(arguments).process_group(0);
     inheritance::start_clean(&mut command);
     let child = command.spawn()?;

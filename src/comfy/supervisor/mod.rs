@@ -1,9 +1,10 @@
 //! The child process: spawning ComfyUI, reading its output, waiting until it answers, stopping it.
 //!
-//! A library without a loop of its own: the start-up code in `app` decides when to spawn, wait, restart and stop.
-//! The order is: [`port_in_use`], [`Child::spawn`], [`wait_until_answering`], then a `select!` over [`Child::exited`],
-//! the death that [`Child::worker_hints`] hints at, and the wish to stop; [`Backoff`] says how long to wait before the next spawn.
-//! [`init`] is for the case that this program is PID 1 of a container.
+//! A library without a loop of its own: the start-up code in `app` decides when to spawn, wait,
+//! restart and stop. The order is: [`port_in_use`], [`Child::spawn`], [`wait_until_answering`],
+//! then a `select!` over [`Child::exited`], the death that [`Child::worker_hints`] hints at, and
+//! the wish to stop; [`Backoff`] says how long to wait before the next spawn. [`init`] is for the
+//! case that this program is PID 1 of a container.
 
 mod backoff;
 mod child;

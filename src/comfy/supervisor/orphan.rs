@@ -1,5 +1,5 @@
-//! A ComfyUI that an earlier instance of this server has left behind: told by a mark in its environment, ended when that
-//! instance is dead (attack.md, A45).
+//! A ComfyUI that an earlier instance of this server has left behind: told by a mark in its
+//! environment, ended when that instance is dead (attack.md, A45).
 
 use std::collections::HashSet;
 use std::fs;
@@ -25,7 +25,8 @@ pub(super) fn own_mark() -> String {
     format!("{pid}-{started}")
 }
 
-/// Ends who listens on `port` if it is the child of an instance of ours that is dead; `true` when the port is free then.
+/// Ends who listens on `port` if it is the child of an instance of ours that is dead; `true` when
+/// the port is free then.
 pub async fn end_orphans(authority: &str, port: u16) -> bool {
     let ended = tokio::task::spawn_blocking(move || end(port)).await;
     if !ended.unwrap_or(false) {
@@ -57,7 +58,12 @@ fn end(port: u16) -> bool {
         .map(|process| process.pid)
         .filter(|pid| mark_of(*pid).as_ref() == Some(&mark))
         .collect();
-    warn!(port, pids = ?orphans, "a ComfyUI that an earlier instance of this server had started held the port; that instance is dead, so it is ended");
+    warn!(
+        port,
+        pids = ?orphans,
+        "a ComfyUI that an earlier instance of this server had started held the port; that \
+         instance is dead, so it is ended"
+    );
     for pid in orphans {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }

@@ -11,7 +11,8 @@ use crate::telemetry::recent::recent;
 
 /// Lines kept for error reports (process.md, step 5).
 const KEPT_LINES: usize = 200;
-/// A longer line is cut into pieces of this many bytes, so that a program that prints no line ends costs no memory.
+/// A longer line is cut into pieces of this many bytes, so that a program that prints no line ends
+/// costs no memory.
 const LONGEST_LINE: usize = 8 * 1024;
 
 /// The last lines that a child printed, on stdout and stderr together.
@@ -91,7 +92,8 @@ impl OutputLog {
         }
     }
 
-    /// What ComfyUI prints is about this prompt, which it executes, while the value lives and a little longer.
+    /// What ComfyUI prints is about this prompt, which it executes, while the value lives and a
+    /// little longer.
     pub fn about(&self, id: &Arc<str>) -> AboutPrompt {
         *self.executed() = Executed {
             id: Some(id.clone()),
@@ -160,8 +162,8 @@ impl Drop for AboutPrompt {
     }
 }
 
-/// Reads to the end and hands on every line that is not empty. `\r` ends a line too: progress bars repaint with it.
-/// Bytes that are not UTF-8 are replaced.
+/// Reads to the end and hands on every line that is not empty. `\r` ends a line too: progress bars
+/// repaint with it. Bytes that are not UTF-8 are replaced.
 pub async fn forward(mut source: impl AsyncRead + Unpin, mut on_line: impl FnMut(&str)) {
     let mut lines = Lines::default();
     let mut chunk = vec![0; 16 * 1024];
@@ -200,7 +202,8 @@ impl Lines {
         }
     }
 
-    /// Hands on a line that is too long, keeping the begun character at its end, if any, for the next piece.
+    /// Hands on a line that is too long, keeping the begun character at its end, if any, for the
+    /// next piece.
     fn cut(&mut self, on_line: &mut impl FnMut(&str)) {
         let whole = match std::str::from_utf8(&self.unfinished) {
             Err(error) if error.error_len().is_none() => error.valid_up_to(),

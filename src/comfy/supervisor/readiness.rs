@@ -13,17 +13,19 @@ use crate::net::retry::Pauses;
 
 /// A local port answers or refuses at once; only a firewall that drops packets makes us wait.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// First pause between two looks; it doubles up to the configured interval. A ComfyUI that is up early is used early.
+/// First pause between two looks; it doubles up to the configured interval. A ComfyUI that is up
+/// early is used early.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// A server that takes the connection and says nothing for so long is asked anew.
 const LONGEST_LOOK: Duration = Duration::from_secs(10);
 /// Lines of output shown with an error; all that were kept were logged when they were printed.
 const SHOWN_LINES: usize = 40;
 
-/// Whether something accepts connections at `authority` (`host:port`, as `ComfyConfig::authority` makes it) already.
+/// Whether something accepts connections at `authority` (`host:port`, as `ComfyConfig::authority`
+/// makes it) already.
 ///
-/// Only addresses and `localhost` are asked: a name would have to be resolved, and a ComfyUI that is to be spawned here
-/// listens on an address of this machine.
+/// Only addresses and `localhost` are asked: a name would have to be resolved, and a ComfyUI that
+/// is to be spawned here listens on an address of this machine.
 pub async fn port_in_use(authority: &str) -> bool {
     for address in addresses(authority) {
         if matches!(
@@ -59,7 +61,8 @@ fn addresses(authority: &str) -> Vec<SocketAddr> {
     }
 }
 
-/// Why ComfyUI is not there. Displays as a sentence followed by ComfyUI's last lines, if there are any.
+/// Why ComfyUI is not there. Displays as a sentence followed by ComfyUI's last lines, if there are
+/// any.
 #[derive(Debug, Clone)]
 pub enum NotReady {
     /// It ended before it answered.
@@ -107,8 +110,9 @@ impl fmt::Display for NotReady {
                 authority, waited, ..
             } => write!(
                 f,
-                "ComfyUI did not answer at {authority} within {} s: if it needs longer, raise STARTUP_CHECK_MAX_TRIES (or STARTUP_CHECK_INTERVAL_S); if it \
-                 listens elsewhere, set DIRECT_ADDRESS and COMFYUI_PORT_HOST",
+                "ComfyUI did not answer at {authority} within {} s: if it needs longer, raise \
+                 STARTUP_CHECK_MAX_TRIES (or STARTUP_CHECK_INTERVAL_S); if it listens elsewhere, \
+                 set DIRECT_ADDRESS and COMFYUI_PORT_HOST",
                 waited.as_secs_f64()
             )?,
         }
@@ -126,8 +130,8 @@ impl fmt::Display for NotReady {
 impl std::error::Error for NotReady {}
 
 /// Asks ComfyUI (`GET /prompt`, which costs it nothing) until it answers with a success, for
-/// `STARTUP_CHECK_INTERVAL_S` x `STARTUP_CHECK_MAX_TRIES` in all. Returns early when `child` ends; without a child (attach)
-/// only the time counts. Cancel-safe.
+/// `STARTUP_CHECK_INTERVAL_S` x `STARTUP_CHECK_MAX_TRIES` in all. Returns early when `child` ends;
+/// without a child (attach) only the time counts. Cancel-safe.
 ///
 /// # Errors
 /// When it ended or the time is over.
@@ -151,7 +155,13 @@ pub async fn wait_until_answering(
         // A child that died is the better news: another server may have taken its port.
         biased;
         exit = ended => Err(NotReady::Exited { exit, last_lines: last_lines() }),
-        answered = answers => answered.map_err(|_| NotReady::TimedOut { authority: config.authority(), waited, last_lines: last_lines() }),
+        answered = answers => answered.map_err(
+            |_| NotReady::TimedOut {
+                authority: config.authority(),
+                waited,
+                last_lines: last_lines()
+            }
+        ),
     }
 }
 

@@ -1,10 +1,12 @@
-//! The threads of ComfyUI: as long as those that it had when it was ready still run, its worker is among them.
+//! The threads of ComfyUI: as long as those that it had when it was ready still run, its worker is
+//! among them.
 
 use std::fs;
 
 use crate::process::{ProcessGroup, proc};
 
-/// A part of the worker's name where Python tells the system its threads' names (3.14: `Thread-1 (promp`).
+/// A part of the worker's name where Python tells the system its threads' names (3.14: `Thread-1
+/// (promp`).
 const WORKER: &str = "(promp";
 /// What the simulator calls it.
 const SIMULATED_WORKER: &str = "prompt_worker";

@@ -1,4 +1,5 @@
-//! The slow look at ComfyUI's queue and history: one pair of calls for all prompts in flight, none when nothing is.
+//! The slow look at ComfyUI's queue and history: one pair of calls for all prompts in flight, none
+//! when nothing is.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -12,11 +13,13 @@ use crate::error::{Code, Failure};
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(10);
-/// While the socket says nothing at all although prompts are in flight, it may be deaf or gone: look more often.
+/// While the socket says nothing at all although prompts are in flight, it may be deaf or gone:
+/// look more often.
 const LONGEST_WHEN_QUIET: Duration = Duration::from_secs(2);
 /// Entries asked for one by one in a look, while the queue cannot be read.
 const ENTRIES_PER_LOOK: usize = 20;
-/// An end is on the socket milliseconds around its appearance in history. What is not told by then will not be.
+/// An end is on the socket milliseconds around its appearance in history. What is not told by then
+/// will not be.
 const SOCKET_LAG: Duration = Duration::from_millis(300);
 
 /// Looks for ever, but only while something is in flight.
@@ -50,7 +53,8 @@ fn awaited(inner: &Inner) -> Vec<String> {
     awaited.into_iter().map(|(_, id)| id.clone()).collect()
 }
 
-/// One look. The queue is asked first: a prompt that is in neither answer then is in neither for good.
+/// One look. The queue is asked first: a prompt that is in neither answer then is in neither for
+/// good.
 async fn pass(inner: &Inner) {
     let watched = awaited(inner);
     if watched.is_empty() {
@@ -83,18 +87,21 @@ async fn pass(inner: &Inner) {
     let told: HashSet<String> = awaited(inner).into_iter().collect();
     let mut deaf = false;
     for id in gone.into_iter().filter(|id| told.contains(*id)) {
-        // Out of the queue and not told is so rare that asking for single entries is cheaper than all of history with its graphs.
+        // Out of the queue and not told is so rare that asking for single entries is cheaper than
+        // all of history with its graphs.
         let answer = inner.client.history(id).await;
         deaf |= !matches!(answer, Ok(None)) && should_have_been_told(inner, id);
         let how = match answer {
             Ok(Some(entry)) => WatchEvent::Ended(Some(entry)),
-            // An answer that cannot be read: it is over all the same, and what the socket told has to do.
+            // An answer that cannot be read: it is over all the same, and what the socket told has
+            // to do.
             Err(CallError::Unexpected { .. }) => WatchEvent::Ended(None),
             Err(CallError::Unreachable { .. }) => return,
             Ok(None) => WatchEvent::Lost {
                 failure: Failure::new(
                     Code::ComfyuiUnavailable,
-                    "the prompt was lost by ComfyUI: it is neither in its queue nor in its history (was ComfyUI restarted, or its queue cleared?); send it again",
+                    "the prompt was lost by ComfyUI: it is neither in its queue nor in its \
+                     history (was ComfyUI restarted, or its queue cleared?); send it again",
                 ),
                 dead: false,
                 wished: false,
@@ -126,7 +133,8 @@ async fn look_into_history(inner: &Inner, mut watched: Vec<String>) {
     }
 }
 
-/// Whether the socket that stands now must have reported the end of a prompt: it belongs to the prompt, and stood before the end.
+/// Whether the socket that stands now must have reported the end of a prompt: it belongs to the
+/// prompt, and stood before the end.
 fn should_have_been_told(inner: &Inner, id: &str) -> bool {
     let since = *inner.connected_since.lock();
     let current = inner.client_id.lock().clone();

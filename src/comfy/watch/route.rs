@@ -120,7 +120,11 @@ impl Inner {
         };
         let Some(watched) = watched else { return };
         if self.events.wanted("binary_preview") {
-            let contents = json!({"prompt_id": &*watched.prompt.id, "image_type": preview.image_type, "image_data": base64(&preview.image)});
+            let contents = json!({
+                "prompt_id": &*watched.prompt.id,
+                "image_type": preview.image_type,
+                "image_data": base64(&preview.image)
+            });
             let data = json!({"type": "binary_preview", "data": contents});
             self.events.emit(SystemEvent {
                 source: Source::Comfy,

@@ -1,4 +1,5 @@
-//! The one websocket to ComfyUI: kept alive, replaced when it closes, falls silent or goes deaf (comfyui.md 3.1).
+//! The one websocket to ComfyUI: kept alive, replaced when it closes, falls silent or goes deaf
+//! (comfyui.md 3.1).
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,8 @@ const FLAGS: &str = r#"{"type":"feature_flags","data":{"supports_preview_metadat
 enum Over {
     /// ComfyUI closed it, so the same client id may be used again.
     Closed,
-    /// Nothing came within the idle time. ComfyUI may not have noticed: the old registration must not hurt the new socket.
+    /// Nothing came within the idle time. ComfyUI may not have noticed: the old registration must
+    /// not hurt the new socket.
     Silent,
     /// It is open, but an end went unreported.
     Deaf,
@@ -54,7 +56,12 @@ pub(super) async fn keep(inner: &Inner) {
                 let over = listen(inner, socket).await;
                 *inner.connected_since.lock() = None;
                 inner.connected.send_replace(false);
-                warn!(instance = inner.label, reason = ?over, open_s = opened.elapsed().as_secs(), "websocket to ComfyUI ended; connecting again");
+                warn!(
+                    instance = inner.label,
+                    reason = ?over,
+                    open_s = opened.elapsed().as_secs(),
+                    "websocket to ComfyUI ended; connecting again"
+                );
                 if over != Over::Closed {
                     *inner.client_id.lock() = new_id();
                 }

@@ -1,6 +1,7 @@
 //! Whether ComfyUI's only worker thread is dead (comfyui.md, 12.1).
 //!
-//! Its output may say so, but clients can write into the output too, so a line is never more than a reason to ask.
+//! Its output may say so, but clients can write into the output too, so a line is never more than a
+//! reason to ask.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(10);
 
 impl Watch {
-    /// Whether the worker is dead, to be asked after its output hinted at it. `false` as soon as there is proof that it lives:
-    /// it works, or `intact` says so. While ComfyUI has no work there is no answer, and nobody is in need of one.
+    /// Whether the worker is dead, to be asked after its output hinted at it. `false` as soon as
+    /// there is proof that it lives: it works, or `intact` says so. While ComfyUI has no work there
+    /// is no answer, and nobody is in need of one.
     pub async fn worker_is_dead(&self, intact: impl Fn() -> bool) -> bool {
         let client = &self.inner.client;
         let mut first: Option<(String, Instant)> = None;

@@ -1,4 +1,5 @@
-//! What the start will read and write, looked at beforehand (faults.md, F18). Nothing is left behind.
+//! What the start will read and write, looked at beforehand (faults.md, F18). Nothing is left
+//! behind.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! `comfyui-api check`: the effective configuration, the files it names and the manifest, without starting anything.
+//! `comfyui-api check`: the effective configuration, the files it names and the manifest, without
+//! starting anything.
 
 pub mod files;
 
@@ -8,8 +9,8 @@ use crate::config::variables::{VARIABLES, Variable};
 use crate::config::{Config, Env, ManifestConfig, Reader, public_text, public_value_of};
 use crate::manifest::{CustomNode, Manifest};
 
-/// Prints every variable with its effective value (secrets as `***`), the manifest, and every problem of both. Returns the
-/// exit code: 0 when all is well, 1 when there are problems.
+/// Prints every variable with its effective value (secrets as `***`), the manifest, and every
+/// problem of both. Returns the exit code: 0 when all is well, 1 when there are problems.
 ///
 /// # Errors
 /// When `out` cannot be written to.

@@ -1,5 +1,5 @@
-//! Files of this machine as arguments: handed in to the server and replaced by the asset that they become there. Only files in the
-//! directories of `--files`, after all links.
+//! Files of this machine as arguments: handed in to the server and replaced by the asset that they
+//! become there. Only files in the directories of `--files`, after all links.
 
 use std::path::{Path, PathBuf};
 
@@ -120,8 +120,8 @@ impl Folders {
         Ok(())
     }
 
-    /// The file that a value names, if it names one of this machine. A plain name may be a file that the server has, and a text
-    /// of a graph may be anything.
+    /// The file that a value names, if it names one of this machine. A plain name may be a file
+    /// that the server has, and a text of a graph may be anything.
     fn named(&self, given: &str, in_a_graph: bool) -> Result<Option<PathBuf>, String> {
         let by_uri = given
             .get(..5)
@@ -164,7 +164,8 @@ impl Folders {
 
 fn refusal(given: &str) -> String {
     format!(
-        "{given} is a file of this machine that may not be read: start the bridge with --files and the directory that it is in"
+        "{given} is a file of this machine that may not be read: start the bridge with --files \
+         and the directory that it is in"
     )
 }
 

@@ -180,7 +180,8 @@ impl Server {
         headers
     }
 
-    /// An answer may take as long as its job. Whether there is still somebody who works on it is asked beside it.
+    /// An answer may take as long as its job. Whether there is still somebody who works on it is
+    /// asked beside it.
     async fn check_life(&self) -> Result<(), String> {
         let asked = self.http.get(self.beside("health")?).timeout(LIFE).send();
         match asked.await {
@@ -207,7 +208,8 @@ impl Server {
                 "it refuses the key: set COMFYUI_API_KEY to one of the server's API_KEYS"
             }
             StatusCode::NOT_FOUND => {
-                "there is no MCP server at this address: check --url, and that the server runs with MCP=true"
+                "there is no MCP server at this address: check --url, and that the server runs \
+                 with MCP=true"
             }
             _ => "it does not answer as an MCP server",
         };
@@ -224,7 +226,10 @@ impl Server {
             json!({
                 "io.modelcontextprotocol/protocolVersion": OWN_REVISION,
                 "io.modelcontextprotocol/clientCapabilities": {},
-                "io.modelcontextprotocol/clientInfo": {"name": "comfyui-api mcp", "version": crate::VERSION},
+                "io.modelcontextprotocol/clientInfo": {
+                    "name": "comfyui-api mcp",
+                    "version": crate::VERSION
+                },
             }),
         );
         let message = json!({"jsonrpc": "2.0", "id": 0, "method": method, "params": params});

@@ -1,11 +1,13 @@
-//! Where a graph may name files: the inputs of its nodes, in every form in which `run_graph` takes a graph.
+//! Where a graph may name files: the inputs of its nodes, in every form in which `run_graph` takes
+//! a graph.
 
 use serde_json::{Map, Value};
 
 /// What is around a graph, at most: `{"prompt": {"workflow": ...}}`.
 const MOST_AROUND: usize = 3;
 
-/// A graph that is given as text becomes one; the text as it was. What cannot be read is the server's business.
+/// A graph that is given as text becomes one; the text as it was. What cannot be read is the
+/// server's business.
 pub fn read(arguments: &mut Map<String, Value>) -> Option<Value> {
     let graph = arguments.get_mut("graph")?;
     let found: Value = serde_json::from_str(graph.as_str()?).ok()?;
@@ -39,7 +41,8 @@ fn of_graph<'a>(graph: &'a mut Value, found: &mut Vec<&'a mut Value>, depth: usi
     let saved = members.get("nodes").is_some_and(Value::is_array);
     for (name, member) in members {
         match name.as_str() {
-            // As the editor saves it: the values of widgets, by place or by name; subgraphs have nodes of their own.
+            // As the editor saves it: the values of widgets, by place or by name; subgraphs have
+            // nodes of their own.
             "nodes" if saved => of_nodes(member, found),
             "definitions" if saved => {
                 let graphs = member.get_mut("subgraphs").and_then(Value::as_array_mut);
@@ -93,7 +96,9 @@ mod tests {
         let saved = json!({"nodes": [
             {"type": "LoadImage", "title": "no.png", "widgets_values": ["a.png", "image"]},
             {"type": "X", "widgets_values": {"video": "b.mp4"}}, {"type": "Y"},
-        ], "definitions": {"subgraphs": [{"nodes": [{"widgets_values": ["c.png"]}]}]}, "extra": {"x": "no.png"}});
+        ], "definitions": {
+            "subgraphs": [{"nodes": [{"widgets_values": ["c.png"]}]}]
+        }, "extra": {"x": "no.png"}});
         let of_api = ["a.png", "b.png", "1"];
         for form in [
             api.clone(),

@@ -1,7 +1,8 @@
-//! `comfyui-api mcp`: for clients that only start programs. Speaks MCP on stdin and stdout and forwards to a running server.
+//! `comfyui-api mcp`: for clients that only start programs. Speaks MCP on stdin and stdout and
+//! forwards to a running server.
 //!
-//! Each request is a connection of its own: cancelling a request, or the end of stdin, closes it, and the server takes that for what
-//! it is. Nothing but messages goes to stdout.
+//! Each request is a connection of its own: cancelling a request, or the end of stdin, closes it,
+//! and the server takes that for what it is. Nothing but messages goes to stdout.
 
 mod events;
 mod files;
@@ -30,10 +31,12 @@ use stdio::Output;
 /// Where the server is, and what may be read and written here.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The server's address; by default http://127.0.0.1:$PORT/mcp. Its key is read from COMFYUI_API_KEY
+    /// The server's address; by default http://127.0.0.1:$PORT/mcp. Its key is read from
+    /// COMFYUI_API_KEY
     #[arg(long, value_name = "URL")]
     url: Option<Url>,
-    /// A directory whose files may be handed to tools, and into which save_output may write; can be given several times
+    /// A directory whose files may be handed to tools, and into which save_output may write; can
+    /// be given several times
     #[arg(long, value_name = "DIR")]
     files: Vec<PathBuf>,
 }
@@ -103,7 +106,10 @@ impl Bridge {
                 Ok(message) => self.take(message, &tasks),
                 Err(error) => self.output.write(&json!({
                     "jsonrpc": "2.0",
-                    "error": {"code": -32700, "message": format!("a line on stdin is not JSON: {error}")},
+                    "error": {
+                        "code": -32700,
+                        "message": format!("a line on stdin is not JSON: {error}")
+                    },
                 })),
             }
         }
@@ -194,7 +200,8 @@ fn answered(id: Option<&Value>, result: Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "result": result})
 }
 
-/// A tool's result that says what went wrong here. What a later revision needs does no harm in the earlier ones.
+/// A tool's result that says what went wrong here. What a later revision needs does no harm in the
+/// earlier ones.
 fn tool_failure(reason: &str) -> Value {
     json!({
         "resultType": "complete",

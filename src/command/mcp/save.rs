@@ -1,4 +1,5 @@
-//! `save_output`: the one tool of the bridge itself. Writes the files of a job into a directory of `--files`.
+//! `save_output`: the one tool of the bridge itself. Writes the files of a job into a directory of
+//! `--files`.
 
 use std::path::{Path, PathBuf};
 
@@ -33,14 +34,22 @@ fn described() -> Value {
     json!({
         "name": NAME,
         "title": "Save the files of a job",
-        "description": "Writes the files of a job, or the one with this index, into a directory of this machine, never over an \
-            existing file. Returns the paths.",
+        "description": "Writes the files of a job, or the one with this index, into a directory \
+                        of this machine, never over an existing file. Returns the paths.",
         "inputSchema": {
             "type": "object",
             "properties": {
                 "id": {"type": "string", "description": "The id of the job."},
-                "index": {"type": "integer", "minimum": 0, "description": "Only the output with this index."},
-                "directory": {"type": "string", "description": "One of the directories that were given with --files, or one in it."},
+                "index": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "description": "Only the output with this index."
+                },
+                "directory": {
+                    "type": "string",
+                    "description": "One of the directories that were given with --files, or one in \
+                                    it."
+                },
             },
             "required": ["id", "directory"],
             "additionalProperties": false,

@@ -37,7 +37,8 @@ pub struct InstanceConfig {
     pub supported_models: Vec<String>,
 }
 
-/// How the broker's identity is checked, and ours shown (drop-in.md, D19). Nothing of it matters without TLS.
+/// How the broker's identity is checked, and ours shown (drop-in.md, D19). Nothing of it matters
+/// without TLS.
 #[derive(Debug, Clone, Default)]
 pub struct AmqpTlsConfig {
     /// `AMQP_TLS_CA_FILE`, else `AMQP_CA_FILE`.
@@ -56,7 +57,10 @@ impl AmqpTlsConfig {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             _ => {
-                r.problem("AMQP_TLS_CERT_FILE and AMQP_TLS_KEY_FILE only work together: set both or neither");
+                r.problem(
+                    "AMQP_TLS_CERT_FILE and AMQP_TLS_KEY_FILE only work together: set both or \
+                     neither",
+                );
                 None
             }
         };
@@ -109,7 +113,8 @@ impl MessageLimit {
 /// RabbitMQ.
 #[derive(Debug, Clone)]
 pub struct AmqpConfig {
-    /// The whole URI, made from `AMQP_HOST` and its companions when `AMQP_URL` is unset. Holds the password.
+    /// The whole URI, made from `AMQP_HOST` and its companions when `AMQP_URL` is unset. Holds the
+    /// password.
     pub uri: Secret,
     /// For `amqps://`.
     pub tls: AmqpTlsConfig,
@@ -144,8 +149,8 @@ pub struct AmqpConfig {
 }
 
 impl AmqpConfig {
-    /// `None` when neither `AMQP_URL` nor `AMQP_HOST` is set. The other variables are checked all the same. `comfyuis` is how many
-    /// there are: each can work on a task.
+    /// `None` when neither `AMQP_URL` nor `AMQP_HOST` is set. The other variables are checked all
+    /// the same. `comfyuis` is how many there are: each can work on a task.
     pub(in crate::config) fn read(
         r: &mut Reader,
         server: &ServerConfig,

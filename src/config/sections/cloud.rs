@@ -35,7 +35,8 @@ pub struct AzureConfig {
     pub key: Option<Secret>,
     /// `AZURE_STORAGE_SAS_TOKEN`.
     pub sas_token: Option<Secret>,
-    /// Workload identity as AKS injects it: `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_FEDERATED_TOKEN_FILE`, `AZURE_AUTHORITY_HOST`.
+    /// Workload identity as AKS injects it: `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`,
+    /// `AZURE_FEDERATED_TOKEN_FILE`, `AZURE_AUTHORITY_HOST`.
     pub tenant_id: Option<String>,
     /// See `tenant_id`; also names a user-assigned managed identity.
     pub client_id: Option<String>,

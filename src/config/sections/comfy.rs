@@ -22,7 +22,8 @@ pub enum WarmupSource {
     Url(Url),
 }
 
-/// The ComfyUI that is started or attached to; where there are several, what they have in common, and one of them.
+/// The ComfyUI that is started or attached to; where there are several, what they have in common,
+/// and one of them.
 #[derive(Debug, Clone)]
 pub struct ComfyConfig {
     /// Every ComfyUI, this one included.
@@ -149,7 +150,8 @@ impl ComfyConfig {
         self.instances.len() > 1
     }
 
-    /// Its number where there are several: for everything that is shown, which stays as it was where there is one.
+    /// Its number where there are several: for everything that is shown, which stays as it was
+    /// where there is one.
     pub fn label(&self) -> Option<usize> {
         self.several().then_some(self.index)
     }
@@ -160,13 +162,15 @@ impl ComfyConfig {
         let started = self.several() && !self.command.is_empty();
         if let Some(instance) = self.instances.iter().find(meets).filter(|_| started) {
             r.problem(format!(
-                "COMFYUI_PORT_HOST={}: ComfyUI {} would listen on {ours}, which is PORT: choose another PORT or COMFYUI_PORT_HOST",
+                "COMFYUI_PORT_HOST={}: ComfyUI {} would listen on {ours}, which is PORT: choose \
+                 another PORT or COMFYUI_PORT_HOST",
                 self.instances[0].port, instance.index
             ));
         }
     }
 
-    /// `host:port` of ComfyUI, an IPv6 address in brackets; `0.0.0.0` and `::` become the loopback address.
+    /// `host:port` of ComfyUI, an IPv6 address in brackets; `0.0.0.0` and `::` become the loopback
+    /// address.
     pub fn authority(&self) -> String {
         let host = match self.address.parse::<IpAddr>() {
             Ok(IpAddr::V4(v4)) if v4.is_unspecified() => "127.0.0.1".to_owned(),

@@ -57,7 +57,10 @@ pub(super) fn read(r: &mut Reader, common: &Common<'_>) -> Vec<ComfyInstance> {
     let attached = common.command.is_empty();
     if !places.is_empty() {
         if !attached {
-            r.problem("COMFYUI_URLS names ComfyUIs that run already, and CMD starts one: set CMD to an empty text, or unset COMFYUI_URLS");
+            r.problem(
+                "COMFYUI_URLS names ComfyUIs that run already, and CMD starts one: set CMD to an \
+                 empty text, or unset COMFYUI_URLS",
+            );
         }
         if matches!(asked, Asked::Number(number) if number != places.len()) {
             r.problem(format!(
@@ -80,16 +83,22 @@ pub(super) fn read(r: &mut Reader, common: &Common<'_>) -> Vec<ComfyInstance> {
     };
     if !sets.is_empty() && sets.len() != count {
         r.problem(format!(
-            "COMFYUI_DEVICES has {}, and there {} ComfyUI: separate the sets of devices by \";\" and make them as many as COMFYUI_INSTANCES (or set that to auto)",
+            "COMFYUI_DEVICES has {}, and there {} ComfyUI: separate the sets of devices by \";\" \
+             and make them as many as COMFYUI_INSTANCES (or set that to auto)",
             counted(sets.len(), "set"),
-            if count == 1 { "is 1".to_owned() } else { format!("are {count}") },
+            if count == 1 {
+                "is 1".to_owned()
+            } else {
+                format!("are {count}")
+            },
         ));
     }
     let devices = devices(r, count, attached, sets, gpus);
     let highest = usize::from(common.port) + count - 1;
     if places.is_empty() && highest > usize::from(u16::MAX) {
         r.problem(format!(
-            "COMFYUI_PORT_HOST={} leaves no ports for {count} ComfyUI: the last one would listen on {highest}, and ports end at 65535",
+            "COMFYUI_PORT_HOST={} leaves no ports for {count} ComfyUI: the last one would listen \
+             on {highest}, and ports end at 65535",
             common.port
         ));
     }
@@ -131,7 +140,8 @@ fn asked(r: &mut Reader) -> Asked {
             _ => {
                 let shown: String = word.chars().take(60).collect();
                 r.problem(format!(
-                    "COMFYUI_INSTANCES=\"{shown}\" is not valid: use auto, or a number from 1 to {MOST} (ComfyUIs)"
+                    "COMFYUI_INSTANCES=\"{shown}\" is not valid: use auto, or a number from 1 to \
+                     {MOST} (ComfyUIs)"
                 ));
                 Asked::Unset
             }
@@ -153,11 +163,14 @@ fn places(r: &mut Reader) -> Vec<(String, u16)> {
             .collect();
         match place {
             Some(place) if places.contains(&place) => {
-                r.problem(format!("COMFYUI_URLS names {public} twice: name each ComfyUI once"));
+                r.problem(format!(
+                    "COMFYUI_URLS names {public} twice: name each ComfyUI once"
+                ));
             }
             Some(place) => places.push(place),
             None => r.problem(format!(
-                "COMFYUI_URLS: \"{public}\" is not the address of a ComfyUI: write it as http://host:port, with nothing behind the port"
+                "COMFYUI_URLS: \"{public}\" is not the address of a ComfyUI: write it as \
+                 http://host:port, with nothing behind the port"
             )),
         }
     }
@@ -207,7 +220,8 @@ fn device_sets(r: &mut Reader) -> Vec<String> {
     }
     let shown: String = text.chars().take(200).collect();
     r.problem(format!(
-        "COMFYUI_DEVICES=\"{shown}\" has a set without a device: write one set for each ComfyUI, \";\" between sets, \",\" between devices, as in 0;1;2,3"
+        "COMFYUI_DEVICES=\"{shown}\" has a set without a device: write one set for each ComfyUI, \
+         \";\" between sets, \",\" between devices, as in 0;1;2,3"
     ));
     Vec::new()
 }
@@ -222,7 +236,10 @@ fn devices(
 ) -> Vec<String> {
     if attached {
         if !sets.is_empty() {
-            r.warning("COMFYUI_DEVICES has no effect on a ComfyUI that runs already: whoever starts it chooses its devices");
+            r.warning(
+                "COMFYUI_DEVICES has no effect on a ComfyUI that runs already: whoever starts it \
+                 chooses its devices",
+            );
         }
         return Vec::new();
     }
@@ -230,14 +247,16 @@ fn devices(
         let all = sets.iter().flat_map(|set| set.split(','));
         if let Some((device, shown)) = gpus::missing(all) {
             r.problem(format!(
-                "COMFYUI_DEVICES names the device {device}, which is not there: nvidia-smi shows {shown}"
+                "COMFYUI_DEVICES names the device {device}, which is not there: nvidia-smi shows \
+                 {shown}"
             ));
         }
         return sets;
     }
     if count > gpus.len() && count > 1 {
         r.warning(format!(
-            "COMFYUI_INSTANCES is {count}, and {} here: no devices are set, and every ComfyUI sees all there are. Set COMFYUI_DEVICES to say which uses which",
+            "COMFYUI_INSTANCES is {count}, and {} here: no devices are set, and every ComfyUI \
+             sees all there are. Set COMFYUI_DEVICES to say which uses which",
             match gpus.len() {
                 0 => "nvidia-smi shows no GPU".to_owned(),
                 1 => "there is 1 GPU".to_owned(),

@@ -49,7 +49,8 @@ pub struct ManifestConfig {
 }
 
 impl ManifestConfig {
-    /// Reads only this section, for `check`, which looks at the manifest even if other sections have problems.
+    /// Reads only this section, for `check`, which looks at the manifest even if other sections
+    /// have problems.
     pub fn from_reader(r: &mut Reader) -> Self {
         Self::read(r)
     }

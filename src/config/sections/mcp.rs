@@ -26,7 +26,8 @@ impl McpConfig {
             let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_-*".contains(&byte);
             if name.is_empty() || !name.bytes().all(good) {
                 r.problem(format!(
-                    "MCP_TOOLS: \"{pattern}\" is not a pattern: write names of tools, with * for any part, and - in front of what is left out, such as *,-run_graph"
+                    "MCP_TOOLS: \"{pattern}\" is not a pattern: write names of tools, with * for \
+                     any part, and - in front of what is left out, such as *,-run_graph"
                 ));
             }
         }

@@ -45,7 +45,10 @@ impl ServerConfig {
                     url.has_host() && url.origin().ascii_serialization() == *origin
                 })
             {
-                r.problem(format!("CORS_ALLOWED_ORIGINS: \"{origin}\" is not an origin: write it like https://app.example.com, or *"));
+                r.problem(format!(
+                    "CORS_ALLOWED_ORIGINS: \"{origin}\" is not an origin: write it like \
+                         https://app.example.com, or *"
+                ));
             }
         }
         let api_keys: Vec<Secret> = r.list(&API_KEYS).into_iter().map(Secret::new).collect();
@@ -78,7 +81,8 @@ fn read_console_dir(r: &mut Reader) -> Option<PathBuf> {
     let directory = r.path(&CONSOLE_DIR)?;
     if !directory.join("index.html").is_file() {
         r.problem(format!(
-            "CONSOLE_DIR: there is no index.html in {}: name a folder with the console's files, or leave it unset",
+            "CONSOLE_DIR: there is no index.html in {}: name a folder with the console's files, \
+             or leave it unset",
             directory.display()
         ));
     }
@@ -89,7 +93,10 @@ fn read_console_dir(r: &mut Reader) -> Option<PathBuf> {
 fn read_metrics_require_key(r: &mut Reader, has_keys: bool) -> bool {
     let required = r.flag(&METRICS_REQUIRE_KEY);
     if required && !has_keys && r.text(&API_KEYS).is_none() {
-        r.problem("METRICS_REQUIRE_KEY is true, but there are no API_KEYS: set API_KEYS, or METRICS_REQUIRE_KEY=false");
+        r.problem(
+            "METRICS_REQUIRE_KEY is true, but there are no API_KEYS: set API_KEYS, or \
+             METRICS_REQUIRE_KEY=false",
+        );
     }
     required
 }

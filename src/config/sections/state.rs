@@ -100,7 +100,10 @@ fn defaults(r: &mut Reader) -> Map<String, Value> {
             members
         }
         Ok(_) => {
-            r.problem("V2_DEFAULTS is not a JSON object such as {\"convert_output\": {\"format\": \"webp\"}}");
+            r.problem(
+                "V2_DEFAULTS is not a JSON object such as {\"convert_output\": {\"format\": \
+                 \"webp\"}}",
+            );
             Map::new()
         }
         Err(error) => {

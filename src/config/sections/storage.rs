@@ -86,12 +86,14 @@ pub struct StorageConfig {
 }
 
 impl StorageConfig {
-    /// What the start says about settings that are allowed, but hardly meant; `open`: everybody may send requests.
+    /// What the start says about settings that are allowed, but hardly meant; `open`: everybody may
+    /// send requests.
     pub fn warnings(&self, open: bool) -> Vec<&'static str> {
         let mut warnings = Vec::new();
         if self.http_auth_incomplete {
             warnings.push(
-                "HTTP_AUTH_HEADER_NAME and HTTP_AUTH_HEADER_VALUE only work together: without the other one, it is ignored",
+                "HTTP_AUTH_HEADER_NAME and HTTP_AUTH_HEADER_VALUE only work together: without the \
+                 other one, it is ignored",
             );
         }
         if open
@@ -101,7 +103,8 @@ impl StorageConfig {
                 .is_some_and(|auth| auth.origins.is_none())
         {
             warnings.push(
-                "HTTP_AUTH_HEADER_VALUE is sent to every host that a request names, and without API_KEYS anybody may send requests: set HTTP_AUTH_ALLOWED_ORIGINS",
+                "HTTP_AUTH_HEADER_VALUE is sent to every host that a request names, and without \
+                 API_KEYS anybody may send requests: set HTTP_AUTH_ALLOWED_ORIGINS",
             );
         }
         warnings
@@ -170,7 +173,8 @@ fn read_origins(r: &mut Reader, variable: &Variable) -> Vec<String> {
     origins
 }
 
-/// As curl and most tools: the lower-case name wins, and a proxy for http serves https too where no other is named (D12).
+/// As curl and most tools: the lower-case name wins, and a proxy for http serves https too where no
+/// other is named (D12).
 fn read_proxy(r: &mut Reader) -> ProxyConfig {
     let mut either = |upper: &Variable, lower: &str| -> Option<Secret> {
         let (name, value) = match r.foreign(lower) {

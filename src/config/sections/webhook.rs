@@ -51,15 +51,18 @@ impl WebhookConfig {
     }
 }
 
-/// A key for each word, its prefix dropped, and one for the whole text as the Node server reads it, where that is another
-/// one. A receiver accepts whichever signature it knows.
+/// A key for each word, its prefix dropped, and one for the whole text as the Node server reads it,
+/// where that is another one. A receiver accepts whichever signature it knows.
 fn read_keys(r: &mut Reader, text: &str) -> Vec<SigningKey> {
     let words = || {
         text.split_whitespace()
             .map(|word| word.strip_prefix("whsec_").unwrap_or(word))
     };
     if !words().all(is_clean_base64) {
-        r.warning("WEBHOOK_SECRET is not base64: it is decoded as the Node server does it, other characters skipped; make one with `openssl rand -base64 32`");
+        r.warning(
+            "WEBHOOK_SECRET is not base64: it is decoded as the Node server does it, other \
+             characters skipped; make one with `openssl rand -base64 32`",
+        );
     }
     let mut keys: Vec<SigningKey> = Vec::new();
     for key in words().chain([text]).map(decode_leniently) {
@@ -70,7 +73,8 @@ fn read_keys(r: &mut Reader, text: &str) -> Vec<SigningKey> {
     keys
 }
 
-/// `Buffer.from(text, "base64")`: both alphabets, other characters skipped, the end at `=`, an odd rest dropped.
+/// `Buffer.from(text, "base64")`: both alphabets, other characters skipped, the end at `=`, an odd
+/// rest dropped.
 fn decode_leniently(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
     let (mut bits, mut count) = (0_u32, 0);

@@ -41,7 +41,8 @@ variables! { "AMQP"
         "deliveries of a task that fails by our fault before it is given up";
     AMQP_MAX_RESULT_MB = number(1.0, 4096.0, "MiB"), "64",
         "largest result carried in a message, MiB";
-    AMQP_MAX_MESSAGE_MB = number(0.01, 512.0, "MiB"), "15; 120 when the broker says that it is RabbitMQ 3",
+    AMQP_MAX_MESSAGE_MB = number(0.01, 512.0, "MiB"), "15; 120 when the broker says that it is \
+                                                       RabbitMQ 3",
         "no message is larger, nor a result in one; RabbitMQ 4 refuses more than 16 MiB";
     GATEWAY_QUEUES = LIST, "q.gpu.20g, or after INSTANCE_*",
         "`comfyui-api gateway`: queues that clients may name, the first is the default";

@@ -6,7 +6,8 @@ variables! { "Tools for agents (MCP)"
     MCP = FLAG, "true",
         "serve `/mcp`; false = 404";
     MCP_TOOLS = LIST, "*",
-        "comma-separated patterns of the tools that are offered; `-pattern` removes, such as `*,-run_graph`";
+        "comma-separated patterns of the tools that are offered; `-pattern` removes, such as \
+         `*,-run_graph`";
     MCP_WAIT_S = seconds(0.0), "45",
         "how long a tool waits for its job before it answers that the job goes on, seconds";
     MCP_PREVIEW_PX = number(32.0, 4096.0, "pixels"), "1024",

@@ -32,7 +32,8 @@ pub const EVENT_NAMES: &[&str] = &[
 pub struct Variable {
     /// Its name; a `*` at the end stands for a family of names.
     pub name: &'static str,
-    /// What holds when it is unset or empty. Where the value depends on others, words that say how.
+    /// What holds when it is unset or empty. Where the value depends on others, words that say
+    /// how.
     pub default: &'static str,
     /// What it does, in one line.
     pub about: &'static str,
@@ -145,7 +146,13 @@ const fn url(schemes: &'static [&'static str]) -> Variable {
 /// Declares a group of variables: `NAME = type, "default", "what it does";`, in the order in which
 /// they are documented. A family of names is declared `as "NAME_*"`.
 macro_rules! variables {
-    ($group:literal $($name:ident $(as $family:literal)? = $declared:expr, $default:literal, $about:literal;)*) => {
+    (
+        $group:literal $(
+            $name:ident $(as $family:literal)? = $declared:expr,
+            $default:literal,
+            $about:literal;
+        )*
+    ) => {
         $(
             // Not the text itself: it is Markdown for a table, and says `<id>`.
             #[doc = concat!("`", stringify!($name), "`; its `about` says what it does.")]

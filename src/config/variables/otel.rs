@@ -35,9 +35,11 @@ variables! { "OpenTelemetry"
     OTEL_RESOURCE_ATTRIBUTES = TEXT, "",
         "more about this server: key=value,...";
     OTEL_TRACES_SAMPLER = words(SAMPLERS), "parentbased_always_on",
-        "which traces are recorded: always_on, always_off, traceidratio, jaeger_remote, or parentbased_ and one of these; xray is not spoken and means the default";
+        "which traces are recorded: always_on, always_off, traceidratio, jaeger_remote, or \
+         parentbased_ and one of these; xray is not spoken and means the default";
     OTEL_TRACES_SAMPLER_ARG = number(0.0, 1.0, "a share of all traces"), "1",
-        "the share of all traces for traceidratio, 0 to 1; for jaeger_remote endpoint=...,pollingIntervalMs=...,initialSamplingRate=...";
+        "the share of all traces for traceidratio, 0 to 1; for jaeger_remote \
+         endpoint=...,pollingIntervalMs=...,initialSamplingRate=...";
     OTEL_BSP_MAX_QUEUE_SIZE = number(1.0, 1_000_000.0, "spans"), "2048",
         "spans that may wait; more are dropped and counted";
     OTEL_BSP_SCHEDULE_DELAY = milliseconds(0.0), "5000",

@@ -21,13 +21,15 @@ variables! { "Server"
     CORS_ALLOWED_ORIGINS = LIST, "",
         "comma-separated browser origins that may call the API, or `*`";
     ALLOWED_HOSTS = LIST, "",
-        "comma-separated names by which browsers on this machine may reach the server, beside localhost";
+        "comma-separated names by which browsers on this machine may reach the server, beside \
+         localhost";
     SHUTDOWN_GRACE_S = seconds(0.0), "30",
         "seconds that prompts in flight get to finish after SIGTERM";
     CONSOLE = FLAG, "true",
         "the web console at `/console/`";
     CONSOLE_DIR = PATH, "",
-        "folder that the console's files are read from at each request, instead of those in the binary";
+        "folder that the console's files are read from at each request, instead of those in the \
+         binary";
     LOG_LEVEL = words(LOG_LEVELS).of_node(), "info",
         "trace, debug, info, warn, error or fatal";
     LOG_FORMAT = words(&["json", "pretty", "auto"]), "auto",

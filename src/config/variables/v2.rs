@@ -30,5 +30,6 @@ variables! { "Comfy API v2"
     HISTORY_RUNS = number(0.0, 100_000.0, "runs, 0 for none"), "200",
         "how many runs of all kinds `GET /history` remembers without their files; 0 = none";
     V2_DEFAULTS = TEXT.hidden(), "",
-        "JSON: delivery fields of `POST /prompt` for every v2 job, such as `{\"convert_output\": {\"format\": \"webp\"}}`";
+        "JSON: delivery fields of `POST /prompt` for every v2 job, such as `{\"convert_output\": \
+         {\"format\": \"webp\"}}`";
 }

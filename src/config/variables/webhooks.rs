@@ -4,7 +4,8 @@ use super::*;
 
 variables! { "Webhooks and events"
     WEBHOOK_SECRET = TEXT.hidden(), "",
-        "key(s) that sign webhooks: base64, `whsec_` optional, separated by spaces; any other text as the Node server reads it";
+        "key(s) that sign webhooks: base64, `whsec_` optional, separated by spaces; any other text \
+         as the Node server reads it";
     PROMPT_WEBHOOK_RETRIES = number(0.0, 1000.0, "retries").of_node(), "3",
         "retries of a webhook after its first attempt";
     WEBHOOK_ALLOW_PRIVATE = FLAG, "true",

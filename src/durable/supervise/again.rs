@@ -29,7 +29,8 @@ pub(super) async fn again(inner: &Inner, live: &LiveJob, counts: bool) -> Option
         return Some(End::failed(
             "worker_lost",
             format!(
-                "ComfyUI was lost while it worked on the job, {attempts} times: V2_MAX_ATTEMPTS is {}",
+                "ComfyUI was lost while it worked on the job, {attempts} times: V2_MAX_ATTEMPTS \
+                 is {}",
                 inner.rules.max_attempts
             ),
         ));
@@ -62,7 +63,9 @@ pub(super) async fn read_again(
     let lost = || {
         Attempt::Ended(End::failed(
             "worker_lost",
-            "the server was restarted, and the job had extra_data or credentials, which are not stored: submit it again".into(),
+            "the server was restarted, and the job had extra_data or credentials, which are not \
+             stored: submit it again"
+                .into(),
         ))
     };
     if secrets_lost && !inner.service.goes_on(&live.id) {

@@ -129,7 +129,11 @@ impl Running<'_> {
                     Ok(()) => self.published(),
                     // It was there before, and may be there still.
                     Err(failure) if self.shown => {
-                        warn!(id = %self.task.id, error = %failure, "a job cannot be published anew");
+                        warn!(
+                            id = %self.task.id,
+                            error = %failure,
+                            "a job cannot be published anew"
+                        );
                     }
                     Err(failure) => return Err(failure),
                 }
@@ -153,7 +157,10 @@ impl Running<'_> {
                         return Err(failure);
                     }
                     News::Publish => {
-                        info!(id = %self.task.id, "a job is published anew: its queue is empty, and nobody has it");
+                        info!(
+                            id = %self.task.id,
+                            "a job is published anew: its queue is empty, and nobody has it"
+                        );
                         *publish = true;
                     }
                 },
@@ -191,7 +198,8 @@ impl Inner {
                 return None;
             }
             Claimed::SecretsLost => {
-                let reason = "the gateway was restarted, and the job had extra_data or credentials, which are not stored: submit it again";
+                let reason = "the gateway was restarted, and the job had extra_data or \
+                              credentials, which are not stored: submit it again";
                 task.tell(News::GivenUp(reason.to_owned()));
                 return None;
             }

@@ -93,7 +93,8 @@ pub(super) fn too_large(longest: usize) -> Failure {
     Failure::new(
         Code::PayloadTooLarge,
         format!(
-            "the job does not fit into a message of {} MiB (AMQP_MAX_MESSAGE_MB): send large inputs as files, assets or URLs",
+            "the job does not fit into a message of {} MiB (AMQP_MAX_MESSAGE_MB): send large \
+             inputs as files, assets or URLs",
             longest >> 20
         ),
     )

@@ -1,7 +1,7 @@
 //! What conversion needs of ComfyUI's `/object_info`, in a form that is small and quick to ask.
 //!
-//! Hidden inputs, what is said of inputs and everything else that plays no part are left out when it is
-//! read; lists of choices that several inputs share are kept once.
+//! Hidden inputs, what is said of inputs and everything else that plays no part are left out when
+//! it is read; lists of choices that several inputs share are kept once.
 
 mod input;
 mod reader;

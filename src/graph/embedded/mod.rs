@@ -1,7 +1,7 @@
 //! Graphs inside pictures, videos and sounds, as ComfyUI and its packs write them.
 //!
-//! Only metadata is read, wherever it stands in the file, and nothing is decoded: a large file costs
-//! no more than a small one.
+//! Only metadata is read, wherever it stands in the file, and nothing is decoded: a large file
+//! costs no more than a small one.
 
 mod audio;
 mod boxes;
@@ -178,8 +178,8 @@ impl Found {
                 self.kind
             ),
             None if self.foreign => format!(
-                "This {} was made by another program than ComfyUI (it has \"parameters\", as A1111 \
-                 writes them) and holds no workflow",
+                "This {} was made by another program than ComfyUI (it has \"parameters\", as \
+                 A1111 writes them) and holds no workflow",
                 self.kind
             ),
             None => format!(
@@ -260,8 +260,8 @@ pub fn read<R: Read + Seek>(source: &mut R, preference: Preference) -> Result<Re
         Some(b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b'N')
     ) {
         return Err(
-            "This is neither JSON nor a file of a kind that can hold a workflow (PNG, WebP, \
-                    JPEG, AVIF, MP4, MOV, WebM, MKV, FLAC, Ogg, MP3, SVG, GLB, safetensors)"
+            "This is neither JSON nor a file of a kind that can hold a workflow (PNG, WebP, JPEG, \
+             AVIF, MP4, MOV, WebM, MKV, FLAC, Ogg, MP3, SVG, GLB, safetensors)"
                 .to_owned(),
         );
     }

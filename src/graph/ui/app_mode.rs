@@ -1,4 +1,5 @@
-//! App mode: the inputs that a workflow's author exposed (`extra.linearData`), with a schema for each.
+//! App mode: the inputs that a workflow's author exposed (`extra.linearData`), with a schema for
+//! each.
 
 use std::collections::HashMap;
 
@@ -25,8 +26,8 @@ pub struct AppInput {
     decides: bool,
 }
 
-/// Where the exposed inputs are in the graph that the workflow becomes, in their order, as `<node>.inputs.<name>`; and what is said of
-/// those that no longer exist.
+/// Where the exposed inputs are in the graph that the workflow becomes, in their order, as
+/// `<node>.inputs.<name>`; and what is said of those that no longer exist.
 ///
 /// # Errors
 /// When the workflow cannot be converted.

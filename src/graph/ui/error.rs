@@ -70,8 +70,8 @@ pub fn unknown_classes(offenders: &[Offender]) -> ConversionError {
 /// Instances without a definition.
 pub fn undefined(offenders: &[Offender]) -> ConversionError {
     let message = format!(
-        "The workflow uses subgraphs whose definitions are missing from its file: {}; save it again \
-         with its subgraphs",
+        "The workflow uses subgraphs whose definitions are missing from its file: {}; save it \
+         again with its subgraphs",
         list(offenders)
     );
     let mut error = with_offenders(message, offenders);

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::model::{End, Link, Port, Role, Workflow, id_text};
 
-/// Which inner widget each input of a definition stands for: the first that one of its links ends at.
+/// Which inner widget each input of a definition stands for: the first that one of its links ends
+/// at.
 pub fn find(workflow: &mut Workflow<'_>, place: usize) {
     for input in 0..workflow.graphs[place].inputs.len() {
         let graph = &workflow.graphs[place];
@@ -210,8 +211,8 @@ fn proxy(
     }
 }
 
-/// The socket of an inner node's widget. `7: seed` is tried as it is, then without the prefix, which
-/// tells the node within an inner instance.
+/// The socket of an inner node's widget. `7: seed` is tried as it is, then without the prefix,
+/// which tells the node within an inner instance.
 fn inner_slot(workflow: &Workflow<'_>, graph: usize, node: usize, name: &str) -> Option<usize> {
     let mut name = name;
     loop {

@@ -80,8 +80,8 @@ impl<'w, 'a> Resolver<'w, 'a> {
                 }
                 if !seen.insert(step.clone()) {
                     self.warnings.say(format!(
-                        "the link to \"{}\" of node {} comes from a loop of nodes that do not run; \
-                         it is left out",
+                        "the link to \"{}\" of node {} comes from a loop of nodes that do not \
+                         run; it is left out",
                         shown(&socket.name),
                         self.frames.id(workflow, frame, node),
                     ));

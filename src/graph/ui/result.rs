@@ -196,8 +196,8 @@ fn disagreeing(
             && widget.value.as_ref().and_then(Value::as_str) == Some(&text::javascript(other));
         if !agrees && !as_text {
             warnings.say(format!(
-                "\"{}\" of {} has another value by name (widgets_values_named) than by place; that by \
-                 place is sent, as the editor does",
+                "\"{}\" of {} has another value by name (widgets_values_named) than by place; \
+                 that by place is sent, as the editor does",
                 shown(&widget.name),
                 frames.named(workflow, at.0, at.1),
             ));

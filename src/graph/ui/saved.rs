@@ -1,4 +1,5 @@
-//! Which list of saved values a node has (`widgets_values`), whatever version of the editor wrote it.
+//! Which list of saved values a node has (`widgets_values`), whatever version of the editor wrote
+//! it.
 
 use serde_json::Value;
 

@@ -1,4 +1,5 @@
-//! Classes that are the editor's alone: known ones that act by chance, unknown ones that do nothing.
+//! Classes that are the editor's alone: known ones that act by chance, unknown ones that do
+//! nothing.
 
 use std::collections::HashMap;
 
@@ -68,8 +69,8 @@ pub fn skip_editor_only(workflow: &mut Workflow<'_>, order: &[usize]) {
             let at = &mut workflow.graphs[graph].nodes[node];
             at.role = Role::Skipped;
             let text = format!(
-                "node {} ({}) is left out: this ComfyUI does not have its class, and it looks like \
-                 one of the editor alone",
+                "node {} ({}) is left out: this ComfyUI does not have its class, and it looks \
+                 like one of the editor alone",
                 shown(&at.id),
                 shown(at.class),
             );

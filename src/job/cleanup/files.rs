@@ -1,5 +1,6 @@
-//! The files of one prompt. What ComfyUI has written is taken into a folder of the prompt's own at once, so that nobody else's
-//! run can touch it while it is converted, packed, uploaded or sent (F04); everything is removed with the last user of the result.
+//! The files of one prompt. What ComfyUI has written is taken into a folder of the prompt's own at
+//! once, so that nobody else's run can touch it while it is converted, packed, uploaded or sent
+//! (F04); everything is removed with the last user of the result.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,7 +53,8 @@ impl FileCleanup {
         self.paths.lock().push(path);
     }
 
-    /// Removes a file now. One that bears no name of ours must not be removed later: by then it may be another prompt's. Blocks.
+    /// Removes a file now. One that bears no name of ours must not be removed later: by then it may
+    /// be another prompt's. Blocks.
     pub fn discard(&self, path: PathBuf) {
         if let Err(error) = std::fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
@@ -61,7 +63,8 @@ impl FileCleanup {
         }
     }
 
-    /// A folder of this prompt alone below the output directory, made now if need be; it goes with all it holds. Blocks.
+    /// A folder of this prompt alone below the output directory, made now if need be; it goes with
+    /// all it holds. Blocks.
     ///
     /// # Errors
     /// When it cannot be made.

@@ -1,5 +1,6 @@
-//! Prompts of a process that was killed which an attached ComfyUI may still have: they are watched on rather than run again
-//! (v2.md, "What survives"). Nothing of them is removed before that is decided.
+//! Prompts of a process that was killed which an attached ComfyUI may still have: they are watched
+//! on rather than run again (v2.md, "What survives"). Nothing of them is removed before that is
+//! decided.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -59,7 +60,8 @@ impl GoingOn {
             runs: Vec::new(),
             folders: Vec::new(),
             before: Before {
-                // It is made when the prompt begins; where files have no such time, anything may be the prompt's.
+                // It is made when the prompt begins; where files have no such time, anything may be
+                // the prompt's.
                 at: noted
                     .path
                     .metadata()

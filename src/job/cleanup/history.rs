@@ -1,5 +1,5 @@
-//! ComfyUI keeps every graph that it ran in its history. What has been collected is deleted there, so that its memory does not grow
-//! (prompt.md, section 3).
+//! ComfyUI keeps every graph that it ran in its history. What has been collected is deleted there,
+//! so that its memory does not grow (prompt.md, section 3).
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::comfy::client::Client;
 
-/// How long entries are gathered for one call. A call for each would cost a busy ComfyUI as much as handing out the entry did.
+/// How long entries are gathered for one call. A call for each would cost a busy ComfyUI as much as
+/// handing out the entry did.
 const GATHERING: Duration = Duration::from_millis(50);
 
 enum Order {

@@ -3,8 +3,10 @@
 //!
 //! ```text
 //!   claims    which file names belong to which prompt in flight, and which folders came with it
-//!   files     the files of one prompt: taken into a folder of its own, removed with the last user of the result
-//!   journal   what prompts in flight write, known after a kill;  recovery  removes it at the next start
+//!   files     the files of one prompt: taken into a folder of its own, removed with the last user
+//!             of the result
+//!   journal   what prompts in flight write, known after a kill
+//!   recovery  removes it at the next start
 //!   going_on  prompts of a killed process that an attached ComfyUI may still have: followed on
 //!   history   entries in ComfyUI's memory
 //!   worker    does the removing, away from the runtime's threads

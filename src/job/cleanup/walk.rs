@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 const ENTRIES: usize = 200_000;
 const DEPTH: usize = 32;
 
-/// Regular files and links below a directory that `wanted` takes by their names. Links to directories are not followed, and
-/// hidden directories, ours among them, are passed by. Blocks.
+/// Regular files and links below a directory that `wanted` takes by their names. Links to
+/// directories are not followed, and hidden directories, ours among them, are passed by. Blocks.
 pub fn files_below(root: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut waiting = vec![(root.to_path_buf(), 0)];

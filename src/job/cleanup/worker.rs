@@ -1,4 +1,5 @@
-//! Removing the files of a request once it is over: never on the runtime's own threads, and waited for when the server ends.
+//! Removing the files of a request once it is over: never on the runtime's own threads, and waited
+//! for when the server ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,8 @@ pub struct Cleaner {
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Work>,
-    /// A thread is at it, and will take what waits: to wake another one costs more than to remove a file.
+    /// A thread is at it, and will take what waits: to wake another one costs more than to remove
+    /// a file.
     busy: bool,
 }
 
@@ -40,7 +42,8 @@ impl Cleaner {
         }
     }
 
-    /// Does work that may take long, such as removing a folder with thousands of files: beside everything else, so that nothing waits for it.
+    /// Does work that may take long, such as removing a folder with thousands of files: beside
+    /// everything else, so that nothing waits for it.
     pub fn beside(&self, work: impl FnOnce() + Send + 'static) {
         match Handle::try_current() {
             Ok(runtime) => drop(self.tasks.spawn_blocking_on(work, &runtime)),

@@ -112,7 +112,10 @@ pub(super) async fn images(
             Ok(()) = progress.changed() => {
                 let (so_far, total) = *progress.borrow_and_update();
                 job.streams.message(Weight::Newest(21), || {
-                    json!({"type": "upload_progress", "data": {"prompt_id": &*job.id, "uploaded": so_far, "total": total}}).to_string()
+                    json!({
+                        "type": "upload_progress",
+                        "data": {"prompt_id": &*job.id, "uploaded": so_far, "total": total}
+                    }).to_string()
                 });
             }
         }

@@ -14,10 +14,12 @@ use crate::telemetry::trace::{Carried, Context};
 use crate::timestamp;
 use crate::webhook::{Delivery, Kind, Promise};
 
-/// What is promised to each receiver of a request, in their order; nothing where nothing can be noted.
+/// What is promised to each receiver of a request, in their order; nothing where nothing can be
+/// noted.
 pub(in crate::job) type Promises = Vec<Option<Arc<Promise>>>;
 
-/// Notes that the receivers of an accepted request are told of its end, even if this process is killed (attack.md, A52).
+/// Notes that the receivers of an accepted request are told of its end, even if this process is
+/// killed (attack.md, A52).
 pub(in crate::job) async fn promise(
     inner: &Inner,
     request: &PromptRequest,
@@ -66,7 +68,8 @@ pub(in crate::job) fn succeeded(
         };
         match webhook.kind {
             Kind::V2 => {
-                // The body is an object that is never empty, so its first brace can make room for two more members.
+                // The body is an object that is never empty, so its first brace can make room for
+                // two more members.
                 let head = format!(
                     r#"{{"type":"prompt.complete","timestamp":"{}","#,
                     timestamp::now()
@@ -88,7 +91,8 @@ fn legacy_bodies<'a>(
     response.files.iter().map(|file| {
         let mark = uuid::Uuid::new_v4().to_string();
         let body = json!({
-            "event": "output.complete", "image": placeholder(&mark, 0), "id": &*request.id, "filename": file.filename,
+            "event": "output.complete", "image": placeholder(&mark, 0), "id": &*request.id,
+            "filename": file.filename,
             "prompt": &*response.graph, "stats": response.stats,
         });
         let file = EmbeddedFile {
@@ -143,7 +147,12 @@ pub(in crate::job) fn failed<G: Serialize>(
 fn failure_body(kind: Kind, id: &str, graph: &impl Serialize, failure: &Failure) -> Value {
     match kind {
         Kind::V2 => {
-            let mut body = json!({"type": "prompt.failed", "timestamp": timestamp::now(), "id": id, "prompt": graph});
+            let mut body = json!({
+                "type": "prompt.failed",
+                "timestamp": timestamp::now(),
+                "id": id,
+                "prompt": graph
+            });
             if let Some(body) = body.as_object_mut() {
                 body.extend(failure.body());
             }

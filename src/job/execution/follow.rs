@@ -217,7 +217,9 @@ async fn watch_run(
                 Cancelled::Gone(None) => Outcome::Removed,
                 Cancelled::Unanswered => Outcome::LetGo(job.stop_reason()),
             },
-            () = &mut deaf => return Outcome::Deaf(does_not_stop(job, run.timeline, &queued.classes)),
+            () = &mut deaf => return Outcome::Deaf(
+                does_not_stop(job, run.timeline, &queued.classes)
+            ),
             () = &mut overdue, if running => {}
             () = late => job.stop(Failure::new(
                 Code::ExecutionInterrupted,

@@ -12,7 +12,12 @@ use crate::job::stream::Weight;
 pub fn show_preview(job: &Job, preview: &Preview) {
     job.tell(&JobEvent::Preview(preview.clone()));
     job.streams.message(Weight::Newest(2), || {
-        let data = json!({"prompt_id": &*job.id, "node_id": preview.node_id, "image_type": preview.image_type, "image_data": base64(&preview.image)});
+        let data = json!({
+            "prompt_id": &*job.id,
+            "node_id": preview.node_id,
+            "image_type": preview.image_type,
+            "image_data": base64(&preview.image)
+        });
         json!({"type": "binary_preview", "data": data}).to_string()
     });
 }

@@ -66,7 +66,8 @@ pub struct Place {
     pub temp_dir: PathBuf,
     /// The results will be other files: only previews and texts are kept as they are.
     pub results_differ: bool,
-    /// Asked for previews that are not on this machine, with the folder that they are fetched into.
+    /// Asked for previews that are not on this machine, with the folder that they are fetched
+    /// into.
     pub asked: Option<(Client, Arc<FileCleanup>)>,
     /// Files are removed when the last of these is gone.
     pub guards: Vec<Arc<dyn Any + Send + Sync>>,

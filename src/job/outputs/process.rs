@@ -28,8 +28,8 @@ pub struct DeliveryOptions<'a> {
     pub id: &'a str,
 }
 
-/// Converts and packs. Everything that is written is added to `cleanup`. Must be awaited to its end, which comes soon after
-/// `cancel`; the result means nothing then.
+/// Converts and packs. Everything that is written is added to `cleanup`. Must be awaited to its
+/// end, which comes soon after `cancel`; the result means nothing then.
 ///
 /// # Errors
 /// When the archive cannot be written, or a file has vanished.
@@ -98,7 +98,8 @@ async fn convert(
     cancel: &CancellationToken,
     warnings: &mut Vec<String>,
 ) -> Vec<OutputFile> {
-    // The files of one node belong together: several images become one video. Nodes are independent of each other.
+    // The files of one node belong together: several images become one video. Nodes are independent
+    // of each other.
     let groups: Vec<&[OutputFile]> = reported.chunk_by(|a, b| a.node_id == b.node_id).collect();
     let conversions = groups.iter().map(|group| async move {
         let sources: Vec<SourceFile> = group
@@ -143,7 +144,8 @@ async fn convert(
     all
 }
 
-/// Looks at sizes and first bytes again; all files in one go, because each change to a blocking thread costs more than the look.
+/// Looks at sizes and first bytes again; all files in one go, because each change to a blocking
+/// thread costs more than the look.
 async fn describe(mut files: Vec<OutputFile>) -> Result<Vec<OutputFile>, Failure> {
     let looking = tokio::task::spawn_blocking(move || {
         for file in &mut files {
@@ -166,7 +168,8 @@ async fn describe(mut files: Vec<OutputFile>) -> Result<Vec<OutputFile>, Failure
     })
 }
 
-/// Two nodes may save files of one name in different folders; at the client and in a bucket they must not collide.
+/// Two nodes may save files of one name in different folders; at the client and in a bucket they
+/// must not collide.
 fn make_names_differ(files: &mut [OutputFile]) {
     let mut taken = HashSet::new();
     for file in files {

@@ -1,4 +1,5 @@
-//! Images that come over the websocket and are a node's result, not a sampler's preview (F28). Each is written to disk at once.
+//! Images that come over the websocket and are a node's result, not a sampler's preview (F28). Each
+//! is written to disk at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,10 +41,12 @@ impl ReceivedImages {
         }
     }
 
-    /// Takes in an image that came while a node ran, if it can be the node's result: a PNG image. Whether it is may only be known
-    /// later ([`Self::heard`]). Returns whether it is known already, so that it is no preview.
+    /// Takes in an image that came while a node ran, if it can be the node's result: a PNG image.
+    /// Whether it is may only be known later ([`Self::heard`]). Returns whether it is known
+    /// already, so that it is no preview.
     pub async fn take(&mut self, preview: &Preview, timeline: &Timeline) -> bool {
-        // Which node an old message without its name belongs to, is only known while one of ours runs.
+        // Which node an old message without its name belongs to, is only known while one of ours
+        // runs.
         let node = preview.node_id.as_deref().or_else(|| timeline.working());
         let Some(node) = node.filter(|_| preview.image_type == "image/png") else {
             return false;
@@ -85,8 +88,8 @@ impl ReceivedImages {
         certain
     }
 
-    /// Looks at a message: a node may say that what came was its result; and when another one runs, what has not turned out to be
-    /// one was a preview.
+    /// Looks at a message: a node may say that what came was its result; and when another one runs,
+    /// what has not turned out to be one was a preview.
     pub fn heard(&mut self, message: &TextMessage, timeline: &Timeline) {
         if self.images.iter().all(|image| image.certain) {
             return;
@@ -125,7 +128,8 @@ impl ReceivedImages {
             .for_each(|image| image.certain = true);
     }
 
-    /// Another node runs: what has not turned out to be a result was a preview. The files go with the others.
+    /// Another node runs: what has not turned out to be a result was a preview. The files go with
+    /// the others.
     fn forget_previews(&mut self, but_of: Option<&str>) {
         let stays = |image: &mut Received| {
             image.certain || but_of.is_some() && image.file.node_id.as_deref() == but_of

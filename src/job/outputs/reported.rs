@@ -1,5 +1,5 @@
-//! What the output of a node names, whatever its shape: objects with `filename` at any depth, and texts in lists that may be
-//! names of files (F09; comfyui.md 4.2).
+//! What the output of a node names, whatever its shape: objects with `filename` at any depth, and
+//! texts in lists that may be names of files (F09; comfyui.md 4.2).
 
 use serde_json::Value;
 
@@ -27,7 +27,8 @@ pub enum Name<'a> {
         /// `None`: not said.
         kind: Option<&'a str>,
     },
-    /// By a text in a list, which may be nothing but a text. `mixed`: the list holds more than texts.
+    /// By a text in a list, which may be nothing but a text. `mixed`: the list holds more than
+    /// texts.
     Text { text: &'a str, mixed: bool },
 }
 

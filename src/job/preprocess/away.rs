@@ -1,5 +1,5 @@
-//! Media in a graph that another machine runs: what is embedded can travel beside the graph, and paths mean nothing there
-//! (fleet.md).
+//! Media in a graph that another machine runs: what is embedded can travel beside the graph, and
+//! paths mean nothing there (fleet.md).
 
 use serde_json::{Map, Value};
 
@@ -76,7 +76,8 @@ fn look_at(task: &InputTask, all: &mut Vec<Embedded>) -> Result<(), Failure> {
             });
         } else if value::is_path(bare) {
             let message = format!(
-                "\"{}\" is not on this machine: send the file itself, a URL, or the name of a file that the instances have",
+                "\"{}\" is not on this machine: send the file itself, a URL, or the name of a \
+                 file that the instances have",
                 crate::limits::text::quoted(bare)
             );
             return Err(Failure::invalid(task.location(), message));

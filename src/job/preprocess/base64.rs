@@ -1,12 +1,13 @@
-//! Base64 as clients send it: either alphabet, wrapped, percent-encoded by a browser, with `+` lost in a form, without padding
-//! (faults.md, F13 and F20).
+//! Base64 as clients send it: either alphabet, wrapped, percent-encoded by a browser, with `+` lost
+//! in a form, without padding (faults.md, F13 and F20).
 
 use std::fmt;
 
 /// Why a text cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// A character that base64 does not have, and which of the text's characters it is, counted from 1.
+    /// A character that base64 does not have, and which of the text's characters it is, counted
+    /// from 1.
     Character(char, usize),
     /// So many characters of base64 are no whole bytes.
     CutOff(usize),
@@ -67,8 +68,9 @@ fn unescaped(text: &str) -> Vec<u8> {
     }
 }
 
-/// Whether the spaces in a text are what a form has made of `+`, and not the ends of lines. With as many characters as base64 has
-/// only in one of the two readings, that one is meant; otherwise lines are all of one length.
+/// Whether the spaces in a text are what a form has made of `+`, and not the ends of lines. With as
+/// many characters as base64 has only in one of the two readings, that one is meant; otherwise
+/// lines are all of one length.
 fn plus_was_lost(bytes: &[u8]) -> bool {
     let trimmed = bytes.trim_ascii();
     let spaces = trimmed.iter().filter(|byte| **byte == b' ').count();
@@ -128,7 +130,8 @@ fn text_escape(next: &mut impl Iterator<Item = char>) -> bool {
     next.take(2).filter(char::is_ascii_hexdigit).count() == 2
 }
 
-/// Cheap test of the beginning, so that a file name is not decoded and a text of megabytes is not scanned for nothing.
+/// Cheap test of the beginning, so that a file name is not decoded and a text of megabytes is not
+/// scanned for nothing.
 pub fn looks_like_it(text: &str) -> bool {
     /// Shortest base64 that can be a file; shorter words are names.
     const SHORTEST: usize = 16;

@@ -109,8 +109,16 @@ impl Context<'_> {
                 .map(|total| so_far.saturating_mul(100) / total),
         });
         self.job.streams.message(Weight::Newest(20), || {
-            let percent = total.filter(|total| *total > 0).map(|total| (so_far as f64 / total as f64 * 1000.0).round() / 10.0);
-            let data = serde_json::json!({"prompt_id": &*self.job.id, "url": public_url(url), "downloaded": so_far, "total": total, "percent": percent});
+            let percent = total
+                .filter(|total| *total > 0)
+                .map(|total| (so_far as f64 / total as f64 * 1000.0).round() / 10.0);
+            let data = serde_json::json!({
+                "prompt_id": &*self.job.id,
+                "url": public_url(url),
+                "downloaded": so_far,
+                "total": total,
+                "percent": percent
+            });
             serde_json::json!({"type": "file_download_progress", "data": data}).to_string()
         });
     }

@@ -1,4 +1,5 @@
-//! Which inputs of a graph are to be worked on: media, folders of media, models; also models in objects and lists (F30).
+//! Which inputs of a graph are to be worked on: media, folders of media, models; also models in
+//! objects and lists (F30).
 
 use std::sync::Arc;
 
@@ -90,7 +91,8 @@ impl Found {
         };
         let kind = catalogue.kind(input.class, input.name);
         let nested = !leaf.path.is_empty();
-        // By its name alone an input is a model's only if its class does not say that it is something else.
+        // By its name alone an input is a model's only if its class does not say that it is
+        // something else.
         let named = nested || matches!(kind, None | Some(InputKind::Choice));
         let model = leaf
             .model()
@@ -110,7 +112,8 @@ impl Found {
             let shown: String = public_url(url).chars().take(200).collect();
             let inner: String = leaf.path.iter().map(|part| format!(".{part}")).collect();
             self.warnings.push(format!(
-                "prompt.{}.inputs.{}{inner}: {shown} was left as it is, because nothing says which model folder it is for",
+                "prompt.{}.inputs.{}{inner}: {shown} was left as it is, because nothing says \
+                 which model folder it is for",
                 input.node, input.name
             ));
         }
@@ -136,7 +139,8 @@ fn work_for(input: &Input<'_>, catalogue: &Catalogue) -> Option<Work> {
     if media::is_media(class, name, catalogue) {
         return Some(Work::Media);
     }
-    // A URL in an input that is neither media nor model is left alone: it is a prompt text, a webhook...
+    // A URL in an input that is neither media nor model is left alone: it is a prompt text, a
+    // webhook...
     let folder = Storage::is_url(text)
         .then(|| catalogue.model_folder(class, name))
         .flatten()?;
@@ -287,8 +291,15 @@ mod tests {
         let (models, warnings) = found(json!({
             "lora_1": {"on": true, "lora": "https://h/a.safetensors", "strength": 1},
             "lora_2": {"on": false, "lora": "https://h/off.safetensors"},
-            "stack": {"__value__": [[{"ckpt_name2": "https://h/b"}], {"active": false, "vae": "https://h/off.pt"}]},
-            "loras": {"__value__": [{"name": "https://h/c.safetensors"}, {"name": "here", "active": true}]},
+            "stack": {
+                "__value__": [
+                    [{"ckpt_name2": "https://h/b"}],
+                    {"active": false, "vae": "https://h/off.pt"}
+                ]
+            },
+            "loras": {
+                "__value__": [{"name": "https://h/c.safetensors"}, {"name": "here", "active": true}]
+            },
             "Upscale_Model_1": ["https://h/d.pth", "https://h/e.pth"],
             "vae_name": "https://h/f.pt",
             "link": ["https://h/g.safetensors", 0],

@@ -1,4 +1,5 @@
-//! Model inputs that are URLs: downloaded into the right model folder, replaced by the file's name (prompt.md, section 1).
+//! Model inputs that are URLs: downloaded into the right model folder, replaced by the file's name
+//! (prompt.md, section 1).
 
 use std::path::{Path, PathBuf};
 
@@ -42,8 +43,9 @@ impl PlacedModels {
         self.0.extend(more.0);
     }
 
-    /// After ComfyUI has refused a graph: has it look again at the folders of those models that it names among what it does not know
-    /// (attack.md, A54). Whether that has changed anything for them, so that another try makes sense.
+    /// After ComfyUI has refused a graph: has it look again at the folders of those models that it
+    /// names among what it does not know (attack.md, A54). Whether that has changed anything for
+    /// them, so that another try makes sense.
     pub async fn shown_again(&self, comfy: &Comfy, node_errors: &Value) -> bool {
         let mut any = false;
         for placed in &self.0 {
@@ -155,7 +157,8 @@ impl Place<'_> {
             .lists_model(self.folder, &placed.dir, name)
             .await;
         if !matches!(seen, Ok(true)) {
-            // The folder may be one of other extensions; what that means for the node, ComfyUI says.
+            // The folder may be one of other extensions; what that means for the node, ComfyUI
+            // says.
             tracing::debug!(
                 folder = self.folder,
                 name,
@@ -181,7 +184,8 @@ impl Place<'_> {
         })
     }
 
-    /// Under the name of its URL, for nodes that offer only certain names. That of another file is not touched.
+    /// Under the name of its URL, for nodes that offer only certain names. That of another file is
+    /// not touched.
     async fn by_url_name(
         &self,
         task: &InputTask,
@@ -261,7 +265,8 @@ fn url_name(url: &str) -> Option<String> {
         .filter(|name| !name.contains('/'))
 }
 
-/// Where the models may be that a graph names by file: cached ones are not to be evicted while it runs.
+/// Where the models may be that a graph names by file: cached ones are not to be evicted while it
+/// runs.
 pub(super) fn named(graph: &Map<String, Value>, around: &PrepareContext<'_>) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     for input in inputs(graph) {
@@ -284,7 +289,8 @@ pub(super) fn named(graph: &Map<String, Value>, around: &PrepareContext<'_>) -> 
     paths
 }
 
-/// Where a file of that name may be in a folder; without an extension it is a name as some nodes write them.
+/// Where a file of that name may be in a folder; without an extension it is a name as some nodes
+/// write them.
 fn possible(catalogue: &Catalogue, folder: &str, name: &str) -> Vec<PathBuf> {
     let dirs = catalogue.folders.get(folder).map(Vec::as_slice);
     let names = match model_extension(name) {
@@ -337,7 +343,8 @@ fn model_dirs(around: &PrepareContext<'_>, folder: &str) -> Vec<PathBuf> {
     }
 }
 
-/// The name, with an extension that ComfyUI lists even if the origin named none and the contents do not tell.
+/// The name, with an extension that ComfyUI lists even if the origin named none and the contents do
+/// not tell.
 fn listed_name(name: String) -> String {
     if model_extension(&name).is_some() {
         name
@@ -385,7 +392,11 @@ mod tests {
 
     #[test]
     fn a_refusal_names_a_model_only_if_its_list_does_not_have_it() {
-        let refusal = |kind: &str| json!({"4": {"errors": [{"type": kind, "extra_info": {"received_value": "a.pt"}}]}});
+        let refusal = |kind: &str| {
+            json!({
+                "4": {"errors": [{"type": kind, "extra_info": {"received_value": "a.pt"}}]}
+            })
+        };
         assert!(names(&refusal("value_not_in_list"), "a.pt"));
         assert!(!names(&refusal("value_not_in_list"), "b.pt"));
         assert!(!names(&refusal("required_input_missing"), "a.pt"));

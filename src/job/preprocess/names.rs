@@ -1,4 +1,5 @@
-//! Output names: the id goes in front of the last path segment, so that two requests never collide (prompt.md, section 1).
+//! Output names: the id goes in front of the last path segment, so that two requests never collide
+//! (prompt.md, section 1).
 
 use std::collections::BTreeSet;
 
@@ -7,11 +8,13 @@ use serde_json::{Map, Value};
 use super::super::cleanup::Prefix;
 use crate::error::Failure;
 
-/// Longest part of a prefix, in bytes: a counter and an extension follow, and a file name may have 255.
+/// Longest part of a prefix, in bytes: a counter and an extension follow, and a file name may have
+/// 255.
 const MAX_PART: usize = 200;
 
-/// Puts the id (as file names hold it) into every `filename_prefix` that is a text. With `keep` false the prefix becomes just the id.
-/// Returns the prefixes that were made; one that comes by a link, an empty or a numeric one stays as it is (U1).
+/// Puts the id (as file names hold it) into every `filename_prefix` that is a text. With `keep`
+/// false the prefix becomes just the id. Returns the prefixes that were made; one that comes by a
+/// link, an empty or a numeric one stays as it is (U1).
 ///
 /// # Errors
 /// A 400 at a prefix that cannot be a file name in the output folder (faults.md, U3).
@@ -41,7 +44,8 @@ pub fn prefix_outputs(
     Ok(made)
 }
 
-/// Why files cannot be named by a prefix, if they cannot. `a/../b` is fine, and so are ComfyUI's `%date:...%`.
+/// Why files cannot be named by a prefix, if they cannot. `a/../b` is fine, and so are ComfyUI's
+/// `%date:...%`.
 fn unusable(prefix: &str) -> Option<String> {
     if prefix.starts_with('/') {
         return Some("must not be an absolute path: it is below the output folder".to_owned());
@@ -61,7 +65,8 @@ fn unusable(prefix: &str) -> Option<String> {
         }
         if part.len() > MAX_PART {
             return Some(format!(
-                "has a part of {} bytes, the id included: at most {MAX_PART} leave room in a file name",
+                "has a part of {} bytes, the id included: at most {MAX_PART} leave room in a file \
+                 name",
                 part.len()
             ));
         }
@@ -77,7 +82,8 @@ fn prefixed(prefix: &str, id: &str, keep: bool) -> String {
     }
 }
 
-/// Classes that end a run and write no file under a fixed name: their temporary files have random names, or there are none.
+/// Classes that end a run and write no file under a fixed name: their temporary files have random
+/// names, or there are none.
 const WITHOUT_NAMES: &[&str] = &[
     "Display Any (rgthree)",
     "MaskPreview",
@@ -94,8 +100,8 @@ pub fn may_share_names(class: &str) -> bool {
     !WITHOUT_NAMES.contains(&class)
 }
 
-/// Whether a graph may write under such a name: it has an output node whose prefix we did not make, or a class that is known for
-/// names of its own.
+/// Whether a graph may write under such a name: it has an output node whose prefix we did not make,
+/// or a class that is known for names of its own.
 pub fn shares_names(
     graph: &Map<String, Value>,
     made: &[Prefix],
@@ -110,11 +116,12 @@ pub fn shares_names(
     })
 }
 
-/// An input that no node knows: accepted by ComfyUI, not passed on, but part of its cache key (comfyui.md 5.2).
+/// An input that no node knows: accepted by ComfyUI, not passed on, but part of its cache key
+/// (comfyui.md 5.2).
 const UNIQUE_INPUT: &str = "comfyui_api_run";
 
-/// Makes every saving node, and those named beside, run although ComfyUI has its result in the cache: the file it would report may be
-/// gone.
+/// Makes every saving node, and those named beside, run although ComfyUI has its result in the
+/// cache: the file it would report may be gone.
 pub fn make_unique(graph: &mut Map<String, Value>, beside: &BTreeSet<String>) {
     let mark = uuid::Uuid::new_v4().to_string();
     for (id, node) in graph {
@@ -142,8 +149,9 @@ pub fn not_saving<'a>(
         .collect()
 }
 
-/// The beginning that the by-products of a file share with it: a video node leaves `<prefix>_00001.png` and a silent
-/// `<prefix>_00001.mp4` beside its `<prefix>_00001-audio.mp4`. What follows it begins with a dot or a dash.
+/// The beginning that the by-products of a file share with it: a video node leaves
+/// `<prefix>_00001.png` and a silent `<prefix>_00001.mp4` beside its `<prefix>_00001-audio.mp4`.
+/// What follows it begins with a dot or a dash.
 pub fn stem(file: &str) -> Option<&str> {
     let counter = file.rfind('_')?;
     let end = counter + file[counter..].find(['.', '-'])?;

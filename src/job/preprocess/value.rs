@@ -1,4 +1,5 @@
-//! What a media value is: a URL, bytes in base64, the name of a file that is there, or an allowed path (prompt.md, section 1).
+//! What a media value is: a URL, bytes in base64, the name of a file that is there, or an allowed
+//! path (prompt.md, section 1).
 
 use std::path::{Component, Path, PathBuf};
 
@@ -29,7 +30,8 @@ pub struct Directories {
     home: PathBuf,
     input: PathBuf,
     output: PathBuf,
-    /// Of several ComfyUI each has its own temporary files: which has one is found out when it is known where the job can run.
+    /// Of several ComfyUI each has its own temporary files: which has one is found out when it is
+    /// known where the job can run.
     several: bool,
     allowed: Vec<PathBuf>,
 }
@@ -47,7 +49,8 @@ impl Directories {
     }
 }
 
-/// Finds out, in the order of the specification. Decodes megabytes and looks into directories: for a blocking thread.
+/// Finds out, in the order of the specification. Decodes megabytes and looks into directories: for
+/// a blocking thread.
 pub fn classify(text: &str, directories: &Directories) -> MediaValue {
     if Storage::is_url(text) {
         return MediaValue::Url;
@@ -70,7 +73,9 @@ pub fn classify(text: &str, directories: &Directories) -> MediaValue {
         .take(60)
         .collect();
     let sentence = format!(
-        "\"{shown}\" is none of what a media input can be: a URL (http, https, s3), base64 or a data: URI, the name of a file in ComfyUI's input directory, or a path below COMFY_HOME, INPUT_DIR, OUTPUT_DIR or ALLOWED_INPUT_PATHS"
+        "\"{shown}\" is none of what a media input can be: a URL (http, https, s3), base64 or a \
+         data: URI, the name of a file in ComfyUI's input directory, or a path below COMFY_HOME, \
+         INPUT_DIR, OUTPUT_DIR or ALLOWED_INPUT_PATHS"
     );
     if is_path(text) {
         MediaValue::Unusable(sentence)
@@ -188,7 +193,9 @@ fn recognised(bytes: Vec<u8>, header: &str) -> MediaValue {
         )),
         Some(extension) if !bytes.is_empty() => MediaValue::Bytes(bytes, extension),
         _ => MediaValue::Unusable(
-            "the contents are not a kind of file that is recognised as image, video, audio or archive".to_owned(),
+            "the contents are not a kind of file that is recognised as image, video, audio or \
+             archive"
+                .to_owned(),
         ),
     }
 }
@@ -275,7 +282,10 @@ mod tests {
             crate::document::base64(b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0");
         assert!(
             jpeg.starts_with("/9j/")
-                && matches!(from_text(&jpeg), Some(MediaValue::Bytes(_, extension)) if extension == "jpg")
+                && matches!(
+                    from_text(&jpeg),
+                    Some(MediaValue::Bytes(_, extension)) if extension == "jpg"
+                )
         );
     }
 

@@ -10,8 +10,9 @@ use tokio::task::spawn_blocking;
 
 use super::super::cleanup::{Cleaner, Entry, Record};
 
-/// The directory of one request. It is made when the first file needs it, and removed with all its contents on drop, or when
-/// the last work that writes into it ([`Workspace::holding`]) has ended, if that is later.
+/// The directory of one request. It is made when the first file needs it, and removed with all its
+/// contents on drop, or when the last work that writes into it ([`Workspace::holding`]) has ended,
+/// if that is later.
 #[derive(Debug)]
 pub struct Workspace {
     wanted: PathBuf,
@@ -44,7 +45,8 @@ impl Workspace {
         let making = || async {
             let (wanted, cleaner) = (self.wanted.clone(), self.cleaner.clone());
             let entry = self.entry.clone();
-            // What was made travels back through the task, so it is removed when nobody waits for it any more.
+            // What was made travels back through the task, so it is removed when nobody waits for
+            // it any more.
             spawn_blocking(move || Made::create(wanted, cleaner, entry))
                 .await
                 .map_err(io::Error::other)?
@@ -78,8 +80,8 @@ impl Workspace {
         Ok(sub)
     }
 
-    /// Does work that writes into the directory. The work goes on to its end when the caller is dropped, and the directory stays until
-    /// then: whatever it writes late is removed too.
+    /// Does work that writes into the directory. The work goes on to its end when the caller is
+    /// dropped, and the directory stays until then: whatever it writes late is removed too.
     ///
     /// # Errors
     /// When the directory cannot be made, or the work panics.
@@ -102,8 +104,8 @@ impl Made {
         if let Some(parent) = wanted.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        // A directory of that name may be the user's own; what we did not make we must not remove, not even after a kill: noted is
-        // only what is not there yet.
+        // A directory of that name may be the user's own; what we did not make we must not remove,
+        // not even after a kill: noted is only what is not there yet.
         if wanted.symlink_metadata().is_err() {
             entry.note(&Record::Inputs {
                 dir: wanted.clone(),
@@ -136,7 +138,11 @@ impl Drop for Made {
             if let Err(error) = std::fs::remove_dir_all(&dir)
                 && error.kind() != io::ErrorKind::NotFound
             {
-                tracing::warn!(path = %dir.display(), %error, "cannot remove the input files of a request");
+                tracing::warn!(
+                    path = %dir.display(),
+                    %error,
+                    "cannot remove the input files of a request"
+                );
             }
             drop(entry);
         });

@@ -62,11 +62,25 @@ impl JobRegistry {
         };
         let mut inner = self.inner.lock();
         if inner.active.contains_key(id) {
-            return Err(Failure::new(Code::Conflict, format!("a prompt with the id \"{id}\" is in flight already: wait for it, or use another id")).at("id"));
+            return Err(Failure::new(
+                Code::Conflict,
+                format!(
+                    "a prompt with the id \"{id}\" is in flight already: wait for it, or use \
+                     another id"
+                ),
+            )
+            .at("id"));
         }
         // An id may be chosen so that it looks like what file names hold of another one.
         if !inner.file_ids.insert(file_id.clone()) {
-            return Err(Failure::new(Code::Conflict, format!("a prompt whose files have the same names as those of \"{id}\" is in flight: wait for it, or use another id")).at("id"));
+            return Err(Failure::new(
+                Code::Conflict,
+                format!(
+                    "a prompt whose files have the same names as those of \"{id}\" is in flight: \
+                     wait for it, or use another id"
+                ),
+            )
+            .at("id"));
         }
         inner.begun += 1;
         let listeners = Listeners::default();

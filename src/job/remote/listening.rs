@@ -53,7 +53,11 @@ impl Listening<'_> {
             Told::Preview(preview) => {
                 self.emit("binary_preview", || {
                     let image = crate::document::base64(&preview.image);
-                    let data = json!({"prompt_id": &*job.id, "image_type": preview.image_type, "image_data": image});
+                    let data = json!({
+                        "prompt_id": &*job.id,
+                        "image_type": preview.image_type,
+                        "image_data": image
+                    });
                     json!({"type": "binary_preview", "data": data})
                 });
                 execution::show_preview(job, &preview);
@@ -114,7 +118,12 @@ impl Listening<'_> {
         });
         self.track();
         inner.jobs.accepted(job);
-        tracing::info!(id = %job.id, source = job.source.as_str(), nodes = self.shown.len(), "prompt queued");
+        tracing::info!(
+            id = %job.id,
+            source = job.source.as_str(),
+            nodes = self.shown.len(),
+            "prompt queued"
+        );
     }
 
     fn track(&self) {

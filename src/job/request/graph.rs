@@ -1,4 +1,5 @@
-//! Which graph a body holds, wherever it stands in it (faults.md, F19), and whether it has the form of one.
+//! Which graph a body holds, wherever it stands in it (faults.md, F19), and whether it has the form
+//! of one.
 
 use serde_json::{Map, Value, json};
 
@@ -20,8 +21,8 @@ pub enum Workflow {
 /// ComfyUI's own fields beside the nodes of a graph.
 const BESIDE_NODES: [&str; 2] = ["client_id", "prompt_id"];
 
-/// Members that may have to be built when the body itself is the workflow: those of the editor's files, in full; of the others
-/// only objects can be nodes.
+/// Members that may have to be built when the body itself is the workflow: those of the editor's
+/// files, in full; of the others only objects can be nodes.
 pub fn keep_of_bare(name: &str) -> json::Keep {
     const EDITOR: &[&str] = &[
         "id",
@@ -54,7 +55,8 @@ pub fn has_envelope(body: &Map<String, Value>) -> bool {
         .any(|name| body.get(*name).is_some_and(|value| !value.is_null()))
 }
 
-/// Takes the graph out of a body: from `prompt`, else from `workflow`, else the body itself, of which then nothing is left.
+/// Takes the graph out of a body: from `prompt`, else from `workflow`, else the body itself, of
+/// which then nothing is left.
 ///
 /// # Errors
 /// A 400 at `prompt`.
@@ -76,7 +78,8 @@ pub fn take(body: &mut Map<String, Value>) -> Result<Workflow, Failure> {
         Some(path) => Failure::invalid(
             "prompt",
             format!(
-                "the graph was found at \"{path}\", which is another product's form: send it as {{\"prompt\": {{\"<node id>\": {{\"class_type\": ..., \"inputs\": ...}}}}}}"
+                "the graph was found at \"{path}\", which is another product's form: send it as \
+                 {{\"prompt\": {{\"<node id>\": {{\"class_type\": ..., \"inputs\": ...}}}}}}"
             ),
         ),
         None => Failure::invalid(

@@ -1,11 +1,13 @@
-//! Ids of callers: any text, given back as it came, and the form of it that file names can hold (drop-in.md, D01).
+//! Ids of callers: any text, given back as it came, and the form of it that file names can hold
+//! (drop-in.md, D01).
 
 use sha2::{Digest, Sha256};
 
 use crate::error::Failure;
 use crate::limits::MAX_NAME;
 
-/// Longest form in file names, in bytes: a prefix, a counter and an extension follow, and the name may have 255.
+/// Longest form in file names, in bytes: a prefix, a counter and an extension follow, and the name
+/// may have 255.
 const MAX_FILE_NAME: usize = 100;
 /// `-` and eight hex digits.
 const MARK: usize = 9;
@@ -26,8 +28,8 @@ pub(super) fn check(id: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The id as file names hold it: itself where a file name and ComfyUI's prefixes can carry it. What had to be changed ends in a
-/// part of its hash, so that two ids do not meet.
+/// The id as file names hold it: itself where a file name and ComfyUI's prefixes can carry it. What
+/// had to be changed ends in a part of its hash, so that two ids do not meet.
 pub fn file_name(id: &str) -> String {
     let replaced: String = id
         .char_indices()

@@ -188,7 +188,8 @@ impl PromptRequest {
         if self.background && !self.keep && self.webhooks.is_empty() && self.upload.is_none() {
             return Err(Failure::invalid(
                 "async",
-                "nobody would learn of the result: send \"keep\": true, a webhook or an upload target beside \"async\"",
+                "nobody would learn of the result: send \"keep\": true, a webhook or an upload \
+                 target beside \"async\"",
             ));
         }
         Ok(())

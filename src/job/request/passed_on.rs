@@ -1,5 +1,5 @@
-//! The parts of a request that another server needs to run it as it was asked for (fleet.md), as they were sent: what is parsed does
-//! not tell that any more.
+//! The parts of a request that another server needs to run it as it was asked for (fleet.md), as
+//! they were sent: what is parsed does not tell that any more.
 
 use std::fmt;
 

@@ -29,7 +29,8 @@ pub fn read<T: DeserializeOwned>(value: Value, field: &str) -> Result<T, Failure
         {
             location = format!("{location}.{name}");
         }
-        // serde quotes what it found; for credentials that may be a secret, so only the type of the problem is told there.
+        // serde quotes what it found; for credentials that may be a secret, so only the type of the
+        // problem is told there.
         let reason = if matches!(field.rsplit('.').next(), Some("credentials" | "auth")) {
             redact(&error.into_inner().to_string())
         } else {
@@ -55,8 +56,8 @@ fn redact(reason: &str) -> String {
     )
 }
 
-/// A URL as a client wrote it, without white space around it: short enough, and without characters that cannot be sent. The parser
-/// of URLs would drop those without a word.
+/// A URL as a client wrote it, without white space around it: short enough, and without characters
+/// that cannot be sent. The parser of URLs would drop those without a word.
 ///
 /// # Errors
 /// A 400 at `location`, with the length in place of the text.

@@ -14,8 +14,9 @@ const OVERHEAD: usize = 8;
 pub type IsMedia<'a> = &'a dyn Fn(&str, &str) -> bool;
 
 impl PromptRequest {
-    /// The request as its client could send it again, but for what is left out. `None` when that has more than `most` bytes, about.
-    /// The graph is not part of it where a workflow endpoint has made it of the `input`.
+    /// The request as its client could send it again, but for what is left out. `None` when that
+    /// has more than `most` bytes, about. The graph is not part of it where a workflow endpoint has
+    /// made it of the `input`.
     pub fn shown(&self, from_endpoint: bool, is_media: IsMedia<'_>, most: usize) -> Option<Value> {
         let mut left = most;
         let mut shown = Map::new();
@@ -173,12 +174,24 @@ mod tests {
         let media = "A".repeat(2000);
         let body = json!({
             "prompt": {
-                "1": {"class_type": "LoadImage", "inputs": {"image": format!("x {media}"), "other": "y.png"}},
-                "2": {"class_type": "Text", "inputs": {"text": long, "data": media, "url": "http://u:marked@h/x?token=marked"}},
+                "1": {
+                    "class_type": "LoadImage",
+                    "inputs": {"image": format!("x {media}"), "other": "y.png"}
+                },
+                "2": {
+                    "class_type": "Text",
+                    "inputs": {
+                        "text": long,
+                        "data": media,
+                        "url": "http://u:marked@h/x?token=marked"
+                    }
+                },
             },
             "input": {"picture": format!("data:image/png;base64,{media}"), "word": "short"},
             "webhook_v2": "http://h/?signature=marked",
-            "extra_data": {"api_key_comfy_org": "marked"}, "credentials": [{"url_pattern": "*", "auth": {"type": "bearer", "token": "marked"}}],
+            "extra_data": {
+                "api_key_comfy_org": "marked"
+            }, "credentials": [{"url_pattern": "*", "auth": {"type": "bearer", "token": "marked"}}],
         });
         let Value::Object(body) = body else {
             unreachable!()

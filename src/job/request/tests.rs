@@ -138,7 +138,16 @@ fn credentials_are_not_quoted_in_errors() {
 
 #[test]
 fn what_is_echoed_and_what_is_not() {
-    let request = with(json!({"id": "a.b-c_D", "webhook": "http://a/", "webhook_v2": "http://b/", "extra_data": {"k": 1}, "credentials": [], "unknown": 1, "signed_url": null})).unwrap();
+    let request = with(json!({
+        "id": "a.b-c_D",
+        "webhook": "http://a/",
+        "webhook_v2": "http://b/",
+        "extra_data": {"k": 1},
+        "credentials": [],
+        "unknown": 1,
+        "signed_url": null
+    }))
+    .unwrap();
     assert_eq!(
         request.echo.keys().collect::<Vec<_>>(),
         ["webhook", "webhook_v2"]
@@ -161,7 +170,11 @@ fn what_is_echoed_and_what_is_not() {
     // F14
     let request = with(json!({"webhook": "", "webhook_v2": " "})).unwrap();
     assert!(!request.is_async() && request.webhooks.is_empty());
-    let request = with(json!({"webhook_v2": "http://u:marked@b/x?token=marked&id=7", "http_upload": {"url_prefix": "http://u:marked@c/p"}})).unwrap();
+    let request = with(json!({
+        "webhook_v2": "http://u:marked@b/x?token=marked&id=7",
+        "http_upload": {"url_prefix": "http://u:marked@c/p"}
+    }))
+    .unwrap();
     assert_eq!(
         Value::Object(request.echo),
         json!({"webhook_v2": "http://b/x?id=7", "http_upload": {"url_prefix": "http://c/p"}})
@@ -173,7 +186,12 @@ fn what_is_echoed_and_what_is_not() {
 #[test]
 fn credentials_that_cannot_be_used_are_named() {
     let bearer = json!({"type": "bearer", "token": "t"});
-    let auth = |auth: Value| json!([{"url_pattern": "*", "auth": bearer}, {"url_pattern": "*", "auth": auth}]);
+    let auth = |auth: Value| {
+        json!([
+            {"url_pattern": "*", "auth": bearer},
+            {"url_pattern": "*", "auth": auth}
+        ])
+    };
     for (credentials, location) in [
         (
             json!(vec![json!({"url_pattern": "*", "auth": bearer}); 101]),
@@ -236,21 +254,30 @@ fn credentials_that_cannot_be_used_are_named() {
             "credentials.1.auth.secret_access_key",
         ),
         (
-            auth(
-                json!({"type": "s3", "access_key_id": "A", "secret_access_key": "s", "session_token": "ü"}),
-            ),
+            auth(json!({
+                "type": "s3",
+                "access_key_id": "A",
+                "secret_access_key": "s",
+                "session_token": "ü"
+            })),
             "credentials.1.auth.session_token",
         ),
         (
-            auth(
-                json!({"type": "s3", "access_key_id": "A", "secret_access_key": "s", "region": "eu\n"}),
-            ),
+            auth(json!({
+                "type": "s3",
+                "access_key_id": "A",
+                "secret_access_key": "s",
+                "region": "eu\n"
+            })),
             "credentials.1.auth.region",
         ),
         (
-            auth(
-                json!({"type": "s3", "access_key_id": "A", "secret_access_key": "s", "endpoint": "http://h\n/"}),
-            ),
+            auth(json!({
+                "type": "s3",
+                "access_key_id": "A",
+                "secret_access_key": "s",
+                "endpoint": "http://h\n/"
+            })),
             "credentials.1.auth.endpoint",
         ),
     ] {

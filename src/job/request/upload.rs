@@ -10,7 +10,8 @@ use crate::storage::{HfTarget, Target};
 /// An upload that was asked for.
 #[derive(Debug, Clone)]
 pub struct UploadRequest {
-    /// The request's field, for locations: `s3`, `azure_blob_upload`, `hf_upload` or `http_upload`.
+    /// The request's field, for locations: `s3`, `azure_blob_upload`, `hf_upload` or
+    /// `http_upload`.
     pub field: &'static str,
     /// Where to.
     pub target: Target,
@@ -50,7 +51,8 @@ pub(super) fn find(body: &Map<String, Value>) -> Result<Option<UploadRequest>, F
             return Err(Failure::invalid(
                 field,
                 format!(
-                    "both \"{}\" and \"{field}\" are given: outputs can be uploaded to one target only",
+                    "both \"{}\" and \"{field}\" are given: outputs can be uploaded to one target \
+                     only",
                     first.field
                 ),
             ));
@@ -133,7 +135,8 @@ pub(super) fn check_signable(upload: Option<&UploadRequest>) -> Result<(), Failu
         Some(Target::S3 { .. } | Target::Azure { .. }) => Ok(()),
         Some(_) => Err(Failure::invalid(
             "signed_url",
-            "\"signed_url\" needs an upload target that can sign URLs: \"s3\" or \"azure_blob_upload\"",
+            "\"signed_url\" needs an upload target that can sign URLs: \"s3\" or \
+             \"azure_blob_upload\"",
         )),
         None => Err(Failure::invalid(
             "signed_url",

@@ -36,7 +36,14 @@ impl Rounds<'_> {
         job.track(self.graph, |class| catalogue.is_output(class));
         inner.jobs.accepted(job);
         if !std::mem::replace(&mut self.queued, true) {
-            info!(id = %job.id, comfyui_id = %queued.comfy_id(), instance = place.comfy.label(), source = job.source.as_str(), nodes = self.graph.len(), "prompt queued");
+            info!(
+                id = %job.id,
+                comfyui_id = %queued.comfy_id(),
+                instance = place.comfy.label(),
+                source = job.source.as_str(),
+                nodes = self.graph.len(),
+                "prompt queued"
+            );
         }
         Ok((queued, place))
     }
@@ -64,7 +71,12 @@ impl Rounds<'_> {
             let _ = tokio::task::spawn_blocking(move || claim.sweep()).await;
             return Ok(None);
         };
-        info!(id = %job.id, comfyui_id = run, instance = comfy.label(), "prompt is still in ComfyUI; it is watched on");
+        info!(
+            id = %job.id,
+            comfyui_id = run,
+            instance = comfy.label(),
+            "prompt is still in ComfyUI; it is watched on"
+        );
         let elsewhere = self.need.only.replace(comfy.index());
         let place = Arc::new(self.place().await?);
         self.need.only = elsewhere;

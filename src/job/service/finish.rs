@@ -71,7 +71,14 @@ fn succeeded(
         .delivered(response.files.len(), trace::output_type(types));
     let upload = request.upload.as_ref();
     let delivered = upload.map_or("inline", |upload| upload.field);
-    info!(id = %job.id, duration_ms, files = response.files.len(), delivered, webhook = !request.webhooks.is_empty(), "prompt succeeded");
+    info!(
+        id = %job.id,
+        duration_ms,
+        files = response.files.len(),
+        delivered,
+        webhook = !request.webhooks.is_empty(),
+        "prompt succeeded"
+    );
     job.streams.end("complete", &response.document);
     let trace = job.trace.carried();
     deliver::succeeded(inner, request, response, promises, &trace);
@@ -88,7 +95,14 @@ fn failed(inner: &Inner, job: &Job, failure: &Failure, duration_ms: u64) {
     }
     metrics::prompt_ended(status, job.source.as_str());
     job.trace.failed(failure);
-    warn!(id = %job.id, duration_ms, code = failure.code.as_str(), error = %failure.message, location = failure.location, "prompt failed");
+    warn!(
+        id = %job.id,
+        duration_ms,
+        code = failure.code.as_str(),
+        error = %failure.message,
+        location = failure.location,
+        "prompt failed"
+    );
     let body = Value::Object(failure.body()).to_string();
     job.streams.end("error", &Document::from_text(body));
 }

@@ -92,7 +92,9 @@ pub fn stop_with(job: &Arc<Job>, give_back: CancellationToken) -> tokio_util::sy
     tokio::spawn(async move {
         tokio::select! {
             () = over.cancelled() => {}
-            () = give_back.cancelled() => job.stop(Failure::new(Code::ShuttingDown, "the task is given back to the queue")),
+            () = give_back.cancelled() => job.stop(
+                Failure::new(Code::ShuttingDown, "the task is given back to the queue")
+            ),
         }
     });
     guard

@@ -51,7 +51,11 @@ impl Service {
     async fn abort(&self) {
         for job in self.inner.jobs.all() {
             trace::with(job.trace.context().cloned(), || {
-                warn!(id = %job.id, status = ?job.status(), "prompt is given up: the server shuts down");
+                warn!(
+                    id = %job.id,
+                    status = ?job.status(),
+                    "prompt is given up: the server shuts down"
+                );
             });
             job.stop(Failure::new(
                 Code::ShuttingDown,

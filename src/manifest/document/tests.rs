@@ -6,7 +6,9 @@ fn problems(yaml: &str) -> String {
 
 #[test]
 fn the_whole_form_in_yaml_and_json() {
-    let yaml = "apt: [git]\npip:\n  - numpy==1.0\ncustom_nodes:\n  - some-node\n  - https://h.example/u/r@v1\nmodels:\n  before_start:\n    - url: https://h.example/a\n      local_path: models/a.bin\n  after_start:\n";
+    let yaml = "apt: [git]\npip:\n  - numpy==1.0\ncustom_nodes:\n  - some-node\n  - \
+                https://h.example/u/r@v1\nmodels:\n  before_start:\n    - url: \
+                https://h.example/a\n      local_path: models/a.bin\n  after_start:\n";
     let json = r#"{"apt":["git"],"pip":["numpy==1.0"],"custom_nodes":["some-node","https://h.example/u/r@v1"],"models":{"before_start":[{"url":"https://h.example/a","local_path":"models/a.bin"}],"after_start":null}}"#;
     let manifest = Manifest::from_yaml("M", yaml).unwrap();
     assert_eq!(manifest, Manifest::from_json("M", json).unwrap());
@@ -28,7 +30,8 @@ fn the_whole_form_in_yaml_and_json() {
 #[test]
 fn every_problem_is_named_with_its_place_and_no_value_is_shown() {
     let text = problems(
-        "apt: git\npip: [1.0]\nmodels:\n  after_start:\n    - url: ftp://u:marked@h/a\n      local_path: models/\n    - local_path: a\n",
+        "apt: git\npip: [1.0]\nmodels:\n  after_start:\n    - url: ftp://u:marked@h/a\n      \
+         local_path: models/\n    - local_path: a\n",
     );
     for expected in [
         "apt must be a list",
@@ -47,7 +50,8 @@ fn every_problem_is_named_with_its_place_and_no_value_is_shown() {
 fn keys_that_mean_nothing_here_are_warnings() {
     let manifest = Manifest::from_yaml(
         "M",
-        "version: 2\nname: mine\napts: [x]\nmodels:\n  later: []\n  after_start:\n    - url: https://h/a\n      local_path: a\n      size: 1\n",
+        "version: 2\nname: mine\napts: [x]\nmodels:\n  later: []\n  after_start:\n    - url: \
+         https://h/a\n      local_path: a\n      size: 1\n",
     )
     .unwrap();
     let places: Vec<&str> = manifest

@@ -35,7 +35,8 @@ impl DistinctNames {
     }
 }
 
-/// The relative path for a name found in an archive, `None` when it may be left out (a folder's own entry, what macOS adds).
+/// The relative path for a name found in an archive, `None` when it may be left out (a folder's own
+/// entry, what macOS adds).
 ///
 /// # Errors
 /// A sentence for a name that could lead out of the directory.
@@ -43,7 +44,8 @@ pub(super) fn safe_path(name: &str) -> Result<Option<PathBuf>, String> {
     let shown: String = name.chars().take(80).collect();
     let refuse = |what: &str| {
         Err(format!(
-            "The archive holds an entry whose name {what} (\"{shown}\"); only relative names inside of it are allowed."
+            "The archive holds an entry whose name {what} (\"{shown}\"); only relative names \
+             inside of it are allowed."
         ))
     };
     let name = name.replace('\\', "/");

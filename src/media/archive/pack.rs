@@ -40,7 +40,8 @@ impl ArchiveFormat {
     }
 }
 
-/// Packs files under the given names; names that occur twice are made different. Runs on a blocking thread.
+/// Packs files under the given names; names that occur twice are made different. Runs on a blocking
+/// thread.
 ///
 /// The archive appears under its name only when it is complete.
 ///
@@ -70,7 +71,8 @@ pub(in crate::media) async fn pack_until(
         }
         Ok((pending, destination))
     };
-    // The pending file travels back through the task, so it is deleted when nobody waits for it any more.
+    // The pending file travels back through the task, so it is deleted when nobody waits for it any
+    // more.
     let (pending, destination) = tokio::task::spawn_blocking(work)
         .await
         .map_err(io::Error::other)??;
@@ -90,7 +92,8 @@ fn write(files: &[(PathBuf, String)], file: File, format: ArchiveFormat) -> io::
         }
         ArchiveFormat::Tar => write_tar(files, &mut names, output)?,
         ArchiveFormat::TarGz => {
-            // gzip cannot store single members; when all of it is compressed already, the fastest level loses nothing.
+            // gzip cannot store single members; when all of it is compressed already, the fastest
+            // level loses nothing.
             let stored = files.iter().all(|(path, _)| is_compressed(path));
             let level = if stored {
                 Compression::fast()

@@ -1,6 +1,7 @@
 //! Unpacks tar files.
 //!
-//! Long names are read here instead of by the tar crate, which would take as much memory as the archive says they need.
+//! Long names are read here instead of by the tar crate, which would take as much memory as the
+//! archive says they need.
 
 use std::io::Read;
 
@@ -36,9 +37,13 @@ pub(super) fn unpack(reader: impl Read, out: &mut Extraction<'_>) -> Result<(), 
                 for (key, value) in headers {
                     match key.as_str() {
                         "path" => long_name = Some(value),
-                        // Sizes that do not fit into the usual field, and sparse files, are beyond what inputs need.
+                        // Sizes that do not fit into the usual field, and sparse files, are beyond
+                        // what inputs need.
                         key if key == "size" || key.starts_with("GNU.sparse") => {
-                            return Err("The tar archive holds a sparse file or one of more than 8 GiB, which is not supported.".to_owned().into());
+                            return Err("The tar archive holds a sparse file or one of more than \
+                                        8 GiB, which is not supported."
+                                .to_owned()
+                                .into());
                         }
                         _ => {}
                     }

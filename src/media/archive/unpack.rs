@@ -1,4 +1,5 @@
-//! Unpacking: which kind of archive it is, into a new directory that disappears again when anything is wrong.
+//! Unpacking: which kind of archive it is, into a new directory that disappears again when anything
+//! is wrong.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -80,10 +81,12 @@ pub fn is_archive(head: &[u8]) -> bool {
     kind(head).is_some()
 }
 
-/// Unpacks zip, tar, tar.gz or tar.zst, recognised by content, into a new directory. Regular files only.
+/// Unpacks zip, tar, tar.gz or tar.zst, recognised by content, into a new directory. Regular files
+/// only.
 ///
 /// # Errors
-/// When something is wrong with the archive (unsafe name, link, too many files, too large) or with the disk; nothing is left behind then.
+/// When something is wrong with the archive (unsafe name, link, too many files, too large) or with
+/// the disk; nothing is left behind then.
 pub async fn unpack(
     archive: &Path,
     destination: &Path,
@@ -96,7 +99,8 @@ pub async fn unpack(
         fill(&archive, &directory.path, max_files, max_bytes)?;
         Ok(directory)
     };
-    // The directory travels back through the task, so it is deleted when nobody waits for it any more.
+    // The directory travels back through the task, so it is deleted when nobody waits for it any
+    // more.
     let directory = tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| UnpackError::Disk(e.into()))??;

@@ -1,4 +1,5 @@
-//! Writes what comes out of an archive, counting files and bytes as they come: what an archive says about itself is not believed.
+//! Writes what comes out of an archive, counting files and bytes as they come: what an archive says
+//! about itself is not believed.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -43,7 +44,8 @@ impl<'a> Extraction<'a> {
         }
     }
 
-    /// Counts an entry of any kind, headers and folders included, so that these cannot be many either.
+    /// Counts an entry of any kind, headers and folders included, so that these cannot be many
+    /// either.
     pub(super) fn count(&mut self) -> Result<(), UnpackError> {
         self.entries += 1;
         if self.entries > self.max_entries() {
@@ -53,7 +55,8 @@ impl<'a> Extraction<'a> {
         }
     }
 
-    /// Tools write up to three entries for a file (its headers, its name, what macOS adds), and one for each folder.
+    /// Tools write up to three entries for a file (its headers, its name, what macOS adds), and one
+    /// for each folder.
     pub(super) fn max_entries(&self) -> u64 {
         self.max_files.saturating_mul(4).saturating_add(1000)
     }
@@ -156,7 +159,8 @@ impl<'a> Extraction<'a> {
     }
 }
 
-/// Writing failed. A name that is a file here and a folder there, or one that is too long, is the archive's fault; all else the disk's.
+/// Writing failed. A name that is a file here and a folder there, or one that is too long, is the
+/// archive's fault; all else the disk's.
 fn at_path(error: std::io::Error, relative: &Path) -> UnpackError {
     use std::io::ErrorKind::{
         AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory,

@@ -131,13 +131,25 @@ impl Media {
         let jobs = group(&kinds);
         let done = join_all(jobs.into_iter().map(|(work, members)| async move {
             let result = match members.first().and_then(|first| sources.get(*first)) {
-                _ if work == Work::Nothing => return members.into_iter().map(Converted::Unchanged).collect(),
-                Some(_) if let Work::Unreadable(kind) = work => Err(format!("pictures of the kind {kind} cannot be read here")),
+                _ if work == Work::Nothing => {
+                    return members.into_iter().map(Converted::Unchanged).collect();
+                }
+                Some(_) if let Work::Unreadable(kind) = work => {
+                    Err(format!("pictures of the kind {kind} cannot be read here"))
+                }
                 None => return Vec::new(),
                 Some(first) => {
-                    let paths = members.iter().filter_map(|index| sources.get(*index)).map(|source| source.path.clone()).collect();
+                    let paths = members
+                        .iter()
+                        .filter_map(|index| sources.get(*index))
+                        .map(|source| source.path.clone())
+                        .collect();
                     let done = self.run(work, conversion, paths, cancel).await;
-                    done.map(|path| Converted::File { sources: members.clone(), path, filename: renamed(&first.filename, &conversion.format) })
+                    done.map(|path| Converted::File {
+                        sources: members.clone(),
+                        path,
+                        filename: renamed(&first.filename, &conversion.format),
+                    })
                 }
             };
             match result {
@@ -145,8 +157,17 @@ impl Media {
                 Err(reason) => members
                     .into_iter()
                     .map(|index| {
-                        let name = sources.get(index).map_or("", |source| source.filename.as_str());
-                        Converted::Failed(index, format!("{name} could not be converted to {} and is delivered as it is: {reason}.", conversion.format))
+                        let name = sources
+                            .get(index)
+                            .map_or("", |source| source.filename.as_str());
+                        Converted::Failed(
+                            index,
+                            format!(
+                                "{name} could not be converted to {} and is delivered as it is: \
+                                 {reason}.",
+                                conversion.format
+                            ),
+                        )
                     })
                     .collect(),
             }

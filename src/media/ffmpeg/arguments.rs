@@ -1,5 +1,5 @@
-//! Options into ffmpeg's arguments. Never a shell string; files always as `file:...`, so that no name is taken for an option
-//! or another protocol, and inputs may not refer to anything but files.
+//! Options into ffmpeg's arguments. Never a shell string; files always as `file:...`, so that no
+//! name is taken for an option or another protocol, and inputs may not refer to anything but files.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -141,12 +141,14 @@ fn filters(input: &Input<'_>, options: &VideoOptions) -> String {
         filters.push(format!("fps={}", rate(fps)));
     }
     if options.codec == VideoCodec::Gif {
-        // A palette for each frame needs only one frame in memory; one for all would need all of them.
+        // A palette for each frame needs only one frame in memory; one for all would need all of
+        // them.
         filters.push(
             "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1".to_owned(),
         );
     } else {
-        // Halved colour needs even sides: an odd one grows by a pixel. RGB frames get the matrix that they are labelled with.
+        // Halved colour needs even sides: an odd one grows by a pixel. RGB frames get the matrix
+        // that they are labelled with.
         let matrix = if matches!(input, Input::Frames { .. }) {
             ":out_color_matrix=bt709:out_range=tv"
         } else {
@@ -254,7 +256,8 @@ fn codec(arguments: &mut Arguments, options: &VideoOptions) {
     }
 }
 
-/// The arguments that make a PNG of a video's first frame, whose longer side is at most so long (pixels).
+/// The arguments that make a PNG of a video's first frame, whose longer side is at most so long
+/// (pixels).
 pub(in crate::media) fn first_frame(
     source: &Path,
     longest: u32,

@@ -1,7 +1,9 @@
-//! Images into the raw frames that ffmpeg reads: several stills in order, or one animation at its own tempo.
+//! Images into the raw frames that ffmpeg reads: several stills in order, or one animation at its
+//! own tempo.
 //!
-//! The frames are decoded here because ffmpeg builds exist (Debian's among them) that cannot decode an animated WEBP, and because
-//! colour, orientation and alpha are then treated as they are everywhere else.
+//! The frames are decoded here because ffmpeg builds exist (Debian's among them) that cannot decode
+//! an animated WEBP, and because colour, orientation and alpha are then treated as they are
+//! everywhere else.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -82,7 +84,8 @@ fn tempo(delays: &[f64]) -> f64 {
     (1.0 / shortest).clamp(1.0, MAX_CHOSEN_FPS)
 }
 
-/// How many frames of a constant tempo fall into each delay; together as many as the animation lasts.
+/// How many frames of a constant tempo fall into each delay; together as many as the animation
+/// lasts.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -65,7 +65,8 @@ impl Ffmpeg {
             Presence::Missing(reason) => Err(Failure::invalid(
                 "convert_output.format",
                 format!(
-                    "convert_output.format \"{}\" needs the ffmpeg command, which cannot be started here ({reason}); install ffmpeg or set FFMPEG_PATH.",
+                    "convert_output.format \"{}\" needs the ffmpeg command, which cannot be \
+                     started here ({reason}); install ffmpeg or set FFMPEG_PATH.",
                     conversion.format
                 ),
             )),
@@ -73,7 +74,8 @@ impl Ffmpeg {
                 Err(Failure::invalid(
                     format!("convert_output.options.{named}"),
                     format!(
-                        "The ffmpeg that is installed here has no encoder {encoder}, which convert_output needs; choose another codec."
+                        "The ffmpeg that is installed here has no encoder {encoder}, which \
+                         convert_output needs; choose another codec."
                     ),
                 ))
             }

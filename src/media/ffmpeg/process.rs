@@ -1,4 +1,5 @@
-//! One run of ffmpeg: fed, timed, and killed with everything it has started when nobody wants it any more.
+//! One run of ffmpeg: fed, timed, and killed with everything it has started when nobody wants it
+//! any more.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -25,7 +26,8 @@ pub(in crate::media) type Feed = mpsc::Receiver<Result<Bytes, String>>;
 /// Runs ffmpeg with these arguments. `folder` is left out of what ffmpeg says about its files.
 ///
 /// # Errors
-/// A sentence fragment: cannot start, failed with its last lines, took too long, cancelled, or what the feed says.
+/// A sentence fragment: cannot start, failed with its last lines, took too long, cancelled, or what
+/// the feed says.
 pub(in crate::media) async fn run(
     ffmpeg: &Ffmpeg,
     arguments: Vec<OsString>,
@@ -63,7 +65,10 @@ pub(in crate::media) async fn run(
         biased;
         () = cancel.cancelled() => return Err("it was cancelled".to_owned()),
         done = tokio::time::timeout(ffmpeg.timeout, work) => done.map_err(|_| {
-            format!("ffmpeg took longer than {} seconds (FFMPEG_TIMEOUT_S)", ffmpeg.timeout.as_secs_f64())
+            format!(
+                "ffmpeg took longer than {} seconds (FFMPEG_TIMEOUT_S)",
+                ffmpeg.timeout.as_secs_f64()
+            )
         })??,
     };
     group.ended();
@@ -155,7 +160,8 @@ mod tests {
 
     #[test]
     fn paths_are_reduced_to_file_names() {
-        let said = b"[in#0] noise\nfile:/data/my out/a b.mp4: Invalid data found\nError opening '/usr/share/x/y.conf'\n";
+        let said = b"[in#0] noise\nfile:/data/my out/a b.mp4: Invalid data found\nError opening \
+                     '/usr/share/x/y.conf'\n";
         let text = explain(said, Path::new("/data/my out"));
         assert_eq!(
             text,

@@ -3,14 +3,15 @@
 use ::image::{ColorType, DynamicImage, ImageBuffer};
 use moxcms::{ColorProfile, DataColorSpace, Layout, TransformOptions};
 
-/// The picture in sRGB. A profile that is broken or of another colour model than the pixels (CMYK pictures are RGB by now) is
-/// ignored, as image viewers do.
+/// The picture in sRGB. A profile that is broken or of another colour model than the pixels (CMYK
+/// pictures are RGB by now) is ignored, as image viewers do.
 pub(super) fn to_srgb(image: DynamicImage, icc: &[u8]) -> DynamicImage {
     let Ok(profile) = ColorProfile::new_from_slice(icc) else {
         return image;
     };
     let image = match (image.color(), profile.color_space) {
-        // A grey profile describes one channel, and what comes out has three: grey in sRGB's curve needs only one of them.
+        // A grey profile describes one channel, and what comes out has three: grey in sRGB's curve
+        // needs only one of them.
         (
             ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16,
             DataColorSpace::Gray,

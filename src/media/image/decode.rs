@@ -178,7 +178,8 @@ pub(super) fn picture_at_full_depth(path: &Path) -> Result<DynamicImage, String>
         return Ok(first.picture.image);
     }
     let mut decoder = reader.into_decoder().map_err(broken)?;
-    // The limits above are for the decoder's own memory; a header of a few bytes may still announce any size.
+    // The limits above are for the decoder's own memory; a header of a few bytes may still announce
+    // any size.
     if decoder.total_bytes() > MAX_BYTES {
         let (width, height) = decoder.dimensions();
         return Err(format!(

@@ -157,7 +157,8 @@ fn check_chunks(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Where the packed bytes of a chunk begin: behind a keyword and the method, in `iTXt` behind language and translation too.
+/// Where the packed bytes of a chunk begin: behind a keyword and the method, in `iTXt` behind
+/// language and translation too.
 fn packed_part<'a>(kind: &[u8], chunk: &'a [u8]) -> Option<&'a [u8]> {
     let keyword = chunk.iter().position(|byte| *byte == 0)?;
     let rest = chunk.get(keyword + 1..)?;

@@ -1,4 +1,5 @@
-//! JPEG through mozjpeg, set up so that the bytes equal those of sharp (libvips) with the same options.
+//! JPEG through mozjpeg, set up so that the bytes equal those of sharp (libvips) with the same
+//! options.
 #![expect(
     unsafe_code,
     reason = "mozjpeg is a C library; this is the only place that calls it"
@@ -80,7 +81,8 @@ struct Compressor {
 
 impl Drop for Compressor {
     fn drop(&mut self) {
-        // SAFETY: `cinfo` is zeroed or created, both of which libjpeg accepts here; `output` is null or from libjpeg's malloc.
+        // SAFETY: `cinfo` is zeroed or created, both of which libjpeg accepts here; `output` is
+        // null or from libjpeg's malloc.
         unsafe {
             jpeg_destroy_compress(&mut self.cinfo);
             nix::libc::free(self.output.cast());
@@ -89,7 +91,8 @@ impl Drop for Compressor {
 }
 
 fn run(image: &RgbImage, options: &JpegOptions, exif: Option<&[u8]>) -> Vec<u8> {
-    // SAFETY: the structures are plain C data for which zero is the documented state before creation.
+    // SAFETY: the structures are plain C data for which zero is the documented state before
+    // creation.
     let mut state = Box::new(Compressor {
         cinfo: unsafe { mem::zeroed() },
         errors: unsafe { mem::zeroed() },
@@ -98,8 +101,8 @@ fn run(image: &RgbImage, options: &JpegOptions, exif: Option<&[u8]>) -> Vec<u8> 
         size: 0,
     });
     let compressor = &mut *state;
-    // SAFETY: the calls follow libjpeg's order (create, destination, parameters, start, write, finish) on one live structure, and
-    // the pointers given stay valid until `state` is dropped.
+    // SAFETY: the calls follow libjpeg's order (create, destination, parameters, start, write,
+    // finish) on one live structure, and the pointers given stay valid until `state` is dropped.
     unsafe {
         jpeg_std_error(&mut compressor.errors);
         compressor.errors.error_exit = Some(fail);
@@ -138,7 +141,8 @@ fn run(image: &RgbImage, options: &JpegOptions, exif: Option<&[u8]>) -> Vec<u8> 
     }
 }
 
-/// The order matters and is libvips's: the profile before the defaults, the table before the quality, the scans at last.
+/// The order matters and is libvips's: the profile before the defaults, the table before the
+/// quality, the scans at last.
 ///
 /// # Safety
 /// `cinfo` must have been created.
@@ -185,7 +189,8 @@ unsafe fn configure(cinfo: &mut jpeg_compress_struct, image: &RgbImage, options:
             luma.h_samp_factor = sampling;
             luma.v_samp_factor = sampling;
         }
-        // Without metadata sharp writes neither; the colour model follows from the three components.
+        // Without metadata sharp writes neither; the colour model follows from the three
+        // components.
         cinfo.write_JFIF_header = 0;
         cinfo.write_Adobe_marker = 0;
     }
@@ -202,7 +207,8 @@ unsafe fn write_rows(cinfo: &mut jpeg_compress_struct, image: &RgbImage) {
         .collect();
     let mut written = 0;
     while let Some(rest) = rows.get(written..).filter(|rest| !rest.is_empty()) {
-        // SAFETY: each pointer is the begin of a row of `stride` bytes that lives as long as `image`.
+        // SAFETY: each pointer is the begin of a row of `stride` bytes that lives as long as
+        // `image`.
         let count = unsafe {
             jpeg_write_scanlines(cinfo, rest.as_ptr(), u32::try_from(rest.len()).unwrap_or(1))
         };

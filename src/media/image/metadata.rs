@@ -1,9 +1,10 @@
 //! ComfyUI's embedded workflow, carried from one file to the next.
 //!
-//! ComfyUI writes it into PNG files as text chunks `prompt` and `workflow` (and whatever else `extra_pnginfo` holds), and into
-//! WEBP files as EXIF strings in the form `key:value`: `prompt` in the tag Model (0x0110), the others in Make (0x010F) and the
-//! tags below. ComfyUI's front end opens dropped files by the same rules, so they are followed here for WEBP and JPEG.
-//! Strings of EXIF are ASCII: other characters become JSON escapes, which means the same inside of JSON.
+//! ComfyUI writes it into PNG files as text chunks `prompt` and `workflow` (and whatever else
+//! `extra_pnginfo` holds), and into WEBP files as EXIF strings in the form `key:value`: `prompt` in
+//! the tag Model (0x0110), the others in Make (0x010F) and the tags below. ComfyUI's front end
+//! opens dropped files by the same rules, so they are followed here for WEBP and JPEG. Strings of
+//! EXIF are ASCII: other characters become JSON escapes, which means the same inside of JSON.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -44,14 +45,16 @@ impl Embedded {
         let count = u16::try_from(tags.len()).ok().filter(|count| *count > 0)?;
         let mut directory = count.to_le_bytes().to_vec();
         let mut texts = Vec::new();
-        // Header, count, entries of twelve bytes, and the offset of a next directory that does not exist.
+        // Header, count, entries of twelve bytes, and the offset of a next directory that does not
+        // exist.
         let start = 8 + 2 + 12 * u32::from(count) + 4;
         for (tag, text) in &tags {
             let length = u32::try_from(text.len()).ok()?;
             directory.extend(tag.to_le_bytes());
             directory.extend(2_u16.to_le_bytes());
             directory.extend(length.to_le_bytes());
-            // A value of up to four bytes would stand in the entry itself; "key:" and the zero byte are longer than that.
+            // A value of up to four bytes would stand in the entry itself; "key:" and the zero byte
+            // are longer than that.
             directory.extend((start + u32::try_from(texts.len()).ok()?).to_le_bytes());
             texts.extend(text.as_bytes());
             if texts.len() % 2 == 1 {
@@ -95,7 +98,8 @@ fn ascii(text: &str) -> String {
     out
 }
 
-/// What ComfyUI has put into an image file. A file without metadata, or with broken ones, has nothing.
+/// What ComfyUI has put into an image file. A file without metadata, or with broken ones, has
+/// nothing.
 ///
 /// # Errors
 /// When the file cannot be read.

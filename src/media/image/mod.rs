@@ -1,7 +1,9 @@
-//! Still and animated images into JPEG, WEBP and PNG. Pure functions over files; the caller chooses the thread.
+//! Still and animated images into JPEG, WEBP and PNG. Pure functions over files; the caller chooses
+//! the thread.
 //!
-//! What is done with colour is what sharp does by default: an embedded ICC profile is applied (the pixels become sRGB) and
-//! not embedded again. Unlike sharp, EXIF orientation is applied too, so that a picture looks the same after conversion.
+//! What is done with colour is what sharp does by default: an embedded ICC profile is applied (the
+//! pixels become sRGB) and not embedded again. Unlike sharp, EXIF orientation is applied too, so
+//! that a picture looks the same after conversion.
 
 mod colour;
 mod decode;

@@ -39,7 +39,8 @@ pub(super) fn encode(
     let mut sink = Sink::new();
     canvas.0.writer = Some(WebPMemoryWrite);
     canvas.0.custom_ptr = ptr::from_mut(&mut *sink.0).cast();
-    // SAFETY: configuration and picture were initialised by libwebp; the writer lives in a box until after the call.
+    // SAFETY: configuration and picture were initialised by libwebp; the writer lives in a box
+    // until after the call.
     if unsafe { WebPEncode(&config, &mut *canvas.0) } == 0 {
         stop::check()?;
         return Err(format!(
@@ -189,7 +190,8 @@ fn with_exif(file: &[u8], exif: &[u8]) -> Result<Vec<u8>, String> {
         size: exif.len(),
     };
     let mut out = Assembled(WebPData::default());
-    // SAFETY: both buffers outlive the mux, which is deleted before the end of the block and copies nothing.
+    // SAFETY: both buffers outlive the mux, which is deleted before the end of the block and copies
+    // nothing.
     let done = unsafe {
         let mux = WebPMuxCreateInternal(&image, 0, MUX_ABI);
         if mux.is_null() {
@@ -234,7 +236,8 @@ impl<'a> Animation<'a> {
         }
         let int = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let mut settings = MaybeUninit::<WebPAnimEncoderOptions>::zeroed();
-        // SAFETY: zero is valid for plain numbers, and libwebp fills them in; the encoder copies the options.
+        // SAFETY: zero is valid for plain numbers, and libwebp fills them in; the encoder copies
+        // the options.
         let encoder = unsafe {
             if WebPAnimEncoderOptionsInitInternal(settings.as_mut_ptr(), MUX_ABI) == 0 {
                 return Err("libwebp is of another version".to_owned());

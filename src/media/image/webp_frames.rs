@@ -1,5 +1,5 @@
-//! The frames of an animated WEBP through libwebp, which composes them exactly: the `image` crate's blending turns an opaque 255
-//! into 254.
+//! The frames of an animated WEBP through libwebp, which composes them exactly: the `image` crate's
+//! blending turns an opaque 255 into 254.
 #![expect(unsafe_code, reason = "libwebp is a C library")]
 
 use std::ptr;
@@ -29,8 +29,9 @@ impl WebpFrames {
             size: file.len(),
         };
         let mut options = std::mem::MaybeUninit::<WebPAnimDecoderOptions>::zeroed();
-        // SAFETY: zero is valid for the options (RGB, no threads), and libwebp fills them in. The decoder keeps the pointer to the
-        // file, whose heap memory stays in place while the vector is moved into the structure that also deletes the decoder.
+        // SAFETY: zero is valid for the options (RGB, no threads), and libwebp fills them in. The
+        // decoder keeps the pointer to the file, whose heap memory stays in place while the vector
+        // is moved into the structure that also deletes the decoder.
         let decoder = unsafe {
             if WebPAnimDecoderOptionsInit(options.as_mut_ptr()) == 0 {
                 return None;

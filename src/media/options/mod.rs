@@ -1,7 +1,8 @@
-//! The reading of `convert_output`: what a client may ask for, checked once, before anything runs. What means nothing for the format
-//! is ignored, because clients send it to the Node server too.
+//! The reading of `convert_output`: what a client may ask for, checked once, before anything runs.
+//! What means nothing for the format is ignored, because clients send it to the Node server too.
 //!
-//! Names, ranges and defaults of JPEG and WebP are those of sharp, because clients were written against it.
+//! Names, ranges and defaults of JPEG and WebP are those of sharp, because clients were written
+//! against it.
 
 mod audio;
 mod image;

@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 use crate::error::Failure;
 use crate::limits::text;
 
-/// The client's options while they are being read. Each read registers its names; [`OptionReader::finish`] notes the rest.
+/// The client's options while they are being read. Each read registers its names;
+/// [`OptionReader::finish`] notes the rest.
 pub(super) struct OptionReader<'a> {
     format: &'static str,
     given: Option<&'a Map<String, Value>>,
@@ -34,7 +35,8 @@ impl<'a> OptionReader<'a> {
         })
     }
 
-    /// Reads an option that may be given under any of these names. Each one given must be right; the first counts. `wanted` completes "must be".
+    /// Reads an option that may be given under any of these names. Each one given must be right;
+    /// the first counts. `wanted` completes "must be".
     fn read<T>(
         &mut self,
         names: &[&'static str],
@@ -93,7 +95,8 @@ impl<'a> OptionReader<'a> {
         )
     }
 
-    /// A whole number that is moved into the range if need be: clients send what other encoders take (drop-in.md, D21).
+    /// A whole number that is moved into the range if need be: clients send what other encoders
+    /// take (drop-in.md, D21).
     pub(super) fn quality(
         &mut self,
         name: &'static str,
@@ -112,7 +115,8 @@ impl<'a> OptionReader<'a> {
         let taken_whole = taken as i32;
         if (taken - given).abs() > f64::EPSILON {
             self.warnings.push(format!(
-                "convert_output.options.{name} is a whole number from {low} to {high} for {}: {taken_whole} was taken in place of {given}",
+                "convert_output.options.{name} is a whole number from {low} to {high} for {}: \
+                 {taken_whole} was taken in place of {given}",
                 self.format
             ));
         }
@@ -165,7 +169,8 @@ impl<'a> OptionReader<'a> {
         self.read(&[name], || wanted.to_owned(), read)
     }
 
-    /// What has been read otherwise than written, and which options nobody has asked for: they are ignored (drop-in.md, D02).
+    /// What has been read otherwise than written, and which options nobody has asked for: they are
+    /// ignored (drop-in.md, D02).
     pub(super) fn finish(self) -> Vec<String> {
         const NAMED: usize = 10;
         let mut warnings = self.warnings;
@@ -179,7 +184,8 @@ impl<'a> OptionReader<'a> {
             .collect();
         if !strangers.is_empty() {
             warnings.push(format!(
-                "convert_output.options: {} means nothing for {} and was ignored; its options are {}",
+                "convert_output.options: {} means nothing for {} and was ignored; its options are \
+                 {}",
                 strangers.join(", "),
                 self.format,
                 self.known.join(", ")

@@ -1,4 +1,5 @@
-//! The options of mp4, webm and gif. Their values become arguments of ffmpeg, so only known words and numbers get through.
+//! The options of mp4, webm and gif. Their values become arguments of ffmpeg, so only known words
+//! and numbers get through.
 
 use serde_json::Value;
 

@@ -60,8 +60,11 @@ impl Current<'_> {
         state: &str,
     ) {
         let mut progress = self.progress.lock();
-        progress["nodes"][node] = json!({"value": value, "max": max, "state": state, "node_id": node, "prompt_id": self.prompt_id,
-            "display_node_id": display, "parent_node_id": if node == display { Value::Null } else { display.into() }, "real_node_id": display});
+        progress["nodes"][node] = json!({"value": value, "max": max, "state": state,
+        "node_id": node, "prompt_id": self.prompt_id,
+            "display_node_id": display,
+            "parent_node_id": if node == display { Value::Null } else { display.into() },
+            "real_node_id": display});
         instance
             .hub
             .send("progress_state", &progress, self.client_id.as_deref());

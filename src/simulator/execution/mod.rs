@@ -167,7 +167,16 @@ fn run(
         let Some(key) = keys.get(&id) else { continue };
         if let Some(entry) = cache.get(key) {
             let output = entry.ui.clone().unwrap_or(Value::Null);
-            current.tell(instance, "executed", &json!({"node": id, "display_node": id, "output": output, "prompt_id": item.prompt_id}));
+            current.tell(
+                instance,
+                "executed",
+                &json!({
+                    "node": id,
+                    "display_node": id,
+                    "output": output,
+                    "prompt_id": item.prompt_id
+                }),
+            );
             current.finish(instance, (&id, &id));
             emitted.insert(id);
             continue;
@@ -179,7 +188,12 @@ fn run(
             Err((Raised::Interrupted, class, _)) => {
                 report(
                     "execution_interrupted",
-                    json!({"prompt_id": item.prompt_id, "node_id": id, "node_type": class, "executed": current.executed()}),
+                    json!({
+                        "prompt_id": item.prompt_id,
+                        "node_id": id,
+                        "node_type": class,
+                        "executed": current.executed()
+                    }),
                     true,
                 );
                 end = End::Failed;
@@ -199,8 +213,10 @@ fn run(
                     format!("  File \"/ComfyUI/execution.py\", line 1, in {function}\n    ...\n")
                 })
                 .collect();
-                let error = json!({"prompt_id": item.prompt_id, "node_id": id, "node_type": class, "executed": current.executed(),
-                    "exception_message": format!("{message}\n"), "exception_type": kind, "traceback": traceback,
+                let error = json!({"prompt_id": item.prompt_id, "node_id": id, "node_type": class,
+                "executed": current.executed(),
+                    "exception_message": format!("{message}\n"), "exception_type": kind,
+                    "traceback": traceback,
                     "current_inputs": inputs, "current_outputs": graph.keys().collect::<Vec<_>>()});
                 report("execution_error", error, false);
                 end = End::Failed;
@@ -235,12 +251,21 @@ fn run(
     for (id, display, ui) in inner.shown {
         meta.insert(
             id.clone(),
-            json!({"node_id": id, "display_node": display, "parent_node": display, "real_node_id": display}),
+            json!({
+                "node_id": id,
+                "display_node": display,
+                "parent_node": display,
+                "real_node_id": display
+            }),
         );
         outputs.insert(id, ui);
     }
     let success = matches!(end, End::Success);
-    let status = json!({"status_str": if success { "success" } else { "error" }, "completed": success, "messages": messages});
+    let status = json!({
+        "status_str": if success { "success" } else { "error" },
+        "completed": success,
+        "messages": messages
+    });
     Finished {
         item: Arc::clone(item),
         outputs,

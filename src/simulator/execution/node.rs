@@ -73,7 +73,16 @@ pub(super) fn run_node(
         Ok(produced) => {
             instance.nodes_run.fetch_add(1, Ordering::Relaxed);
             if let Some(ui) = &produced.ui {
-                current.tell(instance, "executed", &json!({"node": id, "display_node": display, "output": ui, "prompt_id": current.prompt_id}));
+                current.tell(
+                    instance,
+                    "executed",
+                    &json!({
+                        "node": id,
+                        "display_node": display,
+                        "output": ui,
+                        "prompt_id": current.prompt_id
+                    }),
+                );
             }
             if let Some(expanded) = produced.expand {
                 run_inner(instance, cache, current, display, expanded, inner)?;

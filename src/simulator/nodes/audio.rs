@@ -62,7 +62,8 @@ fn load(call: &mut Call<'_>) -> Result<Produced, Raised> {
     if let Some(sound) = Sound::from_wav(&bytes) {
         return Ok(Produced::one(Datum::Audio(sound)));
     }
-    // Other containers are not decoded: what they look like decides, and a second of silence stands for them.
+    // Other containers are not decoded: what they look like decides, and a second of silence stands
+    // for them.
     let known = [
         &b"fLaC"[..],
         b"OggS",

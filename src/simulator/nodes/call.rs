@@ -303,14 +303,20 @@ impl Call<'_> {
             json!(max),
             "running",
         );
-        let report = json!({"value": value, "max": max, "prompt_id": self.current.prompt_id, "node": self.node});
+        let report = json!({
+            "value": value,
+            "max": max,
+            "prompt_id": self.current.prompt_id,
+            "node": self.node
+        });
         let picture = (self.previews() && hub.anybody(client))
             .then(|| preview(self.instance.args.preview_size.unwrap_or(512)))
             .flatten()
             .and_then(|picture| jpeg(&picture, 95).ok());
         match (client, &picture) {
             (Some(client), Some(picture)) if hub.wants_preview_metadata(Some(client)) => {
-                let metadata = json!({"node_id": self.node, "prompt_id": self.current.prompt_id, "display_node_id": self.display,
+                let metadata = json!({"node_id": self.node, "prompt_id": self.current.prompt_id,
+                "display_node_id": self.display,
                     "parent_node_id": null, "real_node_id": self.node, "image_type": "image/jpeg"});
                 hub.preview_with_metadata(&metadata, picture, client);
                 hub.send("progress", &report, Some(client));

@@ -99,7 +99,8 @@ fn pass_latent(call: &mut Call<'_>) -> Result<Produced, Raised> {
     Ok(latent((*call.latent("samples")?).clone()))
 }
 
-/// A latent of a video holds one picture for eight frames; here it is told apart by its batch, one picture per frame.
+/// A latent of a video holds one picture for eight frames; here it is told apart by its batch, one
+/// picture per frame.
 fn empty_video(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let side = |name| call.count(name, 512) / 32 * 32;
     let frames = (call.count("length", 97).saturating_sub(1)) / 8 * 8 + 1;

@@ -21,7 +21,8 @@ pub struct SavePath {
 }
 
 impl SavePath {
-    /// Works out the folder and the next number for a prefix, below the output or the temp directory.
+    /// Works out the folder and the next number for a prefix, below the output or the temp
+    /// directory.
     pub fn new(
         call: &Call<'_>,
         prefix: &str,
@@ -52,7 +53,8 @@ impl SavePath {
             return Err(Raised::new(
                 "Exception",
                 format!(
-                    "**** ERROR: Saving image outside the output folder is not allowed.\n full_output_folder: {shown}\n         output_dir: {}\n",
+                    "**** ERROR: Saving image outside the output folder is not allowed.\n \
+                     full_output_folder: {shown}\n         output_dir: {}\n",
                     root.display()
                 ),
             ));

@@ -1,4 +1,5 @@
-//! Model loaders: every (class, input, folder, shape) of comfyui.md section 6. They check that the file exists and give its name.
+//! Model loaders: every (class, input, folder, shape) of comfyui.md section 6. They check that the
+//! file exists and give its name.
 
 use super::call::{Call, Datum, Produced, Raised};
 use super::spec::{Class, Kind, Shape, Source, choice, class, float, model, plain};
@@ -12,7 +13,8 @@ type Row = (
     bool,
 );
 
-/// Class, its (input, folders) pairs, output types, shape, and whether it is in the newer versions only.
+/// Class, its (input, folders) pairs, output types, shape, and whether it is in the newer versions
+/// only.
 const TABLE: &[Row] = &[
     (
         "CheckpointLoaderSimple",

@@ -1,5 +1,6 @@
-//! Nodes as packs write them: files under names of their own, reports in every shape, nodes that replace themselves by others, that
-//! send their images over the websocket, and that put their own graph into the queue again.
+//! Nodes as packs write them: files under names of their own, reports in every shape, nodes that
+//! replace themselves by others, that send their images over the websocket, and that put their own
+//! graph into the queue again.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -55,8 +56,9 @@ pub fn classes() -> Vec<Class> {
     ]
 }
 
-/// Writes files and reports: `write` is `{path: text}` (below the output directory, or `temp:path`), `ui` what is reported as it is;
-/// `{prefix}` in both is the prefix, `{output}` and `{temp}` are the directories.
+/// Writes files and reports: `write` is `{path: text}` (below the output directory, or
+/// `temp:path`), `ui` what is reported as it is; `{prefix}` in both is the prefix, `{output}` and
+/// `{temp}` are the directories.
 fn report(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let folders = &call.instance.folders;
     let filled = |text: String| {
@@ -159,7 +161,12 @@ fn send_websocket(call: &mut Call<'_>) -> Result<Produced, Raised> {
 fn expand(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let (prefix, fail) = (call.text("filename_prefix"), call.text("fail"));
     let images = call.link("images");
-    let save = |name: &str| json!({"class_type": "SaveImage", "inputs": {"images": images, "filename_prefix": format!("{prefix}{name}")}});
+    let save = |name: &str| {
+        json!({
+            "class_type": "SaveImage",
+            "inputs": {"images": images, "filename_prefix": format!("{prefix}{name}")}
+        })
+    };
     let mut graph = json!({
         "1": save(""),
         "2": save("_more"),

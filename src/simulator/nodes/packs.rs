@@ -1,4 +1,5 @@
-//! Classes of custom node packs as they take models and folders: inputs that they do not list, lists of their own, plain paths.
+//! Classes of custom node packs as they take models and folders: inputs that they do not list,
+//! lists of their own, plain paths.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Texts, constants, and nodes for tests: they sleep, fail, crash, report strange things or write much.
+//! Texts, constants, and nodes for tests: they sleep, fail, crash, report strange things or write
+//! much.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -165,8 +166,12 @@ fn silent(call: &mut Call<'_>) -> Result<Produced, Raised> {
 /// A node that is blocked with a message: an `execution_error` goes out and the run continues.
 fn blocked(call: &mut Call<'_>) -> Result<Produced, Raised> {
     if let Some(client) = &call.current.client_id {
-        let report = json!({"prompt_id": call.current.prompt_id, "node_id": call.node, "node_type": call.class, "executed": call.current.executed(),
-            "exception_message": format!("Execution Blocked: {}", call.text("message")), "exception_type": "ExecutionBlocked",
+        let report = json!({"prompt_id": call.current.prompt_id, "node_id": call.node,
+        "node_type": call.class, "executed": call.current.executed(),
+            "exception_message": format!(
+                "Execution Blocked: {}",
+                call.text("message")
+            ), "exception_type": "ExecutionBlocked",
             "traceback": [], "current_inputs": [], "current_outputs": []});
         call.instance
             .hub

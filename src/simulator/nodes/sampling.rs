@@ -207,8 +207,10 @@ fn encode(call: &mut Call<'_>) -> Result<Produced, Raised> {
 fn save(call: &mut Call<'_>) -> Result<Produced, Raised> {
     let latent = call.latent("samples")?;
     let mut path = SavePath::new(call, &call.text("filename_prefix"), "output", (0, 0))?;
-    // A safetensors file: the length of its header, the header, no tensors; what is needed to load it is in the metadata.
-    let header = json!({"__metadata__": {"width": latent.width.to_string(), "height": latent.height.to_string(), "batch": latent.batch.to_string(),
+    // A safetensors file: the length of its header, the header, no tensors; what is needed to load
+    // it is in the metadata.
+    let header = json!({"__metadata__": {"width": latent.width.to_string(),
+    "height": latent.height.to_string(), "batch": latent.batch.to_string(),
         "seed": latent.seed.to_string(), "text": latent.text, "prompt": call.current.metadata()}})
     .to_string();
     let content = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();

@@ -1,4 +1,5 @@
-//! Videos: frames as JPEG pictures in an MP4 container, written here; and the popular loader and combiner of VideoHelperSuite.
+//! Videos: frames as JPEG pictures in an MP4 container, written here; and the popular loader and
+//! combiner of VideoHelperSuite.
 
 use std::sync::Arc;
 
@@ -131,7 +132,10 @@ fn load(call: &mut Call<'_>) -> Result<Produced, Raised> {
     // Newer versions show what was loaded too, as a file of type input.
     let ui = (call.instance.imitate == Imitate::Current).then(|| {
         let (subfolder, file) = name.rsplit_once('/').unwrap_or(("", &name));
-        json!({"images": [{"filename": file, "subfolder": subfolder, "type": "input"}], "animated": [true]})
+        json!({
+            "images": [{"filename": file, "subfolder": subfolder, "type": "input"}],
+            "animated": [true]
+        })
     });
     Ok(Produced {
         outputs: vec![Datum::Video(Arc::new(video))],

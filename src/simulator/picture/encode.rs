@@ -88,7 +88,8 @@ pub fn jpeg(picture: &Picture, quality: u8) -> Result<Vec<u8>, String> {
     Ok(out)
 }
 
-/// A lossless WebP that moves; the container is written here, the frames by the encoder. `delay_ms` is the time of a frame.
+/// A lossless WebP that moves; the container is written here, the frames by the encoder. `delay_ms`
+/// is the time of a frame.
 pub fn animated_webp(frames: &[Picture], delay_ms: u32) -> Result<Vec<u8>, String> {
     let first = frames.first().ok_or("an animation without frames")?;
     let (wide, high) = (first.width.wrapping_sub(1), first.height.wrapping_sub(1));

@@ -41,7 +41,8 @@ impl Picture {
             u8::try_from((a * u64::from(of - at) + b * u64::from(at)) / u64::from(of.max(1)))
                 .unwrap_or(255)
         };
-        // The colour depends on x + y only, so every row is a piece of one long line, shifted by one pixel.
+        // The colour depends on x + y only, so every row is a piece of one long line, shifted by
+        // one pixel.
         let span = width + height;
         let line: Vec<u8> = (0..span)
             .flat_map(|at| std::array::from_fn::<u8, 3, _>(|c| ramp(from[c], to[c], at, span)))

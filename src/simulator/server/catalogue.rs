@@ -78,7 +78,13 @@ pub async fn experiment_folder(State(instance): Shared, Path(name): Path<String>
                     .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
                     .map_or(0.0, |since| since.as_secs_f64())
             };
-            let about = json!({"name": file, "pathIndex": index, "modified": seconds(metadata.modified()), "created": seconds(metadata.created()), "size": metadata.len()});
+            let about = json!({
+                "name": file,
+                "pathIndex": index,
+                "modified": seconds(metadata.modified()),
+                "created": seconds(metadata.created()),
+                "size": metadata.len()
+            });
             files.entry(file.clone()).or_insert(about);
         }
     }

@@ -52,8 +52,8 @@ pub async fn set_faults(State(instance): Shared, body: Bytes) -> Response {
     }
 }
 
-/// As a restart button does: the same process id, nobody listens for a while, nothing is remembered. Only for the simulator as
-/// a process of its own; the answer is lost.
+/// As a restart button does: the same process id, nobody listens for a while, nothing is
+/// remembered. Only for the simulator as a process of its own; the answer is lost.
 fn restart(seconds: f64) {
     let mut words: Vec<String> = std::env::args().collect();
     if let Some(at) = words.iter().position(|word| word == "--slow-start") {

@@ -156,9 +156,10 @@ pub async fn list(
         .map(without_nulls)
         .collect();
     let more = offset + page.len() < total;
-    ok_json(
-        &json!({"jobs": page, "pagination": {"offset": offset, "limit": limit, "total": total, "has_more": more}}),
-    )
+    ok_json(&json!({
+        "jobs": page,
+        "pagination": {"offset": offset, "limit": limit, "total": total, "has_more": more}
+    }))
 }
 
 pub async fn one(State(instance): Shared, Path(id): Path<String>) -> Response {

@@ -1,4 +1,5 @@
-//! The HTTP side: routes with and without `/api`, and what happens to every request before its handler.
+//! The HTTP side: routes with and without `/api`, and what happens to every request before its
+//! handler.
 
 mod catalogue;
 mod control;

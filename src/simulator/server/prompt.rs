@@ -63,7 +63,12 @@ fn accept(
         }
     };
     let Some(prompt) = body.remove("prompt") else {
-        let error = json!({"type": "no_prompt", "message": "No prompt provided", "details": "No prompt provided", "extra_info": {}});
+        let error = json!({
+            "type": "no_prompt",
+            "message": "No prompt provided",
+            "details": "No prompt provided",
+            "extra_info": {}
+        });
         return Ok(json_response(
             StatusCode::BAD_REQUEST,
             &json!({"error": error, "node_errors": {}}),
@@ -77,7 +82,12 @@ fn accept(
                 .as_str()
                 .filter(|text| uuid::Uuid::try_parse(text).is_ok_and(|id| id.to_string() == *text));
             let Some(id) = canonical else {
-                let error = json!({"type": "invalid_prompt_id", "message": "prompt_id must be a UUID in canonical form", "details": python::display(given), "extra_info": {}});
+                let error = json!({
+                    "type": "invalid_prompt_id",
+                    "message": "prompt_id must be a UUID in canonical form",
+                    "details": python::display(given),
+                    "extra_info": {}
+                });
                 return Ok(json_response(
                     StatusCode::BAD_REQUEST,
                     &json!({"error": error, "node_errors": {}}),
@@ -117,7 +127,11 @@ fn accept(
             &json!({"error": error, "node_errors": verdict.node_errors}),
         ));
     }
-    let reply = json!({"prompt_id": prompt_id, "number": number_json(number, float), "node_errors": verdict.node_errors});
+    let reply = json!({
+        "prompt_id": prompt_id,
+        "number": number_json(number, float),
+        "node_errors": verdict.node_errors
+    });
     let item = Item {
         number,
         float_number: float,
@@ -126,7 +140,8 @@ fn accept(
         extra,
         outputs: verdict.outputs,
     };
-    // The count goes out with the new prompt in it before the worker can take it, so that the order never varies.
+    // The count goes out with the new prompt in it before the worker can take it, so that the order
+    // never varies.
     if !instance
         .queue
         .put_announced(item, |remaining| instance.hub.status(remaining))

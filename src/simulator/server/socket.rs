@@ -73,7 +73,10 @@ async fn live(mut socket: WebSocket, mut membership: Membership, instance: &Arc<
             received = socket.recv(), if !frozen => match received {
                 Some(Ok(Message::Text(content))) => {
                     if std::mem::take(&mut first) && negotiate(&content, &membership) {
-                        let answer = text("feature_flags", &server_features(instance.args.body_limit()));
+                        let answer = text(
+                            "feature_flags",
+                            &server_features(instance.args.body_limit())
+                        );
                         if !deaf && socket.send(answer).await.is_err() {
                             return;
                         }

@@ -18,9 +18,21 @@ pub async fn stats(State(instance): Shared) -> Response {
     };
     const GIB: u64 = 1 << 30;
     ok_json(&json!({
-        "system": {"os": os, "ram_total": 16 * GIB, "ram_free": 8 * GIB, "comfyui_version": version, "required_frontend_version": "0", "installed_templates_version": "0",
-            "required_templates_version": "0", "python_version": "3.12.0 (simulated)", "pytorch_version": "2.9.0+simulated", "embedded_python": false, "argv": instance.args.argv()},
-        "devices": [{"name": "cpu", "type": "cpu", "index": null, "vram_total": 16 * GIB, "vram_free": 8 * GIB, "torch_vram_total": 16 * GIB, "torch_vram_free": 8 * GIB}],
+        "system": {"os": os, "ram_total": 16 * GIB, "ram_free": 8 * GIB,
+        "comfyui_version": version, "required_frontend_version": "0",
+        "installed_templates_version": "0",
+            "required_templates_version": "0", "python_version": "3.12.0 (simulated)",
+            "pytorch_version": "2.9.0+simulated", "embedded_python": false,
+            "argv": instance.args.argv()},
+        "devices": [{
+            "name": "cpu",
+            "type": "cpu",
+            "index": null,
+            "vram_total": 16 * GIB,
+            "vram_free": 8 * GIB,
+            "torch_vram_total": 16 * GIB,
+            "torch_vram_free": 8 * GIB
+        }],
     }))
 }
 

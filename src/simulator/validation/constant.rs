@@ -30,7 +30,12 @@ impl Validator<'_> {
                         input.type_name()
                     ),
                     &format!("{}, {}, {exception}", input.name, python::display(given)),
-                    json!({"input_name": input.name, "input_config": self.config(input), "received_value": given, "exception_message": exception}),
+                    json!({
+                        "input_name": input.name,
+                        "input_config": self.config(input),
+                        "received_value": given,
+                        "exception_message": exception
+                    }),
                 ));
             }
         };
@@ -64,7 +69,11 @@ impl Validator<'_> {
                         python::display(limit)
                     ),
                     input.name,
-                    json!({"input_name": input.name, "input_config": self.config(input), "received_value": value}),
+                    json!({
+                        "input_name": input.name,
+                        "input_config": self.config(input),
+                        "received_value": value
+                    }),
                 ));
             }
         }
@@ -95,7 +104,11 @@ impl Validator<'_> {
                     input.name,
                     python::display(&value)
                 ),
-                json!({"input_name": input.name, "input_config": if long { Value::Null } else { self.config(input) }, "received_value": value}),
+                json!({
+                    "input_name": input.name,
+                    "input_config": if long { Value::Null } else { self.config(input) },
+                    "received_value": value
+                }),
             ));
         }
         Ok(value)

@@ -57,7 +57,11 @@ pub fn validate(
             let (kind, extra) = match instance.imitate {
                 Imitate::Current => (
                     "missing_node_type",
-                    json!({"node_id": id, "class_type": if class.is_empty() { Value::Null } else { class.into() }, "node_title": title}),
+                    json!({
+                        "node_id": id,
+                        "class_type": if class.is_empty() { Value::Null } else { class.into() },
+                        "node_title": title
+                    }),
                 ),
                 Imitate::V0_3_64 => ("invalid_prompt", Value::Null),
             };
@@ -108,7 +112,10 @@ pub fn validate(
                     "exception_during_validation",
                     "Exception when validating node",
                     &exception.text,
-                    json!({"exception_type": exception.kind, "traceback": ["  File \"execution.py\", line 1, in validate_prompt\n"]}),
+                    json!({
+                        "exception_type": exception.kind,
+                        "traceback": ["  File \"execution.py\", line 1, in validate_prompt\n"]
+                    }),
                 );
                 validator.note(&output, false, vec![reason]);
                 false

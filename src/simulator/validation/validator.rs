@@ -181,7 +181,12 @@ impl Validator<'_> {
                     "{}, received_type({received}) mismatch input_type({wanted})",
                     input.name
                 ),
-                json!({"input_name": input.name, "input_config": config, "received_type": received, "linked_node": value}),
+                json!({
+                    "input_name": input.name,
+                    "input_config": config,
+                    "received_type": received,
+                    "linked_node": value
+                }),
             )));
         }
         match self.node(&from_id, depth + 1) {
@@ -191,8 +196,11 @@ impl Validator<'_> {
                     "exception_during_inner_validation",
                     "Exception when validating inner node",
                     &exception.text,
-                    json!({"input_name": input.name, "input_config": config, "exception_message": exception.text, "exception_type": exception.kind,
-                        "traceback": ["  File \"execution.py\", line 1, in validate_inputs\n"], "linked_node": value}),
+                    json!({"input_name": input.name, "input_config": config,
+                    "exception_message": exception.text, "exception_type": exception.kind,
+                        "traceback": [
+                            "  File \"execution.py\", line 1, in validate_inputs\n"
+                        ], "linked_node": value}),
                 );
                 self.note(&from_id, false, vec![reason]);
                 Ok(false)

@@ -12,7 +12,8 @@ use crate::storage::backend::{ByteRange, ObjectInfo, ObjectStream};
 use crate::storage::cloud;
 use crate::storage::{ErrorKind, StorageError};
 
-/// The SDK fetches in chunks, one request each; a chunk larger than any blob (190 TiB) makes one request of it.
+/// The SDK fetches in chunks, one request each; a chunk larger than any blob (190 TiB) makes one
+/// request of it.
 const ONE_CHUNK: u64 = 1 << 50;
 
 /// Asks about a blob.
@@ -70,7 +71,8 @@ pub async fn open(
     };
     let length = page.blob.properties.content_length;
     let (offset, size) = match &page.content_range {
-        // The SDK drops the whole size of a Content-Range, but what is asked for to the end ends with the file.
+        // The SDK drops the whole size of a Content-Range, but what is asked for to the end ends
+        // with the file.
         Some(Range::Range(sent)) => (
             sent.start,
             range

@@ -1,4 +1,5 @@
-//! The SDK's errors in one sentence. Of the service's own messages only the first line: what follows quotes signatures.
+//! The SDK's errors in one sentence. Of the service's own messages only the first line: what
+//! follows quotes signatures.
 
 use azure_core::error::{Error, ErrorKind as SdkKind};
 

@@ -1,4 +1,5 @@
-//! Ambient identity: a workload identity's token exchanged at Entra, or the instance's managed identity.
+//! Ambient identity: a workload identity's token exchanged at Entra, or the instance's managed
+//! identity.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -149,8 +150,12 @@ impl TokenCredential for Identity {
             return Ok(token.clone());
         }
         let token = self.ask().await.map_err(|sentence| {
-            let advice = "set AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, or give the workload an identity";
-            Error::message(ErrorKind::Credential, format!("no token for Azure Blob Storage ({sentence}): {advice}"))
+            let advice = "set AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, or give the workload \
+                          an identity";
+            Error::message(
+                ErrorKind::Credential,
+                format!("no token for Azure Blob Storage ({sentence}): {advice}"),
+            )
         })?;
         *last = Some(token.clone());
         Ok(token)

@@ -8,7 +8,8 @@ use crate::storage::{ErrorKind, StorageError};
 /// A blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// The account's endpoint: `https://<account>.blob.core.windows.net`, or `http://127.0.0.1:10000/devstoreaccount1`.
+    /// The account's endpoint: `https://<account>.blob.core.windows.net`, or
+    /// `http://127.0.0.1:10000/devstoreaccount1`.
     pub endpoint: Url,
     /// It is the operator's.
     pub own: bool,
@@ -89,7 +90,8 @@ impl Location {
             _ => Err(StorageError::new(
                 ErrorKind::Invalid,
                 format!(
-                    "{shown}: the URL names no blob; write it like https://<account>.blob.core.windows.net/<container>/<blob>"
+                    "{shown}: the URL names no blob; write it like \
+                     https://<account>.blob.core.windows.net/<container>/<blob>"
                 ),
             )),
         }
@@ -103,7 +105,8 @@ impl Location {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The query with one more parameter, encoded. A signature in base64 has no `%`: one that has is encoded already.
+    /// The query with one more parameter, encoded. A signature in base64 has no `%`: one that has
+    /// is encoded already.
     pub fn query_with(&self, name: &str, value: &str) -> String {
         let value = if value.contains('%') {
             percent_decode_str(value).decode_utf8_lossy()
@@ -132,7 +135,8 @@ pub fn check_container(container: &str) -> Result<(), StorageError> {
     Err(StorageError::new(
         ErrorKind::Invalid,
         format!(
-            "\"{container}\" cannot be the name of an Azure container: 3 to 63 lower-case letters, digits and hyphens"
+            "\"{container}\" cannot be the name of an Azure container: 3 to 63 lower-case \
+             letters, digits and hyphens"
         ),
     ))
 }

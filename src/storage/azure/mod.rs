@@ -1,8 +1,9 @@
 //! Azure Blob Storage, Azurite included.
 //!
-//! `azure_storage_blobs` 0.21 is the last line of the older SDK, and the only one that knows account keys, connection strings
-//! and service SAS; the newer one takes Entra tokens only. It stays behind this module. Its requests leave through the product's
-//! own clients ([`transport`]); without that it would bring a second reqwest and a second TLS provider.
+//! `azure_storage_blobs` 0.21 is the last line of the older SDK, and the only one that knows
+//! account keys, connection strings and service SAS; the newer one takes Entra tokens only. It
+//! stays behind this module. Its requests leave through the product's own clients ([`transport`]);
+//! without that it would bring a second reqwest and a second TLS provider.
 
 mod account;
 mod body;
@@ -28,14 +29,19 @@ use crate::net::Outbound;
 use account::{Account, Permission};
 use location::Location;
 
-const NOT_CONFIGURED: &str = "Azure Blob Storage is not configured: set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY, with AZURE_STORAGE_SAS_TOKEN, or with a managed identity";
+const NOT_CONFIGURED: &str = "Azure Blob Storage is not configured: set \
+                              AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with \
+                              AZURE_STORAGE_KEY, with AZURE_STORAGE_SAS_TOKEN, or with a managed \
+                              identity";
 
-/// Characters of a name that would not stay in a URL's path. Spaces stay as people write them; URL parsers encode them.
+/// Characters of a name that would not stay in a URL's path. Spaces stay as people write them; URL
+/// parsers encode them.
 const NOT_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b'\\');
 
 /// The Azure backend.
 pub struct AzureBackend {
-    /// The operator's account; a sentence when it is configured wrongly; `None` when it is not configured.
+    /// The operator's account; a sentence when it is configured wrongly; `None` when it is not
+    /// configured.
     account: Option<Result<Account, String>>,
     outbound: Outbound,
 }
@@ -143,7 +149,8 @@ impl Backend for AzureBackend {
         match self.account()?.permission {
             Permission::Sas(_) if signed => Err(StorageError::new(
                 ErrorKind::Invalid,
-                "signed URLs cannot be made with AZURE_STORAGE_SAS_TOKEN: set AZURE_STORAGE_KEY, or a connection string with AccountKey, or use a managed identity",
+                "signed URLs cannot be made with AZURE_STORAGE_SAS_TOKEN: set AZURE_STORAGE_KEY, \
+                 or a connection string with AccountKey, or use a managed identity",
             )),
             _ => Ok(()),
         }

@@ -1,5 +1,6 @@
-//! The Azure SDK's way out: our own clients. Without it the SDK would panic at its first request (its built-in client is a stub
-//! unless its reqwest features, with a second reqwest and TLS provider, are on).
+//! The Azure SDK's way out: our own clients. Without it the SDK would panic at its first request
+//! (its built-in client is a stub unless its reqwest features, with a second reqwest and TLS
+//! provider, are on).
 
 use std::sync::Arc;
 
@@ -30,7 +31,8 @@ impl Transport {
         }
     }
 
-    /// The SDK's options with this way out. The engine retries, with its own classifier and backoff.
+    /// The SDK's options with this way out. The engine retries, with its own classifier and
+    /// backoff.
     pub fn into_options(self) -> ClientOptions {
         let policy: Arc<dyn Policy> = Arc::new(WithoutRangeChecksum);
         ClientOptions::new(TransportOptions::new(Arc::new(self)))
@@ -39,8 +41,9 @@ impl Transport {
     }
 }
 
-/// Takes out the header by which the SDK asks for a checksum with every range under 4 MiB: nobody reads it, the service has to
-/// compute it, and Azurite answers 500. It must go before the request is signed.
+/// Takes out the header by which the SDK asks for a checksum with every range under 4 MiB: nobody
+/// reads it, the service has to compute it, and Azurite answers 500. It must go before the request
+/// is signed.
 #[derive(Debug)]
 struct WithoutRangeChecksum;
 
@@ -84,7 +87,8 @@ impl HttpClient for Transport {
         sent = match request.body().clone() {
             Body::Bytes(bytes) => sent.body(bytes),
             Body::SeekableStream(mut stream) => {
-                // Our streams open their file here, so that each attempt begins at its own first byte.
+                // Our streams open their file here, so that each attempt begins at its own first
+                // byte.
                 stream.reset().await?;
                 sent.body(reqwest::Body::wrap_stream(stream))
             }

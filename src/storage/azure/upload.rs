@@ -1,4 +1,5 @@
-//! One block blob per file: in one request while it is small, else as staged blocks in parallel that become visible together.
+//! One block blob per file: in one request while it is small, else as staged blocks in parallel
+//! that become visible together.
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ const CONNECTIONS: usize = 4;
 /// The service's limit.
 const MAX_BLOCKS: u64 = 50_000;
 
-/// Uploads a file. Blocks of an attempt that fails are never visible; the service drops them after a week.
+/// Uploads a file. Blocks of an attempt that fails are never visible; the service drops them after
+/// a week.
 pub async fn upload(
     client: &BlobClient,
     shown: &str,

@@ -1,5 +1,6 @@
-//! Making room: least recently used files go, their descriptions and links with them. The limit is one for all instances on the
-//! directory: it is looked at anew before, and what another instance holds is passed over (A46).
+//! Making room: least recently used files go, their descriptions and links with them. The limit is
+//! one for all instances on the directory: it is looked at anew before, and what another instance
+//! holds is passed over (A46).
 
 use std::path::Path;
 use std::time::Instant;
@@ -16,7 +17,8 @@ use crate::telemetry::metrics;
 const SHARE: u32 = 10;
 
 impl Cache {
-    /// Evicts until the cache and `coming` more bytes fit its limit, as far as files that nobody holds allow.
+    /// Evicts until the cache and `coming` more bytes fit its limit, as far as files that nobody
+    /// holds allow.
     pub fn evict(&self, coming: u64) {
         if self.max_bytes == 0 {
             return;
@@ -30,7 +32,8 @@ impl Cache {
         self.remove_least_used(excess);
     }
 
-    /// Evicts at least so many bytes, if there is a limit at all and that is possible: the disk is fuller than the limit foresaw.
+    /// Evicts at least so many bytes, if there is a limit at all and that is possible: the disk is
+    /// fuller than the limit foresaw.
     pub fn make_room(&self, bytes: u64) {
         // What would not be enough anyway is not given up for it.
         if self.max_bytes > 0 && self.index().free() >= bytes {
@@ -83,14 +86,19 @@ impl Cache {
             match self.remove(&mut index, &base, &path) {
                 Ok(size) => freed += size,
                 Err(error) => {
-                    tracing::warn!(%error, path = %path.display(), "a cached file could not be evicted");
+                    tracing::warn!(
+                        %error,
+                        path = %path.display(),
+                        "a cached file could not be evicted"
+                    );
                 }
             }
         }
         metrics::cache_size(index.bytes());
     }
 
-    /// Takes a file that nobody holds out of the cache, with its description and its links. The caller has its lock.
+    /// Takes a file that nobody holds out of the cache, with its description and its links. The
+    /// caller has its lock.
     pub(super) fn remove(
         &self,
         index: &mut Index,

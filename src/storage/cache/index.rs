@@ -1,4 +1,5 @@
-//! The cache directory in memory: which file a URL has, how large it is, when it was used, who holds it.
+//! The cache directory in memory: which file a URL has, how large it is, when it was used, who
+//! holds it.
 
 use std::collections::HashMap;
 use std::fs::DirEntry;
@@ -56,10 +57,11 @@ pub(super) struct Scan {
     pub partials: Vec<(PathBuf, bool)>,
 }
 
-/// Reads the directory. A file was last used when its description was last touched, else when it was made; asking for that doubles the
-/// work, so it is only done where something may be evicted.
+/// Reads the directory. A file was last used when its description was last touched, else when it
+/// was made; asking for that doubles the work, so it is only done where something may be evicted.
 pub(super) fn scan(dir: &Path, with_use: bool) -> io::Result<Scan> {
-    // Names first, which is quick; then what they are, several at a time, because each is a wait for the disk.
+    // Names first, which is quick; then what they are, several at a time, because each is a wait
+    // for the disk.
     let entries: Vec<DirEntry> = std::fs::read_dir(dir)?.collect::<io::Result<_>>()?;
     let share = entries
         .len()

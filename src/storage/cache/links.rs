@@ -1,7 +1,8 @@
 //! Which links lead to which cached files, so that none is left dangling when its file goes.
 //!
-//! One append-only file, a line per link, for all instances on the directory: a line is written whole by one write, a torn last line is
-//! ignored. At start it is read, and written anew without the links that are gone. Who writes has its lock.
+//! One append-only file, a line per link, for all instances on the directory: a line is written
+//! whole by one write, a torn last line is ignored. At start it is read, and written anew without
+//! the links that are gone. Who writes has its lock.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;

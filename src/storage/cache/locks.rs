@@ -1,6 +1,7 @@
-//! Locks on the files of the cache, by which instances on one directory know of each other (A46): who uses a file shares its lock, who
-//! would evict it needs the lock alone, who downloads has it alone on the partial file. They end with the process, however it ends.
-//! Where the file system has no locks, everybody does as if alone.
+//! Locks on the files of the cache, by which instances on one directory know of each other (A46):
+//! who uses a file shares its lock, who would evict it needs the lock alone, who downloads has it
+//! alone on the partial file. They end with the process, however it ends. Where the file system has
+//! no locks, everybody does as if alone.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -25,7 +26,8 @@ pub(in crate::storage) enum Locked {
     Gone,
 }
 
-/// Whether a file is the one at a path: who had the lock may have removed or renamed it before letting go.
+/// Whether a file is the one at a path: who had the lock may have removed or renamed it before
+/// letting go.
 pub(in crate::storage) fn is_still_at(file: &File, path: &Path) -> bool {
     let (Ok(ours), Ok(named)) = (file.metadata(), path.symlink_metadata()) else {
         return false;
@@ -74,6 +76,10 @@ pub(in crate::storage) fn together(path: &Path) -> Locked {
 pub(in crate::storage) fn missing(error: &io::Error) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
-        tracing::warn!(%error, "the file system of CACHE_DIR has no locks: several instances on it do not know of each other's downloads and files in use");
+        tracing::warn!(
+            %error,
+            "the file system of CACHE_DIR has no locks: several instances on it do not know of \
+             each other's downloads and files in use"
+        );
     });
 }

@@ -1,7 +1,9 @@
-//! The download cache: a directory that the Node server may have filled, an index of it in memory, leases, eviction.
+//! The download cache: a directory that the Node server may have filled, an index of it in memory,
+//! leases, eviction.
 //!
-//! Everything that must survive a kill is in the directory itself: complete files have final names, their descriptions are written
-//! before them, and the description's modification time tells when the file was last used.
+//! Everything that must survive a kill is in the directory itself: complete files have final names,
+//! their descriptions are written before them, and the description's modification time tells when
+//! the file was last used.
 
 mod evict;
 mod index;
@@ -69,7 +71,8 @@ impl Entry {
             .is_some_and(|sidecar| sidecar.auth_required)
     }
 
-    /// Whether what an origin says of a file fits what is cached of it: length, ETag, date, at least one, and none that differs (A02).
+    /// Whether what an origin says of a file fits what is cached of it: length, ETag, date, at
+    /// least one, and none that differs (A02).
     pub fn fits(&self, info: &ObjectInfo) -> bool {
         let sidecar = self.sidecar.as_ref();
         let plain = |etag: &str| etag.trim_start_matches("W/").to_owned();
@@ -90,7 +93,8 @@ impl Entry {
     }
 }
 
-/// Tells once that a file was downloaded, and where it was placed (D11): by whoever places it first, else when nobody did.
+/// Tells once that a file was downloaded, and where it was placed (D11): by whoever places it
+/// first, else when nobody did.
 pub(super) struct Arrival {
     events: Events,
     /// `url`, `size`, `duration`.
@@ -163,11 +167,13 @@ impl Cache {
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
-        // The index is consistent after each of its methods, so a panic elsewhere has not broken it.
+        // The index is consistent after each of its methods, so a panic elsewhere has not broken
+        // it.
         self.index.lock()
     }
 
-    /// Makes the directory, reads what is there, removes old partial files, evicts down to the limit.
+    /// Makes the directory, reads what is there, removes old partial files, evicts down to the
+    /// limit.
     pub fn prepare(&self) -> io::Result<()> {
         std::fs::create_dir_all(&self.dir)?;
         let started = std::time::Instant::now();
@@ -188,7 +194,13 @@ impl Cache {
         self.links.load_and_clean();
         self.reserved.load();
         metrics::cache_size(self.index().bytes());
-        tracing::info!(files, partials_removed = removed, took_ms = started.elapsed().as_millis() as u64, dir = %self.dir.display(), "cache read");
+        tracing::info!(
+            files,
+            partials_removed = removed,
+            took_ms = started.elapsed().as_millis() as u64,
+            dir = %self.dir.display(),
+            "cache read"
+        );
         self.evict(0);
         Ok(())
     }
@@ -267,11 +279,16 @@ impl Cache {
     pub fn used(&self, entry: &Entry, url: &str) {
         self.index().touch(&entry.lease.base);
         if let Err(error) = sidecar::mark_used(&entry.path, &public_url(url), entry.size) {
-            tracing::debug!(%error, path = %entry.path.display(), "the use of a cached file could not be recorded");
+            tracing::debug!(
+                %error,
+                path = %entry.path.display(),
+                "the use of a cached file could not be recorded"
+            );
         }
     }
 
-    /// Makes a complete and flushed partial file visible, with its description, leased; then evicts what is too much.
+    /// Makes a complete and flushed partial file visible, with its description, leased; then evicts
+    /// what is too much.
     pub fn admit(
         self: &Arc<Self>,
         partial: &Path,
@@ -287,7 +304,8 @@ impl Cache {
         sync_directory(&self.dir);
         let before = self.index().name(&base).filter(|before| before != name);
         if let Some(before) = before.map(|before| self.dir.join(before)) {
-            // The same URL under another extension: the newer file has taken its place, unless another instance uses it.
+            // The same URL under another extension: the newer file has taken its place, unless
+            // another instance uses it.
             if !matches!(locks::alone(&before), Locked::Theirs) {
                 let _ = std::fs::remove_file(sidecar::path_of(&before));
                 let _ = std::fs::remove_file(before);
@@ -320,12 +338,17 @@ impl Cache {
         let lease = self.lease(&base, name, size)?;
         self.index().touch(&base);
         if let Err(error) = sidecar::touch(&self.dir.join(name)) {
-            tracing::debug!(%error, path = %target.display(), "the use of a cached file could not be recorded");
+            tracing::debug!(
+                %error,
+                path = %target.display(),
+                "the use of a cached file could not be recorded"
+            );
         }
         Some(lease)
     }
 
-    /// Whether a link with this target is one of ours: into this cache, or into one that is no more.
+    /// Whether a link with this target is one of ours: into this cache, or into one that is no
+    /// more.
     pub fn made(&self, target: &Path) -> bool {
         target.parent() == Some(self.dir.as_path())
             || (!target.exists()
@@ -339,7 +362,12 @@ impl Cache {
     pub fn warn_of_directory(&self, dir: &Path, error: &io::Error) {
         let new = self.warned.lock().insert(dir.to_owned());
         if new {
-            tracing::warn!(path = %dir.display(), %error, "models cannot be put into this folder, which ComfyUI names first; the next one is used");
+            tracing::warn!(
+                path = %dir.display(),
+                %error,
+                "models cannot be put into this folder, which ComfyUI names first; the next one is \
+                 used"
+            );
         }
     }
 

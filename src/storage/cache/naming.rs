@@ -1,4 +1,5 @@
-//! Names in the cache directory, shared with the Node server: 32 characters of the URL's hash, then an extension.
+//! Names in the cache directory, shared with the Node server: 32 characters of the URL's hash, then
+//! an extension.
 
 use std::path::Path;
 
@@ -23,7 +24,8 @@ pub(in crate::storage) fn base(url: &str) -> String {
     text
 }
 
-/// What stands in the cache for another version of a file than the first that came: what its origin calls it, else who asks for it.
+/// What stands in the cache for another version of a file than the first that came: what its origin
+/// calls it, else who asks for it.
 pub(in crate::storage) fn version_key(key: &str, info: &ObjectInfo, source: &Source) -> String {
     let mut hash = Sha256::new();
     match (&info.etag, &info.weak_etag, &info.last_modified) {
@@ -38,7 +40,8 @@ pub(in crate::storage) fn version_key(key: &str, info: &ObjectInfo, source: &Sou
     format!("{key}\n{}", URL_SAFE_NO_PAD.encode(hash.finalize()))
 }
 
-/// The base of a cached file's name, or nothing if it is not one: a description, a partial file, something of the user's.
+/// The base of a cached file's name, or nothing if it is not one: a description, a partial file,
+/// something of the user's.
 pub(in crate::storage) fn base_of(name: &str) -> Option<&str> {
     let base = name.get(..BASE_LENGTH)?;
     let rest = &name[BASE_LENGTH..];
@@ -60,7 +63,8 @@ pub(in crate::storage) fn url_extension(url: &Url) -> Option<String> {
     )
 }
 
-/// The extension of a fetched file: from the URL's path, else `Content-Disposition`, else the URL after redirects, else the type.
+/// The extension of a fetched file: from the URL's path, else `Content-Disposition`, else the URL
+/// after redirects, else the type.
 pub(in crate::storage) fn extension_of(url: &Url, info: &ObjectInfo) -> String {
     url_extension(url)
         .or_else(|| info.disposition_name.as_deref().and_then(extension))
@@ -74,8 +78,8 @@ pub(in crate::storage) fn extension_of(url: &Url, info: &ObjectInfo) -> String {
         .unwrap_or_default()
 }
 
-/// What follows the last dot of a name that does not begin with it. Anything unusual for an extension is none, so that a name can
-/// always be made of it.
+/// What follows the last dot of a name that does not begin with it. Anything unusual for an
+/// extension is none, so that a name can always be made of it.
 fn extension(name: &str) -> Option<String> {
     let extension = Path::new(name).extension()?.to_str()?;
     let usual = !extension.is_empty()
@@ -86,7 +90,8 @@ fn extension(name: &str) -> Option<String> {
     (usual && !matches!(extension, "meta" | "partial")).then(|| format!(".{extension}"))
 }
 
-/// Types whose files ComfyUI or its users know by an extension. `application/octet-stream` says nothing.
+/// Types whose files ComfyUI or its users know by an extension. `application/octet-stream` says
+/// nothing.
 fn type_extension(content_type: &str) -> Option<&'static str> {
     Some(match content_type {
         "image/png" => ".png",

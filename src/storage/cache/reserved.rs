@@ -1,6 +1,8 @@
-//! The names that the manifest has placed: they are the operator's, and no client's call replaces them (attack.md, A17).
+//! The names that the manifest has placed: they are the operator's, and no client's call replaces
+//! them (attack.md, A17).
 //!
-//! Kept in the cache directory, so that a restart does not forget them. A name whose link is gone is forgotten at the next start.
+//! Kept in the cache directory, so that a restart does not forget them. A name whose link is gone
+//! is forgotten at the next start.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

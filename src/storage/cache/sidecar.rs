@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::naming::META;
 
-/// The description of a cached file. Its modification time is the record of use: our own, cheap, and there after a restart.
+/// The description of a cached file. Its modification time is the record of use: our own, cheap,
+/// and there after a restart.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::storage) struct Sidecar {
@@ -71,7 +72,8 @@ impl Sidecar {
     /// Writes it so that it is there whole or not at all, whatever happens meanwhile.
     pub fn write(&self, file: &Path) -> std::io::Result<()> {
         let path = path_of(file);
-        // Unique, so that two processes on one directory do not mix their bytes; cleaned up with the partial files if left behind.
+        // Unique, so that two processes on one directory do not mix their bytes; cleaned up with
+        // the partial files if left behind.
         let temporary =
             path.with_extension(format!("meta.{}.partial", uuid::Uuid::new_v4().simple()));
         let result = (|| {

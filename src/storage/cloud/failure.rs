@@ -1,11 +1,13 @@
-//! From the transport's failures to a [`StorageError`]: which kind it is, and one sentence without secrets.
+//! From the transport's failures to a [`StorageError`]: which kind it is, and one sentence without
+//! secrets.
 
 use std::error::Error;
 
 use crate::net::Refused;
 use crate::storage::{ErrorKind, StorageError};
 
-/// What a status means for the engine. A failed precondition is transient: the file changed meanwhile.
+/// What a status means for the engine. A failed precondition is transient: the file changed
+/// meanwhile.
 pub fn classify(status: u16) -> ErrorKind {
     match status {
         401 | 403 => ErrorKind::Unauthorized,
@@ -22,7 +24,8 @@ pub fn refusal(error: &(dyn Error + 'static)) -> Option<String> {
         if let Some(refused) = error.downcast_ref::<Refused>() {
             return Some(refused.to_string());
         }
-        // An io::Error's source is the source of what it wraps, so that the wrapped error itself would be passed over.
+        // An io::Error's source is the source of what it wraps, so that the wrapped error itself
+        // would be passed over.
         if let Some(inner) = error
             .downcast_ref::<std::io::Error>()
             .and_then(std::io::Error::get_ref)

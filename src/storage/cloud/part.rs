@@ -1,4 +1,5 @@
-//! Files on their way out: a part of a file as a stream of bytes, a count of what has left, and the watch over an attempt.
+//! Files on their way out: a part of a file as a stream of bytes, a count of what has left, and the
+//! watch over an attempt.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::storage::{ErrorKind, Progress, StorageError};
 
-/// No byte has left and no answer has come for so long: the attempt is given up. Long, because services assemble large files in it.
+/// No byte has left and no answer has come for so long: the attempt is given up. Long, because
+/// services assemble large files in it.
 const STALL: Duration = Duration::from_secs(300);
 /// Read from disk at once.
 pub const READ: usize = 256 * 1024;
@@ -106,13 +108,21 @@ pub async fn supervised<T>(
 ) -> Result<T, StorageError> {
     tokio::select! {
         biased;
-        () = cancel.cancelled() => Err(StorageError::new(ErrorKind::Cancelled, format!("{place}: the upload was cancelled"))),
+        () = cancel.cancelled() => Err(
+            StorageError::new(ErrorKind::Cancelled, format!("{place}: the upload was cancelled"))
+        ),
         result = work => result,
-        () = meter.stalled() => Err(StorageError::new(ErrorKind::Transient, format!("{place}: nothing moved for {} s", STALL.as_secs()))),
+        () = meter.stalled() => Err(
+            StorageError::new(
+                ErrorKind::Transient,
+                format!("{place}: nothing moved for {} s", STALL.as_secs())
+            )
+        ),
     }
 }
 
-/// Runs `work` for every item, at most `limit` at once; results in the order of the items, the first failure ends all.
+/// Runs `work` for every item, at most `limit` at once; results in the order of the items, the
+/// first failure ends all.
 pub async fn in_parallel<I, T, F>(
     items: Vec<I>,
     limit: usize,

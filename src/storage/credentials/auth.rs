@@ -197,7 +197,8 @@ impl Auth {
         {
             None => Ok(()),
             Some(name) => Err(format!(
-                "the credentials would replace the parameter \"{}\" of the URL: they may only add one",
+                "the credentials would replace the parameter \"{}\" of the URL: they may only add \
+                 one",
                 text::shorten(name, 60)
             )),
         }
@@ -242,7 +243,8 @@ fn check_header_name(name: &str) -> Result<(), String> {
             .any(|begin| name.starts_with(begin));
     if refused {
         return Err(format!(
-            "\"header_name\" must not be {}: that header chooses or frames the answer, it is no credential",
+            "\"header_name\" must not be {}: that header chooses or frames the answer, it is no \
+             credential",
             text::shorten(name, 60)
         ));
     }

@@ -97,7 +97,8 @@ impl Chosen {
             if self.spent.fetch_add(steps, Ordering::Relaxed) > MATCHING_STEPS {
                 return Err(StorageError::new(
                     ErrorKind::Invalid,
-                    "the patterns in \"credentials\" take too long to compare with the URLs of this request: use shorter ones, with fewer *",
+                    "the patterns in \"credentials\" take too long to compare with the URLs of \
+                     this request: use shorter ones, with fewer *",
                 ));
             }
         }

@@ -1,4 +1,5 @@
-//! How far a download is: counted by whoever receives bytes, read by whoever waits, by the log, and by the watch over its pace.
+//! How far a download is: counted by whoever receives bytes, read by whoever waits, by the log, and
+//! by the watch over its pace.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -72,7 +73,14 @@ impl Meter {
             let percent = total
                 .filter(|total| *total > 0)
                 .map(|total| (done as f64 / total as f64 * 1000.0).round() / 10.0);
-            tracing::info!(url = %public(url), bytes = done, total_bytes = total, percent, mb_per_s = (speed * 10.0).round() / 10.0, "downloading");
+            tracing::info!(
+                url = %public(url),
+                bytes = done,
+                total_bytes = total,
+                percent,
+                mb_per_s = (speed * 10.0).round() / 10.0,
+                "downloading"
+            );
             before = done;
         }
     }

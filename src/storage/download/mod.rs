@@ -1,5 +1,6 @@
-//! One download per URL and credentials, however many want it; everyone may leave, and the last one out stops it. Who brings other
-//! credentials asks the origin for themselves, so that nobody's credentials can hold up others (A01).
+//! One download per URL and credentials, however many want it; everyone may leave, and the last one
+//! out stops it. Who brings other credentials asks the origin for themselves, so that nobody's
+//! credentials can hold up others (A01).
 
 mod meter;
 mod partial;
@@ -25,7 +26,8 @@ pub(super) struct SingleFlights {
     flying: Mutex<HashMap<Wanted, Arc<SingleFlight>>>,
 }
 
-/// What is downloaded, and with what credentials: only who brings the same may have the result unasked.
+/// What is downloaded, and with what credentials: only who brings the same may have the result
+/// unasked.
 type Wanted = (String, Option<Auth>);
 
 /// One download in flight.
@@ -98,7 +100,8 @@ impl SingleFlights {
         flight.result.send_replace(Some(result));
     }
 
-    /// [`SingleFlights::land`] for a flight that ended without a result; does nothing to one that has landed.
+    /// [`SingleFlights::land`] for a flight that ended without a result; does nothing to one that
+    /// has landed.
     pub fn crash(&self, flight: &Arc<SingleFlight>, reason: impl FnOnce() -> StorageError) {
         if flight.result.borrow().is_none() {
             self.land(flight, Err(reason()));

@@ -1,5 +1,6 @@
-//! The file that a download grows in. Written by one blocking thread behind a short queue, so that memory stays small and the
-//! network and the disk work at the same time. It removes itself unless it is kept.
+//! The file that a download grows in. Written by one blocking thread behind a short queue, so that
+//! memory stays small and the network and the disk work at the same time. It removes itself unless
+//! it is kept.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -14,7 +15,8 @@ use tokio::task::JoinHandle;
 use super::super::StorageError;
 use super::super::cache::locks::{is_still_at, missing};
 
-/// Chunks between network and disk. A chunk is what one read of a socket gave, at most a few hundred kilobytes.
+/// Chunks between network and disk. A chunk is what one read of a socket gave, at most a few
+/// hundred kilobytes.
 const QUEUE: usize = 4;
 /// So many bytes are handed to the disk at a time while the rest is still coming.
 const WRITE_BACK: u64 = 64 * 1024 * 1024;
@@ -25,10 +27,12 @@ const LOOK: u64 = 4 * 1024 * 1024;
 /// How often the common name is tried for.
 const TRIES: u32 = 10;
 
-/// A file that is not complete. Nobody else writes into it, nor takes its name, as long as this lives.
+/// A file that is not complete. Nobody else writes into it, nor takes its name, as long as this
+/// lives.
 pub(super) struct Partial {
     path: PathBuf,
-    /// Locked. Let go only after the file has its final name or is removed: whoever waited for the name must not get this file.
+    /// Locked. Let go only after the file has its final name or is removed: whoever waited for the
+    /// name must not get this file.
     file: Arc<File>,
     writing: Option<Writing>,
 }
@@ -50,10 +54,12 @@ pub(super) enum Claim {
 }
 
 impl Partial {
-    /// Creates `<path>.partial`, empty, unless somebody else is writing it; `alone`: under a name of its own then.
+    /// Creates `<path>.partial`, empty, unless somebody else is writing it; `alone`: under a name
+    /// of its own then.
     pub async fn create(path: PathBuf, room: Room, alone: bool) -> Result<Claim, StorageError> {
         let shown = path.clone();
-        // The file travels back through the task as what it is, so it is removed when nobody waits for it any more.
+        // The file travels back through the task as what it is, so it is removed when nobody waits
+        // for it any more.
         let opened = tokio::task::spawn_blocking(move || open(&path, alone))
             .await
             .map_err(io::Error::other)
@@ -130,7 +136,8 @@ fn open(path: &Path, alone: bool) -> io::Result<Claim> {
             writing: None,
         })
     };
-    // Whoever had the lock removed the file, or gave it its final name, before letting go: then the next try meets another file.
+    // Whoever had the lock removed the file, or gave it its final name, before letting go: then the
+    // next try meets another file.
     for _ in 0..TRIES {
         let file = match options.create(true).truncate(false).open(&shared) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -166,7 +173,8 @@ fn open(path: &Path, alone: bool) -> io::Result<Claim> {
     Ok(partial(own, file))
 }
 
-/// Ends when all senders are gone, or at the first error; then the senders notice that nobody receives.
+/// Ends when all senders are gone, or at the first error; then the senders notice that nobody
+/// receives.
 fn write(
     file: &File,
     mut arriving: mpsc::Receiver<(u64, Bytes)>,
@@ -193,7 +201,8 @@ fn write(
     Ok(())
 }
 
-/// A thread that flushes while more is coming, so that the last flush, for which everybody waits, has little left to do.
+/// A thread that flushes while more is coming, so that the last flush, for which everybody waits,
+/// has little left to do.
 struct EarlyFlush(Option<std::sync::mpsc::SyncSender<()>>);
 
 impl EarlyFlush {

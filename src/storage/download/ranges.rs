@@ -15,7 +15,8 @@ use crate::config::public;
 
 /// Why bytes stopped coming.
 pub(super) enum BrokenTransfer {
-    /// What is there so far is of no use: another version of the file, or a part that does not prove that it is of this one (A48).
+    /// What is there so far is of no use: another version of the file, or a part that does not
+    /// prove that it is of this one (A48).
     Changed(StorageError),
     /// Another instance has brought the file meanwhile.
     There(Box<Entry>),
@@ -37,7 +38,8 @@ pub(super) struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
-    /// Receives everything up to the end, from `stream` first if there is one. Returns the byte after the last.
+    /// Receives everything up to the end, from `stream` first if there is one. Returns the byte
+    /// after the last.
     pub async fn receive(
         mut self,
         mut stream: Option<ObjectStream>,
@@ -65,7 +67,12 @@ impl Chunk<'_> {
             let Some(delay) = delay else {
                 return Err(BrokenTransfer::Final(error));
             };
-            tracing::debug!(%error, at = self.at, delay_ms = delay.as_millis() as u64, "a download broke off and is resumed");
+            tracing::debug!(
+                %error,
+                at = self.at,
+                delay_ms = delay.as_millis() as u64,
+                "a download broke off and is resumed"
+            );
             tokio::time::sleep(delay).await;
             if self.at > 0 && !self.resumable() {
                 return Err(BrokenTransfer::Changed(error));
@@ -73,7 +80,8 @@ impl Chunk<'_> {
         }
     }
 
-    /// Going on in the middle needs a server that serves ranges and a name for the version that we have begun.
+    /// Going on in the middle needs a server that serves ranges and a name for the version that we
+    /// have begun.
     fn resumable(&self) -> bool {
         let unproven = self.download.unproven.load(Ordering::Relaxed);
         unproven < 2 && self.info.ranges && version_of(self.info).is_some()
@@ -158,14 +166,16 @@ impl Chunk<'_> {
         }
         if range.is_some() && !proves(&opened.info, self.info) {
             return Err(BrokenTransfer::Changed(broken(
-                "a part of the file came without ETag and Last-Modified, so nothing says that it belongs to the rest",
+                "a part of the file came without ETag and Last-Modified, so nothing says that it \
+                 belongs to the rest",
             )));
         }
         Ok(opened)
     }
 }
 
-/// What names the version of a file well enough to put parts of it together: a strong ETag, else the date together with the size.
+/// What names the version of a file well enough to put parts of it together: a strong ETag, else
+/// the date together with the size.
 fn version_of(info: &ObjectInfo) -> Option<&str> {
     let dated = info
         .last_modified
@@ -188,7 +198,8 @@ fn differ<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> bool {
     one.is_some() && other.is_some() && one != other
 }
 
-/// The whole file over several connections at once. The first stream, which was opened for the whole file, serves the first part.
+/// The whole file over several connections at once. The first stream, which was opened for the
+/// whole file, serves the first part.
 pub(super) async fn receive_parallel(
     download: &Download,
     info: &ObjectInfo,

@@ -44,12 +44,16 @@ impl Asked<'_> {
                 tokio::select! {
                     biased;
                     result = run(download) => result,
-                    why = pace.watch(&place, || meter.pace()) => Err(pace.error(why, &public(&url))),
+                    why = pace.watch(&place, || meter.pace()) => Err(
+                        pace.error(why, &public(&url))
+                    ),
                 }
             };
             let result = tokio::select! {
                 biased;
-                () = landing.flight.stop.cancelled() => Err(StorageError::new(ErrorKind::Cancelled, "the download was cancelled")),
+                () = landing.flight.stop.cancelled() => Err(
+                    StorageError::new(ErrorKind::Cancelled, "the download was cancelled")
+                ),
                 result = flown => result,
             };
             landing.inner.flights.land(&landing.flight, result);

@@ -55,7 +55,9 @@ pub(super) async fn fetch(
     };
     let found = tokio::select! {
         biased;
-        () = fetch.cancel.cancelled() => Err(StorageError::new(ErrorKind::Cancelled, "the download was cancelled")),
+        () = fetch.cancel.cancelled() => Err(
+            StorageError::new(ErrorKind::Cancelled, "the download was cancelled")
+        ),
         found = asked.find() => found,
     };
     let outcome = found

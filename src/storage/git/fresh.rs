@@ -14,7 +14,11 @@ impl Repository {
             match temporary_in(dir).await {
                 Ok(temporary) => return self.clone_into(temporary, &dir.join(name)).await,
                 Err(error) => {
-                    tracing::warn!(path = %dir.display(), %error, "repositories cannot be cloned into this folder");
+                    tracing::warn!(
+                        path = %dir.display(),
+                        %error,
+                        "repositories cannot be cloned into this folder"
+                    );
                     reason = Some(error);
                 }
             }

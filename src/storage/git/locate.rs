@@ -88,7 +88,8 @@ fn safe_settings(outbound: &Outbound, found: &Url) -> Vec<(String, String)> {
         .into()
 }
 
-/// The addresses that the guard let through, for git, which resolves names itself. None behind a proxy, which does that.
+/// The addresses that the guard let through, for git, which resolves names itself. None behind a
+/// proxy, which does that.
 async fn checked_addresses(
     outbound: &Outbound,
     found: &Url,

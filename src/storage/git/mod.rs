@@ -43,7 +43,9 @@ pub(super) async fn clone(
     };
     let result = tokio::select! {
         biased;
-        () = cancel.cancelled() => Err(StorageError::new(ErrorKind::Cancelled, "the clone was cancelled")),
+        () = cancel.cancelled() => Err(
+            StorageError::new(ErrorKind::Cancelled, "the clone was cancelled")
+        ),
         result = work => result,
     };
     metrics::download("git", result.is_ok(), 0);
@@ -86,7 +88,11 @@ impl Repository {
                 Standing::Nothing => self.clone_into_one(&candidate).await?,
                 Standing::Ours(dir) => self.update(&dir.join(&candidate)).await?,
                 Standing::Theirs => {
-                    tracing::info!(name = candidate, url = %public(&self.url), "a clone that we did not make is used as it is");
+                    tracing::info!(
+                        name = candidate,
+                        url = %public(&self.url),
+                        "a clone that we did not make is used as it is"
+                    );
                 }
                 Standing::Other => continue,
             }

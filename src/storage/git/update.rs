@@ -22,7 +22,10 @@ impl Repository {
         let failed = |error: std::io::Error| self.unwritable(&error);
         let updating = turn_of(&mark).await.map_err(failed)?;
         if updating.metadata().is_ok_and(|mark| mark.len() > 0) {
-            tracing::info!(path = %destination.display(), "an update of the git clone did not end; it is done again");
+            tracing::info!(
+                path = %destination.display(),
+                "an update of the git clone did not end; it is done again"
+            );
             for lock in ["index.lock", "shallow.lock", "HEAD.lock"] {
                 let _ = std::fs::remove_file(git_dir.join(lock));
             }
@@ -36,7 +39,10 @@ impl Repository {
             .trim()
             .is_empty()
         {
-            tracing::warn!(path = %destination.display(), "the git clone has changes of its own and is used as it is");
+            tracing::warn!(
+                path = %destination.display(),
+                "the git clone has changes of its own and is used as it is"
+            );
             return Ok(());
         }
         (&updating).write_all(b"x").map_err(failed)?;

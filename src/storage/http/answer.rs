@@ -44,7 +44,8 @@ pub(super) fn info(response: &Response, at: &Url, asked: &Url) -> ObjectInfo {
     }
 }
 
-/// Whether the body is compressed although nobody asked for that: object stores send what was stored so.
+/// Whether the body is compressed although nobody asked for that: object stores send what was
+/// stored so.
 pub(super) fn is_gzip(response: &Response) -> bool {
     response.status() != StatusCode::PARTIAL_CONTENT
         && matches!(
@@ -98,7 +99,8 @@ pub(super) fn offset(
     }
 }
 
-/// `x-linked-etag` of Hugging Face's LFS files, or `Repr-Digest`/`Digest`, when it is a SHA-256 of the whole file.
+/// `x-linked-etag` of Hugging Face's LFS files, or `Repr-Digest`/`Digest`, when it is a SHA-256 of
+/// the whole file.
 fn promised_sha256(headers: &HeaderMap) -> Option<String> {
     use base64::Engine;
     let linked = headers

@@ -33,7 +33,8 @@ const UPLOAD_BUFFER: usize = 256 * 1024;
 /// Bytes decompressed at a time.
 const DECODED: usize = 256 * 1024;
 
-/// An upload of which the server takes nothing for so long, and that it does not answer either, is tried again.
+/// An upload of which the server takes nothing for so long, and that it does not answer either, is
+/// tried again.
 const UPLOAD_STALL: Duration = Duration::from_secs(120);
 
 /// Any web server.
@@ -121,7 +122,8 @@ impl HttpBackend {
                 return Err(StorageError::new(
                     ErrorKind::Invalid,
                     format!(
-                        "url_prefix must be a whole http or https URL like https://host/folder, not \"{}\"",
+                        "url_prefix must be a whole http or https URL like https://host/folder, \
+                         not \"{}\"",
                         public_url(url_prefix).chars().take(200).collect::<String>()
                     ),
                 ));
@@ -194,7 +196,8 @@ impl Backend for HttpBackend {
         if_match: Option<&str>,
     ) -> Result<ObjectStream, StorageError> {
         let (mut response, mut at) = self.send(Method::GET, source, range, if_match).await?;
-        // The file has become shorter than what we have of it: the whole of it shows the engine that it changed.
+        // The file has become shorter than what we have of it: the whole of it shows the engine
+        // that it changed.
         if range.is_some_and(|range| range.start > 0)
             && matches!(
                 response.status(),
@@ -312,12 +315,20 @@ impl Backend for HttpBackend {
             .body(reqwest::Body::wrap_stream(body))
             .send();
         let response = tokio::select! {
-            () = cancel.cancelled() => return Err(StorageError::new(ErrorKind::Cancelled, "the upload was cancelled")),
+            () = cancel.cancelled() => return Err(
+                StorageError::new(ErrorKind::Cancelled, "the upload was cancelled")
+            ),
             () = stalled(&sent) => {
-                let message = format!("{} took nothing more and did not answer for {} s", public(&source.url), UPLOAD_STALL.as_secs());
+                let message = format!(
+                    "{} took nothing more and did not answer for {} s",
+                    public(&source.url),
+                    UPLOAD_STALL.as_secs()
+                );
                 return Err(StorageError::new(ErrorKind::Transient, message));
             }
-            response = request => response.map_err(|error| network_error(&error.without_url(), &source.url))?,
+            response = request => response.map_err(
+                |error| network_error(&error.without_url(), &source.url)
+            )?,
         };
         seen_status(response.status().as_u16());
         if response.status().is_redirection() {

@@ -1,6 +1,8 @@
-//! From a source to a request: the URL without userinfo, and the headers that carry its credentials.
+//! From a source to a request: the URL without userinfo, and the headers that carry its
+//! credentials.
 //!
-//! Exactly one kind of credentials is sent: per-request ones, else userinfo, else `HTTP_AUTH_HEADER_NAME/VALUE` (storage.md).
+//! Exactly one kind of credentials is sent: per-request ones, else userinfo, else
+//! `HTTP_AUTH_HEADER_NAME/VALUE` (storage.md).
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use base64::Engine;
@@ -138,7 +140,8 @@ fn basic(username: &str, password: &str) -> String {
     )
 }
 
-/// `sas` is a whole query string. That nothing is replaced has been checked ([`Auth::check_added_to`]).
+/// `sas` is a whole query string. That nothing is replaced has been checked
+/// ([`Auth::check_added_to`]).
 fn add_parameter(url: &mut Url, name: &str, value: &str) {
     if name == "sas" {
         let added = value.trim_start_matches('?');

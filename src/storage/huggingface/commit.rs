@@ -1,4 +1,5 @@
-//! The commit: one request of JSON lines, streamed, with small files inside it and large ones by their LFS name.
+//! The commit: one request of JSON lines, streamed, with small files inside it and large ones by
+//! their LFS name.
 
 use std::sync::Arc;
 
@@ -113,7 +114,8 @@ impl Line {
 
 type Reader = Option<tokio::io::Take<tokio::fs::File>>;
 
-/// The next piece of a file in base64. Each but the last is full, so that no padding falls between them.
+/// The next piece of a file in base64. Each but the last is full, so that no padding falls between
+/// them.
 async fn encode(
     (part, reader): (FilePart, Reader),
     meter: Arc<Meter>,

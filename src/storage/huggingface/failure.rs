@@ -32,19 +32,22 @@ pub async fn refused(
         (_, "GatedRepo") => (
             ErrorKind::Unauthorized,
             format!(
-                "the repository is gated: ask for access at {page}, and set HF_TOKEN to a token of the account that has it"
+                "the repository is gated: ask for access at {page}, and set HF_TOKEN to a token \
+                 of the account that has it"
             ),
         ),
         (401, _) => (
             ErrorKind::Unauthorized,
             format!(
-                "the repository is private or does not exist: look at {page}, and set HF_TOKEN to a token that may use it"
+                "the repository is private or does not exist: look at {page}, and set HF_TOKEN to \
+                 a token that may use it"
             ),
         ),
         (403, _) => (
             ErrorKind::Unauthorized,
             format!(
-                "access is denied: look at {page}, and set HF_TOKEN to a token that has the permission"
+                "access is denied: look at {page}, and set HF_TOKEN to a token that has the \
+                 permission"
             ),
         ),
         (404, "RevisionNotFound") => (
@@ -58,7 +61,8 @@ pub async fn refused(
         (404, _) => (
             ErrorKind::NotFound,
             format!(
-                "there is no such repository or file: look at {page}; for a private one set HF_TOKEN"
+                "there is no such repository or file: look at {page}; for a private one set \
+                 HF_TOKEN"
             ),
         ),
         (409 | 412, _) => (ErrorKind::Transient, "another commit came first".to_owned()),

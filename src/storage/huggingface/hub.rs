@@ -66,10 +66,13 @@ impl Hub {
 
     /// The token, which uploads cannot do without.
     pub fn token(&self) -> Result<&Secret, StorageError> {
-        self.config
-            .token
-            .as_ref()
-            .ok_or_else(|| StorageError::new(ErrorKind::Invalid, "Hugging Face uploads are not configured: set HF_TOKEN to a token with write permission"))
+        self.config.token.as_ref().ok_or_else(|| {
+            StorageError::new(
+                ErrorKind::Invalid,
+                "Hugging Face uploads are not configured: set HF_TOKEN to a token with write \
+                 permission",
+            )
+        })
     }
 
     /// What must not be quoted: a request's secrets, and the operator's token.
@@ -82,8 +85,9 @@ impl Hub {
         of_request.iter().cloned().chain(token).collect()
     }
 
-    /// Whether a URL is one that the operator has chosen: the hub, and by setting HF_ENDPOINT also whom it sends us to. Where the
-    /// public hub sends us to is checked like every address that came from outside.
+    /// Whether a URL is one that the operator has chosen: the hub, and by setting HF_ENDPOINT also
+    /// whom it sends us to. Where the public hub sends us to is checked like every address that
+    /// came from outside.
     fn is_chosen(&self, url: &Url) -> bool {
         url.origin() == self.endpoint().origin() || !location::is_public_hub(self.endpoint())
     }
@@ -124,7 +128,8 @@ impl Hub {
             .bearer_auth(self.token()?.expose()))
     }
 
-    /// The headers and query that a download's credentials become; they go to the hub's origin only.
+    /// The headers and query that a download's credentials become; they go to the hub's origin
+    /// only.
     pub fn credentials(
         &self,
         auth: Option<&Auth>,
@@ -182,9 +187,9 @@ impl Hub {
         Ok(headers)
     }
 
-    /// Sends a request without body and follows redirects: `private` headers go to the hub's origin only, https never becomes
-    /// http. `open` headers are made for every hop anew from what is known of the file by then. With HEAD, the first answer that
-    /// tells the size is enough.
+    /// Sends a request without body and follows redirects: `private` headers go to the hub's origin
+    /// only, https never becomes http. `open` headers are made for every hop anew from what is
+    /// known of the file by then. With HEAD, the first answer that tells the size is enough.
     pub async fn follow(
         &self,
         method: Method,

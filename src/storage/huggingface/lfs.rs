@@ -178,7 +178,8 @@ async fn send(
         .map(drop)
 }
 
-/// Parts in URLs of their own (`header` holds them by number), put together by a request to the action's own URL.
+/// Parts in URLs of their own (`header` holds them by number), put together by a request to the
+/// action's own URL.
 async fn multipart(
     hub: &Hub,
     place: &str,

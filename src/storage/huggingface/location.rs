@@ -31,8 +31,9 @@ pub fn is_below(url: &Url, endpoint: &Url) -> bool {
             .is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The URL to ask: a public hub's URL is moved to the configured hub (that is what mirrors are for), and a file's page
-/// (`/blob/`) becomes the file. Also the path of the repository's page, for messages.
+/// The URL to ask: a public hub's URL is moved to the configured hub (that is what mirrors are
+/// for), and a file's page (`/blob/`) becomes the file. Also the path of the repository's page, for
+/// messages.
 pub fn to_ask(url: &Url, endpoint: &Url) -> (Url, Option<String>) {
     let base = endpoint.path().trim_end_matches('/');
     let path = if is_below(url, endpoint) {

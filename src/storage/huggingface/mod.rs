@@ -1,8 +1,10 @@
 //! Hugging Face, spoken natively over the product's own HTTP clients.
 //!
-//! The `hf-hub` crate was measured and left out: with it come 62 crates and 5 MB of binary, a second way of finding CA roots that
-//! fails where there are none, its own connections past the resolver and the address guard, and uploads through xet only. What is
-//! needed of the hub's protocol is small: resolve (with redirects and `x-linked-*` headers), preupload, LFS batch, commit.
+//! The `hf-hub` crate was measured and left out: with it come 62 crates and 5 MB of binary, a
+//! second way of finding CA roots that fails where there are none, its own connections past the
+//! resolver and the address guard, and uploads through xet only. What is needed of the hub's
+//! protocol is small: resolve (with redirects and `x-linked-*` headers), preupload, LFS batch,
+//! commit.
 
 mod commit;
 mod download;

@@ -1,4 +1,5 @@
-//! An upload of one prompt's files: ask how each should go, bring the large ones into LFS, and commit all at once.
+//! An upload of one prompt's files: ask how each should go, bring the large ones into LFS, and
+//! commit all at once.
 
 use aws_smithy_checksums::ChecksumAlgorithm;
 use axum::http::Method;

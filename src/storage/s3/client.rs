@@ -1,4 +1,5 @@
-//! Clients of the SDK: one with the operator's configuration, a few with credentials that requests brought.
+//! Clients of the SDK: one with the operator's configuration, a few with credentials that requests
+//! brought.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -63,7 +64,10 @@ impl Store {
     pub fn without_checksums(&self) {
         let mut plain = self.plain.lock();
         if plain.len() < ENDPOINTS && plain.insert(self.endpoint.clone()) {
-            tracing::info!(endpoint = %crate::config::public_url(&self.endpoint), "this S3 service knows no checksums; it is asked without them from now on");
+            tracing::info!(
+                endpoint = %crate::config::public_url(&self.endpoint),
+                "this S3 service knows no checksums; it is asked without them from now on"
+            );
         }
     }
 }
@@ -106,7 +110,8 @@ impl Clients {
         })
     }
 
-    /// Where the operator's service is, if not at AWS: as configured, else as the profile says (F08).
+    /// Where the operator's service is, if not at AWS: as configured, else as the profile says
+    /// (F08).
     async fn endpoint(&self) -> Option<&Url> {
         let found = async {
             if let Some(endpoint) = &self.config.endpoint {
@@ -164,7 +169,8 @@ impl Clients {
             .or_else(|| self.config.region.clone())
             .unwrap_or_else(|| NO_REGION.to_owned());
         let client = if endpoint.is_some() {
-            // Path style: a bucket's name in front of the host would be a host that nobody has checked.
+            // Path style: a bucket's name in front of the host would be a host that nobody has
+            // checked.
             self.build(
                 region,
                 endpoint.as_ref(),
@@ -207,7 +213,9 @@ impl Clients {
                 None => {
                     return Err(StorageError::new(
                         ErrorKind::Invalid,
-                        "S3 is not configured: set AWS_REGION (and AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY unless the instance has a role), or AWS_ENDPOINT_URL for another service",
+                        "S3 is not configured: set AWS_REGION (and AWS_ACCESS_KEY_ID with \
+                         AWS_SECRET_ACCESS_KEY unless the instance has a role), or \
+                         AWS_ENDPOINT_URL for another service",
                     ));
                 }
             },

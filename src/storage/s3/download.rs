@@ -51,7 +51,8 @@ pub async fn head(store: &Store, location: &Location) -> Result<ObjectInfo, Stor
     })
 }
 
-/// Asks with checksums where the service may know them. Where it refuses that, it is asked once more without (F08).
+/// Asks with checksums where the service may know them. Where it refuses that, it is asked once
+/// more without (F08).
 async fn with_checksums<T, E, F>(
     store: &Store,
     wanted: bool,
@@ -73,7 +74,8 @@ where
     again
 }
 
-/// Whether a service may have stumbled over a header that it does not know. HEAD is answered without words.
+/// Whether a service may have stumbled over a header that it does not know. HEAD is answered
+/// without words.
 fn is_unknown<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     let status = error.raw_response().map(|raw| raw.status().as_u16());
     let code = error.code().unwrap_or_default();
@@ -98,7 +100,8 @@ fn is_unknown<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> boo
     }
 }
 
-/// Begins to fetch an object; a whole one with whatever checksum the service keeps, which the engine verifies.
+/// Begins to fetch an object; a whole one with whatever checksum the service keeps, which the
+/// engine verifies.
 pub async fn open(
     store: &Store,
     location: &Location,
@@ -221,8 +224,8 @@ fn whole_sha256(value: Option<&str>, kind: Option<&ChecksumType>) -> Option<Stri
     whole(ChecksumAlgorithm::Sha256, value, kind).map(hex::encode)
 }
 
-/// A checksum as the service states it. A composite one (of the parts' checksums, with `-<parts>` behind, which does not decode) says
-/// nothing of the whole.
+/// A checksum as the service states it. A composite one (of the parts' checksums, with `-<parts>`
+/// behind, which does not decode) says nothing of the whole.
 fn whole(
     algorithm: ChecksumAlgorithm,
     value: Option<&str>,

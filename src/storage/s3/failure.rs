@@ -41,7 +41,8 @@ where
             StorageError::new(
                 ErrorKind::Invalid,
                 format!(
-                    "{place}: S3 is not configured: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the instance a role"
+                    "{place}: S3 is not configured: no credentials found; set AWS_ACCESS_KEY_ID \
+                     and AWS_SECRET_ACCESS_KEY, or give the instance a role"
                 ),
             )
         }

@@ -1,4 +1,5 @@
-//! `s3://bucket/key` in its two spellings: percent-encoded as a URL should be, and raw as people write keys.
+//! `s3://bucket/key` in its two spellings: percent-encoded as a URL should be, and raw as people
+//! write keys.
 
 use percent_encoding::percent_decode_str;
 
@@ -20,8 +21,9 @@ pub struct Location {
 }
 
 impl Location {
-    /// Where an `s3://` URL may lead, the likeliest first: the key as it is written, as it is percent-encoded (the Node server stored
-    /// that), and decoded (D21). A query or fragment that is no `versionId` belongs to the key, because keys may contain `?` and `#`.
+    /// Where an `s3://` URL may lead, the likeliest first: the key as it is written, as it is
+    /// percent-encoded (the Node server stored that), and decoded (D21). A query or fragment that
+    /// is no `versionId` belongs to the key, because keys may contain `?` and `#`.
     ///
     /// # Errors
     /// When bucket or key is missing or cannot be one.

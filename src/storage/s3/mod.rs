@@ -1,7 +1,8 @@
 //! S3 and everything that speaks its protocol: AWS, MinIO, R2, Ceph, GCS interoperability.
 //!
-//! The AWS SDK signs and speaks; its requests leave through the product's own HTTP clients ([`transport`]), so that resolver,
-//! TLS roots, proxy and address guard are the same as everywhere. Nothing is set up before the first use.
+//! The AWS SDK signs and speaks; its requests leave through the product's own HTTP clients
+//! ([`transport`]), so that resolver, TLS roots, proxy and address guard are the same as
+//! everywhere. Nothing is set up before the first use.
 
 mod client;
 mod download;
@@ -46,7 +47,8 @@ impl S3Backend {
         }
     }
 
-    /// Does something with the object that a URL means: with the first spelling of its key under which there is one.
+    /// Does something with the object that a URL means: with the first spelling of its key under
+    /// which there is one.
     async fn with_object<T, F: Future<Output = Result<T, StorageError>>>(
         &self,
         source: &Source,

@@ -1,4 +1,5 @@
-//! The AWS SDK's way out: our own clients instead of a second HTTP stack with its own resolver, roots and (no) guard.
+//! The AWS SDK's way out: our own clients instead of a second HTTP stack with its own resolver,
+//! roots and (no) guard.
 
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ tokio::task_local! {
 enum Exit {
     /// To S3: with or without the address guard.
     Storage { outbound: Outbound, guarded: bool },
-    /// For the credential chain: metadata services on link-local or loopback addresses are never asked through a proxy.
+    /// For the credential chain: metadata services on link-local or loopback addresses are never
+    /// asked through a proxy.
     Chain(Outbound),
 }
 

@@ -43,8 +43,9 @@ pub async fn upload(
     if size <= MULTIPART_ABOVE {
         return supervised(&shown, &meter, cancel, object.put(file, size, &meter)).await;
     }
-    // From here on the service keeps parts that cost money: whatever way this ends, even by being dropped, they are cleaned up.
-    // In a task of its own, because an upload whose beginning is not waited for any more has begun nevertheless.
+    // From here on the service keeps parts that cost money: whatever way this ends, even by being
+    // dropped, they are cleaned up. In a task of its own, because an upload whose beginning is not
+    // waited for any more has begun nevertheless.
     let begun = tokio::spawn({
         let (object, content_type) = (object.clone(), file.content_type.clone());
         async move { object.begin(&content_type).await }

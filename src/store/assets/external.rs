@@ -26,8 +26,18 @@ impl Store {
             let expires = now + ms(store.inner.limits.asset_retention);
             let id = uuid::Uuid::new_v4().to_string();
             write.db.execute(
-                "INSERT INTO assets (id, hash, size, content_type, file_path, created_at, expires_at, external) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                params![id, hash, column(size), new.content_type, new.file_path, now, expires, path.to_string_lossy()],
+                "INSERT INTO assets (id, hash, size, content_type, file_path, created_at, \
+                 expires_at, external) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                params![
+                    id,
+                    hash,
+                    column(size),
+                    new.content_type,
+                    new.file_path,
+                    now,
+                    expires,
+                    path.to_string_lossy()
+                ],
             )?;
             store.inner.expires(expires);
             by_id(write.db, &id)?.ok_or(StoreError::NotFound)
@@ -53,20 +63,40 @@ impl Store {
             let place = path.to_string_lossy().into_owned();
             let known = write
                 .db
-                .query_row("SELECT id FROM assets WHERE external = ? AND kind = 'model'", [&place], |row| row.get::<_, String>(0))
+                .query_row(
+                    "SELECT id FROM assets WHERE external = ? AND kind = 'model'",
+                    [&place],
+                    |row| row.get::<_, String>(0),
+                )
                 .optional()?;
-            let id = known.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+            let id = known
+                .clone()
+                .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
             if let Some(key) = &new.key {
                 keys::claim(write, keys::ASSETS, key, &id)?;
             }
             if known.is_none() {
                 write.db.execute(
-                    "INSERT INTO assets (id, hash, size, content_type, file_path, tags, created_at, expires_at, external, kind)
+                    "INSERT INTO assets (id, hash, size, content_type, file_path, tags, \
+                     created_at, expires_at, external, kind)
                      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'model')",
-                    params![id, hash, column(size), new.content_type, new.file_path, new.tags, now, expires, place],
+                    params![
+                        id,
+                        hash,
+                        column(size),
+                        new.content_type,
+                        new.file_path,
+                        new.tags,
+                        now,
+                        expires,
+                        place
+                    ],
                 )?;
             } else {
-                write.db.execute("UPDATE assets SET expires_at = ? WHERE id = ?", params![expires, id])?;
+                write.db.execute(
+                    "UPDATE assets SET expires_at = ? WHERE id = ?",
+                    params![expires, id],
+                )?;
             }
             store.inner.expires(expires);
             by_id(write.db, &id)?.ok_or(StoreError::NotFound)

@@ -100,7 +100,8 @@ impl Store {
                 write
                     .db
                     .prepare_cached(
-                        "UPDATE assets SET expires_at = MAX(expires_at, ?1 + COALESCE(lives, ?2)) WHERE id = ?3",
+                        "UPDATE assets SET expires_at = MAX(expires_at, ?1 + COALESCE(lives, ?2)) \
+                         WHERE id = ?3",
                     )?
                     .execute(params![now, usual, id])?;
             }

@@ -67,7 +67,11 @@ impl Store {
         let store = self.clone();
         let asset = self
             .write(move |write| {
-                let known = hash.as_deref().map(|hash| blobs::present(write.db, hash)).transpose()?.flatten();
+                let known = hash
+                    .as_deref()
+                    .map(|hash| blobs::present(write.db, hash))
+                    .transpose()?
+                    .flatten();
                 if known.is_none() {
                     store.make_room(write, size)?;
                 }
@@ -76,17 +80,32 @@ impl Store {
                     Some(hash) => drop(store.place_blob(write, incoming.path(), hash, size)?),
                     None => {
                         std::fs::rename(incoming.path(), store.pending_path(&id))?;
-                        store.inner.used.fetch_add(size, std::sync::atomic::Ordering::Relaxed);
+                        store
+                            .inner
+                            .used
+                            .fetch_add(size, std::sync::atomic::Ordering::Relaxed);
                     }
                 }
-                write.db.prepare_cached(
-                    "INSERT INTO assets (id, hash, size, content_type, file_path, created_at, job_id, node_id, kind, position, remote_url)
+                write
+                    .db
+                    .prepare_cached(
+                        "INSERT INTO assets (id, hash, size, content_type, file_path, created_at, \
+                         job_id, node_id, kind, position, remote_url)
                      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                )?
-                .execute(params![
-                    id, hash, column(size), new.content_type, new.name, now_ms(), new.job_id, new.node_id, new.kind,
-                    new.position, new.remote_url
-                ])?;
+                    )?
+                    .execute(params![
+                        id,
+                        hash,
+                        column(size),
+                        new.content_type,
+                        new.name,
+                        now_ms(),
+                        new.job_id,
+                        new.node_id,
+                        new.kind,
+                        new.position,
+                        new.remote_url
+                    ])?;
                 by_id(write.db, &id)?.ok_or(StoreError::NotFound)
             })
             .await?;

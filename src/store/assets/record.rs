@@ -37,7 +37,9 @@ pub struct AssetRecord {
     pub remote_url: Option<String>,
 }
 
-pub(super) const COLUMNS: &str = "id, hash, size, content_type, file_path, created_at, expires_at, job_id, node_id, kind, position, external, remote_url";
+pub(super) const COLUMNS: &str = "id, hash, size, content_type, file_path, created_at, \
+                                  expires_at, job_id, node_id, kind, position, external, \
+                                  remote_url";
 
 pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<AssetRecord> {
     Ok(AssetRecord {

@@ -75,11 +75,16 @@ impl Store {
         new_bytes: bool,
     ) -> Result<Stored, StoreError> {
         let now = now_ms();
-        let same = write.db.prepare_cached(
-            "SELECT id FROM assets WHERE hash = ? AND file_path = ? AND content_type = ? AND job_id IS NULL AND external IS NULL",
-        )?
-        .query_row(params![hash, new.file_path, new.content_type], |row| row.get::<_, String>(0))
-        .optional()?;
+        let same = write
+            .db
+            .prepare_cached(
+                "SELECT id FROM assets WHERE hash = ? AND file_path = ? AND content_type = ? AND \
+                 job_id IS NULL AND external IS NULL",
+            )?
+            .query_row(params![hash, new.file_path, new.content_type], |row| {
+                row.get::<_, String>(0)
+            })
+            .optional()?;
         let new_record = same.is_none();
         let id = same.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         if let Some(key) = &new.key {
@@ -124,10 +129,23 @@ impl Store {
     ) -> Result<AssetRecord, StoreError> {
         let lives = self.lives(new);
         let expires = now + lives;
-        write.db.prepare_cached(
-            "INSERT INTO assets (id, hash, size, content_type, file_path, tags, created_at, expires_at, lives) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?
-        .execute(params![id, hash, column(size), new.content_type, new.file_path, new.tags, now, expires, lives])?;
+        write
+            .db
+            .prepare_cached(
+                "INSERT INTO assets (id, hash, size, content_type, file_path, tags, created_at, \
+                 expires_at, lives) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            )?
+            .execute(params![
+                id,
+                hash,
+                column(size),
+                new.content_type,
+                new.file_path,
+                new.tags,
+                now,
+                expires,
+                lives
+            ])?;
         self.inner.expires(expires);
         by_id(write.db, id)?.ok_or(StoreError::NotFound)
     }

@@ -36,14 +36,26 @@ impl Store {
             self.remove_job(write, &job.id)?;
         }
         let expires = now + ms(self.inner.limits.retention);
-        write.db.prepare_cached(
-            "INSERT INTO jobs (id, source, status, created_at, updated_at, expires_at, metadata, priority, base_url, needs_secrets, workflow, resumes, trace)
+        write
+            .db
+            .prepare_cached(
+                "INSERT INTO jobs (id, source, status, created_at, updated_at, expires_at, \
+                 metadata, priority, base_url, needs_secrets, workflow, resumes, trace)
              VALUES (?1, ?2, 'queued', ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )?
-        .execute(params![
-            job.id, job.source, now, expires, job.metadata, job.priority, job.base_url, job.needs_secrets,
-            job.workflow, job.resumes, job.trace
-        ])?;
+            )?
+            .execute(params![
+                job.id,
+                job.source,
+                now,
+                expires,
+                job.metadata,
+                job.priority,
+                job.base_url,
+                job.needs_secrets,
+                job.workflow,
+                job.resumes,
+                job.trace
+            ])?;
         let seq = write.db.last_insert_rowid();
         write
             .db

@@ -51,7 +51,10 @@ fn list(db: &Connection, query: &ListQuery) -> Result<(Vec<JobRecord>, bool), St
         .collect::<Vec<_>>();
     let mut sql = format!("SELECT {} FROM {from}", columns.join(", "));
     for (key, value) in query.labels.iter().skip(1) {
-        sql.push_str(" AND EXISTS (SELECT 1 FROM labels m WHERE m.key = ? AND m.value = ? AND m.seq = j.seq)");
+        sql.push_str(
+            " AND EXISTS (SELECT 1 FROM labels m WHERE m.key = ? AND m.value = ? AND m.seq = \
+             j.seq)",
+        );
         values.extend([Sql::from(key.clone()), Sql::from(value.clone())]);
     }
     let mut one_of = |column: &str, words: Vec<String>| {

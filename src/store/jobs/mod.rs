@@ -52,9 +52,15 @@ impl Store {
         let id = id.to_owned();
         self.read(move |db| {
             Ok(db.query_row(
-                "SELECT request, graph FROM job_data WHERE seq = (SELECT seq FROM jobs WHERE id = ?)",
+                "SELECT request, graph FROM job_data WHERE seq = (SELECT seq FROM jobs WHERE id = \
+                 ?)",
                 [id],
-                |row| Ok((row.get::<_, Option<String>>(0)?.unwrap_or_default(), row.get(1)?)),
+                |row| {
+                    Ok((
+                        row.get::<_, Option<String>>(0)?.unwrap_or_default(),
+                        row.get(1)?,
+                    ))
+                },
             )?)
         })
         .await
@@ -69,7 +75,8 @@ impl Store {
         self.read(move |db| {
             let found: Option<(Option<String>, bool)> = db
                 .query_row(
-                    "SELECT logs, logs_truncated FROM job_data WHERE seq = (SELECT seq FROM jobs WHERE id = ?)",
+                    "SELECT logs, logs_truncated FROM job_data WHERE seq = (SELECT seq FROM jobs \
+                     WHERE id = ?)",
                     [id],
                     |row| Ok((row.get(0)?, row.get(1)?)),
                 )

@@ -66,9 +66,11 @@ pub struct JobRecord {
     pub trace: Option<String>,
 }
 
-pub(in crate::store) const COLUMNS: &str = "seq, id, source, status, created_at, updated_at, started_at, completed_at, \
-    expires_at, metadata, priority, error, attempts, outputs_reused, outputs_count, comfy_id, base_url, \
-    needs_secrets, progress, workflow, resumes, trace";
+pub(in crate::store) const COLUMNS: &str = "seq, id, source, status, created_at, updated_at, \
+                                            started_at, completed_at, expires_at, metadata, \
+                                            priority, error, attempts, outputs_reused, \
+                                            outputs_count, comfy_id, base_url, needs_secrets, \
+                                            progress, workflow, resumes, trace";
 
 pub(in crate::store) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
     Ok(JobRecord {

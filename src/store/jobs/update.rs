@@ -15,16 +15,30 @@ impl Store {
         let (store, id) = (self.clone(), id.to_owned());
         self.inner.writer.send(move |write| {
             let now = now_ms();
-            let expires = update.completed_at.map(|at| at + ms(store.inner.limits.retention));
-            write.db.prepare_cached(
-                "UPDATE jobs SET status = ?2, updated_at = ?3, started_at = ?4, completed_at = ?5, error = ?6,
+            let expires = update
+                .completed_at
+                .map(|at| at + ms(store.inner.limits.retention));
+            write
+                .db
+                .prepare_cached(
+                    "UPDATE jobs SET status = ?2, updated_at = ?3, started_at = ?4, completed_at \
+                     = ?5, error = ?6,
                  attempts = ?7, outputs_reused = ?8, outputs_count = ?9, progress = ?10,
                  expires_at = COALESCE(?11, expires_at) WHERE id = ?1 AND completed_at IS NULL",
-            )?
-            .execute(params![
-                id, update.status.as_str(), now, update.started_at, update.completed_at, update.error,
-                update.attempts, update.outputs_reused, update.outputs_count, update.progress, expires
-            ])?;
+                )?
+                .execute(params![
+                    id,
+                    update.status.as_str(),
+                    now,
+                    update.started_at,
+                    update.completed_at,
+                    update.error,
+                    update.attempts,
+                    update.outputs_reused,
+                    update.outputs_count,
+                    update.progress,
+                    expires
+                ])?;
             if let Some(expires) = expires {
                 store.inner.expires(expires);
             }
@@ -57,7 +71,8 @@ impl Store {
         let id = id.to_owned();
         self.write_later(move |write| {
             write.db.execute(
-                "UPDATE job_data SET logs = ?2, logs_truncated = ?3 WHERE seq = (SELECT seq FROM jobs WHERE id = ?1)",
+                "UPDATE job_data SET logs = ?2, logs_truncated = ?3 WHERE seq = (SELECT seq FROM \
+                 jobs WHERE id = ?1)",
                 params![id, logs.text, logs.truncated],
             )?;
             Ok(())

@@ -75,9 +75,17 @@ macro_rules! metrics {
     (@type counter) => { Counter };
     (@type gauge) => { Gauge };
     (@type histogram) => { Histogram };
-    (@describe counter, $name:literal, $help:literal) => { metrics::describe_counter!($name, $help) };
+    (
+        @describe counter,
+        $name:literal,
+        $help:literal
+    ) => { metrics::describe_counter!($name, $help) };
     (@describe gauge, $name:literal, $help:literal) => { metrics::describe_gauge!($name, $help) };
-    (@describe histogram, $name:literal, $help:literal) => { metrics::describe_histogram!($name, $help) };
+    (
+        @describe histogram,
+        $name:literal,
+        $help:literal
+    ) => { metrics::describe_histogram!($name, $help) };
 }
 
 metrics! {

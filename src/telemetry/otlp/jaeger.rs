@@ -1,6 +1,8 @@
-//! The sampling strategy of a Jaeger collector (`jaeger_remote`): asked for again and again, by gRPC as the standard has it.
+//! The sampling strategy of a Jaeger collector (`jaeger_remote`): asked for again and again, by
+//! gRPC as the standard has it.
 //!
-//! It is one call without streams, so that a request of HTTP/2 with a framed message is all that is needed of gRPC.
+//! It is one call without streams, so that a request of HTTP/2 with a framed message is all that is
+//! needed of gRPC.
 
 use std::time::Duration;
 
@@ -52,7 +54,8 @@ struct Rate {
     per_second: i32,
 }
 
-/// A trace begins before its route is known, so that only what holds for all operations can be meant.
+/// A trace begins before its route is known, so that only what holds for all operations can be
+/// meant.
 #[derive(Clone, PartialEq, Message)]
 struct ByOperation {
     #[prost(double, tag = "1")]
@@ -78,7 +81,11 @@ pub(super) async fn follow(
             Err(reason) => {
                 if !std::mem::replace(&mut silent, true) {
                     let url = public(&sampler.endpoint);
-                    warn!(%url, "which traces are recorded cannot be asked; what was said last holds: {reason}");
+                    warn!(
+                        %url,
+                        "which traces are recorded cannot be asked; what was said last holds: \
+                         {reason}"
+                    );
                 }
             }
         }

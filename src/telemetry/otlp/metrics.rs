@@ -1,4 +1,5 @@
-//! The metrics of `/metrics` as OTLP has them: made of the same text, so that both always say the same.
+//! The metrics of `/metrics` as OTLP has them: made of the same text, so that both always say the
+//! same.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -284,12 +285,16 @@ fn number(sample: &Sample, start: u64, now: u64) -> NumberDataPoint {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "# HELP comfyui_api_a_total What it is\n# TYPE comfyui_api_a_total counter\n\
-        comfyui_api_a_total{kind=\"x \\\"y\\\" \\\\ }\",outcome=\"ok\"} 7\ncomfyui_api_a_total{kind=\"z\",outcome=\"ok\"} 0\n\n\
-        # TYPE comfyui_api_b_bytes gauge\ncomfyui_api_b_bytes 1.5\n\n\
-        # TYPE comfyui_api_c_seconds histogram\ncomfyui_api_c_seconds_bucket{stage=\"s\",le=\"0.5\"} 2\n\
-        comfyui_api_c_seconds_bucket{stage=\"s\",le=\"1\"} 2\ncomfyui_api_c_seconds_bucket{stage=\"s\",le=\"+Inf\"} 5\n\
-        comfyui_api_c_seconds_sum{stage=\"s\"} 12.25\ncomfyui_api_c_seconds_count{stage=\"s\"} 5\n";
+    const TEXT: &str = "# HELP comfyui_api_a_total What it is\n# TYPE comfyui_api_a_total \
+                        counter\ncomfyui_api_a_total{kind=\"x \\\"y\\\" \\\\ }\",outcome=\"ok\"} \
+                        7\ncomfyui_api_a_total{kind=\"z\",outcome=\"ok\"} 0\n\n# TYPE \
+                        comfyui_api_b_bytes gauge\ncomfyui_api_b_bytes 1.5\n\n# TYPE \
+                        comfyui_api_c_seconds \
+                        histogram\ncomfyui_api_c_seconds_bucket{stage=\"s\",le=\"0.5\"} \
+                        2\ncomfyui_api_c_seconds_bucket{stage=\"s\",le=\"1\"} \
+                        2\ncomfyui_api_c_seconds_bucket{stage=\"s\",le=\"+Inf\"} \
+                        5\ncomfyui_api_c_seconds_sum{stage=\"s\"} \
+                        12.25\ncomfyui_api_c_seconds_count{stage=\"s\"} 5\n";
 
     #[test]
     fn what_is_rendered_is_read() {

@@ -1,7 +1,9 @@
-//! To an OpenTelemetry collector: spans as they end, metrics from time to time, by OTLP over HTTP with protobuf.
+//! To an OpenTelemetry collector: spans as they end, metrics from time to time, by OTLP over HTTP
+//! with protobuf.
 //!
-//! The official SDK is not used for that. Its processor has a thread of its own and hides what it drops, and all that is needed
-//! of it is here: a bounded queue, a task that empties it, and requests through the product's own client.
+//! The official SDK is not used for that. Its processor has a thread of its own and hides what it
+//! drops, and all that is needed of it is here: a bounded queue, a task that empties it, and
+//! requests through the product's own client.
 
 mod jaeger;
 mod metrics;

@@ -1,4 +1,5 @@
-//! One request to the collector, repeated inside its time. Never more than one per signal at a time, so nothing piles up.
+//! One request to the collector, repeated inside its time. Never more than one per signal at a
+//! time, so nothing piles up.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -105,7 +106,8 @@ impl Sender {
         }
     }
 
-    /// Sends a body that holds so many spans or points; those that do not arrive are counted. `rejected` reads the answer.
+    /// Sends a body that holds so many spans or points; those that do not arrive are counted.
+    /// `rejected` reads the answer.
     pub async fn send(&self, body: Vec<u8>, count: u64, rejected: fn(&[u8]) -> u64) {
         let body = if self.gzip { compressed(body) } else { body };
         let body = Bytes::from(body);
@@ -169,7 +171,8 @@ impl Sender {
                 signal = self.signal,
                 url = %public(&self.url),
                 count,
-                "telemetry is dropped, the collector does not take it: {reason} (said once a minute)"
+                "telemetry is dropped, the collector does not take it: {reason} (said once a \
+                 minute)"
             );
         }
     }

@@ -1,6 +1,7 @@
 //! The W3C trace context: `traceparent` and `tracestate`, in and out.
 //!
-//! What came in keeps its own text, so that it can be passed on unchanged where no span of ours stands in between.
+//! What came in keeps its own text, so that it can be passed on unchanged where no span of ours
+//! stands in between.
 
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ pub const TRACESTATE: &str = "tracestate";
 const LENGTH: usize = 55;
 /// Bytes of a `traceparent` of a later version that are passed on.
 const LONGEST_PARENT: usize = 256;
-/// Bytes of a `tracestate` that are passed on; the standard asks for 512 at least. A longer one is left out.
+/// Bytes of a `tracestate` that are passed on; the standard asks for 512 at least. A longer one is
+/// left out.
 const LONGEST_STATE: usize = 4096;
 /// Members that a `tracestate` may have.
 const MOST_MEMBERS: usize = 32;
@@ -36,7 +38,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reads what came in. `None` when there is none, or it is malformed; a malformed `tracestate` only costs itself.
+    /// Reads what came in. `None` when there is none, or it is malformed; a malformed `tracestate`
+    /// only costs itself.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<Self> {
         let text = traceparent.trim_matches([' ', '\t']);
         let (version, trace_id, span_id, flags) = parts(text)?;

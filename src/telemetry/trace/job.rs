@@ -1,8 +1,8 @@
-//! The spans of a job: `prompt`, its stages, its nodes. The job carries a [`JobTrace`]; without an exporter that is only the
-//! context that came in.
+//! The spans of a job: `prompt`, its stages, its nodes. The job carries a [`JobTrace`]; without an
+//! exporter that is only the context that came in.
 //!
-//! The span of the prompt ends when its last holder lets go: the job at the end of its delivery, and each of its webhooks when it
-//! is delivered, given up or in the spool.
+//! The span of the prompt ends when its last holder lets go: the job at the end of its delivery,
+//! and each of its webhooks when it is delivered, given up or in the spool.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -49,7 +49,8 @@ pub struct NodeRun {
     pub cached: bool,
 }
 
-/// What goes with the webhooks of a job: its context, and its span, which is open for as long as this lives.
+/// What goes with the webhooks of a job: its context, and its span, which is open for as long as
+/// this lives.
 #[derive(Debug, Clone, Default)]
 pub struct Carried {
     /// What goes out.
@@ -239,7 +240,8 @@ impl JobTrace {
     }
 }
 
-/// The standard's word for what was made, by the content types of the files; `None` where it has none.
+/// The standard's word for what was made, by the content types of the files; `None` where it has
+/// none.
 pub fn output_type<'a>(mut types: impl Iterator<Item = &'a str>) -> Option<&'static str> {
     let Some(first) = types.next() else {
         return Some("text");
@@ -327,9 +329,11 @@ mod tests {
     #[test]
     fn a_message_loses_what_the_node_was_given() {
         let graph = json!({"1": {"class_type": "X", "inputs": {
-            "text": "a secret castle\nwith a moat", "list": ["another text", 3], "sampler": "euler", "link": ["2", 0],
+            "text": "a secret castle\nwith a moat", "list": ["another text", 3],
+            "sampler": "euler", "link": ["2", 0],
         }}});
-        let message = "cannot parse 'a secret castle', 'with a moat' nor another text for euler at https://u:pw@h/x?token=t";
+        let message = "cannot parse 'a secret castle', 'with a moat' nor another text for euler at \
+                       https://u:pw@h/x?token=t";
         assert_eq!(
             without_inputs(message, graph.as_object().unwrap()),
             "cannot parse '…', '…' nor … for euler at https://h/x"

@@ -1,8 +1,9 @@
 //! Traces: the W3C context through every transport, and the spans of telemetry.md.
 //!
-//! Spans are made explicitly, by the parts that know what happens; nothing is taken from the `tracing` spans of libraries.
-//! Without an exporter there are no spans at all: a [`Span`] is then an empty value that only carries the context that came in,
-//! and costs neither memory nor a task. What a task is about is known by [`current`], which log lines and new jobs read.
+//! Spans are made explicitly, by the parts that know what happens; nothing is taken from the
+//! `tracing` spans of libraries. Without an exporter there are no spans at all: a [`Span`] is then
+//! an empty value that only carries the context that came in, and costs neither memory nor a task.
+//! What a task is about is known by [`current`], which log lines and new jobs read.
 
 mod clock;
 mod context;

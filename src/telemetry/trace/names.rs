@@ -1,5 +1,5 @@
-//! The names of attributes: those of the semantic conventions 1.44 (HTTP is stable; messaging, MCP and generative AI are in
-//! development and may change), and our own. The only place that has them.
+//! The names of attributes: those of the semantic conventions 1.44 (HTTP is stable; messaging, MCP
+//! and generative AI are in development and may change), and our own. The only place that has them.
 
 #![expect(missing_docs, reason = "each says in its value what it is")]
 

@@ -1,4 +1,5 @@
-//! What all this costs while it is off: not one allocation for a prompt that comes without a context.
+//! What all this costs while it is off: not one allocation for a prompt that comes without a
+//! context.
 #![expect(unsafe_code, reason = "an allocator that counts")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -18,7 +19,8 @@ thread_local! {
 /// The system's, and how often each thread has asked it.
 struct Counting;
 
-// SAFETY: everything is handed on to the system's allocator; counting touches a number of this thread alone.
+// SAFETY: everything is handed on to the system's allocator; counting touches a number of this
+// thread alone.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = COUNT.try_with(|count| count.set(count.get() + 1));

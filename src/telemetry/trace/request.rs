@@ -146,7 +146,8 @@ fn template(route: &str) -> String {
     }
 }
 
-/// Notes which route a request takes. The innermost router knows it best, so whoever has noted it already is right.
+/// Notes which route a request takes. The innermost router knows it best, so whoever has noted it
+/// already is right.
 pub async fn matched_route(request: AxumRequest, next: Next) -> axum::response::Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;

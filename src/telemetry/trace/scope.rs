@@ -1,4 +1,5 @@
-//! What the code that runs is about: the context of a task, read by log lines, new jobs and transfers.
+//! What the code that runs is about: the context of a task, read by log lines, new jobs and
+//! transfers.
 
 use super::Context;
 

@@ -1,4 +1,5 @@
-//! How many traces are recorded, when somebody else decides that and may change his mind: the share of all, or so many a second.
+//! How many traces are recorded, when somebody else decides that and may change his mind: the share
+//! of all, or so many a second.
 
 use std::time::Instant;
 

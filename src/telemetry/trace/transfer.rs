@@ -1,7 +1,8 @@
 //! Spans of what we ask of others: downloads, uploads, attempts at webhooks.
 //!
-//! A transfer is made of attempts, each a span of its own over HTTP; S3, Azure and the hub make many calls for a file and get one
-//! span for all. What an attempt was answered is noted where the answer is seen, deep inside of it.
+//! A transfer is made of attempts, each a span of its own over HTTP; S3, Azure and the hub make
+//! many calls for a file and get one span for all. What an attempt was answered is noted where the
+//! answer is seen, deep inside of it.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -115,7 +116,8 @@ async fn watched<T>(work: impl Future<Output = T>) -> (T, Option<u16>) {
     STATUS.scope(Cell::new(0), work).await
 }
 
-/// An attempt at a download, for a span that is made afterwards: whoever waits for the file may wait with others.
+/// An attempt at a download, for a span that is made afterwards: whoever waits for the file may
+/// wait with others.
 #[derive(Debug)]
 struct Attempt {
     start: u64,

@@ -88,7 +88,8 @@ pub(super) fn too_large_for_broker(have: u64, limit: usize) -> Failure {
 fn too_large(have: u64, limit: &str) -> Failure {
     let have = have.div_ceil(1 << 20);
     let message = format!(
-        "The result has {have} MiB, more than {limit}: upload it instead, with an upload target such as s3, azure_blob_upload, hf_upload or http_upload in the task."
+        "The result has {have} MiB, more than {limit}: upload it instead, with an upload target \
+         such as s3, azure_blob_upload, hf_upload or http_upload in the task."
     );
     Failure::new(Code::PayloadTooLarge, message)
 }

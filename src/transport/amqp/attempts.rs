@@ -1,5 +1,6 @@
-//! How often a task has taken ComfyUI or an instance with it, as its message tells it (attack.md, A41). The count belongs to the
-//! task: it travels in headers, through whatever deaths and to whichever instance.
+//! How often a task has taken ComfyUI or an instance with it, as its message tells it (attack.md,
+//! A41). The count belongs to the task: it travels in headers, through whatever deaths and to
+//! whichever instance.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -53,7 +54,8 @@ fn whole(value: &AMQPValue) -> Option<u32> {
     u32::try_from(number.max(0)).ok()
 }
 
-/// The properties of the same task published again. `id` becomes the message's, so that a task without one keeps it.
+/// The properties of the same task published again. `id` becomes the message's, so that a task
+/// without one keeps it.
 pub(super) fn again(properties: &BasicProperties, id: &str, past: Past) -> BasicProperties {
     let mut headers = FieldTable::default();
     let old = properties.headers().iter();

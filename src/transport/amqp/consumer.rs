@@ -25,7 +25,8 @@ enum Pause {
     Brokers,
 }
 
-/// Consumes until the connection fails. A channel that the broker closes (acknowledgement timeout) is opened again.
+/// Consumes until the connection fails. A channel that the broker closes (acknowledgement timeout)
+/// is opened again.
 pub(super) async fn run(shared: &Shared, connection: &Connection) -> lapin::Error {
     let mut reopening = Reopening::of("taking tasks");
     loop {
@@ -61,7 +62,11 @@ async fn serve(
                 FieldTable::default(),
             )
             .await?;
-        tracing::info!(queue = %shared.topology.queue, prefetch = shared.config.prefetch, "AMQP tasks are taken");
+        tracing::info!(
+            queue = %shared.topology.queue,
+            prefetch = shared.config.prefetch,
+            "AMQP tasks are taken"
+        );
         reopening.works();
         let recall = CancellationToken::new();
         // Also when this future is dropped: what was not started then goes back.
@@ -72,14 +77,18 @@ async fn serve(
                 channel
                     .basic_cancel(consumer.tag(), BasicCancelOptions::default())
                     .await?;
-                // Recalled already: they go back as they came, in the way that is not held against them.
+                // Recalled already: they go back as they came, in the way that is not held against
+                // them.
                 while let Some(Ok(delivery)) = consumer.next().await {
                     shared.worker.accept(delivery, &recall).await;
                 }
                 tracing::info!(queue = %shared.topology.queue, "AMQP tasks are not taken now");
             }
             Pause::Brokers if channel.status().connected() => {
-                tracing::warn!(queue = %shared.topology.queue, "AMQP consumer was cancelled by the broker; consuming again");
+                tracing::warn!(
+                    queue = %shared.topology.queue,
+                    "AMQP consumer was cancelled by the broker; consuming again"
+                );
                 tokio::time::sleep(REOPEN_DELAY).await;
                 shared.topology.ensure(connection).await?;
             }

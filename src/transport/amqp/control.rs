@@ -1,4 +1,5 @@
-//! What a gateway asks of instances through the exchange: to cancel a task (whoever has it), to describe itself (fleet.md).
+//! What a gateway asks of instances through the exchange: to cancel a task (whoever has it), to
+//! describe itself (fleet.md).
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! Which task is to blame for the death of ComfyUI (attack.md, A53): the one that it was executing; those that waited are not.
-//! Where that cannot be told, because ComfyUI died before it had said anything, all of them are suspects and run alone next.
+//! Which task is to blame for the death of ComfyUI (attack.md, A53): the one that it was executing;
+//! those that waited are not. Where that cannot be told, because ComfyUI died before it had said
+//! anything, all of them are suspects and run alone next.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,7 +49,8 @@ impl Custody {
         }
     }
 
-    /// The task is out of our hands. One that was lost is remembered for those that were lost with it.
+    /// The task is out of our hands. One that was lost is remembered for those that were lost with
+    /// it.
     pub(super) fn release(&self, id: &str) {
         let mut held = self.lock();
         if held.get(id).is_some_and(|held| held.lost.is_none()) {
@@ -57,7 +59,8 @@ impl Custody {
         held.retain(|_, held| held.lost.is_none_or(|lost| lost.elapsed() < SAME_DEATH));
     }
 
-    /// ComfyUI has died with this task in it. `other_prompt`: one of another transport was executing then.
+    /// ComfyUI has died with this task in it. `other_prompt`: one of another transport was
+    /// executing then.
     pub(super) async fn blame(&self, id: &str, other_prompt: impl FnOnce() -> bool) -> Blame {
         let now = Instant::now();
         if let Some(held) = self.lock().get_mut(id) {

@@ -1,4 +1,5 @@
-//! Figures of NVIDIA GPUs. The static binary cannot load NVML (dependencies.md, 2.3), so that its command line tool is asked.
+//! Figures of NVIDIA GPUs. The static binary cannot load NVML (dependencies.md, 2.3), so that its
+//! command line tool is asked.
 
 use std::io::ErrorKind;
 use std::process::Stdio;
@@ -22,11 +23,17 @@ pub(super) struct Gpu {
 
 impl Gpu {
     pub(super) fn to_json(&self) -> Value {
-        json!({ "name": self.name, "memory_used": self.memory_used, "memory_total": self.memory_total, "utilization": self.utilization })
+        json!({
+            "name": self.name,
+            "memory_used": self.memory_used,
+            "memory_total": self.memory_total,
+            "utilization": self.utilization
+        })
     }
 }
 
-/// The GPUs of now; nothing when `nvidia-smi` is not installed. A tool that fails or hangs shows no GPUs this time.
+/// The GPUs of now; nothing when `nvidia-smi` is not installed. A tool that fails or hangs shows no
+/// GPUs this time.
 pub(super) async fn query() -> Option<Vec<Gpu>> {
     let mut command = Command::new("nvidia-smi");
     crate::config::withhold_from_tool(command.as_std_mut());
@@ -76,7 +83,8 @@ mod tests {
     #[test]
     fn lines_of_the_tool_are_understood() {
         let gpus = parse(
-            "NVIDIA GeForce RTX 4090, 1024, 24564, 37\nNVIDIA H100, MIG, 1, 2, [N/A]\nNo devices were found\n",
+            "NVIDIA GeForce RTX 4090, 1024, 24564, 37\nNVIDIA H100, MIG, 1, 2, [N/A]\nNo devices \
+             were found\n",
         );
         let (first, second) = (&gpus[0], &gpus[1]);
         assert_eq!(

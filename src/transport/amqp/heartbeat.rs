@@ -63,8 +63,8 @@ pub(super) async fn run(
     }
 }
 
-/// Publishes on the channel of the last one, or on a new one when that is closed: the broker may close it alone, when the
-/// exchange was deleted.
+/// Publishes on the channel of the last one, or on a new one when that is closed: the broker may
+/// close it alone, when the exchange was deleted.
 async fn publish(
     shared: &Shared,
     connection: &Connection,
@@ -98,7 +98,11 @@ fn body(
     started: Instant,
 ) -> bytes::Bytes {
     let load = runner.load();
-    let mut system_info = json!({ "cpu_usage": host_metrics.cpu_usage, "memory_usage": host_metrics.memory_usage, "uptime": started.elapsed().as_secs() });
+    let mut system_info = json!({
+        "cpu_usage": host_metrics.cpu_usage,
+        "memory_usage": host_metrics.memory_usage,
+        "uptime": started.elapsed().as_secs()
+    });
     if !host_metrics.gpus.is_empty() {
         system_info["gpu"] = host_metrics
             .gpus

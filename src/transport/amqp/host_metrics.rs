@@ -1,4 +1,5 @@
-//! How the machine is: processor over the last interval, memory, GPUs. Measured beside the heartbeat's timer.
+//! How the machine is: processor over the last interval, memory, GPUs. Measured beside the
+//! heartbeat's timer.
 
 use std::time::Duration;
 

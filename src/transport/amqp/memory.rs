@@ -15,8 +15,9 @@ pub(super) struct Answer {
 /// A hash of a task's bytes: an id may be used again for another task.
 pub(super) type Fingerprint = u64;
 
-/// Results of recent tasks, so that a redelivered task is answered and not run again. Bodies go first, ids later: an id
-/// whose body is gone still tells that its result was confirmed by the broker, so that the task only needs its ack.
+/// Results of recent tasks, so that a redelivered task is answered and not run again. Bodies go
+/// first, ids later: an id whose body is gone still tells that its result was confirmed by the
+/// broker, so that the task only needs its ack.
 #[derive(Debug)]
 pub(super) struct ResultCache {
     answers: HashMap<Arc<str>, (Fingerprint, Option<Answer>)>,
@@ -85,7 +86,8 @@ impl ResultCache {
     }
 }
 
-/// What this process knows of the attempts of tasks whose messages could not be published again with the count.
+/// What this process knows of the attempts of tasks whose messages could not be published again
+/// with the count.
 #[derive(Debug)]
 pub(super) struct Attempts {
     counts: HashMap<Arc<str>, u32>,
@@ -126,8 +128,8 @@ impl Attempts {
     }
 }
 
-/// The ids that tasks without one were given, so that a redelivered one is known again: else it would count as a new task each
-/// time, and circle for ever.
+/// The ids that tasks without one were given, so that a redelivered one is known again: else it
+/// would count as a new task each time, and circle for ever.
 #[derive(Debug)]
 pub(super) struct IssuedIds {
     given: VecDeque<(Fingerprint, Arc<str>)>,
@@ -149,7 +151,8 @@ impl IssuedIds {
         }
     }
 
-    /// An id that these bytes were given before and that is not `taken`. Equal tasks get theirs in turn.
+    /// An id that these bytes were given before and that is not `taken`. Equal tasks get theirs in
+    /// turn.
     pub(super) fn recall(
         &mut self,
         task: Fingerprint,

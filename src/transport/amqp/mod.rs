@@ -1,14 +1,19 @@
-//! The AMQP transport: tasks from RabbitMQ, events to RabbitMQ. Runs tasks through a [`TaskRunner`] that `app` hands in.
+//! The AMQP transport: tasks from RabbitMQ, events to RabbitMQ. Runs tasks through a [`TaskRunner`]
+//! that `app` hands in.
 //!
-//! What outlives a connection and what does not is the plan of this module; what it is built on is `crate::broker`.
-//! - for the whole life: the [`worker`] (tasks that run here, who waits for their ends, memory of recent results), the
-//!   [`custody`] and the [`notes`] (which task is to blame when ComfyUI or we die), the outbox (messages that the broker has
-//!   not confirmed yet), the [`sink`] (events on their way into the outbox), the heartbeat's timer;
-//! - for one connection ([`session`]): the publisher that empties the outbox, the [`consumer`] that feeds the worker, the
-//!   registration. Each has channels of its own, which come back by themselves.
+//! What outlives a connection and what does not is the plan of this module; what it is built on is
+//! `crate::broker`.
+//! - for the whole life: the [`worker`] (tasks that run here, who waits for their ends, memory of
+//!   recent results), the [`custody`] and the [`notes`] (which task is to blame when ComfyUI or we
+//!   die), the outbox (messages that the broker has not confirmed yet), the [`sink`] (events on
+//!   their way into the outbox), the heartbeat's timer;
+//! - for one connection ([`session`]): the publisher that empties the outbox, the [`consumer`] that
+//!   feeds the worker, the registration. Each has channels of its own, which come back by
+//!   themselves.
 //!
-//! A task is acknowledged only after the broker has confirmed its result. When the connection breaks in between, the result
-//! stays in the outbox, and the redelivered task meets its own run at the worker or is answered from memory.
+//! A task is acknowledged only after the broker has confirmed its result. When the connection
+//! breaks in between, the result stays in the outbox, and the redelivered task meets its own run at
+//! the worker or is answered from memory.
 
 mod answers;
 mod attempts;
@@ -78,13 +83,16 @@ pub struct Milestones {
 /// Runs prompts for the queue.
 #[async_trait::async_trait]
 pub trait TaskRunner: Send + Sync {
-    /// Runs a task to its end. Nobody but the caller is told of a transient failure: another attempt may follow.
+    /// Runs a task to its end. Nobody but the caller is told of a transient failure: another
+    /// attempt may follow.
     async fn run(&self, task: TaskRun) -> TaskOutcome;
-    /// A task ends with a transient failure, or without a run, and no attempt follows: whoever it names for that is told.
+    /// A task ends with a transient failure, or without a run, and no attempt follows: whoever it
+    /// names for that is told.
     async fn given_up(&self, id: &str, body: Map<String, Value>, failure: &Failure);
     /// Whether ComfyUI has died within the last moments.
     fn comfyui_has_died(&self) -> bool;
-    /// Whether somebody has wanted ComfyUI started anew within the last moments: no task is to blame for that.
+    /// Whether somebody has wanted ComfyUI started anew within the last moments: no task is to
+    /// blame for that.
     fn comfyui_was_restarted(&self) -> bool;
     /// Whether a prompt of another transport was executing when it did.
     fn other_prompt_was_executing(&self) -> bool;
@@ -94,7 +102,8 @@ pub trait TaskRunner: Send + Sync {
     fn load(&self) -> Load;
     /// Cancels a task that runs; `false` when it does not.
     fn cancel(&self, id: &str) -> bool;
-    /// What stands for the catalogue of ComfyUI's nodes: another one has another hash. None while it is not known.
+    /// What stands for the catalogue of ComfyUI's nodes: another one has another hash. None while
+    /// it is not known.
     fn catalogue_hash(&self) -> Option<String>;
     /// That catalogue: `{hash, object_info (gzip in base64), models, versions}`.
     async fn catalogue(&self) -> Option<serde_json::Value>;

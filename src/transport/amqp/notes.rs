@@ -1,9 +1,10 @@
-//! Notes on disk about the tasks that run here, for the death that leaves no time for more (attack.md, A41): kill -9, an
-//! out-of-memory kill, a power cut.
+//! Notes on disk about the tasks that run here, for the death that leaves no time for more
+//! (attack.md, A41): kill -9, an out-of-memory kill, a power cut.
 //!
-//! A directory for each process, locked by it while it lives. A task that is about to be given to ComfyUI has an empty file
-//! there, whose name says all: `<id>-<task>-<attempts>-<unique>.given`, the first two as hashes; renamed to `.executing` when
-//! ComfyUI begins with it, and removed at its end. Of a process that has died the first who looks settles who is to blame, as
+//! A directory for each process, locked by it while it lives. A task that is about to be given to
+//! ComfyUI has an empty file there, whose name says all: `<id>-<task>-<attempts>-<unique>.given`,
+//! the first two as hashes; renamed to `.executing` when ComfyUI begins with it, and removed at its
+//! end. Of a process that has died the first who looks settles who is to blame, as
 //! [`super::custody`] does for ComfyUI's death.
 
 use std::fs::{File, TryLockError};
@@ -63,14 +64,19 @@ impl Notes {
         }))
     }
 
-    /// Writes the note of a task that is about to be given to ComfyUI. A note that cannot be written is no reason not to run it.
+    /// Writes the note of a task that is about to be given to ComfyUI. A note that cannot be
+    /// written is no reason not to run it.
     pub(super) async fn begin(&self, id: &Arc<str>, task: Fingerprint, attempts: u32) -> Note {
         let (notes, id) = (self.clone(), Arc::clone(id));
         let written = tokio::task::spawn_blocking(move || notes.write(&id, task, attempts)).await;
         let path = match written {
             Ok(Ok(path)) => path,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the note of a task cannot be written: an attempt that kills this server is not counted");
+                tracing::warn!(
+                    %error,
+                    "the note of a task cannot be written: an attempt that kills this server is \
+                     not counted"
+                );
                 None
             }
             Err(_) => None,
@@ -103,8 +109,8 @@ impl Notes {
         Ok(Some(path))
     }
 
-    /// What is known of a task that was delivered again, from processes that have died; the note is used up then. `id` is its
-    /// own, if it has one.
+    /// What is known of a task that was delivered again, from processes that have died; the note is
+    /// used up then. `id` is its own, if it has one.
     pub(super) async fn find(&self, id: Option<Arc<str>>, task: Fingerprint) -> Option<Noted> {
         let notes = self.clone();
         tokio::task::spawn_blocking(move || notes.look(id.as_deref(), task))
@@ -171,8 +177,8 @@ impl Inner {
         let dir = root.join(uuid::Uuid::new_v4().simple().to_string());
         std::fs::create_dir_all(&dir)?;
         let lock = File::create(dir.join(LOCK))?;
-        // Where the file system has no locks, the notes of this process count only after its end all the same: nobody else
-        // can lock them either.
+        // Where the file system has no locks, the notes of this process count only after its end
+        // all the same: nobody else can lock them either.
         let _ = lock.try_lock();
         *own = Some(Own {
             dir: dir.clone(),

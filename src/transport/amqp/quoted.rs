@@ -1,4 +1,5 @@
-//! JSON strings as bytes: where they end, and what they hold, decoded in place. A task that was encoded twice costs no copy.
+//! JSON strings as bytes: where they end, and what they hold, decoded in place. A task that was
+//! encoded twice costs no copy.
 
 use crate::json::code_unit;
 
@@ -20,7 +21,8 @@ pub(super) fn end(bytes: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// Replaces a JSON string by what it holds, as far as it goes. `false` when it is not one whole string.
+/// Replaces a JSON string by what it holds, as far as it goes. `false` when it is not one whole
+/// string.
 pub(super) fn unquote(bytes: &mut Vec<u8>) -> bool {
     let Some(quote) = bytes.iter().position(|byte| *byte == b'"') else {
         return false;

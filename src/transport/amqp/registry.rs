@@ -1,4 +1,5 @@
-//! What an instance tells the fleet about itself: register and unregister (amqp.md, "Registration and heartbeat").
+//! What an instance tells the fleet about itself: register and unregister (amqp.md, "Registration
+//! and heartbeat").
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -56,10 +56,12 @@ pub struct Amqp {
 }
 
 impl Amqp {
-    /// Starts connecting in the background and returns at once; a broker that is down is not an error.
+    /// Starts connecting in the background and returns at once; a broker that is down is not an
+    /// error.
     ///
     /// # Errors
-    /// One sentence when the configuration cannot be used: the URI, or a name longer than AMQP allows.
+    /// One sentence when the configuration cannot be used: the URI, or a name longer than AMQP
+    /// allows.
     pub fn start(setup: Setup) -> Result<Self, String> {
         let Setup {
             config,
@@ -213,23 +215,25 @@ impl Amqp {
         self.shared.stop_consuming.cancel();
     }
 
-    /// Resolves when no task is here any more; for the grace period between [`Amqp::stop_consuming`] and [`Amqp::shutdown`].
+    /// Resolves when no task is here any more; for the grace period between
+    /// [`Amqp::stop_consuming`] and [`Amqp::shutdown`].
     pub async fn idle(&self) {
         while self.tasks() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// With `AMQP_PUBLISH_ALL`: publishes the end of a prompt that came through another transport. Does nothing otherwise.
-    /// Never waits for the broker.
+    /// With `AMQP_PUBLISH_ALL`: publishes the end of a prompt that came through another transport.
+    /// Does nothing otherwise. Never waits for the broker.
     pub async fn publish_result(&self, id: &str, outcome: &TaskOutcome) {
         if self.shared.config.publish_all {
             self.shared.worker.publish_result(id, outcome).await;
         }
     }
 
-    /// Ends the transport: unfinished tasks go back into the queue, results are flushed, the instance unregisters, the
-    /// connection closes. Whatever is not done by the deadline is left to the broker, which requeues what has no answer.
+    /// Ends the transport: unfinished tasks go back into the queue, results are flushed, the
+    /// instance unregisters, the connection closes. Whatever is not done by the deadline is left to
+    /// the broker, which requeues what has no answer.
     pub async fn shutdown(&self, deadline: Instant, reason: &str) {
         self.stop_consuming();
         self.shared.worker.give_everything_back();
@@ -242,7 +246,8 @@ impl Amqp {
         if in_time.await.is_err() {
             tracing::warn!(
                 tasks = self.tasks(),
-                "AMQP shutdown is late: tasks without an answer are left to the broker, which delivers them again"
+                "AMQP shutdown is late: tasks without an answer are left to the broker, which \
+                 delivers them again"
             );
         }
         reason.clone_into(&mut self.shared.reason.lock());
@@ -263,7 +268,8 @@ impl Amqp {
     }
 }
 
-/// A transport that is dropped without [`Amqp::shutdown`] closes its connection; the broker requeues its tasks.
+/// A transport that is dropped without [`Amqp::shutdown`] closes its connection; the broker
+/// requeues its tasks.
 impl Drop for Amqp {
     fn drop(&mut self) {
         self.end_companions();

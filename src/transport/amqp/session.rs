@@ -107,7 +107,12 @@ pub(super) async fn supervise(shared: &Arc<Shared>) {
         match opened {
             Ok(link) => {
                 (failures, told) = (0, None);
-                tracing::info!(broker = %shared.broker, exchange = %shared.topology.exchange, queue = %shared.topology.queue, "AMQP connected");
+                tracing::info!(
+                    broker = %shared.broker,
+                    exchange = %shared.topology.exchange,
+                    queue = %shared.topology.queue,
+                    "AMQP connected"
+                );
                 set_connected(shared, true);
                 let lost = work(shared, &link).await;
                 shared.pulse.send_replace(None);
@@ -116,12 +121,20 @@ pub(super) async fn supervise(shared: &Arc<Shared>) {
                 link.cut();
                 shared.outbox.rewind();
                 let Some(reason) = lost else { return };
-                tracing::warn!(broker = %shared.broker, reason, "AMQP connection lost; connecting again");
+                tracing::warn!(
+                    broker = %shared.broker,
+                    reason,
+                    "AMQP connection lost; connecting again"
+                );
             }
             Err(problem) => {
                 // The same problem again is not news.
                 if told.as_ref() != Some(&problem) {
-                    tracing::warn!(broker = %shared.broker, reason = problem, "AMQP broker cannot be used; trying again until it can");
+                    tracing::warn!(
+                        broker = %shared.broker,
+                        reason = problem,
+                        "AMQP broker cannot be used; trying again until it can"
+                    );
                     told = Some(problem);
                 }
             }
@@ -132,7 +145,8 @@ pub(super) async fn supervise(shared: &Arc<Shared>) {
         }
         failures += 1;
     }
-    // The end came between two connections: the others shall know all the same, if the broker is there.
+    // The end came between two connections: the others shall know all the same, if the broker is
+    // there.
     if *shared.registry.registered().borrow()
         && let Ok(Ok(link)) = timeout(LAST_TRY, open(shared)).await
     {
@@ -145,7 +159,8 @@ fn set_connected(shared: &Shared, connected: bool) {
     metrics::amqp_connected(connected);
 }
 
-/// Between 1 s and twice as long at every failure, at most 30 s; random, so that a fleet does not come back in one instant.
+/// Between 1 s and twice as long at every failure, at most 30 s; random, so that a fleet does not
+/// come back in one instant.
 fn backoff(failures: i32) -> Duration {
     let longest = (2.0 * 2_f64.powi(failures.min(10))).min(MAX_BACKOFF_S);
     Duration::from_secs_f64(
@@ -195,7 +210,12 @@ async fn work(shared: &Arc<Shared>, link: &Arc<Link>) -> Option<String> {
             return None;
         }
         reason = watch_connection(shared, link) => return Some(reason),
-        error = publisher::run(&shared.outbox, &shared.events, connection, &shared.topology) => error,
+        error = publisher::run(
+            &shared.outbox,
+            &shared.events,
+            connection,
+            &shared.topology
+        ) => error,
         error = consumer::run(shared, connection) => error,
         error = control::run(shared, connection) => error,
         error = register(shared, connection) => error,
@@ -241,14 +261,20 @@ async fn watch_connection(shared: &Shared, link: &Arc<Link>) -> String {
                 Some(Event::ConnectionBlocked(reason)) if !blocked => {
                     blocked = true;
                     shared.pulse.send_replace(None);
-                    tracing::warn!(broker = %shared.broker, reason, "AMQP broker blocks publishing; waiting for it");
+                    tracing::warn!(
+                        broker = %shared.broker,
+                        reason,
+                        "AMQP broker blocks publishing; waiting for it"
+                    );
                 }
                 Some(Event::ConnectionUnblocked) if blocked => {
                     blocked = false;
                     shared.pulse.send_replace(Some(Arc::clone(link)));
                     tracing::info!(broker = %shared.broker, "AMQP broker takes messages again");
                 }
-                Some(Event::Error(error)) if !connection.status().connected() => return describe(&error),
+                Some(Event::Error(error)) if !connection.status().connected() => {
+                    return describe(&error);
+                }
                 Some(_) => {}
                 None => return "the connection has ended".to_owned(),
             },
@@ -276,7 +302,11 @@ async fn part(shared: &Shared, link: &Link) {
         ),
     }
     let closed = timeout(CLOSE_TIMEOUT, link.connection.close(200, "OK".into())).await;
-    tracing::info!(broker = %shared.broker, politely = matches!(closed, Ok(Ok(()))), "AMQP connection closed");
+    tracing::info!(
+        broker = %shared.broker,
+        politely = matches!(closed, Ok(Ok(()))),
+        "AMQP connection closed"
+    );
 }
 
 #[cfg(test)]

@@ -231,7 +231,8 @@ impl EventSink for StreamSink {
                 let (id, context) = (Arc::clone(&prompt.id), prompt.context.clone());
                 self.post(Some(id), context, Arc::clone(event), epoch_ms());
             }
-            // `status` belongs to ComfyUI as a whole: told to the task at hand. The rest belongs to prompts of others.
+            // `status` belongs to ComfyUI as a whole: told to the task at hand. The rest belongs to
+            // prompts of others.
             None => {
                 let current = if *event.name == *"status" {
                     self.lock_current().first().cloned()
@@ -273,7 +274,8 @@ fn is_stream(name: &str) -> bool {
     )
 }
 
-/// `event.stream.<type>` or `event.result.<type>`; none for a type (of a custom node) that cannot be a routing key.
+/// `event.stream.<type>` or `event.result.<type>`; none for a type (of a custom node) that cannot
+/// be a routing key.
 fn routing_key(stream: bool, name: &str) -> Option<Arc<str>> {
     let key = format!("event.{}.{name}", if stream { "stream" } else { "result" });
     (key.len() <= 255).then(|| key.into())

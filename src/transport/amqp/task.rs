@@ -27,7 +27,8 @@ pub(super) struct Task {
     pub(super) id: Option<Arc<str>>,
     /// A `POST /prompt` body without the id.
     pub(super) body: Map<String, Value>,
-    /// The message's bytes, for publishing it again. (Of one that was encoded twice: decoded once.)
+    /// The message's bytes, for publishing it again. (Of one that was encoded twice: decoded
+    /// once.)
     pub(super) bytes: Bytes,
     /// Of those bytes, and of the publication that is answered.
     pub(super) fingerprint: Fingerprint,
@@ -111,7 +112,8 @@ fn parse_now(mut bytes: Vec<u8>, ids: &MessageIds, max_bytes: usize) -> Result<T
         let shown = max_bytes as f64 / (1024.0 * 1024.0);
         let have = bytes.len().div_ceil(1 << 20);
         let message = format!(
-            "The task has {have} MiB, more than {shown} MiB: send large inputs as URLs, or raise MAX_BODY_SIZE_MB."
+            "The task has {have} MiB, more than {shown} MiB: send large inputs as URLs, or raise \
+             MAX_BODY_SIZE_MB."
         );
         return Err(refusal(
             &bytes,
@@ -138,7 +140,8 @@ fn parse_now(mut bytes: Vec<u8>, ids: &MessageIds, max_bytes: usize) -> Result<T
         .or_else(|| alias.as_ref().and_then(id_text));
     if let Some(id) = id.as_ref().filter(|id| !may_be_id(id)) {
         let message = format!(
-            "The task's id has {} characters: it must be 1 to {MAX_NAME} characters without control characters.",
+            "The task's id has {} characters: it must be 1 to {MAX_NAME} characters without \
+             control characters.",
             id.chars().count()
         );
         let mut refused = refusal(&[], Failure::invalid("id", message), false);

@@ -1,4 +1,5 @@
-//! What a model sees of a result: previews, sounds, texts, links. All of one result stays below what clients take.
+//! What a model sees of a result: previews, sounds, texts, links. All of one result stays below
+//! what clients take.
 
 use std::path::Path;
 
@@ -70,7 +71,8 @@ impl Content {
     pub async fn add_files(&mut self, context: &Context, files: &[File], all: usize) {
         if all > files.len() {
             self.missing.push(format!(
-                "The job made {all} files; the first {MOST_OUTPUTS} are described here. The others can be read by their index."
+                "The job made {all} files; the first {MOST_OUTPUTS} are described here. The \
+                 others can be read by their index."
             ));
         }
         let links: usize = files
@@ -163,7 +165,8 @@ impl Content {
         taken
     }
 
-    /// Previews of pictures: each has its share of what is left; when the shares become too small, the first ones count.
+    /// Previews of pictures: each has its share of what is left; when the shares become too small,
+    /// the first ones count.
     async fn previews(
         &mut self,
         context: &Context,
@@ -197,7 +200,8 @@ impl Content {
         }
         if no_room > 0 {
             self.missing.push(format!(
-                "There was no room for the previews of the last {no_room} pictures: read them by their uri."
+                "There was no room for the previews of the last {no_room} pictures: read them by \
+                 their uri."
             ));
         }
         if failed > 0 {

@@ -78,7 +78,12 @@ impl Progress {
         let _ = self.to.send(json!({
             "jsonrpc": "2.0",
             "method": "notifications/progress",
-            "params": {"progressToken": self.token, "progress": value, "total": 100, "message": message},
+            "params": {
+                "progressToken": self.token,
+                "progress": value,
+                "total": 100,
+                "message": message
+            },
         }));
     }
 }

@@ -1,5 +1,6 @@
-//! Outputs of earlier runs as inputs of the next one: the `uri` and the `url` of an output mean the asset that it is. What an agent has
-//! in its hands is good enough, and nothing is fetched from ourselves.
+//! Outputs of earlier runs as inputs of the next one: the `uri` and the `url` of an output mean the
+//! asset that it is. What an agent has in its hands is good enough, and nothing is fetched from
+//! ourselves.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,6 @@
-//! Of a gateway (fleet.md): which queue a run goes to, and what comes first there. Every tool that runs something takes both; an
-//! input of a workflow that has one of these names stays the workflow's.
+//! Of a gateway (fleet.md): which queue a run goes to, and what comes first there. Every tool that
+//! runs something takes both; an input of a workflow that has one of these names stays the
+//! workflow's.
 
 use serde_json::{Map, Value, json};
 
@@ -68,7 +69,8 @@ pub fn take(
         .collect()
 }
 
-/// Refuses what no fleet could do. Without one they are ignored, with a warning that the pipeline gives.
+/// Refuses what no fleet could do. Without one they are ignored, with a warning that the pipeline
+/// gives.
 ///
 /// # Errors
 /// Names the argument.

@@ -1,7 +1,7 @@
 //! One message in, one answer out: as JSON, or as a stream when there is progress to tell.
 //!
-//! The work on a request is done inside its answer. When the client closes the connection the answer is dropped, and the work with
-//! it: that is how a request is cancelled.
+//! The work on a request is done inside its answer. When the client closes the connection the
+//! answer is dropped, and the work with it: that is how a request is cancelled.
 
 use std::time::Duration;
 

@@ -127,7 +127,8 @@ impl RpcError {
         self
     }
 
-    /// The status of an answer that is nothing but this error. Clients of the handshake revisions take 404 for a lost session.
+    /// The status of an answer that is nothing but this error. Clients of the handshake revisions
+    /// take 404 for a lost session.
     pub fn status(&self, revision: Option<Revision>) -> StatusCode {
         if self.malformed {
             return StatusCode::BAD_REQUEST;

@@ -1,12 +1,14 @@
 //! What agents use: a Model Context Protocol server over streamable HTTP (docs/contract/mcp.md).
 //!
-//! `http` receives a message and answers, as JSON or as a stream; `revision` decides which revision of the protocol a message
-//! follows and whether its headers agree with it; `methods` knows the methods. Behind them `tools`, `resources`, `tasks` and
-//! `listen` translate between the protocol and [`crate::durable`].
+//! `http` receives a message and answers, as JSON or as a stream; `revision` decides which revision
+//! of the protocol a message follows and whether its headers agree with it; `methods` knows the
+//! methods. Behind them `tools`, `resources`, `tasks` and `listen` translate between the protocol
+//! and [`crate::durable`].
 //!
-//! The protocol's words and shapes are those of `rmcp`, the official SDK. Its server loop is not used: it answers bad JSON in plain
-//! text, cannot tell a call that is given up from one that was handed over, and takes 2024-11-05 for a revision of ours. All that
-//! is left of such a loop without sessions is one request and one answer, which `http` is.
+//! The protocol's words and shapes are those of `rmcp`, the official SDK. Its server loop is not
+//! used: it answers bad JSON in plain text, cannot tell a call that is given up from one that was
+//! handed over, and takes 2024-11-05 for a revision of ours. All that is left of such a loop
+//! without sessions is one request and one answer, which `http` is.
 
 mod content;
 mod context;

@@ -4,7 +4,8 @@ use axum::http::{HeaderMap, header};
 
 use crate::error::{Code, Failure};
 
-/// Checks who sent a request, if a browser says so. The scheme does not matter: a proxy in front may speak TLS.
+/// Checks who sent a request, if a browser says so. The scheme does not matter: a proxy in front
+/// may speak TLS.
 ///
 /// # Errors
 /// 403 for a page of another site.
@@ -39,7 +40,8 @@ pub fn check(
     }
     Err(Failure::new(
         Code::ForbiddenOrigin,
-        "a page of another site sent this request: name its origin in CORS_ALLOWED_ORIGINS if it may",
+        "a page of another site sent this request: name its origin in CORS_ALLOWED_ORIGINS if it \
+         may",
     ))
 }
 

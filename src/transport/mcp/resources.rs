@@ -73,7 +73,8 @@ pub fn templates(context: &Context) -> Value {
             "uriTemplate": "comfyui://jobs/{id}/outputs/{index}",
             "name": "output",
             "title": "File of a job",
-            "description": "A file that a job has made: the id of the job, and the index of the output in its result.",
+            "description": "A file that a job has made: the id of the job, and the index of the \
+                            output in its result.",
         }],
         "ttlMs": server::LISTS_LIVE_MS,
         "cacheScope": server::cache_scope(context),
@@ -114,7 +115,8 @@ pub async fn read(context: &Context, params: &Map<String, Value>) -> Result<Valu
             .jobs
             .address(&context.base.absolute, &asset.id);
         return Err(RpcError::params(format!(
-            "the file has {} bytes, more than the {LARGEST} that are sent this way: fetch it from {url}",
+            "the file has {} bytes, more than the {LARGEST} that are sent this way: fetch it from \
+             {url}",
             asset.size
         ))
         .with(json!({"url": url})));

@@ -1,4 +1,5 @@
-//! Which revision of the protocol a message follows, and whether its headers say the same as its body.
+//! Which revision of the protocol a message follows, and whether its headers say the same as its
+//! body.
 
 use axum::http::HeaderMap;
 use base64::Engine;

@@ -1,4 +1,5 @@
-//! A tool that runs something: it becomes a job, and is answered with its result, with where it stands, or with a task.
+//! A tool that runs something: it becomes a job, and is answered with its result, with where it
+//! stands, or with a task.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -308,7 +309,10 @@ impl Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         if self.armed {
-            tracing::info!(id = %self.id, "the client has closed its connection; its job is cancelled");
+            tracing::info!(
+                id = %self.id,
+                "the client has closed its connection; its job is cancelled"
+            );
             let (jobs, id) = (self.jobs.clone(), std::mem::take(&mut self.id));
             tokio::spawn(async move { jobs.cancel(&id).await.map(drop) });
         }

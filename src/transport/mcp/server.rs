@@ -6,11 +6,15 @@ use serde_json::{Map, Value, json};
 use super::context::Context;
 use super::revision::Revision;
 
-const INSTRUCTIONS: &str = "This server runs ComfyUI workflows that make pictures, video and sound. Each workflow is a tool; its \
-    result holds a preview of every file, and a link to the file itself. run_graph runs a ComfyUI graph of your own: search_nodes, \
-    describe_node and list_models say what such a graph can be made of. A run that takes longer than the call answers with the \
-    status pending or running: it goes on, and get_job with its id gives the result. A file that you have is handed in with \
-    create_upload, or as a URL or data: URI; an output of an earlier run by its uri.";
+const INSTRUCTIONS: &str = "This server runs ComfyUI workflows that make pictures, video and \
+                            sound. Each workflow is a tool; its result holds a preview of every \
+                            file, and a link to the file itself. run_graph runs a ComfyUI graph \
+                            of your own: search_nodes, describe_node and list_models say what \
+                            such a graph can be made of. A run that takes longer than the call \
+                            answers with the status pending or running: it goes on, and get_job \
+                            with its id gives the result. A file that you have is handed in with \
+                            create_upload, or as a URL or data: URI; an output of an earlier run \
+                            by its uri.";
 
 /// How long lists may be kept, milliseconds.
 pub const LISTS_LIVE_MS: u64 = 60_000;

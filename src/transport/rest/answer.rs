@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use crate::document::Document;
 use crate::error::{Code, ErrorCode, Failure};
 
-/// Marks an answer that must not be compressed: base64 of media that is compressed already, or a stream.
+/// Marks an answer that must not be compressed: base64 of media that is compressed already, or a
+/// stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Uncompressed;
 
@@ -37,7 +38,8 @@ pub fn answer_with(failure: &Failure, body: Map<String, Value>) -> Response {
     response
 }
 
-/// Documents up to this length (bytes) are read before the answer begins: one write to the client, and an error is still a status.
+/// Documents up to this length (bytes) are read before the answer begins: one write to the client,
+/// and an error is still a status.
 const WHOLE: u64 = 1 << 20;
 
 /// Answers with a document as JSON; a long one is streamed.

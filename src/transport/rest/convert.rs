@@ -1,4 +1,5 @@
-//! `POST /convert`: a workflow as the editor saves it, or a file that holds one, becomes a graph (ui-format.md). Runs nothing.
+//! `POST /convert`: a workflow as the editor saves it, or a file that holds one, becomes a graph
+//! (ui-format.md). Runs nothing.
 
 use std::sync::Arc;
 

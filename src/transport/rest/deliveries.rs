@@ -37,7 +37,8 @@ pub async fn resend(
         Resent::BodyGone => Err(Failure::new(
             Code::Conflict,
             format!(
-                "the body of delivery {} is gone: it was delivered, or given up; with WEBHOOK_SPOOL_DIR what could not be delivered is kept for 24 hours",
+                "the body of delivery {} is gone: it was delivered, or given up; with \
+                 WEBHOOK_SPOOL_DIR what could not be delivered is kept for 24 hours",
                 quoted(&id)
             ),
         )),

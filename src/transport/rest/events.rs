@@ -1,5 +1,6 @@
-//! `GET /events`: what happens to the server, as it happens: of each topic first how it is, then what changes. Nothing is kept for
-//! a reader but what it has seen: a slow one gets the newest state, and an idle stream waits for changes without looking.
+//! `GET /events`: what happens to the server, as it happens: of each topic first how it is, then
+//! what changes. Nothing is kept for a reader but what it has seen: a slow one gets the newest
+//! state, and an idle stream waits for changes without looking.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -363,7 +364,8 @@ impl Stream {
     }
 }
 
-/// Waits until a topic that is not pending has something new: which, and whether it is a measurement and nothing else.
+/// Waits until a topic that is not pending has something new: which, and whether it is a
+/// measurement and nothing else.
 async fn changed(feeds: &mut [Feed]) -> (usize, bool) {
     let idle = feeds
         .iter_mut()

@@ -1,5 +1,5 @@
-//! What a gateway serves beside the API: the addresses of tasks, which open with their token alone, and the instances of the fleet
-//! (fleet.md). What belongs to an instance is answered with 501.
+//! What a gateway serves beside the API: the addresses of tasks, which open with their token alone,
+//! and the instances of the fleet (fleet.md). What belongs to an instance is answered with 501.
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};

@@ -1,4 +1,5 @@
-//! `GET /workflows`: the endpoints made from files. `POST /graph/inspect`: a graph, or a file that holds one, as a form. Both run nothing.
+//! `GET /workflows`: the endpoints made from files. `POST /graph/inspect`: a graph, or a file that
+//! holds one, as a form. Both run nothing.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! `GET /history`, `GET /history/{id}`, `DELETE /history/{id}`, `DELETE /history`: what was run (console.md).
+//! `GET /history`, `GET /history/{id}`, `DELETE /history/{id}`, `DELETE /history`: what was run
+//! (console.md).
 
 use axum::Json;
 use axum::extract::State;

@@ -8,7 +8,8 @@ use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use crate::error::{Code, Failure};
 use crate::limits::text;
 
-/// How much compressed text is decoded at a time, so that no call takes long: at most a megabyte comes of it.
+/// How much compressed text is decoded at a time, so that no call takes long: at most a megabyte
+/// comes of it.
 const PIECE: usize = 1024;
 
 /// How a body is encoded.
@@ -47,7 +48,8 @@ pub fn encoding(headers: &HeaderMap) -> Result<Encoding, Failure> {
         others => {
             let others = others.join(", ");
             let message = format!(
-                "the Content-Encoding \"{}\" is not known: send the body as it is, or as gzip or deflate",
+                "the Content-Encoding \"{}\" is not known: send the body as it is, or as gzip or \
+                 deflate",
                 text::shorten(&others, 60)
             );
             Err(Failure::new(Code::UnsupportedMediaType, message))

@@ -87,7 +87,8 @@ pub struct RouterState {
     pub history: History,
     /// What runs the jobs, where that is not the ComfyUI here.
     pub fleet: Option<Fleet>,
-    /// A further condition for readiness: the broker, when it is required. `Some` is the reason why not.
+    /// A further condition for readiness: the broker, when it is required. `Some` is the reason
+    /// why not.
     pub broker: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// The broker as it is shown, when there is one.
     pub broker_link: Option<BrokerLink>,
@@ -217,7 +218,8 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     .into_response()
 }
 
-/// Only JSON and documentation are worth compressing; answers full of encoded media say so themselves.
+/// Only JSON and documentation are worth compressing; answers full of encoded media say so
+/// themselves.
 #[derive(Debug, Clone, Copy)]
 struct Compressible;
 

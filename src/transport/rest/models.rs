@@ -1,4 +1,5 @@
-//! `GET /models`, `GET /models/{folder}`, `POST /models`, `POST /download`, `GET /downloads`, `DELETE /downloads/{id}`.
+//! `GET /models`, `GET /models/{folder}`, `POST /models`, `POST /download`, `GET /downloads`,
+//! `DELETE /downloads/{id}`.
 
 use std::time::{Duration, Instant};
 
@@ -84,7 +85,11 @@ pub async fn download(
 ) -> Result<Response, Failure> {
     let library = library(&state);
     let (download, wait) = parse(&library, body, "model_type", "")?;
-    let mut answer = json!({"url": public_url(&download.url), "model_type": download.folder, "filename": download.filename});
+    let mut answer = json!({
+        "url": public_url(&download.url),
+        "model_type": download.folder,
+        "filename": download.filename
+    });
     if !wait {
         // What can be known to be wrong with the URL is said now, not in the log later.
         library.check_url(&download).await?;

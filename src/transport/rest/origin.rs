@@ -53,14 +53,16 @@ fn check(request: &Request, server: &ServerConfig) -> Result<(), Failure> {
     if changes && !own_rule && is_cross_site(headers, &host, server) {
         return Err(Failure::new(
             Code::ForbiddenOrigin,
-            "a page of another site sent this request: name its origin in CORS_ALLOWED_ORIGINS if it may",
+            "a page of another site sent this request: name its origin in CORS_ALLOWED_ORIGINS if \
+             it may",
         ));
     }
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
     if server.api_keys.is_empty() && is_rebound(headers, &host, peer, server) {
         return Err(Failure::new(
             Code::ForbiddenOrigin,
-            "a browser on this machine asked for a name that is not this machine's: add the name to ALLOWED_HOSTS if it is",
+            "a browser on this machine asked for a name that is not this machine's: add the name \
+             to ALLOWED_HOSTS if it is",
         ));
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! `POST /prompt`, `GET /prompt/{id}`, `DELETE /prompt/{id}`, and what they share with workflow endpoints.
+//! `POST /prompt`, `GET /prompt/{id}`, `DELETE /prompt/{id}`, and what they share with workflow
+//! endpoints.
 
 use std::sync::Arc;
 
@@ -68,7 +69,8 @@ pub async fn submit(
     run(&state, &headers, asked).await
 }
 
-/// Runs a checked request and answers the way it asked for: at the end, at once (202), or as a stream.
+/// Runs a checked request and answers the way it asked for: at the end, at once (202), or as a
+/// stream.
 pub async fn run(
     state: &RouterState,
     headers: &HeaderMap,
@@ -104,7 +106,8 @@ pub async fn run(
     answer::document(&result?).await
 }
 
-/// Arranges that a run is kept, if it is to be. Without `keep` of its own it is run all the same where that is not possible.
+/// Arranges that a run is kept, if it is to be. Without `keep` of its own it is run all the same
+/// where that is not possible.
 async fn keep(
     state: &RouterState,
     asked: &Asked,
@@ -272,7 +275,8 @@ pub fn unknown(id: &str) -> Failure {
     Failure::new(
         Code::NotFound,
         format!(
-            "no prompt with the id \"{shown}\" is in flight here, nor among the last 100 that ended"
+            "no prompt with the id \"{shown}\" is in flight here, nor among the last 100 that \
+             ended"
         ),
     )
 }

@@ -1,5 +1,6 @@
-//! Listening: dual stack where there is IPv6, no delay on small writes, HTTP/1.1 and HTTP/2 without TLS, and the same limits for
-//! both, so that nobody keeps a connection who says nothing or reads nothing (attack.md, A04, A19, A50).
+//! Listening: dual stack where there is IPv6, no delay on small writes, HTTP/1.1 and HTTP/2 without
+//! TLS, and the same limits for both, so that nobody keeps a connection who says nothing or reads
+//! nothing (attack.md, A04, A19, A50).
 
 mod activity;
 mod crowd;
@@ -37,8 +38,9 @@ use crate::telemetry::trace::{self, RequestTrace};
 /// Connections that may wait to be accepted; the kernel cuts it to its own limit.
 const BACKLOG: i32 = 4096;
 
-/// A connection on which no request begins, none gets beyond its headers, or nothing can be sent for so long is closed: whoever
-/// opens many and says nothing, or reads nothing, must not use up descriptors and files.
+/// A connection on which no request begins, none gets beyond its headers, or nothing can be sent
+/// for so long is closed: whoever opens many and says nothing, or reads nothing, must not use up
+/// descriptors and files.
 const QUIET: Duration = Duration::from_secs(75);
 /// HTTP/2 is asked for a sign of life so often, and has so long for it.
 const PING: Duration = Duration::from_secs(20);
@@ -87,7 +89,8 @@ async fn bind_first(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     Err(last)
 }
 
-/// `::` takes IPv4 too whatever the system's default is (`net.ipv6.bindv6only`); a particular address is just that address.
+/// `::` takes IPv4 too whatever the system's default is (`net.ipv6.bindv6only`); a particular
+/// address is just that address.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {

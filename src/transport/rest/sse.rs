@@ -20,12 +20,14 @@ use crate::transport::event_stream::event_stream;
 /// How often a comment is sent when nothing else is, so that proxies keep the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// After so long without a decision a stream begins all the same: proxies commonly close a connection that is silent for a minute.
+/// After so long without a decision a stream begins all the same: proxies commonly close a
+/// connection that is silent for a minute.
 const UNDECIDED: Duration = Duration::from_secs(30);
 
 type Chunk = std::io::Result<Bytes>;
 
-/// Answers `POST /prompt` as a stream. What goes wrong before the first event, and soon, is an ordinary HTTP error.
+/// Answers `POST /prompt` as a stream. What goes wrong before the first event, and soon, is an
+/// ordinary HTTP error.
 ///
 /// # Errors
 /// Whatever ended the prompt before there was anything to stream.
@@ -62,7 +64,15 @@ pub async fn attach(
         .service
         .entry(&id)
         .ok_or_else(|| prompt::unknown(&id))?;
-    let state = json!({"type": "state", "data": {"prompt_id": entry.id, "status": entry.status, "position": entry.position, "progress": entry.progress}});
+    let state = json!({
+        "type": "state",
+        "data": {
+            "prompt_id": entry.id,
+            "status": entry.status,
+            "position": entry.position,
+            "progress": entry.progress
+        }
+    });
     let first = stream::iter([Ok(Bytes::from(format!(
         "event: message\ndata: {state}\nid: 0\n\n"
     )))]);

@@ -156,7 +156,8 @@ pub async fn view(state: &RouterState) -> Value {
     view_of(state, measured)
 }
 
-/// How all stands now, with what was measured last. With `measure` that is done anew meanwhile, unless it is fresh.
+/// How all stands now, with what was measured last. With `measure` that is done anew meanwhile,
+/// unless it is fresh.
 pub fn view_now(state: &RouterState, measure: bool) -> Value {
     if measure && state.machine.fresh().is_none() {
         let state = state.clone();

@@ -43,7 +43,8 @@ pub async fn receive(
     let asset = match stored(&uploads, &token, length, said.as_deref(), &mut body).await {
         Ok(asset) => asset,
         Err(failure) => {
-            // A client that is still sending would not see the answer; one that asks first has sent nothing yet.
+            // A client that is still sending would not see the answer; one that asks first has sent
+            // nothing yet.
             if !asks_first {
                 pour_away(body).await;
             }

@@ -45,7 +45,8 @@ pub async fn run(
     prompt::run(&state, &headers, asked).await
 }
 
-/// The input, and how the result is to be delivered. Without `input` the members that mean nothing else are the input itself.
+/// The input, and how the result is to be delivered. Without `input` the members that mean nothing
+/// else are the input itself.
 fn parts(mut members: Map<String, Value>) -> (Value, Map<String, Value>) {
     // What runs comes from the file, and its nodes are the file's business.
     let own = ["prompt", "workflow", "partial_execution_targets"];

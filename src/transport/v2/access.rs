@@ -1,4 +1,5 @@
-//! Who may ask: keys, and browsers that come from other sites. And the number that every answer bears.
+//! Who may ask: keys, and browsers that come from other sites. And the number that every answer
+//! bears.
 
 use axum::extract::{OriginalUri, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -18,7 +19,13 @@ pub async fn number(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let status = response.status();
     if status.is_server_error() {
-        tracing::error!(request_id = id, %method, path, status = status.as_u16(), "v2 request failed");
+        tracing::error!(
+            request_id = id,
+            %method,
+            path,
+            status = status.as_u16(),
+            "v2 request failed"
+        );
     } else {
         tracing::debug!(request_id = id, %method, path, status = status.as_u16(), "v2 request");
     }
@@ -28,7 +35,8 @@ pub async fn number(request: Request, next: Next) -> Response {
     response
 }
 
-/// Lets a request through that presents a key, or needs none, and that no other site has made a browser send.
+/// Lets a request through that presents a key, or needs none, and that no other site has made a
+/// browser send.
 pub async fn check(State(state): State<V2State>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<OriginalUri>().map_or_else(
         || request.uri().path().to_owned(),
@@ -59,7 +67,8 @@ pub async fn check(State(state): State<V2State>, request: Request, next: Next) -
         return ApiError::new(
             StatusCode::UNAUTHORIZED,
             "unauthorized",
-            "an API key is needed: send it as \"Authorization: Bearer <key>\" or \"X-API-Key: <key>\"",
+            "an API key is needed: send it as \"Authorization: Bearer <key>\" or \"X-API-Key: \
+             <key>\"",
         )
         .into_response();
     }
@@ -70,7 +79,8 @@ fn late() -> ApiError {
     ApiError::new(
         StatusCode::UNAUTHORIZED,
         "unauthorized",
-        "the signature of this address is wrong or too old: ask for the asset again to get a new one",
+        "the signature of this address is wrong or too old: ask for the asset again to get a new \
+         one",
     )
 }
 
@@ -110,7 +120,8 @@ fn foreign(headers: &HeaderMap, allowed: &[String]) -> bool {
     if text("sec-fetch-site") == "cross-site" {
         return true;
     }
-    // A page that found our port by its name (DNS rebinding): the host is loopback, the page is not.
+    // A page that found our port by its name (DNS rebinding): the host is loopback, the page is
+    // not.
     let host = text(header::HOST.as_str());
     !origin.is_empty() && is_loopback(host) && authority(origin) != Some(host)
 }

@@ -1,4 +1,5 @@
-//! What goes wrong, as the official SDKs read it: `{"error": {"code", "message", "details"}}` (v2.md, "Rules of the prefix").
+//! What goes wrong, as the official SDKs read it: `{"error": {"code", "message", "details"}}`
+//! (v2.md, "Rules of the prefix").
 
 use std::time::Duration;
 
@@ -98,7 +99,9 @@ impl ApiError {
                 let message = failure
                     .message
                     .trim_start_matches("Failed to queue prompt: ");
-                let mut details = json!({"node_errors": failure.node_errors.clone().unwrap_or_else(|| json!({}))});
+                let mut details = json!({
+                    "node_errors": failure.node_errors.clone().unwrap_or_else(|| json!({}))
+                });
                 if in_graph {
                     details["location"] = location.into();
                 }
@@ -151,7 +154,11 @@ impl From<Failure> for ApiError {
                 failure.message,
             ),
             _ => {
-                tracing::error!(code = failure.code.as_str(), error = %failure.message, "a v2 request failed");
+                tracing::error!(
+                    code = failure.code.as_str(),
+                    error = %failure.message,
+                    "a v2 request failed"
+                );
                 Self::upstream()
             }
         }
@@ -218,7 +225,8 @@ impl From<Refused> for ApiError {
 pub fn key_reuse(what: &str, made: &str) -> ApiError {
     ApiError::unprocessable(
         "idempotency_key_reuse",
-        "this Idempotency-Key was used before: each is good for one request, and answers are not replayed",
+        "this Idempotency-Key was used before: each is good for one request, and answers are not \
+         replayed",
     )
     .with(json!({what: made}))
 }

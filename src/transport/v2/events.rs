@@ -1,4 +1,5 @@
-//! `GET /jobs/{id}/events`: the life of a job as it happens. Every stream shows every output once and its end last.
+//! `GET /jobs/{id}/events`: the life of a job as it happens. Every stream shows every output once
+//! and its end last.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,7 +48,10 @@ fn count(state: &V2State) -> Result<Counted, ApiError> {
         return Err(ApiError::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too_many_streams",
-            format!("{limit} event streams are open, which is V2_MAX_STREAMS: poll instead, or try again"),
+            format!(
+                "{limit} event streams are open, which is V2_MAX_STREAMS: poll instead, or try \
+                 again"
+            ),
         )
         .retry(Duration::from_secs(2)));
     }
@@ -112,7 +116,8 @@ fn last(state: &V2State, base: &Base, view: &JobView) -> String {
     )
 }
 
-/// One stream of a job in flight. It keeps nothing but what it has shown: a slow reader loses snapshots and pictures only.
+/// One stream of a job in flight. It keeps nothing but what it has shown: a slow reader loses
+/// snapshots and pictures only.
 struct Stream {
     state: V2State,
     base: Base,

@@ -122,7 +122,8 @@ fn submission(mut members: Map<String, Value>, state: &V2State) -> Result<NewSub
             return Err(ApiError::unprocessable(
                 "invalid_workflow",
                 format!(
-                    "\"{reserved}\" is reserved: leave it out; webhooks are asked for in prompt_options.webhook_v2"
+                    "\"{reserved}\" is reserved: leave it out; webhooks are asked for in \
+                     prompt_options.webhook_v2"
                 ),
             ));
         }

@@ -31,15 +31,19 @@ pub fn of(metadata: Option<&Value>) -> Result<Vec<(String, String)>, ApiError> {
                     let shown: String = key.chars().take(60).collect();
                     if !is_key(key) {
                         return Err(refused(format!(
-                            "the label \"{shown}\" is not 1 to {LONGEST_KEY} characters of A-Z, a-z, 0-9, '_', '-' and '.'"
+                            "the label \"{shown}\" is not 1 to {LONGEST_KEY} characters of A-Z, \
+                             a-z, 0-9, '_', '-' and '.'"
                         )));
                     }
                     match value.as_str() {
                         Some(text) if is_value(text) => Ok((key.clone(), text.to_owned())),
                         Some(_) => Err(refused(format!(
-                            "the value of the label \"{shown}\" is longer than {LONGEST_VALUE} bytes or has control characters"
+                            "the value of the label \"{shown}\" is longer than {LONGEST_VALUE} \
+                             bytes or has control characters"
                         ))),
-                        None => Err(refused(format!("the value of the label \"{shown}\" is not a string"))),
+                        None => Err(refused(format!(
+                            "the value of the label \"{shown}\" is not a string"
+                        ))),
                     }
                 })
                 .collect()
@@ -58,7 +62,12 @@ pub fn is_key(text: &str) -> bool {
 
 /// What a label may say.
 pub fn is_value(text: &str) -> bool {
-    let bad = |c: char| matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let bad = |c: char| {
+        matches!(
+            c,
+            '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+    };
     text.len() <= LONGEST_VALUE && !text.chars().any(bad)
 }
 

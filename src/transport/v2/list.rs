@@ -88,7 +88,13 @@ fn read(query: &str, state: &V2State) -> Result<ListQuery, ApiError> {
                     .strip_prefix('[')
                     .and_then(|rest| rest.strip_suffix(']'))
                     .filter(|key| labels::is_key(key))
-                    .ok_or_else(|| filter("write a filter as metadata[<key>]=<value>, with a key that a label may have".into()))?;
+                    .ok_or_else(|| {
+                        filter(
+                            "write a filter as metadata[<key>]=<value>, with a key that a label \
+                             may have"
+                                .into(),
+                        )
+                    })?;
                 if !labels::is_value(&value) {
                     return Err(filter(format!(
                         "the value of metadata[{key}] is none that a label may have"

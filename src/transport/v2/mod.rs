@@ -1,5 +1,5 @@
-//! The Comfy API v2, as the official SDKs speak it: one file per resource (v2.md). Handlers translate between HTTP and
-//! [`crate::durable`]; they decide nothing about jobs.
+//! The Comfy API v2, as the official SDKs speak it: one file per resource (v2.md). Handlers
+//! translate between HTTP and [`crate::durable`]; they decide nothing about jobs.
 
 mod access;
 pub(in crate::transport) mod address;

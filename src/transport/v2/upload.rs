@@ -23,7 +23,8 @@ use crate::store::{NewAsset, StoreError};
 /// What a field that is not the file may hold.
 const LONGEST_FIELD: usize = 64 * 1024;
 const MOST_TAGS: usize = 100;
-/// How long what is too large is read on, so that the answer reaches a client that is still sending.
+/// How long what is too large is read on, so that the answer reaches a client that is still
+/// sending.
 const POURING: Duration = Duration::from_secs(5);
 /// Around the file itself.
 const FORM: u64 = 64 * 1024;
@@ -184,7 +185,8 @@ async fn store(
             StatusCode::CONFLICT,
             "hash_mismatch",
             format!(
-                "the bytes have the hash blake3:{hash}, which is not \"expected_hash\": nothing was stored"
+                "the bytes have the hash blake3:{hash}, which is not \"expected_hash\": nothing \
+                 was stored"
             ),
         ));
     }

@@ -87,7 +87,9 @@ fn metrics(record: &JobRecord) -> Value {
     let began = record.started_at;
     json!({
         "queue_ms": began.map(|began| (began - record.created_at).max(0)),
-        "execution_ms": began.and_then(|began| record.completed_at.map(|ended| (ended - began).max(0))),
+        "execution_ms": began.and_then(
+            |began| record.completed_at.map(|ended| (ended - began).max(0))
+        ),
     })
 }
 

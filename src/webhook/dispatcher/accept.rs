@@ -90,7 +90,11 @@ impl Dispatcher {
             }
             Err(error) => {
                 let dir = spool.dir().display();
-                tracing::error!(id = load.parcel.id, %error, "webhook cannot be written to the spool {dir}; it is delivered from memory");
+                tracing::error!(
+                    id = load.parcel.id,
+                    %error,
+                    "webhook cannot be written to the spool {dir}; it is delivered from memory"
+                );
             }
         }
         load

@@ -110,6 +110,10 @@ async fn finish(claim: Option<SpoolLock>) {
     let Some(claim) = claim else { return };
     let path = claim.path().to_owned();
     if let Err(error) = claim.finish().await {
-        tracing::error!(%error, "the spool file {} cannot be deleted: its webhook will be sent again", path.display());
+        tracing::error!(
+            %error,
+            "the spool file {} cannot be deleted: its webhook will be sent again",
+            path.display()
+        );
     }
 }

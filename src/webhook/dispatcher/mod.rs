@@ -104,7 +104,12 @@ impl Dispatcher {
         match self.promises.as_ref()?.note(parcel, body).await {
             Ok(promise) => Some(promise),
             Err(error) => {
-                tracing::error!(id = parcel.id, %error, "the spool (WEBHOOK_SPOOL_DIR) cannot be written: if this server is killed, nobody tells the webhook of this prompt");
+                tracing::error!(
+                    id = parcel.id,
+                    %error,
+                    "the spool (WEBHOOK_SPOOL_DIR) cannot be written: if this server is killed, \
+                     nobody tells the webhook of this prompt"
+                );
                 None
             }
         }

@@ -29,7 +29,12 @@ impl Dispatcher {
         };
         tokio::spawn(async move {
             if let Err(error) = spool.prepare().await {
-                tracing::error!(%error, "the spool {} (WEBHOOK_SPOOL_DIR) cannot be created: webhooks do not survive this process", spool.dir().display());
+                tracing::error!(
+                    %error,
+                    "the spool {} (WEBHOOK_SPOOL_DIR) cannot be created: webhooks do not survive \
+                     this process",
+                    spool.dir().display()
+                );
             }
             loop {
                 self.sweep(&spool).await;
@@ -191,7 +196,11 @@ pub(super) fn set_aside(claim: &SpoolLock, reason: &str) {
             path.display()
         ),
         Err(error) => {
-            tracing::error!(%error, "the spool file {} is damaged ({reason})", claim.path().display())
+            tracing::error!(
+                %error,
+                "the spool file {} is damaged ({reason})",
+                claim.path().display()
+            )
         }
     }
 }

@@ -31,7 +31,11 @@ impl SpoolLock {
     pub fn open(&self) -> Result<SpooledWebhook, Option<String>> {
         let later = |error: io::Error| {
             if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!(%error, "the spool file {} cannot be read now; it is tried again later", self.path.display());
+                tracing::warn!(
+                    %error,
+                    "the spool file {} cannot be read now; it is tried again later",
+                    self.path.display()
+                );
             }
             None
         };

@@ -1,9 +1,11 @@
-//! The worker that sends system events to `SYSTEM_WEBHOOK_URL`, in order, with a bounded queue (events.md).
+//! The worker that sends system events to `SYSTEM_WEBHOOK_URL`, in order, with a bounded queue
+//! (events.md).
 //!
-//! One worker, one event at a time. An event that may be dropped (progress, previews) is tried as often as a webhook, and
-//! given up earlier when the queue is full. Any other is tried for an hour: an outage of that length loses nothing, and an event
-//! that its receiver cannot stand does not hold up the rest for ever. Refused by a 4xx that says the event is at
-//! fault, it has the retries of a webhook; by 410, none.
+//! One worker, one event at a time. An event that may be dropped (progress, previews) is tried as
+//! often as a webhook, and given up earlier when the queue is full. Any other is tried for an hour:
+//! an outage of that length loses nothing, and an event that its receiver cannot stand does not
+//! hold up the rest for ever. Refused by a 4xx that says the event is at fault, it has the retries
+//! of a webhook; by 410, none.
 
 mod queue;
 
@@ -68,7 +70,8 @@ struct Shared {
 }
 
 impl SystemWebhook {
-    /// Sets it up; `None` when there is no `SYSTEM_WEBHOOK_URL` or no event is asked for. Sends nothing before [`Self::start`].
+    /// Sets it up; `None` when there is no `SYSTEM_WEBHOOK_URL` or no event is asked for. Sends
+    /// nothing before [`Self::start`].
     pub fn new(
         events: &EventsConfig,
         webhook: &WebhookConfig,
@@ -132,7 +135,8 @@ impl SystemWebhook {
         self.shared.worker.spawn(async move { shared.work().await });
     }
 
-    /// At shutdown: sends what is queued, at most so long; what is left is counted as dropped and logged.
+    /// At shutdown: sends what is queued, at most so long; what is left is counted as dropped and
+    /// logged.
     pub async fn drain(&self, grace: Duration) {
         let shared = &self.shared;
         shared.draining.cancel();
@@ -167,7 +171,8 @@ impl EventSink for SystemWebhook {
         if !is_droppable(&dropped.name) && !self.shared.overflowed.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 url = public(&self.shared.url),
-                "the receiver of system events is too slow: the oldest events are dropped from now on"
+                "the receiver of system events is too slow: the oldest events are dropped from \
+                 now on"
             );
         }
     }
@@ -291,7 +296,11 @@ impl Shared {
             Source::Comfy => "comfy",
             Source::Storage => "storage",
         };
-        json!({"event": format!("{side}.{}", event.name), "data": &*event.data, "metadata": &self.metadata})
+        json!({
+            "event": format!("{side}.{}", event.name),
+            "data": &*event.data,
+            "metadata": &self.metadata
+        })
     }
 }
 

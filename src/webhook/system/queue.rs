@@ -1,8 +1,8 @@
 //! The bounded queue of system events and its drop rule (events.md).
 //!
-//! Adding takes constant time, whatever is queued: the websocket reader does it. Three lists share one numbering:
-//! picture previews, the other events that may be dropped, and those that are kept. The next event is the one with the
-//! lowest number.
+//! Adding takes constant time, whatever is queued: the websocket reader does it. Three lists share
+//! one numbering: picture previews, the other events that may be dropped, and those that are kept.
+//! The next event is the one with the lowest number.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::events::SystemEvent;
 
 /// From this length on, events of the droppable kinds make room.
 pub const LENGTH: usize = 1_000;
-/// Events that are kept may grow the queue up to this; beyond it the oldest goes, for memory is finite.
+/// Events that are kept may grow the queue up to this; beyond it the oldest goes, for memory is
+/// finite.
 pub const LENGTH_OF_KEPT: usize = 10_000;
 /// A preview may be a picture of a megabyte: their text in the queue is bounded too, in bytes.
 const PREVIEW_BYTES: usize = 32 << 20;

@@ -61,7 +61,8 @@ pub fn thrown(ctx: &Ctx<'_>, error: rquickjs::Error) -> ScriptError {
     }
 }
 
-/// The fault behind an import that means nothing. The engine does not say where it stands; the file does.
+/// The fault behind an import that means nothing. The engine does not say where it stands; the file
+/// does.
 pub fn unresolved(message: &str) -> Option<Fault> {
     let (name, rest) = message
         .strip_prefix("Error resolving module '")?

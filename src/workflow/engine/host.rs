@@ -1,4 +1,5 @@
-//! What the JavaScript side may ask of Rust: log lines, random bytes, URLs, text encodings, and modules.
+//! What the JavaScript side may ask of Rust: log lines, random bytes, URLs, text encodings, and
+//! modules.
 
 use hmac::{KeyInit as _, Mac as _, SimpleHmac};
 use rquickjs::{Ctx, Exception, Function, Module, Object, Promise, Result};
@@ -195,9 +196,12 @@ fn parse_url(
         }
     }
     let parts = serde_json::json!({
-        "href": url::quirks::href(&url), "origin": url::quirks::origin(&url), "protocol": url::quirks::protocol(&url),
-        "username": url::quirks::username(&url), "password": url::quirks::password(&url), "host": url::quirks::host(&url),
-        "hostname": url::quirks::hostname(&url), "port": url::quirks::port(&url), "pathname": url::quirks::pathname(&url),
+        "href": url::quirks::href(&url), "origin": url::quirks::origin(&url),
+        "protocol": url::quirks::protocol(&url),
+        "username": url::quirks::username(&url), "password": url::quirks::password(&url),
+        "host": url::quirks::host(&url),
+        "hostname": url::quirks::hostname(&url), "port": url::quirks::port(&url),
+        "pathname": url::quirks::pathname(&url),
         "search": url::quirks::search(&url), "hash": url::quirks::hash(&url),
     });
     Some(parts.to_string())

@@ -44,7 +44,8 @@ impl Library {
             return Ok(known.clone());
         }
         let found = self.resolution.resolve(base, name)?;
-        // A name may be made of what a client sent: what leads nowhere is not remembered, and the rest not without end.
+        // A name may be made of what a client sent: what leads nowhere is not remembered, and the
+        // rest not without end.
         let mut names = self.names.lock();
         if names.len() >= MAX_NAMES {
             names.clear();
@@ -71,7 +72,8 @@ impl Library {
         if id.starts_with("builtin:") {
             return Ok(Arc::new(Script::verbatim(Kind::CommonJs, String::new())));
         }
-        // Workflow files can ask for any id. What is known already was found by us, also where a link leads out of the directory.
+        // Workflow files can ask for any id. What is known already was found by us, also where a
+        // link leads out of the directory.
         let known = self.scripts.lock().contains_key(id);
         if !known && self.resolution.inside(Path::new(id)).is_none() {
             return Err(Exception::throw_syntax(

@@ -41,13 +41,15 @@ impl Loader for Files {
     }
 }
 
-/// An ES module around what `require` gives: its names are known once it has run, which it does here.
+/// An ES module around what `require` gives: its names are known once it has run, which it does
+/// here.
 fn wrapper(ctx: &Ctx<'_>, id: &str) -> Result<String> {
     let api: Object = ctx.globals().get("__comfyui_api")?;
     let names: Vec<String> = api.get::<_, Function>("namesOf")?.call((id,))?;
     let quoted = serde_json::Value::from(id);
     let mut code = format!(
-        "const api = globalThis.__comfyui_api; const all = api.load({quoted}); export default api.defaultOf({quoted});"
+        "const api = globalThis.__comfyui_api; const all = api.load({quoted}); export default \
+         api.defaultOf({quoted});"
     );
     for (index, name) in names.iter().enumerate() {
         code.push_str(&format!(

@@ -1,5 +1,6 @@
-//! Gives freed memory back to the system. The engine allocates through the C library, which keeps what calls that hit a
-//! limit had taken, in one arena per thread, for as long as the process lives.
+//! Gives freed memory back to the system. The engine allocates through the C library, which keeps
+//! what calls that hit a limit had taken, in one arena per thread, for as long as the process
+//! lives.
 #![cfg_attr(
     target_env = "gnu",
     expect(unsafe_code, reason = "malloc_trim has no safe wrapper")

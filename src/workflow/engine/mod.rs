@@ -1,4 +1,5 @@
-//! The JavaScript engine: isolates that each hold one workflow file, evaluated and ready to be called.
+//! The JavaScript engine: isolates that each hold one workflow file, evaluated and ready to be
+//! called.
 
 mod exception;
 mod host;
@@ -19,9 +20,11 @@ use super::schedule::{Limit, Meter, Slot};
 use super::source::Fault;
 use exception::{ScriptError, thrown};
 
-/// Memory of one isolate (workflows.md); a large input may use as much again as it needs to be read and written.
+/// Memory of one isolate (workflows.md); a large input may use as much again as it needs to be read
+/// and written.
 const MEMORY_LIMIT: usize = 128 * 1024 * 1024;
-/// Copies of an input that exist at once while a call runs: text, value, echo, prompt, each up to two bytes a character.
+/// Copies of an input that exist at once while a call runs: text, value, echo, prompt, each up to
+/// two bytes a character.
 const INPUT_COPIES: usize = 8;
 /// Stack of the engine; blocking threads have 2 MiB.
 const STACK: usize = 1024 * 1024;
@@ -91,7 +94,8 @@ pub struct Isolate {
 }
 
 impl Isolate {
-    /// Makes a runtime and evaluates the file `id` in it. The turn comes back, for the call that may follow.
+    /// Makes a runtime and evaluates the file `id` in it. The turn comes back, for the call that
+    /// may follow.
     ///
     /// # Errors
     /// When the file cannot be evaluated, with its place.
@@ -315,7 +319,8 @@ fn clock<'js, T: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, name: &str) -> Result<T,
     call().map_err(|error| thrown(ctx, error))
 }
 
-/// Runs promise jobs until none is left. A job that throws has rejected its promise; that is where it is seen.
+/// Runs promise jobs until none is left. A job that throws has rejected its promise; that is where
+/// it is seen.
 fn run_jobs(ctx: &Ctx<'_>) {
     while ctx.execute_pending_job() {}
 }

@@ -1,4 +1,5 @@
-//! Files as ComfyUI's editor saves them, and pictures, videos and sounds with a graph inside (ui-format.md).
+//! Files as ComfyUI's editor saves them, and pictures, videos and sounds with a graph inside
+//! (ui-format.md).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -55,7 +56,10 @@ impl Saved {
         match ui::convert(&self.workflow, classes?, Moment::now()) {
             Ok(converted) => Some(converted.prompt),
             Err(error) => {
-                tracing::warn!(file = %path.display(), "the workflow cannot be converted as things are: {error}");
+                tracing::warn!(
+                    file = %path.display(),
+                    "the workflow cannot be converted as things are: {error}"
+                );
                 None
             }
         }
@@ -132,7 +136,10 @@ fn of(found: Recognised, path: &Path, classes: Option<&NodeClasses>) -> PlainWor
                     (saved.inputs, saved.warnings) = (inputs, warnings);
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(file = %path.display(), "the workflow cannot be converted as things are: {error}");
+                    tracing::warn!(
+                        file = %path.display(),
+                        "the workflow cannot be converted as things are: {error}"
+                    );
                 }
                 None => {}
             }

@@ -1,4 +1,5 @@
-//! Which members of an input its schema knows. What one part of a schema does not know, another one may.
+//! Which members of an input its schema knows. What one part of a schema does not know, another one
+//! may.
 
 use serde_json::{Map, Value};
 
@@ -7,11 +8,13 @@ use super::schema::{fits, list};
 /// A schema that describes a value.
 struct Part<'a> {
     schema: &'a Map<String, Value>,
-    /// Whether the value goes by it. Of alternatives that is the first that fits; the others only make names known.
+    /// Whether the value goes by it. Of alternatives that is the first that fits; the others only
+    /// make names known.
     applies: bool,
 }
 
-/// Takes out the members that no part of the schema knows, as zod does. The value must fit the schema.
+/// Takes out the members that no part of the schema knows, as zod does. The value must fit the
+/// schema.
 pub(super) fn strip(schema: &Value, value: &mut Value) {
     strip_by(&[(schema, true)], value);
 }

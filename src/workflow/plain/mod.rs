@@ -1,4 +1,5 @@
-//! Plain workflows: a graph with a header that names its inputs, or a file as the editor saves it. No JavaScript.
+//! Plain workflows: a graph with a header that names its inputs, or a file as the editor saves it.
+//! No JavaScript.
 
 mod editor;
 mod known;
@@ -113,7 +114,8 @@ impl PlainWorkflow {
         })
     }
 
-    /// Adds to the schema of the input which of its members are media, where the input of the node that they go to says so.
+    /// Adds to the schema of the input which of its members are media, where the input of the node
+    /// that they go to says so.
     pub fn name_media(&self, schema: &mut Value, classes: Option<&NodeClasses>) {
         let bound = self.bound_to.iter().filter_map(|(name, class, input)| {
             let definition = form::definition(classes, class, input);

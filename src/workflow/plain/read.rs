@@ -72,7 +72,8 @@ pub fn read(
             return Err(at(
                 id,
                 format!(
-                    "node \"{id}\" of the prompt needs a class_type and inputs: export the graph in API format"
+                    "node \"{id}\" of the prompt needs a class_type and inputs: export the graph \
+                     in API format"
                 ),
             ));
         }
@@ -157,7 +158,8 @@ fn graph_of(document: &Value) -> Result<Option<&Map<String, Value>>, (&'static s
         (None, Some(name)) => Err((
             name,
             format!(
-                "there is \"{name}\" but no \"prompt\": put the graph there, exported in API format"
+                "there is \"{name}\" but no \"prompt\": put the graph there, exported in API \
+                 format"
             ),
         )),
     }

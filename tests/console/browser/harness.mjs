@@ -32,6 +32,10 @@ export async function until(what, ask, seconds = 30) {
   }
 }
 
+// A test that has failed stops nothing.
+const running = new Set();
+process.on("exit", () => running.forEach((child) => child.kill()));
+
 /** Starts a demo and waits until it is ready. */
 export async function demo(variables = {}, { port, wait = true } = {}) {
   const own = port ?? (await freePort());
@@ -40,9 +44,11 @@ export async function demo(variables = {}, { port, wait = true } = {}) {
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output = (output + data).slice(-100_000)));
   let ended = false;
-  child.on("exit", () => (ended = true));
-  // A test that has failed stops nothing.
-  process.on("exit", () => ended || child.kill());
+  running.add(child);
+  child.on("exit", () => {
+    ended = true;
+    running.delete(child);
+  });
   const url = `http://127.0.0.1:${own}/`;
   const stop = async (signal = "SIGTERM") => {
     if (ended) return;

@@ -47,7 +47,10 @@ after(async () => {
   rmSync(spool, { recursive: true, force: true });
 });
 
-const submit = (prompt, more = {}) => server.ask("prompt", { method: "POST", json: { prompt, keep: true, async: true, ...more } });
+async function submit(prompt, more = {}) {
+  const answer = await server.ask("prompt", { method: "POST", json: { prompt, keep: true, async: true, ...more } });
+  assert.equal(answer.status, 202, JSON.stringify(answer.body));
+}
 const row = (scope, id) => scope.getByRole("row").filter({ hasText: id });
 
 test("the queue shows what runs and waits, live; one and all are cancelled", async () => {
@@ -55,7 +58,8 @@ test("the queue shows what runs and waits, live; one and all are cancelled", asy
   assert.equal(await page.title(), "Queue - comfyui-api");
   const region = (name) => page.getByRole("region", { name, exact: true });
   await region("Running").getByRole("table").waitFor({ state: "attached" });
-  for (const id of ["q-1", "q-2", "q-3", "q-4"]) void submit(slow(60), { id });
+  // One after the other: the first runs, the others wait behind it.
+  for (const id of ["q-1", "q-2", "q-3", "q-4"]) await submit(slow(60), { id });
 
   await row(region("Running"), "q-1").waitFor();
   for (const id of ["q-2", "q-3", "q-4"]) await row(region("Waiting"), id).waitFor();

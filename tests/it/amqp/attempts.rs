@@ -1,4 +1,5 @@
-//! The count of attempts belongs to the task: across instances, restarts and queues (attack.md, A41).
+//! The count of attempts belongs to the task: across instances, restarts and queues (attack.md,
+//! A41).
 
 use lapin::BasicProperties;
 use lapin::options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions};
@@ -77,7 +78,8 @@ async fn get(client: &Client, name: &str) -> lapin::message::Delivery {
     got.await.unwrap().unwrap().delivery
 }
 
-/// A quorum queue counts every return. A planned stop, and waiting, are not to be charged all the same.
+/// A quorum queue counts every return. A planned stop, and waiting, are not to be charged all the
+/// same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_counts_returns_charges_no_planned_stop() {
     let broker = RabbitMq::shared().await;
@@ -215,7 +217,8 @@ async fn a_message_keeps_its_identity() {
     );
 }
 
-/// A53: those that may have killed ComfyUI run one at a time, so that it can be told which one it is.
+/// A53: those that may have killed ComfyUI run one at a time, so that it can be told which one it
+/// is.
 #[tokio::test(flavor = "multi_thread")]
 async fn suspects_run_alone_and_others_together() {
     let broker = RabbitMq::shared().await;

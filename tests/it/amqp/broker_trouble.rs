@@ -38,8 +38,9 @@ impl<S: tracing::Subscriber> Layer<S> for Lines {
 impl Lines {
     fn collect() -> (Self, DefaultGuard) {
         let lines = Self::default();
-        // A call site that is first met on a thread without a subscriber may be remembered as wanted by nobody, for all threads. With one
-        // that wants everything behind them all, none is.
+        // A call site that is first met on a thread without a subscriber may be remembered as
+        // wanted by nobody, for all threads. With one that wants everything behind them all, none
+        // is.
         static EVERYTHING: std::sync::Once = std::sync::Once::new();
         EVERYTHING.call_once(|| {
             drop(tracing::subscriber::set_global_default(

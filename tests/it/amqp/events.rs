@@ -202,7 +202,11 @@ async fn an_instance_registers_and_its_heart_beats_in_time() {
     );
     assert_eq!(
         data["capabilities"],
-        json!({"max_concurrent_tasks": 2, "supported_models": ["sdxl", "flux"], "gpu_memory": "48G"})
+        json!({
+            "max_concurrent_tasks": 2,
+            "supported_models": ["sdxl", "flux"],
+            "gpu_memory": "48G"
+        })
     );
     assert_eq!(register["metadata"]["region"], "eu");
     assert!(register["metadata"]["container_id"].is_string());

@@ -44,7 +44,8 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
             .sum::<usize>()
     };
 
-    // Cut in the middle of frames: of results on their way, and of acknowledgements right after them.
+    // Cut in the middle of frames: of results on their way, and of acknowledgements right after
+    // them.
     let settled = async || {
         let goal = runs() + 6;
         until("all are back and work goes on", async || {
@@ -129,7 +130,8 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
     assert_eq!(client.waiting().await, 0, "every task left the queue");
 }
 
-/// How fast one instance is when the work itself takes no time. Run by hand: `cargo test --release --test it overhead -- --ignored --nocapture`.
+/// How fast one instance is when the work itself takes no time. Run by hand: `cargo test --release
+/// --test it overhead -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn overhead_of_a_task() {

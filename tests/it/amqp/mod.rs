@@ -1,4 +1,5 @@
-//! The queue transport against a real RabbitMQ. The runner behind it is a scripted one: what a task does stands in its body.
+//! The queue transport against a real RabbitMQ. The runner behind it is a scripted one: what a task
+//! does stands in its body.
 
 mod attempts;
 mod broker_trouble;

@@ -1,4 +1,5 @@
-//! What the tests of this folder share: a transport with a scripted runner, and a client of the fleet.
+//! What the tests of this folder share: a transport with a scripted runner, and a client of the
+//! fleet.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,7 +45,8 @@ pub fn unique(name: &str) -> String {
     format!("{name}.{}", uuid::Uuid::new_v4().simple())
 }
 
-/// Does what the task's body says: `{"do": "succeed" | "refuse" | "interrupt" | "fail" | "hold" | "panic", "ms": 5, "bytes": 10}`.
+/// Does what the task's body says: `{"do": "succeed" | "refuse" | "interrupt" | "fail" | "hold" |
+/// "panic", "ms": 5, "bytes": 10}`.
 pub struct ScriptedRunner {
     pub ready: watch::Sender<bool>,
     /// The ids in the order of their starts.
@@ -106,7 +108,9 @@ impl ScriptedRunner {
                     permit.unwrap().forget();
                     success(id, 1)
                 }
-                () = give_back.cancelled() => TaskOutcome::Failed(Failure::new(Code::ShuttingDown, "The server is shutting down.")),
+                () = give_back.cancelled() => TaskOutcome::Failed(
+                    Failure::new(Code::ShuttingDown, "The server is shutting down.")
+                ),
             },
             _ => success(id, usize::try_from(number("bytes")).unwrap()),
         }
@@ -213,8 +217,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and listens to everything that is published from now on. Makes exchange and queue if they are not there,
-    /// with the arguments the product would use.
+    /// Connects and listens to everything that is published from now on. Makes exchange and queue
+    /// if they are not there, with the arguments the product would use.
     pub async fn connect(uri: &str, name: &str) -> Self {
         Self::connect_to(uri, name, "classic").await
     }
@@ -340,7 +344,8 @@ impl Client {
         delivery
     }
 
-    /// The next message on the exchange under such a key, and `traceparent` and `tracestate` of its headers.
+    /// The next message on the exchange under such a key, and `traceparent` and `tracestate` of its
+    /// headers.
     pub async fn next_context(
         &mut self,
         prefix: &str,
@@ -373,7 +378,8 @@ impl Client {
         )
     }
 
-    /// The next message whose routing key begins like this; others (heartbeats never end) are skipped.
+    /// The next message whose routing key begins like this; others (heartbeats never end) are
+    /// skipped.
     pub async fn next_of(&mut self, prefix: &str) -> (String, Value, Option<u8>) {
         let deadline = Instant::now() + PATIENCE;
         loop {

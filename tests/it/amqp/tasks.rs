@@ -39,7 +39,14 @@ async fn every_outcome_has_its_event_and_every_task_leaves_the_queue() {
     client.submit(&json!({"id": "bad", "do": "refuse"})).await;
     let (kind, envelope) = client.next_result().await;
     assert_eq!(kind, "execution_error");
-    let expected = json!({"id": "bad", "type": "invalid_prompt", "message": "The graph is bad.", "details": {"traceback": ["a\n", "b"]}, "node_errors": {"3": {}}, "stack": "a\nb"});
+    let expected = json!({
+        "id": "bad",
+        "type": "invalid_prompt",
+        "message": "The graph is bad.",
+        "details": {"traceback": ["a\n", "b"]},
+        "node_errors": {"3": {}},
+        "stack": "a\nb"
+    });
     assert_eq!(envelope["data"], expected);
 
     client
@@ -161,7 +168,8 @@ async fn an_id_that_is_used_again_is_another_task_when_it_comes_back_too() {
     client.submit(&json!({"id": "x"})).await;
     assert_eq!(client.next_result().await.0, "execution_success");
     until("it is done with", async || transport.tasks() == 0).await;
-    // Fails by our fault, goes back and comes again: not to be answered with the result of the first.
+    // Fails by our fault, goes back and comes again: not to be answered with the result of the
+    // first.
     client.submit(&json!({"id": "x", "do": "fail"})).await;
     assert_eq!(client.next_result().await.0, "execution_error");
     until("it is done with", async || transport.tasks() == 0).await;
@@ -305,7 +313,8 @@ async fn a_result_that_waits_for_a_connection_is_published_on_the_next() {
     );
 }
 
-/// Makes `id` run at a transport that takes nothing more, and its delivery go back to the queue behind its back.
+/// Makes `id` run at a transport that takes nothing more, and its delivery go back to the queue
+/// behind its back.
 async fn orphan(
     id: &str,
     client: &Client,
@@ -384,7 +393,8 @@ async fn a_task_that_waits_for_its_start_goes_back_when_the_instance_is_not_read
         &runner,
     );
     orphan("first", &client, &runner, &proxy, &transport).await;
-    // Somebody else takes the first task, so that the second comes here while the only place is taken.
+    // Somebody else takes the first task, so that the second comes here while the only place is
+    // taken.
     let queue = format!("in.{name}");
     let taken = client
         .channel

@@ -111,18 +111,23 @@ async fn a_server_that_ends_with_its_comfyui_leaves_its_task_to_others() {
 /// A graph that kills ComfyUI when it is executed.
 fn poison() -> Value {
     let mut graph = slow_picture(0.0);
-    graph["5"] = json!({"class_type": "SimCrash", "inputs": {"code": 7, "value": ["1", 0], "filename_prefix": "x"}});
+    graph["5"] = json!({
+        "class_type": "SimCrash",
+        "inputs": {"code": 7, "value": ["1", 0], "filename_prefix": "x"}
+    });
     graph
 }
 
-/// A picture that takes so long. Its prefix says that it writes under no name of others (F04): it waits in ComfyUI's queue.
+/// A picture that takes so long. Its prefix says that it writes under no name of others (F04): it
+/// waits in ComfyUI's queue.
 fn slow_picture(seconds: f64) -> Value {
     let mut graph = super::slow_picture(seconds);
     graph["5"]["inputs"]["filename_prefix"] = json!("x");
     graph
 }
 
-/// A41: with the default of ALWAYS_RESTART_COMFYUI the instance ends with its ComfyUI. The count goes on in the next one.
+/// A41: with the default of ALWAYS_RESTART_COMFYUI the instance ends with its ComfyUI. The count
+/// goes on in the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poison_task_ends_two_instances_and_is_given_up() {
     let broker = RabbitMq::shared().await;
@@ -166,7 +171,8 @@ async fn a_poison_task_ends_two_instances_and_is_given_up() {
     );
 }
 
-/// A41: kill -9. The broker says only that the task was handed out before; the note says which one was executing.
+/// A41: kill -9. The broker says only that the task was handed out before; the note says which one
+/// was executing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_takes_the_whole_instance_with_it_is_given_up() {
     given_up_after_kills("classic").await;
@@ -271,7 +277,8 @@ async fn the_neighbours_of_a_poison_task_are_not_charged() {
     until("the queue is empty", async || client.waiting().await == 0).await;
 }
 
-/// A53: nothing is known of what ComfyUI was doing. All that were in it are suspects and run alone, until the poison is found.
+/// A53: nothing is known of what ComfyUI was doing. All that were in it are suspects and run alone,
+/// until the poison is found.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_it_cannot_be_told_suspects_run_alone() {
     let broker = RabbitMq::shared().await;
@@ -284,7 +291,10 @@ async fn where_it_cannot_be_told_suspects_run_alone() {
         .await;
     let mut deadly = poison();
     deadly["5"]["inputs"]["value"] = json!(["6", 0]);
-    deadly["6"] = json!({"class_type": "SimSleep", "inputs": {"seconds": 1.5, "steps": 3, "value": ["1", 0], "filename_prefix": "x"}});
+    deadly["6"] = json!({
+        "class_type": "SimSleep",
+        "inputs": {"seconds": 1.5, "steps": 3, "value": ["1", 0], "filename_prefix": "x"}
+    });
     client
         .submit(&json!({"id": "poison", "prompt": deadly}))
         .await;

@@ -55,7 +55,10 @@ async fn what_a_task_did_wrong_stands_in_its_error_and_it_leaves_the_queue() {
 
     // A node raises.
     let mut graph = slow_picture(0.0);
-    graph["5"] = json!({"class_type": "SimFail", "inputs": {"message": "boom", "exception": "ValueError", "value": ["1", 0]}});
+    graph["5"] = json!({
+        "class_type": "SimFail",
+        "inputs": {"message": "boom", "exception": "ValueError", "value": ["1", 0]}
+    });
     client.submit(&json!({"id": "node", "prompt": graph})).await;
     let events = events_of(&mut client, "node").await;
     assert_eq!(

@@ -127,6 +127,7 @@ async fn every_task_gets_its_result_whatever_dies() {
     let twice = results.values().filter(|count| **count > 1).count();
     assert!(
         twice <= 12,
-        "{twice} of {submitted} results came more than once: at least once does not mean always twice"
+        "{twice} of {submitted} results came more than once: at least once does not mean always \
+         twice"
     );
 }

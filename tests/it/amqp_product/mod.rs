@@ -1,4 +1,5 @@
-//! The queue transport of the whole product: the real binary, a real RabbitMQ, the simulator as ComfyUI.
+//! The queue transport of the whole product: the real binary, a real RabbitMQ, the simulator as
+//! ComfyUI.
 
 mod crashes;
 mod failures;
@@ -30,15 +31,24 @@ fn member(uri: &str, name: &str) -> Stage {
 /// One small picture; no seed, so that ComfyUI takes it from its cache the second time.
 fn picture() -> Value {
     json!({
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 255}},
-        "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "picture", "images": ["1", 0]}},
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 255}
+        },
+        "9": {
+            "class_type": "SaveImage",
+            "inputs": {"filename_prefix": "picture", "images": ["1", 0]}
+        },
     })
 }
 
 /// A picture that takes so long.
 fn slow_picture(seconds: f64) -> Value {
     let mut graph = picture();
-    graph["5"] = json!({"class_type": "SimSleep", "inputs": {"seconds": seconds, "steps": 10, "value": ["1", 0]}});
+    graph["5"] = json!({
+        "class_type": "SimSleep",
+        "inputs": {"seconds": seconds, "steps": 10, "value": ["1", 0]}
+    });
     graph["9"]["inputs"]["images"] = json!(["5", 0]);
     graph
 }
@@ -46,13 +56,28 @@ fn slow_picture(seconds: f64) -> Value {
 /// Text to image with a checkpoint that [`with_checkpoint`] puts in place.
 fn sampled(steps: u32) -> Value {
     json!({
-        "model": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd.safetensors"}},
+        "model": {
+            "class_type": "CheckpointLoaderSimple",
+            "inputs": {"ckpt_name": "sd.safetensors"}
+        },
         "text": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat", "clip": ["model", 1]}},
-        "canvas": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
-        "sample": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": steps, "cfg": 7, "sampler_name": "euler", "scheduler": "normal", "denoise": 1,
-            "model": ["model", 0], "positive": ["text", 0], "negative": ["text", 0], "latent_image": ["canvas", 0]}},
-        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["model", 2]}},
-        "save": {"class_type": "SaveImage", "inputs": {"filename_prefix": "x", "images": ["decode", 0]}},
+        "canvas": {
+            "class_type": "EmptyLatentImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1}
+        },
+        "sample": {"class_type": "KSampler",
+        "inputs": {"seed": 1, "steps": steps, "cfg": 7, "sampler_name": "euler",
+        "scheduler": "normal", "denoise": 1,
+            "model": ["model", 0], "positive": ["text", 0], "negative": ["text", 0],
+            "latent_image": ["canvas", 0]}},
+        "decode": {
+            "class_type": "VAEDecode",
+            "inputs": {"samples": ["sample", 0], "vae": ["model", 2]}
+        },
+        "save": {
+            "class_type": "SaveImage",
+            "inputs": {"filename_prefix": "x", "images": ["decode", 0]}
+        },
     })
 }
 

@@ -146,7 +146,12 @@ async fn tasks_are_converted_uploaded_and_reported_like_prompts() {
     let saved = json!({
         "nodes": [
             {"id": 1, "type": "EmptyImage", "widgets_values": [16, 16, 1, 255]},
-            {"id": 2, "type": "SaveImage", "inputs": [{"name": "images", "type": "IMAGE", "link": 1}], "widgets_values": ["saved"]},
+            {
+                "id": 2,
+                "type": "SaveImage",
+                "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
+                "widgets_values": ["saved"]
+            },
         ],
         "links": [[1, 1, 0, 2, 0, "IMAGE"]],
     });
@@ -161,7 +166,10 @@ async fn tasks_are_converted_uploaded_and_reported_like_prompts() {
     );
     client
         .submit(&json!({
-            "task_id": "up", "prompt": picture().to_string(), "convert_output": {"format": "jpeg", "options": {"quality": 50}},
+            "task_id": "up", "prompt": picture().to_string(), "convert_output": {
+                "format": "jpeg",
+                "options": {"quality": 50}
+            },
             "http_upload": {"url_prefix": peer.url("/files")}, "webhook_v2": peer.url("/hook"),
         }))
         .await;
@@ -203,8 +211,13 @@ async fn tasks_are_converted_uploaded_and_reported_like_prompts() {
     );
     product.until_clean().await;
 
-    // Failures reach the webhook too, wherever they happen: in the body, in ComfyUI's checks, in a node.
-    let fail = json!({"1": {"class_type": "SimFail", "inputs": {"message": "boom"}}, "9": picture()["9"], "2": picture()["1"]});
+    // Failures reach the webhook too, wherever they happen: in the body, in ComfyUI's checks, in a
+    // node.
+    let fail = json!({
+        "1": {"class_type": "SimFail", "inputs": {"message": "boom"}},
+        "9": picture()["9"],
+        "2": picture()["1"]
+    });
     let mut failing = fail.clone();
     failing["9"]["inputs"]["images"] = json!(["2", 0]);
     let origin = Origin::start(|_, _| Reply::status(404)).await;
@@ -222,7 +235,11 @@ async fn tasks_are_converted_uploaded_and_reported_like_prompts() {
             "invalid_request",
         ),
         (
-            json!({"id": "bad-class", "prompt": {"1": {"class_type": "Nothing", "inputs": {"filename_prefix": "x"}}}, "webhook_v2": peer.url("/bad")}),
+            json!({
+                "id": "bad-class",
+                "prompt": {"1": {"class_type": "Nothing", "inputs": {"filename_prefix": "x"}}},
+                "webhook_v2": peer.url("/bad")
+            }),
             "/bad",
             "invalid_prompt",
         ),
@@ -231,7 +248,8 @@ async fn tasks_are_converted_uploaded_and_reported_like_prompts() {
             "/boom",
             "execution_error",
         ),
-        // The graph of a task that did not get as far as ComfyUI still holds the URLs with their secrets.
+        // The graph of a task that did not get as far as ComfyUI still holds the URLs with their
+        // secrets.
         (
             json!({"id": "missing", "prompt": loading, "webhook_v2": peer.url("/missing")}),
             "/missing",
@@ -296,8 +314,14 @@ async fn with_publish_all_prompts_from_http_are_told_of_too() {
     let result = events.last().unwrap().data();
     assert_eq!(result["filenames"], json!(["web_picture_00001_.png"]));
     assert!(!result["images"][0].as_str().unwrap().is_empty());
-    let failing = json!({"9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "x", "images": ["1", 0]}},
-        "1": {"class_type": "EmptyImage", "inputs": {"width": "wide", "height": 64, "batch_size": 1, "color": 0}}});
+    let failing = json!({"9": {
+        "class_type": "SaveImage",
+        "inputs": {"filename_prefix": "x", "images": ["1", 0]}
+    },
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": "wide", "height": 64, "batch_size": 1, "color": 0}
+        }});
     let (status, body) = product
         .prompt(&json!({"id": "bad", "prompt": failing}))
         .await;

@@ -7,10 +7,15 @@ use crate::support::product::{Product, Stage};
 
 #[tokio::test]
 async fn endpoints_are_listed_with_schemas_that_name_media() {
-    let plain = json!({"summary": "Again", "description": "Loads.", "bind": {"photo": "1.inputs.image", "prefix": "9.inputs.filename_prefix"},
+    let plain = json!({"summary": "Again", "description": "Loads.", "bind": {
+        "photo": "1.inputs.image",
+        "prefix": "9.inputs.filename_prefix"
+    },
         "prompt": loaded("x.png")});
     let script = "import { z } from 'zod';
-        export default { RequestSchema: z.object({ width: z.number().int().default(64).describe('Pixels') }), summary: 'Made', generateWorkflow: () => ({}) };";
+        export default { RequestSchema: z.object({ width: \
+                  z.number().int().default(64).describe('Pixels') }), summary: 'Made', \
+                  generateWorkflow: () => ({}) };";
     let product = Stage::new()
         .file("workflows/z/again.json", plain.to_string())
         .file("workflows/made.js", script)
@@ -120,7 +125,12 @@ async fn a_graph_is_described_as_a_form_wherever_it_comes_from() {
     let saved = json!({
         "nodes": [
             {"id": 1, "type": "EmptyImage", "title": "Ground", "widgets_values": [64, 32, 1, 0]},
-            {"id": 2, "type": "SaveImage", "inputs": [{"name": "images", "type": "IMAGE", "link": 1}], "widgets_values": ["ComfyUI"]}],
+            {
+                "id": 2,
+                "type": "SaveImage",
+                "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
+                "widgets_values": ["ComfyUI"]
+            }],
         "links": [[1, 1, 0, 2, 0, "IMAGE"]],
         "extra": {"linearData": {"inputs": [["2", "filename_prefix"], [1, "height"]]}}});
     let (status, form) = inspect(&product, "application/json", saved.to_string().into()).await;

@@ -108,8 +108,15 @@ async fn a_run_shows_what_was_asked_for_without_secrets_and_media_and_why_it_fai
         "credentials": [{"url_pattern": "*", "auth": {"type": "bearer", "token": "marked"}}],
         "prompt": {
             "1": {"class_type": "LoadImage", "inputs": {"image": media}},
-            "2": {"class_type": "SimFail", "inputs": {"message": "broken on purpose"}, "_meta": {"title": "Breaks"}},
-            "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}}},
+            "2": {
+                "class_type": "SimFail",
+                "inputs": {"message": "broken on purpose"},
+                "_meta": {"title": "Breaks"}
+            },
+            "9": {
+                "class_type": "SaveImage",
+                "inputs": {"images": ["1", 0], "filename_prefix": "x"}
+            }},
     });
     let (status, answer) = product.prompt(&body).await;
     assert!(status >= 400, "{answer}");
@@ -153,7 +160,11 @@ async fn runs_in_flight_are_among_them_and_cannot_be_forgotten() {
 #[tokio::test]
 async fn a_run_names_its_workflow_and_its_delivery() {
     let receiver = Receiver::start().await;
-    let workflow = json!({"summary": "A picture", "bind": {"colour": "1.inputs.color"}, "prompt": picture("w")});
+    let workflow = json!({
+        "summary": "A picture",
+        "bind": {"colour": "1.inputs.color"},
+        "prompt": picture("w")
+    });
     let product = Stage::new()
         .env("ALLOW_PRIVATE_NETWORKS", "true")
         .file("workflows/nice/one.json", workflow.to_string())

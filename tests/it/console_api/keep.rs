@@ -80,7 +80,12 @@ async fn async_needs_somebody_who_learns_of_the_result() {
         (&json!("succeeded"), &json!("http")),
         "{run}"
     );
-    let bad = json!({"id": "bad", "prompt": {"1": {"class_type": "Nothing", "inputs": {}}}, "async": true, "keep": true});
+    let bad = json!({
+        "id": "bad",
+        "prompt": {"1": {"class_type": "Nothing", "inputs": {}}},
+        "async": true,
+        "keep": true
+    });
     let (status, answer) = product.prompt(&bad).await;
     assert_eq!(
         (status, &answer["code"]),

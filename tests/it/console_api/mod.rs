@@ -1,4 +1,5 @@
-//! What the API gained for the web console and for tools (docs/contract/console.md): kept runs, history, uploads, thumbnails, graphs.
+//! What the API gained for the web console and for tools (docs/contract/console.md): kept runs,
+//! history, uploads, thumbnails, graphs.
 
 mod graphs;
 mod history;

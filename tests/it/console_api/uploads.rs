@@ -108,8 +108,14 @@ async fn a_text_that_looks_like_an_asset_is_left_alone_where_no_media_are_taken(
 async fn thumbnails_are_small_made_once_and_gone_with_their_blob() {
     let product = Product::start(&[]).await;
     let graph = json!({
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 640, "height": 320, "batch_size": 1, "color": 255}},
-        "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "wide"}}});
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 640, "height": 320, "batch_size": 1, "color": 255}
+    },
+    "9": {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["1", 0], "filename_prefix": "wide"}
+    }});
     let body = json!({"id": "wide", "prompt": graph, "keep": true, "async": true});
     assert_eq!(product.prompt(&body).await.0, 202);
     let run = ended(&product, "wide").await;

@@ -11,7 +11,8 @@ use crate::support::product::{Product, Stage, until};
 /// A stage whose ffmpeg lists its encoders like the real one and otherwise runs `script`.
 fn with_ffmpeg(script: &str) -> Stage {
     let text = format!(
-        "#!/bin/sh\nfor word; do case $word in -encoders|-version) exec ffmpeg \"$@\";; esac; done\n{script}\n"
+        "#!/bin/sh\nfor word; do case $word in -encoders|-version) exec ffmpeg \"$@\";; esac; \
+         done\n{script}\n"
     );
     let stage = Stage::new().file("ffmpeg.sh", text);
     let path = stage.path("ffmpeg.sh");
@@ -31,7 +32,10 @@ async fn converted(product: &Product, graph: Value, conversion: Value) -> Value 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind() {
     let product = Product::start(&[]).await;
-    let jpeg = json!({"format": "jpeg", "options": {"quality": 40, "progressive": true, "chromaSubsampling": "4:4:4"}});
+    let jpeg = json!({
+        "format": "jpeg",
+        "options": {"quality": 40, "progressive": true, "chromaSubsampling": "4:4:4"}
+    });
     let body = converted(&product, picture(1), jpeg).await;
     assert_eq!(
         (
@@ -90,7 +94,14 @@ async fn every_kind() {
     assert!(file(&body, 0).starts_with(b"GIF89a"), "{body}");
     assert_eq!(body["warnings"], json!([]));
 
-    let (status, body) = product.prompt(&json!({"id": "z", "prompt": picture(3), "convert_output": {"format": "jpg"}, "compress_outputs": "tar.gz"})).await;
+    let (status, body) = product
+        .prompt(&json!({
+            "id": "z",
+            "prompt": picture(3),
+            "convert_output": {"format": "jpg"},
+            "compress_outputs": "tar.gz"
+        }))
+        .await;
     assert_eq!(
         (status, body["filenames"].clone()),
         (200, json!(["z_outputs.tar.gz"])),
@@ -202,12 +213,17 @@ async fn cancelling_kills_ffmpeg_and_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelling_removes_what_was_converted_already() {
     // The first node's conversion succeeds, the second's hangs: its ffmpeg is given a webp file.
-    let script = "for last; do :; done; mkdir \"$(dirname \"$0\")/first\" 2>/dev/null && { cat >/dev/null; echo done > \"${last#file:}\"; exit 0; }\ntouch \"$(dirname \"$0\")/hangs\"; exec sleep 600";
+    let script = "for last; do :; done; mkdir \"$(dirname \"$0\")/first\" 2>/dev/null && { cat \
+                  >/dev/null; echo done > \"${last#file:}\"; exit 0; }\ntouch \"$(dirname \
+                  \"$0\")/hangs\"; exec sleep 600";
     let stage = with_ffmpeg(script);
     let hangs = stage.path("hangs");
     let product = stage.start().await;
     let mut graph = picture(1);
-    graph["3"] = json!({"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "other"}});
+    graph["3"] = json!({
+        "class_type": "SaveImage",
+        "inputs": {"images": ["1", 0], "filename_prefix": "other"}
+    });
     let conversion = product
         .prompt_later(json!({"id": "c", "prompt": graph, "convert_output": {"format": "mp4"}}));
     until("the second ffmpeg runs", async || {

@@ -14,9 +14,15 @@ fn sampled() -> Value {
     json!({
         "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "m.safetensors"}},
         "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "x"}},
-        "3": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
-        "4": {"class_type": "KSampler", "inputs": {"model": ["1", 0], "positive": ["2", 0], "negative": ["2", 0], "latent_image": ["3", 0],
-            "seed": 1, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}},
+        "3": {
+            "class_type": "EmptyLatentImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1}
+        },
+        "4": {"class_type": "KSampler",
+        "inputs": {"model": ["1", 0], "positive": ["2", 0], "negative": ["2", 0],
+        "latent_image": ["3", 0],
+            "seed": 1, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal",
+            "denoise": 1.0}},
         "5": {"class_type": "VAEDecode", "inputs": {"samples": ["4", 0], "vae": ["1", 2]}},
         "6": {"class_type": "SaveImage", "inputs": {"images": ["5", 0], "filename_prefix": "pic"}},
     })
@@ -59,9 +65,23 @@ async fn all_of_them() {
     let mut graph = picture(1);
     graph["1"] =
         json!({"class_type": "LoadImage", "inputs": {"image": png.url("/a.png?token=marked")}});
-    let (status, body) = product.prompt(&json!({"id": "stored", "prompt": graph, "http_upload": {"url_prefix": receiver.url("/put")}})).await;
+    let (status, body) = product
+        .prompt(&json!({
+            "id": "stored",
+            "prompt": graph,
+            "http_upload": {"url_prefix": receiver.url("/put")}
+        }))
+        .await;
     assert_eq!(status, 200, "{body}");
-    product.prompt(&json!({"id": "again", "prompt": {"1": {"class_type": "LoadImage", "inputs": {"image": png.url("/b.png")}}, "2": graph["2"]}})).await;
+    product
+        .prompt(&json!({
+            "id": "again",
+            "prompt": {
+                "1": {"class_type": "LoadImage", "inputs": {"image": png.url("/b.png")}},
+                "2": graph["2"]
+            }
+        }))
+        .await;
     let wanted = [
         "comfy.status",
         "comfy.progress",

@@ -13,7 +13,10 @@ use crate::support::product::{Product, Stage};
 /// One still, or several, of one colour.
 pub fn picture(batch: u32) -> Value {
     json!({
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 48, "batch_size": batch, "color": 0x00C0_8040}},
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 64, "height": 48, "batch_size": batch, "color": 0x00C0_8040}
+        },
         "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "pic"}},
     })
 }
@@ -23,7 +26,8 @@ pub fn picture_and_animation() -> Value {
     let mut graph = picture(2);
     graph["1"]["inputs"]["batch_size"] = json!(1);
     graph["3"] = json!({"class_type": "SaveAnimatedWEBP", "inputs": {
-        "images": ["1", 0], "filename_prefix": "sub/pic", "fps": 6.0, "lossless": true, "quality": 80, "method": "default"}});
+        "images": ["1", 0], "filename_prefix": "sub/pic", "fps": 6.0, "lossless": true,
+        "quality": 80, "method": "default"}});
     graph
 }
 
@@ -32,7 +36,10 @@ pub fn failing() -> Value {
     json!({
         "1": {"class_type": "SimFail", "inputs": {"message": "out of paint"}},
         "2": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "pic"}},
-        "3": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}},
+        "3": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}
+        },
     })
 }
 

@@ -1,4 +1,5 @@
-//! Upload targets: where the files are afterwards, what the answer says, and what is refused before the GPU works.
+//! Upload targets: where the files are afterwards, what the answer says, and what is refused before
+//! the GPU works.
 
 use std::time::{Duration, Instant};
 
@@ -98,7 +99,12 @@ async fn s3() {
         "{listing}"
     );
 
-    let colliding = json!({"id": "both", "prompt": picture_and_animation(), "convert_output": {"format": "jpg"}, "s3": target});
+    let colliding = json!({
+        "id": "both",
+        "prompt": picture_and_animation(),
+        "convert_output": {"format": "jpg"},
+        "s3": target
+    });
     let (status, body) = product.prompt(&colliding).await;
     assert_eq!(
         (status, body["filenames"].clone()),
@@ -126,8 +132,16 @@ async fn s3() {
         "{body}"
     );
 
-    upload_fails(&product, json!({"id": "gone", "prompt": picture(1), "s3": {"bucket": "no-such-bucket-here", "prefix": ""}}), "s3://no-such-bucket-here/")
-        .await;
+    upload_fails(
+        &product,
+        json!({
+            "id": "gone",
+            "prompt": picture(1),
+            "s3": {"bucket": "no-such-bucket-here", "prefix": ""}
+        }),
+        "s3://no-such-bucket-here/",
+    )
+    .await;
     product.until_clean().await;
 }
 
@@ -156,7 +170,9 @@ async fn azure() {
         ),
         "{body}"
     );
-    let (status, body) = product.prompt(&json!({"id": "b", "prompt": picture(1), "azure_blob_upload": target, "signed_url": true})).await;
+    let (status, body) = product.prompt(
+        &json!({"id": "b", "prompt": picture(1), "azure_blob_upload": target, "signed_url": true})
+    ).await;
     assert_eq!(status, 200, "{body}");
     assert!(
         fetched(body["images"][0].as_str().unwrap())
@@ -178,7 +194,13 @@ async fn hugging_face() {
         .envs(&[("HF_TOKEN", hub::TOKEN), ("HF_ENDPOINT", &hub.url)])
         .start()
         .await;
-    let (status, body) = product.prompt(&json!({"id": "h", "prompt": picture(3), "hf_upload": {"repo": "owner/model", "directory": "some dir"}})).await;
+    let (status, body) = product
+        .prompt(&json!({
+            "id": "h",
+            "prompt": picture(3),
+            "hf_upload": {"repo": "owner/model", "directory": "some dir"}
+        }))
+        .await;
     assert_eq!(status, 200, "{body}");
     assert_eq!(
         body["images"][0],
@@ -206,7 +228,13 @@ async fn http() {
     let receiver = Receiver::start().await;
     let product = stage().start().await;
     let prefix = receiver.url("/put").to_string();
-    let (status, body) = product.prompt(&json!({"id": "p", "prompt": picture(1), "http_upload": {"url_prefix": format!("{prefix}/")}})).await;
+    let (status, body) = product
+        .prompt(&json!({
+            "id": "p",
+            "prompt": picture(1),
+            "http_upload": {"url_prefix": format!("{prefix}/")}
+        }))
+        .await;
     assert_eq!(
         (status, body["images"].clone()),
         (200, json!([format!("{prefix}/p_pic_00001_.png")])),
@@ -232,7 +260,15 @@ async fn http() {
     )
     .await;
     let dead = nowhere();
-    upload_fails(&product, json!({"prompt": picture(1), "http_upload": {"url_prefix": dead.replace("//", "//user:marked@")}}), &dead).await;
+    upload_fails(
+        &product,
+        json!({
+            "prompt": picture(1),
+            "http_upload": {"url_prefix": dead.replace("//", "//user:marked@")}
+        }),
+        &dead,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +276,11 @@ async fn an_upload_can_be_cancelled() {
     let receiver = Receiver::start().await;
     receiver.behave("/put/slow_pic_00001_.png", Behaviour::Hang);
     let product = stage().start().await;
-    let upload = product.prompt_later(json!({"id": "slow", "prompt": picture(1), "http_upload": {"url_prefix": receiver.url("/put")}}));
+    let upload = product.prompt_later(json!({
+        "id": "slow",
+        "prompt": picture(1),
+        "http_upload": {"url_prefix": receiver.url("/put")}
+    }));
     product.until_prompt("slow", "uploading").await;
     receiver.wait("/put/slow_pic_00001_.png", 1).await;
     assert_eq!(product.delete("/prompt/slow").await.0, 200);
@@ -301,7 +341,10 @@ async fn what_cannot_be_delivered_is_refused_at_once() {
     )
     .await;
     refused(&product, json!({"webhook": private}), "webhook", &guard).await;
-    let two = json!({"http_upload": {"url_prefix": "https://example.com"}, "s3": {"bucket": "a-bucket", "prefix": ""}});
+    let two = json!({
+        "http_upload": {"url_prefix": "https://example.com"},
+        "s3": {"bucket": "a-bucket", "prefix": ""}
+    });
     refused(&product, two, "", &["http_upload", "s3"]).await;
     refused(
         &product,

@@ -1,4 +1,5 @@
-//! Prompt webhooks: what they say for every way a prompt can end after its 202, that they verify, and that none is lost.
+//! Prompt webhooks: what they say for every way a prompt can end after its 202, that they verify,
+//! and that none is lost.
 
 use std::time::{Duration, Instant};
 
@@ -95,7 +96,17 @@ async fn complete_and_failed() {
         .env("ALWAYS_RESTART_COMFYUI", "true")
         .start()
         .await;
-    accepted(&product, &receiver, "well", &mut json!({"prompt": picture(2), "compress_outputs": false, "extra_data": {"api_key_comfy_org": "k"}})).await;
+    accepted(
+        &product,
+        &receiver,
+        "well",
+        &mut json!({
+            "prompt": picture(2),
+            "compress_outputs": false,
+            "extra_data": {"api_key_comfy_org": "k"}
+        }),
+    )
+    .await;
     let body = verified(&receiver.wait("/well", 1).await[0]);
     assert_eq!(
         (body["type"].as_str(), body["filenames"].clone()),
@@ -161,9 +172,14 @@ async fn complete_and_failed() {
     failure(&receiver, "crashed", "comfyui_unavailable").await;
     product.until_ready().await;
 
-    // A graph that ComfyUI refuses, and a receiver that is never told: the client knows from its answer.
-    let (status, body) =
-        product.prompt(&json!({"prompt": {"1": {"class_type": "Nothing", "inputs": {"filename_prefix": "x"}}}, "webhook_v2": receiver.url("/bad")})).await;
+    // A graph that ComfyUI refuses, and a receiver that is never told: the client knows from its
+    // answer.
+    let (status, body) = product
+        .prompt(&json!({
+            "prompt": {"1": {"class_type": "Nothing", "inputs": {"filename_prefix": "x"}}},
+            "webhook_v2": receiver.url("/bad")
+        }))
+        .await;
     assert_eq!(
         (status, body["code"].as_str()),
         (400, Some("invalid_prompt")),
@@ -215,7 +231,9 @@ async fn legacy() {
     let receiver = Receiver::start().await;
     let product = stage().env("WEBHOOK_SECRET", SECRET).start().await;
     for id in ["one", "two"] {
-        let (status, _) = product.prompt(&json!({"id": id, "prompt": picture(2), "webhook": receiver.url(&format!("/{id}"))})).await;
+        let (status, _) = product.prompt(
+            &json!({"id": id, "prompt": picture(2), "webhook": receiver.url(&format!("/{id}"))})
+        ).await;
         assert_eq!(status, 202);
         let mut names = Vec::new();
         for received in receiver.wait(&format!("/{id}"), 2).await {
@@ -258,7 +276,12 @@ async fn legacy() {
         "{body}"
     );
     // If both are given, both are sent (D05).
-    let both = json!({"id": "both", "prompt": picture(1), "webhook": receiver.url("/old"), "webhook_v2": receiver.url("/both")});
+    let both = json!({
+        "id": "both",
+        "prompt": picture(1),
+        "webhook": receiver.url("/old"),
+        "webhook_v2": receiver.url("/both")
+    });
     assert_eq!(product.prompt(&both).await.0, 202);
     verified(&receiver.wait("/both", 1).await[0]);
     let old = receiver.wait("/old", 1).await[0].json();
@@ -321,14 +344,22 @@ async fn dead_receivers_delay_nobody_else() {
     receiver.behave("/dead", Behaviour::HangUnread);
     let product = stage().start().await;
     for n in 0..60 {
-        let (status, _) = product.prompt(&json!({"id": format!("d{n}"), "prompt": picture(1), "webhook_v2": receiver.url("/dead")})).await;
+        let (status, _) = product
+            .prompt(&json!({
+                "id": format!("d{n}"),
+                "prompt": picture(1),
+                "webhook_v2": receiver.url("/dead")
+            }))
+            .await;
         assert_eq!(status, 202);
     }
     product.until_prompt("d59", "succeeded").await;
     let other = Receiver::start().await;
     let began = Instant::now();
     for n in 0..5 {
-        let (status, _) = product.prompt(&json!({"id": format!("w{n}"), "prompt": picture(1), "webhook_v2": other.url("/well")})).await;
+        let (status, _) = product.prompt(
+            &json!({"id": format!("w{n}"), "prompt": picture(1), "webhook_v2": other.url("/well")})
+        ).await;
         assert_eq!(status, 202);
     }
     other.wait("/well", 5).await;
@@ -352,7 +383,9 @@ async fn a_big_result_does_not_sit_in_memory() {
         .await;
     product.run("small", &picture(1)).await;
     let before = most_resident(&product);
-    let graph = json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": BYTES, "filename_prefix": "blob"}}});
+    let graph = json!({
+        "1": {"class_type": "SimBlob", "inputs": {"bytes": BYTES, "filename_prefix": "blob"}}
+    });
     assert_eq!(
         product
             .prompt(&json!({"id": "big", "prompt": graph, "webhook_v2": receiver.url("/big")}))
@@ -413,7 +446,10 @@ async fn killed_between_the_202_and_the_end() {
     })
     .await;
     let mut slow = picture(1);
-    slow["5"] = json!({"class_type": "SimSleep", "inputs": {"seconds": 60.0, "steps": 10, "value": ["1", 0]}});
+    slow["5"] = json!({
+        "class_type": "SimSleep",
+        "inputs": {"seconds": 60.0, "steps": 10, "value": ["1", 0]}
+    });
     accepted(&product, &receiver, "running", &mut json!({"prompt": slow})).await;
     accepted(
         &product,

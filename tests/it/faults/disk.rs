@@ -1,4 +1,5 @@
-//! A42, A47: a disk that is really full, or read-only. It is our fault, whichever folder is on it, and `/ready` says so.
+//! A42, A47: a disk that is really full, or read-only. It is our fault, whichever folder is on it,
+//! and `/ready` says so.
 
 use serde_json::{Value, json};
 
@@ -54,7 +55,8 @@ async fn a_full_disk_is_our_fault_whichever_folder_is_on_it() {
         product.run("after", &graph).await;
         product.until_clean().await;
         if folder == "cache" {
-            // The lock file of the journal is open for writing: the kernel lets nobody make that disk read-only.
+            // The lock file of the journal is open for writing: the kernel lets nobody make that
+            // disk read-only.
             continue;
         }
         disk.read_only(true);

@@ -31,7 +31,10 @@ fn held(prefix: &str) -> serde_json::Value {
     graph["9"] =
         json!({"class_type": "SimBlob", "inputs": {"bytes": 10, "filename_prefix": prefix}});
     let rest = json!({
-        "8": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": format!("sub/{prefix}")}},
+        "8": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": format!("sub/{prefix}")}
+        },
         "7": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
         "5": {"class_type": "SimSleep", "inputs": {"seconds": 60, "steps": 600, "value": ["1", 0]}},
     });

@@ -1,4 +1,5 @@
-//! When things break: the websocket, ComfyUI, the start, the end. A prompt never hangs, and nothing is lost or mixed.
+//! When things break: the websocket, ComfyUI, the start, the end. A prompt never hangs, and nothing
+//! is lost or mixed.
 
 mod comfyui;
 mod disk;

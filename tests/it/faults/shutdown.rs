@@ -212,7 +212,8 @@ async fn until_free(port: u16) {
     .await;
 }
 
-/// As SIGHUP under `nohup`, or SIGQUIT in a shell's background: the product inherits it from these tests.
+/// As SIGHUP under `nohup`, or SIGQUIT in a shell's background: the product inherits it from these
+/// tests.
 fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -230,7 +231,8 @@ async fn nothing_that_a_start_script_has_started_outlives_us() {
         product.ended().await;
         until_free(product.comfy_port).await;
     }
-    // A stop like any other, unless whoever started us wants us to outlive the terminal: then these tests do, too.
+    // A stop like any other, unless whoever started us wants us to outlive the terminal: then these
+    // tests do, too.
     let mut product = layered(Stage::new()).start().await;
     product.signal(Signal::SIGHUP);
     if is_ignored(Signal::SIGHUP) {

@@ -23,7 +23,9 @@ fn says((_, answer): &(u16, Value), part: &str) {
 fn failing(exception: &str, message: &str) -> Value {
     with(
         picture("f"),
-        json!({"5": {"class_type": "SimFail", "inputs": {"exception": exception, "message": message}}}),
+        json!({
+            "5": {"class_type": "SimFail", "inputs": {"exception": exception, "message": message}}
+        }),
     )
 }
 
@@ -150,8 +152,10 @@ async fn a_websocket_that_cannot_be_had_is_no_restart() {
     product.until_clean().await;
 }
 
-const LOST: &str = "CUDA error: an illegal memory access was encountered\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.";
-const FULL: &str = "CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.";
+const LOST: &str = "CUDA error: an illegal memory access was encountered\nCompile with \
+                    `TORCH_USE_CUDA_DSA` to enable device-side assertions.";
+const FULL: &str = "CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA` to enable \
+                    device-side assertions.";
 
 /// F24
 #[tokio::test]
@@ -167,7 +171,16 @@ async fn a_lost_gpu_ends_comfyui_and_a_full_one_does_not() {
     assert!(is_ready(&product).await);
     let before = with(
         slow(0.5, 5),
-        json!({"6": {"class_type": "SimFail", "inputs": {"value": ["5", 0], "exception": "torch.AcceleratorError", "message": LOST}}}),
+        json!({
+            "6": {
+                "class_type": "SimFail",
+                "inputs": {
+                    "value": ["5", 0],
+                    "exception": "torch.AcceleratorError",
+                    "message": LOST
+                }
+            }
+        }),
     );
     let bad = product.prompt_later(json!({"id": "bad", "prompt": before}));
     product.until_prompt("bad", "running").await;
@@ -384,7 +397,9 @@ async fn nothing_that_is_shown_has_colours() {
     );
     let shown = with(
         picture("t"),
-        json!({"3": {"class_type": "PreviewAny", "inputs": {"source": "\u{1b}[32mgreen\u{1b}[0m"}}}),
+        json!({
+            "3": {"class_type": "PreviewAny", "inputs": {"source": "\u{1b}[32mgreen\u{1b}[0m"}}
+        }),
     );
     product.run("green", &shown).await;
     let (_, queue) = product.get("/queue").await;

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::support::graphs::{picture, slow};
 use crate::support::product::{Product, Stage, until};
 
-/// Breaks the websocket while a prompt runs, and says how long after ComfyUI's own end the answer came.
+/// Breaks the websocket while a prompt runs, and says how long after ComfyUI's own end the answer
+/// came.
 async fn lag(product: &Product, id: &str, seconds: f64, faults: Value) -> Duration {
     let prompt = product.prompt_later(json!({"id": id, "prompt": slow(seconds, 20)}));
     product.until_prompt(id, "running").await;

@@ -6,25 +6,38 @@ use super::*;
 use crate::mcp::{result, tool};
 use crate::support::rabbitmq::RabbitMq;
 
-pub const PLAIN: &str = "import { z } from \"zod\";\nexport default { RequestSchema: z.object({ color: z.number() }), \
-    generateWorkflow: (input: any): any => ({ \
-    draw: { class_type: 'EmptyImage', inputs: { width: 8, height: 8, batch_size: 1, color: input.color } }, \
-    save: { class_type: 'SaveImage', inputs: { filename_prefix: 'w', images: ['draw', 0] } } }) };\n";
-const SAMPLED: &str = "import { z } from \"zod\";\nimport config from \"../config\";\n\
-    export default { RequestSchema: z.object({ sampler: config.samplers }), \
-    generateWorkflow: (input: any): any => ({ \
-    draw: { class_type: 'EmptyImage', inputs: { width: 8, height: 8, batch_size: 1, color: 1 } }, \
-    save: { class_type: 'SaveImage', inputs: { filename_prefix: 'w', images: ['draw', 0] } } }) };\n";
+pub const PLAIN: &str = "import { z } from \"zod\";\nexport default { RequestSchema: z.object({ \
+                         color: z.number() }), generateWorkflow: (input: any): any => ({ draw: { \
+                         class_type: 'EmptyImage', inputs: { width: 8, height: 8, batch_size: 1, \
+                         color: input.color } }, save: { class_type: 'SaveImage', inputs: { \
+                         filename_prefix: 'w', images: ['draw', 0] } } }) };\n";
+const SAMPLED: &str = "import { z } from \"zod\";\nimport config from \"../config\";\nexport \
+                       default { RequestSchema: z.object({ sampler: config.samplers }), \
+                       generateWorkflow: (input: any): any => ({ draw: { class_type: \
+                       'EmptyImage', inputs: { width: 8, height: 8, batch_size: 1, color: 1 } }, \
+                       save: { class_type: 'SaveImage', inputs: { filename_prefix: 'w', images: \
+                       ['draw', 0] } } }) };\n";
 
 /// As the editor saves it.
 fn saved() -> Value {
     json!({
-        "last_node_id": 2, "last_link_id": 1, "version": 0.4, "groups": [], "config": {}, "extra": {},
+        "last_node_id": 2, "last_link_id": 1, "version": 0.4, "groups": [], "config": {},
+        "extra": {},
         "nodes": [
-            {"id": 1, "type": "EmptyImage", "pos": [0, 0], "size": [200, 100], "flags": {}, "order": 0, "mode": 0, "inputs": [],
-             "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}], "properties": {}, "widgets_values": [8, 8, 1, 3]},
-            {"id": 2, "type": "SaveImage", "pos": [300, 0], "size": [200, 100], "flags": {}, "order": 1, "mode": 0,
-             "inputs": [{"name": "images", "type": "IMAGE", "link": 1}], "outputs": [], "properties": {}, "widgets_values": ["p"]},
+            {"id": 1, "type": "EmptyImage", "pos": [0, 0], "size": [200, 100], "flags": {},
+            "order": 0, "mode": 0, "inputs": [],
+             "outputs": [{
+                 "name": "IMAGE",
+                 "type": "IMAGE",
+                 "links": [1]
+             }], "properties": {}, "widgets_values": [8, 8, 1, 3]},
+            {"id": 2, "type": "SaveImage", "pos": [300, 0], "size": [200, 100], "flags": {},
+            "order": 1, "mode": 0,
+             "inputs": [{
+                 "name": "images",
+                 "type": "IMAGE",
+                 "link": 1
+             }], "outputs": [], "properties": {}, "widgets_values": ["p"]},
         ],
         "links": [[1, 1, 0, 2, 0, "IMAGE"]],
     })

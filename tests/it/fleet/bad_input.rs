@@ -11,8 +11,9 @@ use crate::support::rabbitmq::RabbitMq;
 async fn queue_and_priority_are_checked_at_every_door() {
     let broker = RabbitMq::shared().await;
     let mut fleet = Fleet::start(&broker.uri()).await;
-    let script = "import { z } from \"zod\";\nexport default { RequestSchema: z.object({}), generateWorkflow: (input: any): any => \
-        ({ a: { class_type: 'EmptyImage', inputs: { width: 8, height: 8, batch_size: 1, color: 1 } } }) };\n";
+    let script = "import { z } from \"zod\";\nexport default { RequestSchema: z.object({}), \
+                  generateWorkflow: (input: any): any => ({ a: { class_type: 'EmptyImage', \
+                  inputs: { width: 8, height: 8, batch_size: 1, color: 1 } } }) };\n";
     fleet.gateway = gateway(&fleet.uri, &fleet.name)
         .file("workflows/w.ts", script)
         .start()
@@ -75,7 +76,12 @@ async fn queue_and_priority_are_checked_at_every_door() {
         "{jobs:?}"
     );
     // A named queue is used, and so is the priority.
-    let request = json!({"id": "elsewhere", "prompt": picture(1), "queue": format!("other.{}", fleet.name), "priority": 7});
+    let request = json!({
+        "id": "elsewhere",
+        "prompt": picture(1),
+        "queue": format!("other.{}", fleet.name),
+        "priority": 7
+    });
     let waiting = gateway.prompt_later(request);
     gateway.until_prompt("elsewhere", "pending").await;
     let connection = connect(&broker.uri()).await;

@@ -34,8 +34,12 @@ async fn secrets_and_webhooks_are_not_in_the_message_and_the_claim_hands_out_the
     let fleet = Fleet::start(&broker.uri()).await;
     let gateway = &fleet.gateway;
     let body = json!({
-        "id": "told", "prompt": picture(1), "priority": 3, "webhook_v2": "http://127.0.0.1:1/hook-of-mine",
-        "credentials": [{"url_pattern": "http://127.0.0.1:9/*", "auth": {"type": "bearer", "token": "sesame-one"}}],
+        "id": "told", "prompt": picture(1), "priority": 3,
+        "webhook_v2": "http://127.0.0.1:1/hook-of-mine",
+        "credentials": [{
+            "url_pattern": "http://127.0.0.1:9/*",
+            "auth": {"type": "bearer", "token": "sesame-one"}
+        }],
         "extra_data": {"api_key_comfy_org": "sesame-two"},
     });
     let (status, body) = gateway.prompt(&body).await;

@@ -85,14 +85,23 @@ fn gateway(uri: &str, name: &str) -> Stage {
 
 fn picture(color: u32) -> Value {
     json!({
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": color}},
-        "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "picture", "images": ["1", 0]}},
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": color}
+        },
+        "9": {
+            "class_type": "SaveImage",
+            "inputs": {"filename_prefix": "picture", "images": ["1", 0]}
+        },
     })
 }
 
 fn slow(color: u32, seconds: f64) -> Value {
     let mut graph = picture(color);
-    graph["5"] = json!({"class_type": "SimSleep", "inputs": {"seconds": seconds, "steps": 10, "value": ["1", 0]}});
+    graph["5"] = json!({
+        "class_type": "SimSleep",
+        "inputs": {"seconds": seconds, "steps": 10, "value": ["1", 0]}
+    });
     graph["9"]["inputs"]["images"] = json!(["5", 0]);
     graph
 }
@@ -100,7 +109,10 @@ fn slow(color: u32, seconds: f64) -> Value {
 fn load(image: &Value) -> Value {
     json!({
         "1": {"class_type": "LoadImage", "inputs": {"image": image}},
-        "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "picture", "images": ["1", 0]}},
+        "9": {
+            "class_type": "SaveImage",
+            "inputs": {"filename_prefix": "picture", "images": ["1", 0]}
+        },
     })
 }
 

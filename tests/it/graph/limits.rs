@@ -29,7 +29,13 @@ fn instance(id: u32, class: &str) -> Value {
 
 #[test]
 fn definitions_in_themselves_and_too_much_of_them_are_errors() {
-    let around = |subgraphs: Vec<Value>| json!({"nodes": [instance(1, "d0")], "links": [], "definitions": {"subgraphs": subgraphs}});
+    let around = |subgraphs: Vec<Value>| {
+        json!({
+            "nodes": [instance(1, "d0")],
+            "links": [],
+            "definitions": {"subgraphs": subgraphs}
+        })
+    };
     let itself = json!({"id": "d0", "name": "Loop", "nodes": [instance(2, "d0")]});
     assert!(error(&around(vec![itself])).contains("\"Loop\" contains itself"));
     let circle = vec![
@@ -71,13 +77,34 @@ fn loops_of_reroutes_and_bypassed_nodes_lead_nowhere() {
         "nodes": [
             {"id": 1, "type": "Reroute", "inputs": [{"name": "", "type": "*", "link": 2}]},
             {"id": 2, "type": "Reroute", "inputs": [{"name": "", "type": "*", "link": 1}]},
-            {"id": 3, "type": "ImageInvert", "mode": 4, "inputs": [{"name": "image", "type": "IMAGE", "link": 4}]},
-            {"id": 4, "type": "ImageInvert", "mode": 4, "inputs": [{"name": "image", "type": "IMAGE", "link": 3}]},
-            {"id": 5, "type": "SaveImage", "inputs": [{"name": "images", "type": "IMAGE", "link": 5}], "widgets_values": ["x"]},
-            {"id": 6, "type": "SaveImage", "inputs": [{"name": "images", "type": "IMAGE", "link": 6}], "widgets_values": ["x"]},
+            {
+                "id": 3,
+                "type": "ImageInvert",
+                "mode": 4,
+                "inputs": [{"name": "image", "type": "IMAGE", "link": 4}]
+            },
+            {
+                "id": 4,
+                "type": "ImageInvert",
+                "mode": 4,
+                "inputs": [{"name": "image", "type": "IMAGE", "link": 3}]
+            },
+            {
+                "id": 5,
+                "type": "SaveImage",
+                "inputs": [{"name": "images", "type": "IMAGE", "link": 5}],
+                "widgets_values": ["x"]
+            },
+            {
+                "id": 6,
+                "type": "SaveImage",
+                "inputs": [{"name": "images", "type": "IMAGE", "link": 6}],
+                "widgets_values": ["x"]
+            },
         ],
         "links": [
-            [1, 1, 0, 2, 0, "*"], [2, 2, 0, 1, 0, "*"], [3, 3, 0, 4, 0, "IMAGE"], [4, 4, 0, 3, 0, "IMAGE"],
+            [1, 1, 0, 2, 0, "*"], [2, 2, 0, 1, 0, "*"], [3, 3, 0, 4, 0, "IMAGE"],
+            [4, 4, 0, 3, 0, "IMAGE"],
             [5, 1, 0, 5, 0, "IMAGE"], [6, 3, 0, 6, 0, "IMAGE"],
         ],
     });
@@ -124,7 +151,10 @@ fn large_workflows_take_linear_time() {
         .map(|at| json!([at + 1, 0, 0, 1, at, "IMAGE"]))
         .collect();
     let wide = json!({
-        "nodes": [{"id": 0, "type": "EmptyImage"}, {"id": 1, "type": "BatchImagesNode", "inputs": inputs}],
+        "nodes": [
+            {"id": 0, "type": "EmptyImage"},
+            {"id": 1, "type": "BatchImagesNode", "inputs": inputs}
+        ],
         "links": links,
     });
     let converted_wide = converted(&wide).unwrap();
@@ -159,8 +189,22 @@ fn integers_keep_every_digit() {
     ] {
         let workflow = json!({"nodes": [
             {"id": 1, "type": "KSampler", "widgets_values": [seed, "fixed"]},
-            {"id": 2, "type": "PrimitiveNode", "widgets_values": [seed], "outputs": [{"name": "INT", "type": "INT", "links": [1]}]},
-            {"id": 3, "type": "RandomNoise", "inputs": [{"name": "noise_seed", "type": "INT", "link": 1, "widget": {"name": "noise_seed"}}]},
+            {
+                "id": 2,
+                "type": "PrimitiveNode",
+                "widgets_values": [seed],
+                "outputs": [{"name": "INT", "type": "INT", "links": [1]}]
+            },
+            {
+                "id": 3,
+                "type": "RandomNoise",
+                "inputs": [{
+                    "name": "noise_seed",
+                    "type": "INT",
+                    "link": 1,
+                    "widget": {"name": "noise_seed"}
+                }]
+            },
         ], "links": [[1, 2, 0, 3, 0, "INT"]]});
         let converted = converted(&workflow).unwrap();
         assert_eq!(converted.prompt["1"]["inputs"]["seed"], seed);
@@ -181,7 +225,14 @@ fn malformed_workflows_are_errors_that_say_where() {
             "nodes.0",
         ),
         (
-            json!({"nodes": [{"id": 7, "type": "Nope", "title": "Mine", "properties": {"cnr_id": "some-pack"}}]}),
+            json!({
+                "nodes": [{
+                    "id": 7,
+                    "type": "Nope",
+                    "title": "Mine",
+                    "properties": {"cnr_id": "some-pack"}
+                }]
+            }),
             "\"Nope\" of some-pack (node 7 \"Mine\")",
             "nodes.0",
         ),
@@ -192,7 +243,11 @@ fn malformed_workflows_are_errors_that_say_where() {
         ),
         (
             json!({
-                "nodes": [{"id": 3, "type": "SaveImage", "inputs": [{"name": "images", "type": "IMAGE", "link": 5}]}],
+                "nodes": [{
+                    "id": 3,
+                    "type": "SaveImage",
+                    "inputs": [{"name": "images", "type": "IMAGE", "link": 5}]
+                }],
                 "links": [[5, 99, 0, 3, 0, "IMAGE"]],
             }),
             "Link 5 of the workflow, to \"images\" of node 3 \"Save Image\", comes from node 99",
@@ -205,9 +260,24 @@ fn malformed_workflows_are_errors_that_say_where() {
     }
     for harmless in [
         json!({"nodes": []}),
-        json!({"nodes": [{"id": 1, "type": "KSampler", "widgets_values": 5, "inputs": {}, "outputs": 3}]}),
-        json!({"nodes": [{"id": "a", "type": "KSampler", "mode": "x", "properties": []}], "links": {"a": 1}}),
-        json!({"nodes": [], "links": [5, [], ["a"], {"id": 1}], "definitions": {"subgraphs": [1, {"id": []}]}}),
+        json!({
+            "nodes": [{
+                "id": 1,
+                "type": "KSampler",
+                "widgets_values": 5,
+                "inputs": {},
+                "outputs": 3
+            }]
+        }),
+        json!({
+            "nodes": [{"id": "a", "type": "KSampler", "mode": "x", "properties": []}],
+            "links": {"a": 1}
+        }),
+        json!({
+            "nodes": [],
+            "links": [5, [], ["a"], {"id": 1}],
+            "definitions": {"subgraphs": [1, {"id": []}]}
+        }),
     ] {
         converted(&harmless).unwrap();
     }

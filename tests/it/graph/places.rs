@@ -11,16 +11,42 @@ fn saved() -> Value {
     json!({
         "last_node_id": 9, "version": 0.4,
         "nodes": [
-            {"id": 7, "type": "make", "title": "Maker", "inputs": [], "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}]},
-            {"id": 9, "type": "SaveImage", "inputs": [{"name": "images", "type": "IMAGE", "link": 1}], "widgets_values": ["saved"]},
+            {
+                "id": 7,
+                "type": "make",
+                "title": "Maker",
+                "inputs": [],
+                "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}]
+            },
+            {
+                "id": 9,
+                "type": "SaveImage",
+                "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
+                "widgets_values": ["saved"]
+            },
         ],
         "links": [[1, 7, 0, 9, 0, "IMAGE"]],
         "extra": {"linearData": {"inputs": [["9", "filename_prefix"], [5, "gone"]]}},
         "definitions": {"subgraphs": [{
-            "id": "make", "name": "Make", "inputs": [], "outputs": [{"name": "IMAGE", "type": "IMAGE", "linkIds": [2]}],
-            "nodes": [{"id": 3, "type": "EmptyImage", "title": "Blue", "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [2]}],
+            "id": "make", "name": "Make", "inputs": [], "outputs": [{
+                "name": "IMAGE",
+                "type": "IMAGE",
+                "linkIds": [2]
+            }],
+            "nodes": [{"id": 3, "type": "EmptyImage", "title": "Blue", "outputs": [{
+                "name": "IMAGE",
+                "type": "IMAGE",
+                "links": [2]
+            }],
                        "widgets_values": [32, 32, 1, 255]}],
-            "links": [{"id": 2, "origin_id": 3, "origin_slot": 0, "target_id": -20, "target_slot": 0, "type": "IMAGE"}],
+            "links": [{
+                "id": 2,
+                "origin_id": 3,
+                "origin_slot": 0,
+                "target_id": -20,
+                "target_slot": 0,
+                "type": "IMAGE"
+            }],
         }]},
     })
 }
@@ -112,7 +138,10 @@ async fn saved_workflows_run_over_http_and_warm_up() {
         );
     }
     // What the request brings goes before the workflow.
-    let own = json!({"prompt": saved, "extra_data": {"extra_pnginfo": {"workflow": {"nodes": [], "mine": 1}}}});
+    let own = json!({
+        "prompt": saved,
+        "extra_data": {"extra_pnginfo": {"workflow": {"nodes": [], "mine": 1}}}
+    });
     let (status, answer) = product.prompt(&own).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(inside(&png(&answer), "workflow")["mine"], 1);
@@ -138,7 +167,12 @@ async fn workflows_that_cannot_run_say_which_node_and_why() {
     );
     assert_eq!(
         answer["details"]["unknown_nodes"],
-        json!([{"id": "7:3", "class_type": "Nowhere", "title": "\"Blue\" in \"Maker\"", "cnr_id": "some-pack"}])
+        json!([{
+            "id": "7:3",
+            "class_type": "Nowhere",
+            "title": "\"Blue\" in \"Maker\"",
+            "cnr_id": "some-pack"
+        }])
     );
     assert!(
         answer["location"].as_str().unwrap().starts_with("prompt."),
@@ -285,8 +319,21 @@ fn the_command_converts_files_and_says_why_not() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
     let info = json!({
-        "EmptyImage": {"input": {"required": {"width": ["INT", {}], "height": ["INT", {}], "batch_size": ["INT", {}], "color": ["INT", {}]}}, "output": ["IMAGE"]},
-        "SaveImage": {"input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING", {}]}}, "output": []},
+        "EmptyImage": {
+            "input": {
+                "required": {
+                    "width": ["INT", {}],
+                    "height": ["INT", {}],
+                    "batch_size": ["INT", {}],
+                    "color": ["INT", {}]
+                }
+            },
+            "output": ["IMAGE"]
+        },
+        "SaveImage": {
+            "input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING", {}]}},
+            "output": []
+        },
     });
     std::fs::write(at("info.json"), info.to_string()).unwrap();
     std::fs::write(at("saved.json"), saved().to_string()).unwrap();

@@ -97,7 +97,8 @@ async fn a_job_that_kills_its_comfyui_ends_for_good() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_all_apis_wait_while_none_is_up_and_new_ones_are_refused() {
-    // A job may be on its way into the one that dies next, which counts as a run: whether it began cannot be known.
+    // A job may be on its way into the one that dies next, which counts as a run: whether it began
+    // cannot be known.
     let product = several(2, &[("V2_MAX_ATTEMPTS", "3")]).await;
     let running = product.prompt_later(json!({"id": "r", "prompt": lasting(2.0)}));
     product.until_prompt("r", "running").await;

@@ -22,10 +22,16 @@ pub fn with_model(name: &str, seconds: f64) -> Value {
     with(
         lasting(seconds),
         json!({"4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": name}},
-               "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a", "clip": ["4", 1]}},
-               "7": {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "model"}},
-               "8": {"class_type": "VAEDecode", "inputs": {"samples": ["2", 0], "vae": ["4", 2]}},
-               "2": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}}),
+        "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a", "clip": ["4", 1]}},
+        "7": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["8", 0], "filename_prefix": "model"}
+        },
+        "8": {"class_type": "VAEDecode", "inputs": {"samples": ["2", 0], "vae": ["4", 2]}},
+        "2": {
+            "class_type": "EmptyLatentImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1}
+        }}),
     )
 }
 

@@ -128,8 +128,14 @@ async fn two_models_in_turn_stay_where_they_are() {
 async fn fixed_names_go_one_after_the_other() {
     let product = several(2, &[]).await;
     let graph = |colour: u32| {
-        json!({"1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": colour}},
-               "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": ["3", 0]}},
+        json!({"1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": colour}
+        },
+               "9": {
+                   "class_type": "SaveImage",
+                   "inputs": {"images": ["1", 0], "filename_prefix": ["3", 0]}
+               },
                "3": {"class_type": "PrimitiveString", "inputs": {"value": "fixed"}}})
     };
     let jobs: Vec<_> = (1..9_u32)

@@ -243,7 +243,8 @@ async fn each_is_warmed_up_and_a_warmup_may_fail_in_one() {
     let warm = stage.path("warm.json").display().to_string();
     let home = stage.path("").display().to_string();
     let command = format!(
-        "sh -c 'exec {BINARY} simulate-comfyui --base-directory {home} --node-ms 300 --fail-class X{{index}}EmptyImage \"$@\"' x"
+        "sh -c 'exec {BINARY} simulate-comfyui --base-directory {home} --node-ms 300 --fail-class \
+         X{{index}}EmptyImage \"$@\"' x"
     );
     let product = stage
         .env("WARMUP_PROMPT_FILE", &warm)
@@ -261,7 +262,8 @@ async fn each_is_warmed_up_and_a_warmup_may_fail_in_one() {
     let warm = stage.path("warm.json").display().to_string();
     let home = stage.path("").display().to_string();
     let command = format!(
-        "sh -c 'if [ {{index}} = 1 ]; then f=EmptyImage; fi; exec {BINARY} simulate-comfyui --base-directory {home} --fail-class \"N$f\" --fail-class \"$f\" \"$@\"' x"
+        "sh -c 'if [ {{index}} = 1 ]; then f=EmptyImage; fi; exec {BINARY} simulate-comfyui \
+         --base-directory {home} --fail-class \"N$f\" --fail-class \"$f\" \"$@\"' x"
     );
     let product = stage
         .env("WARMUP_PROMPT_FILE", &warm)

@@ -1,4 +1,5 @@
-//! docs/guide/attacks.md: every entry of the contract has tests that are there, and the attacks that it names are.
+//! docs/guide/attacks.md: every entry of the contract has tests that are there, and the attacks
+//! that it names are.
 
 use std::path::Path;
 

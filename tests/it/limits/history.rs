@@ -9,7 +9,9 @@ use crate::support::product::Product;
 async fn what_is_long_is_not_remembered_of_a_run() {
     let product = Product::start(&[]).await;
     let shows = |text: String| {
-        let node = json!({"5": {"class_type": "PreviewAny", "inputs": {"source": text}, "_meta": {"title": text}}});
+        let node = json!({
+            "5": {"class_type": "PreviewAny", "inputs": {"source": text}, "_meta": {"title": text}}
+        });
         with(picture("x"), node)
     };
     let just = 50 * 1024;

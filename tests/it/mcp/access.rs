@@ -55,7 +55,12 @@ async fn only_our_own_pages_and_named_ones_may_ask() {
 
 #[tokio::test]
 async fn the_operator_says_which_tools_there_are() {
-    let workflow = json!({"summary": "Mine", "prompt": crate::support::graphs::picture("mine"), "input": {"type": "object"}, "bind": {}});
+    let workflow = json!({
+        "summary": "Mine",
+        "prompt": crate::support::graphs::picture("mine"),
+        "input": {"type": "object"},
+        "bind": {}
+    });
     let product = Stage::new()
         .env("MCP_TOOLS", "*,-run_graph,-*_model*")
         .file("workflows/mine.json", workflow.to_string())

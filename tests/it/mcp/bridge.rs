@@ -99,7 +99,11 @@ fn mcp(product: &Product) -> String {
 async fn both_eras_are_forwarded() {
     let product = Product::start(&[("API_KEYS", "sesame")]).await;
     let mut bridge = Bridge::start(&mcp(&product), Some("sesame"), &[]);
-    let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let hello = json!({
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "t", "version": "1"}
+    });
     let hello = bridge.ask("2025-06-18", "initialize", hello).await;
     assert_eq!(hello["result"]["protocolVersion"], "2025-06-18");
     bridge
@@ -150,7 +154,11 @@ async fn a_cancelled_request_and_the_end_of_stdin_cancel_the_job() {
         .await;
     let id = crate::support::product::until("it runs", newest).await;
     bridge
-        .send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}))
+        .send(&json!({
+            "jsonrpc": "2.0",
+            "method": "notifications/cancelled",
+            "params": {"requestId": 7}
+        }))
         .await;
     until_status(&product, &id, "interrupted").await;
     bridge.send(&call(STATELESS, "tools/call", long).body).await;
@@ -194,7 +202,11 @@ async fn without_a_server_every_request_is_answered() {
 async fn files_go_in_and_come_out() {
     let workflow = json!({
         "summary": "Look",
-        "input": {"type": "object", "properties": {"image": {"type": "string"}}, "required": ["image"]},
+        "input": {
+            "type": "object",
+            "properties": {"image": {"type": "string"}},
+            "required": ["image"]
+        },
         "bind": {"image": "1.inputs.image"},
         "prompt": graphs::loaded("x.png"),
     });
@@ -297,7 +309,10 @@ async fn files_are_found_in_every_form_of_a_graph() {
     let mut bridge = Bridge::start(&mcp(&product), None, &["--files", inside.to_str().unwrap()]);
     let saved = json!({"version": 0.4, "nodes": [
         {"id": 1, "type": "LoadImage", "mode": 0, "inputs": [], "widgets_values": [fox, "image"],
-            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}, {"name": "MASK", "type": "MASK", "links": []}]},
+            "outputs": [
+                {"name": "IMAGE", "type": "IMAGE", "links": [1]},
+                {"name": "MASK", "type": "MASK", "links": []}
+            ]},
         {"id": 9, "type": "SaveImage", "mode": 0, "outputs": [], "widgets_values": ["saved"],
             "inputs": [{"name": "images", "type": "IMAGE", "link": 1}]},
     ], "links": [[1, 1, 0, 9, 0, "IMAGE"]]});

@@ -87,7 +87,9 @@ async fn outputs_are_resources() {
 #[tokio::test]
 async fn what_is_too_large_names_its_address() {
     let product = Product::start(&[]).await;
-    let blob = json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": 33 << 20, "filename_prefix": "blob"}}});
+    let blob = json!({
+        "1": {"class_type": "SimBlob", "inputs": {"bytes": 33 << 20, "filename_prefix": "blob"}}
+    });
     let job = structured(&product, "run_graph", json!({"graph": blob})).await;
     let read = call(
         STATELESS,
@@ -116,7 +118,10 @@ async fn a_result_stays_below_what_clients_take() {
     let product = Product::start(&[("MCP_PREVIEW_PX", "512")]).await;
     // Noise does not compress, so that previews are large.
     let many = json!({
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 310, "color": 77}},
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 16, "height": 16, "batch_size": 310, "color": 77}
+        },
         "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "many"}},
     });
     let request = call(
@@ -149,8 +154,14 @@ async fn a_result_stays_below_what_clients_take() {
     let read = super::result(&product, "resources/read", json!({"uri": uri})).await;
     assert!(read["contents"][0]["blob"].is_string());
     let large = json!({
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 1600, "height": 800, "batch_size": 1, "color": 77}},
-        "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "large"}},
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 1600, "height": 800, "batch_size": 1, "color": 77}
+        },
+        "9": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": "large"}
+        },
     });
     let one = tool(&product, "run_graph", json!({"graph": large})).await;
     let data = one["content"][1]["data"].as_str().unwrap();
@@ -337,7 +348,14 @@ async fn texts_and_sounds_have_their_size() {
         texts.last().unwrap()
     );
 
-    let sound = |bytes: u64| json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": bytes, "filename_prefix": "s", "extension": "wav"}}});
+    let sound = |bytes: u64| {
+        json!({
+            "1": {
+                "class_type": "SimBlob",
+                "inputs": {"bytes": bytes, "filename_prefix": "s", "extension": "wav"}
+            }
+        })
+    };
     let small = tool(&product, "run_graph", json!({"graph": sound(500 * 1024)})).await;
     assert_eq!(
         small["content"][1]["type"], "audio",

@@ -36,7 +36,12 @@ fn script(name: &str) -> String {
 async fn product() -> Product {
     let workflow = serde_json::json!({
         "summary": "A square",
-        "input": {"type": "object", "properties": {"width": {"type": "integer", "minimum": 16, "maximum": 64, "default": 32}}},
+        "input": {
+            "type": "object",
+            "properties": {
+                "width": {"type": "integer", "minimum": 16, "maximum": 64, "default": 32}
+            }
+        },
         "bind": {"width": "1.inputs.width"},
         "prompt": graphs::picture("bound"),
     });
@@ -86,9 +91,13 @@ pub fn turning() -> String {
         "prompt": {
             "1": {"class_type": "LoadImage", "inputs": {"image": "x.png"}},
             "2": {"class_type": "ImageScale", "inputs": {
-                "image": ["1", 0], "upscale_method": "bilinear", "width": 64, "height": 0, "crop": "disabled"}},
+                "image": ["1", 0], "upscale_method": "bilinear", "width": 64, "height": 0,
+                "crop": "disabled"}},
             "3": {"class_type": "ImageInvert", "inputs": {"image": ["2", 0]}},
-            "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "turned"}},
+            "9": {
+                "class_type": "SaveImage",
+                "inputs": {"images": ["3", 0], "filename_prefix": "turned"}
+            },
         },
     })
     .to_string()

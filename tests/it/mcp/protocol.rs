@@ -9,7 +9,11 @@ use crate::support::product::{Product, Stage};
 async fn every_revision_is_spoken_without_sessions() {
     let product = Product::start(&[]).await;
     for revision in HANDSHAKES {
-        let hello = json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+        let hello = json!({
+            "protocolVersion": revision,
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"}
+        });
         let (status, messages) = call(revision, "initialize", hello).send(&product).await;
         let hello = &messages[0]["result"];
         assert_eq!(status, 200);
@@ -33,7 +37,11 @@ async fn every_revision_is_spoken_without_sessions() {
         assert_eq!((status, &messages[0]["result"]), (200, &json!({})));
     }
     for wanted in ["2024-11-05", "1999-01-01", STATELESS] {
-        let hello = json!({"protocolVersion": wanted, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+        let hello = json!({
+            "protocolVersion": wanted,
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"}
+        });
         let (_, messages) = call(wanted, "initialize", hello).send(&product).await;
         assert_eq!(
             messages[0]["result"]["protocolVersion"], "2025-11-25",
@@ -78,7 +86,11 @@ async fn errors_follow_the_revision() {
     }
     let good = get().with("mcp-name", "=?base64?bGlzdF9qb2Jz?=");
     assert_eq!(good.send(&product).await.0, 200);
-    let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let hello = json!({
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "t", "version": "1"}
+    });
     let odd = call("2025-06-18", "initialize", hello).with("mcp-protocol-version", "2025-11-25");
     assert_eq!(refused(&product, &odd).await, mismatch);
 
@@ -196,7 +208,12 @@ async fn there_is_one_way_in() {
 async fn the_oldest_revision_has_batches_and_no_links() {
     let product = Product::start(&[]).await;
     let graph = crate::support::graphs::picture("batch");
-    let run = json!({"jsonrpc": "2.0", "id": "run", "method": "tools/call", "params": {"name": "run_graph", "arguments": {"graph": graph}}});
+    let run = json!({
+        "jsonrpc": "2.0",
+        "id": "run",
+        "method": "tools/call",
+        "params": {"name": "run_graph", "arguments": {"graph": graph}}
+    });
     let mut batch = call("2025-03-26", "ping", json!({}));
     batch.body = json!([
         {"jsonrpc": "2.0", "id": 1, "method": "ping"},
@@ -266,7 +283,12 @@ async fn listeners_are_told_of_other_tools() {
     );
     std::fs::write(
         product.path("workflows/new.json"),
-        json!({"prompt": crate::support::graphs::picture("new"), "input": {"type": "object"}, "bind": {}}).to_string(),
+        json!({
+            "prompt": crate::support::graphs::picture("new"),
+            "input": {"type": "object"},
+            "bind": {}
+        })
+        .to_string(),
     )
     .unwrap();
     let second = next().await.unwrap();

@@ -11,7 +11,11 @@ use crate::support::product::{Product, until};
 
 fn with_tasks(params: Value) -> Value {
     let mut params = params;
-    params["_meta"] = json!({"io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}}});
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/clientCapabilities": {
+            "extensions": {"io.modelcontextprotocol/tasks": {}}
+        }
+    });
     params
 }
 
@@ -109,7 +113,11 @@ async fn graphs_come_in_every_form_and_inputs_can_be_set() {
     let job = structured(
         &product,
         "run_graph",
-        json!({"graph": graph, "set": {"1.inputs.width": 48}, "convert_output": {"format": "webp"}}),
+        json!({
+            "graph": graph,
+            "set": {"1.inputs.width": 48},
+            "convert_output": {"format": "webp"}
+        }),
     )
     .await;
     assert_eq!(

@@ -1,4 +1,5 @@
-//! What a model sees: previews of pictures and videos, progress of downloads, and failures of tasks.
+//! What a model sees: previews of pictures and videos, progress of downloads, and failures of
+//! tasks.
 
 use std::sync::Arc;
 
@@ -97,7 +98,9 @@ async fn a_task_that_fails_is_completed_with_its_failure() {
     let mut graph = graphs::slow(2.5, 25);
     graph["8"] = json!({"class_type": "SimFail", "inputs": {"message": "the fuse has blown"}});
     let params = json!({"name": "run_graph", "arguments": {"graph": graph}, "_meta": {
-        "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}}}});
+    "io.modelcontextprotocol/clientCapabilities": {
+        "extensions": {"io.modelcontextprotocol/tasks": {}}
+    }}});
     let task = result(&product, "tools/call", params).await;
     let done = match task["taskId"].as_str() {
         // It may fail before it becomes a task: then the order of its nodes was another.

@@ -12,7 +12,13 @@ fn workflow(summary: &str) -> String {
         "summary": summary,
         "description": format!("{summary}, in long."),
         "input": {"type": "object", "properties": {
-            "width": {"type": "integer", "minimum": 16, "maximum": 64, "default": 32, "description": "Pixels"},
+            "width": {
+                "type": "integer",
+                "minimum": 16,
+                "maximum": 64,
+                "default": 32,
+                "description": "Pixels"
+            },
             "image": {"type": "string", "description": "What to look at"},
         }},
         "bind": {"width": "1.inputs.width"},
@@ -63,7 +69,13 @@ async fn each_workflow_is_a_tool() {
     let properties = &square["inputSchema"]["properties"];
     assert_eq!(
         properties["width"],
-        json!({"type": "integer", "minimum": 16, "maximum": 64, "default": 32, "description": "Pixels"})
+        json!({
+            "type": "integer",
+            "minimum": 16,
+            "maximum": 64,
+            "default": 32,
+            "description": "Pixels"
+        })
     );
     let image = properties["image"]["description"].as_str().unwrap();
     assert!(

@@ -28,13 +28,17 @@ async fn packed_files_come_out_of_other_programs() {
         let archive = folder.path().join(format!("x.{}", format.extension()));
         pack(files(), archive.clone(), format).await.unwrap();
         let listed = python(
-            "import sys, json, zipfile, tarfile, hashlib\np = sys.argv[1]\n\
-             if p.endswith('zip'):\n    z = zipfile.ZipFile(p); assert z.testzip() is None\n    out = [[i.filename, hashlib.md5(z.read(i)).hexdigest(), i.compress_type] for i in z.infolist()]\n\
-             else:\n    t = tarfile.open(p); out = [[m.name, hashlib.md5(t.extractfile(m).read()).hexdigest(), 0] for m in t]\nprint(json.dumps(out))",
+            "import sys, json, zipfile, tarfile, hashlib\np = sys.argv[1]\nif \
+             p.endswith('zip'):\n    z = zipfile.ZipFile(p); assert z.testzip() is None\n    out \
+             = [[i.filename, hashlib.md5(z.read(i)).hexdigest(), i.compress_type] for i in \
+             z.infolist()]\nelse:\n    t = tarfile.open(p); out = [[m.name, \
+             hashlib.md5(t.extractfile(m).read()).hexdigest(), 0] for m in \
+             t]\nprint(json.dumps(out))",
             &[&archive],
         );
         let sums = python(
-            "import sys, json, hashlib\nprint(json.dumps([hashlib.md5(open(p, 'rb').read()).hexdigest() for p in sys.argv[1:]]))",
+            "import sys, json, hashlib\nprint(json.dumps([hashlib.md5(open(p, \
+             'rb').read()).hexdigest() for p in sys.argv[1:]]))",
             &[&picture, &text],
         );
         let deflated = if format == ArchiveFormat::Zip { 8 } else { 0 };
@@ -154,7 +158,8 @@ async fn files_and_folders_count() {
     let zip = folder.path().join("in.zip");
     // Folder entries, and what macOS adds.
     python(
-        "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1], 'w'); [z.writestr(n, b'x') for n in ('d/', 'd/a', '__MACOSX/d/._a', 'd/e/', 'd/e/b')]; z.close(); print(0)",
+        "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1], 'w'); [z.writestr(n, b'x') for n \
+         in ('d/', 'd/a', '__MACOSX/d/._a', 'd/e/', 'd/e/b')]; z.close(); print(0)",
         &[&zip],
     );
     unpack(&zip, &folder.path().join("zip"), 4, 1 << 20)
@@ -167,7 +172,9 @@ async fn files_and_folders_count() {
     );
     // A header of its own for each file, because its time has a fraction.
     let tar = folder.path().join("in.tar");
-    let script = "import sys, tarfile, io\nt = tarfile.open(sys.argv[1], 'w', format=tarfile.PAX_FORMAT)\nfor n in 'abc':\n  i = tarfile.TarInfo(n); i.mtime = 1.5; i.size = 1; t.addfile(i, io.BytesIO(b'x'))\nt.close(); print(0)";
+    let script = "import sys, tarfile, io\nt = tarfile.open(sys.argv[1], 'w', \
+                  format=tarfile.PAX_FORMAT)\nfor n in 'abc':\n  i = tarfile.TarInfo(n); i.mtime \
+                  = 1.5; i.size = 1; t.addfile(i, io.BytesIO(b'x'))\nt.close(); print(0)";
     python(script, &[&tar]);
     unpack(&tar, &folder.path().join("tar"), 3, 1 << 20)
         .await
@@ -292,7 +299,8 @@ async fn inputs_are_recognised() {
     ]
     .map(|name| folder.path().join(name));
     python(
-        "import sys\nfrom PIL import Image\nfor p in sys.argv[1:]: Image.new('RGB', (32, 32), 'red').save(p)\nprint('0')",
+        "import sys\nfrom PIL import Image\nfor p in sys.argv[1:]: Image.new('RGB', (32, 32), \
+         'red').save(p)\nprint('0')",
         &pillow.iter().map(PathBuf::as_path).collect::<Vec<_>>(),
     );
     let mut all = pillow.to_vec();

@@ -12,14 +12,13 @@ use super::{config, convert, convert_all, photo_file, python, source};
 /// A PNG with chunks as given, by Python.
 fn made(path: &Path, size: (u32, u32), depth: u8, colour: u8, more: &str) {
     let script = format!(
-        "import sys, zlib, struct\n\
-         c = lambda k, d: struct.pack('>I', len(d)) + k + d + struct.pack('>I', zlib.crc32(k + d))\n\
-         w, h, depth, colour = {}, {}, {depth}, {colour}\n\
-         row = b'\\0' + b'\\x55' * ((w * depth * {{0: 1, 2: 3, 6: 4}}[colour] + 7) // 8)\n\
-         z = zlib.compressobj(9); data = b''.join(z.compress(row) for _ in range(h)) + z.flush()\n\
-         more = {more}\n\
-         open(sys.argv[1], 'wb').write(b'\\x89PNG\\r\\n\\x1a\\n' + c(b'IHDR', struct.pack('>IIBBBBB', w, h, depth, colour, 0, 0, 0)) + more + c(b'IDAT', data) + c(b'IEND', b''))\n\
-         print(0)",
+        "import sys, zlib, struct\nc = lambda k, d: struct.pack('>I', len(d)) + k + d + \
+         struct.pack('>I', zlib.crc32(k + d))\nw, h, depth, colour = {}, {}, {depth}, \
+         {colour}\nrow = b'\\0' + b'\\x55' * ((w * depth * {{0: 1, 2: 3, 6: 4}}[colour] + 7) // \
+         8)\nz = zlib.compressobj(9); data = b''.join(z.compress(row) for _ in range(h)) + \
+         z.flush()\nmore = {more}\nopen(sys.argv[1], 'wb').write(b'\\x89PNG\\r\\n\\x1a\\n' + \
+         c(b'IHDR', struct.pack('>IIBBBBB', w, h, depth, colour, 0, 0, 0)) + more + c(b'IDAT', \
+         data) + c(b'IEND', b''))\nprint(0)",
         size.0, size.1
     );
     python(&script, &[path]);
@@ -56,7 +55,10 @@ async fn a_small_file_of_a_large_picture_is_delivered_as_it_is() {
         made(&packed, (8, 8), 8, 2, chunk);
         let done = convert_all(&[packed], "jpeg", json!({})).await;
         assert!(
-            matches!(&done[0], Converted::Failed(0, why) if why.contains("unpacks to more than 4 MiB")),
+            matches!(
+                &done[0],
+                Converted::Failed(0, why) if why.contains("unpacks to more than 4 MiB")
+            ),
             "{name}: {done:?}"
         );
     }
@@ -65,11 +67,10 @@ async fn a_small_file_of_a_large_picture_is_delivered_as_it_is() {
 
 /// An animation that takes minutes, by Pillow: large canvas, frames that are nearly the same.
 fn long_animation(path: &Path) {
-    let script = "import sys\nfrom PIL import Image\n\
-        base = Image.effect_noise((1500, 1500), 90).convert('P')\n\
-        frames = []\n\
-        for n in range(120):\n    f = base.copy(); f.putpixel((n, n), n % 255); frames.append(f)\n\
-        frames[0].save(sys.argv[1], save_all=True, append_images=frames[1:], duration=20)\nprint(0)";
+    let script = "import sys\nfrom PIL import Image\nbase = Image.effect_noise((1500, 1500), \
+                  90).convert('P')\nframes = []\nfor n in range(120):\n    f = base.copy(); \
+                  f.putpixel((n, n), n % 255); frames.append(f)\nframes[0].save(sys.argv[1], \
+                  save_all=True, append_images=frames[1:], duration=20)\nprint(0)";
     python(script, &[path]);
 }
 
@@ -107,7 +108,8 @@ async fn cancelling_stops_the_codec_and_animations_keep_no_still_waiting() {
     let began = Instant::now();
     let short = folder.path().join("short.gif");
     python(
-        "import sys\nfrom PIL import Image\nf = [Image.new('P', (16, 16), n) for n in range(3)]\nf[0].save(sys.argv[1], save_all=True, append_images=f[1:])\nprint(0)",
+        "import sys\nfrom PIL import Image\nf = [Image.new('P', (16, 16), n) for n in \
+         range(3)]\nf[0].save(sys.argv[1], save_all=True, append_images=f[1:])\nprint(0)",
         &[&short],
     );
     convert_with(&media, &short).await;

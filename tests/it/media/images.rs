@@ -79,8 +79,9 @@ print('{}')
 #[tokio::test]
 async fn orientation_is_applied() {
     let folder = tempfile::tempdir().unwrap();
-    let make = "import sys\nfrom PIL import Image\nim = Image.new('RGB', (32, 16), 'black'); im.paste('white', (0, 0, 16, 16))\n\
-                e = Image.Exif(); e[274] = 6\nfor p in sys.argv[1:]: im.save(p, exif=e, quality=100)\nprint('{}')";
+    let make = "import sys\nfrom PIL import Image\nim = Image.new('RGB', (32, 16), 'black'); \
+                im.paste('white', (0, 0, 16, 16))\ne = Image.Exif(); e[274] = 6\nfor p in \
+                sys.argv[1:]: im.save(p, exif=e, quality=100)\nprint('{}')";
     let paths = ["o.jpg", "o.png", "o.webp"].map(|name| folder.path().join(name));
     python(
         make,
@@ -104,8 +105,9 @@ async fn orientation_is_applied() {
 /// What Pillow reads of the texts in a file.
 fn texts(path: &Path) -> Value {
     python(
-        "import sys, json\nfrom PIL import Image\nim = Image.open(sys.argv[1])\n\
-         t = dict(getattr(im, 'text', {}))\nfor k, v in im.getexif().items():\n    if isinstance(v, str): t[str(k)] = v\nprint(json.dumps(t))",
+        "import sys, json\nfrom PIL import Image\nim = Image.open(sys.argv[1])\nt = \
+         dict(getattr(im, 'text', {}))\nfor k, v in im.getexif().items():\n    if isinstance(v, \
+         str): t[str(k)] = v\nprint(json.dumps(t))",
         &[path],
     )
 }
@@ -113,9 +115,10 @@ fn texts(path: &Path) -> Value {
 #[tokio::test]
 async fn comfyuis_workflow_is_carried_over_on_request() {
     let (_folder, path) = photo_file(32, 32);
-    let make = "import sys, json\nfrom PIL import Image\nfrom PIL.PngImagePlugin import PngInfo\nm = PngInfo()\n\
-                m.add_text('prompt', json.dumps({'3': {'text': 'a cat'}})); m.add_itxt('workflow', '{\"title\": \"K\u{e4}tzchen \u{1f431}\"}')\n\
-                Image.open(sys.argv[1]).save(sys.argv[1], pnginfo=m)\nprint('{}')";
+    let make = "import sys, json\nfrom PIL import Image\nfrom PIL.PngImagePlugin import \
+                PngInfo\nm = PngInfo()\nm.add_text('prompt', json.dumps({'3': {'text': 'a \
+                cat'}})); m.add_itxt('workflow', '{\"title\": \"K\u{e4}tzchen \
+                \u{1f431}\"}')\nImage.open(sys.argv[1]).save(sys.argv[1], pnginfo=m)\nprint('{}')";
     python(make, &[&path]);
     let keep = json!({"keep_metadata": true});
     let workflow = "{\"title\": \"K\\u00e4tzchen \\ud83d\\udc31\"}";
@@ -148,8 +151,9 @@ async fn comfyuis_workflow_is_carried_over_on_request() {
 #[tokio::test]
 async fn a_long_workflow_survives_in_a_jpeg() {
     let (_folder, path) = photo_file(16, 16);
-    let make = "import sys\nfrom PIL import Image\nfrom PIL.PngImagePlugin import PngInfo\nm = PngInfo()\n\
-                m.add_text('workflow', '{\"x\": \"' + 'abc' * 60000 + '\"}')\nImage.open(sys.argv[1]).save(sys.argv[1], pnginfo=m)\nprint('{}')";
+    let make = "import sys\nfrom PIL import Image\nfrom PIL.PngImagePlugin import PngInfo\nm = \
+                PngInfo()\nm.add_text('workflow', '{\"x\": \"' + 'abc' * 60000 + \
+                '\"}')\nImage.open(sys.argv[1]).save(sys.argv[1], pnginfo=m)\nprint('{}')";
     python(make, &[&path]);
     let kept = texts(&convert(&path, "jpeg", json!({"keep_metadata": true})).await);
     assert_eq!(
@@ -201,9 +205,10 @@ async fn names_get_the_format_and_other_kinds_pass() {
 async fn a_picture_that_announces_too_many_pixels_is_refused() {
     let (folder, path) = photo_file(16, 16);
     let bomb = folder.path().join("bomb.png");
-    let make = "import sys, zlib, struct\nd = b'IHDR' + struct.pack('>IIBBBBB', 60000, 60000, 8, 2, 0, 0, 0)\n\
-                c = lambda d: struct.pack('>I', len(d) - 4) + d + struct.pack('>I', zlib.crc32(d))\n\
-                open(sys.argv[1], 'wb').write(b'\\x89PNG\\r\\n\\x1a\\n' + c(d) + c(b'IDAT' + zlib.compress(bytes(1000))) + c(b'IEND'))\nprint(0)";
+    let make = "import sys, zlib, struct\nd = b'IHDR' + struct.pack('>IIBBBBB', 60000, 60000, 8, \
+                2, 0, 0, 0)\nc = lambda d: struct.pack('>I', len(d) - 4) + d + struct.pack('>I', \
+                zlib.crc32(d))\nopen(sys.argv[1], 'wb').write(b'\\x89PNG\\r\\n\\x1a\\n' + c(d) + \
+                c(b'IDAT' + zlib.compress(bytes(1000))) + c(b'IEND'))\nprint(0)";
     python(make, &[&bomb]);
     for format in ["jpeg", "webp", "png", "mp4"] {
         let done = convert_all(&[bomb.clone(), path.clone()], format, none()).await;

@@ -120,7 +120,12 @@ async fn huffman_tables_trellis_and_deringing() {
     );
     let moz = bytes(&path, "jpeg", json!({"mozjpeg": true})).await;
     assert!(moz.len() < default.len());
-    let spelled = json!({"trellisQuantisation": true, "overshootDeringing": true, "optimizeScans": true, "quantisationTable": 3});
+    let spelled = json!({
+        "trellisQuantisation": true,
+        "overshootDeringing": true,
+        "optimizeScans": true,
+        "quantisationTable": 3
+    });
     assert_eq!(
         moz,
         bytes(&path, "jpeg", spelled).await,
@@ -153,7 +158,8 @@ async fn huffman_tables_trellis_and_deringing() {
     );
 }
 
-/// The strongest proof that names, defaults and meanings are sharp's: the same bytes for every option.
+/// The strongest proof that names, defaults and meanings are sharp's: the same bytes for every
+/// option.
 #[tokio::test]
 async fn the_bytes_are_those_of_sharp() {
     let (folder, path) = photo_file(333, 217);

@@ -1,4 +1,5 @@
-//! Conversions and archives: their effects on pixels and bytes, judged by other programs (Pillow, sharp, ffprobe, unzip, tar).
+//! Conversions and archives: their effects on pixels and bytes, judged by other programs (Pillow,
+//! sharp, ffprobe, unzip, tar).
 
 mod archives;
 mod bounded;
@@ -103,7 +104,8 @@ fn sharp(script: &str, arguments: &[&Path]) {
     let modules = std::env::var("TEST_NODE_MODULES")
         .unwrap_or_else(|_| "/opt/comfyui-api-test/node_modules".to_owned());
     let script = format!(
-        "const sharp = require({:?}); const [a, b] = process.argv.slice(1); (async () => {{ {script} }})()",
+        "const sharp = require({:?}); const [a, b] = process.argv.slice(1); (async () => {{ \
+         {script} }})()",
         format!("{modules}/sharp")
     );
     let output = Command::new("node")

@@ -148,8 +148,10 @@ async fn images_of_a_node_become_one_video_in_order() {
 #[tokio::test]
 async fn animations_become_videos_at_their_own_tempo() {
     let folder = tempfile::tempdir().unwrap();
-    let make = "import sys\nfrom PIL import Image\nframes = [Image.new('RGB', (40, 30), (60 * i, 0, 255 - 60 * i)) for i in range(4)]\n\
-                for p in sys.argv[1:]: frames[0].save(p, save_all=True, append_images=frames[1:], duration=200, loop=0, lossless=True)\nprint('{}')";
+    let make = "import sys\nfrom PIL import Image\nframes = [Image.new('RGB', (40, 30), (60 * i, \
+                0, 255 - 60 * i)) for i in range(4)]\nfor p in sys.argv[1:]: frames[0].save(p, \
+                save_all=True, append_images=frames[1:], duration=200, loop=0, \
+                lossless=True)\nprint('{}')";
     let inputs = ["a.webp", "a.png", "a.gif"].map(|name| folder.path().join(name));
     python(
         make,
@@ -310,8 +312,10 @@ async fn sound_is_kept_or_extracted() {
 #[tokio::test]
 async fn the_workflow_is_carried_into_a_video() {
     let (_folder, path) = photo_file(32, 32);
-    let make = "import sys\nfrom PIL import Image\nfrom PIL.PngImagePlugin import PngInfo\nm = PngInfo()\n\
-                m.add_text('prompt', '{\"a=b\": \"x;#\\\\\\\\n\"}')\nImage.open(sys.argv[1]).save(sys.argv[1], pnginfo=m)\nprint('{}')";
+    let make = "import sys\nfrom PIL import Image\nfrom PIL.PngImagePlugin import PngInfo\nm = \
+                PngInfo()\nm.add_text('prompt', '{\"a=b\": \
+                \"x;#\\\\\\\\n\"}')\nImage.open(sys.argv[1]).save(sys.argv[1], \
+                pnginfo=m)\nprint('{}')";
     python(make, &[&path]);
     for format in ["mp4", "webm"] {
         let kept = convert(&path, format, json!({"keep_metadata": true})).await;
@@ -360,7 +364,8 @@ fn endless(folder: &Path) -> PathBuf {
     let path = folder.join("slow ffmpeg");
     script(
         &path,
-        "case \"$*\" in *-encoders*) exit 0;; esac\nsleep 300 & echo $! > \"$(dirname \"$0\")/pid\"\nwait",
+        "case \"$*\" in *-encoders*) exit 0;; esac\nsleep 300 & echo $! > \"$(dirname \
+         \"$0\")/pid\"\nwait",
     );
     path
 }
@@ -423,7 +428,10 @@ async fn cancel_drop_and_time_limit_kill_the_whole_group() {
                 "{done:?}"
             ),
             ("limit", Ok(done)) => assert!(
-                matches!(&done[..], [Converted::Failed(0, why)] if why.contains("FFMPEG_TIMEOUT_S")),
+                matches!(
+                    &done[..],
+                    [Converted::Failed(0, why)] if why.contains("FFMPEG_TIMEOUT_S")
+                ),
                 "{done:?}"
             ),
             (_, other) => panic!("{way}: {other:?}"),

@@ -156,7 +156,8 @@ async fn compare(folder: &tempfile::TempDir, path: &std::path::Path) {
             bytes(path, "webp", options.clone()).await,
             std::fs::read(&theirs).unwrap(),
         );
-        // Near-lossless streams differ in a few bytes between builds of libwebp; everything else is equal.
+        // Near-lossless streams differ in a few bytes between builds of libwebp; everything else is
+        // equal.
         let ratio = ours.len() as f64 / theirs.len() as f64;
         let equal = ours == theirs
             || (options.get("nearLossless").is_some() && (0.99..=1.01).contains(&ratio));
@@ -172,8 +173,10 @@ async fn compare(folder: &tempfile::TempDir, path: &std::path::Path) {
 #[tokio::test]
 async fn animations_stay_animated() {
     let folder = tempfile::tempdir().unwrap();
-    let make = "import sys, json\nfrom PIL import Image\nframes = [Image.new('RGB', (40, 30), c) for c in ('red', 'lime', 'blue')]\n\
-                for p in sys.argv[1:]:\n    frames[0].save(p, save_all=True, append_images=frames[1:], duration=[100, 200, 300], loop=3, lossless=True)\nprint('{}')";
+    let make = "import sys, json\nfrom PIL import Image\nframes = [Image.new('RGB', (40, 30), c) \
+                for c in ('red', 'lime', 'blue')]\nfor p in sys.argv[1:]:\n    frames[0].save(p, \
+                save_all=True, append_images=frames[1:], duration=[100, 200, 300], loop=3, \
+                lossless=True)\nprint('{}')";
     let inputs = ["a.png", "a.gif", "a.webp"].map(|name| folder.path().join(name));
     python(
         make,
@@ -194,8 +197,10 @@ async fn animations_stay_animated() {
             "{input:?}"
         );
         let seen = python(
-            "import sys, json\nfrom PIL import Image, ImageSequence\nim = Image.open(sys.argv[1])\nout = []\n\
-             for f in ImageSequence.Iterator(im):\n    f.load(); out.append([list(f.convert('RGB').getpixel((5, 5))), f.info['duration']])\nprint(json.dumps([out, im.info['loop']]))",
+            "import sys, json\nfrom PIL import Image, ImageSequence\nim = \
+             Image.open(sys.argv[1])\nout = []\nfor f in ImageSequence.Iterator(im):\n    \
+             f.load(); out.append([list(f.convert('RGB').getpixel((5, 5))), \
+             f.info['duration']])\nprint(json.dumps([out, im.info['loop']]))",
             &[&output],
         );
         let expected = json!([[[255, 0, 0], 100], [[0, 255, 0], 200], [[0, 0, 255], 300]]);

@@ -111,7 +111,10 @@ async fn what_a_prompt_uses_stays() {
             .unwrap()
             .to_owned();
         let mut graph = crate::support::graphs::slow(20.0, 200);
-        graph["7"] = json!({"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "m.safetensors"}});
+        graph["7"] = json!({
+            "class_type": "CheckpointLoaderSimple",
+            "inputs": {"ckpt_name": "m.safetensors"}
+        });
         let running = product.prompt_later(json!({"id": "user", "prompt": graph}));
         product.until_prompt("user", "running").await;
         assert_eq!(entries(&product).await[0]["in_use"], true);

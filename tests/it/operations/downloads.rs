@@ -138,7 +138,13 @@ async fn the_last_one_out_stops_the_download_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_end_is_listed_newest_first() {
     let (product, origin) = (product().await, origin().await);
-    let wanted = |path: &str, wait: bool| json!({"url": origin.url(path), "model_type": "loras", "wait": wait});
+    let wanted = |path: &str, wait: bool| {
+        json!({
+            "url": origin.url(path),
+            "model_type": "loras",
+            "wait": wait
+        })
+    };
     let first = download(&product, wanted("/a.safetensors", true)).await;
     let cached = download(&product, wanted("/a.safetensors", true)).await;
     let failed = download(&product, wanted("/missing.safetensors", false)).await;
@@ -179,7 +185,12 @@ async fn every_end_is_listed_newest_first() {
         "nothing came: it was there"
     );
     for n in 0..105 {
-        let wanted = json!({"url": origin.url("/a.safetensors"), "model_type": "loras", "filename": format!("c{n}.safetensors"), "wait": true});
+        let wanted = json!({
+            "url": origin.url("/a.safetensors"),
+            "model_type": "loras",
+            "filename": format!("c{n}.safetensors"),
+            "wait": true
+        });
         download(&product, wanted).await;
     }
     let (_, list) = product.get("/downloads").await;

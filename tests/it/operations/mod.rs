@@ -1,4 +1,5 @@
-//! What an operator sees and does (console.md, "What the API gains"): through the socket, as the console and curl do.
+//! What an operator sees and does (console.md, "What the API gains"): through the socket, as the
+//! console and curl do.
 
 mod cache;
 mod control;

@@ -1,4 +1,5 @@
-//! Whoever waits for no result waits for no other prompt either: 202 comes as soon as all that can be checked was checked.
+//! Whoever waits for no result waits for no other prompt either: 202 comes as soon as all that can
+//! be checked was checked.
 
 use serde_json::{Value, json};
 
@@ -17,9 +18,11 @@ fn fixed() -> Value {
 }
 
 /// The same, as a workflow file.
-const WORKFLOW: &str = "import { z } from \"zod\";\nexport default { RequestSchema: z.object({}), summary: 'A test', generateWorkflow: () => ({ \
-    draw: { class_type: 'EmptyImage', inputs: { width: 8, height: 8, batch_size: 1, color: 1 } }, \
-    save: { class_type: 'SimFixedName', inputs: { images: ['draw', 0] } } }) };\n";
+const WORKFLOW: &str = "import { z } from \"zod\";\nexport default { RequestSchema: z.object({}), \
+                        summary: 'A test', generateWorkflow: () => ({ draw: { class_type: \
+                        'EmptyImage', inputs: { width: 8, height: 8, batch_size: 1, color: 1 } }, \
+                        save: { class_type: 'SimFixedName', inputs: { images: ['draw', 0] } } }) \
+                        };\n";
 
 #[tokio::test]
 async fn a_202_comes_while_another_prompt_has_the_turn() {
@@ -82,7 +85,9 @@ async fn a_202_comes_while_another_prompt_has_the_turn() {
         }
     }
     // What can be told at once is told at once.
-    let unknown = json!({"id": "unknown", "prompt": {"1": {"class_type": "NoSuchNode", "inputs": {}}},
+    let unknown = json!({"id": "unknown", "prompt": {
+        "1": {"class_type": "NoSuchNode", "inputs": {}}
+    },
         "webhook_v2": "ftp://127.0.0.1/x"});
     assert_eq!(product.prompt(&unknown).await.0, 400);
     assert!(receiver.at("/hooked").is_empty() && receiver.at("/refused").is_empty());

@@ -126,7 +126,10 @@ async fn pending_or_running_and_only_that_one_with_both_versions() {
 #[tokio::test]
 async fn while_pictures_are_converted() {
     let product = Product::start(&[]).await;
-    let pictures = json!({"1": {"class_type": "EmptyImage", "inputs": {"width": 4096, "height": 4096, "batch_size": 12, "color": 0}},
+    let pictures = json!({"1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 4096, "height": 4096, "batch_size": 12, "color": 0}
+    },
         "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "p"}}});
     let conversion = json!({"format": "webp", "options": {"lossless": true, "effort": 6}});
     let waiting = product
@@ -141,7 +144,10 @@ async fn while_pictures_are_converted() {
 async fn what_finished_anyway_is_reported_as_what_it_is() {
     let product = Product::start(&[]).await;
     // No steps: the node, the only one that is left, cannot be interrupted.
-    let waiting = product.prompt_later(json!({"id": "late", "prompt": {"1": {"class_type": "SimSleep", "inputs": {"seconds": 6, "steps": 0}},
+    let waiting = product.prompt_later(json!({"id": "late", "prompt": {"1": {
+        "class_type": "SimSleep",
+        "inputs": {"seconds": 6, "steps": 0}
+    },
         "9": {"class_type": "SimBlob", "inputs": {"bytes": 10, "filename_prefix": "b"}}}}));
     until("the long node runs", async || {
         (product.get("/prompt/late").await.1["progress"]["node"] == "1").then_some(())
@@ -180,7 +186,11 @@ async fn while_it_uploads_and_by_webhook() {
     })
     .await;
     let product = Product::start(&[("ALLOW_PRIVATE_NETWORKS", "true")]).await;
-    let waiting = product.prompt_later(json!({"id": "up", "prompt": picture("p"), "http_upload": {"url_prefix": origin.url("/put")}}));
+    let waiting = product.prompt_later(json!({
+        "id": "up",
+        "prompt": picture("p"),
+        "http_upload": {"url_prefix": origin.url("/put")}
+    }));
     product.until_prompt("up", "uploading").await;
     origin.wait_for(1).await;
     assert_eq!(product.delete("/prompt/up").await.0, 200);

@@ -101,7 +101,10 @@ async fn plain_image_inputs() {
         .await;
     let opened = |image: &str| {
         json!({"1": {"class_type": "SimOpenImage", "inputs": {"image": image}},
-               "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}}})
+        "9": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": "x"}
+        }})
     };
     let inside = product.path("input").display().to_string();
     for (id, image, colour) in [
@@ -168,7 +171,10 @@ async fn folders_of_other_packs() {
         .await;
     let graph = |class: &str, input: &str, value: &Value| {
         json!({"1": {"class_type": class, "inputs": {input: value}},
-               "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}}})
+        "9": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": "x"}
+        }})
     };
     let red = to_base64(&png(RED));
     let here = product.path("input/here").display().to_string();
@@ -344,7 +350,13 @@ async fn urls_of_pictures_go_through_the_cache() {
     let graph = |url: &str| {
         with(
             loaded(url),
-            json!({"2": {"class_type": "LoadImage", "inputs": {"image": url}}, "8": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "second"}}}),
+            json!({
+                "2": {"class_type": "LoadImage", "inputs": {"image": url}},
+                "8": {
+                    "class_type": "SaveImage",
+                    "inputs": {"images": ["2", 0], "filename_prefix": "second"}
+                }
+            }),
         )
     };
     let answer = product
@@ -394,7 +406,10 @@ async fn urls_of_pictures_go_through_the_cache() {
         (400, &json!("download_failed")),
         "{answer}"
     );
-    let credentials = json!([{"url_pattern": format!("{}/**", origin.url("")), "auth": {"type": "bearer", "token": "sesame"}}]);
+    let credentials = json!([{
+        "url_pattern": format!("{}/**", origin.url("")),
+        "auth": {"type": "bearer", "token": "sesame"}
+    }]);
     let (status, answer) = product
         .prompt(&json!({"prompt": loaded(&private), "credentials": credentials}))
         .await;
@@ -407,8 +422,22 @@ async fn urls_of_pictures_go_through_the_cache() {
 async fn sound_and_video() {
     let product = Product::start(&[]).await;
     let made = product
-        .run("v", &json!({"1": {"class_type": "EmptyImage", "inputs": {"width": 32, "height": 32, "batch_size": 2, "color": 255}}, "2": {"class_type": "CreateVideo", "inputs": {"images": ["1", 0], "fps": 8}},
-            "3": {"class_type": "SaveVideo", "inputs": {"video": ["2", 0], "filename_prefix": "video/x", "format": "auto", "codec": "auto"}}}))
+        .run(
+            "v",
+            &json!({"1": {
+                "class_type": "EmptyImage",
+                "inputs": {"width": 32, "height": 32, "batch_size": 2, "color": 255}
+            }, "2": {"class_type": "CreateVideo", "inputs": {"images": ["1", 0], "fps": 8}},
+                "3": {
+                    "class_type": "SaveVideo",
+                    "inputs": {
+                        "video": ["2", 0],
+                        "filename_prefix": "video/x",
+                        "format": "auto",
+                        "codec": "auto"
+                    }
+                }}),
+        )
         .await;
     assert_eq!(made["filenames"], json!(["v_x_00001_.mp4"]));
     let video = made["images"][0].as_str().unwrap();
@@ -422,7 +451,10 @@ async fn sound_and_video() {
     ] {
         let mut graph = with(
             picture("p"),
-            json!({"4": {"class_type": class, "inputs": {}}, "6": {"class_type": "PreviewAny", "inputs": {"source": ["4", 0]}}}),
+            json!({
+                "4": {"class_type": class, "inputs": {}},
+                "6": {"class_type": "PreviewAny", "inputs": {"source": ["4", 0]}}
+            }),
         );
         graph["4"]["inputs"][input] = text.into();
         if class == "VHS_LoadVideo" {
@@ -435,11 +467,16 @@ async fn sound_and_video() {
             "{name}"
         );
     }
-    let mut wav = b"RIFF\x24\x01\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x44\xac\0\0\x88\x58\x01\0\x02\0\x10\0data\0\x01\0\0".to_vec();
+    let mut wav = b"RIFF\x24\x01\0\0WAVEfmt \
+                    \x10\0\0\0\x01\0\x01\0\x44\xac\0\0\x88\x58\x01\0\x02\0\x10\0data\0\x01\0\0"
+        .to_vec();
     wav.extend([0; 256]);
     let graph = with(
         picture("p"),
-        json!({"4": {"class_type": "LoadAudio", "inputs": {"audio": to_base64(&wav)}}, "6": {"class_type": "PreviewAny", "inputs": {"source": ["4", 0]}}}),
+        json!({
+            "4": {"class_type": "LoadAudio", "inputs": {"audio": to_base64(&wav)}},
+            "6": {"class_type": "PreviewAny", "inputs": {"source": ["4", 0]}}
+        }),
     );
     let answer = product.run("sound", &graph).await;
     assert!(
@@ -455,7 +492,10 @@ async fn sound_and_video() {
 
 fn directory(value: &Value) -> Value {
     json!({"1": {"class_type": "VHS_LoadImages", "inputs": {"directory": value}},
-           "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "all"}}})
+    "9": {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["1", 0], "filename_prefix": "all"}
+    }})
 }
 
 fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -588,7 +628,10 @@ async fn the_first_failure_ends_the_rest_and_leaves_nothing() {
     let product = Product::start(&[("ALLOW_PRIVATE_NETWORKS", "true")]).await;
     let graph = with(
         loaded(&origin.url("/stalls.png")),
-        json!({"2": {"class_type": "LoadImage", "inputs": {"image": origin.url("/bad.png")}}, "3": {"class_type": "LoadImage", "inputs": {"image": to_base64(&png(RED))}}}),
+        json!({
+            "2": {"class_type": "LoadImage", "inputs": {"image": origin.url("/bad.png")}},
+            "3": {"class_type": "LoadImage", "inputs": {"image": to_base64(&png(RED))}}
+        }),
     );
     let (status, answer) = product
         .prompt(&json!({"id": "half", "prompt": graph}))

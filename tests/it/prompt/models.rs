@@ -25,11 +25,18 @@ async fn models_by_url_with_both_versions() {
         // A class of the table, with a file that has no extension of a model.
         let mut graph = sampling(1);
         graph["4"]["inputs"]["ckpt_name"] = origin.url("/download/12345").into();
-        // A custom class that only the probe knows, and a URL in a text, which is nobody's business.
+        // A custom class that only the probe knows, and a URL in a text, which is nobody's
+        // business.
         graph["6"]["inputs"]["text"] = origin.url("/not/a/model.safetensors").into();
         let graph = with(
             graph,
-            json!({"11": {"class_type": "SimStyleLoader", "inputs": {"style": origin.url("/styles/ink.safetensors")}}, "12": {"class_type": "PreviewAny", "inputs": {"source": ["11", 0]}}}),
+            json!({
+                "11": {
+                    "class_type": "SimStyleLoader",
+                    "inputs": {"style": origin.url("/styles/ink.safetensors")}
+                },
+                "12": {"class_type": "PreviewAny", "inputs": {"source": ["11", 0]}}
+            }),
         );
         let answer = product.run("models", &graph).await;
         let checkpoint = answer["prompt"]["4"]["inputs"]["ckpt_name"]
@@ -77,7 +84,9 @@ async fn models_by_url_with_both_versions() {
 
         let graph = with(
             picture("p"),
-            json!({"4": {"class_type": "VAELoader", "inputs": {"vae_name": origin.url("/missing.pt")}}}),
+            json!({
+                "4": {"class_type": "VAELoader", "inputs": {"vae_name": origin.url("/missing.pt")}}
+            }),
         );
         let (status, answer) = product.prompt(&json!({"prompt": graph})).await;
         assert_eq!(
@@ -135,10 +144,18 @@ async fn models_inside_objects() {
         "PowerLoraLoaderHeaderWidget": {"type": "PowerLoraLoaderHeaderWidget"},
         "lora_1": {"on": true, "lora": origin.url("/style.safetensors"), "strength": 1},
         "lora_2": {"on": false, "lora": origin.url("/off.safetensors"), "strength": 1},
-        "lora_3": {"on": true, "lora": origin.url("/private.safetensors"), "strength": 0.5, "strengthTwo": null},
+        "lora_3": {
+            "on": true,
+            "lora": origin.url("/private.safetensors"),
+            "strength": 0.5,
+            "strengthTwo": null
+        },
         "➕ Add Lora": ""}}),
     );
-    let credentials = json!([{"url_pattern": origin.url("/private**"), "auth": {"type": "bearer", "token": "sesame"}}]);
+    let credentials = json!([{
+        "url_pattern": origin.url("/private**"),
+        "auth": {"type": "bearer", "token": "sesame"}
+    }]);
     let (status, answer) = product
         .prompt(&json!({"prompt": graph, "credentials": credentials}))
         .await;
@@ -158,11 +175,13 @@ async fn models_inside_objects() {
         "{names:?}"
     );
 
-    let manager = shown(
-        json!({"class_type": "Lora Loader (LoraManager)", "inputs": {"text": "", "loras": {"__value__": [
-        {"name": origin.url("/style.safetensors"), "strength": 1, "active": true},
-        {"name": "here", "active": true}, {"name": origin.url("/off.safetensors"), "active": false}]}}}),
-    );
+    let manager = shown(json!({"class_type": "Lora Loader (LoraManager)",
+    "inputs": {"text": "", "loras": {"__value__": [
+    {"name": origin.url("/style.safetensors"), "strength": 1, "active": true},
+    {"name": "here", "active": true}, {
+        "name": origin.url("/off.safetensors"),
+        "active": false
+    }]}}}));
     let answer = product.run("manager", &manager).await;
     let stem = one.strip_suffix(".safetensors").unwrap();
     let entries = &answer["prompt"]["5"]["inputs"]["loras"]["__value__"];
@@ -307,7 +326,8 @@ async fn choices_that_do_not_show_the_whole_folder() {
     product.until_clean().await;
 }
 
-/// A54: where the file system's clock is coarse, ComfyUI does not see a second change within a tick.
+/// A54: where the file system's clock is coarse, ComfyUI does not see a second change within a
+/// tick.
 #[tokio::test]
 async fn models_are_seen_although_times_are_coarse() {
     let origin = origin().await;
@@ -324,12 +344,23 @@ async fn models_are_seen_although_times_are_coarse() {
     for n in 0..12 {
         let mut graph = sampling(1);
         graph["4"]["inputs"]["ckpt_name"] = origin.url(&format!("/{n}.safetensors")).into();
-        let two = json!({"11": {"class_type": "SimStyleLoader", "inputs": {"style": origin.url(&format!("/s{n}.safetensors"))}}, "12": {"class_type": "PreviewAny", "inputs": {"source": ["11", 0]}}});
+        let two = json!({
+            "11": {
+                "class_type": "SimStyleLoader",
+                "inputs": {"style": origin.url(&format!("/s{n}.safetensors"))}
+            },
+            "12": {"class_type": "PreviewAny", "inputs": {"source": ["11", 0]}}
+        });
         product.run(&format!("m{n}"), &with(graph, two)).await;
     }
     for n in 0..6 {
         let name = format!("sub/{n}.safetensors");
-        let body = json!({"url": origin.url("/a.safetensors"), "model_type": "loras", "filename": name, "wait": true});
+        let body = json!({
+            "url": origin.url("/a.safetensors"),
+            "model_type": "loras",
+            "filename": name,
+            "wait": true
+        });
         let (status, answer) = product.post("/download", &body).await;
         assert_eq!(status, 200, "{answer}");
         assert!(listed(&product, "loras").await.contains(&name), "{name}");

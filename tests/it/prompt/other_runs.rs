@@ -1,5 +1,5 @@
-//! Runs that are more than one graph with its own nodes: nodes that replace themselves (U2), images over the websocket (F28), runs
-//! that go on under another id (F27).
+//! Runs that are more than one graph with its own nodes: nodes that replace themselves (U2), images
+//! over the websocket (F28), runs that go on under another id (F27).
 
 use serde_json::{Value, json};
 
@@ -48,7 +48,12 @@ async fn inner_nodes_are_told_as_the_clients_node() {
         assert!(!answer.to_string().contains("9.0.0"), "{answer}");
         let texts = with(
             graph.clone(),
-            json!({"9": {"class_type": "SimExpand", "inputs": {"images": ["1", 0], "filename_prefix": "t", "fail": "inner trouble"}}}),
+            json!({
+                "9": {
+                    "class_type": "SimExpand",
+                    "inputs": {"images": ["1", 0], "filename_prefix": "t", "fail": "inner trouble"}
+                }
+            }),
         );
         let (status, answer) = product.prompt(&json!({"id": "f", "prompt": texts})).await;
         assert_eq!(
@@ -77,7 +82,10 @@ async fn images_over_the_websocket_are_files() {
     for class in ["SaveImageWebsocket", "SimSendWebsocket"] {
         let mut graph = ended_by(0x0001_0203, class, json!({}));
         graph["1"]["inputs"]["batch_size"] = json!(3);
-        graph["2"] = json!({"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0x00F0_E0D0}});
+        graph["2"] = json!({
+            "class_type": "EmptyImage",
+            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0x00F0_E0D0}
+        });
         graph["10"] = json!({"class_type": class, "inputs": {"images": ["2", 0]}});
         let answer = product.run("w", &graph).await;
         let outputs = answer["outputs"].as_array().unwrap();
@@ -113,9 +121,17 @@ async fn images_over_the_websocket_are_files() {
         // Others at the same time, asynchronous, converted, packed and uploaded.
         let running: Vec<_> = (1..5_u32)
             .map(|number| {
-                let mut body = json!({"id": format!("w{number}"), "prompt": ended_by(number * 0x0020_1008, class, json!({}))});
+                let mut body = json!({
+                    "id": format!("w{number}"),
+                    "prompt": ended_by(number * 0x0020_1008, class, json!({}))
+                });
                 match number {
-                    2 => body["convert_output"] = json!({"format": "webp", "options": {"lossless": true}}),
+                    2 => {
+                        body["convert_output"] = json!({
+                            "format": "webp",
+                            "options": {"lossless": true}
+                        })
+                    }
                     3 => body["webhook_v2"] = json!(origin.url("/hook")),
                     4 => body["http_upload"] = json!({"url_prefix": origin.url("/up")}),
                     _ => {}

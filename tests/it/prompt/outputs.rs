@@ -10,10 +10,21 @@ async fn the_answer_holds_what_was_asked_and_what_was_made() {
     let product = Product::start(&[]).await;
     let graph = with(
         coloured("shot", 0x0012_3456),
-        json!({"7": {"class_type": "PreviewAny", "inputs": {"source": "hello there"}, "_meta": {"title": "T"}}}),
+        json!({
+            "7": {
+                "class_type": "PreviewAny",
+                "inputs": {"source": "hello there"},
+                "_meta": {"title": "T"}
+            }
+        }),
     );
-    let body = json!({"id": "Job.1_a-B", "prompt": graph, "extra_data": {"api_key_comfy_org": "topsecret-1"},
-        "credentials": [{"url_pattern": "https://x.example/**", "auth": {"type": "bearer", "token": "topsecret-2"}}], "compress_outputs": false});
+    let body = json!({"id": "Job.1_a-B", "prompt": graph, "extra_data": {
+        "api_key_comfy_org": "topsecret-1"
+    },
+        "credentials": [{
+            "url_pattern": "https://x.example/**",
+            "auth": {"type": "bearer", "token": "topsecret-2"}
+        }], "compress_outputs": false});
     let (status, answer) = product.prompt(&body).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["id"], "Job.1_a-B");
@@ -28,7 +39,13 @@ async fn the_answer_holds_what_was_asked_and_what_was_made() {
     assert_eq!(answer["texts"], json!({"7": ["hello there"]}));
     assert_eq!(answer["warnings"], json!([]));
     let size = from_base64(&answer["images"][0]).len();
-    let described = json!([{"node_id": "9", "output": "images", "filename": "Job.1_a-B_shot_00001_.png", "content_type": "image/png", "size": size}]);
+    let described = json!([{
+        "node_id": "9",
+        "output": "images",
+        "filename": "Job.1_a-B_shot_00001_.png",
+        "content_type": "image/png",
+        "size": size
+    }]);
     assert_eq!(answer["outputs"], described);
     assert!(
         answer.get("extra_data").is_none()
@@ -112,12 +129,31 @@ async fn statistics_have_the_old_fields_and_the_new() {
 async fn files_in_folders_batches_and_other_kinds_are_found_in_order() {
     let product = Product::start(&[]).await;
     let graph = json!({
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 3, "color": 255}},
-        "20": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "deep/er/shot"}},
-        "3": {"class_type": "SaveAnimatedWEBP", "inputs": {"images": ["1", 0], "filename_prefix": "anim", "fps": 6, "lossless": true, "quality": 80, "method": "default"}},
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 16, "height": 16, "batch_size": 3, "color": 255}
+        },
+        "20": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": "deep/er/shot"}
+        },
+        "3": {
+            "class_type": "SaveAnimatedWEBP",
+            "inputs": {
+                "images": ["1", 0],
+                "filename_prefix": "anim",
+                "fps": 6,
+                "lossless": true,
+                "quality": 80,
+                "method": "default"
+            }
+        },
         "4": {"class_type": "SimTone", "inputs": {}},
         "6": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-        "7": {"class_type": "SimBlob", "inputs": {"bytes": 5000, "filename_prefix": "blob", "extension": "bin"}},
+        "7": {
+            "class_type": "SimBlob",
+            "inputs": {"bytes": 5000, "filename_prefix": "blob", "extension": "bin"}
+        },
         "8": {"class_type": "SimSilentSave", "inputs": {"filename_prefix": "checkpoints/model"}},
     });
     let mut graph = graph;
@@ -125,7 +161,10 @@ async fn files_in_folders_batches_and_other_kinds_are_found_in_order() {
     for (input, spec) in tone["SimTone"]["input"]["required"].as_object().unwrap() {
         graph["4"]["inputs"][input] = spec[1]["default"].clone();
     }
-    graph["5"] = json!({"class_type": "SaveAudio", "inputs": {"audio": ["4", 0], "filename_prefix": "audio/tone"}});
+    graph["5"] = json!({
+        "class_type": "SaveAudio",
+        "inputs": {"audio": ["4", 0], "filename_prefix": "audio/tone"}
+    });
     let answer = product.run("k", &graph).await;
     let names = |key: &str| -> Vec<String> {
         answer[key]
@@ -196,7 +235,9 @@ async fn prefixes_can_be_replaced_and_silent_saves_count() {
     assert_eq!(answer["filenames"], json!(["plain_00001_.png"]));
     assert_eq!(answer["prompt"]["9"]["inputs"]["filename_prefix"], "plain");
     // Only a node that reports nothing at all has saved something.
-    let silent = json!({"8": {"class_type": "SimSilentSave", "inputs": {"filename_prefix": "checkpoints/x"}}});
+    let silent = json!({
+        "8": {"class_type": "SimSilentSave", "inputs": {"filename_prefix": "checkpoints/x"}}
+    });
     let answer = product.run("silent", &silent).await;
     assert_eq!(answer["filenames"], json!(["silent_00001_.safetensors"]));
     product.until_clean().await;
@@ -209,10 +250,15 @@ async fn the_same_id_and_graph_give_files_again_with_both_versions() {
             .flags(&format!("--imitate {version}"))
             .start()
             .await;
-        let silent = json!({"8": {"class_type": "SimSilentSave", "inputs": {"filename_prefix": "checkpoints/x"}}});
+        let silent = json!({
+            "8": {"class_type": "SimSilentSave", "inputs": {"filename_prefix": "checkpoints/x"}}
+        });
         // A prefix that comes from another node is only known when it runs.
         let linked = json!({"5": {"class_type": "PrimitiveString", "inputs": {"value": "linked"}},
-            "8": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": ["5", 0]}}});
+        "8": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": ["5", 0]}
+        }});
         for graph in [
             with(picture("again"), silent.clone()),
             silent,
@@ -283,7 +329,10 @@ async fn odd_reports_are_read_and_skipped_outputs_are_warnings() {
 async fn a_missing_file_is_a_warning_and_no_file_at_all_an_error() {
     let product = Product::start(&[]).await;
     // The blob vanishes while another node works.
-    let graph = json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": 10, "filename_prefix": "gone"}}, "2": {"class_type": "SimBlob", "inputs": {"bytes": 11, "filename_prefix": "kept"}},
+    let graph = json!({"1": {
+        "class_type": "SimBlob",
+        "inputs": {"bytes": 10, "filename_prefix": "gone"}
+    }, "2": {"class_type": "SimBlob", "inputs": {"bytes": 11, "filename_prefix": "kept"}},
         "5": {"class_type": "SimSleep", "inputs": {"seconds": 3, "steps": 30}}});
     let running = product.prompt_later(json!({"id": "m", "prompt": graph}));
     let gone = product.path("output/m_gone_00001_.bin");
@@ -308,9 +357,16 @@ async fn a_missing_file_is_a_warning_and_no_file_at_all_an_error() {
     );
     product.until_clean().await;
 
-    let graph = json!({"2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x", "save_output": true}},
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0}}});
-    // A simulated ComfyUI whose output directory is another one than ours: everything it reports is missing here.
+    let graph = json!({"2": {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["1", 0], "filename_prefix": "x", "save_output": true}
+    },
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0}
+        }});
+    // A simulated ComfyUI whose output directory is another one than ours: everything it reports is
+    // missing here.
     let elsewhere = Stage::new()
         .flags("--output-directory elsewhere")
         .start()
@@ -368,7 +424,13 @@ async fn an_asynchronous_request_is_answered_when_comfyui_has_the_graph() {
 
     // A bad graph is an answer, not a webhook; a node that fails is a webhook.
     let (status, answer) = product
-        .prompt(&json!({"prompt": with(picture("h"), json!({"7": {"class_type": "NoSuchClass", "inputs": {}}})), "webhook_v2": hook.url("/hook")}))
+        .prompt(&json!({
+            "prompt": with(
+                picture("h"),
+                json!({"7": {"class_type": "NoSuchClass", "inputs": {}}})
+            ),
+            "webhook_v2": hook.url("/hook")
+        }))
         .await;
     assert_eq!(
         (status, &answer["code"]),

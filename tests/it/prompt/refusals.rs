@@ -1,4 +1,5 @@
-//! What a client is told when its graph cannot be run, or has failed: status, code, location, sentence.
+//! What a client is told when its graph cannot be run, or has failed: status, code, location,
+//! sentence.
 
 use serde_json::{Value, json};
 
@@ -51,7 +52,9 @@ async fn graphs_that_cannot_be_run_are_the_clients_mistake() {
         ),
         (
             "UI format",
-            json!({"prompt": {"nodes": [{"id": 4, "type": "Nowhere"}], "links": [], "version": 0.4}}),
+            json!({
+                "prompt": {"nodes": [{"id": 4, "type": "Nowhere"}], "links": [], "version": 0.4}
+            }),
             (400, "invalid_prompt"),
             "prompt.nodes.0",
             vec!["\"Nowhere\" (node 4"],
@@ -120,8 +123,13 @@ async fn graphs_that_cannot_be_run_are_the_clients_mistake() {
         ),
         (
             "missing model",
-            json!({"prompt": {"4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "none.safetensors"}}, "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
-            "8": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["4", 2]}}, "9": {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "x"}}}}),
+            json!({"prompt": {"4": {"class_type": "CheckpointLoaderSimple",
+            "inputs": {"ckpt_name": "none.safetensors"}},
+            "5": {"class_type": "EmptyLatentImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+            "8": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["4", 2]}},
+            "9": {"class_type": "SaveImage",
+            "inputs": {"images": ["8", 0], "filename_prefix": "x"}}}}),
             (400, "invalid_prompt"),
             "prompt.4.inputs.ckpt_name",
             vec![
@@ -133,21 +141,32 @@ async fn graphs_that_cannot_be_run_are_the_clients_mistake() {
         ),
         (
             "bad media",
-            json!({"prompt": with(picture("x"), node("LoadImage", json!({"image": "nowhere.png"})))}),
+            json!({
+                "prompt": with(picture("x"), node("LoadImage", json!({"image": "nowhere.png"})))
+            }),
             (400, "invalid_request"),
             "prompt.7.inputs.image",
             vec!["base64", "URL"],
         ),
         (
             "bad url",
-            json!({"prompt": with(picture("x"), node("LoadImage", json!({"image": "http://127.0.0.1:1/x.png"})))}),
+            json!({
+                "prompt": with(
+                    picture("x"),
+                    node("LoadImage", json!({"image": "http://127.0.0.1:1/x.png"}))
+                )
+            }),
             (400, "invalid_request"),
             "prompt.7.inputs.image",
             vec![],
         ),
         (
             "two targets",
-            json!({"prompt": picture("x"), "s3": {"bucket": "b"}, "http_upload": {"url_prefix": "https://e.example/"}}),
+            json!({
+                "prompt": picture("x"),
+                "s3": {"bucket": "b"},
+                "http_upload": {"url_prefix": "https://e.example/"}
+            }),
             (400, "invalid_request"),
             "http_upload",
             vec![],
@@ -192,7 +211,15 @@ async fn a_node_that_raises_is_named_with_its_message() {
     let product = Product::start(&[]).await;
     let graph = with(
         picture("x"),
-        json!({"7": {"class_type": "SimFail", "inputs": {"message": "CUDA out of memory.\nTried to allocate", "exception": "torch.OutOfMemoryError"}}}),
+        json!({
+            "7": {
+                "class_type": "SimFail",
+                "inputs": {
+                    "message": "CUDA out of memory.\nTried to allocate",
+                    "exception": "torch.OutOfMemoryError"
+                }
+            }
+        }),
     );
     let answer = product.prompt(&json!({"id": "f", "prompt": graph})).await;
     check(
@@ -294,7 +321,10 @@ async fn broken_links_are_named_where_they_are() {
     }
     // One good output: it runs, and what was skipped is a warning in the same words.
     let mut both = saved(json!(["99", 0]));
-    both["10"] = json!({"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "good"}});
+    both["10"] = json!({
+        "class_type": "SaveImage",
+        "inputs": {"images": ["1", 0], "filename_prefix": "good"}
+    });
     let answer = product.run("both", &both).await;
     let warnings = answer["warnings"].to_string();
     assert!(

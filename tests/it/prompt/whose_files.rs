@@ -1,5 +1,5 @@
-//! Every prompt delivers what it made itself (F04), whatever the shape of the report (F09), previews and texts included (U1), and
-//! leaves nothing behind (F16, F21).
+//! Every prompt delivers what it made itself (F04), whatever the shape of the report (F09),
+//! previews and texts included (U1), and leaves nothing behind (F16, F21).
 
 use serde_json::{Value, json};
 
@@ -78,7 +78,10 @@ async fn names_that_are_not_ours_are_shared_in_many_ways() {
     let product = Product::start(&[("ALLOW_PRIVATE_NETWORKS", "true")]).await;
     let origin = Origin::start(|_, _| Reply::status(200)).await;
     let link = json!({"5": {"class_type": "PrimitiveString", "inputs": {"value": "linked"}}});
-    let silent_note = json!({"write": "{\"note.txt\": \"by\"}", "ui": "{\"files\": [{\"filename\": \"note.txt\"}]}"});
+    let silent_note = json!({
+        "write": "{\"note.txt\": \"by\"}",
+        "ui": "{\"files\": [{\"filename\": \"note.txt\"}]}"
+    });
     let kinds: Vec<(&str, Value)> = vec![
         (
             "linked",
@@ -188,7 +191,8 @@ async fn names_that_are_not_ours_are_shared_in_many_ways() {
     until_clean(&product).await;
 }
 
-/// F04: only graphs that share names wait for each other, and one that waits can be seen and cancelled.
+/// F04: only graphs that share names wait for each other, and one that waits can be seen and
+/// cancelled.
 #[tokio::test]
 async fn who_shares_no_name_does_not_wait() {
     let product = Product::start(&[]).await;
@@ -260,7 +264,10 @@ async fn reports_of_every_shape_are_read() {
         (
             "deep",
             json!({"{prefix}.txt": "a", "{prefix}2.txt": "b"}),
-            json!({"x": {"y": [[{"filename": "{prefix}.txt"}], {"filename": "{prefix}.txt"}]}, "z": {"filename": "{prefix}2.txt"}}),
+            json!({
+                "x": {"y": [[{"filename": "{prefix}.txt"}], {"filename": "{prefix}.txt"}]},
+                "z": {"filename": "{prefix}2.txt"}
+            }),
             &["deep_r.txt", "deep_r2.txt"],
         ),
         (
@@ -318,7 +325,12 @@ async fn reports_of_every_shape_are_read() {
     ];
     for (name, write, ui, expected) in cases {
         let id = name.replace(' ', "-");
-        let graph = json!({"1": {"class_type": "SimReport", "inputs": {"filename_prefix": "r", "write": write.to_string(), "ui": ui.to_string()}}});
+        let graph = json!({
+            "1": {
+                "class_type": "SimReport",
+                "inputs": {"filename_prefix": "r", "write": write.to_string(), "ui": ui.to_string()}
+            }
+        });
         let answer = product.run(&id, &graph).await;
         assert_eq!(answer["filenames"], json!(expected), "{name}: {answer}");
         assert_eq!(answer["warnings"], json!([]), "{name}");
@@ -327,7 +339,13 @@ async fn reports_of_every_shape_are_read() {
         assert_eq!(again["filenames"], answer["filenames"], "{name}");
     }
     let outside = json!({"1": {"class_type": "SimReport", "inputs": {"filename_prefix": "r", "write": "{\"{prefix}.txt\": \"a\"}",
-        "ui": json!({"files": [{"filename": "{prefix}.txt"}, {"filename": "../secret.txt"}, {"filename": "{output}/../secret.txt"}]}).to_string()}}});
+        "ui": json!({
+            "files": [
+                {"filename": "{prefix}.txt"},
+                {"filename": "../secret.txt"},
+                {"filename": "{output}/../secret.txt"}
+            ]
+        }).to_string()}}});
     let answer = product.run("outside", &outside).await;
     assert_eq!(answer["filenames"], json!(["outside_r.txt"]));
     assert_eq!(answer["warnings"].as_array().unwrap().len(), 2, "{answer}");
@@ -365,7 +383,13 @@ async fn reports_of_every_shape_are_read() {
 async fn an_id_that_begins_another_takes_none_of_its_files() {
     let product = Product::start(&[]).await;
     let silent = |prefix: &str, text: &str| {
-        json!({"1": {"class_type": "SimReport", "inputs": {"filename_prefix": prefix, "write": format!("{{\"{{prefix}}_1.txt\": \"{text}\"}}")}},
+        json!({"1": {
+            "class_type": "SimReport",
+            "inputs": {
+                "filename_prefix": prefix,
+                "write": format!("{{\"{{prefix}}_1.txt\": \"{text}\"}}")
+            }
+        },
                "2": {"class_type": "SimSleep", "inputs": {"seconds": 0.2, "steps": 2}}})
     };
     let running: Vec<_> = [("a", "x"), ("a_x", "y"), ("a_x_y", "z"), ("b", "x")]
@@ -395,7 +419,8 @@ async fn previews_and_texts_are_delivered_where_there_is_nothing_else() {
     let video = saved_by(
         0x0011_2233,
         json!({"class_type": "VHS_VideoCombine", "inputs": {"frame_rate": 8, "loop_count": 0,
-        "filename_prefix": "clip", "format": "image/webp", "pingpong": false, "save_output": false}}),
+        "filename_prefix": "clip", "format": "image/webp", "pingpong": false,
+        "save_output": false}}),
     );
     let text = json!({"1": {"class_type": "PreviewAny", "inputs": {"source": "only words"}}});
     for round in 0..2 {
@@ -549,9 +574,11 @@ async fn empty_folders_go_unless_they_were_there() {
 /// U1 at the other doors: workflow endpoints and the warmup prompt.
 #[tokio::test]
 async fn previews_and_texts_run_as_workflows_and_to_warm_up() {
-    let workflow = "import { z } from \"zod\";\nexport default { RequestSchema: z.object({}), summary: 'A test', generateWorkflow: (input) => ({ \
-        draw: { class_type: 'EmptyImage', inputs: { width: 8, height: 8, batch_size: 1, color: 1122867 } }, \
-        show: { class_type: 'PreviewImage', inputs: { images: ['draw', 0] } } }) };\n";
+    let workflow = "import { z } from \"zod\";\nexport default { RequestSchema: z.object({}), \
+                    summary: 'A test', generateWorkflow: (input) => ({ draw: { class_type: \
+                    'EmptyImage', inputs: { width: 8, height: 8, batch_size: 1, color: 1122867 } \
+                    }, show: { class_type: 'PreviewImage', inputs: { images: ['draw', 0] } } }) \
+                    };\n";
     let warmup = json!({"1": {"class_type": "PreviewAny", "inputs": {"source": "warm"}}});
     let stage = Stage::new()
         .file("workflows/preview.js", workflow)

@@ -154,9 +154,11 @@ async fn bodies_are_read_as_real_clients_send_them() {
 /// F19
 #[tokio::test]
 async fn the_graph_is_found_without_its_envelope() {
-    let script = "import { z } from 'zod'; export default { RequestSchema: z.object({ prompt: z.string(), color: z.number().default(7) }), \
-        generateWorkflow: (input) => ({ '1': { class_type: 'EmptyImage', inputs: { width: 8, height: 8, batch_size: 1, color: input.color } }, \
-        '9': { class_type: 'SaveImage', inputs: { images: ['1', 0], filename_prefix: input.prompt } } }) };";
+    let script = "import { z } from 'zod'; export default { RequestSchema: z.object({ prompt: \
+                  z.string(), color: z.number().default(7) }), generateWorkflow: (input) => ({ \
+                  '1': { class_type: 'EmptyImage', inputs: { width: 8, height: 8, batch_size: 1, \
+                  color: input.color } }, '9': { class_type: 'SaveImage', inputs: { images: ['1', \
+                  0], filename_prefix: input.prompt } } }) };";
     let product = Stage::new().file("workflows/w.js", script).start().await;
     let graph = picture("x");
     let beside =

@@ -47,7 +47,8 @@ fn patient(
     (stop, asking)
 }
 
-/// A10: bodies of many small values are refused while they come, whatever their shape and wherever they stand.
+/// A10: bodies of many small values are refused while they come, whatever their shape and wherever
+/// they stand.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_costs_by_its_size_and_not_by_its_shape() {
     let product = Stage::new()
@@ -112,7 +113,8 @@ async fn a_body_costs_by_its_size_and_not_by_its_shape() {
     assert!(longest < Duration::from_millis(1_500), "{longest:?}");
 }
 
-/// A71: a picture in base64 is there twice at most while it is unpacked. Several at once wait for each other.
+/// A71: a picture in base64 is there twice at most while it is unpacked. Several at once wait for
+/// each other.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_bodies_share_their_memory() {
     let product = Stage::new().env("MAX_BODY_SIZE_MB", 40).start().await;
@@ -161,7 +163,10 @@ async fn patterns_never_hold_up_the_server() {
         vec![json!({"url_pattern": format!("{}b", "**a".repeat(341)), "auth": bearer}); 100];
     let mut graph = picture("x");
     for n in 0..64 {
-        graph[format!("l{n}")] = json!({"class_type": "LoadImage", "inputs": {"image": format!("http://127.0.0.1:9/{n}/{}", "a".repeat(7_000))}});
+        graph[format!("l{n}")] = json!({
+            "class_type": "LoadImage",
+            "inputs": {"image": format!("http://127.0.0.1:9/{n}/{}", "a".repeat(7_000))}
+        });
     }
     let began = Instant::now();
     let answer = product

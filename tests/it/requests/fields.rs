@@ -1,4 +1,5 @@
-//! F13, F14, F17, F20, U3, U4, D02, D03, D05, D21: the fields of a request and the inputs of its graph.
+//! F13, F14, F17, F20, U3, U4, D02, D03, D05, D21: the fields of a request and the inputs of its
+//! graph.
 
 use serde_json::{Value, json};
 
@@ -10,10 +11,17 @@ use crate::support::receiver::Receiver;
 /// F17
 #[tokio::test]
 async fn comfyuis_own_fields_are_passed_on() {
-    let script = "import { z } from 'zod'; export default { RequestSchema: z.object({}), generateWorkflow: () => ({ '1': { class_type: 'EmptyImage', \
-        inputs: { width: 8, height: 8, batch_size: 1, color: 1 } }, '9': { class_type: 'SaveImage', inputs: { images: ['1', 0], filename_prefix: 'w' } } }) };";
+    let script = "import { z } from 'zod'; export default { RequestSchema: z.object({}), \
+                  generateWorkflow: () => ({ '1': { class_type: 'EmptyImage', inputs: { width: 8, \
+                  height: 8, batch_size: 1, color: 1 } }, '9': { class_type: 'SaveImage', inputs: \
+                  { images: ['1', 0], filename_prefix: 'w' } } }) };";
     let product = Stage::new().file("workflows/w.js", script).start().await;
-    let body = json!({"prompt": two_pictures(), "partial_execution_targets": ["10"], "front": true, "number": -3.5});
+    let body = json!({
+        "prompt": two_pictures(),
+        "partial_execution_targets": ["10"],
+        "front": true,
+        "number": -3.5
+    });
     let (status, answer) = product.prompt(&body).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["outputs"].as_array().unwrap().len(), 1, "{answer}");
@@ -79,7 +87,12 @@ async fn empty_webhooks_are_none_and_two_are_two() {
     let body = json!({"prompt": picture("x"), "webhook": "", "webhook_v2": " "});
     let (status, answer) = product.prompt(&body).await;
     assert_eq!(status, 200, "{answer}");
-    let body = json!({"id": "é 1", "prompt": picture("x"), "webhook": receiver.url("/old"), "webhook_v2": receiver.url("/new")});
+    let body = json!({
+        "id": "é 1",
+        "prompt": picture("x"),
+        "webhook": receiver.url("/old"),
+        "webhook_v2": receiver.url("/new")
+    });
     let (status, answer) = product.prompt(&body).await;
     assert_eq!(status, 202, "{answer}");
     let old = receiver.wait("/old", 1).await[0].json();
@@ -104,7 +117,11 @@ async fn empty_webhooks_are_none_and_two_are_two() {
         picture("x"),
         json!({"5": {"class_type": "SimFail", "inputs": {"message": "no paint"}}}),
     );
-    let body = json!({"prompt": failing, "webhook": receiver.url("/old-f"), "webhook_v2": receiver.url("/new-f")});
+    let body = json!({
+        "prompt": failing,
+        "webhook": receiver.url("/old-f"),
+        "webhook_v2": receiver.url("/new-f")
+    });
     assert_eq!(product.prompt(&body).await.0, 202);
     assert_eq!(
         receiver.wait("/old-f", 1).await[0].json()["event"],
@@ -142,7 +159,12 @@ async fn prefixes_are_judged_before_anything_runs() {
         let (status, answer) = product.prompt(&json!({"prompt": picture(prefix)})).await;
         assert_eq!(status, 200, "{prefix}: {answer}");
     }
-    let nothing = json!({"1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 1}}});
+    let nothing = json!({
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 1}
+        }
+    });
     let answer = product.prompt(&json!({"prompt": nothing})).await;
     let sentence =
         r#"Prompt must contain a node with a "filename_prefix" input, such as "SaveImage""#;
@@ -176,7 +198,10 @@ async fn odd_options_and_nodes_do_not_refuse() {
         (json!({"quality": 150}), "webp", "100"),
         (json!({"quality": 80.5}), "jpeg", "81"),
     ] {
-        let body = json!({"prompt": picture("x"), "convert_output": {"format": format, "options": options}});
+        let body = json!({
+            "prompt": picture("x"),
+            "convert_output": {"format": format, "options": options}
+        });
         let (status, answer) = product.prompt(&body).await;
         assert_eq!(status, 200, "{options}: {answer}");
         let warnings = answer["warnings"].to_string();
@@ -188,7 +213,10 @@ async fn odd_options_and_nodes_do_not_refuse() {
                 .ends_with(&format!(".{format}"))
         );
     }
-    let body = json!({"prompt": picture("x"), "convert_output": {"format": "jpeg", "options": {"quality": "high"}}});
+    let body = json!({
+        "prompt": picture("x"),
+        "convert_output": {"format": "jpeg", "options": {"quality": "high"}}
+    });
     let answer = product.prompt(&body).await;
     refused(
         "quality",
@@ -284,7 +312,9 @@ async fn media_by_text() {
     for text in ["a cat", "", "photo of me.png"] {
         let graph = with(
             picture("x"),
-            json!({"7": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0], "image": text}}}),
+            json!({
+                "7": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0], "image": text}}
+            }),
         );
         let (status, answer) = product.prompt(&json!({"prompt": graph})).await;
         assert_eq!(status, 200, "{text}: {answer}");
@@ -292,7 +322,12 @@ async fn media_by_text() {
     }
     let graph = with(
         picture("x"),
-        json!({"7": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0], "image": "../../etc/passwd"}}}),
+        json!({
+            "7": {
+                "class_type": "PreviewAny",
+                "inputs": {"source": ["1", 0], "image": "../../etc/passwd"}
+            }
+        }),
     );
     let answer = product.prompt(&json!({"prompt": graph})).await;
     refused(

@@ -1,5 +1,5 @@
-//! What a request may look like, what is bounded about it, and the texts that come back (faults.md F12 to F20, drop-in.md D01 to D05,
-//! attack.md A10, A11, A20, A22).
+//! What a request may look like, what is bounded about it, and the texts that come back (faults.md
+//! F12 to F20, drop-in.md D01 to D05, attack.md A10, A11, A20, A22).
 
 mod bodies;
 mod costs;
@@ -59,7 +59,13 @@ fn refused(
 
 /// Two pictures, saved by the nodes 9 and 10.
 fn two_pictures() -> Value {
-    json!({"2": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 7}},
+    json!({"2": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 7}
+    },
            "9": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}},
-           "10": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "y"}}})
+           "10": {
+               "class_type": "SaveImage",
+               "inputs": {"images": ["2", 0], "filename_prefix": "y"}
+           }})
 }

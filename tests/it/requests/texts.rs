@@ -1,4 +1,5 @@
-//! A11: long words do not come back, into the log or into memory. A02, A22: what cannot be sent is refused where it is read.
+//! A11: long words do not come back, into the log or into memory. A02, A22: what cannot be sent is
+//! refused where it is read.
 
 use serde_json::{Value, json};
 
@@ -273,7 +274,10 @@ async fn what_cannot_be_sent_is_refused_where_it_is_read() {
         if member == "query_param" {
             continue;
         }
-        let body = json!({"prompt": picture("x"), "credentials": [{"url_pattern": "https://other/*", "auth": auth}]});
+        let body = json!({
+            "prompt": picture("x"),
+            "credentials": [{"url_pattern": "https://other/*", "auth": auth}]
+        });
         let answer = product.prompt(&body).await;
         refused(
             member,
@@ -284,7 +288,10 @@ async fn what_cannot_be_sent_is_refused_where_it_is_read() {
         );
     }
     let replacing = json!({"type": "query", "query_param": "file", "query_value": "evil"});
-    let body = json!({"prompt": loaded("http://127.0.0.1:9/x.png?file=good"), "credentials": [{"url_pattern": "**", "auth": replacing}]});
+    let body = json!({
+        "prompt": loaded("http://127.0.0.1:9/x.png?file=good"),
+        "credentials": [{"url_pattern": "**", "auth": replacing}]
+    });
     let answer = product.prompt(&body).await;
     refused(
         "query",

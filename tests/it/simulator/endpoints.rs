@@ -193,7 +193,14 @@ async fn uploads_and_small_endpoints() {
 async fn cache_policies() {
     let stand = Stand::start(OLD).await;
     for name in ["a", "b", "a"] {
-        let id = stand.submit(&json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": name}}}), "c").await;
+        let id = stand
+            .submit(
+                &json!({
+                    "1": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": name}}
+                }),
+                "c",
+            )
+            .await;
         stand.outcome(&id).await;
     }
     assert!(
@@ -202,7 +209,14 @@ async fn cache_policies() {
     );
     let stand = Stand::start(&[]).await;
     for name in ["a", "b", "a"] {
-        let id = stand.submit(&json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": name}}}), "c").await;
+        let id = stand
+            .submit(
+                &json!({
+                    "1": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": name}}
+                }),
+                "c",
+            )
+            .await;
         stand.outcome(&id).await;
     }
     assert!(
@@ -210,20 +224,31 @@ async fn cache_policies() {
         "newer versions keep more"
     );
     // Neither ids nor _meta matter; an unknown input does.
-    let renumbered = json!({"77": {"class_type": "SimBlob", "_meta": {"title": "x"}, "inputs": {"bytes": 1, "filename_prefix": "a"}}});
+    let renumbered = json!({
+        "77": {
+            "class_type": "SimBlob",
+            "_meta": {"title": "x"},
+            "inputs": {"bytes": 1, "filename_prefix": "a"}
+        }
+    });
     let id = stand.submit(&renumbered, "c").await;
     assert_eq!(
         stand.outcome(&id).await["outputs"]["77"]["files"][0]["filename"],
         "a_00001_.bin"
     );
-    let dummy = json!({"77": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": "a", "_job": "1"}}});
+    let dummy = json!({
+        "77": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": "a", "_job": "1"}}
+    });
     let id = stand.submit(&dummy, "c").await;
     assert_eq!(
         stand.outcome(&id).await["outputs"]["77"]["files"][0]["filename"],
         "a_00002_.bin"
     );
     // Two equal save nodes write one file.
-    let twins = json!({"1": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": "t"}}, "2": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": "t"}}});
+    let twins = json!({
+        "1": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": "t"}},
+        "2": {"class_type": "SimBlob", "inputs": {"bytes": 1, "filename_prefix": "t"}}
+    });
     let id = stand.submit(&twins, "c").await;
     let outputs = stand.outcome(&id).await["outputs"].clone();
     assert_eq!(outputs["1"], outputs["2"]);
@@ -242,7 +267,15 @@ async fn newer_versions_show_loaded_videos_as_inputs() {
         let stand = Stand::start(flags).await;
         write(&stand.path("input/a/v.mp4"), b"a video");
         let graph = json!({"1": {"class_type": "LoadVideo", "inputs": {"file": "a/v.mp4"}},
-            "2": {"class_type": "SaveVideo", "inputs": {"video": ["1", 0], "filename_prefix": "copy", "format": "auto", "codec": "auto"}}});
+        "2": {
+            "class_type": "SaveVideo",
+            "inputs": {
+                "video": ["1", 0],
+                "filename_prefix": "copy",
+                "format": "auto",
+                "codec": "auto"
+            }
+        }});
         let id = stand.submit(&graph, "c").await;
         assert_eq!(stand.outcome(&id).await["outputs"]["1"]["images"], expected);
         assert_eq!(

@@ -1,4 +1,5 @@
-//! The built-in ComfyUI against the observed runs of comfyui.md section 11: the letters are those of the runs.
+//! The built-in ComfyUI against the observed runs of comfyui.md section 11: the letters are those
+//! of the runs.
 
 mod endpoints;
 mod faults;
@@ -189,8 +190,14 @@ fn without_states(messages: &[Value]) -> Vec<String> {
 }
 
 fn simple(prefix: &str) -> Value {
-    json!({"1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
-           "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": prefix}}})
+    json!({"1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}
+    },
+           "2": {
+               "class_type": "SaveImage",
+               "inputs": {"images": ["1", 0], "filename_prefix": prefix}
+           }})
 }
 
 fn sleeper(seconds: f64, steps: u32) -> Value {
@@ -199,12 +206,20 @@ fn sleeper(seconds: f64, steps: u32) -> Value {
 
 fn sampling(steps: u32) -> Value {
     json!({"4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "m.safetensors"}},
-           "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 2}},
-           "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a red fox", "clip": ["4", 1]}},
-           "3": {"class_type": "KSampler", "inputs": {"seed": 5, "steps": steps, "cfg": 7, "sampler_name": "euler", "scheduler": "normal", "denoise": 1,
-                 "model": ["4", 0], "positive": ["6", 0], "negative": ["6", 0], "latent_image": ["5", 0]}},
-           "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
-           "9": {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "ComfyUI"}}})
+    "5": {
+        "class_type": "EmptyLatentImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 2}
+    },
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a red fox", "clip": ["4", 1]}},
+    "3": {"class_type": "KSampler",
+    "inputs": {"seed": 5, "steps": steps, "cfg": 7, "sampler_name": "euler", "scheduler": "normal",
+    "denoise": 1,
+          "model": ["4", 0], "positive": ["6", 0], "negative": ["6", 0], "latent_image": ["5", 0]}},
+    "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
+    "9": {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["8", 0], "filename_prefix": "ComfyUI"}
+    }})
 }
 
 fn write(path: &Path, content: &[u8]) {

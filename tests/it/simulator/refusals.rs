@@ -12,13 +12,31 @@ async fn j_validation_errors_word_for_word() {
     };
     assert_eq!(
         refused(json!({"1": {"class_type": "NoSuchNode", "inputs": {}}})).await,
-        json!({"error": {"type": "invalid_prompt", "message": "Cannot execute because node NoSuchNode does not exist.", "details": "Node ID '#1'", "extra_info": {}}, "node_errors": {}})
+        json!({
+            "error": {
+                "type": "invalid_prompt",
+                "message": "Cannot execute because node NoSuchNode does not exist.",
+                "details": "Node ID '#1'",
+                "extra_info": {}
+            },
+            "node_errors": {}
+        })
     );
     assert_eq!(
         refused(json!({"2": {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}}}))
             .await,
-        json!({"error": {"type": "prompt_outputs_failed_validation", "message": "Prompt outputs failed validation", "details": "Required input is missing: images", "extra_info": {}},
-            "node_errors": {"2": {"errors": [{"type": "required_input_missing", "message": "Required input is missing", "details": "images", "extra_info": {"input_name": "images"}}],
+        json!({"error": {
+            "type": "prompt_outputs_failed_validation",
+            "message": "Prompt outputs failed validation",
+            "details": "Required input is missing: images",
+            "extra_info": {}
+        },
+            "node_errors": {"2": {"errors": [{
+                "type": "required_input_missing",
+                "message": "Required input is missing",
+                "details": "images",
+                "extra_info": {"input_name": "images"}
+            }],
                 "dependent_outputs": ["2"], "class_type": "SaveImage"}}})
     );
     assert_eq!(
@@ -29,7 +47,14 @@ async fn j_validation_errors_word_for_word() {
         refused(json!({"nodes": {}})).await["error"]["details"],
         "Node ID '#nodes'"
     );
-    let body = refused(json!({"1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "nope.safetensors"}}, "4": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}})).await;
+    let body = refused(json!({
+        "1": {
+            "class_type": "CheckpointLoaderSimple",
+            "inputs": {"ckpt_name": "nope.safetensors"}
+        },
+        "4": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}
+    }))
+    .await;
     assert_eq!(body["error"]["details"], "");
     let error = &body["node_errors"]["1"];
     assert_eq!(
@@ -43,16 +68,21 @@ async fn j_validation_errors_word_for_word() {
         error["errors"][0]["extra_info"]["input_config"][0],
         json!([])
     );
-    let body = refused(
-        json!({"1": {"class_type": "LoadImage", "inputs": {"image": "nope.png"}}, "4": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}),
-    )
+    let body = refused(json!({
+        "1": {"class_type": "LoadImage", "inputs": {"image": "nope.png"}},
+        "4": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+    }))
     .await;
     assert_eq!(
         body["node_errors"]["1"]["errors"][0],
         json!({"type": "custom_validation_failed", "message": "Custom validation failed for node",
         "details": "image - Invalid image file: nope.png", "extra_info": {"input_name": "image"}})
     );
-    let cycle = json!({"1": {"class_type": "ImageInvert", "inputs": {"image": ["2", 0]}}, "2": {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}}, "3": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}});
+    let cycle = json!({
+        "1": {"class_type": "ImageInvert", "inputs": {"image": ["2", 0]}},
+        "2": {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}},
+        "3": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+    });
     let body = refused(cycle.clone()).await;
     assert_eq!(
         (&body["error"]["details"], &body["node_errors"]),
@@ -90,7 +120,10 @@ async fn j_validation_errors_word_for_word() {
         "no_prompt"
     );
     // V3 combos are not checked in this version, and are in the newer one.
-    let v3 = json!({"1": {"class_type": "UpscaleModelLoader", "inputs": {"model_name": "nope.safetensors"}}, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}});
+    let v3 = json!({
+        "1": {"class_type": "UpscaleModelLoader", "inputs": {"model_name": "nope.safetensors"}},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}
+    });
     let id = stand.submit(&v3, "c").await;
     let entry = stand.outcome(&id).await;
     assert_eq!(

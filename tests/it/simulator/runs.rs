@@ -79,7 +79,11 @@ async fn a_b_c_simple_then_cached_then_partly_cached() {
     );
     assert_eq!(
         stand.outcome(&id).await["outputs"]["2"]["images"],
-        json!([{"filename": "64x64_%date:yyyy%_00001_.png", "subfolder": "jobs/abc", "type": "output"}])
+        json!([{
+            "filename": "64x64_%date:yyyy%_00001_.png",
+            "subfolder": "jobs/abc",
+            "type": "output"
+        }])
     );
 }
 
@@ -94,7 +98,16 @@ async fn d_load_change_save_and_preview() {
     );
     let mut ws = stand.listen("c").await;
     let graph = json!({"10": {"class_type": "LoadImage", "inputs": {"image": "a/in.png"}},
-        "11": {"class_type": "ImageScale", "inputs": {"image": ["10", 0], "upscale_method": "bilinear", "width": 32, "height": 48, "crop": "disabled"}},
+        "11": {
+            "class_type": "ImageScale",
+            "inputs": {
+                "image": ["10", 0],
+                "upscale_method": "bilinear",
+                "width": 32,
+                "height": 48,
+                "crop": "disabled"
+            }
+        },
         "12": {"class_type": "ImageInvert", "inputs": {"image": ["11", 0]}},
         "13": {"class_type": "SaveImage", "inputs": {"images": ["12", 0], "filename_prefix": "t2"}},
         "14": {"class_type": "PreviewImage", "inputs": {"images": ["11", 0]}}});
@@ -137,18 +150,53 @@ async fn d_load_change_save_and_preview() {
 #[tokio::test]
 async fn e_f_g_h_every_kind_of_output() {
     let stand = Stand::start(OLD).await;
-    let graph = json!({"1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 32, "batch_size": 3, "color": 255}},
-        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "batch"}},
-        "3": {"class_type": "SaveAnimatedWEBP", "inputs": {"images": ["1", 0], "filename_prefix": "anim", "fps": 6.0, "lossless": true, "quality": 80, "method": "default"}},
+    let graph = json!({"1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 32, "batch_size": 3, "color": 255}
+    },
+        "2": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": "batch"}
+        },
+        "3": {
+            "class_type": "SaveAnimatedWEBP",
+            "inputs": {
+                "images": ["1", 0],
+                "filename_prefix": "anim",
+                "fps": 6.0,
+                "lossless": true,
+                "quality": 80,
+                "method": "default"
+            }
+        },
         "4": {"class_type": "CreateVideo", "inputs": {"images": ["1", 0], "fps": 12}},
-        "5": {"class_type": "SaveVideo", "inputs": {"video": ["4", 0], "filename_prefix": "video/t5", "format": "auto", "codec": "auto"}},
+        "5": {
+            "class_type": "SaveVideo",
+            "inputs": {
+                "video": ["4", 0],
+                "filename_prefix": "video/t5",
+                "format": "auto",
+                "codec": "auto"
+            }
+        },
         "6": {"class_type": "SimTone", "inputs": {"duration": 0.2, "pitch": 440}},
         "7": {"class_type": "SaveAudio", "inputs": {"audio": ["6", 0], "filename_prefix": "t6"}},
         "8": {"class_type": "SimSaveWAV", "inputs": {"audio": ["6", 0], "filename_prefix": "t6"}},
         "9": {"class_type": "GetImageSize", "inputs": {"image": ["1", 0]}},
         "10": {"class_type": "PreviewAny", "inputs": {"source": ["9", 0]}},
         "11": {"class_type": "SimNaN", "inputs": {}},
-        "12": {"class_type": "VHS_VideoCombine", "inputs": {"images": ["1", 0], "frame_rate": 8, "loop_count": 0, "filename_prefix": "vhs", "format": "video/h264-mp4", "pingpong": false, "save_output": true}},
+        "12": {
+            "class_type": "VHS_VideoCombine",
+            "inputs": {
+                "images": ["1", 0],
+                "frame_rate": 8,
+                "loop_count": 0,
+                "filename_prefix": "vhs",
+                "format": "video/h264-mp4",
+                "pingpong": false,
+                "save_output": true
+            }
+        },
         "13": {"class_type": "SimBlob", "inputs": {"bytes": 100_000, "filename_prefix": "blob"}}});
     let mut ws = stand.listen("other").await;
     let (_, reply) = stand
@@ -179,11 +227,17 @@ async fn e_f_g_h_every_kind_of_output() {
     assert_eq!(outputs["2"]["images"].as_array().unwrap().len(), 3);
     assert_eq!(
         outputs["3"],
-        json!({"images": [{"filename": "anim_00001_.webp", "subfolder": "", "type": "output"}], "animated": [true]})
+        json!({
+            "images": [{"filename": "anim_00001_.webp", "subfolder": "", "type": "output"}],
+            "animated": [true]
+        })
     );
     assert_eq!(
         outputs["5"],
-        json!({"images": [{"filename": "t5_00001_.mp4", "subfolder": "video", "type": "output"}], "animated": [true]})
+        json!({
+            "images": [{"filename": "t5_00001_.mp4", "subfolder": "video", "type": "output"}],
+            "animated": [true]
+        })
     );
     let mut sounds = [&outputs["7"], &outputs["8"]]
         .map(|o| o["audio"][0]["filename"].as_str().unwrap()[..8].to_owned());
@@ -239,8 +293,14 @@ async fn i_run_time_error_beside_a_good_branch() {
     let stand = Stand::start(OLD).await;
     write(&stand.path("input/bad.png"), b"not a picture");
     let mut ws = stand.listen("c").await;
-    let graph = json!({"1": {"class_type": "LoadImage", "inputs": {"image": "bad.png"}}, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
-        "3": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}}, "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "good"}}});
+    let graph = json!({"1": {"class_type": "LoadImage", "inputs": {"image": "bad.png"}}, "2": {
+        "class_type": "PreviewAny",
+        "inputs": {"source": ["1", 0]}
+    },
+        "3": {"class_type": "EmptyImage",
+        "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}},
+        "4": {"class_type": "SaveImage",
+        "inputs": {"images": ["3", 0], "filename_prefix": "good"}}});
     let id = stand.submit(&graph, "c").await;
     let messages = ws.run(&id).await;
     let error = &messages

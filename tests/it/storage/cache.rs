@@ -44,7 +44,11 @@ async fn a_directory_of_the_node_server_is_used_as_it_is() {
     );
     std::fs::write(cache.join(base(&plain) + ".safetensors"), "plain").unwrap();
     std::fs::write(cache.join(base(&described) + ".png"), "described").unwrap();
-    let node = serde_json::json!({"authRequired": false, "url": described, "cachedAt": "2025-01-01T00:00:00.000Z"});
+    let node = serde_json::json!({
+        "authRequired": false,
+        "url": described,
+        "cachedAt": "2025-01-01T00:00:00.000Z"
+    });
     std::fs::write(cache.join(base(&described) + ".png.meta"), node.to_string()).unwrap();
     std::fs::write(cache.join(base(&nameless) + ".ckpt"), "nameless").unwrap();
     let bench = Bench::in_dir(dir, &[], hasty()).await;
@@ -137,7 +141,10 @@ async fn a_protected_file_needs_credentials_that_the_origin_accepts() {
             ErrorKind::Unauthorized
         );
         assert!(bench.get_as(&url, bearer("other")).await.unwrap().cached);
-        let credentials = serde_json::json!([{"url_pattern": "http://127.0.0.1:*/**", "auth": {"type": "bearer", "token": "right"}}]);
+        let credentials = serde_json::json!([{
+            "url_pattern": "http://127.0.0.1:*/**",
+            "auth": {"type": "bearer", "token": "right"}
+        }]);
         assert!(
             bench
                 .storage
@@ -236,7 +243,11 @@ async fn the_least_recently_used_files_go_and_their_links_with_them() {
     assert!(models.join("0.bin").exists() && !models.join("1.bin").is_symlink());
     let deleted = bench.events("file_deleted");
     assert_eq!(deleted.len(), 1);
-    let expected = serde_json::json!({"url": origin.url("/1.bin"), "local_path": paths[1], "size": 100 * 1024});
+    let expected = serde_json::json!({
+        "url": origin.url("/1.bin"),
+        "local_path": paths[1],
+        "size": 100 * 1024
+    });
     assert_eq!(deleted[0], expected);
 }
 

@@ -21,8 +21,14 @@ async fn the_five_kinds_and_the_first_pattern_that_matches() {
     let credentials = json!([
         {"url_pattern": "**/bearer", "auth": {"type": "bearer", "token": "t1"}},
         {"url_pattern": "**/basic", "auth": {"type": "basic", "username": "me", "password": "pw"}},
-        {"url_pattern": "**/header", "auth": {"type": "header", "header_name": "X-Token", "header_value": "t2"}},
-        {"url_pattern": "**/query", "auth": {"type": "query", "query_param": "sig", "query_value": "a/b"}},
+        {
+            "url_pattern": "**/header",
+            "auth": {"type": "header", "header_name": "X-Token", "header_value": "t2"}
+        },
+        {
+            "url_pattern": "**/query",
+            "auth": {"type": "query", "query_param": "sig", "query_value": "a/b"}
+        },
         {"url_pattern": "**/bearer", "auth": {"type": "bearer", "token": "never"}},
     ]);
     for path in ["/bearer", "/basic", "/header", "/query", "/none"] {

@@ -195,7 +195,8 @@ async fn a_server_without_ranges_is_asked_anew() {
 async fn content_that_changes_on_the_way_is_never_mixed() {
     let (old, new) = (content(3 << 20), Arc::new(vec![7_u8; 3 << 20]));
     let served = Arc::clone(&new);
-    // The old version breaks off; a server that does not even mind If-Range serves ranges of the new one, in parallel too.
+    // The old version breaks off; a server that does not even mind If-Range serves ranges of the
+    // new one, in parallel too.
     for connections in ["1", "4"] {
         let (old, served) = (Arc::clone(&old), Arc::clone(&served));
         let origin = Origin::start(move |request, before| match before {
@@ -316,7 +317,14 @@ const HELLO: [(&str, &str); 3] = [
 ];
 
 fn s3(endpoint: &str) -> Auth {
-    serde_json::from_value(serde_json::json!({"type": "s3", "access_key_id": "a", "secret_access_key": "b", "region": "eu-1", "endpoint": endpoint})).unwrap()
+    serde_json::from_value(serde_json::json!({
+        "type": "s3",
+        "access_key_id": "a",
+        "secret_access_key": "b",
+        "region": "eu-1",
+        "endpoint": endpoint
+    }))
+    .unwrap()
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! A46: several instances on one cache. Locks are of open files, so that two storages in one process stand for two processes.
+//! A46: several instances on one cache. Locks are of open files, so that two storages in one
+//! process stand for two processes.
 
 use std::sync::Arc;
 
@@ -51,7 +52,8 @@ async fn the_limit_is_one_and_what_another_holds_stays() {
     }
     assert!(held.path.exists() && models.join("held.bin").exists());
     assert!(bytes(&a) <= 256 * 1024, "{}", bytes(&a));
-    // Once it is let go, another instance may evict it, and takes the link along that it did not make.
+    // Once it is let go, another instance may evict it, and takes the link along that it did not
+    // make.
     let path = held.path.clone();
     drop(held);
     for n in 10..14 {

@@ -9,7 +9,8 @@ use crate::support::storage::{Bench, content, hasty};
 /// Set in the process that is to be killed: the directory and the URL.
 const CHILD: &str = "COMFYUI_API_TEST_KILLED_DOWNLOAD";
 
-/// Run by [`a_killed_download_is_never_visible`] in a process of its own; without its variable it has nothing to do.
+/// Run by [`a_killed_download_is_never_visible`] in a process of its own; without its variable it
+/// has nothing to do.
 #[tokio::test]
 async fn child_that_downloads() {
     let Ok(work) = std::env::var(CHILD) else {
@@ -70,7 +71,8 @@ async fn a_killed_download_is_never_visible() {
     assert_eq!(bench.names().len(), 2, "{:?}", bench.names());
 }
 
-/// Run by [`a_disk_that_fills_up_is_named`] in a process that may write no more than 1 MiB into a file.
+/// Run by [`a_disk_that_fills_up_is_named`] in a process that may write no more than 1 MiB into a
+/// file.
 #[tokio::test]
 async fn child_with_little_disk() {
     let Ok(work) = std::env::var(CHILD_LIMITED) else {
@@ -106,7 +108,8 @@ async fn a_disk_that_fills_up_is_named() {
     })
     .await;
     let dir = tempfile::tempdir().unwrap();
-    // A file size limit is the disk-full that needs no disk; its signal is ignored, so that writing fails as on a full disk.
+    // A file size limit is the disk-full that needs no disk; its signal is ignored, so that writing
+    // fails as on a full disk.
     let script =
         "trap '' XFSZ; ulimit -f 2048; exec \"$0\" --exact storage::killed::child_with_little_disk";
     let mut command = tokio::process::Command::new("sh");

@@ -1,4 +1,5 @@
-//! F03: a login page, an error document, an empty body or an LFS pointer is neither a model nor a picture.
+//! F03: a login page, an error document, an empty body or an LFS pointer is neither a model nor a
+//! picture.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

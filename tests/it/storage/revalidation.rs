@@ -30,7 +30,8 @@ fn accepted(request: &Request) -> bool {
         || request.target.contains("sig=good")
 }
 
-/// F01: whatever HEAD answers that is no success, one byte of GET decides, and nothing is fetched again.
+/// F01: whatever HEAD answers that is no success, one byte of GET decides, and nothing is fetched
+/// again.
 #[tokio::test]
 async fn head_says_no_and_get_says_yes() {
     for (head, validators) in [
@@ -183,7 +184,8 @@ async fn credentials_that_are_served_slowly_hold_up_nobody() {
     }
 }
 
-/// A02: what one client's credential made the origin send is not another's file; not by links either.
+/// A02: what one client's credential made the origin send is not another's file; not by links
+/// either.
 #[tokio::test]
 async fn one_clients_bytes_are_not_anothers() {
     for validators in ["etag", "date", "length", "none"] {

@@ -246,7 +246,8 @@ async fn a_target_is_checked_before_anything_runs() {
     );
 }
 
-/// F06: the name goes to the end of the path, the query stays behind it, and no secret of it is shown.
+/// F06: the name goes to the end of the path, the query stays behind it, and no secret of it is
+/// shown.
 #[tokio::test]
 async fn a_prefix_may_have_a_query() {
     let origin = Origin::start(|_, _| Reply::status(201)).await;

@@ -1,7 +1,8 @@
-//! The standard chain of AWS credentials, as far as it can be played here: shared profile, container endpoint,
-//! the instance's metadata, web identity (IRSA).
+//! The standard chain of AWS credentials, as far as it can be played here: shared profile,
+//! container endpoint, the instance's metadata, web identity (IRSA).
 //!
-//! The SDK reads the process's environment, so each case is this test binary started again with an environment of its own.
+//! The SDK reads the process's environment, so each case is this test binary started again with an
+//! environment of its own.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -61,7 +62,8 @@ async fn run(directory: &Path, endpoint: &str, variables: &[(&str, &str)]) -> St
     said
 }
 
-/// S3 that has nothing, the container credentials endpoint, the instance's metadata service and STS in one; keeps the `Authorization` headers that S3 got.
+/// S3 that has nothing, the container credentials endpoint, the instance's metadata service and STS
+/// in one; keeps the `Authorization` headers that S3 got.
 async fn peers() -> (String, Arc<Mutex<Vec<String>>>) {
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -121,7 +123,8 @@ fn answer(path: &str, headers: &HeaderMap, seen: &Mutex<Vec<String>>) -> axum::r
 async fn a_shared_profile() {
     let (directory, (url, seen)) = (tempfile::tempdir().unwrap(), peers().await);
     std::fs::create_dir(directory.path().join(".aws")).unwrap();
-    let profiles = "[default]\naws_access_key_id = AKIDDEFAULT\naws_secret_access_key = s\n[other]\naws_access_key_id = AKIDOTHER\naws_secret_access_key = s\n";
+    let profiles = "[default]\naws_access_key_id = AKIDDEFAULT\naws_secret_access_key = \
+                    s\n[other]\naws_access_key_id = AKIDOTHER\naws_secret_access_key = s\n";
     std::fs::write(directory.path().join(".aws/credentials"), profiles).unwrap();
     run(directory.path(), &url, &[]).await;
     run(directory.path(), &url, &[("AWS_PROFILE", "other")]).await;
@@ -141,7 +144,8 @@ async fn the_endpoint_of_a_profile() {
     let (directory, (url, seen)) = (tempfile::tempdir().unwrap(), peers().await);
     std::fs::create_dir(directory.path().join(".aws")).unwrap();
     let profile = format!(
-        "[default]\nendpoint_url = {url}\naws_access_key_id = AKIDPROFILE\naws_secret_access_key = s\n"
+        "[default]\nendpoint_url = {url}\naws_access_key_id = AKIDPROFILE\naws_secret_access_key \
+         = s\n"
     );
     std::fs::write(directory.path().join(".aws/config"), profile).unwrap();
     run(directory.path(), "", &[]).await;

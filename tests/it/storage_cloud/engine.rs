@@ -1,4 +1,5 @@
-//! The same backends below the engine: parallel ranges, verification, signed uploads, protected files.
+//! The same backends below the engine: parallel ranges, verification, signed uploads, protected
+//! files.
 
 use comfyui_api::config::Secret;
 use comfyui_api::storage::backend::Backend;

@@ -1,4 +1,5 @@
-//! Throughput and memory of the backends beside `curl` against the same emulator. Prints; run it alone, with `--ignored`.
+//! Throughput and memory of the backends beside `curl` against the same emulator. Prints; run it
+//! alone, with `--ignored`.
 
 use std::time::Instant;
 
@@ -85,7 +86,8 @@ async fn measure(backend: &dyn Backend, target: &Target) {
     }
     let best = |times: &[f64]| times.iter().copied().fold(f64::MAX, f64::min);
     println!(
-        "{}: upload {upload:.2} s, +{} MiB; download {:.2} s, curl {:.2} s, ratio {:.2}, resident {before} -> {} MiB",
+        "{}: upload {upload:.2} s, +{} MiB; download {:.2} s, curl {:.2} s, ratio {:.2}, resident \
+         {before} -> {} MiB",
         backend.name(),
         after_upload.saturating_sub(before),
         best(&ours),

@@ -367,8 +367,8 @@ async fn endpoints_of_requests_obey_the_guard() {
     );
 }
 
-/// F07, D21: the URL that is given out is the key as it is, and finds the object again; so do the other spellings of keys that are
-/// stored percent-encoded or decoded.
+/// F07, D21: the URL that is given out is the key as it is, and finds the object again; so do the
+/// other spellings of keys that are stored percent-encoded or decoded.
 #[tokio::test]
 async fn every_spelling_of_a_key_finds_its_object() {
     let url = tokio::task::spawn_blocking(moto::url).await.unwrap();
@@ -429,7 +429,8 @@ async fn every_spelling_of_a_key_finds_its_object() {
     assert_eq!(error.kind, ErrorKind::NotFound);
 }
 
-/// F08: a store that refuses what it does not know is asked again without, and not a second time with it.
+/// F08: a store that refuses what it does not know is asked again without, and not a second time
+/// with it.
 #[tokio::test]
 async fn stores_that_know_no_checksums_are_asked_without_them() {
     use crate::support::origin::{Origin, Reply};
@@ -440,21 +441,31 @@ async fn stores_that_know_no_checksums_are_asked_without_them() {
     ] {
         let body = Arc::new(noise(1000));
         let origin = Origin::start(move |request, _| {
-            let new = request
-                .headers
-                .keys()
-                .any(|name| name.contains("checksum"));
+            let new = request.headers.keys().any(|name| name.contains("checksum"));
             if new || request.target.contains("checksum") {
-                let words = format!("<Error><Code>{code}</Code><Message>Unsupported header 'x-amz-checksum-mode'</Message></Error>");
-                let body = if request.method == "HEAD" { String::new() } else { words };
-                return Reply { status, ..Reply::ok(body) };
+                let words = format!(
+                    "<Error><Code>{code}</Code><Message>Unsupported header \
+                     'x-amz-checksum-mode'</Message></Error>"
+                );
+                let body = if request.method == "HEAD" {
+                    String::new()
+                } else {
+                    words
+                };
+                return Reply {
+                    status,
+                    ..Reply::ok(body)
+                };
             }
             match request.method.as_str() {
                 "PUT" => Reply::status(200).with("ETag", "\"p\""),
                 "POST" if request.target.contains("uploads") => Reply::ok(
-                    "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>",
+                    "<InitiateMultipartUploadResult><UploadId>u</UploadId></\
+                     InitiateMultipartUploadResult>",
                 ),
-                "POST" => Reply::ok("<CompleteMultipartUploadResult></CompleteMultipartUploadResult>"),
+                "POST" => {
+                    Reply::ok("<CompleteMultipartUploadResult></CompleteMultipartUploadResult>")
+                }
                 _ => Reply::file(request, &body, "\"v\""),
             }
         })

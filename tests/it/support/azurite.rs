@@ -41,7 +41,8 @@ pub fn endpoint() -> String {
 pub async fn connection_string() -> String {
     let endpoint = tokio::task::spawn_blocking(endpoint).await.unwrap();
     format!(
-        "DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={endpoint};"
+        "DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};\
+         BlobEndpoint={endpoint};"
     )
 }
 

@@ -1,5 +1,5 @@
-//! An OpenTelemetry collector as far as an exporter sees it: takes OTLP over HTTP, remembers it, and can misbehave as any
-//! [`Receiver`].
+//! An OpenTelemetry collector as far as an exporter sees it: takes OTLP over HTTP, remembers it,
+//! and can misbehave as any [`Receiver`].
 
 use std::collections::BTreeMap;
 use std::io::Read as _;

@@ -10,8 +10,14 @@ pub fn picture(prefix: &str) -> Value {
 
 /// A picture of a chosen colour (`0xRRGGBB`).
 pub fn coloured(prefix: &str, colour: u32) -> Value {
-    json!({"1": {"class_type": "EmptyImage", "inputs": {"width": 32, "height": 32, "batch_size": 1, "color": colour}},
-           "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": prefix}}})
+    json!({"1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 32, "height": 32, "batch_size": 1, "color": colour}
+    },
+           "9": {
+               "class_type": "SaveImage",
+               "inputs": {"images": ["1", 0], "filename_prefix": prefix}
+           }})
 }
 
 /// Some nodes more.
@@ -23,30 +29,47 @@ pub fn with(mut graph: Value, nodes: Value) -> Value {
     graph
 }
 
-/// A picture, and a node that takes its time in steps; in no step at all it cannot be interrupted. Its prefix, which it does not
-/// know, says that it writes nothing under a name of others (F04), so that the graph does not wait for its like.
+/// A picture, and a node that takes its time in steps; in no step at all it cannot be interrupted.
+/// Its prefix, which it does not know, says that it writes nothing under a name of others (F04), so
+/// that the graph does not wait for its like.
 pub fn slow(seconds: f64, steps: u32) -> Value {
     with(
         picture("slow"),
-        json!({"5": {"class_type": "SimSleep", "inputs": {"seconds": seconds, "steps": steps, "filename_prefix": "slow"}}}),
+        json!({
+            "5": {
+                "class_type": "SimSleep",
+                "inputs": {"seconds": seconds, "steps": steps, "filename_prefix": "slow"}
+            }
+        }),
     )
 }
 
 /// A picture that is loaded and saved again.
 pub fn loaded(image: &str) -> Value {
     json!({"1": {"class_type": "LoadImage", "inputs": {"image": image}},
-           "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "loaded"}}})
+    "9": {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["1", 0], "filename_prefix": "loaded"}
+    }})
 }
 
 /// Sampling in steps.
 pub fn sampling(steps: u32) -> Value {
     json!({"4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "m.safetensors"}},
-           "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
-           "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a red fox", "clip": ["4", 1]}},
-           "3": {"class_type": "KSampler", "inputs": {"seed": 5, "steps": steps, "cfg": 7, "sampler_name": "euler", "scheduler": "normal", "denoise": 1,
-                 "model": ["4", 0], "positive": ["6", 0], "negative": ["6", 0], "latent_image": ["5", 0]}},
-           "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
-           "9": {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "sampled"}}})
+    "5": {
+        "class_type": "EmptyLatentImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 1}
+    },
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a red fox", "clip": ["4", 1]}},
+    "3": {"class_type": "KSampler",
+    "inputs": {"seed": 5, "steps": steps, "cfg": 7, "sampler_name": "euler", "scheduler": "normal",
+    "denoise": 1,
+          "model": ["4", 0], "positive": ["6", 0], "negative": ["6", 0], "latent_image": ["5", 0]}},
+    "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
+    "9": {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["8", 0], "filename_prefix": "sampled"}
+    }})
 }
 
 /// A picture file of one colour.

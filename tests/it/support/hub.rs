@@ -1,6 +1,7 @@
-//! A stand-in for the Hugging Face hub that speaks its protocol: resolve with redirects and `x-linked-*` headers, preupload,
-//! LFS batch with `basic` and `multipart` transfers, verify, commit. Large files are served by a second origin, as by the CDN.
-//! The public Python client is run against it too, so that it is the hub's protocol and not ours.
+//! A stand-in for the Hugging Face hub that speaks its protocol: resolve with redirects and
+//! `x-linked-*` headers, preupload, LFS batch with `basic` and `multipart` transfers, verify,
+//! commit. Large files are served by a second origin, as by the CDN. The public Python client is
+//! run against it too, so that it is the hub's protocol and not ours.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -388,7 +389,11 @@ impl Serving {
                 href = format!("http://{}/lfs-complete/{oid}", self.hub);
             }
             let verify = json!({ "href": format!("http://{}/lfs-verify/{oid}", self.hub) });
-            json!({ "oid": oid, "size": size, "actions": { "upload": { "href": href, "header": header }, "verify": verify } })
+            json!({
+                "oid": oid,
+                "size": size,
+                "actions": { "upload": { "href": href, "header": header }, "verify": verify }
+            })
         };
         let objects: Vec<Value> = asked["objects"]
             .as_array()
@@ -447,7 +452,12 @@ fn preupload(body: &[u8]) -> Response {
             "regular"
         };
         let path = file["path"].as_str().unwrap();
-        json!({ "path": path, "uploadMode": mode, "shouldIgnore": path.ends_with(".ignored"), "oid": null })
+        json!({
+            "path": path,
+            "uploadMode": mode,
+            "shouldIgnore": path.ends_with(".ignored"),
+            "oid": null
+        })
     };
     let files: Vec<Value> = asked["files"]
         .as_array()
@@ -513,7 +523,12 @@ fn commit(
         .push(files.iter().map(|(path, _)| path.clone()).collect());
     known.branches.get_mut(revision).unwrap().extend(files);
     let oid = "c0ffee0000000000000000000000000000000000";
-    axum::Json(json!({ "success": true, "commitOid": oid, "commitUrl": format!("http://{}/{repository}/commit/{oid}", serving.hub) })).into_response()
+    axum::Json(json!({
+        "success": true,
+        "commitOid": oid,
+        "commitUrl": format!("http://{}/{repository}/commit/{oid}", serving.hub)
+    }))
+    .into_response()
 }
 
 fn cdn(

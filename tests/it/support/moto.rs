@@ -40,7 +40,8 @@ pub async fn bucket() -> String {
 }
 
 /// moto reads the region of a request in its (otherwise unchecked) signature.
-const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
+                             SignedHeaders=host, Signature=0";
 
 /// Asks the server something that the product has no operation for.
 pub async fn get(path_and_query: &str) -> String {

@@ -1,4 +1,5 @@
-//! A web server with faults, spoken byte by byte so that it can lie: truncate, stall, flap, redirect, change its mind.
+//! A web server with faults, spoken byte by byte so that it can lie: truncate, stall, flap,
+//! redirect, change its mind.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! Peers that are programs of their own: found, started on a free port, and ended with the test binary, however that ends.
+//! Peers that are programs of their own: found, started on a free port, and ended with the test
+//! binary, however that ends.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -29,7 +30,8 @@ pub struct PeerProcess {
 }
 
 impl PeerProcess {
-    /// Starts a program that prints `http://127.0.0.1:<port>` when it is ready. `install` says where it comes from.
+    /// Starts a program that prints `http://127.0.0.1:<port>` when it is ready. `install` says where it
+    /// comes from.
     pub fn start(name: &str, install: &str, program: &Path, arguments: &[&str]) -> Self {
         assert!(
             program.exists() || !program.is_absolute(),
@@ -39,7 +41,8 @@ impl PeerProcess {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
         let out = std::fs::File::create(&log).unwrap();
-        // The shell ends the peer when its standard input closes: that happens on drop, and when the test binary dies.
+        // The shell ends the peer when its standard input closes: that happens on drop, and when
+        // the test binary dies.
         let mut peer = Self {
             child: Command::new("sh")
                 .args([

@@ -1,4 +1,5 @@
-//! The whole product as a process: the real binary with the built-in ComfyUI as its child, in directories of its own.
+//! The whole product as a process: the real binary with the built-in ComfyUI as its child, in
+//! directories of its own.
 
 mod behind;
 
@@ -22,7 +23,8 @@ use tokio::process::{Child, Command};
 /// Nothing here takes so long; it only ends a test that hangs.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Starts a program for which the kernel refuses every lock on a file, as file systems without them do (ENOLCK for `flock`).
+/// Starts a program for which the kernel refuses every lock on a file, as file systems without them
+/// do (ENOLCK for `flock`).
 const WITHOUT_LOCKS: &str = r#"
 import ctypes, os, platform, struct, sys
 flock = {"x86_64": 73, "aarch64": 32}[platform.machine()]
@@ -48,7 +50,8 @@ pub fn why_locks_stay() -> Option<String> {
 /// The binary under test, which is the simulator too.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_comfyui-api");
 
-/// A port that was free a moment ago, outside the range from which the system hands out ports by itself.
+/// A port that was free a moment ago, outside the range from which the system hands out ports by
+/// itself.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let offset = u16::try_from(std::process::id() % 10_000).unwrap();
@@ -108,7 +111,8 @@ impl Default for Stage {
 }
 
 impl Stage {
-    /// The usual: quick start-up checks, no outside services, everything in one temporary directory.
+    /// The usual: quick start-up checks, no outside services, everything in one temporary
+    /// directory.
     pub fn new() -> Self {
         let home = TempDir::new().unwrap();
         for folder in ["input", "output", "models", "workflows", "tmp"] {
@@ -220,7 +224,8 @@ impl Stage {
         self
     }
 
-    /// A simulator in this process, in this stage's directories and on its port, for a product that attaches.
+    /// A simulator in this process, in this stage's directories and on its port, for a product that
+    /// attaches.
     pub async fn simulator(&self) -> Simulator {
         simulator(self.home.path(), self.comfy_port, &self.flags).await
     }
@@ -562,7 +567,8 @@ impl Product {
         }
     }
 
-    /// Files and links in the output directory, and everything in the input directory, relative to `COMFY_HOME`.
+    /// Files and links in the output directory, and everything in the input directory, relative to
+    /// `COMFY_HOME`.
     pub fn leftovers(&self) -> Vec<String> {
         let mut found = Vec::new();
         walk(&self.path("input"), true, &mut found);
@@ -580,7 +586,8 @@ impl Product {
         found
     }
 
-    /// Waits until nothing is left in the input and output directories, and no entry in ComfyUI's history.
+    /// Waits until nothing is left in the input and output directories, and no entry in ComfyUI's
+    /// history.
     pub async fn until_clean(&self) {
         let deadline = Instant::now() + PATIENCE;
         loop {

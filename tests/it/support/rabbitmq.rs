@@ -1,4 +1,5 @@
-//! RabbitMQ from Debian's package, on ports and a data directory of its own. It dies with the test binary.
+//! RabbitMQ from Debian's package, on ports and a data directory of its own. It dies with the test
+//! binary.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -41,7 +42,8 @@ impl RabbitMq {
             .unwrap()
     }
 
-    /// The broker for tests that stop it or raise its alarms; one test at a time has it. It is running when given out.
+    /// The broker for tests that stop it or raise its alarms; one test at a time has it. It is
+    /// running when given out.
     pub async fn disruptable() -> tokio::sync::MutexGuard<'static, Self> {
         static BROKER: OnceLock<tokio::sync::Mutex<RabbitMq>> = OnceLock::new();
         let broker = tokio::task::spawn_blocking(|| {
@@ -68,9 +70,11 @@ impl RabbitMq {
         std::fs::set_permissions(&cookie, std::fs::Permissions::from_mode(0o400)).unwrap();
         let at = dir.to_string_lossy();
         let settings = format!(
-            "listeners.tcp.1 = 127.0.0.1:{port}\nlisteners.ssl.1 = 127.0.0.1:{tls_port}\nssl_options.certfile = {at}/server.pem\n\
-             ssl_options.keyfile = {at}/server.key\nssl_options.verify = verify_none\nloopback_users = none\n\
-             disk_free_limit.absolute = 10MB\nlog.console = false\nmax_message_size = {MAX_MESSAGE_BYTES}\n"
+            "listeners.tcp.1 = 127.0.0.1:{port}\nlisteners.ssl.1 = \
+             127.0.0.1:{tls_port}\nssl_options.certfile = {at}/server.pem\nssl_options.keyfile = \
+             {at}/server.key\nssl_options.verify = verify_none\nloopback_users = \
+             none\ndisk_free_limit.absolute = 10MB\nlog.console = false\nmax_message_size = \
+             {MAX_MESSAGE_BYTES}\n"
         );
         std::fs::write(dir.join("rabbitmq.conf"), settings).unwrap();
         // How often acknowledgement timeouts are looked for.
@@ -89,7 +93,8 @@ impl RabbitMq {
             .spawn()
             .expect("epmd is missing: apt-get install rabbitmq-server");
         std::fs::write(dir.join("epmd.pid"), epmd.id().to_string()).unwrap();
-        let script = "cat >/dev/null; for f in \"$0\"/*.pid; do kill -9 -\"$(cat \"$f\")\"; done; rm -rf \"$0\"";
+        let script = "cat >/dev/null; for f in \"$0\"/*.pid; do kill -9 -\"$(cat \"$f\")\"; done; \
+                      rm -rf \"$0\"";
         let mut janitor = Command::new("sh");
         janitor
             .args(["-c", script])
@@ -132,8 +137,8 @@ impl RabbitMq {
         self.dir.join("ca.pem")
     }
 
-    /// Starts it again after [`RabbitMq::stop`] or [`RabbitMq::kill`]; does nothing when it runs. Like those it blocks its
-    /// thread, which is the test's own.
+    /// Starts it again after [`RabbitMq::stop`] or [`RabbitMq::kill`]; does nothing when it runs.
+    /// Like those it blocks its thread, which is the test's own.
     pub async fn boot(&self) {
         self.boot_now();
     }
@@ -297,6 +302,7 @@ pub fn make_certificates(dir: &Path) {
         "req {key} -keyout server.key -out server.csr -subj /CN=127.0.0.1"
     ));
     openssl(
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile server.ext",
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days \
+         2 -extfile server.ext",
     );
 }

@@ -1,4 +1,5 @@
-//! A webhook receiver whose behaviour can be changed mid-test, per path, and which remembers what it got.
+//! A webhook receiver whose behaviour can be changed mid-test, per path, and which remembers what
+//! it got.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

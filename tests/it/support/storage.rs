@@ -46,7 +46,8 @@ pub fn hasty() -> TransferSettings {
     }
 }
 
-/// The same for an origin that goes silent: less patience than a busy machine may need between two bytes.
+/// The same for an origin that goes silent: less patience than a busy machine may need between two
+/// bytes.
 pub fn impatient() -> TransferSettings {
     TransferSettings {
         stall: Duration::from_millis(400),

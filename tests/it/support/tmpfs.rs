@@ -9,7 +9,8 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Mounts one over a folder. `None`, with a line that says why, where that is not allowed: it takes root.
+    /// Mounts one over a folder. `None`, with a line that says why, where that is not allowed: it
+    /// takes root.
     pub fn over(folder: &Path, mebibytes: u32) -> Option<Self> {
         let size = format!("size={mebibytes}m");
         let mounted = Command::new("mount")

@@ -1,4 +1,5 @@
-//! Collectors that are down, slow, or answer nonsense: nothing waits for them, nothing grows, and what is lost is counted.
+//! Collectors that are down, slow, or answer nonsense: nothing waits for them, nothing grows, and
+//! what is lost is counted.
 
 use std::time::{Duration, Instant};
 

@@ -44,7 +44,8 @@ async fn without_an_exporter_it_is_passed_on_unchanged() {
     let later = format!("cc{}-and-more", &PARENT[2..]);
     for (id, parent) in [("a", PARENT), ("b", later.as_str())] {
         let body = json!({"id": id, "prompt": picture(1),
-            "webhook_v2": receiver.url(&format!("/{id}/v2")), "webhook": receiver.url(&format!("/{id}/old"))});
+            "webhook_v2": receiver.url(&format!("/{id}/v2")),
+            "webhook": receiver.url(&format!("/{id}/old"))});
         prompt(&product, parent, Some(STATE), &body).await;
         for path in [format!("/{id}/v2"), format!("/{id}/old")] {
             let sent = receiver.wait(&path, 1).await;
@@ -62,7 +63,11 @@ async fn without_an_exporter_it_is_passed_on_unchanged() {
         .iter()
         .enumerate()
     {
-        let body = json!({"id": format!("bad{n}"), "prompt": picture(1), "webhook_v2": receiver.url("/bad")});
+        let body = json!({
+            "id": format!("bad{n}"),
+            "prompt": picture(1),
+            "webhook_v2": receiver.url("/bad")
+        });
         prompt(&product, bad, Some(STATE), &body).await;
     }
     for sent in receiver.wait("/bad", 3).await {

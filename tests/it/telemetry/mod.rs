@@ -1,4 +1,5 @@
-//! Traces, metrics by OTLP and the trace context, through the whole product and with a collector that can misbehave.
+//! Traces, metrics by OTLP and the trace context, through the whole product and with a collector
+//! that can misbehave.
 
 mod agents;
 mod collector;
@@ -31,5 +32,8 @@ fn stage() -> Stage {
 /// A picture that is loaded from an address and saved again.
 fn loaded(url: &str) -> Value {
     json!({"1": {"class_type": "LoadImage", "inputs": {"image": url}},
-           "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "loaded"}}})
+    "9": {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["1", 0], "filename_prefix": "loaded"}
+    }})
 }

@@ -62,7 +62,8 @@ async fn asked_again(shared: &Mutex<Jaeger>, answer: Vec<u8>) {
         jaeger.answer = answer;
         jaeger.asked.len()
     };
-    // The first of them may have been under way, the second was read whole before the third was asked.
+    // The first of them may have been under way, the second was read whole before the third was
+    // asked.
     until("it asks again", async || {
         (shared.lock().unwrap().asked.len() >= before + 3).then_some(())
     })

@@ -29,12 +29,27 @@ async fn nothing_planted_is_exported() {
         "http://me:planted@{}/a.png?X-Amz-Signature=planted#planted",
         origin.url("").trim_start_matches("http://")
     ));
-    graph["5"] = json!({"class_type": "SimSleep", "inputs": {"seconds": 0, "steps": 1, "text": "planted prompt text", "filename_prefix": "planted"}});
-    graph["6"] = json!({"class_type": "SimFail", "inputs": {"message": "cannot do planted things with planted prompt text"}});
+    graph["5"] = json!({
+        "class_type": "SimSleep",
+        "inputs": {
+            "seconds": 0,
+            "steps": 1,
+            "text": "planted prompt text",
+            "filename_prefix": "planted"
+        }
+    });
+    graph["6"] = json!({
+        "class_type": "SimFail",
+        "inputs": {"message": "cannot do planted things with planted prompt text"}
+    });
     let body = json!({
         "id": "x", "prompt": graph, "extra_data": {"token": "planted"},
-        "credentials": [{"url_pattern": "http://127.0.0.1*", "auth": {"type": "bearer", "token": "planted"}}],
-        "webhook_v2": receiver.url("/hook?token=planted"), "webhook": receiver.url("/old?token=planted"),
+        "credentials": [{
+            "url_pattern": "http://127.0.0.1*",
+            "auth": {"type": "bearer", "token": "planted"}
+        }],
+        "webhook_v2": receiver.url("/hook?token=planted"),
+        "webhook": receiver.url("/old?token=planted"),
         "http_upload": {"url_prefix": origin.url("/up?sig=planted")},
     });
     let answer = product

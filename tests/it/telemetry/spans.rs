@@ -316,7 +316,12 @@ async fn an_async_prompt_outlives_its_request_and_waits_in_the_queue() {
     let collector = Collector::start().await;
     let product = collector.stage(stage()).start().await;
     let dead = nowhere();
-    let body = json!({"id": "later", "prompt": crate::delivered::slow(0.5), "async": true, "webhook_v2": dead});
+    let body = json!({
+        "id": "later",
+        "prompt": crate::delivered::slow(0.5),
+        "async": true,
+        "webhook_v2": dead
+    });
     let first = product.prompt(&body).await;
     assert!([200, 202].contains(&first.0), "{first:?}");
     let second = product.prompt_later(json!({"id": "behind", "prompt": picture(1)}));
@@ -391,7 +396,10 @@ async fn two_hundred_nodes_the_longest() {
     let product = collector.stage(stage()).start().await;
     let mut graph = picture(1);
     for n in 0..250 {
-        graph[format!("s{n}")] = json!({"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": n}});
+        graph[format!("s{n}")] = json!({
+            "class_type": "EmptyImage",
+            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": n}
+        });
         graph[format!("p{n}")] =
             json!({"class_type": "PreviewImage", "inputs": {"images": [format!("s{n}"), 0]}});
     }

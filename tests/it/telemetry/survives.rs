@@ -78,7 +78,8 @@ fn context(request: &Received) -> (&str, &str) {
     (request.header("traceparent"), request.header("tracestate"))
 }
 
-/// The product is killed while the job runs, and started again; what both have exported, and the webhook.
+/// The product is killed while the job runs, and started again; what both have exported, and the
+/// webhook.
 async fn over_a_restart(door: Door, collector: Option<&Collector>) -> (Vec<Span>, Received) {
     let (receiver, state) = (Receiver::start().await, tempfile::tempdir().unwrap());
     let hook = receiver.url("/hook").to_string();

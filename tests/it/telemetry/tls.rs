@@ -1,4 +1,5 @@
-//! The way to the collector is that of the product: TLS that trusts `SSL_CERT_FILE`, proxies, no guard.
+//! The way to the collector is that of the product: TLS that trusts `SSL_CERT_FILE`, proxies, no
+//! guard.
 
 use std::path::Path;
 
@@ -9,7 +10,8 @@ use crate::support::peer_process::{PeerProcess, python};
 use crate::support::product::Stage;
 use crate::support::rabbitmq::make_certificates;
 
-/// TLS before a port of this machine. Prints its own address, with the wrong scheme, as [`PeerProcess`] wants it.
+/// TLS before a port of this machine. Prints its own address, with the wrong scheme, as
+/// [`PeerProcess`] wants it.
 const TERMINATOR: &str = r#"
 import asyncio, ssl, sys
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,4 +1,5 @@
-//! Assets: uploads, records over shared bytes, content and its signed address, models, outputs as inputs.
+//! Assets: uploads, records over shared bytes, content and its signed address, models, outputs as
+//! inputs.
 
 use serde_json::{Value, json};
 
@@ -203,11 +204,17 @@ async fn an_output_is_the_next_input_and_models_go_to_their_folders() {
     let first = ended(&product, id(&first)).await;
     let output = &first["outputs"][0];
     let reference = json!({"__type": "core/ASSET", "info": {"id": output["id"]}});
-    let by_hash = json!({"__type": "core/ASSET", "info": {"id": uuid::Uuid::new_v4(), "hash": output["hash"]}});
+    let by_hash = json!({
+        "__type": "core/ASSET",
+        "info": {"id": uuid::Uuid::new_v4(), "hash": output["hash"]}
+    });
     let by_name = format!("asset:{}", output["id"].as_str().unwrap());
     for input in [reference, by_hash, json!(by_name)] {
         let graph = json!({"1": {"class_type": "LoadImage", "inputs": {"image": input}},
-            "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "next"}}});
+        "9": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": "next"}
+        }});
         let job = ended(&product, id(&submit(&product, &graph).await)).await;
         assert_eq!(job["status"], "succeeded", "{job}");
     }

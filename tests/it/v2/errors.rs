@@ -110,7 +110,17 @@ async fn bad_jobs_are_refused_with_the_right_word_and_leave_nothing() {
             "metadata_invalid",
         ),
         (
-            json!({"workflow": with(good.clone(), json!({"2": {"class_type": "LoadImage", "inputs": {"image": {"__type": "core/ASSET"}}}}))}),
+            json!({
+                "workflow": with(
+                    good.clone(),
+                    json!({
+                        "2": {
+                            "class_type": "LoadImage",
+                            "inputs": {"image": {"__type": "core/ASSET"}}
+                        }
+                    })
+                )
+            }),
             422,
             "missing_asset",
         ),

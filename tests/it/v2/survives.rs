@@ -39,7 +39,10 @@ async fn kill_9_at_any_moment_loses_nothing_that_was_answered_for() {
         let load = async {
             for n in 0..40_u32 {
                 let number = round * 1000 + n;
-                let body = json!({"workflow": coloured("kill", number), "metadata": {"number": number.to_string()}});
+                let body = json!({
+                    "workflow": coloured("kill", number),
+                    "metadata": {"number": number.to_string()}
+                });
                 let sent = product
                     .http
                     .post(format!("{}/api/v2/jobs", product.url))
@@ -181,7 +184,10 @@ async fn an_orderly_end_leaves_its_jobs_to_the_next_process() {
         submit(&product, &slow(20.0, 200)).await,
         submit(&product, &picture("next")).await,
     ];
-    let secret = json!({"workflow": picture("secret"), "extra_data": {"api_key_comfy_org": "marked-secret"}});
+    let secret = json!({
+        "workflow": picture("secret"),
+        "extra_data": {"api_key_comfy_org": "marked-secret"}
+    });
     let secret = submit_with(&product, secret).await;
     let stream = product
         .http
@@ -320,7 +326,10 @@ async fn a_job_that_an_attached_comfyui_ended_meanwhile_is_collected() {
     let port = stage.comfy_port();
     let first = stage.start().await;
     let mut graph = slow(1.0, 10);
-    graph["8"] = json!({"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 5}});
+    graph["8"] = json!({
+        "class_type": "EmptyImage",
+        "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 5}
+    });
     graph["9p"] = json!({"class_type": "PreviewImage", "inputs": {"images": ["8", 0]}});
     let job = submit(&first, &graph).await;
     let cancelled = submit(&first, &slow(20.0, 20)).await;

@@ -217,7 +217,8 @@ async fn draining_ends_when_the_grace_period_does() {
     );
 }
 
-/// Webhook URLs come from clients, so private addresses are refused when the connection is made, for good.
+/// Webhook URLs come from clients, so private addresses are refused when the connection is made,
+/// for good.
 #[tokio::test]
 async fn a_private_address_is_refused_and_not_retried() {
     let (receiver, dir) = (Receiver::start().await, tempfile::tempdir().unwrap());

@@ -118,7 +118,8 @@ async fn ten_thousand_events_a_second_with_a_slow_receiver() {
     );
     let webhook = system(&receiver, "all", "3");
     let sink = webhook.clone();
-    // `progress_state` events of this test only are dropped in this process, so that the count can be exact.
+    // `progress_state` events of this test only are dropped in this process, so that the count can
+    // be exact.
     let (total, kept, times) = tokio::task::spawn_blocking(move || {
         let (mut n, mut kept, mut times) = (0, 0, Vec::new());
         let begun = Instant::now();
@@ -202,7 +203,8 @@ async fn kept_events_outlast_an_outage_and_progress_does_not() {
     for n in 1..=5 {
         webhook.emit(&event("executed", json!(n)));
     }
-    // Two attempts for the status, far more than the retries of a webhook for the first that is kept.
+    // Two attempts for the status, far more than the retries of a webhook for the first that is
+    // kept.
     let received = receiver.wait("/events", 8).await;
     assert_eq!(
         received

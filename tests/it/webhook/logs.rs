@@ -1,4 +1,5 @@
-//! What the log says of webhooks, and what it must not say. The log is the process's, so a process of its own is asked.
+//! What the log says of webhooks, and what it must not say. The log is the process's, so a process
+//! of its own is asked.
 
 use std::process::Command;
 use std::time::Duration;

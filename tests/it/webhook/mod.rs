@@ -1,4 +1,5 @@
-//! webhook: signatures by public verifiers, retries, dead receivers, the spool across kill -9, system events.
+//! webhook: signatures by public verifiers, retries, dead receivers, the spool across kill -9,
+//! system events.
 
 mod delivery;
 mod events;

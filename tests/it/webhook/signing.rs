@@ -1,4 +1,5 @@
-//! What is sent verifies with the public libraries of Standard Webhooks and Svix, in Python and Node.
+//! What is sent verifies with the public libraries of Standard Webhooks and Svix, in Python and
+//! Node.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -62,8 +63,12 @@ fn verify(mut command: Command, cases: &serde_json::Value) {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let mut child =
-        spawned.unwrap_or_else(|error| panic!("{command:?} cannot be run ({error}): this test needs Python and Node with standardwebhooks and svix"));
+    let mut child = spawned.unwrap_or_else(|error| {
+        panic!(
+            "{command:?} cannot be run ({error}): this test needs Python and Node with \
+             standardwebhooks and svix"
+        )
+    });
     child
         .stdin
         .take()
@@ -94,7 +99,13 @@ fn case(
     if tamper {
         body.push(b' ');
     }
-    json!({"what": what, "secret": secret, "headers": headers, "body": comfyui_api::document::base64(&body), "valid": valid})
+    json!({
+        "what": what,
+        "secret": secret,
+        "headers": headers,
+        "body": comfyui_api::document::base64(&body),
+        "valid": valid
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,7 +175,8 @@ async fn legacy_webhooks_are_plain_posts() {
     );
 }
 
-/// D06: bodies are what Node makes of them when it parses and writes them again, so that receivers who sign that agree.
+/// D06: bodies are what Node makes of them when it parses and writes them again, so that receivers
+/// who sign that agree.
 #[tokio::test]
 async fn bodies_are_written_as_node_writes_them_again() {
     let receiver = Receiver::start().await;
@@ -199,7 +211,8 @@ console.log("verified");
     verify(command, &json!(cases));
 }
 
-/// D07: a receiver that decodes any text as Node does, prefix and all, finds a signature that it knows.
+/// D07: a receiver that decodes any text as Node does, prefix and all, finds a signature that it
+/// knows.
 #[tokio::test]
 async fn any_text_signs_as_the_node_server_does() {
     const CHECK: &str = r#"
@@ -228,7 +241,8 @@ console.log("verified");
         let one = receiver.wait(&path, 1).await.remove(0);
         cases.push(json!({
             "secret": secret, "id": "an-id", "timestamp": one.header("webhook-timestamp"),
-            "body": String::from_utf8_lossy(&one.body), "signatures": one.header("webhook-signature"),
+            "body": String::from_utf8_lossy(&one.body),
+            "signatures": one.header("webhook-signature"),
         }));
     }
     let mut command = Command::new("node");

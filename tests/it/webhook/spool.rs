@@ -1,4 +1,5 @@
-//! The spool: nothing is lost when retries are used up, when the process ends, or when it is killed.
+//! The spool: nothing is lost when retries are used up, when the process ends, or when it is
+//! killed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -217,7 +218,8 @@ async fn killed_process() {
     tokio::time::sleep(Duration::from_secs(120)).await;
 }
 
-/// A43: whatever the size of a backlog, it follows the first delivery that is taken; a dead receiver's stays.
+/// A43: whatever the size of a backlog, it follows the first delivery that is taken; a dead
+/// receiver's stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_follows_its_first_delivery() {
     const BACKLOG: usize = 400;
@@ -270,7 +272,8 @@ async fn a_backlog_follows_its_first_delivery() {
         .map(|one| one.header("webhook-id"))
         .collect();
     assert_eq!(ids.len(), BACKLOG, "each once");
-    // Nobody took anything at the other address: the one that was tried is too old, the rest waits for its turn.
+    // Nobody took anything at the other address: the one that was tried is too old, the rest waits
+    // for its turn.
     eventually("the oldest of the dead one is given up", || {
         kept() == BACKLOG / 10 - 1
     })

@@ -6,7 +6,9 @@ use super::{file, loaded};
 
 #[tokio::test]
 async fn the_first_issue_is_the_message_and_all_are_the_details() {
-    let schema = "z.object({ prompt: z.string(), steps: z.number().int().min(1).max(100).optional().default(20), loras: z.array(z.object({ name: z.string() })).default([]) })";
+    let schema = "z.object({ prompt: z.string(), steps: \
+                  z.number().int().min(1).max(100).optional().default(20), loras: \
+                  z.array(z.object({ name: z.string() })).default([]) })";
     let text = file(schema, "return { 1: { inputs: input } }");
     let (_dir, workflows) = loaded(&[("w.ts", &text)]).await;
     let generated = workflows
@@ -75,15 +77,18 @@ async fn throwing_and_odd_results_are_400() {
         ),
         (
             "return 5",
-            "Failed to generate workflow prompt: generateWorkflow must return an object (node id -> node), it returned number",
+            "Failed to generate workflow prompt: generateWorkflow must return an object (node id \
+             -> node), it returned number",
         ),
         (
             "return [1]",
-            "Failed to generate workflow prompt: generateWorkflow must return an object (node id -> node), it returned an array",
+            "Failed to generate workflow prompt: generateWorkflow must return an object (node id \
+             -> node), it returned an array",
         ),
         (
             "",
-            "Failed to generate workflow prompt: generateWorkflow must return an object (node id -> node), it returned undefined",
+            "Failed to generate workflow prompt: generateWorkflow must return an object (node id \
+             -> node), it returned undefined",
         ),
         (
             "return new Promise(() => {})",
@@ -108,8 +113,10 @@ async fn throwing_and_odd_results_are_400() {
 #[tokio::test]
 async fn async_workflows_and_schemas_work() {
     let text = file(
-        "z.object({ a: z.string().refine(async (s) => { await null; return s !== 'bad'; }, 'bad word') })",
-        "return (async () => { await new Promise((done) => setTimeout(done, 20)); return { got: input.a }; })()",
+        "z.object({ a: z.string().refine(async (s) => { await null; return s !== 'bad'; }, 'bad \
+         word') })",
+        "return (async () => { await new Promise((done) => setTimeout(done, 20)); return { got: \
+         input.a }; })()",
     );
     let (_dir, workflows) = loaded(&[("w.ts", &text)]).await;
     assert_eq!(
@@ -159,9 +166,21 @@ function finish() {
     let uuid = prompt["uuid"].take();
     assert!(uuid::Uuid::parse_str(uuid.as_str().unwrap()).is_ok());
     let expected = json!({
-        "uuid": null, "random": true, "clone": [true, 2], "bytes": [195, 169, 226, 130, 172, 240, 159, 152, 128], "text": "😀",
-        "href": "https://u:p@example.com:8080/new?x=2&y=a+b#h", "host": "example.com:8080", "query": "a b", "bad": false,
-        "params": "a=1+2&b=%C3%BC", "base64": ["aGVsbG8=", "hello"], "order": ["micro", "soon", "late"], "filled": 4, "big": 5,
+        "uuid": null, "random": true, "clone": [true, 2], "bytes": [
+            195,
+            169,
+            226,
+            130,
+            172,
+            240,
+            159,
+            152,
+            128
+        ], "text": "😀",
+        "href": "https://u:p@example.com:8080/new?x=2&y=a+b#h", "host": "example.com:8080",
+        "query": "a b", "bad": false,
+        "params": "a=1+2&b=%C3%BC", "base64": ["aGVsbG8=", "hello"],
+        "order": ["micro", "soon", "late"], "filled": 4, "big": 5,
     });
     assert_eq!(prompt, expected);
 }

@@ -1,4 +1,5 @@
-//! The built-in zod against the real zod 3 and 4: the same schemas, the same inputs, the same answers.
+//! The built-in zod against the real zod 3 and 4: the same schemas, the same inputs, the same
+//! answers.
 
 use serde_json::{Value, json};
 
@@ -113,8 +114,10 @@ fn places(result: &Value, translate: bool) -> Option<Places> {
 }
 
 /// Leaves out what the two libraries do differently by design, on both sides:
-/// - zod 4 reports a half-fitting option of a union as `invalid_union`, zod 3 as that option's own issues;
-/// - at a place of the wrong type (also: no integer) only one of them goes on to check lengths and ranges;
+/// - zod 4 reports a half-fitting option of a union as `invalid_union`, zod 3 as that option's own
+///   issues;
+/// - at a place of the wrong type (also: no integer) only one of them goes on to check lengths and
+///   ranges;
 /// - below an array or tuple of the wrong length only zod 3 looks at the items.
 fn comparable(places: &Places, unions: &[Vec<Value>]) -> Vec<(String, String)> {
     const SIZES: [&str; 3] = ["too_small", "too_big", "not_multiple_of"];

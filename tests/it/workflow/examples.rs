@@ -59,7 +59,11 @@ async fn all_four_examples_work() {
         ("txt2img", json!({"prompt": "a cat"})),
         (
             "img2img",
-            json!({"prompt": "a dog", "image": "https://example.com/cat.png", "mask": "https://example.com/mask.png"}),
+            json!({
+                "prompt": "a dog",
+                "image": "https://example.com/cat.png",
+                "mask": "https://example.com/mask.png"
+            }),
         ),
         ("txt2video", json!({"prompt": "a cat walks"})),
         (

@@ -99,7 +99,8 @@ async fn native_functions_do_not_work_on_what_only_claims_to_be_long() {
         assert!(began.elapsed() < Duration::from_secs(20), "{call}");
     }
     // Those of an honest size work as ever.
-    let body = "return { sorted: [3, 1, 2].sort(), back: [1, 2].reverse(), flat: [[1], [2, [3]]].flat(Infinity), by: [2, 1].sort((a, b) => a - b), text: `${[1, 2]}` }";
+    let body = "return { sorted: [3, 1, 2].sort(), back: [1, 2].reverse(), flat: [[1], [2, \
+                [3]]].flat(Infinity), by: [2, 1].sort((a, b) => a - b), text: `${[1, 2]}` }";
     let (_dir, workflows) = loaded(&[("w.ts", &file("z.object({})", body))]).await;
     let prompt = workflows.generate("w", json!({})).await.unwrap().prompt;
     assert_eq!(
@@ -215,7 +216,8 @@ async fn among_a_thousand_calls_fifty_endless_loops_starve_nobody() {
         "950 calls done after {slowest:?}, all after {:?}",
         started.elapsed()
     );
-    // The loops alone would take 250 s of one core; the others take one or two seconds, more when the machine is shared.
+    // The loops alone would take 250 s of one core; the others take one or two seconds, more when
+    // the machine is shared.
     assert!(
         slowest < Duration::from_secs(20),
         "the slowest good call took {slowest:?}"
@@ -227,7 +229,8 @@ async fn among_a_thousand_calls_fifty_endless_loops_starve_nobody() {
     }
     let grown = resident_kib().saturating_sub(before);
     println!("resident memory grew by {grown} KiB");
-    // Other tests run in this process too; 50 runtimes kept by mistake would be three times this with their inputs.
+    // Other tests run in this process too; 50 runtimes kept by mistake would be three times this
+    // with their inputs.
     assert!(grown < 400 * 1024, "resident memory grew by {grown} KiB");
 }
 

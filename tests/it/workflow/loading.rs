@@ -15,11 +15,21 @@ const GOOD: &str = "z.object({ a: z.number() })";
 async fn every_extension_and_directory_becomes_a_route() {
     let esm = file(GOOD, "return { n: { inputs: input } }").replace(": any", "");
     let typescript = file(GOOD, "return { n: { inputs: input } }");
-    let common = "const { z } = require('zod'); module.exports = { RequestSchema: z.object({ a: z.number() }), generateWorkflow: (input) => ({ n: { inputs: input } }) };";
-    let last = "const { z } = require('zod');\nconst workflow = { RequestSchema: z.object({ a: z.number() }), generateWorkflow: (input) => ({ n: { inputs: input } }) };\nworkflow;";
-    let compiled = "\"use strict\";\nObject.defineProperty(exports, '__esModule', { value: true });\nvar zod_1 = require('zod');\nvar w = { RequestSchema: zod_1.z.object({ a: zod_1.z.number() }), generateWorkflow: function (input) { return { n: { inputs: input } }; } };\nexports.default = w;";
-    let mixed = "import { z } from 'zod';\nmodule.exports = { RequestSchema: z.object({ a: z.number() }), generateWorkflow: async (input: any) => ({ n: { inputs: input } }) };";
-    let import_and_last = "import { z } from 'zod';\nconst w = { RequestSchema: z.object({ a: z.number() }), generateWorkflow: (input: { a: number }) => ({ n: { inputs: input } }) };\nw";
+    let common = "const { z } = require('zod'); module.exports = { RequestSchema: z.object({ a: \
+                  z.number() }), generateWorkflow: (input) => ({ n: { inputs: input } }) };";
+    let last = "const { z } = require('zod');\nconst workflow = { RequestSchema: z.object({ a: \
+                z.number() }), generateWorkflow: (input) => ({ n: { inputs: input } }) \
+                };\nworkflow;";
+    let compiled = "\"use strict\";\nObject.defineProperty(exports, '__esModule', { value: true \
+                    });\nvar zod_1 = require('zod');\nvar w = { RequestSchema: zod_1.z.object({ \
+                    a: zod_1.z.number() }), generateWorkflow: function (input) { return { n: { \
+                    inputs: input } }; } };\nexports.default = w;";
+    let mixed = "import { z } from 'zod';\nmodule.exports = { RequestSchema: z.object({ a: \
+                 z.number() }), generateWorkflow: async (input: any) => ({ n: { inputs: input } \
+                 }) };";
+    let import_and_last = "import { z } from 'zod';\nconst w = { RequestSchema: z.object({ a: \
+                           z.number() }), generateWorkflow: (input: { a: number }) => ({ n: { \
+                           inputs: input } }) };\nw";
     let files = [
         ("a.ts", typescript.as_str()),
         ("b.mjs", &esm),
@@ -66,7 +76,8 @@ async fn a_missing_directory_is_fine() {
 #[tokio::test]
 async fn a_broken_file_is_named_with_its_place_and_the_others_are_served() {
     let good = file(GOOD, "return {}");
-    let throws = "import { z } from 'zod';\ntype A = { x: number };\ninterface B {\n  y: string;\n}\nconst v: any = undefined;\nconst w = v.missing;\nexport default w;";
+    let throws = "import { z } from 'zod';\ntype A = { x: number };\ninterface B {\n  y: \
+                  string;\n}\nconst v: any = undefined;\nconst w = v.missing;\nexport default w;";
     let files = [
         ("good.ts", good.as_str()),
         (
@@ -128,7 +139,8 @@ async fn a_broken_file_is_named_with_its_place_and_the_others_are_served() {
             broken.file.ends_with(file) && broken.message.contains(message),
             "{broken:?}"
         );
-        // Where in an expression a read fails is the engine's business; that there is a column is ours.
+        // Where in an expression a read fails is the engine's business; that there is a column is
+        // ours.
         assert!(
             broken.column == column || (column == 0 && broken.column > 0),
             "{broken:?}"
@@ -160,11 +172,17 @@ async fn files_import_each_other_and_data() {
     let files = [
         (
             "main.ts",
-            "import { z } from 'zod';\nimport { scale } from './lib/scale';\nimport { more } from './lib/more.js';\nimport graph from './graph.json';\nimport type { Workflow } from '../types';\nimport { ComfyPrompt } from '../types';\nimport old from './lib/old';\nconst w: Workflow = { RequestSchema: z.object({ a: z.number().transform(scale) }), generateWorkflow: (i: any): ComfyPrompt => ({ ...(graph as any), n: [i.a, more, old.name] }) };\nexport default w;",
+            "import { z } from 'zod';\nimport { scale } from './lib/scale';\nimport { more } from \
+             './lib/more.js';\nimport graph from './graph.json';\nimport type { Workflow } from \
+             '../types';\nimport { ComfyPrompt } from '../types';\nimport old from \
+             './lib/old';\nconst w: Workflow = { RequestSchema: z.object({ a: \
+             z.number().transform(scale) }), generateWorkflow: (i: any): ComfyPrompt => ({ \
+             ...(graph as any), n: [i.a, more, old.name] }) };\nexport default w;",
         ),
         (
             "lib/scale.ts",
-            "export enum Factor { Two = 2 }\nexport const scale = (n: number): number => n * Factor.Two;",
+            "export enum Factor { Two = 2 }\nexport const scale = (n: number): number => n * \
+             Factor.Two;",
         ),
         ("lib/more.ts", "export const more = 'more' as const;"),
         ("lib/old.js", "exports.name = require('./data.json').name;"),
@@ -213,7 +231,12 @@ export default { RequestSchema, generateWorkflow: (i: any) => ({ url: config.com
     );
     assert_eq!(
         generated.prompt,
-        json!({"url": "http://127.0.0.1:8188", "dir": "/opt/ComfyUI/models/checkpoints", "all": ["one.safetensors", "two.safetensors"], "none": []})
+        json!({
+            "url": "http://127.0.0.1:8188",
+            "dir": "/opt/ComfyUI/models/checkpoints",
+            "all": ["one.safetensors", "two.safetensors"],
+            "none": []
+        })
     );
     for (input, place) in [
         (json!({"checkpoint": "new.safetensors"}), "input.checkpoint"),
@@ -259,7 +282,9 @@ export default { RequestSchema, generateWorkflow: (i: any) => ({ url: config.com
 
 #[tokio::test]
 async fn a_file_that_needs_what_is_not_there_yet_loads_when_it_is() {
-    let text = "import { z } from 'zod';\nimport config from '../config';\nconst first = config.models.checkpoints.all[2].toUpperCase();\nexport default { RequestSchema: z.object({}), generateWorkflow: () => ({ first }) };";
+    let text = "import { z } from 'zod';\nimport config from '../config';\nconst first = \
+                config.models.checkpoints.all[2].toUpperCase();\nexport default { RequestSchema: \
+                z.object({}), generateWorkflow: () => ({ first }) };";
     let (_dir, workflows, stage) = staged(&[("w.ts", text)]).await;
     assert_eq!(
         workflows
@@ -317,11 +342,25 @@ async fn changed_files_are_loaded_while_running_when_watched() {
 
 #[tokio::test]
 async fn typescript_of_all_kinds_loads() {
-    let equals = "import zod = require('zod');\nconst z = zod.z;\nnamespace Sizes { export const small = 64; }\nenum Mode { Fast = 'fast' }\nabstract class Base<T> { constructor(protected readonly value: T) {} get(): T { return this.value; } }\nclass Real extends Base<number> {}\nfunction over(a: string): string;\nfunction over(a: any) { return a; }\ndeclare const nowhere: number;\nconst s = { RequestSchema: z.object({ a: z.number() }), generateWorkflow: (i: any) => ({ a: [Sizes.small, Mode.Fast, new Real(i.a).get(), over('x'), (<any>i).a!, i satisfies object] }) } as const;\nexport = s;";
-    let star = "import * as zod from 'zod';\nimport def, { z, type ZodType, ZodError } from 'zod';\nimport { z as z3 } from 'zod/v3';\nimport { z as z4 } from 'zod/v4';\nconst t: ZodType<number> = zod.number();\nexport const RequestSchema = z.object({ a: t, b: z4.email().optional(), c: z3.any(), d: def.string().optional() });\nexport async function generateWorkflow(i: z.infer<typeof RequestSchema>) { return { e: typeof ZodError, same: z === z3 }; }";
+    let equals = "import zod = require('zod');\nconst z = zod.z;\nnamespace Sizes { export const \
+                  small = 64; }\nenum Mode { Fast = 'fast' }\nabstract class Base<T> { \
+                  constructor(protected readonly value: T) {} get(): T { return this.value; } \
+                  }\nclass Real extends Base<number> {}\nfunction over(a: string): \
+                  string;\nfunction over(a: any) { return a; }\ndeclare const nowhere: \
+                  number;\nconst s = { RequestSchema: z.object({ a: z.number() }), \
+                  generateWorkflow: (i: any) => ({ a: [Sizes.small, Mode.Fast, new \
+                  Real(i.a).get(), over('x'), (<any>i).a!, i satisfies object] }) } as \
+                  const;\nexport = s;";
+    let star = "import * as zod from 'zod';\nimport def, { z, type ZodType, ZodError } from \
+                'zod';\nimport { z as z3 } from 'zod/v3';\nimport { z as z4 } from \
+                'zod/v4';\nconst t: ZodType<number> = zod.number();\nexport const RequestSchema = \
+                z.object({ a: t, b: z4.email().optional(), c: z3.any(), d: \
+                def.string().optional() });\nexport async function generateWorkflow(i: \
+                z.infer<typeof RequestSchema>) { return { e: typeof ZodError, same: z === z3 }; }";
     let deep = format!("export default {}1{};", "[".repeat(5000), "]".repeat(5000));
     let long = format!(
-        "import {{ z }} from 'zod';\nconst n = 0{};\nexport default {{ RequestSchema: z.object({{}}), generateWorkflow: () => ({{ n }}) }};",
+        "import {{ z }} from 'zod';\nconst n = 0{};\nexport default {{ RequestSchema: \
+         z.object({{}}), generateWorkflow: () => ({{ n }}) }};",
         " + 1".repeat(3000)
     );
     let (_dir, workflows) = loaded(&[

@@ -1,4 +1,5 @@
-//! Workflow endpoints: files loaded, run, limited, described; the built-in zod against the real ones.
+//! Workflow endpoints: files loaded, run, limited, described; the built-in zod against the real
+//! ones.
 
 mod calls;
 mod differential;
@@ -64,7 +65,11 @@ fn context() -> WorkflowContext {
             },
         )
     };
-    let values = serde_json::json!({"comfyURL": "http://127.0.0.1:8188", "modelDir": "/opt/ComfyUI/models", "outputDir": "/opt/ComfyUI/output"});
+    let values = serde_json::json!({
+        "comfyURL": "http://127.0.0.1:8188",
+        "modelDir": "/opt/ComfyUI/models",
+        "outputDir": "/opt/ComfyUI/output"
+    });
     WorkflowContext {
         values: values.as_object().unwrap().clone(),
         env: BTreeMap::from([("STAGE".into(), "test".into())]),
@@ -124,7 +129,9 @@ pub fn routes(workflows: &Workflows) -> Vec<String> {
 /// A workflow with this RequestSchema and this body of generateWorkflow.
 pub fn file(schema: &str, body: &str) -> String {
     format!(
-        "import {{ z }} from \"zod\";\nconst RequestSchema = {schema};\nfunction generateWorkflow(input: any) {{ {body} }}\nexport default {{ RequestSchema, generateWorkflow }};\n"
+        "import {{ z }} from \"zod\";\nconst RequestSchema = {schema};\nfunction \
+         generateWorkflow(input: any) {{ {body} }}\nexport default {{ RequestSchema, \
+         generateWorkflow }};\n"
     )
 }
 

@@ -41,7 +41,14 @@ async fn inputs_are_bound_defaults_filled_and_seeds_drawn() {
     let sampler = &generated.prompt["3"]["inputs"];
     assert_eq!(
         *sampler,
-        json!({"seed": seed, "steps": 20, "cfg": 7.5, "denoise": 0.75, "sampler_name": "euler", "model": ["4", 0]})
+        json!({
+            "seed": seed,
+            "steps": 20,
+            "cfg": 7.5,
+            "denoise": 0.75,
+            "sampler_name": "euler",
+            "model": ["4", 0]
+        })
     );
     assert_eq!(
         (
@@ -194,8 +201,10 @@ async fn the_header_is_the_documentation() {
     );
     let description = endpoint.description.unwrap();
     assert!(
-        description
-            .starts_with("| Field | Type | Description | Default |\n|-|-|-|-|\n| text | string | What to draw | **Required** |\n| steps | number |  | 20 |\n"),
+        description.starts_with(
+            "| Field | Type | Description | Default |\n|-|-|-|-|\n| text | string | What to draw \
+             | **Required** |\n| steps | number |  | 20 |\n"
+        ),
         "{description}"
     );
     assert!(description.ends_with("From JSON alone"));

@@ -32,24 +32,71 @@ async fn a_schema_becomes_json_schema() {
     let (_dir, workflows) = loaded(&[("w.ts", &file(SCHEMA, "return {}"))]).await;
     let schema = workflows.endpoints().remove(0).input_schema;
     let expected = json!({
-        "prompt": {"type": "string", "minLength": 1, "maxLength": 1000, "description": "The | prompt"},
+        "prompt": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 1000,
+            "description": "The | prompt"
+        },
         "email": {"type": "string", "format": "email"},
         "site": {"type": ["string", "null"], "format": "uri"},
         "id": {"type": "string", "pattern": "^[a-z]+$"},
-        "steps": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20, "description": "Steps"},
-        "cfg": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 20, "multipleOf": 0.5, "default": 7},
+        "steps": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 100,
+            "default": 20,
+            "description": "Steps"
+        },
+        "cfg": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "exclusiveMaximum": 20,
+            "multipleOf": 0.5,
+            "default": 7
+        },
         "seed": {"type": "integer"},
         "sampler": {"type": "string", "enum": ["euler", "ddim"], "default": "euler"},
         "mode": {"type": "string", "const": "fast"},
         "size": {"type": "string", "enum": ["s", "m"]},
         "either": {"anyOf": [{"type": "string"}, {"type": "number"}]},
-        "list": {"type": "array", "minItems": 1, "maxItems": 3, "items": {"type": "object", "properties": {"name": {"type": "string"}, "weight": {"type": "number", "default": 1}}, "required": ["name"]}},
-        "pair": {"type": "array", "prefixItems": [{"type": "number"}, {"type": "string"}], "minItems": 2, "maxItems": 2},
+        "list": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 3,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string"},
+                    "weight": {"type": "number", "default": 1}
+                },
+                "required": ["name"]
+            }
+        },
+        "pair": {
+            "type": "array",
+            "prefixItems": [{"type": "number"}, {"type": "string"}],
+            "minItems": 2,
+            "maxItems": 2
+        },
         "map": {"type": "object", "additionalProperties": {"type": "number"}},
-        "strict": {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"], "additionalProperties": false},
+        "strict": {
+            "type": "object",
+            "properties": {"a": {"type": "boolean"}},
+            "required": ["a"],
+            "additionalProperties": false
+        },
         "shape": {"oneOf": [
-            {"type": "object", "properties": {"kind": {"type": "string", "const": "a"}}, "required": ["kind"]},
-            {"type": "object", "properties": {"kind": {"type": "string", "const": "b"}, "n": {"type": "number"}}, "required": ["kind", "n"]},
+            {
+                "type": "object",
+                "properties": {"kind": {"type": "string", "const": "a"}},
+                "required": ["kind"]
+            },
+            {
+                "type": "object",
+                "properties": {"kind": {"type": "string", "const": "b"}, "n": {"type": "number"}},
+                "required": ["kind", "n"]
+            },
         ]},
         "refined": {"type": "string", "description": "No x"},
         "when": {"type": "string", "format": "date-time"},
@@ -96,7 +143,8 @@ async fn without_tables_the_description_is_the_files_own() {
     write(
         dir.path(),
         "w.ts",
-        "import { z } from 'zod';\nexport default { RequestSchema: z.object({}), generateWorkflow: () => ({}), summary: 'S', description: 'D' };",
+        "import { z } from 'zod';\nexport default { RequestSchema: z.object({}), \
+         generateWorkflow: () => ({}), summary: 'S', description: 'D' };",
     );
     write(dir.path(), "x.ts", &file("z.object({})", "return {}"));
     let workflows = Workflows::new(
@@ -126,7 +174,8 @@ async fn without_tables_the_description_is_the_files_own() {
 
 #[tokio::test]
 async fn a_schema_that_contains_itself_ends() {
-    let schema = "z.object({ tree: (() => { const t: any = z.object({ children: z.lazy(() => z.array(t)).default([]) }); return t; })() })";
+    let schema = "z.object({ tree: (() => { const t: any = z.object({ children: z.lazy(() => \
+                  z.array(t)).default([]) }); return t; })() })";
     let (_dir, workflows) = loaded(&[("w.ts", &file(schema, "return {}"))]).await;
     let schema = workflows.endpoints().remove(0).input_schema;
     assert_eq!(

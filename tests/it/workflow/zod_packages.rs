@@ -8,15 +8,21 @@ use comfyui_api::workflow::Workflows;
 const FILES: [(&str, &str); 3] = [
     (
         "esm.ts",
-        "import { z } from 'zod';\nimport config from '../config';\nexport default { RequestSchema: z.object({ s: config.samplers.default('euler'), n: z.number().int().min(1).default(2).describe('N'), c: config.models.checkpoints.enum.optional() }), generateWorkflow: (i: any) => ({ i, real: !('__builtin' in z), v4: '_zod' in z.string() }) };",
+        "import { z } from 'zod';\nimport config from '../config';\nexport default { \
+         RequestSchema: z.object({ s: config.samplers.default('euler'), n: \
+         z.number().int().min(1).default(2).describe('N'), c: \
+         config.models.checkpoints.enum.optional() }), generateWorkflow: (i: any) => ({ i, real: \
+         !('__builtin' in z), v4: '_zod' in z.string() }) };",
     ),
     (
         "cjs.js",
-        "const { z } = require('zod');\nmodule.exports = { RequestSchema: z.object({ a: z.string().optional() }), generateWorkflow: (i) => ({ v4: '_zod' in z.string() }) };",
+        "const { z } = require('zod');\nmodule.exports = { RequestSchema: z.object({ a: \
+         z.string().optional() }), generateWorkflow: (i) => ({ v4: '_zod' in z.string() }) };",
     ),
     (
         "star.ts",
-        "import * as z from 'zod/v4';\nexport default { RequestSchema: z.object({ a: z.string().optional() }), generateWorkflow: () => ({ v4: '_zod' in z.string() }) };",
+        "import * as z from 'zod/v4';\nexport default { RequestSchema: z.object({ a: \
+         z.string().optional() }), generateWorkflow: () => ({ v4: '_zod' in z.string() }) };",
     ),
 ];
 

@@ -23,8 +23,18 @@ async fn all_four_examples_run() {
         .file("models/text_encoders/t5xxl_fp16.safetensors", "weights")
         .start()
         .await;
-    let (status, made) =
-        product.post("/workflow/txt2img", &input(&json!({"prompt": "a cat", "width": 128, "height": 64, "steps": 2, "checkpoint": "sd.safetensors"}))).await;
+    let (status, made) = product
+        .post(
+            "/workflow/txt2img",
+            &input(&json!({
+                "prompt": "a cat",
+                "width": 128,
+                "height": 64,
+                "steps": 2,
+                "checkpoint": "sd.safetensors"
+            })),
+        )
+        .await;
     assert_eq!(status, 200, "{made}");
     assert_eq!(
         (
@@ -44,7 +54,16 @@ async fn all_four_examples_run() {
 
     let encoded = base64::engine::general_purpose::STANDARD.encode(&png);
     let (status, changed) = product
-        .post("/workflow/img2img", &input(&json!({"prompt": "a dog", "image": encoded, "mask": encoded, "steps": 2, "checkpoint": "sd.safetensors"})))
+        .post(
+            "/workflow/img2img",
+            &input(&json!({
+                "prompt": "a dog",
+                "image": encoded,
+                "mask": encoded,
+                "steps": 2,
+                "checkpoint": "sd.safetensors"
+            })),
+        )
         .await;
     assert_eq!(status, 200, "{changed}");
     assert!(first_image(&changed).starts_with(PNG));
@@ -69,7 +88,9 @@ async fn all_four_examples_run() {
         "384 by 192 pixels"
     );
 
-    let video = json!({"input": {"prompt": "a cat walks", "seconds": 1, "width": 256, "height": 256, "steps": 4}});
+    let video = json!({
+        "input": {"prompt": "a cat walks", "seconds": 1, "width": 256, "height": 256, "steps": 4}
+    });
     let (status, filmed) = product.post("/workflow/txt2video", &video).await;
     assert_eq!(status, 200, "{filmed}");
     assert_eq!(

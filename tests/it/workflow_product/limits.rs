@@ -84,7 +84,8 @@ async fn an_endless_loop_is_nobody_elses_problem() {
                 .starts_with("Failed to generate workflow prompt: "),
             "{body}"
         );
-        // 5 s of processor time, at most 10 s from start to end, on machines that have better things to do.
+        // 5 s of processor time, at most 10 s from start to end, on machines that have better
+        // things to do.
         assert!(took < Duration::from_secs(20), "{took:?}");
     }
     assert!(

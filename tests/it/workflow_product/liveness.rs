@@ -8,7 +8,10 @@ use super::*;
 use crate::support::origin::{Origin, Reply};
 use crate::support::product::until;
 
-const WITH_MODEL: &str = "z.object({ color: z.number().default(1), model: config.models.checkpoints.enum, sampler: config.samplers.default('euler'), scheduler: config.schedulers.optional() })";
+const WITH_MODEL: &str = "z.object({ color: z.number().default(1), model: \
+                          config.models.checkpoints.enum, sampler: \
+                          config.samplers.default('euler'), scheduler: \
+                          config.schedulers.optional() })";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_is_known_the_moment_it_is_there() {
@@ -31,14 +34,19 @@ async fn a_model_is_known_the_moment_it_is_there() {
     );
 
     let origin = Origin::start(|_, _| Reply::ok("weights")).await;
-    let download = json!({"url": origin.url("/second.safetensors"), "model_type": "checkpoints", "wait": true});
+    let download = json!({
+        "url": origin.url("/second.safetensors"),
+        "model_type": "checkpoints",
+        "wait": true
+    });
     let (status, body) = product.post("/download", &download).await;
     assert_eq!(status, 200, "{body}");
     let (status, body) = call("second.safetensors").await;
     assert_eq!(status, 200, "downloaded a moment ago: {body}");
 
-    // Somebody else's file, the way of a mounted volume: nobody tells us, and the first call after it gets it right all the same.
-    // Only a failure within a second is looked into, which a busy machine may miss; then the next file has to prove it.
+    // Somebody else's file, the way of a mounted volume: nobody tells us, and the first call after
+    // it gets it right all the same. Only a failure within a second is looked into, which a busy
+    // machine may miss; then the next file has to prove it.
     for number in 0.. {
         let model = format!("third-{number}.safetensors");
         std::fs::write(
@@ -95,7 +103,8 @@ async fn calls_do_not_wait_for_comfyuis_lists() {
             .await
     };
     assert_eq!(call(1).await.0, 200);
-    // Some thirty lists, eight at a time, take eight seconds now. What is known is older than a second, so they are asked for.
+    // Some thirty lists, eight at a time, take eight seconds now. What is known is older than a
+    // second, so they are asked for.
     product.faults(json!({"http_delay_ms": 2000})).await;
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let began = Instant::now();

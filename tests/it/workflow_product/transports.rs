@@ -15,7 +15,8 @@ async fn wrong_requests_are_told_where_they_are_wrong() {
         "z.object({})",
         "return { a: { class_type: 'Nothing', inputs: { filename_prefix: 'x' } } };",
     );
-    let broken = "import { z } from \"zod\";\nexport default { RequestSchema: z.object({}),\n  generateWorkflow: (a b) => a };\n";
+    let broken = "import { z } from \"zod\";\nexport default { RequestSchema: z.object({}),\n  \
+                  generateWorkflow: (a b) => a };\n";
     let files = [
         ("draw.ts", script(COLOR, PICTURE)),
         (
@@ -120,7 +121,8 @@ async fn wrong_requests_are_told_where_they_are_wrong() {
         "{line}"
     );
 
-    // A body without input is one with an empty input; unknown keys are dropped; defaults are shown.
+    // A body without input is one with an empty input; unknown keys are dropped; defaults are
+    // shown.
     let (status, body) = product.post("/workflow/draw", &json!({"id": "mine"})).await;
     assert_eq!(
         (status, &body["input"], &body["filenames"]),
@@ -155,7 +157,8 @@ async fn wrong_requests_are_told_where_they_are_wrong() {
 async fn background_stream_credentials_and_uploads_work_as_for_prompts() {
     let load = script(
         "z.object({ image: z.string() })",
-        "return { load: { class_type: 'LoadImage', inputs: { image: input.image } }, save: { class_type: 'SaveImage', inputs: { filename_prefix: 'w', images: ['load', 0] } } };",
+        "return { load: { class_type: 'LoadImage', inputs: { image: input.image } }, save: { \
+         class_type: 'SaveImage', inputs: { filename_prefix: 'w', images: ['load', 0] } } };",
     );
     let product = stage(&[("draw.ts", &script(COLOR, PICTURE)), ("load.ts", &load)])
         .start()
@@ -246,10 +249,22 @@ async fn background_stream_credentials_and_uploads_work_as_for_prompts() {
         (400, &json!("download_failed")),
         "{body}"
     );
-    let credentials = json!([{"url_pattern": format!("http://127.0.0.1:{}/*", origin.port), "auth": {"type": "bearer", "token": "s3cr3t"}}]);
+    let credentials = json!([{
+        "url_pattern": format!("http://127.0.0.1:{}/*", origin.port),
+        "auth": {"type": "bearer", "token": "s3cr3t"}
+    }]);
     let upload = json!({"url_prefix": peer.url("/up")});
-    let (status, body) =
-        product.post("/workflow/load", &json!({"id": "cred", "input": {"image": url}, "credentials": credentials, "http_upload": upload})).await;
+    let (status, body) = product
+        .post(
+            "/workflow/load",
+            &json!({
+                "id": "cred",
+                "input": {"image": url},
+                "credentials": credentials,
+                "http_upload": upload
+            }),
+        )
+        .await;
     assert_eq!(
         (status, &body["images"]),
         (200, &json!([peer.url("/up/cred_w_00001_.png")])),
@@ -263,15 +278,38 @@ async fn background_stream_credentials_and_uploads_work_as_for_prompts() {
 async fn a_json_workflow_binds_and_draws_its_own_seed() {
     let plain = json!({
         "summary": "Plain",
-        "input": {"type": "object", "properties": {"width": {"type": "integer", "minimum": 16, "default": 64}, "seed": {"type": "integer"}, "color": {"type": "integer", "default": 1}}},
-        "bind": {"width": ["a.inputs.width", "b.inputs.width"], "color": "a.inputs.color", "seed": "n.inputs.value"},
+        "input": {
+            "type": "object",
+            "properties": {
+                "width": {"type": "integer", "minimum": 16, "default": 64},
+                "seed": {"type": "integer"},
+                "color": {"type": "integer", "default": 1}
+            }
+        },
+        "bind": {
+            "width": ["a.inputs.width", "b.inputs.width"],
+            "color": "a.inputs.color",
+            "seed": "n.inputs.value"
+        },
         "prompt": {
             "n": {"class_type": "PrimitiveInt", "inputs": {"value": 0}},
             "shown": {"class_type": "PreviewAny", "inputs": {"source": ["n", 0]}},
-            "a": {"class_type": "EmptyImage", "inputs": {"width": 1, "height": 64, "batch_size": 1, "color": 0}},
-            "b": {"class_type": "EmptyImage", "inputs": {"width": 1, "height": 64, "batch_size": 1, "color": 0}},
-            "both": {"class_type": "ImageBatch", "inputs": {"image1": ["a", 0], "image2": ["b", 0]}},
-            "save": {"class_type": "SaveImage", "inputs": {"filename_prefix": "w", "images": ["both", 0]}},
+            "a": {
+                "class_type": "EmptyImage",
+                "inputs": {"width": 1, "height": 64, "batch_size": 1, "color": 0}
+            },
+            "b": {
+                "class_type": "EmptyImage",
+                "inputs": {"width": 1, "height": 64, "batch_size": 1, "color": 0}
+            },
+            "both": {
+                "class_type": "ImageBatch",
+                "inputs": {"image1": ["a", 0], "image2": ["b", 0]}
+            },
+            "save": {
+                "class_type": "SaveImage",
+                "inputs": {"filename_prefix": "w", "images": ["both", 0]}
+            },
         },
     });
     let product = stage(&[("plain.json", &plain.to_string())]).start().await;

@@ -1,4 +1,5 @@
-//! OpenTelemetry: the standard variables, with their standard meaning, but for one: without an endpoint nothing is sent.
+//! OpenTelemetry: the standard variables, with their standard meaning, but for one: without an
+//! endpoint nothing is sent.
 
 #[cfg(test)]
 mod tests;
@@ -137,7 +138,8 @@ fn read_protocol(r: &mut Reader) {
     {
         let shown: String = value.chars().take(100).collect();
         r.problem(format!(
-            "{name}=\"{shown}\" is not supported: use http/protobuf (port 4318 of most collectors), the only protocol that is spoken"
+            "{name}=\"{shown}\" is not supported: use http/protobuf (port 4318 of most \
+             collectors), the only protocol that is spoken"
         ));
     }
 }
@@ -158,7 +160,8 @@ fn read_sampler(r: &mut Reader) -> (Sampler, Option<RemoteSampler>) {
     }
     if name == "xray" {
         r.warning(
-            "OTEL_TRACES_SAMPLER=\"xray\" needs rules of AWS X-Ray, which are not spoken: parentbased_always_on is used instead",
+            "OTEL_TRACES_SAMPLER=\"xray\" needs rules of AWS X-Ray, which are not spoken: \
+             parentbased_always_on is used instead",
         );
     }
     let sampler = Sampler::named(&name, ratio).unwrap_or(Sampler::ALWAYS);
@@ -189,7 +192,9 @@ fn read_remote(r: &mut Reader) -> Option<RemoteSampler> {
     let (Some(endpoint), Some(interval), Some(share), true) = (endpoint, interval, share, known)
     else {
         r.problem(format!(
-            "{name} is not what jaeger_remote takes: write endpoint=http://localhost:14250,pollingIntervalMs=60000,initialSamplingRate=0.001, or some of these"
+            "{name} is not what jaeger_remote takes: write \
+             endpoint=http://localhost:14250,pollingIntervalMs=60000,initialSamplingRate=0.001, or \
+             some of these"
         ));
         return None;
     };
@@ -216,7 +221,8 @@ fn read_headers(r: &mut Reader, variable: &Variable) -> Option<Vec<(HeaderName, 
         match pair {
             Some(pair) => headers.push(pair),
             None => r.problem(format!(
-                "{name}: member {} is not a header: write name=value, percent-encoded, separated by commas",
+                "{name}: member {} is not a header: write name=value, percent-encoded, separated \
+                 by commas",
                 at + 1
             )),
         }

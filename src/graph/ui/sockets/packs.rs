@@ -9,7 +9,8 @@ use super::Saved;
 use crate::graph::ui::model::{Node, Widget};
 pub use vhs::{list as vhs_list, values as vhs_values};
 
-/// Adds what the class does not list. `saved` are the values that the class's widgets have not taken.
+/// Adds what the class does not list. `saved` are the values that the class's widgets have not
+/// taken.
 pub fn finish(node: &mut Node<'_>, saved: &mut Saved<'_>) {
     if node.class.ends_with(" (rgthree)") {
         rgthree::finish(node);

@@ -168,7 +168,11 @@ impl Journal {
                     last: 0,
                 }),
                 Err(error) => {
-                    warn!(path = %root.display(), %error, "what prompts write cannot be noted: after a kill their files will stay");
+                    warn!(
+                        path = %root.display(),
+                        %error,
+                        "what prompts write cannot be noted: after a kill their files will stay"
+                    );
                     Own::Unusable
                 }
             };
@@ -178,7 +182,13 @@ impl Journal {
         };
         folder
             .page()
-            .map_err(|error| warn!(path = %folder.dir.display(), %error, "cannot note what a prompt writes"))
+            .map_err(|error| {
+                warn!(
+                    path = %folder.dir.display(),
+                    %error,
+                    "cannot note what a prompt writes"
+                )
+            })
             .ok()
     }
 

@@ -149,7 +149,8 @@ impl Collecting<'_> {
         match place {
             Place::Nothing => {}
             Place::Outside => self.made.missing.push(format!(
-                "node {node} reported the file \"{}\", which lies outside of the output directory; it is not delivered",
+                "node {node} reported the file \"{}\", which lies outside of the output \
+                 directory; it is not delivered",
                 shown(&one.name)
             )),
             Place::Found { path, temp } => {
@@ -182,7 +183,8 @@ impl Collecting<'_> {
             Owner::Another if as_text => return,
             Owner::Another => {
                 let sentence = format!(
-                    "node {node} reported the file \"{}\", which another prompt is making; it is not delivered",
+                    "node {node} reported the file \"{}\", which another prompt is making; it is \
+                     not delivered",
                     shown(&one.name)
                 );
                 return self.made.missing.push(sentence);

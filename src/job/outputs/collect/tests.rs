@@ -121,18 +121,40 @@ fn every_reported_file_once_and_nothing_else() {
         "output/3d/x.glb",
     ]);
     std::os::unix::fs::symlink("/etc/passwd", output.join("link.png")).unwrap();
-    let file = |name: &str, sub: &str, kind: &str| json!({"filename": name, "subfolder": sub, "type": kind, "extra": null});
-    let (collected, cleanup) = stage.collect(&facts, &json!({
-        "9": {"images": [file("a.png", "", "output"), file("b.png", "", "output")], "animated": [true], "odd": 5},
-        "8": {"images": [file("a.png", "", "output")]},
-        "7": {"gifs": [file("v.mp4", "video", "output")], "text": ["not told: this node has files"]},
-        "6": {"images": [file("t.png", "", "temp"), {"filename": "untyped.png"}]},
-        "5": {"text": ["hello", "you"]},
-        "4": {"images": [file("passwd", "../../etc", "output"), file("../../a.png", "", "output"), file("link.png", "", "output"),
-            file("gone.png", "", "output"), file("passwd", "/etc", "output"), file("id_x_b_1.png", "", "output")]},
-        "3": null,
-        "2": {"result": ["3d/x.glb", {"camera": 1}, null]},
-    }));
+    let file = |name: &str, sub: &str, kind: &str| {
+        json!({
+            "filename": name,
+            "subfolder": sub,
+            "type": kind,
+            "extra": null
+        })
+    };
+    let (collected, cleanup) = stage.collect(
+        &facts,
+        &json!({
+            "9": {
+                "images": [file("a.png", "", "output"), file("b.png", "", "output")],
+                "animated": [true],
+                "odd": 5
+            },
+            "8": {"images": [file("a.png", "", "output")]},
+            "7": {
+                "gifs": [file("v.mp4", "video", "output")],
+                "text": ["not told: this node has files"]
+            },
+            "6": {"images": [file("t.png", "", "temp"), {"filename": "untyped.png"}]},
+            "5": {"text": ["hello", "you"]},
+            "4": {"images": [file(
+                "passwd",
+                "../../etc",
+                "output"
+            ), file("../../a.png", "", "output"), file("link.png", "", "output"),
+                file("gone.png", "", "output"), file("passwd", "/etc", "output"),
+                file("id_x_b_1.png", "", "output")]},
+            "3": null,
+            "2": {"result": ["3d/x.glb", {"camera": 1}, null]},
+        }),
+    );
     assert_eq!(
         found(&collected.files),
         named(&[
@@ -183,7 +205,9 @@ fn what_silent_nodes_wrote_is_delivered_and_by_products_are_not() {
     ]);
     let (collected, cleanup) = stage.collect(&facts, &json!({
         "1": {"text": ["saved"], "images": []},
-        "2": {"gifs": [{"filename": "id_clip_00001-audio.mp4", "subfolder": "v", "type": "output"}]},
+        "2": {
+            "gifs": [{"filename": "id_clip_00001-audio.mp4", "subfolder": "v", "type": "output"}]
+        },
         "4": {"result": ["id_text_mask_1.png", 5]},
     }));
     assert_eq!(
@@ -212,10 +236,19 @@ fn previews_and_files_of_uncertain_origin() {
         "temp/clip_00001.mp4",
         "temp/clip_00001.png",
     ]);
-    let graph = json!({"1": {"class_type": "Fixed"}, "2": {"class_type": "PreviewImage"}, "3": {"class_type": "Clip"}});
+    let graph = json!({
+        "1": {"class_type": "Fixed"},
+        "2": {"class_type": "PreviewImage"},
+        "3": {"class_type": "Clip"}
+    });
     let fixed = json!({"1": {"images": [{"filename": "result.png"}]}});
     let preview = json!({"2": {"images": [{"filename": "a.png", "type": "temp"}]},
-        "3": {"gifs": [{"filename": "clip_00001.mp4", "type": "temp"}, {"filename": "gone.mp4", "subfolder": "s", "type": "temp"}]}});
+    "3": {
+        "gifs": [
+            {"filename": "clip_00001.mp4", "type": "temp"},
+            {"filename": "gone.mp4", "subfolder": "s", "type": "temp"}
+        ]
+    }});
     let facts = stage.facts(graph);
     let shared = RunFacts {
         alone: false,

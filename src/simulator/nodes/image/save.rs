@@ -67,7 +67,8 @@ pub(super) fn save_websocket(call: &mut Call<'_>) -> Result<Produced, Raised> {
         let file = encoded(png(picture, &[]))?;
         match client.filter(|client| call.instance.hub.wants_preview_metadata(Some(client))) {
             Some(client) => {
-                let about = json!({"node_id": call.node, "prompt_id": call.current.prompt_id, "display_node_id": call.display, "parent_node_id": null,
+                let about = json!({"node_id": call.node, "prompt_id": call.current.prompt_id,
+                "display_node_id": call.display, "parent_node_id": null,
                     "real_node_id": call.node, "image_type": "image/png"});
                 call.instance
                     .hub
@@ -123,7 +124,8 @@ pub(super) fn save_svg(call: &mut Call<'_>) -> Result<Produced, Raised> {
         (width, height),
     )?;
     let picture = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\"><rect width=\"100%\" height=\"100%\" fill=\"#357\"/></svg>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\"><rect \
+         width=\"100%\" height=\"100%\" fill=\"#357\"/></svg>\n"
     );
     let file = path.write(0, "svg", picture.as_bytes())?;
     Ok(Produced::shown(json!({"images": [file]}), vec![]))

@@ -54,7 +54,8 @@ pub struct Input {
     pub kind: Kind,
     /// The second element of the specification.
     pub options: Map<String, Value>,
-    /// The class checks itself that the file exists, calling it this, and the list is not enforced.
+    /// The class checks itself that the file exists, calling it this, and the list is not
+    /// enforced.
     pub file: Option<&'static str>,
 }
 

@@ -125,7 +125,15 @@ pub fn file(
 
 /// A file of the output directory.
 pub fn output_file(name: &'static str) -> Input {
-    let options = json!({"image_upload": true, "image_folder": "output", "remote": {"route": "/internal/files/output", "refresh_button": true, "control_after_refresh": "first"}});
+    let options = json!({
+        "image_upload": true,
+        "image_folder": "output",
+        "remote": {
+            "route": "/internal/files/output",
+            "refresh_button": true,
+            "control_after_refresh": "first"
+        }
+    });
     Input {
         file: Some("image"),
         ..input(

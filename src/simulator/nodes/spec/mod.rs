@@ -148,7 +148,8 @@ impl Class {
             "output": self.outputs.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
             "output_is_list": vec![false; self.outputs.len()],
             "output_name": self.outputs.iter().map(|(_, name)| *name).collect::<Vec<_>>(),
-            "name": self.name, "display_name": self.display, "description": "", "python_module": self.module, "category": self.category,
+            "name": self.name, "display_name": self.display, "description": "",
+            "python_module": self.module, "category": self.category,
             "output_node": self.output_node,
         });
         if let Some(info) = info.as_object_mut() {

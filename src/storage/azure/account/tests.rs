@@ -6,7 +6,11 @@ fn of(text: &str) -> Result<Account, String> {
 
 #[test]
 fn connection_strings_of_all_kinds() {
-    let account = of("DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=YWJj+/8=;EndpointSuffix=core.windows.net").unwrap();
+    let account = of(
+        "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=YWJj+/8=;EndpointSuffix=core.\
+         windows.net",
+    )
+    .unwrap();
     assert_eq!(
         (account.name.as_str(), account.endpoint.as_str()),
         ("acc", "https://acc.blob.core.windows.net/")
@@ -70,28 +74,45 @@ async fn an_identity_signs_with_a_key_of_its_own() {
     crate::net::install_crypto();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = Url::parse(&format!("http://{}/acc", listener.local_addr().unwrap())).unwrap();
-    let router = axum::Router::new().fallback(|uri: axum::http::Uri, headers: HeaderMap, body: String| async move {
-        assert_eq!(uri.query(), Some("restype=service&comp=userdelegationkey"));
-        assert_eq!(headers.get(header::AUTHORIZATION).unwrap(), "Bearer token");
-        let field = |name: &str| body.split(&format!("<{name}>")).nth(1).unwrap().split('<').next().unwrap().to_owned();
-        let xml = format!(
-            "<?xml version=\"1.0\" encoding=\"utf-8\"?><UserDelegationKey><SignedOid>00000000-0000-0000-0000-000000000001</SignedOid>\
-             <SignedTid>00000000-0000-0000-0000-000000000002</SignedTid><SignedStart>{}</SignedStart><SignedExpiry>{}</SignedExpiry>\
-             <SignedService>b</SignedService><SignedVersion>2022-11-02</SignedVersion><Value>a2V5</Value></UserDelegationKey>",
-            field("Start"),
-            field("Expiry")
-        );
-        let date = httpdate::fmt_http_date(std::time::SystemTime::now());
-        (
-            [
-                ("x-ms-request-id", "00000000-0000-0000-0000-000000000003".to_owned()),
-                ("x-ms-version", "2022-11-02".to_owned()),
-                ("server", "x".to_owned()),
-                ("date", date),
-            ],
-            xml,
-        )
-    });
+    let router = axum::Router::new().fallback(
+        |uri: axum::http::Uri, headers: HeaderMap, body: String| async move {
+            assert_eq!(uri.query(), Some("restype=service&comp=userdelegationkey"));
+            assert_eq!(headers.get(header::AUTHORIZATION).unwrap(), "Bearer token");
+            let field = |name: &str| {
+                body.split(&format!("<{name}>"))
+                    .nth(1)
+                    .unwrap()
+                    .split('<')
+                    .next()
+                    .unwrap()
+                    .to_owned()
+            };
+            let xml = format!(
+                "<?xml version=\"1.0\" \
+                 encoding=\"utf-8\"?\
+                 ><UserDelegationKey><SignedOid>00000000-0000-0000-0000-000000000001</\
+                 SignedOid><SignedTid>00000000-0000-0000-0000-000000000002</\
+                 SignedTid><SignedStart>{}</SignedStart><SignedExpiry>{}</\
+                 SignedExpiry><SignedService>b</SignedService><SignedVersion>2022-11-02</\
+                 SignedVersion><Value>a2V5</Value></UserDelegationKey>",
+                field("Start"),
+                field("Expiry")
+            );
+            let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+            (
+                [
+                    (
+                        "x-ms-request-id",
+                        "00000000-0000-0000-0000-000000000003".to_owned(),
+                    ),
+                    ("x-ms-version", "2022-11-02".to_owned()),
+                    ("server", "x".to_owned()),
+                    ("date", date),
+                ],
+                xml,
+            )
+        },
+    );
     tokio::spawn(async move { axum::serve(listener, router).await });
     let config =
         crate::config::Config::from_env(&std::collections::BTreeMap::<String, String>::new())

@@ -200,7 +200,10 @@ impl Download {
             None => Ok(()),
             Some(what) => Err(BrokenTransfer::Final(self.error(
                 ErrorKind::Failed,
-                &format!("it is no model and no picture: {what} came. Look at the URL and its credentials"),
+                &format!(
+                    "it is no model and no picture: {what} came. Look at the URL and its \
+                     credentials"
+                ),
             ))),
         }
     }

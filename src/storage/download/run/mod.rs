@@ -30,8 +30,8 @@ const OTHERS_TURN: Duration = Duration::from_millis(100);
 
 /// What a download needs.
 pub(in crate::storage) struct Download {
-    /// What the file is named by in the cache: its URL as the client wrote it, or that of a version
-    /// of it.
+    /// What the file is named by in the cache: its URL as the client wrote it, or that of a
+    /// version of it.
     pub key: String,
     pub source: Source,
     /// `filename` of the request: it may ask for a text.
@@ -82,7 +82,9 @@ pub(in crate::storage) async fn run(download: Download) -> Result<Entry, Storage
     };
     let result = tokio::select! {
         result = downloading => result,
-        () = download.meter.log(url, download.settings.log_interval) => Err(download.error(ErrorKind::Failed, "given up")),
+        () = download.meter.log(url, download.settings.log_interval) => Err(
+            download.error(ErrorKind::Failed, "given up")
+        ),
     };
     let (mut entry, ours) = match result {
         Ok(brought) => brought,
@@ -94,7 +96,13 @@ pub(in crate::storage) async fn run(download: Download) -> Result<Entry, Storage
     if ours {
         metrics::download(download.backend.name(), true, entry.size);
         let duration = started.elapsed().as_secs_f64();
-        tracing::info!(url = %public(url), size = entry.size, duration_s = duration, backend = download.backend.name(), "downloaded");
+        tracing::info!(
+            url = %public(url),
+            size = entry.size,
+            duration_s = duration,
+            backend = download.backend.name(),
+            "downloaded"
+        );
         let data = json!({"url": public(url), "size": entry.size, "duration": duration});
         let arrival = Arrival::new(download.events.clone(), data, entry.path.clone());
         entry.arrival = Some(Arc::new(arrival));

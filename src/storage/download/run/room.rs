@@ -33,7 +33,8 @@ impl Download {
         let dir = self.cache.dir.display();
         StorageError::local(
             format!(
-                "{}: the disk is full: {needed} bytes needed, {free} bytes free in {dir}. Make room there, or set LRU_CACHE_SIZE_GB",
+                "{}: the disk is full: {needed} bytes needed, {free} bytes free in {dir}. Make \
+                 room there, or set LRU_CACHE_SIZE_GB",
                 public(&self.source.url)
             ),
             &io::ErrorKind::StorageFull.into(),

@@ -58,7 +58,11 @@ impl Worker {
     fn admit(self: &Arc<Self>, id: Arc<str>, case: Case, acker: Acker) {
         let (task, past) = (case.task.fingerprint, case.past);
         if case.redelivered && past.copy < self.replaced.lock().get(&id) {
-            tracing::info!(id = %id, "task was delivered again although it was published again; the old message is done with");
+            tracing::info!(
+                id = %id,
+                "task was delivered again although it was published again; the old message is done \
+                 with"
+            );
             self.tracker
                 .spawn(async move { note(acker.ack(BasicAckOptions::default()).await) });
             return;
@@ -75,12 +79,19 @@ impl Worker {
                 return;
             }
             Entry::Occupied(mut waiting) if waiting.get().task == task => {
-                tracing::info!(id = %id, "task was delivered again while it is here; it is not started twice");
+                tracing::info!(
+                    id = %id,
+                    "task was delivered again while it is here; it is not started twice"
+                );
                 waiting.get_mut().ackers.push(acker);
                 return;
             }
             Entry::Occupied(_) => {
-                tracing::debug!(id = %id, "another task with the id of one that is here was delivered; it goes back until that one has ended");
+                tracing::debug!(
+                    id = %id,
+                    "another task with the id of one that is here was delivered; it goes back \
+                     until that one has ended"
+                );
                 self.tracker
                     .spawn(async move { worker.send_back(&acker).await });
                 return;

@@ -106,7 +106,8 @@ impl Worker {
         reply: Option<&Reply>,
     ) {
         let message = format!(
-            "The task is given up after {attempts} attempts (AMQP_MAX_ATTEMPTS): each ended with ComfyUI or the whole instance."
+            "The task is given up after {attempts} attempts (AMQP_MAX_ATTEMPTS): each ended with \
+             ComfyUI or the whole instance."
         );
         let failure = Failure::new(Code::ExecutionError, message);
         tracing::error!(id = %id, attempts, "task is given up (AMQP_MAX_ATTEMPTS)");
@@ -145,7 +146,10 @@ impl Worker {
         answer: Option<Answer>,
         reply: Option<&Reply>,
     ) {
-        tracing::info!(id = %id, "task was delivered again after its end; it is answered from memory");
+        tracing::info!(
+            id = %id,
+            "task was delivered again after its end; it is answered from memory"
+        );
         if let Some(answer) = answer
             && self.deliver(id, answer, reply).await.is_none()
         {

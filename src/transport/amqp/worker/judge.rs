@@ -51,7 +51,12 @@ impl Worker {
                 return Verdict::Return;
             }
             Blame::Suspect => {
-                tracing::warn!(id, reason = %failure, "task goes back into the queue and runs alone next: ComfyUI died with several, and one of them may be the reason");
+                tracing::warn!(
+                    id,
+                    reason = %failure,
+                    "task goes back into the queue and runs alone next: ComfyUI died with several, \
+                     and one of them may be the reason"
+                );
                 return Verdict::Replace(Past {
                     suspect: true,
                     ..past

@@ -106,36 +106,43 @@ impl Builtin {
     fn description(self) -> String {
         let own = match self {
             Self::RunGraph => {
-                "Runs a ComfyUI graph of your own: API format, or a workflow as the editor saves it. `set` changes inputs of it \
-                 before it runs, by paths such as \"3.inputs.seed\". Media and model inputs may be URLs."
+                "Runs a ComfyUI graph of your own: API format, or a workflow as the editor saves \
+                 it. `set` changes inputs of it before it runs, by paths such as \
+                 \"3.inputs.seed\". Media and model inputs may be URLs."
             }
             Self::GetJob => {
-                "The state of a job, or its result once it has ended. With wait_s it waits so many seconds for the end first. \
-                 Knows jobs of every door of this server; files are there only if they were kept."
+                "The state of a job, or its result once it has ended. With wait_s it waits so many \
+                 seconds for the end first. Knows jobs of every door of this server; files are \
+                 there only if they were kept."
             }
             Self::CancelJob => {
-                "Cancels a job wherever it is, in the queue or running. Returns its id and `interrupted`, \"success\"."
+                "Cancels a job wherever it is, in the queue or running. Returns its id and \
+                 `interrupted`, \"success\"."
             }
             Self::ListJobs => {
-                "The jobs that tools of this server have started, newest first. Returns id, tool, status, position in the queue, \
-                 progress and times of each."
+                "The jobs that tools of this server have started, newest first. Returns id, tool, \
+                 status, position in the queue, progress and times of each."
             }
             Self::ListModels => {
-                "The model files that ComfyUI lists, by folder (checkpoints, loras, vae, ...). Returns {folders, truncated}."
+                "The model files that ComfyUI lists, by folder (checkpoints, loras, vae, ...). \
+                 Returns {folders, truncated}."
             }
             Self::DownloadModel => {
-                "Downloads a model file into a folder of ComfyUI's. Returns at once, or after wait_s seconds, what the download has \
-                 come to: id, status, bytes received, total."
+                "Downloads a model file into a folder of ComfyUI's. Returns at once, or after \
+                 wait_s seconds, what the download has come to: id, status, bytes received, total."
             }
             Self::SearchNodes => {
-                "Finds node classes of this ComfyUI by name, title, category or description. Returns {nodes}."
+                "Finds node classes of this ComfyUI by name, title, category or description. \
+                 Returns {nodes}."
             }
             Self::DescribeNode => {
-                "The inputs (type, default, range, choices), outputs and description of a node class."
+                "The inputs (type, default, range, choices), outputs and description of a node \
+                 class."
             }
             Self::CreateUpload => {
-                "Gives an address to which a file can be sent by PUT, once, within 10 minutes and without a key. Returns upload_url, \
-                 and `input`: the value for a media argument of a tool once the file has been sent. `example` is a curl line."
+                "Gives an address to which a file can be sent by PUT, once, within 10 minutes and \
+                 without a key. Returns upload_url, and `input`: the value for a media argument of \
+                 a tool once the file has been sent. `example` is a curl line."
             }
         };
         match self {

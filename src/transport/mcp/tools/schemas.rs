@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 use super::builtin::Builtin;
 
 /// Said of every tool that runs something.
-pub const WHAT_A_RUN_RETURNS: &str = "Returns the job's id and status, and for every file that was made a preview (of pictures and \
-    videos), its uri to read it with and a url that needs no key. A status of pending or running means that the job goes on: call \
-    get_job with its id.";
+pub const WHAT_A_RUN_RETURNS: &str = "Returns the job's id and status, and for every file that \
+                                      was made a preview (of pictures and videos), its uri to \
+                                      read it with and a url that needs no key. A status of \
+                                      pending or running means that the job goes on: call get_job \
+                                      with its id.";
 
 fn object(required: &[&str], properties: Value) -> Value {
     json!({
@@ -40,21 +42,28 @@ pub fn input(tool: Builtin) -> Value {
             json!({
                 "graph": {
                     "anyOf": [{"type": "object"}, {"type": "string"}],
-                    "description": "The graph: API format ({\"<node id>\": {\"class_type\": ..., \"inputs\": {...}}}), a workflow as \
-                        the editor saves it, or either as JSON text. An input that takes media takes a URL, a data: URI, the \
-                        `input` of create_upload, or the `uri` of an output.",
+                    "description": "The graph: API format ({\"<node id>\": {\"class_type\": ..., \
+                                    \"inputs\": {...}}}), a workflow as the editor saves it, or \
+                                    either as JSON text. An input that takes media takes a URL, a \
+                                    data: URI, the `input` of create_upload, or the `uri` of an \
+                                    output.",
                 },
                 "set": {
                     "type": "object",
-                    "description": "Inputs to set before it runs: {\"<node id>.inputs.<name>\": value}.",
+                    "description": "Inputs to set before it runs: {\"<node id>.inputs.<name>\": \
+                                    value}.",
                 },
                 "convert_output": {
                     "type": "object",
-                    "description": "Another format for the files, such as {\"format\": \"webp\", \"options\": {\"quality\": 80}}.",
+                    "description": "Another format for the files, such as {\"format\": \"webp\", \
+                                    \"options\": {\"quality\": 80}}.",
                     "properties": {"format": {"type": "string"}, "options": {"type": "object"}},
                     "required": ["format"],
                 },
-                "wait_s": wait("How long to wait for the end before the answer says that the job goes on, seconds."),
+                "wait_s": wait(
+                    "How long to wait for the end before the answer says that the job goes on, \
+                     seconds."
+                ),
             }),
         ),
         Builtin::GetJob => {
@@ -73,8 +82,14 @@ pub fn input(tool: Builtin) -> Value {
         Builtin::ListModels => object(
             &[],
             json!({
-                "folder": {"type": "string", "description": "Only this folder, such as checkpoints or loras."},
-                "search": {"type": "string", "description": "Only names that hold this text, whatever the case."},
+                "folder": {
+                    "type": "string",
+                    "description": "Only this folder, such as checkpoints or loras."
+                },
+                "search": {
+                    "type": "string",
+                    "description": "Only names that hold this text, whatever the case."
+                },
                 "limit": limit(200, 5000),
             }),
         ),
@@ -84,9 +99,18 @@ pub fn input(tool: Builtin) -> Value {
             object(
                 &["url", "folder"],
                 json!({
-                    "url": {"type": "string", "description": "Where the file is: http://, https:// or s3://."},
-                    "folder": {"type": "string", "description": "The model folder, such as checkpoints or loras."},
-                    "filename": {"type": "string", "description": "What the file shall be called; else as in the URL."},
+                    "url": {
+                        "type": "string",
+                        "description": "Where the file is: http://, https:// or s3://."
+                    },
+                    "folder": {
+                        "type": "string",
+                        "description": "The model folder, such as checkpoints or loras."
+                    },
+                    "filename": {
+                        "type": "string",
+                        "description": "What the file shall be called; else as in the URL."
+                    },
                     "wait_s": wait,
                 }),
             )
@@ -94,19 +118,30 @@ pub fn input(tool: Builtin) -> Value {
         Builtin::SearchNodes => object(
             &["query"],
             json!({
-                "query": {"type": "string", "description": "Words; a class must match all of them."},
+                "query": {
+                    "type": "string",
+                    "description": "Words; a class must match all of them."
+                },
                 "limit": limit(20, 200),
             }),
         ),
         Builtin::DescribeNode => object(
             &["class_type"],
-            json!({"class_type": {"type": "string", "description": "The class, such as KSampler."}}),
+            json!({
+                "class_type": {"type": "string", "description": "The class, such as KSampler."}
+            }),
         ),
         Builtin::CreateUpload => object(
             &["filename"],
             json!({
-                "filename": {"type": "string", "description": "What the file is called, with its extension."},
-                "content_type": {"type": "string", "description": "Its media type, such as image/png."},
+                "filename": {
+                    "type": "string",
+                    "description": "What the file is called, with its extension."
+                },
+                "content_type": {
+                    "type": "string",
+                    "description": "Its media type, such as image/png."
+                },
             }),
         ),
     }
@@ -160,7 +195,10 @@ pub fn output(tool: Builtin) -> Value {
                 "url": text,
                 "folder": text,
                 "filename": text,
-                "status": {"type": "string", "enum": ["running", "completed", "failed", "cancelled"]},
+                "status": {
+                    "type": "string",
+                    "enum": ["running", "completed", "failed", "cancelled"]
+                },
                 "received": {"type": "integer"},
                 "total": either("integer", "null"),
                 "bytes_per_second": either("number", "null"),
@@ -172,7 +210,12 @@ pub fn output(tool: Builtin) -> Value {
             "type": "object",
             "properties": {"nodes": {"type": "array", "items": {
                 "type": "object",
-                "properties": {"class_type": text, "title": text, "category": text, "description": text},
+                "properties": {
+                    "class_type": text,
+                    "title": text,
+                    "category": text,
+                    "description": text
+                },
                 "required": ["class_type", "title", "category"],
             }}},
             "required": ["nodes"],
@@ -228,7 +271,10 @@ pub fn run() -> Value {
             "id": text,
             "status": {"type": "string", "enum": STATUSES},
             "position": {"type": "integer", "description": "Its place in the queue, 1 = next."},
-            "progress": {"type": "object", "description": "`value` 0 to 1, the node that works, its steps."},
+            "progress": {
+                "type": "object",
+                "description": "`value` 0 to 1, the node that works, its steps."
+            },
             "outputs": {"type": "array", "items": {
                 "type": "object",
                 "properties": {
@@ -244,7 +290,16 @@ pub fn run() -> Value {
                     "url": {"type": "string", "description": "Needs no key until `expires_at`."},
                     "expires_at": text,
                 },
-                "required": ["index", "node_id", "filename", "content_type", "size", "uri", "url", "expires_at"],
+                "required": [
+                    "index",
+                    "node_id",
+                    "filename",
+                    "content_type",
+                    "size",
+                    "uri",
+                    "url",
+                    "expires_at"
+                ],
             }},
             "texts": {"type": "object", "description": "Texts of nodes, by node."},
             "warnings": {"type": "array", "items": text},

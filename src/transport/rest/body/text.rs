@@ -106,7 +106,8 @@ impl Text {
             };
             brought += chunk.len();
             if brought > SMALL_BODY && bodies().gives_way(began, brought) {
-                let reason = "the body came too slowly while others waited for their turn: send it again, or large inputs as URLs";
+                let reason = "the body came too slowly while others waited for their turn: send \
+                              it again, or large inputs as URLs";
                 return Err((Failure::invalid("body", reason), false));
             }
             // A kilobyte may become a megabyte: others get their turn, and the place is taken, in
@@ -209,7 +210,8 @@ fn too_large(limit: usize) -> Failure {
     Failure::new(
         Code::PayloadTooLarge,
         format!(
-            "the body is larger than {shown} MiB: send large inputs as URLs, or raise MAX_BODY_SIZE_MB"
+            "the body is larger than {shown} MiB: send large inputs as URLs, or raise \
+             MAX_BODY_SIZE_MB"
         ),
     )
 }

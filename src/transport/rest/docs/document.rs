@@ -1,4 +1,5 @@
-//! Puts the document together: the texts of `text/*.yaml`, schemas of real types, error answers, access control, workflows.
+//! Puts the document together: the texts of `text/*.yaml`, schemas of real types, error answers,
+//! access control, workflows.
 
 use std::sync::LazyLock;
 
@@ -46,7 +47,11 @@ static TEXT: LazyLock<Value> = LazyLock::new(|| {
         match serde_saphyr::from_str::<Value>(text) {
             Ok(part) => merge(&mut whole, part),
             Err(error) => {
-                tracing::error!(name, %error, "a part of the documentation cannot be read; this is a defect, please report it")
+                tracing::error!(
+                    name,
+                    %error,
+                    "a part of the documentation cannot be read; this is a defect, please report it"
+                )
             }
         }
     }
@@ -107,7 +112,12 @@ pub fn document(surface: &ApiSurface<'_>) -> Value {
         document["security"] = json!([{"bearer": []}, {"apiKey": []}]);
         document["components"]["securitySchemes"] = json!({
             "bearer": {"type": "http", "scheme": "bearer", "description": "One of `API_KEYS`."},
-            "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "One of `API_KEYS`."},
+            "apiKey": {
+                "type": "apiKey",
+                "in": "header",
+                "name": "X-API-Key",
+                "description": "One of `API_KEYS`."
+            },
         });
     }
     document

@@ -1,4 +1,5 @@
-//! The error answers of an operation, made from the codes it lists, so that codes and statuses cannot drift from `error`.
+//! The error answers of an operation, made from the codes it lists, so that codes and statuses
+//! cannot drift from `error`.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +14,16 @@ fn meaning(code: Code) -> &'static str {
     match code {
         Code::InvalidRequest => "the request is wrong; `location` names the field",
         Code::InvalidPrompt => {
-            "the graph is wrong, or ComfyUI refused it: `error` names node and input, `details` and `node_errors` are ComfyUI's own"
+            "the graph is wrong, or ComfyUI refused it: `error` names node and input, `details` \
+             and `node_errors` are ComfyUI's own"
         }
         Code::DownloadFailed => {
             "an input file or model could not be fetched; `location` names the input"
         }
         Code::Unauthorized => "the API key is missing or wrong",
         Code::ForbiddenOrigin => {
-            "a browser sent the request for a page that may not: see `CORS_ALLOWED_ORIGINS` and `ALLOWED_HOSTS`"
+            "a browser sent the request for a page that may not: see `CORS_ALLOWED_ORIGINS` and \
+             `ALLOWED_HOSTS`"
         }
         Code::NotFound => "there is no such thing here",
         Code::MethodNotAllowed => "the path has other methods; `Allow` lists them",
@@ -28,12 +31,14 @@ fn meaning(code: Code) -> &'static str {
         Code::PayloadTooLarge => "the body is larger than `MAX_BODY_SIZE_MB`",
         Code::UnsupportedMediaType => "the body is not `application/json`",
         Code::ExecutionError => {
-            "a node raised while running: `details` holds `node_id`, `node_type`, `exception_type`, `exception_message`, `traceback`"
+            "a node raised while running: `details` holds `node_id`, `node_type`, \
+             `exception_type`, `exception_message`, `traceback`"
         }
         Code::ExecutionInterrupted => "the prompt was interrupted or cancelled",
         Code::UploadFailed => "an output could not be uploaded after all retries",
         Code::ComfyuiUnavailable => {
-            "ComfyUI is not up yet, restarts, or died under the prompt; try again after `Retry-After` seconds"
+            "ComfyUI is not up yet, restarts, or died under the prompt; try again after \
+             `Retry-After` seconds"
         }
         Code::ShuttingDown => "the server is draining; try again after `Retry-After` seconds",
         Code::NotSupported => "this server is a gateway: what was asked for belongs to an instance",
@@ -51,10 +56,12 @@ fn sentence(code: Code) -> &'static str {
             "https://example.com/cat.png cannot be downloaded: it answered 404 Not Found"
         }
         Code::Unauthorized => {
-            "an API key is needed: send it as \"Authorization: Bearer <key>\" or \"X-API-Key: <key>\""
+            "an API key is needed: send it as \"Authorization: Bearer <key>\" or \"X-API-Key: \
+             <key>\""
         }
         Code::ForbiddenOrigin => {
-            "a page of another site sent this request: name its origin in CORS_ALLOWED_ORIGINS if it may"
+            "a page of another site sent this request: name its origin in CORS_ALLOWED_ORIGINS if \
+             it may"
         }
         Code::NotFound => "there is nothing at /nowhere: see /docs for what there is",
         Code::MethodNotAllowed => "PUT is not a method of /prompt: see /docs",
@@ -79,8 +86,8 @@ fn sentence(code: Code) -> &'static str {
     }
 }
 
-/// Adds the error answers of an operation. Its `x-errors` are codes, or `code@status` where an endpoint's status differs;
-/// answers that the operation describes itself are left alone.
+/// Adds the error answers of an operation. Its `x-errors` are codes, or `code@status` where an
+/// endpoint's status differs; answers that the operation describes itself are left alone.
 pub fn add(operation: &mut Map<String, Value>, key_needed: bool) {
     let listed = operation.shift_remove("x-errors").unwrap_or_default();
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
@@ -148,12 +155,15 @@ const V2: [(&str, u16, &str); 16] = [
     (
         "invalid_workflow",
         422,
-        "the workflow cannot run (`invalid_workflow`, `workflow_format_ui`, `missing_asset`, `download_failed`), the labels are wrong (`metadata_invalid`), or the key was used (`idempotency_key_reuse`)",
+        "the workflow cannot run (`invalid_workflow`, `workflow_format_ui`, `missing_asset`, \
+         `download_failed`), the labels are wrong (`metadata_invalid`), or the key was used \
+         (`idempotency_key_reuse`)",
     ),
     (
         "invalid_form",
         422,
-        "a field is missing or wrong (`invalid_request`), or the key was used (`idempotency_key_reuse`)",
+        "a field is missing or wrong (`invalid_request`), or the key was used \
+         (`idempotency_key_reuse`)",
     ),
     (
         "queue_full",
@@ -198,10 +208,18 @@ pub fn add_v2(operation: &mut Map<String, Value>, key_needed: bool) {
     for (status, lines) in by_status {
         let mut response = json!({
             "description": lines.join("\n\n"),
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}},
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}
+            },
         });
         if status == 429 {
-            response["headers"] = json!({"Retry-After": {"required": true, "description": "Seconds", "schema": {"type": "integer", "minimum": 1}}});
+            response["headers"] = json!({
+                "Retry-After": {
+                    "required": true,
+                    "description": "Seconds",
+                    "schema": {"type": "integer", "minimum": 1}
+                }
+            });
         }
         responses.entry(status.to_string()).or_insert(response);
     }
@@ -231,13 +249,26 @@ pub fn response(status: u16, codes: &[Code]) -> Value {
     });
     match status {
         401 => {
-            response["headers"] = json!({"WWW-Authenticate": {"required": true, "schema": {"type": "string", "enum": ["Bearer"]}}})
+            response["headers"] = json!({
+                "WWW-Authenticate": {
+                    "required": true,
+                    "schema": {"type": "string", "enum": ["Bearer"]}
+                }
+            })
         }
         405 => {
-            response["headers"] = json!({"Allow": {"required": true, "schema": {"type": "string"}, "example": "GET,HEAD"}})
+            response["headers"] = json!({
+                "Allow": {"required": true, "schema": {"type": "string"}, "example": "GET,HEAD"}
+            })
         }
         503 => {
-            response["headers"] = json!({"Retry-After": {"required": true, "description": "Seconds", "schema": {"type": "integer", "minimum": 1}}})
+            response["headers"] = json!({
+                "Retry-After": {
+                    "required": true,
+                    "description": "Seconds",
+                    "schema": {"type": "integer", "minimum": 1}
+                }
+            })
         }
         _ => {}
     }
@@ -252,11 +283,25 @@ pub fn schema() -> Value {
         "description": "Every answer that is not 2xx.",
         "required": ["error", "code"],
         "properties": {
-            "error": {"type": "string", "description": "One sentence: what happened, where, what to do."},
+            "error": {
+                "type": "string",
+                "description": "One sentence: what happened, where, what to do."
+            },
             "code": {"type": "string", "enum": words, "description": "A stable word for programs."},
-            "location": {"type": "string", "description": "A path into the request.", "examples": ["prompt.12.inputs.ckpt_name"]},
-            "details": {"description": "More, for programs; ComfyUI's own `error` for a graph it refused, the exception for a node that raised."},
-            "node_errors": {"type": "object", "description": "ComfyUI's own, by node id.", "additionalProperties": true},
+            "location": {
+                "type": "string",
+                "description": "A path into the request.",
+                "examples": ["prompt.12.inputs.ckpt_name"]
+            },
+            "details": {
+                "description": "More, for programs; ComfyUI's own `error` for a graph it refused, \
+                                the exception for a node that raised."
+            },
+            "node_errors": {
+                "type": "object",
+                "description": "ComfyUI's own, by node id.",
+                "additionalProperties": true
+            },
         },
     })
 }

@@ -1,4 +1,5 @@
-//! Workflow endpoints in the document: `POST /prompt`'s operation with `input` in place of `prompt`.
+//! Workflow endpoints in the document: `POST /prompt`'s operation with `input` in place of
+//! `prompt`.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +40,8 @@ pub fn add(document: &mut Value, endpoints: &[Endpoint]) {
     }
 }
 
-/// What the endpoint is called in names of components: `portrait/square` -> `WorkflowPortraitSquare`.
+/// What the endpoint is called in names of components: `portrait/square` ->
+/// `WorkflowPortraitSquare`.
 fn component_name(route: &str, index: usize, taken: &mut BTreeSet<String>) -> String {
     let name = format!("Workflow{}", pascal(route.trim_start_matches("/workflow/")));
     // Two names may have become one.
@@ -133,7 +135,12 @@ fn operation(endpoint: &Endpoint, prompt: &Value, name: &str) -> Value {
         let schema = json!({
             "allOf": [{"$ref": format!("#/components/schemas/{base}")}],
             "required": ["input"],
-            "properties": {"input": {"description": "The input after the schema: defaults filled in, unknown keys stripped."}},
+            "properties": {
+                "input": {
+                    "description": "The input after the schema: defaults filled in, unknown keys \
+                                    stripped."
+                }
+            },
         });
         operation["responses"][status]["content"]["application/json"]["schema"] = schema;
         if let Some(content) =
@@ -156,7 +163,10 @@ mod tests {
 
     #[test]
     fn odd_names_and_schemas_make_a_sound_document() {
-        let mut document = json!({"paths": {"/prompt": {"post": {"x-errors": [], "responses": {}}}}, "components": {"schemas": {}}});
+        let mut document = json!({
+            "paths": {"/prompt": {"post": {"x-errors": [], "responses": {}}}},
+            "components": {"schemas": {}}
+        });
         let endpoint = |route: &str, input_schema| Endpoint {
             route: route.into(),
             summary: None,
@@ -164,7 +174,12 @@ mod tests {
             about: None,
             input_schema,
         };
-        let schema = json!({"$schema": "x", "properties": {"tree": {"$ref": "#/$defs/tree"}}, "required": ["tree"], "$defs": {"tree": {"type": "object"}}});
+        let schema = json!({
+            "$schema": "x",
+            "properties": {"tree": {"$ref": "#/$defs/tree"}},
+            "required": ["tree"],
+            "$defs": {"tree": {"type": "object"}}
+        });
         add(
             &mut document,
             &[

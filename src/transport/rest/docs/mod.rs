@@ -1,4 +1,5 @@
-//! The documentation: the OpenAPI document as JSON and YAML, and Swagger UI from assets inside the binary.
+//! The documentation: the OpenAPI document as JSON and YAML, and Swagger UI from assets inside the
+//! binary.
 
 mod document;
 mod errors;
@@ -19,7 +20,8 @@ pub use document::{ApiSurface, document};
 use super::RouterState;
 use crate::error::{Code, Failure};
 
-/// The documentation's routes. The document is made anew for each request: workflow files may have changed.
+/// The documentation's routes. The document is made anew for each request: workflow files may have
+/// changed.
 pub fn routes() -> Router<RouterState> {
     Router::new()
         .route("/openapi.json", get(openapi))
@@ -53,7 +55,8 @@ async fn openapi(State(state): State<RouterState>) -> Json<Value> {
     Json(current(&state))
 }
 
-/// At the Node server's paths, for generators of clients: several stumble over top-level `webhooks` (drop-in.md, D20).
+/// At the Node server's paths, for generators of clients: several stumble over top-level `webhooks`
+/// (drop-in.md, D20).
 fn without_webhooks(state: &RouterState) -> Value {
     let mut document = current(state);
     if let Some(members) = document.as_object_mut() {

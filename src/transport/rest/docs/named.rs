@@ -1,5 +1,6 @@
-//! The document in a form that generators of clients understand (drop-in.md, D20): no `allOf`, no inline
-//! objects, no `const`, no enum of mixed types; every object is a component with a name that can be a class.
+//! The document in a form that generators of clients understand (drop-in.md, D20): no `allOf`, no
+//! inline objects, no `const`, no enum of mixed types; every object is a component with a name that
+//! can be a class.
 //!
 //! People write the texts the way that is easiest to read; this is done to the whole at the end.
 
@@ -96,8 +97,9 @@ struct Namer {
 }
 
 impl Namer {
-    /// `schema` in explicit form; `name` is what it would be called. A component itself (`top`) stays where it is, any other
-    /// object with properties becomes a component and a reference to it.
+    /// `schema` in explicit form; `name` is what it would be called. A component itself (`top`)
+    /// stays where it is, any other object with properties becomes a component and a reference to
+    /// it.
     fn explicit(&mut self, schema: Value, name: &str, top: bool) -> Value {
         let Value::Object(schema) = self.flattened(schema) else {
             return Value::Bool(true);
@@ -217,7 +219,8 @@ fn without_const(mut schema: Map<String, Value>) -> Map<String, Value> {
     schema
 }
 
-/// An enum of one type gets that type; of one with several types: a list of schemas, one for each type.
+/// An enum of one type gets that type; of one with several types: a list of schemas, one for each
+/// type.
 fn split_enum(schema: &mut Map<String, Value>) -> Option<Value> {
     let values = schema.get("enum")?.as_array()?.clone();
     let mut groups: Vec<(&'static str, Vec<Value>)> = Vec::new();
@@ -250,7 +253,8 @@ mod tests {
     #[test]
     fn all_of_becomes_one_object_and_inline_objects_get_names() {
         let mut document = json!({
-            "paths": {"/a": {"post": {"operationId": "run-it", "requestBody": {"content": {"application/json": {"schema": {
+            "paths": {"/a": {"post": {"operationId": "run-it",
+            "requestBody": {"content": {"application/json": {"schema": {
                 "allOf": [{"$ref": "#/components/schemas/Base"}], "required": ["b"],
                 "properties": {"b": {"type": "object", "properties": {"c": {"const": 1}}}},
             }}}}, "responses": {"204": {"description": ""}}}}},
@@ -267,7 +271,13 @@ mod tests {
         let schemas = &document["components"]["schemas"];
         assert_eq!(
             schemas["Base"]["properties"]["a"],
-            json!({"anyOf": [{"type": "boolean"}, {"type": "string", "enum": ["zip"]}, {"type": "null"}]})
+            json!({
+                "anyOf": [
+                    {"type": "boolean"},
+                    {"type": "string", "enum": ["zip"]},
+                    {"type": "null"}
+                ]
+            })
         );
         assert_eq!(schemas["RunItRequest"]["required"], json!(["a", "b"]));
         assert_eq!(

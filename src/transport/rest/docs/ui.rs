@@ -1,5 +1,5 @@
-//! Swagger UI's files. The page lies at `/docs`; everything it asks for is relative to that, so that it also works behind a
-//! proxy that puts a prefix in front.
+//! Swagger UI's files. The page lies at `/docs`; everything it asks for is relative to that, so
+//! that it also works behind a proxy that puts a prefix in front.
 
 use std::sync::Arc;
 

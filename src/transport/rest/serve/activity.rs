@@ -1,7 +1,7 @@
 //! What happens on an HTTP/2 connection: requests under way, and answers that nobody reads.
 //!
-//! HTTP/1.1 needs none of it: one request at a time, whose answer blocks the socket itself. A client of HTTP/2 can close the
-//! window of a stream and leave the socket alone.
+//! HTTP/1.1 needs none of it: one request at a time, whose answer blocks the socket itself. A
+//! client of HTTP/2 can close the window of a stream and leave the socket alone.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -51,7 +51,8 @@ impl Activity {
         Body::new(WatchedBody(answer))
     }
 
-    /// Resolves when no request was under way for `quiet`, and nothing but pings moved. Drops unread answers meanwhile.
+    /// Resolves when no request was under way for `quiet`, and nothing but pings moved. Drops
+    /// unread answers meanwhile.
     pub async fn idle(&self, quiet: Duration) {
         let pause = quiet / 5;
         let mut idle_since = Instant::now();

@@ -1,5 +1,6 @@
-//! How many connections there may be. When there are too many, the one that has been waited for the longest makes room: one on
-//! which no request has come yet, or only a part of one. Whoever opens thousands and says nothing keeps nobody else out.
+//! How many connections there may be. When there are too many, the one that has been waited for the
+//! longest makes room: one on which no request has come yet, or only a part of one. Whoever opens
+//! thousands and says nothing keeps nobody else out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,10 +10,11 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
-/// Descriptors that we ask for; ComfyUI inherits them, and programs that walk through all of theirs must not take for ever.
+/// Descriptors that we ask for; ComfyUI inherits them, and programs that walk through all of theirs
+/// must not take for ever.
 const WANTED: u64 = 65_536;
-/// Of four descriptors so many are for clients; the rest, and never fewer than `OURS`, are for files, ComfyUI and everything that
-/// we call.
+/// Of four descriptors so many are for clients; the rest, and never fewer than `OURS`, are for
+/// files, ComfyUI and everything that we call.
 const SHARE: u64 = 3;
 const OURS: u64 = 128;
 
@@ -32,7 +34,8 @@ struct Inner {
 }
 
 impl Crowd {
-    /// As many as the descriptors of this process allow, after as many were asked for as it may have.
+    /// As many as the descriptors of this process allow, after as many were asked for as it may
+    /// have.
     pub fn of_this_process() -> Arc<Self> {
         let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, hard)| {
             let wanted = WANTED.clamp(soft, hard.max(soft));

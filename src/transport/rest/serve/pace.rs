@@ -1,4 +1,5 @@
-//! A request body that comes too slowly to be meant is given up: one byte a minute is no way to stay (attack.md, A19).
+//! A request body that comes too slowly to be meant is given up: one byte a minute is no way to
+//! stay (attack.md, A19).
 
 use std::future::Future;
 use std::io;
@@ -15,7 +16,8 @@ use super::crowd::Exchange;
 
 /// Nothing at all for so long ends it.
 const STALLED: Duration = Duration::from_secs(75);
-/// Less than this (bytes a second) over `OVER`, counting only the time that the client is waited for, ends it too.
+/// Less than this (bytes a second) over `OVER`, counting only the time that the client is waited
+/// for, ends it too.
 const FLOOR: f64 = 1024.0;
 const OVER: Duration = Duration::from_secs(300);
 

@@ -1,4 +1,5 @@
-//! A connection's bytes: what was read to tell the version comes first again, and who does not read is not waited for for ever.
+//! A connection's bytes: what was read to tell the version comes first again, and who does not read
+//! is not waited for for ever.
 
 use std::future::Future;
 use std::io::{self, IoSlice};

@@ -25,8 +25,18 @@ fn messages(schema: &Value, value: &Value) -> Vec<String> {
 #[test]
 fn each_part_of_all_of_sees_the_whole_value() {
     let schema = json!({"allOf": [
-        {"properties": {"a": {"type": "string"}, "more": {"properties": {"x": {}}}}, "required": ["a"]},
-        {"properties": {"b": {"type": "string"}, "c": {"default": 3}, "more": {"properties": {"y": {"default": 2}}}}, "required": ["b"]},
+        {
+            "properties": {"a": {"type": "string"}, "more": {"properties": {"x": {}}}},
+            "required": ["a"]
+        },
+        {
+            "properties": {
+                "b": {"type": "string"},
+                "c": {"default": 3},
+                "more": {"properties": {"y": {"default": 2}}}
+            },
+            "required": ["b"]
+        },
     ]});
     let given = json!({"a": "1", "b": "2", "junk": 0, "more": {"x": 1, "junk": 0}});
     assert_eq!(
@@ -58,7 +68,10 @@ fn alternatives_take_nothing_away_and_add_the_defaults_of_the_first_that_fits() 
         messages(&schema, &json!({"prompt": "p", "mode": "c"})),
         [": Invalid input"]
     );
-    let one = json!({"properties": {"a": {}, "b": {}}, "oneOf": [{"required": ["a"]}, {"required": ["b"]}]});
+    let one = json!({
+        "properties": {"a": {}, "b": {}},
+        "oneOf": [{"required": ["a"]}, {"required": ["b"]}]
+    });
     assert_eq!(
         validate(&one, &json!({"a": 1, "junk": 0})),
         Ok(json!({"a": 1}))
@@ -71,7 +84,12 @@ fn alternatives_take_nothing_away_and_add_the_defaults_of_the_first_that_fits() 
 
 #[test]
 fn unknown_keys_stay_only_where_no_part_that_applies_lists_members() {
-    let union = json!({"anyOf": [{"properties": {"kind": {"const": "a"}}, "required": ["kind"]}, {"type": "object"}]});
+    let union = json!({
+        "anyOf": [
+            {"properties": {"kind": {"const": "a"}}, "required": ["kind"]},
+            {"type": "object"}
+        ]
+    });
     assert_eq!(
         validate(&union, &json!({"kind": "a", "x": 1})),
         Ok(json!({"kind": "a"}))

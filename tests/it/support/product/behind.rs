@@ -1,5 +1,6 @@
-//! The same tests, with a fleet in place of the server: `COMFYUI_API_TEST_BEHIND=gateway` starts a gateway, a broker for all tests and
-//! two instances (`gateway:1`: one) with the test's variables, and hands the gateway to the test (tests/judge_fleet.py).
+//! The same tests, with a fleet in place of the server: `COMFYUI_API_TEST_BEHIND=gateway` starts a
+//! gateway, a broker for all tests and two instances (`gateway:1`: one) with the test's variables,
+//! and hands the gateway to the test (tests/judge_fleet.py).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +16,8 @@ use crate::support::rabbitmq::RabbitMq;
 
 /// Heartbeats are this far apart, in milliseconds.
 const HEARTBEAT_MS: u64 = 200;
-/// Those of the gateway alone: an instance that had them would tell everybody twice, or would be another gateway.
+/// Those of the gateway alone: an instance that had them would tell everybody twice, or would be
+/// another gateway.
 const NOT_FOR_INSTANCES: [&str; 5] = [
     "STATE_DIR",
     "HISTORY_FILE",
@@ -115,11 +117,13 @@ fn instance(stage: &Stage, index: usize, port: u16, queue: &str) -> Instance {
     }
 }
 
-/// They share inputs, outputs and models, as instances on one machine do; each has temporary files of its own.
+/// They share inputs, outputs and models, as instances on one machine do; each has temporary files
+/// of its own.
 fn command(stage: &Stage, home: &Path, own: &Path, port: u16) -> String {
     stage.command.clone().unwrap_or_else(|| {
         format!(
-            "{BINARY} simulate-comfyui --port {port} --base-directory '{}' --temp-directory '{}' {}",
+            "{BINARY} simulate-comfyui --port {port} --base-directory '{}' --temp-directory '{}' \
+             {}",
             home.display(),
             own.display(),
             stage.flags
@@ -128,7 +132,8 @@ fn command(stage: &Stage, home: &Path, own: &Path, port: u16) -> String {
 }
 
 impl Product {
-    /// Waits until the instances behind a gateway take tasks, the gateway has heard of it, and what their ComfyUI offers is known.
+    /// Waits until the instances behind a gateway take tasks, the gateway has heard of it, and what
+    /// their ComfyUI offers is known.
     pub(super) async fn until_behind_is_ready(&self) {
         for instance in &self.behind {
             instance.log.line("AMQP tasks are taken").await;
