@@ -104,7 +104,7 @@ async fn results_are_persistent_and_tasks_are_acknowledged() {
     client.submit(&json!({"id": "a"})).await;
     assert_eq!(client.next_of("event.result.").await.2, Some(2));
     until("the task is done with", async || transport.tasks() == 0).await;
-    drop(transport);
+    close(&transport).await;
     // An instance that comes after it gets nothing.
     let second = ScriptedRunner::new(true);
     let transport = open(config(&broker.uri(), &name, &[]), &second);
