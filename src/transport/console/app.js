@@ -4,12 +4,6 @@ import { load } from "./i18n.js";
 import { start } from "./live.js";
 import { mount } from "./shell.js";
 
-/** What index.html holds is seen before the page is made; a tab in the background paints nothing, and does not wait. */
-const painted = new Promise((resolve) => {
-  requestAnimationFrame(() => setTimeout(resolve));
-  setTimeout(resolve, 200);
-});
-
 void start();
-await Promise.all([load(), painted]);
+await load();
 mount(document.body);

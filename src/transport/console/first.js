@@ -1,5 +1,5 @@
-/* Before the first paint: light or dark, the language, and the page that the address names. A plain script, because modules run
-   later; what it needs of them is fetched while the browser still reads the page. */
+/* Before the first paint: light or dark, the language, and the page that the address names; after it, all the modules that this
+   page needs, at once. A plain script, because modules run later, and what they take the paint would have to wait for. */
 (() => {
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -16,7 +16,8 @@
   addEventListener("themechange", apply);
   apply();
 
-  // What each page needs besides the modules that index.html names (a test compares both with what they import).
+  // What every page needs, and what each needs besides (a test compares both with what they import).
+  const core = "app.js kernel.js i18n.js api.js json.js live.js router.js ui.js shell.js format.js";
   const forms = "form/form.js form/fields.js form/schema.js form/media-field.js files/media.js";
   const runs = "files/gallery.js files/media.js play/timings.js play/handoff.js play/run.js";
   /** @type {Record<string, [string, string, string]>} */
@@ -36,6 +37,18 @@
   root.dataset.page = name;
   root.style.setProperty("--title", JSON.stringify(title));
   document.title = `${title} - comfyui-api`;
-  const needed = [...modules.split(" ").map((part) => (/\W/.test(part) ? part : `pages/${part}.js`)), ...(spoken === "zh" ? ["zh.js"] : [])];
-  for (const href of new Set(needed)) document.head.append(Object.assign(document.createElement("link"), { rel: "modulepreload", href }));
+  const parts = modules.split(" ").map((part) => (/\W/.test(part) ? part : `pages/${part}.js`));
+  const needed = new Set([...core.split(" "), ...parts, ...(spoken === "zh" ? ["zh.js"] : [])]);
+
+  let begun = false;
+  const begin = () => {
+    if (begun) return;
+    begun = true;
+    /** @param {string} tag @param {Record<string, string>} properties */
+    const add = (tag, properties) => document.head.append(Object.assign(document.createElement(tag), properties));
+    for (const href of needed) add("link", { rel: "modulepreload", href });
+    add("script", { type: "module", src: "app.js" });
+  };
+  new PerformanceObserver(begin).observe({ type: "paint", buffered: true });
+  setTimeout(begin, 250); // a tab in the background paints nothing
 })();

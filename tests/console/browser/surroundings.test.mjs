@@ -192,8 +192,24 @@ test("small, quick, quiet: sizes, first paint, connections of an idle page", asy
   const loaded = requests.map((request) => new URL(request.url()).pathname).filter((path) => path.includes("/console/")).map((path) => path.split("/console/")[1] || "index.html");
   const first = [...new Set(loaded)].reduce((sum, name) => sum + (sizes.get(name) ?? 0), 0);
   assert.ok(first < 100_000 && first > 5000, `${first} bytes for the first page`);
-  const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime);
-  console.log(`all files ${whole} bytes, first page ${first} bytes compressed, first contentful paint ${Math.round(paint)} ms`);
+  // The paint waits for nothing but the page, its two styles and its script; the modules come after it.
+  const { paint, early } = await page.evaluate(() => {
+    const { startTime } = performance.getEntriesByName("first-contentful-paint")[0];
+    return { paint: startTime, early: performance.getEntriesByType("resource").filter((one) => one.startTime < startTime).map((one) => one.name.split("/console/")[1]) };
+  });
+  if (paint < 250) assert.deepEqual(early.filter((name) => name !== "icon.svg").sort(), ["first.js", "pages.css", "style.css"]);
+  const paints = { console: [paint], bare: [] };
+  for (let tries = 0; tries < 3; tries += 1) {
+    const fresh = await open(`${server.url}ready`, { allowed: [/status of 404/] });
+    for (const [name, path] of [["bare", "health"], ["console", "console/"]]) {
+      await fresh.page.waitForTimeout(300);
+      await fresh.page.goto(server.url + path);
+      paints[name].push(await until("the paint", () => fresh.page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime)));
+    }
+    await fresh.close();
+  }
+  const [own, bare] = [paints.console, paints.bare].map((each) => Math.round(Math.min(...each)));
+  console.log(`all files ${whole} bytes, first page ${first} bytes compressed; first contentful paint ${own} ms, of a line of JSON ${bare} ms`);
   const moved = await page.evaluate(() => new Promise((resolve) => {
     let sum = 0;
     new PerformanceObserver((entries) => entries.getEntries().forEach((entry) => (sum += entry.value))).observe({ type: "layout-shift", buffered: true });
@@ -222,7 +238,7 @@ test("bar and outline are there before any module", async () => {
     await context.unroute(/\/app\.js$/);
     await page.reload();
     await page.getByRole("heading", { level: 1, name: title, exact: true }).waitFor();
-    assert.equal(await page.locator(".outline").count() + await page.locator(".early").count(), 0);
+    await until("outline and early bar are gone", async () => (await page.locator(".outline, .early").count()) === 0);
     await close();
   }
   await server.stop();
