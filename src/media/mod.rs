@@ -27,5 +27,5 @@ pub use self::converter::{Converted, Media, SourceFile};
 pub use self::options::Conversion;
 use self::pending::PendingFile;
 pub use self::probe::dimensions;
-pub use self::recognise::{content_type, extension_for, head};
+pub use self::recognise::{content_type, extension_for, head, head_of};
 pub use self::thumbnail::{Thumbnail, ThumbnailSpec, Transparent};

@@ -30,9 +30,17 @@ pub(super) enum Kind {
 /// # Errors
 /// When it cannot be read.
 pub fn head(path: &Path) -> io::Result<Vec<u8>> {
+    head_of(File::open(path)?)
+}
+
+/// The same of a file that is open. Blocks.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn head_of(file: File) -> io::Result<Vec<u8>> {
     // With room for one byte more the end shows in the first read.
     let mut head = Vec::with_capacity(HEAD as usize + 1);
-    File::open(path)?.take(HEAD).read_to_end(&mut head)?;
+    file.take(HEAD).read_to_end(&mut head)?;
     Ok(head)
 }
 

@@ -70,7 +70,9 @@ pub(super) fn path(dir: &Path, hash: &str) -> PathBuf {
 pub fn hash_file(path: &Path) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut file = File::open(path)?;
-    let mut buffer = vec![0_u8; 256 * 1024];
+    // Most outputs are small, and a large buffer has to be cleared.
+    let most = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut buffer = vec![0_u8; most.clamp(1, 256 * 1024)];
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {

@@ -38,7 +38,7 @@ pub use assets::{AssetRecord, NewAsset};
 pub use error::StoreError;
 pub use jobs::{JobRecord, JobStatus, ListQuery, NewJob};
 pub use writer::Write;
-use writer::Writer;
+use writer::{Haste, Writer};
 
 /// Connections for reading that are kept.
 const READERS: usize = 4;
@@ -115,7 +115,7 @@ impl Store {
         &self,
         work: impl FnOnce(&mut Write<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        received(self.inner.writer.send(work).await)
+        received(self.inner.writer.send(Haste::Now, work).await)
     }
 
     /// Writes without waiting for the commit; later writes come after it.
@@ -123,7 +123,15 @@ impl Store {
         &self,
         work: impl FnOnce(&mut Write<'_>) -> Result<(), StoreError> + Send + 'static,
     ) {
-        drop(self.inner.writer.send(work));
+        drop(self.inner.writer.send(Haste::Now, work));
+    }
+
+    /// The same for what a kill may lose: it goes with the next write.
+    pub(crate) fn write_with_the_next(
+        &self,
+        work: impl FnOnce(&mut Write<'_>) -> Result<(), StoreError> + Send + 'static,
+    ) {
+        drop(self.inner.writer.send(Haste::MayLie, work));
     }
 
     /// Waits until everything that was written so far is committed.

@@ -170,7 +170,7 @@ async fn blobs_are_shared_and_go_with_their_last_record() {
     };
     let file = dir.path().join("made");
     std::fs::write(&file, "hello").unwrap();
-    let output = store.commit_output(&file, true, new).await.unwrap();
+    let output = store.commit_output(&file, true, || Ok(new)).await.unwrap();
     assert_eq!(output.hash, other.asset.hash);
     assert_eq!(
         store.delete_asset(&output.id).await.unwrap_err(),

@@ -1,10 +1,12 @@
 //! The one thread that writes. What waits is written in one transaction; whoever waits for a write
-//! is told when it is committed.
+//! is told when it is committed. What nobody waits for may lie a moment, so that it goes with what
+//! comes next.
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -13,6 +15,8 @@ use super::StoreError;
 
 /// Writes per transaction at most: nobody waits long behind a crowd.
 const BATCH: usize = 256;
+/// How long a write that may lie waits for another: a short job writes its end within it.
+const LIES: Duration = Duration::from_millis(25);
 
 /// What a write may use.
 pub struct Write<'a> {
@@ -22,8 +26,24 @@ pub struct Write<'a> {
     pub remove: &'a mut Vec<PathBuf>,
 }
 
-type Order =
+/// A write, and what is to be told of it.
+type Work =
     Box<dyn FnOnce(&mut Write<'_>) -> Box<dyn FnOnce(Result<(), StoreError>) + Send> + Send>;
+
+struct Order {
+    work: Work,
+    haste: Haste,
+}
+
+/// How soon something is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// Now.
+    Now,
+    /// With the next write that is written now, or a moment later: a kill in between loses nothing
+    /// that was promised.
+    MayLie,
+}
 
 /// The way to the thread.
 pub struct Writer {
@@ -47,17 +67,18 @@ impl Writer {
     /// order.
     pub fn send<T: Send + 'static>(
         &self,
+        haste: Haste,
         work: impl FnOnce(&mut Write<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> oneshot::Receiver<Result<T, StoreError>> {
         let (tell, told) = oneshot::channel();
-        let order: Order = Box::new(move |write| {
+        let work: Work = Box::new(move |write| {
             let result = nested(write, work);
             Box::new(move |committed| {
                 let _ = tell.send(committed.and(result));
             })
         });
         if let Some(orders) = &self.orders {
-            let _ = orders.send(order);
+            let _ = orders.send(Order { work, haste });
         }
         told
     }
@@ -68,40 +89,61 @@ fn nested<T>(
     write: &mut Write<'_>,
     work: impl FnOnce(&mut Write<'_>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    write.db.execute_batch("SAVEPOINT one")?;
+    execute(write.db, "SAVEPOINT one")?;
     let before = write.remove.len();
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| work(&mut *write)))
         .unwrap_or_else(|_| Err(StoreError::Failed("a write panicked".into())));
     if result.is_err() {
         write.remove.truncate(before);
-        write.db.execute_batch("ROLLBACK TO one")?;
+        execute(write.db, "ROLLBACK TO one")?;
     }
-    write.db.execute_batch("RELEASE one")?;
+    execute(write.db, "RELEASE one")?;
     result
 }
 
+/// Runs a statement that is parsed only once.
+fn execute(db: &Connection, sql: &str) -> rusqlite::Result<()> {
+    db.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+/// What there is to write, one transaction's worth; empty at the end.
+fn next(ordered: &mpsc::Receiver<Order>) -> Vec<Order> {
+    let mut waiting: Vec<Order> = ordered.recv().into_iter().collect();
+    let until = Instant::now() + LIES;
+    while !waiting.is_empty() && waiting.len() < BATCH {
+        let more = match waiting.iter().any(|order| order.haste == Haste::Now) {
+            true => ordered.try_recv().ok(),
+            false => {
+                let left = until.saturating_duration_since(Instant::now());
+                ordered.recv_timeout(left).ok()
+            }
+        };
+        let Some(more) = more else { break };
+        waiting.push(more);
+    }
+    waiting
+}
+
 fn run(connection: Connection, ordered: &mpsc::Receiver<Order>) {
-    while let Ok(first) = ordered.recv() {
-        let mut waiting = vec![first];
-        while waiting.len() < BATCH
-            && let Ok(next) = ordered.try_recv()
-        {
-            waiting.push(next);
+    loop {
+        let waiting = next(ordered);
+        if waiting.is_empty() {
+            return;
         }
         let mut remove = Vec::new();
         let mut tell = Vec::with_capacity(waiting.len());
-        let begun = connection.execute_batch("BEGIN IMMEDIATE");
+        let begun = execute(&connection, "BEGIN IMMEDIATE");
         if begun.is_ok() {
             let mut write = Write {
                 db: &connection,
                 remove: &mut remove,
             };
             for order in waiting {
-                tell.push(order(&mut write));
+                tell.push((order.work)(&mut write));
             }
         }
         let committed = begun
-            .and_then(|()| connection.execute_batch("COMMIT"))
+            .and_then(|()| execute(&connection, "COMMIT"))
             .map_err(StoreError::from);
         if committed.is_err() {
             let _ = connection.execute_batch("ROLLBACK");

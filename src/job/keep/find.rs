@@ -94,6 +94,10 @@ pub(super) fn find(output: &Value, place: &Place, found: &mut Vec<Found>) {
 /// The path, if it lies below the root by its text and after links.
 fn resolve(root: &Path, subfolder: &str, filename: &str) -> Option<PathBuf> {
     let path = below(root, subfolder, filename)?;
+    let about = path.symlink_metadata().ok()?;
+    if path.parent() == Some(root) && !about.is_symlink() {
+        return Some(path);
+    }
     match (path.canonicalize(), root.canonicalize()) {
         (Ok(real), Ok(root)) if real.starts_with(&root) => Some(path),
         _ => None,

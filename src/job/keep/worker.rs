@@ -150,16 +150,21 @@ impl Worker {
             format!("{}_{wanted}", self.file_id)
         };
         let name = self.unique(&wanted);
-        let (from, shown) = (path.to_path_buf(), name.clone());
-        let content_type = tokio::task::spawn_blocking(move || {
-            media::head(&from).map(|head| media::content_type(&shown, &head))
-        })
-        .await
-        .map_err(|error| StoreError::Failed(error.to_string()))??;
-        let new = self.new_output(node, name.clone(), kind(&name, &content_type), content_type);
+        let from = path.to_path_buf();
+        let mut new = self.new_output(node, name, "file", String::new());
+        let looked_at = move || {
+            let head = media::head(&from)?;
+            new.content_type = media::content_type(&new.name, &head);
+            new.kind = kind(&new.name, &new.content_type);
+            Ok(new)
+        };
         let asset = match self.origin.clone() {
-            Some(origin) => hand_over(&*origin, path, new).await?,
-            None => self.inner.store.commit_output(path, own, new).await?,
+            Some(origin) => {
+                let new = tokio::task::spawn_blocking(looked_at).await;
+                let new = new.map_err(|error| StoreError::Failed(error.to_string()))??;
+                hand_over(&*origin, path, new).await?
+            }
+            None => self.inner.store.commit_output(path, own, looked_at).await?,
         };
         self.kept.push((path.to_path_buf(), asset.clone()));
         self.tell(&JobEvent::Output(asset.clone()));

@@ -1,6 +1,8 @@
 //! One file to deliver.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -34,12 +36,16 @@ impl OutputFile {
     /// # Errors
     /// When there is no such file, or it cannot be read.
     pub(super) fn look(&mut self) -> io::Result<()> {
-        // Before it is opened: to open a pipe is to wait for its other end.
-        let metadata = self.path.metadata()?;
+        // To open a pipe is to wait for its other end, but not so.
+        let file = File::options()
+            .read(true)
+            .custom_flags(nix::libc::O_NONBLOCK)
+            .open(&self.path)?;
+        let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("it is not a file"));
         }
-        let head = media::head(&self.path)?;
+        let head = media::head_of(file)?;
         self.size = metadata.len();
         self.content_type = media::content_type(&self.filename, &head);
         Ok(())

@@ -1,6 +1,7 @@
 //! Where a file that was reported is: below ComfyUI's output or temp directory, by its text and by
 //! where links lead (F09).
 
+use std::fs::FileType;
 use std::path::{Path, PathBuf};
 
 use super::reported::Name;
@@ -16,8 +17,12 @@ pub struct Roots<'a> {
 /// Where a reported file is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Place {
-    /// It is there.
-    Found { path: PathBuf, temp: bool },
+    /// It is there; `kind` is its own, not that of what a link leads to.
+    Found {
+        path: PathBuf,
+        temp: bool,
+        kind: FileType,
+    },
     /// It should be there.
     Missing { path: PathBuf, temp: bool },
     /// It would lie outside of the directories.
@@ -75,12 +80,16 @@ impl Roots<'_> {
             return Place::Outside;
         }
         let inside: Vec<&PathBuf> = places.iter().filter(|path| self.holds(path)).collect();
-        let there = inside.iter().find(|path| path.symlink_metadata().is_ok());
+        let there = inside.iter().find_map(|path| {
+            let about = path.symlink_metadata().ok()?;
+            Some((*path, about.file_type()))
+        });
         match (there, inside.first()) {
-            (Some(path), _) if !self.stays_inside(path) => Place::Outside,
-            (Some(path), _) => Place::Found {
+            (Some((path, kind)), _) if !self.stays_inside(path, kind) => Place::Outside,
+            (Some((path, kind)), _) => Place::Found {
                 path: PathBuf::clone(path),
                 temp: self.is_temp(path),
+                kind,
             },
             (None, Some(path)) => Place::Missing {
                 path: PathBuf::clone(path),
@@ -98,12 +107,13 @@ impl Roots<'_> {
             return Place::Nothing;
         }
         let temp = self.is_temp(&path);
-        if path.is_file() && self.stays_inside(&path) {
-            Place::Found { path, temp }
-        } else if path.extension().is_some() && path.symlink_metadata().is_err() {
-            Place::Missing { path, temp }
-        } else {
-            Place::Nothing
+        let kind = path.symlink_metadata().map(|about| about.file_type());
+        match kind {
+            Ok(kind) if path.is_file() && self.stays_inside(&path, kind) => {
+                Place::Found { path, temp, kind }
+            }
+            Err(_) if path.extension().is_some() => Place::Missing { path, temp },
+            _ => Place::Nothing,
         }
     }
 
@@ -133,9 +143,9 @@ impl Roots<'_> {
     }
 
     /// Whether it is still inside when links have been followed.
-    fn stays_inside(&self, path: &Path) -> bool {
+    fn stays_inside(&self, path: &Path, kind: FileType) -> bool {
         let lies_in = path.parent();
-        if [self.output, self.temp].map(Some).contains(&lies_in) && !path.is_symlink() {
+        if [self.output, self.temp].map(Some).contains(&lies_in) && !kind.is_symlink() {
             return true;
         }
         let Ok(real) = path.canonicalize() else {
@@ -178,6 +188,7 @@ mod tests {
         let found = |name: &str, temp| Place::Found {
             path: home.join(name),
             temp,
+            kind: home.join(name).symlink_metadata().unwrap().file_type(),
         };
         for (filename, subfolder, kind, place) in [
             ("a.txt", "", None, found("output/a.txt", false)),

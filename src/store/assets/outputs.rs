@@ -12,7 +12,7 @@ use crate::store::{Store, StoreError, blobs, column, now_ms};
 
 impl Store {
     /// Commits a file as an output of a job: linked, else copied, and recorded. A large one is
-    /// hashed afterwards. `link` says that nobody else will write to it.
+    /// hashed afterwards. `link` says that nobody else will write to it; `new` may look at it.
     ///
     /// # Errors
     /// When the file cannot be read, or there is no room.
@@ -20,10 +20,11 @@ impl Store {
         &self,
         file: &Path,
         link: bool,
-        new: NewOutput,
+        new: impl FnOnce() -> std::io::Result<NewOutput> + Send + 'static,
     ) -> Result<AssetRecord, StoreError> {
         let (incoming, from) = (self.incoming(), file.to_path_buf());
         let linked = tokio::task::spawn_blocking(move || {
+            let new = new()?;
             if link {
                 blobs::link_or_copy(&from, incoming.path())?;
             } else {
@@ -33,9 +34,9 @@ impl Store {
             let hash = (size <= HASHED_AT_ONCE)
                 .then(|| blobs::hash_file(incoming.path()))
                 .transpose()?;
-            Ok::<_, std::io::Error>((incoming, size, hash))
+            Ok::<_, std::io::Error>((incoming, size, hash, new))
         });
-        let (incoming, size, hash) = linked
+        let (incoming, size, hash, new) = linked
             .await
             .map_err(|error| StoreError::Failed(error.to_string()))??;
         self.record_output(incoming, size, hash, new).await

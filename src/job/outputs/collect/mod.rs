@@ -3,12 +3,14 @@
 
 mod elsewhere;
 mod previews;
+mod secure;
 mod texts;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, HashSet};
+use std::fs::FileType;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -153,13 +155,13 @@ impl Collecting<'_> {
                  directory; it is not delivered",
                 shown(&one.name)
             )),
-            Place::Found { path, temp } => {
+            Place::Found { path, temp, kind } => {
                 if !self.seen.insert(path.clone()) {
                     self.saving.extend((!temp).then(|| node.to_owned()));
                 } else if temp {
                     self.temps.push(Preview::new(node, one.key, path, true));
                 } else {
-                    self.take_output(node, one, path, as_text);
+                    self.take_output(node, one, (path, kind), as_text);
                 }
             }
             // It was taken before: another node has reported it, too.
@@ -178,8 +180,14 @@ impl Collecting<'_> {
         }
     }
 
-    fn take_output(&mut self, node: &str, one: &Reported<'_>, path: PathBuf, as_text: bool) {
-        match self.owner(&path) {
+    fn take_output(
+        &mut self,
+        node: &str,
+        one: &Reported<'_>,
+        (path, kind): (PathBuf, FileType),
+        as_text: bool,
+    ) {
+        match self.owner_of(&path, kind) {
             Owner::Another if as_text => return,
             Owner::Another => {
                 let sentence = format!(
@@ -204,7 +212,7 @@ impl Collecting<'_> {
             Owner::Ours(_) | Owner::Nobody => {}
         }
         self.saving.insert(node.to_owned());
-        match self.secured(node, one.key, &path) {
+        match self.secured(node, one.key, &path, kind) {
             Ok(file) => self.made.files.push(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.miss(node, one, path, false)
@@ -236,75 +244,6 @@ impl Collecting<'_> {
         ));
         if self.facts.cached.contains(node) {
             self.made.stale.insert(node.to_owned());
-        }
-    }
-
-    /// By the name of the file itself, wherever links lead.
-    fn owner(&self, path: &Path) -> Owner {
-        // Only a link can lead to another name.
-        let real = path
-            .is_symlink()
-            .then(|| path.canonicalize().ok())
-            .flatten();
-        match real.map_or(Owner::Nobody, |real| self.owner_by_name(&real)) {
-            Owner::Nobody => self.owner_by_name(path),
-            owner => owner,
-        }
-    }
-
-    fn owner_by_name(&self, path: &Path) -> Owner {
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.map_or(Owner::Nobody, |name| self.facts.claim.owner(name))
-    }
-
-    fn is_ours(&self, path: &Path) -> bool {
-        matches!(self.owner(path), Owner::Ours(_))
-    }
-
-    /// Takes a file into our folder and describes it.
-    fn secured(&mut self, node: &str, key: &str, path: &Path) -> io::Result<OutputFile> {
-        if !path.metadata()?.is_file() {
-            if !path.is_dir() {
-                self.cleanup.discard(path.to_path_buf());
-            }
-            return Err(io::Error::other("it is not a file"));
-        }
-        self.facts.claim.uses_folder_of(path);
-        self.names.push(path.to_path_buf());
-        let mut file = OutputFile {
-            node_id: Some(node.to_owned()),
-            output: key.to_owned(),
-            filename: file_name(path),
-            content_type: String::new(),
-            size: 0,
-            path: self.secure(path)?,
-            written_to: path.to_path_buf(),
-        };
-        file.look()?;
-        Ok(file)
-    }
-
-    /// A file whose name nobody else can ever have is safe where it is, unless the run goes on and
-    /// may write it once more. Where nothing can be moved, one that bears our name is ours where it
-    /// is.
-    fn secure(&self, path: &Path) -> io::Result<PathBuf> {
-        let claim = &self.facts.claim;
-        let stays = claim.fresh
-            && !self.facts.goes_on
-            && !path.starts_with(self.roots.temp)
-            && !path.is_symlink()
-            && matches!(self.owner_by_name(path), Owner::Ours(_));
-        if stays {
-            claim.take_in_place(path);
-            self.cleanup.add(path.to_path_buf());
-            return Ok(path.to_path_buf());
-        }
-        match self.cleanup.secure(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound && self.is_ours(path) => {
-                self.cleanup.add(path.to_path_buf());
-                Ok(path.to_path_buf())
-            }
-            secured => secured,
         }
     }
 
@@ -343,7 +282,8 @@ impl Collecting<'_> {
         let silent = nodes.iter().find(|node| !saving.contains(*node));
         match silent {
             Some(node) if !self.names.iter().any(beside) => {
-                let file = self.secured(node, "files", path).ok()?;
+                let kind = path.symlink_metadata().ok()?.file_type();
+                let file = self.secured(node, "files", path, kind).ok()?;
                 self.made.files.push(file);
                 Some(node.clone())
             }

@@ -68,7 +68,8 @@ impl Collecting<'_> {
                     .push(Elsewhere::below(self.roots.temp, node, key, &path));
                 continue;
             }
-            match self.secured(&node, &key, &path) {
+            let kind = path.symlink_metadata().map(|about| about.file_type());
+            match kind.and_then(|kind| self.secured(&node, &key, &path, kind)) {
                 Ok(file) => self.made.previews.push(file),
                 Err(error) => {
                     self.made.missing.push(format!(
