@@ -55,6 +55,14 @@ export const series = { queue: [], vram: [], memory: [] };
 export const sampled = signal(0);
 const WINDOW = 600_000;
 
+/** What was measured while nobody looked here. @param {string} name @param {[number, number][]} points */
+export function remember(name, points) {
+  const known = series[name];
+  const missing = points.filter(([time]) => !known.some((one) => Math.abs(one[0] - time) < 5000));
+  series[name] = [...missing, ...known].sort((a, b) => a[0] - b[0]);
+  sampled.update((count) => count + 1);
+}
+
 /** @param {string} name @param {number | null | undefined} value */
 function sample(name, value) {
   if (value == null || !Number.isFinite(value)) return;
@@ -80,6 +88,9 @@ export function memoryOf(state) {
   const free = memory?.free ?? memory?.ram_free;
   return total ? { total, used: memory?.used ?? total - (free ?? total) } : null;
 }
+
+/** Whether the server is a gateway: what belongs to a ComfyUI is at its instances. */
+export const isGateway = () => Boolean(status()?.queues);
 
 let snapshot = new Set();
 

@@ -74,10 +74,10 @@ export const badge = (word, kind = kindOf(word)) => h("span", { class: `badge ${
 
 /** How good or bad a word of the API is. @param {string} word */
 export function kindOf(word) {
-  if (["succeeded", "delivered", "completed", "ready"].includes(word)) return "good";
-  if (["failed", "down", "expired"].includes(word)) return "bad";
+  if (["succeeded", "delivered", "completed", "ready", "idle"].includes(word)) return "good";
+  if (["failed", "down", "expired", "unavailable"].includes(word)) return "bad";
   if (["interrupted", "cancelled", "canceled", "draining", "restarting"].includes(word)) return "warn";
-  if (["running", "sending", "preprocessing", "postprocessing", "uploading", "starting"].includes(word)) return "live";
+  if (["running", "sending", "preprocessing", "postprocessing", "uploading", "starting", "busy"].includes(word)) return "live";
   return "calm";
 }
 

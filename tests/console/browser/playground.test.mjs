@@ -138,6 +138,27 @@ test("a graph: fields by node, seeds, an error at its field, cancel", async () =
   await close();
 });
 
+test("what was pasted last runs, however soon", async () => {
+  const { page, close } = await open(`${server.url}console/`);
+  await page.getByRole("combobox", { name: "Workflow", exact: true }).selectOption("Graph");
+  const area = page.getByRole("textbox", { name: "Graph", exact: true });
+  await area.fill(JSON.stringify(graph("the first")));
+  await page.getByRole("textbox", { name: "Positive #2: text", exact: true }).waitFor();
+  const sent = page.waitForRequest((request) => request.url().endsWith("/prompt"));
+  // In one go, as a hand could not: the page has had no time to read it.
+  await area.evaluate((element, text) => {
+    element.value = text;
+    element.dispatchEvent(new window.Event("input", { bubbles: true }));
+    document.querySelector("button.run").click();
+  }, JSON.stringify(graph("the second")));
+  assert.equal((await sent).postDataJSON().prompt[2].inputs.text, "the second");
+  await done(page);
+  await area.fill("{");
+  await page.getByText("This is not JSON").waitFor();
+  assert.equal(await page.getByRole("textbox", { name: "Positive #2: text", exact: true }).count(), 0, "the graph before it is gone");
+  await close();
+});
+
 test("what is no graph says so; a failing run shows node and traceback", async () => {
   const { page, close } = await open(`${server.url}console/`, { allowed: [/status of 400/] });
   await page.getByRole("combobox", { name: "Workflow", exact: true }).selectOption("Graph");

@@ -3,23 +3,25 @@
 import { h, list, onCleanup, signal, when } from "../kernel.js";
 import { t } from "../i18n.js";
 import { json } from "../api.js";
-import { status } from "../live.js";
+import { isGateway, status } from "../live.js";
+import { addressOf } from "../router.js";
 import * as format from "../format.js";
 import { badge, cell, table } from "../ui.js";
 
-/** Between two looks at the instances, in milliseconds. */
+/** Between two looks at queues and instances, of which the stream does not tell, in milliseconds. */
 const PAUSE = 3000;
 
 /** Nothing where the server is no gateway. */
 export const fleetView = () => when(isGateway, panel);
 
-export const isGateway = () => Boolean(status()?.queues);
-
 function panel() {
   const instances = signal(/** @type {Record<string, any>[]} */ ([]));
+  const queues = signal(/** @type {Record<string, any>[]} */ (status.peek()?.queues ?? []));
   const load = async () => {
     try {
-      instances.set(await json("instances"));
+      const [all, state] = await Promise.all([json("instances"), json("status")]);
+      instances.set(all);
+      queues.set(state.queues ?? []);
     } catch {
       // The page says elsewhere that the server is gone; what was known stays.
     }
@@ -27,7 +29,6 @@ function panel() {
   void load();
   const timer = setInterval(() => document.visibilityState === "visible" && void load(), PAUSE);
   onCleanup(() => clearInterval(timer));
-  const queues = () => /** @type {Record<string, any>[]} */ (status()?.queues ?? []);
   return h("section", { class: "panel", "aria-label": t("Fleet") }, h("h2", null, t("Fleet")),
     table(t("Queues"), [t("Queue"), t("Waiting"), t("Instances"), t("Oldest")], list(queues, (one) => one.name, queueRow)),
     table(t("Instances"), [t("Instance"), t("Status"), t("Queue"), t("Job"), "GPU", t("Version"), t("Last seen")], list(instances, (one) => one.id, instanceRow), { class: () => `cards${instances().length ? "" : " bare"}` }),
@@ -49,9 +50,9 @@ const gpuText = (gpus) => gpus.map((gpu) => gpu.name ?? gpu.index).join(", ");
 /** @param {Row} one */
 const instanceRow = (one) => h("tr", { role: "row" },
   cell(t("Instance"), h("span", { class: "mono break" }, () => one().id)),
-  cell(t("Status"), () => badge(String(one().status ?? "?").toLowerCase(), undefined)),
+  cell(t("Status"), () => badge(String(one().status ?? "?").toLowerCase())),
   cell(t("Queue"), h("span", { class: "mono break" }, () => one().queue ?? "")),
-  cell(t("Job"), h("span", { class: "mono id" }, () => one().current_task_id ?? "")),
+  cell(t("Job"), () => (one().current_task_id ? h("a", { class: "mono id", href: addressOf("history", one().current_task_id) }, one().current_task_id) : null)),
   cell("GPU", () => gpuText(one().gpu ?? [])),
   cell(t("Version"), () => one().version ?? ""),
   cell(t("Last seen"), () => format.time(one().last_seen)));

@@ -3,10 +3,10 @@
 import { computed, h, list, onCleanup, signal, when } from "../kernel.js";
 import { t } from "../i18n.js";
 import { json } from "../api.js";
-import { memoryOf, onReconnect, runs, sampled, series, status, vramOf } from "../live.js";
+import { isGateway, memoryOf, onReconnect, remember, runs, sampled, series, status, vramOf } from "../live.js";
 import { heading, stateWord } from "../shell.js";
 import * as format from "../format.js";
-import { fleetView, isGateway } from "../health/fleet.js";
+import { fleetView } from "../health/fleet.js";
 import { logView } from "../health/log.js";
 import { inFlight, perMinute, sparkline } from "../health/sparkline.js";
 import { attempt, badge, button, cell, confirm, failed, loading, notify, now, searchbox, table, uniqueId } from "../ui.js";
@@ -54,7 +54,19 @@ function lately() {
   return { all, since };
 }
 
+/** Memory of the last ten minutes, which the server measures whether somebody looks or not. */
+async function measured() {
+  const { samples = [] } = await json("status?samples=true");
+  for (const name of ["vram", "memory"]) {
+    remember(name, samples.filter((/** @type {any} */ one) => one[`${name}_total`])
+      .map((/** @type {any} */ one) => [one.at, (one[`${name}_used`] / one[`${name}_total`]) * 100]));
+  }
+}
+
 function sparks() {
+  const look = () => void measured().catch(() => {}); // the lines begin later, then
+  look();
+  onCleanup(onReconnect(look));
   const minute = computed(() => Math.floor(now() / 5000) * 5000);
   const { all, since } = lately();
   const ended = computed(() => all().filter((one) => one.status === "succeeded" && one.finished_at));
@@ -67,7 +79,7 @@ function sparks() {
     sparkline(t("Prompts a minute"), () => perMinute(ended(), minute(), since()), (value) => format.number(value), minute),
     sparkline(t("Queue"), waiting, (value) => format.number(value), minute),
     sparkline(t("Seconds a prompt"), took, (value) => format.duration(value), minute),
-    sparkline(t("VRAM"), points("vram"), percent, minute, 100),
+    when(() => !isGateway(), () => sparkline(t("VRAM"), points("vram"), percent, minute, 100)),
     sparkline(t("Memory"), points("memory"), percent, minute, 100),
   ];
 }
@@ -95,7 +107,7 @@ function devices() {
   const all = state.comfyui?.devices ?? [];
   return [
     all.map((/** @type {any} */ device) => h("div", { class: "device" }, h("p", null, h("strong", null, device.name ?? device.type ?? t("Device"))), meter(t("Memory of the device"), vramOf(device)) ?? h("p", { class: "muted" }, device.type ?? ""))),
-    all.length ? null : h("p", { class: "muted" }, t("ComfyUI has not named a device.")),
+    all.length || isGateway() ? null : h("p", { class: "muted" }, t("ComfyUI has not named a device.")),
     meter(t("Memory"), memoryOf(state)),
     disksOf(state).map((disk) => meter(disk.name, disk, t("{free} free of {total}", { free: format.size(disk.total - disk.used), total: format.size(disk.total) }), disk.paths)),
   ];
@@ -129,7 +141,7 @@ function service() {
   const word = stateWord(state);
   return h("dl", { class: "facts" },
     fact("ComfyUI", badge(word)), (state.instances ?? []).map(instance), state.ready ? null : fact(t("Reason"), state.reason),
-    state.amqp ? Object.entries(typeof state.amqp === "object" ? state.amqp : { AMQP: state.amqp }).filter(([, value]) => typeof value !== "object").map(([name, value]) => fact(`AMQP ${name === "AMQP" ? "" : name}`.trim(), String(value))) : fact("AMQP", t("off")),
+    state.amqp ? Object.entries(typeof state.amqp === "object" ? state.amqp : { AMQP: state.amqp }).filter(([, value]) => typeof value !== "object").map(([name, value]) => fact(`AMQP ${name === "AMQP" ? "" : name}`.trim(), String(value))) : fact("AMQP", t(features.amqp ? "on" : "off")),
     named.map(([name, value]) => fact(String(name), value === true ? t("on") : value === false ? t("off") : typeof value === "object" ? JSON.stringify(value) : String(value))));
 }
 

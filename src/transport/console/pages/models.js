@@ -3,7 +3,8 @@
 import { computed, effect, h, list, onCleanup, signal, when } from "../kernel.js";
 import { plural, t } from "../i18n.js";
 import { json } from "../api.js";
-import { cache as liveCache, downloads, onReconnect } from "../live.js";
+import { cache as liveCache, connection, downloads, isGateway, onReconnect, status } from "../live.js";
+import { addressOf } from "../router.js";
 import { heading } from "../shell.js";
 import * as format from "../format.js";
 import { schemaForm } from "../form/form.js";
@@ -47,11 +48,14 @@ export default function page() {
       failure.set(error);
     }
   };
-  void load();
-  onCleanup(onReconnect(() => void load()));
+  const asks = computed(() => !isGateway() && (status() !== null || connection() === "lost"));
+  effect(() => {
+    if (asks()) void load();
+  });
+  onCleanup(onReconnect(() => void (asks.peek() && load())));
   effect(() => {
     liveCache();
-    void loadCache();
+    if (asks()) void loadCache();
   });
   let completed = -1;
   effect(() => {
@@ -64,7 +68,9 @@ export default function page() {
   const shownModels = computed(() => (models() ?? []).filter((one) => wanted(one) && (!folder() || one.folder === folder())));
   const shownEntries = computed(() => (entries() ?? []).filter(wanted));
 
-  return h("div", { class: "page" }, heading(t("Models")),
+  const elsewhere = () => h("section", { class: "panel" }, empty("models", t("Models belong to the instances."),
+    t("This server is a gateway: each instance has its own models, downloads and cache."), " ", h("a", { href: addressOf("health") }, t("Look at the fleet"))));
+  return h("div", { class: "page" }, heading(t("Models")), when(isGateway, elsewhere), h("div", { class: "page", hidden: isGateway },
     () => (failure() ? failed(failure(), () => void load()) : null),
     h("div", { class: "columns" }, downloadForm(folders), activity()),
     h("div", { class: "filters", role: "search", "aria-label": t("Models") }, searchbox(t("Filter"), filter), choice(t("Show folder"), folder, () => [["", t("All")], ...(folders() ?? [])])),
@@ -75,7 +81,7 @@ export default function page() {
     h("section", { class: "panel", "aria-label": t("Cache") },
       h("div", { class: "panel-head" }, h("h2", null, t("Cache")), usage),
       table(t("Cache"), [[t("File"), "30%"], "URL", [t("Size"), "7em"], [t("Last used"), "10em"], [t("State"), "7em"], ["", "7em"]], longRows(shownEntries, (one) => one.name, (entry) => cacheRow(entry, loadCache)), { class: () => `cards fixed${shownEntries().length ? "" : " bare"}` }),
-      () => (entries() && !shownEntries().length ? h("p", { class: "muted none" }, filter() ? t("No file of the cache fits.") : t("The cache is empty: what is fetched by URL is kept here.")) : null)));
+      () => (entries() && !shownEntries().length ? h("p", { class: "muted none" }, filter() ? t("No file of the cache fits.") : t("The cache is empty: what is fetched by URL is kept here.")) : null))));
 }
 
 function usage() {

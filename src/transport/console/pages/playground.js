@@ -150,6 +150,7 @@ export default function page() {
 
   /** The same request with the files that were chosen by name. */
   async function copyAsCode() {
+    if (chosen.peek() === GRAPH) await graph.settled();
     const shown = current();
     if (!shown) return notify(t("Choose a workflow or paste a graph first."), "warn");
     if (shown.all().some((one) => one.draw && one.value() === undefined)) shown.draw(0);

@@ -43,7 +43,7 @@ export function graphChooser() {
   /** @type {Promise<void>} */
   let pending = Promise.resolve();
   function typed() {
-    clearTimeout(timer);
+    stopWaiting();
     turn += 1;
     const value = area.value;
     text.set(value);
@@ -53,16 +53,28 @@ export function graphChooser() {
       error.set("");
       return;
     }
-    timer = setTimeout(() => {
-      const { value: graph, problem } = parsed(value.replace(/\b(NaN|-?Infinity)\b(?=\s*[,\]}])/g, "null"));
-      if (problem) error.set(problem);
-      else pending = inspect({ json: graph });
-    }, 350);
+    timer = setTimeout(read, 350);
+  }
+  function stopWaiting() {
+    clearTimeout(timer);
+    timer = undefined;
+  }
+  function read() {
+    stopWaiting();
+    const { value: graph, problem } = parsed(text.peek().replace(/\b(NaN|-?Infinity)\b(?=\s*[,\]}])/g, "null"));
+    if (!problem) {
+      pending = inspect({ json: graph });
+      return;
+    }
+    // What is no graph cannot run, nor can the one before it.
+    inspected.set(null);
+    form.set(null);
+    error.set(problem);
   }
 
   /** @param {File} file */
   async function take(file) {
-    clearTimeout(timer);
+    stopWaiting();
     const isText = /json|text/.test(file.type) || /\.(json|txt)$/i.test(file.name);
     if (isText && file.size < 20_000_000) {
       area.value = await file.text();
@@ -115,12 +127,16 @@ export function graphChooser() {
     isEmpty: () => text() === "" && !inspected(),
     /** Shows a graph that comes from elsewhere. @param {any} graph */
     open(graph) {
-      clearTimeout(timer);
+      stopWaiting();
       area.value = typeof graph === "string" ? graph : stringify(graph, 2);
       text.set(area.value);
       pending = inspect({ json: typeof graph === "string" ? parsed(graph).value : graph });
       return pending;
     },
-    settled: () => pending,
+    /** When what was typed last is read; whoever waits for it need not wait until nothing is typed any more. */
+    settled() {
+      if (timer !== undefined) read();
+      return pending;
+    },
   };
 }

@@ -3,7 +3,7 @@
 import { effect, signal } from "../kernel.js";
 import { t } from "../i18n.js";
 import { ApiError, follow, json } from "../api.js";
-import { queue, runs } from "../live.js";
+import { isGateway, queue, runs } from "../live.js";
 import { hasEnded } from "../ui.js";
 
 /** @typedef {{status: string, position?: number, node?: string, step?: number, steps?: number, percent: number}} State */
@@ -116,6 +116,9 @@ export class Run {
       case "progress":
         this.change({ status: "running", node: data.node ?? this.state.peek().node, step: data.value, steps: data.max });
         break;
+      case "progress_state":
+        this.#estimate(data.nodes ?? {});
+        break;
       case "binary_preview":
         this.#show(data);
         break;
@@ -124,6 +127,15 @@ export class Run {
         break;
       default:
     }
+  }
+
+  /** How far it is where the queue does not say: a gateway's has no progress. @param {Record<string, any>} nodes */
+  #estimate(nodes) {
+    if (!isGateway()) return;
+    const parts = Object.values(nodes).map((one) => (one.state === "finished" ? 1 : one.state === "running" && one.max ? one.value / one.max : 0));
+    const all = Math.max(parts.length, Object.keys(this.classes).length);
+    const percent = (parts.reduce((sum, part) => sum + part, 0) / all) * 100;
+    if (percent > this.state.peek().percent) this.change({ percent: Math.min(99, percent) });
   }
 
   /** @param {any} data */
