@@ -114,9 +114,13 @@ async fn run(config: Config) -> Result<(), Fatal> {
     }
     app.durable.take_up().await;
     let closing = app.closing.clone();
+    let state = app.router_state();
+    if app.config.server.console {
+        tokio::spawn(rest::keep_samples(state.clone()));
+    }
     let server = tokio::spawn(listener.serve(
         rest::router(
-            app.router_state(),
+            state,
             v2::router(app.v2_state()),
             mcp::router(app.mcp_state()),
         ),

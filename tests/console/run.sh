@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Everything about the web console: types, lint, unit tests, and the pages in a real browser against a running demo.
 #   tests/console/run.sh [path of the comfyui-api binary]
-# Needs node 20, npm, Chromium (Debian: apt-get install chromium) and python3. TEST_HOME says where npm's packages go
-# (default /opt/comfyui-api-test), CHROMIUM names the browser.
+# Needs node 20, npm, python3, Chromium and RabbitMQ (Debian: apt-get install chromium rabbitmq-server). TEST_HOME says
+# where npm's packages go (default /opt/comfyui-api-test), CHROMIUM names the browser.
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # A path is meant from where the caller stands, so it is made absolute before we leave.

@@ -58,7 +58,7 @@ const WINDOW = 600_000;
 /** What was measured while nobody looked here. @param {string} name @param {[number, number][]} points */
 export function remember(name, points) {
   const known = series[name];
-  const missing = points.filter(([time]) => !known.some((one) => Math.abs(one[0] - time) < 5000));
+  const missing = points.filter(([time]) => !known.some((one) => Math.abs(one[0] - time) < 1000));
   series[name] = [...missing, ...known].sort((a, b) => a[0] - b[0]);
   sampled.update((count) => count + 1);
 }

@@ -45,7 +45,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 pub use answer::Uncompressed;
 pub use events::OpenStreams;
 pub use serve::{Listener, bind};
-pub use status::{BrokerLink, Machine};
+pub use status::{BrokerLink, Machine, keep_samples};
 pub(in crate::transport) use workflow::from_file;
 
 use crate::comfy::pool::Pool;

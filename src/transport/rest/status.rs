@@ -13,8 +13,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::RouterState;
+use super::query::Query;
 use crate::comfy::life::Phase;
 use crate::config::Config;
+use crate::error::Failure;
+
+mod samples;
+
+pub use samples::keep as keep_samples;
 
 /// How long ComfyUI and the disks are waited for; then what was known last is shown.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -49,6 +55,7 @@ struct Inner {
     directories: Vec<(&'static str, PathBuf)>,
     features: Map<String, Value>,
     measured: Mutex<Option<(Instant, Measured)>>,
+    samples: samples::Samples,
     /// One measures, the others wait for that.
     measuring: tokio::sync::Mutex<()>,
     /// Rises with every measurement that nobody has waited for.
@@ -71,6 +78,7 @@ impl Machine {
             directories: directories(config),
             features: features(config),
             measured: Mutex::default(),
+            samples: samples::Samples::default(),
             measuring: tokio::sync::Mutex::default(),
             version: watch::Sender::new(0),
         };
@@ -141,8 +149,13 @@ impl Machine {
 }
 
 /// `GET /status`
-pub async fn status(State(state): State<RouterState>) -> Response {
-    Json(view(&state).await).into_response()
+pub async fn status(State(state): State<RouterState>, query: Query) -> Result<Response, Failure> {
+    let wanted = query.word("samples", &[("true", true), ("false", false)])?;
+    let mut view = view(&state).await;
+    if wanted == Some(true) {
+        view["samples"] = state.machine.inner.samples.list();
+    }
+    Ok(Json(view).into_response())
 }
 
 /// `GET /config`

@@ -27,7 +27,7 @@ after(async () => {
 });
 
 const submit = async (id) => {
-  const answer = await fetch(`${url}prompt`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ id, prompt: slow(30), keep: true, async: true }) });
+  const answer = await fetch(`${url}prompt`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ id, prompt: slow(600), keep: true, async: true }) });
   assert.equal(answer.status, 202, await answer.text());
 };
 const row = (scope, text) => scope.getByRole("row").filter({ hasText: text });

@@ -204,6 +204,10 @@ test("health: versions, devices, log, configuration, questions before restarting
   const { page, close } = await open(`${server.url}console/#/health`);
   await page.getByRole("region", { name: "Versions", exact: true }).getByText("comfyui-api").waitFor();
   await page.getByRole("region", { name: "Devices", exact: true }).waitFor();
+  await until("memory from before the page was opened", () => page.evaluate(async () => {
+    const { series } = await import(new URL("live.js", document.baseURI.split("#")[0]).href);
+    return series.memory[0]?.[0] < performance.timeOrigin;
+  }));
   const log = page.getByRole("log", { name: "Log", exact: true });
   await until("lines", async () => (await log.locator(".log-line").count()) > 3);
   await server.ask("prompt", { method: "POST", json: { id: "in-the-log", prompt: graph("log") } });

@@ -188,3 +188,10 @@ test("a run that ComfyUI died of and that begins anew is not given up", async ()
     globalThis.fetch = before;
   }
 });
+
+test("what was measured before joins what was seen, in order and once", async () => {
+  const { remember, series } = await load("live.js");
+  series.memory = [[50_000, 3], [60_000, 4]];
+  remember("memory", [[30_000, 1], [40_000, 2], [50_900, 9]]);
+  assert.deepEqual(series.memory, [[30_000, 1], [40_000, 2], [50_000, 3], [60_000, 4]]);
+});

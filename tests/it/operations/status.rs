@@ -26,6 +26,17 @@ async fn the_status_shows_all_that_health_shows() {
     product.until_ready().await;
     let (_, now) = product.get("/status").await;
     assert_eq!(now["version"], env!("CARGO_PKG_VERSION"));
+    let samples = until("memory was looked at", async || {
+        let (_, now) = product.get("/status?samples=true").await;
+        let samples = now["samples"].as_array().unwrap().clone();
+        (!samples.is_empty()).then_some(samples)
+    })
+    .await;
+    assert_eq!(now.get("samples"), None);
+    let latest = &samples[samples.len() - 1];
+    assert!(latest["memory_used"].as_u64() > Some(0), "{latest}");
+    let (status, refused) = product.get("/status?samples=5").await;
+    assert_eq!((status, &refused["location"]), (400, &json!("samples")));
     assert_eq!(
         (&now["ready"], now.get("reason")),
         (&json!(true), None),

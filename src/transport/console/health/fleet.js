@@ -52,7 +52,7 @@ const instanceRow = (one) => h("tr", { role: "row" },
   cell(t("Instance"), h("span", { class: "mono break" }, () => one().id)),
   cell(t("Status"), () => badge(String(one().status ?? "?").toLowerCase())),
   cell(t("Queue"), h("span", { class: "mono break" }, () => one().queue ?? "")),
-  cell(t("Job"), () => (one().current_task_id ? h("a", { class: "mono id", href: addressOf("history", one().current_task_id) }, one().current_task_id) : null)),
+  cell(t("Job"), when(() => one().current_task_id, () => h("a", { class: "mono id", href: () => addressOf("history", one().current_task_id ?? "") }, () => one().current_task_id))),
   cell("GPU", () => gpuText(one().gpu ?? [])),
   cell(t("Version"), () => one().version ?? ""),
   cell(t("Last seen"), () => format.time(one().last_seen)));

@@ -27,7 +27,7 @@ export default function page() {
     button(t("Free memory"), () => void free(), { class: "secondary" }), button(t("Restart ComfyUI"), () => void restart(), { class: "secondary", icon: "again" })))),
   () => (status() === null ? loading() : null),
   h("div", { class: "sparks" }, sparks()),
-  h("div", { class: "columns" },
+  h("div", { class: "columns three" },
     h("section", { class: "panel", "aria-label": t("Versions") }, h("h2", null, t("Versions")), versions),
     h("section", { class: "panel", "aria-label": t("Devices") }, h("h2", null, t("Devices")), devices),
     h("section", { class: "panel", "aria-label": t("Service") }, h("h2", null, t("Service")), service)),
