@@ -114,7 +114,8 @@ export const heading = (text, ...rest) => h("div", { class: "page-head" }, h("h1
 
 function stateBadge() {
   const word = () => stateWord(status());
-  return h("span", { class: () => `state ${status() ? word() : "unknown"}`, title: () => status()?.reason ?? t("State of ComfyUI") },
+  const look = () => (connection() === "lost" && status() ? "stale" : status() ? word() : "unknown");
+  return h("span", { class: () => `state ${look()}`, title: () => status()?.reason ?? t("State of ComfyUI") },
     h("span", { class: "dot", "aria-hidden": "true" }), h("span", { role: "status", "aria-label": t("Server state") }, () => t(word())));
 }
 
