@@ -28,7 +28,10 @@ node "$home/node_modules/typescript/bin/tsc" -p tsconfig.json
 (cd ../.. && node "$home/node_modules/eslint/bin/eslint.js" --max-warnings 0 -c tests/console/eslint.config.mjs src/transport/console tests/console docs/*.mjs)
 echo "types and lint: $((SECONDS - begin)) s"
 reporter=(--test-reporter=spec)
-node --test "${reporter[@]}" unit/*.test.mjs
+# Node 20 has what browsers have had for long behind a switch, which newer ones no longer know.
+raw=()
+[ "$(node -p '"rawJSON" in JSON')" = true ] || raw=(--harmony-json-parse-with-source)
+node "${raw[@]}" --test "${reporter[@]}" unit/*.test.mjs
 # One file after the other: each has a server and pages of its own. A failed test leaves both open, so the end is forced.
 node --test "${reporter[@]}" --test-force-exit --test-concurrency=1 browser/*.test.mjs
 echo "the console: $((SECONDS - begin)) s"
