@@ -4,6 +4,8 @@ import { h } from "../kernel.js";
 import { t } from "../i18n.js";
 
 const [WIDTH, HEIGHT, WINDOW] = [240, 48, 600_000];
+/** Room for the dot where the line ends. */
+const EDGE = 4;
 
 /** @typedef {[number, number]} Point time in milliseconds, value */
 
@@ -15,7 +17,7 @@ const [WIDTH, HEIGHT, WINDOW] = [240, 48, 600_000];
  */
 export function path(points, now, most) {
   const x = (/** @type {number} */ time) => Math.max(0, Math.min(WIDTH, ((time - (now - WINDOW)) / WINDOW) * WIDTH));
-  const y = (/** @type {number} */ value) => HEIGHT - 2 - (Math.max(0, Math.min(most, value)) / most) * (HEIGHT - 4);
+  const y = (/** @type {number} */ value) => HEIGHT - EDGE - (Math.max(0, Math.min(most, value)) / most) * (HEIGHT - 2 * EDGE);
   const shown = points.filter(([time], index) => time >= now - WINDOW || points[index + 1]?.[0] >= now - WINDOW);
   if (!shown.length) return { line: "", area: "", end: "" };
   const corners = shown.map(([time, value]) => `${x(time).toFixed(1)} ${y(value).toFixed(1)}`);
