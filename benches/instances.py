@@ -9,43 +9,27 @@ four. Compare the ratios, not the figures. Nothing but the standard library is n
 """
 import concurrent.futures
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
-BINARY = os.environ.get("BINARY", str(Path(__file__).resolve().parent.parent / "target/debug/comfyui-api"))
+from product import Product
+
 MANY = int(sys.argv[1]) if len(sys.argv) > 1 else 4
 PORT, COMFY = 28300, 28310
-TICK = os.sysconf("SC_CLK_TCK")
 WRONG = []
 
 
-class Server:
+class Server(Product):
     """The product with so many simulators."""
 
     def __init__(self, instances):
-        self.home = tempfile.TemporaryDirectory()
-        home = Path(self.home.name)
-        for folder in ["input", "output", "models/checkpoints"]:
-            (home / folder).mkdir(parents=True)
+        super().__init__(["input", "output", "models/checkpoints"])
         for model in "ab":
-            (home / f"models/checkpoints/{model}.safetensors").write_bytes(b"x")
-        environment = {
-            "PATH": os.environ["PATH"], "HOME": str(home), "COMFY_HOME": str(home), "CACHE_DIR": str(home / "cache"),
-            "PORT": str(PORT), "COMFYUI_PORT_HOST": str(COMFY), "COMFYUI_INSTANCES": str(instances), "LOG_LEVEL": "warn",
-            "CMD": f"{BINARY} simulate-comfyui --port {COMFY} --base-directory {home}",
-        }
-        self.process = subprocess.Popen([BINARY], env=environment, stdout=subprocess.DEVNULL)
+            (Path(self.home.name) / f"models/checkpoints/{model}.safetensors").write_bytes(b"x")
         self.instances = instances
-        deadline = time.monotonic() + 60
-        while not self.ready():
-            if time.monotonic() > deadline:
-                raise SystemExit("the server does not get ready")
-            time.sleep(0.1)
+        self.start(PORT, COMFY, {"COMFYUI_INSTANCES": str(instances), "LOG_LEVEL": "warn"})
 
     def ready(self):
         try:
@@ -59,11 +43,6 @@ class Server:
         request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", data, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=300) as answer:
             return json.load(answer)
-
-    def cpu(self):
-        """Of the server alone: its ComfyUIs are other processes."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return sum(map(int, fields[11:13])) / TICK
 
     def all(self, graphs, clients):
         """Every graph, in their order, so many at a time: seconds, CPU seconds, answers."""

@@ -15,16 +15,15 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
-BINARY = os.path.abspath(os.environ.get("BINARY", str(Path(__file__).resolve().parent.parent / "target/debug/comfyui-api")))
+from product import BINARY, Product
+
 TURNS = int(sys.argv[1]) if len(sys.argv) > 1 else 7
 EACH = float(sys.argv[2]) if len(sys.argv) > 2 else 5
 CLIENTS = int(os.environ.get("CLIENTS", "32"))
-TICK = os.sysconf("SC_CLK_TCK")
 GRAPH = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 255}},
     "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "cost"}},
@@ -74,20 +73,13 @@ def listens(port):
     raise SystemExit(f"nobody listens on port {port}")
 
 
-class Server:
+class Server(Product):
     """The product with a simulator, and a collector that behaves so."""
 
     def __init__(self, how):
+        super().__init__(["input", "output", "models"])
         self.how, self.port, comfy = how, free_port(), free_port()
-        self.home = tempfile.TemporaryDirectory()
-        home = Path(self.home.name)
-        for folder in ["input", "output", "models"]:
-            (home / folder).mkdir()
-        environment = {
-            "PATH": os.environ["PATH"], "HOME": str(home), "COMFY_HOME": str(home), "CACHE_DIR": str(home / "cache"),
-            "HOST": "127.0.0.1", "PORT": str(self.port), "COMFYUI_PORT_HOST": str(comfy), "LOG_LEVEL": "error",
-            "CMD": f"{BINARY} simulate-comfyui --port {comfy} --base-directory {home}",
-        }
+        environment = {"HOST": "127.0.0.1", "LOG_LEVEL": "error"}
         self.collector = None
         if not how.startswith("off"):
             collector = free_port()
@@ -97,12 +89,7 @@ class Server:
         if how in ("live", "hangs"):
             self.collector = subprocess.Popen([sys.executable, "-c", COLLECTOR, how, str(collector)])
             listens(collector)
-        self.process = subprocess.Popen([BINARY], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while not self.ready():
-            if time.monotonic() > deadline:
-                raise SystemExit("the server does not get ready")
-            time.sleep(0.1)
+        self.start(self.port, comfy, environment, stderr=subprocess.DEVNULL)
 
     def ready(self):
         try:
@@ -110,11 +97,6 @@ class Server:
             return True
         except OSError:
             return False
-
-    def cpu(self):
-        """Of the server alone: its ComfyUI is another process."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return sum(map(int, fields[11:13])) / TICK
 
     def status(self, name):
         line = next(line for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines() if line.startswith(name + ":"))
