@@ -41,13 +41,27 @@ export default function page() {
       failure.set(error);
     }
   }
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let again;
+  let left = false;
   const loadCache = async () => {
+    clearTimeout(again);
     try {
       entries.set((await json("cache")).entries);
     } catch (error) {
       failure.set(error);
     }
+    // The stream does not tell when a file is no longer in use.
+    if (!left && entries.peek()?.some((one) => one.in_use)) again = setTimeout(lookAgain, 2000);
   };
+  const lookAgain = () => {
+    if (document.visibilityState === "visible") void loadCache();
+    else again = setTimeout(lookAgain, 2000);
+  };
+  onCleanup(() => {
+    left = true;
+    clearTimeout(again);
+  });
   const asks = computed(() => !isGateway() && (status() !== null || connection() === "lost"));
   effect(() => {
     if (asks()) void load();
