@@ -6,6 +6,10 @@
     clippy::allow_attributes,
     reason = "a test says what it expects by failing"
 )]
+#![allow(
+    clippy::too_many_lines,
+    reason = "a test tells one story from its beginning to its end"
+)]
 #![allow(dead_code, reason = "not every test module uses every helper yet")]
 
 mod amqp;

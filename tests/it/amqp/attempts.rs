@@ -6,7 +6,8 @@ use lapin::options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::json;
 
-use super::stage::{Client, ScriptedRunner, close, config, connect, open, unique, until};
+use super::client::Client;
+use super::stage::{ScriptedRunner, close, config, connect, open, unique, until};
 use crate::support::rabbitmq::RabbitMq;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,8 @@ use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use super::stage::{Client, ScriptedRunner, at_work, close, config, connect, open, unique, until};
+use super::client::Client;
+use super::stage::{ScriptedRunner, at_work, close, config, connect, open, unique, until};
 use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::rabbitmq::{MAX_MESSAGE_BYTES, RabbitMq};
 

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::stage::{Client, ScriptedRunner, close, config, open, unique, until};
+use super::client::Client;
+use super::stage::{ScriptedRunner, close, config, open, unique, until};
 use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::rabbitmq::{MAX_MESSAGE_BYTES, RabbitMq};
 

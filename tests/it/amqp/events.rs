@@ -8,7 +8,8 @@ use comfyui_api::events::{Events, PromptRef, Source, SystemEvent};
 use comfyui_api::transport::amqp::{Load, TaskOutcome};
 use serde_json::{Value, json};
 
-use super::stage::{Client, ScriptedRunner, at_work, close, config, open, unique, until};
+use super::client::Client;
+use super::stage::{ScriptedRunner, at_work, close, config, open, unique, until};
 use crate::support::rabbitmq::RabbitMq;
 
 fn event(name: &str, id: &str, amqp: bool, data: Value) -> SystemEvent {

@@ -1,12 +1,12 @@
 //! Several instances on one queue while everything around them breaks.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
-use lapin::options::{BasicAckOptions, BasicGetOptions};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::stage::{Client, PATIENCE, ScriptedRunner, close, config, connect, open, unique, until};
+use super::client::Client;
+use super::results;
+use super::stage::{ScriptedRunner, close, config, open, unique, until};
 use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::rabbitmq::RabbitMq;
 
@@ -75,46 +75,14 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
         "{} connections: three instances were cut off four times",
         proxy.connections()
     );
-    let connection = connect(&broker.uri()).await;
-    let channel = connection.create_channel().await.unwrap();
-    let mut results: BTreeMap<String, usize> = BTreeMap::new();
-    let deadline = Instant::now() + 2 * PATIENCE;
-    while results.len() < TASKS {
-        assert!(
-            Instant::now() < deadline,
-            "only {} of {TASKS} tasks have a result",
-            results.len()
-        );
-        let Some(message) = channel
-            .basic_get(
-                format!("listener.{name}").into(),
-                BasicGetOptions::default(),
-            )
-            .await
-            .unwrap()
-        else {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            continue;
-        };
-        let envelope: Value = serde_json::from_slice(&message.delivery.data).unwrap();
-        message
-            .delivery
-            .acker
-            .ack(BasicAckOptions::default())
-            .await
-            .unwrap();
-        if message
-            .delivery
-            .routing_key
-            .as_str()
-            .starts_with("event.result.")
-        {
+    results::count(&broker.uri(), &name, TASKS, |key, envelope| {
+        let is_result = key.starts_with("event.result.");
+        if is_result {
             assert_eq!(envelope["event_type"], "execution_success");
-            *results
-                .entry(envelope["task_id"].as_str().unwrap().to_owned())
-                .or_default() += 1;
         }
-    }
+        is_result
+    })
+    .await;
     for (transport, runner) in &instances {
         until("nothing is held", async || transport.tasks() == 0).await;
         close(transport).await;

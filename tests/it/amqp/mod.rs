@@ -4,7 +4,10 @@
 mod attempts;
 mod broker_trouble;
 mod channels;
+pub mod client;
 mod events;
 mod fleet;
+pub mod results;
+mod returned;
 pub mod stage;
 mod tasks;

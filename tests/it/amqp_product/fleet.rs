@@ -1,14 +1,11 @@
 //! Three real processes on one queue while everything around them breaks.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
-
-use lapin::options::{BasicAckOptions, BasicGetOptions};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::*;
-use crate::amqp::stage::{PATIENCE, connect, unique, until};
+use crate::amqp::results;
+use crate::amqp::stage::{unique, until};
 use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::product::Product;
 use crate::support::rabbitmq::RabbitMq;
@@ -86,40 +83,10 @@ async fn every_task_gets_its_result_whatever_dies() {
     assert_eq!(leaver.stop().await, Some(0));
     settled(&[&stayer], 1).await;
 
-    let connection = connect(&broker.uri()).await;
-    let channel = connection.create_channel().await.unwrap();
-    let mut results: BTreeMap<String, usize> = BTreeMap::new();
-    let deadline = Instant::now() + 2 * PATIENCE;
-    while results.len() < submitted {
-        assert!(
-            Instant::now() < deadline,
-            "only {} of {submitted} tasks have a result",
-            results.len()
-        );
-        let Some(message) = channel
-            .basic_get(
-                format!("listener.{name}").into(),
-                BasicGetOptions::default(),
-            )
-            .await
-            .unwrap()
-        else {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        message
-            .delivery
-            .acker
-            .ack(BasicAckOptions::default())
-            .await
-            .unwrap();
-        if message.delivery.routing_key.as_str() == "event.result.execution_success" {
-            let envelope: Value = serde_json::from_slice(&message.delivery.data).unwrap();
-            *results
-                .entry(envelope["task_id"].as_str().unwrap().to_owned())
-                .or_default() += 1;
-        }
-    }
+    let results = results::count(&broker.uri(), &name, submitted, |key, _| {
+        key == "event.result.execution_success"
+    })
+    .await;
     until("nothing is held", async || held(&stayer).await.0 == 0).await;
     assert_eq!(most, 1, "an instance holds at most its prefetch");
     let client = Client::connect(&broker.uri(), &name).await;

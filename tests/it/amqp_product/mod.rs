@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::amqp::stage::Client;
+use crate::amqp::client::Client;
 use crate::support::product::Stage;
 
 /// A product on the queue and the exchange of a [`Client`] with this name.

@@ -3,6 +3,7 @@
 
 mod comfyui;
 mod disk;
+mod gpu;
 mod killed;
 mod load;
 mod locks;

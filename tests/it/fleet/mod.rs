@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::amqp::stage::{Client, unique};
+use crate::amqp::client::Client;
+use crate::amqp::stage::unique;
 use crate::support::product::{Product, Stage, until};
 
 /// A gateway with a queue and an exchange of its own, and what its instances need to find them.

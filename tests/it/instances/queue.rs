@@ -5,7 +5,8 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use super::{all_ready, lasting, quick};
-use crate::amqp::stage::{Client, unique};
+use crate::amqp::client::Client;
+use crate::amqp::stage::unique;
 use crate::support::product::{Stage, until};
 use crate::support::rabbitmq::RabbitMq;
 

@@ -7,6 +7,7 @@ mod images;
 mod jpeg;
 mod options;
 mod video;
+mod video_stopped;
 mod webp;
 
 use std::path::{Path, PathBuf};

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::amqp::stage::{Client, unique};
+use crate::amqp::client::Client;
+use crate::amqp::stage::unique;
 use crate::support::graphs::slow;
 use crate::support::product::{Product, Stage, until};
 use crate::support::rabbitmq::RabbitMq;

@@ -4,6 +4,7 @@ mod answers;
 mod cancel;
 mod listing;
 mod media;
+mod missing_files;
 mod models;
 mod other_runs;
 mod outputs;

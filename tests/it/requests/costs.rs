@@ -6,23 +6,14 @@ use serde_json::json;
 
 use super::{post, refused};
 use crate::support::graphs::{picture, png, to_base64};
+use crate::support::memory;
 use crate::support::product::{Product, Stage};
 
 const MIB: u64 = 1024 * 1024;
 
 /// The most memory (bytes) the process has had so far.
 fn peak(product: &Product) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", product.pid())).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        * 1024
+    memory::of(product.pid(), "VmHWM")
 }
 
 /// Asks for `/health` until told to stop; the longest wait.

@@ -18,6 +18,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::support::graphs::batch;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 const OLD: &[&str] = &["--imitate", "0.3.64"];
 
@@ -205,21 +207,7 @@ fn sleeper(seconds: f64, steps: u32) -> Value {
 }
 
 fn sampling(steps: u32) -> Value {
-    json!({"4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "m.safetensors"}},
-    "5": {
-        "class_type": "EmptyLatentImage",
-        "inputs": {"width": 64, "height": 64, "batch_size": 2}
-    },
-    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a red fox", "clip": ["4", 1]}},
-    "3": {"class_type": "KSampler",
-    "inputs": {"seed": 5, "steps": steps, "cfg": 7, "sampler_name": "euler", "scheduler": "normal",
-    "denoise": 1,
-          "model": ["4", 0], "positive": ["6", 0], "negative": ["6", 0], "latent_image": ["5", 0]}},
-    "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
-    "9": {
-        "class_type": "SaveImage",
-        "inputs": {"images": ["8", 0], "filename_prefix": "ComfyUI"}
-    }})
+    batch(steps, 2, "ComfyUI")
 }
 
 fn write(path: &Path, content: &[u8]) {

@@ -4,6 +4,7 @@ mod cache;
 mod credentials;
 mod crowds;
 mod downloads;
+mod eviction;
 mod git;
 mod guard;
 mod instances;

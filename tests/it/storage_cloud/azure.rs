@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::http::HeaderMap;
 use comfyui_api::config::Secret;
 use comfyui_api::storage::azure::AzureBackend;
 use comfyui_api::storage::backend::Backend;
@@ -14,9 +13,9 @@ use url::Url;
 use super::{file, noise, outbound, range, read, source, storage_config};
 use crate::support::azurite;
 
-const TRUSTING: &[(&str, &str)] = &[("ALLOW_PRIVATE_NETWORKS", "true")];
+pub(super) const TRUSTING: &[(&str, &str)] = &[("ALLOW_PRIVATE_NETWORKS", "true")];
 
-async fn backend() -> AzureBackend {
+pub(super) async fn backend() -> AzureBackend {
     let text = azurite::connection_string().await;
     AzureBackend::new(
         &storage_config(&[("AZURE_STORAGE_CONNECTION_STRING", &text)]).azure,
@@ -24,11 +23,11 @@ async fn backend() -> AzureBackend {
     )
 }
 
-fn unconfigured() -> AzureBackend {
+pub(super) fn unconfigured() -> AzureBackend {
     AzureBackend::new(&storage_config(&[]).azure, outbound(TRUSTING))
 }
 
-fn target(container: &str, prefix: &str) -> Target {
+pub(super) fn target(container: &str, prefix: &str) -> Target {
     Target::Azure {
         container: container.to_owned(),
         blob_prefix: prefix.to_owned(),
@@ -309,63 +308,6 @@ async fn signatures_open_one_blob_in_every_spelling() {
 }
 
 #[tokio::test]
-async fn public_blobs_need_no_configuration() {
-    let (backend, container, directory) = (
-        backend().await,
-        azurite::container(true).await,
-        tempfile::tempdir().unwrap(),
-    );
-    let target = target(&container, "");
-    backend
-        .upload(
-            &target,
-            &file(directory.path(), "x", b"public"),
-            None,
-            &CancellationToken::new(),
-        )
-        .await
-        .unwrap();
-    let source = source(&backend.url_of(&target, "x"));
-    assert_eq!(
-        read(unconfigured().open(&source, None, None).await.unwrap()).await,
-        b"public"
-    );
-}
-
-#[tokio::test]
-async fn the_key_stays_with_its_account() {
-    let headers: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let other = listener.local_addr().unwrap();
-    let router = axum::Router::new().fallback({
-        let headers = headers.clone();
-        move |sent: HeaderMap| {
-            headers.lock().unwrap().push(sent);
-            async { axum::http::StatusCode::FORBIDDEN }
-        }
-    });
-    let server = tokio::spawn(async move { axum::serve(listener, router).await });
-    let text = azurite::connection_string().await;
-    let backend = AzureBackend::new(
-        &storage_config(&[("AZURE_STORAGE_CONNECTION_STRING", &text)]).azure,
-        outbound(TRUSTING),
-    );
-    let error = backend
-        .head(&source(&format!("http://{other}/devstoreaccount1/c/b")))
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Unauthorized, "{error}");
-    let headers = headers.lock().unwrap().clone();
-    assert_eq!(headers.len(), 1);
-    assert!(
-        headers[0].get("authorization").is_none(),
-        "{:?}",
-        headers[0]
-    );
-    server.abort();
-}
-
-#[tokio::test]
 async fn what_is_missing_is_said() {
     let (backend, directory) = (backend().await, tempfile::tempdir().unwrap());
     let x = file(directory.path(), "x", b"x");
@@ -413,17 +355,4 @@ async fn what_is_missing_is_said() {
             && !error.message.contains("marked"),
         "{error}"
     );
-}
-
-#[tokio::test]
-async fn accounts_of_the_public_cloud_are_claimed() {
-    let backend = unconfigured();
-    for (url, claimed) in [
-        ("https://acc.blob.core.windows.net/c/b", true),
-        ("https://acc.queue.core.windows.net/c/b", false),
-        ("https://acc.blob.core.windows.net.example/c/b", false),
-        ("http://127.0.0.1:10000/devstoreaccount1/c/b", false),
-    ] {
-        assert_eq!(backend.claims(&Url::parse(url).unwrap()), claimed, "{url}");
-    }
 }

@@ -12,22 +12,12 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{noise, outbound, source, storage_config};
-use crate::support::{azurite, moto};
+use crate::support::{azurite, memory, moto};
 
 const SIZE: usize = 256 << 20;
 
 fn resident_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        / 1024
+    memory::resident() >> 20
 }
 
 async fn measure(backend: &dyn Backend, target: &Target) {

@@ -1,9 +1,11 @@
 //! The S3, Azure and Hugging Face backends through their trait, against real peers.
 
 mod azure;
+mod azure_accounts;
 mod chain;
 mod engine;
 mod huggingface;
+mod huggingface_commits;
 mod measure;
 mod s3;
 

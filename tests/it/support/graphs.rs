@@ -55,10 +55,15 @@ pub fn loaded(image: &str) -> Value {
 
 /// Sampling in steps.
 pub fn sampling(steps: u32) -> Value {
+    batch(steps, 1, "sampled")
+}
+
+/// Sampling of so many pictures at once.
+pub fn batch(steps: u32, size: u32, prefix: &str) -> Value {
     json!({"4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "m.safetensors"}},
     "5": {
         "class_type": "EmptyLatentImage",
-        "inputs": {"width": 64, "height": 64, "batch_size": 1}
+        "inputs": {"width": 64, "height": 64, "batch_size": size}
     },
     "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a red fox", "clip": ["4", 1]}},
     "3": {"class_type": "KSampler",
@@ -68,7 +73,7 @@ pub fn sampling(steps: u32) -> Value {
     "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
     "9": {
         "class_type": "SaveImage",
-        "inputs": {"images": ["8", 0], "filename_prefix": "sampled"}
+        "inputs": {"images": ["8", 0], "filename_prefix": prefix}
     }})
 }
 

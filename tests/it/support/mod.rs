@@ -5,6 +5,7 @@ pub mod chaos_proxy;
 pub mod collector;
 pub mod graphs;
 pub mod hub;
+pub mod memory;
 pub mod moto;
 pub mod origin;
 pub mod peer_process;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::stage;
+use super::{exposition, stage};
 use crate::delivered::{nowhere, picture};
 use crate::support::collector::{Collector, TRACES, one};
 use crate::support::origin::{Origin, Reply};
@@ -14,15 +14,7 @@ use axum::http::StatusCode;
 const PROMPTS: usize = 20;
 
 async fn dropped(product: &Product, signal: &str) -> f64 {
-    let text = product
-        .http
-        .get(format!("{}/metrics", product.url))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let text = exposition(product).await;
     let line = format!("comfyui_api_otel_dropped_total{{signal=\"{signal}\"}} ");
     let line = text.lines().find_map(|text| text.strip_prefix(&line));
     line.unwrap().parse().unwrap()

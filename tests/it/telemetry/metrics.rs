@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value as Number};
 
-use super::stage;
+use super::{exposition, stage};
 use crate::delivered::picture;
 use crate::support::collector::{Collector, METRICS, TRACES, attributes};
 
@@ -21,15 +21,7 @@ async fn they_are_those_of_the_recorder() {
     for n in 0..3 {
         product.run(&format!("p{n}"), &picture(1)).await;
     }
-    let text = product
-        .http
-        .get(format!("{}/metrics", product.url))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let text = exposition(&product).await;
     assert_eq!(product.stop().await, Some(0));
     assert!(collector.receiver.at(TRACES).is_empty());
     assert_eq!(collector.receiver.at(METRICS).len(), 1, "one at the end");

@@ -6,16 +6,18 @@ mod collector;
 mod context;
 mod metrics;
 mod remote;
+mod routes;
 mod secrets;
 mod spans;
 mod start;
 mod survives;
+mod tasks;
 mod tls;
 mod transfers;
 
 use serde_json::{Value, json};
 
-use crate::support::product::Stage;
+use crate::support::product::{Product, Stage};
 
 /// A context of a caller.
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -36,4 +38,10 @@ fn loaded(url: &str) -> Value {
         "class_type": "SaveImage",
         "inputs": {"images": ["1", 0], "filename_prefix": "loaded"}
     }})
+}
+
+/// What `/metrics` says.
+async fn exposition(product: &Product) -> String {
+    let asked = product.http.get(format!("{}/metrics", product.url));
+    asked.send().await.unwrap().text().await.unwrap()
 }

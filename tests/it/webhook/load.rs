@@ -10,6 +10,7 @@ use comfyui_api::webhook::{Delivery, Kind, Options};
 use serde_json::json;
 
 use super::{SECRET, delivery, files, quick, webhooks, webhooks_with};
+use crate::support::memory;
 use crate::support::receiver::{Behaviour, Receiver};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -263,13 +264,5 @@ async fn sends_300_mb() {
 
 /// The most memory this process ever had, in KiB.
 fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap()
+    memory::of(std::process::id(), "VmHWM") / 1024
 }

@@ -5,17 +5,13 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{file, loaded};
+use crate::support::memory;
 
 const LOOPING: &str = "if (input.loop) { for (;;) {} } return { 1: { inputs: input } }";
 const SCHEMA: &str = "z.object({ loop: z.boolean().default(false), n: z.number().default(0) })";
 
 fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    memory::resident() / 1024
 }
 
 #[tokio::test]

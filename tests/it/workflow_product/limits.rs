@@ -5,20 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::*;
+use crate::support::memory;
 use crate::support::product::until;
 
 fn resident_mib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        / 1024
+    memory::of(pid, "VmRSS") >> 20
 }
 
 #[tokio::test(flavor = "multi_thread")]
