@@ -77,27 +77,11 @@ pub fn prepare(outer: &dyn Env) -> Result<Demo, String> {
         .cloned()
         .map_or_else(free_port, Ok)?;
     let home = demo.dir.display().to_string();
-    let mut command = vec![program.display().to_string(), "simulate-comfyui".to_owned()];
-    let mut option = |flag: &str, value: Option<&String>| {
-        command.extend(
-            value
-                .into_iter()
-                .flat_map(|value| [flag.to_owned(), value.clone()]),
-        )
-    };
-    option("--port", Some(&port));
-    // A moment for each step, so that there is something to watch.
-    option("--step-ms", Some(&"25".to_owned()));
-    option("--base-directory", Some(&home));
-    for (flag, name) in [
-        ("--input-directory", "INPUT_DIR"),
-        ("--output-directory", "OUTPUT_DIR"),
-        ("--models-directory", "MODEL_DIR"),
-    ] {
-        option(flag, set.get(name));
-    }
     let own = [
-        ("CMD", shell_words::join(&command)),
+        (
+            "CMD",
+            shell_words::join(simulator(&program, &set, &port, &home)),
+        ),
         ("COMFY_HOME", home.clone()),
         ("COMFYUI_PORT_HOST", port),
         ("CACHE_DIR", format!("{home}/cache")),
@@ -111,6 +95,35 @@ pub fn prepare(outer: &dyn Env) -> Result<Demo, String> {
     );
     demo.env.extend(set);
     Ok(demo)
+}
+
+/// The command of the simulated ComfyUI.
+fn simulator(
+    program: &Path,
+    set: &BTreeMap<String, String>,
+    port: &str,
+    home: &str,
+) -> Vec<String> {
+    let mut command = vec![program.display().to_string(), "simulate-comfyui".to_owned()];
+    let mut option = |flag: &str, value: Option<&str>| {
+        command.extend(
+            value
+                .into_iter()
+                .flat_map(|value| [flag.to_owned(), value.to_owned()]),
+        )
+    };
+    option("--port", Some(port));
+    // A moment for each step, so that there is something to watch.
+    option("--step-ms", Some("25"));
+    option("--base-directory", Some(home));
+    for (flag, name) in [
+        ("--input-directory", "INPUT_DIR"),
+        ("--output-directory", "OUTPUT_DIR"),
+        ("--models-directory", "MODEL_DIR"),
+    ] {
+        option(flag, set.get(name).map(String::as_str));
+    }
+    command
 }
 
 /// Removes what demos have left that were killed.

@@ -36,7 +36,7 @@ use crate::net::Outbound;
 use crate::storage::Storage;
 use crate::store::{Limits, Store};
 use crate::telemetry::metrics;
-use crate::telemetry::otlp::Exporter;
+use crate::telemetry::otlp::{Exporter, Refresh};
 use crate::transport::amqp::{Amqp, Setup};
 use crate::transport::mcp::{self, McpState};
 use crate::transport::rest::{self, BrokerLink, Machine, OpenStreams, RouterState};
@@ -161,7 +161,53 @@ fn open_store(config: &StateConfig) -> Result<Store, Fatal> {
     Ok(store)
 }
 
+/// Every ComfyUI, and whether they are ready.
+fn comfyuis(config: &Arc<Config>, outbound: &Outbound, events: &Events) -> (Pool, Health) {
+    let count = config.comfy.instances.len();
+    crate::telemetry::metrics::comfyuis(count);
+    let health = Health::new(count);
+    let one = |index: usize| {
+        Comfy::new(
+            Arc::new(config.comfy.of(index)),
+            outbound.comfyui().clone(),
+            events.clone(),
+            health.of(index),
+            // A gateway has none of a ComfyUI's.
+            disk::folders(config, config.is_gateway),
+        )
+    };
+    let comfy = (0..count).map(one).collect();
+    let comfy = Pool::new(comfy, &config.comfy, health.clone());
+    (comfy, health)
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        max_attempts: config.state.max_attempts,
+        queue_timeout: config.state.queue_timeout,
+        address_lives: config.storage.signed_url_expiry,
+        attached: config.comfy.command.is_empty() && !config.is_gateway,
+        max_unfinished: usize::try_from(config.state.max_jobs).unwrap_or(usize::MAX),
+    }
+}
+
+/// Brings the gauges up to date.
+fn refresh(service: Service, comfy: Pool) -> Refresh {
+    Arc::new(move || {
+        metrics::process();
+        let queues = comfy.instances().iter().map(|comfy| {
+            let length = *comfy.watch.queue_remaining().borrow();
+            (comfy.label(), length)
+        });
+        metrics::queue(service.in_flight(), queues);
+    })
+}
+
 impl App {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the parts, in the order in which they need each other"
+    )]
     fn build(config: Config, stop: CancellationToken) -> Result<Self, Fatal> {
         let config = Arc::new(config);
         crate::limits::bodies::configure(config.server.max_body_bytes);
@@ -172,21 +218,7 @@ impl App {
         let outbound = Outbound::new(&config.storage)
             .map_err(|reason| Fatal(format!("cannot set up outgoing connections: {reason}")))?;
         let events = Events::default();
-        let comfyuis = config.comfy.instances.len();
-        crate::telemetry::metrics::comfyuis(comfyuis);
-        let health = Health::new(comfyuis);
-        let one = |index: usize| {
-            Comfy::new(
-                Arc::new(config.comfy.of(index)),
-                outbound.comfyui().clone(),
-                events.clone(),
-                health.of(index),
-                // A gateway has none of a ComfyUI's.
-                disk::folders(&config, config.is_gateway),
-            )
-        };
-        let comfy = (0..comfyuis).map(one).collect();
-        let comfy = Pool::new(comfy, &config.comfy, health.clone());
+        let (comfy, health) = comfyuis(&config, &outbound, &events);
         let storage = Storage::new(&config.storage, outbound.clone(), events.clone());
         let webhooks = Webhooks::new(&config.webhook, outbound.clone());
         let system_webhook = SystemWebhook::new(
@@ -226,32 +258,18 @@ impl App {
                 .clone()
                 .map(|fleet| Arc::new(fleet) as Arc<dyn Remote>),
         });
-        let rules = Rules {
-            max_attempts: config.state.max_attempts,
-            queue_timeout: config.state.queue_timeout,
-            address_lives: config.storage.signed_url_expiry,
-            attached: config.comfy.command.is_empty() && !config.is_gateway,
-            max_unfinished: usize::try_from(config.state.max_jobs).unwrap_or(usize::MAX),
-        };
         let durable = DurableJobs::new(
             service.clone(),
             store.clone(),
             comfy.clone(),
             health.clone(),
-            rules,
+            rules(&config),
         );
-        let refresh = {
-            let (service, comfy) = (service.clone(), comfy.clone());
-            Arc::new(move || {
-                metrics::process();
-                let queues = comfy.instances().iter().map(|comfy| {
-                    let length = *comfy.watch.queue_remaining().borrow();
-                    (comfy.label(), length)
-                });
-                metrics::queue(service.in_flight(), queues);
-            })
-        };
-        let exporter = Exporter::start(&config.telemetry, &outbound, refresh);
+        let exporter = Exporter::start(
+            &config.telemetry,
+            &outbound,
+            refresh(service.clone(), comfy.clone()),
+        );
         let history = History::new(
             memory,
             service.clone(),
@@ -284,15 +302,20 @@ impl App {
             config,
         };
         app.connect_broker()?;
+        app.connect_events(&events);
+        Ok(app)
+    }
+
+    /// Whoever listens to events, is told from now on.
+    fn connect_events(&self, events: &Events) {
         let mut sinks: Vec<Arc<dyn EventSink>> = Vec::new();
         sinks.extend(
-            app.system_webhook
+            self.system_webhook
                 .clone()
                 .map(|sink| Arc::new(sink) as Arc<dyn EventSink>),
         );
-        sinks.extend(app.amqp.get().map(|amqp| amqp.sink()));
+        sinks.extend(self.amqp.get().map(|amqp| amqp.sink()));
         events.connect(sinks);
-        Ok(app)
     }
 
     /// Starts the AMQP transport; it takes tasks only once the product is ready.

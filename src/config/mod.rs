@@ -5,6 +5,7 @@
 //! every variable; README's table and `comfyui-api check` are made from it.
 
 mod child_env;
+mod env;
 mod public_text;
 mod reader;
 mod secret;
@@ -13,8 +14,9 @@ mod shown;
 pub mod variables;
 
 pub use child_env::{withhold_from_comfyui, withhold_from_tool};
+pub use env::{Env, ProcessEnv};
 pub use public_text::{plain_text, plain_value, public_text, public_value};
-pub use reader::{ConfigError, Env, ProcessEnv, Reader};
+pub use reader::{ConfigError, Reader};
 pub use secret::{Secret, public, public_url};
 pub use sections::{
     AmqpConfig, AmqpTlsConfig, AzureConfig, CacheConfig, ComfyConfig, ComfyInstance, EventsConfig,

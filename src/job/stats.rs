@@ -91,45 +91,10 @@ impl Timeline {
                 self.start.get_or_insert_with(timestamp);
             }
             "execution_cached" => {
-                let at = timestamp();
-                for node in data
-                    .get("nodes")
-                    .and_then(Value::as_array)
-                    .into_iter()
-                    .flatten()
-                    .filter_map(Value::as_str)
-                {
-                    let node = self.client.of(node).to_owned();
-                    self.cached.insert(node.clone());
-                    self.node(
-                        &node,
-                        NodeTime {
-                            start: at,
-                            end: Some(at),
-                            cached: true,
-                        },
-                    );
-                }
+                self.note_cached(data, timestamp());
             }
             "executing" => {
-                let now = epoch_ms();
-                self.start.get_or_insert(now);
-                self.end_running(now);
-                self.progress.node = None;
-                let node = data.get("node").and_then(Value::as_str)?;
-                self.client.note_from(data, "node");
-                let node = self.client.of(node).to_owned();
-                self.node(
-                    &node,
-                    NodeTime {
-                        start: now,
-                        ..NodeTime::default()
-                    },
-                );
-                self.progress = Progress {
-                    node: Some(node),
-                    ..Progress::default()
-                };
+                self.executing(data)?;
             }
             "progress" => {
                 let number = |name: &str| data.get(name).and_then(Value::as_f64).unwrap_or(0.0);
@@ -147,6 +112,50 @@ impl Timeline {
         }
         self.progress.percent = self.percent();
         Some(self.progress.clone())
+    }
+
+    fn note_cached(&mut self, data: &Value, at: u64) {
+        for node in data
+            .get("nodes")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
+            let node = self.client.of(node).to_owned();
+            self.cached.insert(node.clone());
+            self.node(
+                &node,
+                NodeTime {
+                    start: at,
+                    end: Some(at),
+                    cached: true,
+                },
+            );
+        }
+    }
+
+    /// `None` when it says that no node works any more.
+    fn executing(&mut self, data: &Value) -> Option<()> {
+        let now = epoch_ms();
+        self.start.get_or_insert(now);
+        self.end_running(now);
+        self.progress.node = None;
+        let node = data.get("node").and_then(Value::as_str)?;
+        self.client.note_from(data, "node");
+        let node = self.client.of(node).to_owned();
+        self.node(
+            &node,
+            NodeTime {
+                start: now,
+                ..NodeTime::default()
+            },
+        );
+        self.progress = Progress {
+            node: Some(node),
+            ..Progress::default()
+        };
+        Some(())
     }
 
     /// The end, if no message told it.

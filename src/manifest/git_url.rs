@@ -201,6 +201,7 @@ mod tests {
     use ReferenceKind::{Any, Commit, MaybeWithPath, Tag};
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn every_way_to_pin_a_ref() {
         let plain = "https://github.com/u/repo";
         for (text, url, reference) in [

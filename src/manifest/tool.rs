@@ -87,14 +87,12 @@ impl Tools {
         Some(answer.trim().to_owned())
     }
 
-    async fn execute<S: AsRef<OsStr>>(
+    fn command<S: AsRef<OsStr>>(
         &self,
-        step: &str,
         program: &Path,
         arguments: &[S],
         folder: Option<&Path>,
-        log: bool,
-    ) -> Result<String, ManifestError> {
+    ) -> Command {
         let mut command = Command::new(program);
         withhold_from_tool(&mut command);
         command
@@ -113,6 +111,18 @@ impl Tools {
         if let Some(folder) = folder {
             command.current_dir(folder);
         }
+        command
+    }
+
+    async fn execute<S: AsRef<OsStr>>(
+        &self,
+        step: &str,
+        program: &Path,
+        arguments: &[S],
+        folder: Option<&Path>,
+        log: bool,
+    ) -> Result<String, ManifestError> {
+        let command = self.command(program, arguments, folder);
         let cannot = |error: io::Error| {
             ManifestError::new(format!(
                 "manifest: {step}: {} cannot be run ({error})",
@@ -163,23 +173,18 @@ impl Tools {
             Some(answer) => answer,
             None => timeout(LAST_OUTPUT, said).await.unwrap_or_default(),
         };
-        let exit = match status {
-            Ok(status) => Exit::from(status.map_err(cannot)?),
-            Err(_) => {
-                return Err(ManifestError {
-                    message: format!("manifest: {step} did not end within 2 hours"),
-                    last_lines: tail.lines(),
-                });
-            }
+        let message = match status {
+            Ok(status) => match Exit::from(status.map_err(cannot)?) {
+                Exit::Code(0) => return Ok(answer),
+                exit => format!("manifest: {step} failed with {exit}"),
+            },
+            Err(_) => format!("manifest: {step} did not end within 2 hours"),
         };
-        if exit == Exit::Code(0) {
-            Ok(answer)
-        } else {
-            Err(ManifestError {
-                message: format!("manifest: {step} failed with {exit}"),
-                last_lines: tail.lines(),
-            })
-        }
+        let last_lines = tail.lines();
+        Err(ManifestError {
+            message,
+            last_lines,
+        })
     }
 }
 

@@ -272,6 +272,7 @@ pub fn content_type(filename: &str, head: &[u8]) -> String {
     .to_owned()
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn mime(extension: &str) -> Option<&'static str> {
     Some(match extension {
         "jpg" | "jpeg" | "jpe" | "jfif" => "image/jpeg",

@@ -147,6 +147,24 @@ const MODEL_EXTENSIONS: [&str; 8] = [
     "sft",
 ];
 
+/// The first directory of each folder, and those that lie among the models.
+fn make_model_folders(folders: &[Folder], models_base: &Path) -> io::Result<()> {
+    for folder in folders {
+        if let Some(first) = folder.directories.first() {
+            std::fs::create_dir_all(first)?;
+        }
+        for more in folder
+            .directories
+            .iter()
+            .skip(1)
+            .filter(|more| more.starts_with(models_base))
+        {
+            std::fs::create_dir_all(more)?;
+        }
+    }
+    Ok(())
+}
+
 impl Folders {
     /// Makes the directories; temp is emptied.
     pub fn prepare(args: &Args) -> io::Result<Self> {
@@ -197,19 +215,7 @@ impl Folders {
         for directory in [&input, &output, &temp, &base.join("custom_nodes")] {
             std::fs::create_dir_all(directory)?;
         }
-        for folder in &folders {
-            if let Some(first) = folder.directories.first() {
-                std::fs::create_dir_all(first)?;
-            }
-            for more in folder
-                .directories
-                .iter()
-                .skip(1)
-                .filter(|more| more.starts_with(&models_base))
-            {
-                std::fs::create_dir_all(more)?;
-            }
-        }
+        make_model_folders(&folders, &models_base)?;
         // These are somebody else's to make.
         for file in &args.extra_model_paths_config {
             add_extra_paths(&mut folders, file)?;

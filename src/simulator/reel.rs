@@ -42,6 +42,33 @@ pub fn mp4(frames: &[Picture], fps: f64) -> Result<Vec<u8>, String> {
             &words(&[first.width << 16, first.height << 16]),
         ],
     );
+    let table = sample_table(first, &samples, offset)?;
+    let info = atom(
+        b"minf",
+        &[
+            &atom(b"vmhd", &[&words(&[1, 0, 0])]),
+            &data_reference(),
+            &table,
+        ],
+    );
+    let handler = atom(b"hdlr", &[&words(&[0, 0]), b"vide", &[0; 12], b"video\0"]);
+    let language = atom(b"mdhd", &[&words(&[0, 0, 0, scale, duration, 0x55C4_0000])]);
+    let movie = atom(
+        b"moov",
+        &[
+            &header,
+            &atom(
+                b"trak",
+                &[&track, &atom(b"mdia", &[&language, &handler, &info])],
+            ),
+        ],
+    );
+    Ok([kind, media, movie].concat())
+}
+
+/// Which samples there are: their format, their times, their sizes, where they begin.
+fn sample_table(first: &Picture, samples: &[Vec<u8>], offset: u32) -> Result<Vec<u8>, String> {
+    let count = u32::try_from(samples.len()).map_err(|e| e.to_string())?;
     let (wide, high) = (
         u16::try_from(first.width).map_err(|e| e.to_string())?,
         u16::try_from(first.height).map_err(|e| e.to_string())?,
@@ -60,7 +87,7 @@ pub fn mp4(frames: &[Picture], fps: f64) -> Result<Vec<u8>, String> {
             .iter()
             .flat_map(|sample| u32::try_from(sample.len()).unwrap_or(0).to_be_bytes()),
     );
-    let table = atom(
+    Ok(atom(
         b"stbl",
         &[
             &atom(b"stsd", &[&words(&[0, 1]), &atom(b"jpeg", &[&entry])]),
@@ -69,31 +96,18 @@ pub fn mp4(frames: &[Picture], fps: f64) -> Result<Vec<u8>, String> {
             &atom(b"stsz", &[&sizes]),
             &atom(b"stco", &[&words(&[0, 1, offset])]),
         ],
-    );
-    let place = atom(
+    ))
+}
+
+/// The samples are in the same file.
+fn data_reference() -> Vec<u8> {
+    atom(
         b"dinf",
         &[&atom(
             b"dref",
             &[&words(&[0, 1]), &atom(b"url ", &[&words(&[1])])],
         )],
-    );
-    let info = atom(
-        b"minf",
-        &[&atom(b"vmhd", &[&words(&[1, 0, 0])]), &place, &table],
-    );
-    let handler = atom(b"hdlr", &[&words(&[0, 0]), b"vide", &[0; 12], b"video\0"]);
-    let language = atom(b"mdhd", &[&words(&[0, 0, 0, scale, duration, 0x55C4_0000])]);
-    let movie = atom(
-        b"moov",
-        &[
-            &header,
-            &atom(
-                b"trak",
-                &[&track, &atom(b"mdia", &[&language, &handler, &info])],
-            ),
-        ],
-    );
-    Ok([kind, media, movie].concat())
+    )
 }
 
 fn atom(name: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {

@@ -35,6 +35,12 @@ pub fn ring() -> Vec<u8> {
     let vertices = positions.len() / 3;
     let triangles = binary.len();
     binary.extend(indices.iter().flat_map(|index| index.to_le_bytes()));
+    let scene = scene(vertices, triangles, indices.len(), binary.len());
+    packed(scene.to_string().into_bytes(), binary)
+}
+
+/// The JSON part: what lies where in the binary one.
+fn scene(vertices: usize, triangles: usize, indices: usize, length: usize) -> serde_json::Value {
     let each = vertices * 12;
     let view = |index: usize| json!({"buffer": 0, "byteOffset": index * each, "byteLength": each});
     let vector = |index: usize| {
@@ -48,7 +54,7 @@ pub fn ring() -> Vec<u8> {
     let mut place = vector(0);
     place["min"] = json!([-1.38, -0.38, -1.38]);
     place["max"] = json!([1.38, 0.38, 1.38]);
-    let scene = json!({
+    json!({
         "asset": {"version": "2.0", "generator": "comfyui-api simulator"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
@@ -56,21 +62,20 @@ pub fn ring() -> Vec<u8> {
         "meshes": [{
             "primitives": [{"attributes": {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2}, "indices": 3}]
         }],
-        "buffers": [{"byteLength": binary.len()}],
+        "buffers": [{"byteLength": length}],
         "bufferViews": [
             view(0),
             view(1),
             view(2),
-            {"buffer": 0, "byteOffset": triangles, "byteLength": indices.len() * 2}
+            {"buffer": 0, "byteOffset": triangles, "byteLength": indices * 2}
         ],
         "accessors": [
             place,
             vector(1),
             vector(2),
-            {"bufferView": 3, "componentType": 5123, "count": indices.len(), "type": "SCALAR"}
+            {"bufferView": 3, "componentType": 5123, "count": indices, "type": "SCALAR"}
         ],
-    });
-    packed(scene.to_string().into_bytes(), binary)
+    })
 }
 
 fn packed(mut scene: Vec<u8>, mut binary: Vec<u8>) -> Vec<u8> {

@@ -3,6 +3,7 @@
 //! Four backends (S3, Azure Blob, Hugging Face, HTTP), each one module behind one trait and one
 //! line in one list.
 
+mod auth_headers;
 pub mod azure;
 pub mod backend;
 mod backends;

@@ -154,19 +154,9 @@ impl State {
             }
             *of_host += 1;
         }
-        for (id, beside) in let_in {
-            if let Some(waiting) = self.waiting.remove(&id) {
-                let running = Running {
-                    host: waiting.host,
-                    beside,
-                    slow: false,
-                    rate: u64::MAX,
-                    end: waiting.end,
-                };
-                self.running.insert(id, running);
-                let _ = waiting.granted.send(());
-            }
-        }
+        let_in
+            .into_iter()
+            .for_each(|(id, beside)| self.let_in(id, beside));
         // One that is ending already makes room.
         if crowded
             && !self
@@ -182,6 +172,20 @@ impl State {
 }
 
 impl State {
+    fn let_in(&mut self, id: u64, beside: bool) {
+        if let Some(waiting) = self.waiting.remove(&id) {
+            let running = Running {
+                host: waiting.host,
+                beside,
+                slow: false,
+                rate: u64::MAX,
+                end: waiting.end,
+            };
+            self.running.insert(id, running);
+            let _ = waiting.granted.send(());
+        }
+    }
+
     /// Its drop lets in who waits for its room.
     fn end_slowest(&self) {
         let slow = self

@@ -230,6 +230,12 @@ fn clean(dir: &Path, connection: &Connection) -> Result<u64, StoreError> {
     for orphan in there {
         let _ = std::fs::remove_file(blobs::path(dir, &orphan));
     }
+    Ok(used + clean_pending(dir, connection)?)
+}
+
+/// Removes outputs without a record whose hash is not known yet. Returns the bytes of the rest.
+fn clean_pending(dir: &Path, connection: &Connection) -> Result<u64, StoreError> {
+    let mut used = 0;
     for entry in std::fs::read_dir(dir.join(blobs::PENDING))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let wanted: i64 = connection.query_row(

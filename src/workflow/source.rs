@@ -5,7 +5,7 @@ use std::path::Path;
 
 use oxc::allocator::Allocator;
 use oxc::ast::ast::{ExportNamedDeclaration, Program, Statement};
-use oxc::codegen::{Codegen, CodegenOptions};
+use oxc::codegen::{Codegen, CodegenOptions, CodegenReturn};
 use oxc::diagnostics::{Diagnostics, Severity};
 use oxc::parser::{ParseOptions, Parser};
 use oxc::semantic::SemanticBuilder;
@@ -200,6 +200,17 @@ fn prepare_here(path: &Path, text: &str) -> Result<Script, Fault> {
         ..CodegenOptions::default()
     };
     let generated = Codegen::new().with_options(options).build(&program);
+    let map = positions(&generated);
+    Ok(Script {
+        kind,
+        code: format!("{prefix}{}", generated.code),
+        map,
+        prefix: length(&prefix),
+    })
+}
+
+/// Where each part of the code came from: its line and column, then those in the source.
+fn positions(generated: &CodegenReturn<'_>) -> Vec<[u32; 4]> {
     let mut map: Vec<[u32; 4]> = generated
         .map
         .iter()
@@ -214,12 +225,7 @@ fn prepare_here(path: &Path, text: &str) -> Result<Script, Fault> {
         })
         .collect();
     map.sort_unstable();
-    Ok(Script {
-        kind,
-        code: format!("{prefix}{}", generated.code),
-        map,
-        prefix: length(&prefix),
-    })
+    map
 }
 
 fn length(text: &str) -> u32 {

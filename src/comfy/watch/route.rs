@@ -27,25 +27,10 @@ impl Inner {
         if message.prompt_id.is_some() {
             *self.worked.lock() = Instant::now();
         }
-        if status {
-            let value = message.value();
-            if let Some(remaining) = value
-                .pointer("/data/status/exec_info/queue_remaining")
-                .and_then(Value::as_u64)
-            {
-                self.queue_remaining
-                    .send_if_modified(|known| std::mem::replace(known, remaining) != remaining);
-            }
-        }
-        if let Some(output) = self.output.as_ref().filter(|_| message.kind == "logs") {
-            let value = message.value();
-            let entries = value.pointer("/data/entries").and_then(Value::as_array);
-            let texts = entries.into_iter().flatten();
-            texts
-                .filter_map(|entry| entry.get("m")?.as_str())
-                .flat_map(|text| text.split(['\n', '\r']))
-                .filter(|line| !line.is_empty())
-                .for_each(|line| output.push(line));
+        match message.kind.as_str() {
+            "status" => self.note_queue_length(&message.value()),
+            "logs" => self.note_output(&message),
+            _ => {}
         }
         let wanted = self.events.wanted(&message.kind);
         let mut prompts = self.prompts.lock();
@@ -90,6 +75,28 @@ impl Inner {
         if over {
             watched.end(WatchEvent::Ended(None));
         }
+    }
+
+    fn note_queue_length(&self, value: &Value) {
+        if let Some(remaining) = value
+            .pointer("/data/status/exec_info/queue_remaining")
+            .and_then(Value::as_u64)
+        {
+            self.queue_remaining
+                .send_if_modified(|known| std::mem::replace(known, remaining) != remaining);
+        }
+    }
+
+    fn note_output(&self, message: &TextMessage) {
+        let Some(output) = &self.output else { return };
+        let value = message.value();
+        let entries = value.pointer("/data/entries").and_then(Value::as_array);
+        let texts = entries.into_iter().flatten();
+        texts
+            .filter_map(|entry| entry.get("m")?.as_str())
+            .flat_map(|text| text.split(['\n', '\r']))
+            .filter(|line| !line.is_empty())
+            .for_each(|line| output.push(line));
     }
 
     fn emit(&self, message: &TextMessage, prompt: Option<PromptRef>) {

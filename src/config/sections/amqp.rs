@@ -148,54 +148,9 @@ pub struct AmqpConfig {
     pub instance: InstanceConfig,
 }
 
-impl AmqpConfig {
-    /// `None` when neither `AMQP_URL` nor `AMQP_HOST` is set. The other variables are checked all
-    /// the same. `comfyuis` is how many there are: each can work on a task.
-    pub(in crate::config) fn read(
-        r: &mut Reader,
-        server: &ServerConfig,
-        tls: &AmqpTlsConfig,
-        comfyuis: usize,
-    ) -> Option<Self> {
-        let port = server.port;
-        let url = r
-            .url(&AMQP_URL)
-            .map(|_| r.secret(&AMQP_URL).unwrap_or_default());
-        let host = r.text(&AMQP_HOST);
-        let secure = r.one_of(&AMQP_PROTOCOL) == "amqps";
-        let amqp_port = r.port(&AMQP_PORT, host.is_some());
-        let amqp_port = match r.text(&AMQP_PORT) {
-            None if secure => TLS_PORT,
-            _ => amqp_port,
-        };
-        let encode = |text: String| {
-            percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC)
-                .to_string()
-        };
-        let from_parts = host.map(|host| {
-            let (user, pass, vhost) = (
-                r.text_or(&AMQP_USER),
-                r.text(&AMQP_PASS).unwrap_or_else(|| "guest".to_owned()),
-                r.text_or(&AMQP_VHOST),
-            );
-            let host = if host.contains(':') && !host.starts_with('[') {
-                format!("[{host}]")
-            } else {
-                host
-            };
-            let protocol = if secure || amqp_port == TLS_PORT {
-                "amqps"
-            } else {
-                "amqp"
-            };
-            Secret::new(format!(
-                "{protocol}://{}:{}@{host}:{amqp_port}/{}",
-                encode(user),
-                encode(pass),
-                encode(vhost)
-            ))
-        });
-        let instance = InstanceConfig {
+impl InstanceConfig {
+    fn read(r: &mut Reader, port: u16) -> Self {
+        Self {
             id: r.text(&INSTANCE_ID),
             dedicated_id: r.text(&INSTANCE_DEDICATED_ID),
             workflow_id: r.text(&INSTANCE_WORKFLOW_ID),
@@ -209,7 +164,62 @@ impl AmqpConfig {
             public_ws_url: r.text_or(&COMFY_PUBLIC_WS_URL),
             gpu_memory: r.text(&GPU_MEMORY),
             supported_models: r.list(&SUPPORTED_MODELS),
+        }
+    }
+}
+
+/// The address that `AMQP_HOST` and its companions make, where it is set.
+fn uri_from_parts(r: &mut Reader) -> Option<Secret> {
+    let host = r.text(&AMQP_HOST);
+    let secure = r.one_of(&AMQP_PROTOCOL) == "amqps";
+    let amqp_port = r.port(&AMQP_PORT, host.is_some());
+    let amqp_port = match r.text(&AMQP_PORT) {
+        None if secure => TLS_PORT,
+        _ => amqp_port,
+    };
+    let encode = |text: String| {
+        percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC).to_string()
+    };
+    host.map(|host| {
+        let (user, pass, vhost) = (
+            r.text_or(&AMQP_USER),
+            r.text(&AMQP_PASS).unwrap_or_else(|| "guest".to_owned()),
+            r.text_or(&AMQP_VHOST),
+        );
+        let host = if host.contains(':') && !host.starts_with('[') {
+            format!("[{host}]")
+        } else {
+            host
         };
+        let protocol = if secure || amqp_port == TLS_PORT {
+            "amqps"
+        } else {
+            "amqp"
+        };
+        Secret::new(format!(
+            "{protocol}://{}:{}@{host}:{amqp_port}/{}",
+            encode(user),
+            encode(pass),
+            encode(vhost)
+        ))
+    })
+}
+
+impl AmqpConfig {
+    /// `None` when neither `AMQP_URL` nor `AMQP_HOST` is set. The other variables are checked all
+    /// the same. `comfyuis` is how many there are: each can work on a task.
+    pub(in crate::config) fn read(
+        r: &mut Reader,
+        server: &ServerConfig,
+        tls: &AmqpTlsConfig,
+        comfyuis: usize,
+    ) -> Option<Self> {
+        let port = server.port;
+        let url = r
+            .url(&AMQP_URL)
+            .map(|_| r.secret(&AMQP_URL).unwrap_or_default());
+        let from_parts = uri_from_parts(r);
+        let instance = InstanceConfig::read(r, port);
         let queue = Self::input_queue(r);
         let heartbeat_enabled = r.flag(&HEARTBEAT_ENABLED);
         let heartbeat_interval = r.milliseconds(&HEARTBEAT_INTERVAL);

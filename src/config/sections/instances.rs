@@ -55,20 +55,7 @@ pub(super) fn read(r: &mut Reader, common: &Common<'_>) -> Vec<ComfyInstance> {
     let places = places(r);
     let sets = device_sets(r);
     let attached = common.command.is_empty();
-    if !places.is_empty() {
-        if !attached {
-            r.problem(
-                "COMFYUI_URLS names ComfyUIs that run already, and CMD starts one: set CMD to an \
-                 empty text, or unset COMFYUI_URLS",
-            );
-        }
-        if matches!(asked, Asked::Number(number) if number != places.len()) {
-            r.problem(format!(
-                "COMFYUI_INSTANCES does not fit COMFYUI_URLS, which names {}: unset it",
-                places.len()
-            ));
-        }
-    }
+    check_places(r, asked, places.len(), attached);
     let gpus = match asked {
         Asked::Auto if sets.is_empty() && places.is_empty() => gpus::visible(r),
         Asked::Number(2..) if sets.is_empty() && !attached => gpus::visible(r),
@@ -104,31 +91,60 @@ pub(super) fn read(r: &mut Reader, common: &Common<'_>) -> Vec<ComfyInstance> {
     }
     let words = words(r, common.command, count);
     let instances = (0..count).map(|index| {
-        let offset = u16::try_from(index).unwrap_or(u16::MAX);
-        let (address, port) = places.get(index).cloned().unwrap_or_else(|| {
-            (
-                common.address.to_owned(),
-                common.port.saturating_add(offset),
-            )
-        });
-        let temp = common.home.join("instances").join(index.to_string());
-        let devices = devices.get(index).cloned();
-        let values = [
-            index.to_string(),
-            port.to_string(),
-            devices.clone().unwrap_or_default(),
-            temp.display().to_string(),
-        ];
-        ComfyInstance {
-            index,
-            address,
-            port,
-            temp: words.iter().any(|word| holds(word, "temp")).then_some(temp),
-            command: words.iter().map(|word| filled_in(word, &values)).collect(),
-            devices,
-        }
+        let place = places.get(index).cloned();
+        instance(common, index, place, devices.get(index).cloned(), &words)
     });
     instances.collect()
+}
+
+fn instance(
+    common: &Common<'_>,
+    index: usize,
+    place: Option<(String, u16)>,
+    devices: Option<String>,
+    words: &[String],
+) -> ComfyInstance {
+    let offset = u16::try_from(index).unwrap_or(u16::MAX);
+    let (address, port) = place.unwrap_or_else(|| {
+        (
+            common.address.to_owned(),
+            common.port.saturating_add(offset),
+        )
+    });
+    let temp = common.home.join("instances").join(index.to_string());
+    let values = [
+        index.to_string(),
+        port.to_string(),
+        devices.clone().unwrap_or_default(),
+        temp.display().to_string(),
+    ];
+    ComfyInstance {
+        index,
+        address,
+        port,
+        temp: words.iter().any(|word| holds(word, "temp")).then_some(temp),
+        command: words.iter().map(|word| filled_in(word, &values)).collect(),
+        devices,
+    }
+}
+
+/// COMFYUI_URLS beside variables that it contradicts.
+fn check_places(r: &mut Reader, asked: Asked, places: usize, attached: bool) {
+    if places == 0 {
+        return;
+    }
+    if !attached {
+        r.problem(
+            "COMFYUI_URLS names ComfyUIs that run already, and CMD starts one: set CMD to an \
+             empty text, or unset COMFYUI_URLS",
+        );
+    }
+    if matches!(asked, Asked::Number(number) if number != places) {
+        r.problem(format!(
+            "COMFYUI_INSTANCES does not fit COMFYUI_URLS, which names {}: unset it",
+            places
+        ));
+    }
 }
 
 fn asked(r: &mut Reader) -> Asked {

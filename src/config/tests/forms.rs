@@ -63,6 +63,7 @@ fn proxies_and_the_operators_header_as_other_tools_read_them() {
 /// drop-in.md, D14: what the Node server would have made of the value, with one warning that says
 /// so.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn what_javascript_took_starts_with_a_warning() {
     let gib = 1024.0 * 1024.0 * 1024.0;
     for (name, value, understood, read) in [

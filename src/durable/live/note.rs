@@ -11,33 +11,7 @@ impl LiveJob {
     /// What happens in the pipeline.
     pub(in crate::durable) fn note(&self, inner: &Inner, event: &JobEvent) {
         match event {
-            JobEvent::State(status) => {
-                if *status != Status::Preprocessing {
-                    self.state.lock().download = None;
-                }
-                let running = matches!(
-                    status,
-                    Status::Running | Status::Postprocessing | Status::Uploading
-                );
-                let began = self.change(|state| {
-                    if !running || state.status != JobStatus::Queued {
-                        return false;
-                    }
-                    state.status = if state.cancelled {
-                        JobStatus::Canceling
-                    } else {
-                        JobStatus::Running
-                    };
-                    state.started_at = Some(now_ms());
-                    let job = state.job.as_ref();
-                    let comfy = inner.comfy.instance(job.map_or(0, |job| job.comfy()));
-                    state.log_from = Some((comfy.index(), comfy.output.place()));
-                    true
-                });
-                if began {
-                    drop(inner.store.update_job(&self.id, self.update()));
-                }
-            }
+            JobEvent::State(status) => self.note_state(inner, *status),
             JobEvent::Ended(ended) => {
                 // The rest of it was recorded before its end was.
                 if let Some(outputs) = outputs_text(ended) {
@@ -92,6 +66,34 @@ impl LiveJob {
                 });
                 inner.store.outputs_uploaded(urls.clone());
             }
+        }
+    }
+
+    fn note_state(&self, inner: &Inner, status: Status) {
+        if status != Status::Preprocessing {
+            self.state.lock().download = None;
+        }
+        let running = matches!(
+            status,
+            Status::Running | Status::Postprocessing | Status::Uploading
+        );
+        let began = self.change(|state| {
+            if !running || state.status != JobStatus::Queued {
+                return false;
+            }
+            state.status = if state.cancelled {
+                JobStatus::Canceling
+            } else {
+                JobStatus::Running
+            };
+            state.started_at = Some(now_ms());
+            let job = state.job.as_ref();
+            let comfy = inner.comfy.instance(job.map_or(0, |job| job.comfy()));
+            state.log_from = Some((comfy.index(), comfy.output.place()));
+            true
+        });
+        if began {
+            drop(inner.store.update_job(&self.id, self.update()));
         }
     }
 }

@@ -116,6 +116,10 @@ impl Running<'_> {
         }
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one loop over everything that may end a job"
+    )]
     async fn until_its_end(
         &mut self,
         news: &mut mpsc::UnboundedReceiver<News>,

@@ -227,17 +227,7 @@ impl Reader {
             special.upload = Upload::Audio;
             any = true;
         }
-        special.media_type = [
-            ("image_upload", "image/*"),
-            ("animated_image_upload", "image/*"),
-            ("mask_upload", "image/*"),
-            ("video_upload", "video/*"),
-            ("audio_upload", "audio/*"),
-            ("file_upload", "*/*"),
-        ]
-        .into_iter()
-        .find(|(name, _)| flag(options, name))
-        .map(|(_, media_type)| media_type);
+        special.media_type = media_type(options);
         any |= special.media_type.is_some();
         if options
             .get("remote")
@@ -333,4 +323,19 @@ fn flag(of: &Map<String, Value>, name: &str) -> bool {
 
 fn number(of: &Map<String, Value>, name: &str) -> Option<Value> {
     of.get(name).filter(|value| value.is_number()).cloned()
+}
+
+/// What an upload takes.
+fn media_type(options: &Map<String, Value>) -> Option<&'static str> {
+    [
+        ("image_upload", "image/*"),
+        ("animated_image_upload", "image/*"),
+        ("mask_upload", "image/*"),
+        ("video_upload", "video/*"),
+        ("audio_upload", "audio/*"),
+        ("file_upload", "*/*"),
+    ]
+    .into_iter()
+    .find(|(name, _)| flag(options, name))
+    .map(|(_, media_type)| media_type)
 }

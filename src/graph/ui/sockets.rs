@@ -5,10 +5,10 @@ mod packs;
 mod values;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::file::kind;
-use super::model::{Graph, Node, Outlet, Port, Role, Socket};
+use super::model::{End, Graph, Link, Node, Outlet, Port, Role, Socket, index};
 use crate::graph::catalogue::{NodeClass, NodeClasses};
 
 pub use builder::{controls as controls_of, is_implicit_seed as is_implicit, is_widget};
@@ -179,10 +179,13 @@ pub fn of_instance<'a>(node: &mut Node<'a>, inputs: &[Port<'a>], outputs: &[Port
 
 /// What a group node shows of its inner nodes: inputs without a link, outputs that are not used
 /// inside, and those that `external` names.
-pub fn ports_of_group<'a>(graph: &mut Graph<'a>, external: &[serde_json::Value]) {
-    use super::model::{End, Link, index};
-    use std::collections::HashMap;
+pub fn ports_of_group(graph: &mut Graph<'_>, external: &[serde_json::Value]) {
+    inputs_of_group(graph);
+    graph.declared = graph.inputs.len();
+    outputs_of_group(graph, external);
+}
 
+fn inputs_of_group(graph: &mut Graph<'_>) {
     let mut seen: HashMap<String, usize> = HashMap::new();
     for node in 0..graph.nodes.len() {
         if matches!(graph.nodes[node].role, Role::Primitive | Role::Nothing) {
@@ -224,7 +227,9 @@ pub fn ports_of_group<'a>(graph: &mut Graph<'a>, external: &[serde_json::Value])
             graph.nodes[node].inputs[slot].link = Some(place);
         }
     }
-    graph.declared = graph.inputs.len();
+}
+
+fn outputs_of_group(graph: &mut Graph<'_>, external: &[serde_json::Value]) {
     let external: HashSet<(usize, usize)> = external
         .iter()
         .map(|entry| (index(entry.get(0)), index(entry.get(1))))

@@ -153,6 +153,10 @@ impl Run<'_> {
     }
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one loop over everything that may end a run"
+)]
 async fn watch_run(
     place: &Place,
     jobs: &JobRegistry,

@@ -77,6 +77,20 @@ struct Submission<'a> {
     number: Option<&'a Number>,
 }
 
+fn written(graph: &Map<String, Value>, submission: &Submission<'_>) -> Result<Vec<u8>, Failure> {
+    let large = is_large_object(graph);
+    let written = off_runtime(large, || match large {
+        true => crate::json::written(submission),
+        false => serde_json::to_vec(submission),
+    });
+    written.map_err(|error| {
+        Failure::new(
+            Code::Internal,
+            format!("the graph cannot be written as JSON: {error}"),
+        )
+    })
+}
+
 /// Hands a graph to ComfyUI. It is watched from before that on. Where ComfyUI may have queued it
 /// although nobody follows it any more, it is taken out again in the background, and
 /// `cleanup_guard` is dropped only then.
@@ -114,17 +128,7 @@ pub async fn submit(
         front: fields.front,
         number: fields.number.as_ref(),
     };
-    let large = is_large_object(graph);
-    let written = off_runtime(large, || match large {
-        true => crate::json::written(&submission),
-        false => serde_json::to_vec(&submission),
-    });
-    let body = written.map_err(|error| {
-        Failure::new(
-            Code::Internal,
-            format!("the graph cannot be written as JSON: {error}"),
-        )
-    })?;
+    let body = written(graph, &submission)?;
     if !noted {
         let id = watcher.id.clone();
         entry.note_later(Record::Run { id }).await;

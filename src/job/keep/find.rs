@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Place;
 use crate::config::plain_text;
@@ -22,48 +22,12 @@ pub(super) fn find(output: &Value, place: &Place, found: &mut Vec<Found>) {
     match output {
         Value::Object(members) => {
             if let Some(filename) = members.get("filename").and_then(Value::as_str) {
-                let text = |name: &str| {
-                    members
-                        .get(name)
-                        .and_then(Value::as_str)
-                        .unwrap_or_default()
-                };
-                let (root, temp) = match text("type") {
-                    "" | "output" => (&place.output_dir, false),
-                    "temp" => (&place.temp_dir, true),
-                    _ => return,
-                };
-                let there = resolve(root, text("subfolder"), filename);
-                let elsewhere = || {
-                    let can_be_had = temp && place.asked.is_some();
-                    let path = below(root, text("subfolder"), filename);
-                    path.filter(|path| can_be_had && !path.exists())
-                };
-                if let Some(path) = there.or_else(elsewhere) {
-                    found.push(Found::File {
-                        shown: format!("{}:{}", text("type"), path.display()),
-                        path,
-                        temp,
-                    });
-                }
+                found.extend(file(members, filename, place));
                 return;
             }
             for (key, value) in members {
                 if key == "text" {
-                    match value {
-                        Value::String(text) => {
-                            found.push(Found::Text(plain_text(text).into_owned()));
-                        }
-                        Value::Array(texts) => {
-                            found.extend(
-                                texts
-                                    .iter()
-                                    .filter_map(Value::as_str)
-                                    .map(|text| Found::Text(plain_text(text).into_owned())),
-                            );
-                        }
-                        _ => {}
-                    }
+                    found.extend(texts(value));
                 }
                 find(value, place, found);
             }
@@ -88,6 +52,42 @@ pub(super) fn find(output: &Value, place: &Place, found: &mut Vec<Found>) {
             }
         }
         _ => {}
+    }
+}
+
+/// A file as nodes report it: its name, its folder, its kind.
+fn file(members: &Map<String, Value>, filename: &str, place: &Place) -> Option<Found> {
+    let text = |name: &str| {
+        members
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let (root, temp) = match text("type") {
+        "" | "output" => (&place.output_dir, false),
+        "temp" => (&place.temp_dir, true),
+        _ => return None,
+    };
+    let there = resolve(root, text("subfolder"), filename);
+    let elsewhere = || {
+        let can_be_had = temp && place.asked.is_some();
+        let path = below(root, text("subfolder"), filename);
+        path.filter(|path| can_be_had && !path.exists())
+    };
+    let path = there.or_else(elsewhere)?;
+    Some(Found::File {
+        shown: format!("{}:{}", text("type"), path.display()),
+        path,
+        temp,
+    })
+}
+
+fn texts(value: &Value) -> Vec<Found> {
+    let one = |text: &str| Found::Text(plain_text(text).into_owned());
+    match value {
+        Value::String(text) => vec![one(text)],
+        Value::Array(texts) => texts.iter().filter_map(Value::as_str).map(one).collect(),
+        _ => Vec::new(),
     }
 }
 

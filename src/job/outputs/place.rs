@@ -162,6 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn files_are_found_as_comfyui_finds_them() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();

@@ -8,6 +8,7 @@ mod directory;
 mod find;
 mod inputs;
 mod media;
+mod model_names;
 mod models;
 pub mod names;
 mod task;
@@ -161,21 +162,26 @@ pub async fn run(
         workspace: &prepared.workspace,
         layout,
     };
-    let mut results = Vec::new();
-    {
-        let work: Vec<_> = tasks.iter().map(|task| context.run(task)).collect();
-        let mut running = stream::iter(work).buffer_unordered(AT_ONCE);
-        while let Some(result) = tokio::select! {
-            result = running.next() => result,
-            () = job.cancel.cancelled() => return Err(job.stop_reason()),
-        } {
-            results.push(result?);
-        }
-    }
+    let results = all(&context, &tasks).await?;
     for (index, done) in results {
         prepared.take(&mut tasks[index], done, &owned);
     }
     Ok(prepared)
+}
+
+/// Does all tasks, some at once.
+async fn all(context: &Context<'_>, tasks: &[InputTask]) -> Result<Vec<(usize, Done)>, Failure> {
+    let job = context.job;
+    let mut results = Vec::new();
+    let work: Vec<_> = tasks.iter().map(|task| context.run(task)).collect();
+    let mut running = stream::iter(work).buffer_unordered(AT_ONCE);
+    while let Some(result) = tokio::select! {
+        result = running.next() => result,
+        () = job.cancel.cancelled() => return Err(job.stop_reason()),
+    } {
+        results.push(result?);
+    }
+    Ok(results)
 }
 
 impl Prepared {

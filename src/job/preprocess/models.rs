@@ -1,12 +1,12 @@
 //! Model inputs that are URLs: downloaded into the right model folder, replaced by the file's name
 //! (prompt.md, section 1).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 use super::find::each_text;
+use super::model_names::{distinct, listed_name, repository_name, stem, url_name};
 use super::{Context, Done, Form, InputTask, ModelWork, PrepareContext, inputs};
 use crate::comfy::Comfy;
 use crate::comfy::catalogue::Catalogue;
@@ -235,36 +235,6 @@ impl Place<'_> {
     }
 }
 
-/// A name that no other URL has.
-fn distinct(name: &str, url: &str) -> String {
-    let hash = Sha256::digest(url.as_bytes());
-    let digits = hex::encode(&hash[..4]);
-    match name.rsplit_once('.') {
-        Some((stem, extension)) => format!("{stem}-{digits}.{extension}"),
-        None => format!("{name}-{digits}"),
-    }
-}
-
-/// Without the extension of a model.
-fn stem(name: &str) -> &str {
-    match model_extension(name) {
-        Some(extension) => &name[..name.len() - extension.len() - 1],
-        None => name,
-    }
-}
-
-/// The last segment of a URL's path as a file's name.
-fn url_name(url: &str) -> Option<String> {
-    let url = url::Url::parse(url).ok()?;
-    let last = url.path().rsplit('/').next()?;
-    let decoded = percent_encoding::percent_decode_str(last)
-        .decode_utf8()
-        .ok()?;
-    check_file_name(&decoded)
-        .ok()
-        .filter(|name| !name.contains('/'))
-}
-
 /// Where the models may be that a graph names by file: cached ones are not to be evicted while it
 /// runs.
 pub(super) fn named(graph: &Map<String, Value>, around: &PrepareContext<'_>) -> Vec<PathBuf> {
@@ -341,24 +311,6 @@ fn model_dirs(around: &PrepareContext<'_>, folder: &str) -> Vec<PathBuf> {
     } else {
         dirs
     }
-}
-
-/// The name, with an extension that ComfyUI lists even if the origin named none and the contents do
-/// not tell.
-fn listed_name(name: String) -> String {
-    if model_extension(&name).is_some() {
-        name
-    } else {
-        format!("{name}.safetensors")
-    }
-}
-
-/// The last segment of a repository's URL, without `.git`.
-fn repository_name(url: &str) -> Option<String> {
-    let url = url::Url::parse(url).ok()?;
-    let last = url.path_segments()?.rfind(|segment| !segment.is_empty())?;
-    let name = check_file_name(last.strip_suffix(".git").unwrap_or(last)).ok()?;
-    (Path::new(&name).components().count() == 1).then_some(name)
 }
 
 #[cfg(test)]

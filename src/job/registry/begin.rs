@@ -20,6 +20,34 @@ use crate::telemetry::trace::{JobTrace, PromptFacts};
 /// How many callers' ids are remembered, to know one that comes again.
 const RECENT_IDS: usize = 10_000;
 
+fn at_the_beginning(id: &Arc<str>, source: &'static str) -> State {
+    let entry = JobSnapshot {
+        id: id.clone(),
+        status: Status::Preprocessing,
+        position: None,
+        instance: None,
+        source,
+        created_at: epoch_ms(),
+        started_at: None,
+        finished_at: None,
+        progress: None,
+        error: None,
+        code: None,
+    };
+    State {
+        entry,
+        accepted: None,
+        lane: 0,
+        comfy: 0,
+        reason: None,
+        later: None,
+    }
+}
+
+fn conflict(message: String) -> Failure {
+    Failure::new(Code::Conflict, message).at("id")
+}
+
 impl JobRegistry {
     /// Begins a job.
     ///
@@ -47,40 +75,19 @@ impl JobRegistry {
         id_is_callers: bool,
         submission: Submission,
     ) -> Result<Arc<Job>, Failure> {
-        let entry = JobSnapshot {
-            id: id.clone(),
-            status: Status::Preprocessing,
-            position: None,
-            instance: None,
-            source: submission.source.as_str(),
-            created_at: epoch_ms(),
-            started_at: None,
-            finished_at: None,
-            progress: None,
-            error: None,
-            code: None,
-        };
+        let state = at_the_beginning(id, submission.source.as_str());
         let mut inner = self.inner.lock();
         if inner.active.contains_key(id) {
-            return Err(Failure::new(
-                Code::Conflict,
-                format!(
-                    "a prompt with the id \"{id}\" is in flight already: wait for it, or use \
-                     another id"
-                ),
-            )
-            .at("id"));
+            return Err(conflict(format!(
+                "a prompt with the id \"{id}\" is in flight already: wait for it, or use another id"
+            )));
         }
         // An id may be chosen so that it looks like what file names hold of another one.
         if !inner.file_ids.insert(file_id.clone()) {
-            return Err(Failure::new(
-                Code::Conflict,
-                format!(
-                    "a prompt whose files have the same names as those of \"{id}\" is in flight: \
-                     wait for it, or use another id"
-                ),
-            )
-            .at("id"));
+            return Err(conflict(format!(
+                "a prompt whose files have the same names as those of \"{id}\" is in flight: wait \
+                 for it, or use another id"
+            )));
         }
         inner.begun += 1;
         let listeners = Listeners::default();
@@ -94,19 +101,18 @@ impl JobRegistry {
             workflow: submission.workflow.as_deref(),
         };
         let trace = JobTrace::begin(submission.context.as_ref(), facts);
+        let keeping = match (submission.keep, &submission.origin) {
+            (Some(keep), _) => Some(Keeping::new(keep)),
+            (None, Some(origin)) if origin.wants_all() => Some(Keeping::for_origin(origin.clone())),
+            (None, _) => None,
+        };
         let job = Job {
             id: id.clone(),
             file_id: file_id.clone(),
             source: submission.source,
             policy: submission.policy,
             tracker: Mutex::default(),
-            keeping: match (submission.keep, &submission.origin) {
-                (Some(keep), _) => Some(Keeping::new(keep)),
-                (None, Some(origin)) if origin.wants_all() => {
-                    Some(Keeping::for_origin(origin.clone()))
-                }
-                (None, _) => None,
-            },
+            keeping,
             origin: submission.origin,
             workflow: submission.workflow,
             witness: self.witness.clone(),
@@ -119,14 +125,7 @@ impl JobRegistry {
             reached: Reached::default(),
             signals: self.signals.clone(),
             trace,
-            state: Mutex::new(State {
-                entry,
-                accepted: None,
-                lane: 0,
-                comfy: 0,
-                reason: None,
-                later: None,
-            }),
+            state: Mutex::new(state),
         };
         let job = Arc::new(job);
         inner.active.insert(id.clone(), job.clone());

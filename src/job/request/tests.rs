@@ -20,6 +20,7 @@ fn with(extra: Value) -> Result<PromptRequest, Failure> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn every_bad_field_is_named() {
     let cases = [
         (json!({}), "prompt"),
@@ -184,6 +185,7 @@ fn what_is_echoed_and_what_is_not() {
 
 /// A20, A22, A02
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn credentials_that_cannot_be_used_are_named() {
     let bearer = json!({"type": "bearer", "token": "t"});
     let auth = |auth: Value| {

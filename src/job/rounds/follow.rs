@@ -66,6 +66,7 @@ impl Rounds<'_> {
     }
 
     /// `None`: once more, in another ComfyUI.
+    #[expect(clippy::too_many_lines, reason = "one loop over the parts of a run")]
     async fn follow_parts(
         &mut self,
         mut queued: Queued,

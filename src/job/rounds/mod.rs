@@ -95,6 +95,7 @@ pub(super) struct Executed {
 ///
 /// # Errors
 /// Whatever ended it, or that there is nothing to deliver.
+#[expect(clippy::too_many_lines, reason = "the order of the stages of a run")]
 pub(super) async fn execute(
     pipeline: &Pipeline<'_>,
     prepared: Prepared,

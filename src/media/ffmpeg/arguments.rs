@@ -160,91 +160,11 @@ fn filters(input: &Input<'_>, options: &VideoOptions) -> String {
 }
 
 fn codec(arguments: &mut Arguments, options: &VideoOptions) {
-    let crf = options.crf.map(|crf| crf.to_string());
-    let bitrate = options.bitrate.as_ref();
     match options.codec {
-        VideoCodec::X264 | VideoCodec::X265 => {
-            if options.codec == VideoCodec::X265 {
-                // Apple's players want this tag; the encoder talks about itself otherwise.
-                arguments
-                    .pair("-tag:v", "hvc1")
-                    .pair("-x265-params", "log-level=error");
-            }
-            if let Some(Speed::Named(name, _)) = options.speed {
-                arguments.pair("-preset", name);
-            }
-            match (&crf, bitrate) {
-                (Some(crf), Some(most)) => {
-                    arguments
-                        .pair("-crf", crf)
-                        .pair("-maxrate", &most.text)
-                        .pair("-bufsize", &(most.bits * 2).to_string());
-                }
-                (Some(crf), None) => {
-                    arguments.pair("-crf", crf);
-                }
-                (None, Some(bitrate)) => {
-                    arguments.pair("-b:v", &bitrate.text);
-                }
-                (None, None) => {}
-            }
-        }
-        VideoCodec::Vp8 | VideoCodec::Vp9 | VideoCodec::Aom => {
-            let (deadline, cpu_used) = match options.speed {
-                Some(Speed::Named(_, cpu_used) | Speed::Number(cpu_used)) => ("good", cpu_used),
-                Some(Speed::Deadline(word)) => (word, if word == "best" { 0 } else { 4 }),
-                None => (
-                    "good",
-                    if options.codec == VideoCodec::Aom {
-                        6
-                    } else {
-                        4
-                    },
-                ),
-            };
-            if options.codec != VideoCodec::Aom {
-                arguments.pair("-deadline", deadline);
-            }
-            arguments.pair("-cpu-used", &cpu_used.to_string());
-            if options.codec != VideoCodec::Vp8 {
-                arguments.pair("-row-mt", "1");
-            }
-            if crf.is_some() || bitrate.is_none() {
-                arguments.pair(
-                    "-crf",
-                    crf.as_deref()
-                        .unwrap_or(if options.codec == VideoCodec::Vp8 {
-                            "10"
-                        } else {
-                            "32"
-                        }),
-                );
-            }
-            // Zero lets quality alone decide, except for VP8, which needs a ceiling.
-            let ceiling = if options.codec == VideoCodec::Vp8 {
-                "8000000"
-            } else {
-                "0"
-            };
-            arguments.pair("-b:v", bitrate.map_or(ceiling, |bitrate| &bitrate.text));
-        }
-        VideoCodec::Svt => {
-            let preset = match options.speed {
-                Some(Speed::Number(preset)) => preset,
-                Some(Speed::Named(_, cpu_used)) => cpu_used + 4,
-                Some(Speed::Deadline(_)) | None => 8,
-            };
-            arguments.pair("-preset", &preset.to_string());
-            match (&crf, bitrate) {
-                (None, Some(bitrate)) => {
-                    arguments.pair("-b:v", &bitrate.text);
-                }
-                _ => {
-                    arguments.pair("-crf", crf.as_deref().unwrap_or("35"));
-                }
-            }
-        }
-        VideoCodec::Mpeg4 => match bitrate {
+        VideoCodec::X264 | VideoCodec::X265 => x26x(arguments, options),
+        VideoCodec::Vp8 | VideoCodec::Vp9 | VideoCodec::Aom => vpx(arguments, options),
+        VideoCodec::Svt => svt(arguments, options),
+        VideoCodec::Mpeg4 => match options.bitrate.as_ref() {
             Some(bitrate) => {
                 arguments.pair("-b:v", &bitrate.text);
             }
@@ -253,6 +173,97 @@ fn codec(arguments: &mut Arguments, options: &VideoOptions) {
             }
         },
         VideoCodec::Gif => {}
+    }
+}
+
+fn x26x(arguments: &mut Arguments, options: &VideoOptions) {
+    let crf = options.crf.map(|crf| crf.to_string());
+    let bitrate = options.bitrate.as_ref();
+    if options.codec == VideoCodec::X265 {
+        // Apple's players want this tag; the encoder talks about itself otherwise.
+        arguments
+            .pair("-tag:v", "hvc1")
+            .pair("-x265-params", "log-level=error");
+    }
+    if let Some(Speed::Named(name, _)) = options.speed {
+        arguments.pair("-preset", name);
+    }
+    match (&crf, bitrate) {
+        (Some(crf), Some(most)) => {
+            arguments
+                .pair("-crf", crf)
+                .pair("-maxrate", &most.text)
+                .pair("-bufsize", &(most.bits * 2).to_string());
+        }
+        (Some(crf), None) => {
+            arguments.pair("-crf", crf);
+        }
+        (None, Some(bitrate)) => {
+            arguments.pair("-b:v", &bitrate.text);
+        }
+        (None, None) => {}
+    }
+}
+
+/// The codecs of libvpx, and libaom, which takes the same options.
+fn vpx(arguments: &mut Arguments, options: &VideoOptions) {
+    let crf = options.crf.map(|crf| crf.to_string());
+    let bitrate = options.bitrate.as_ref();
+    let (deadline, cpu_used) = match options.speed {
+        Some(Speed::Named(_, cpu_used) | Speed::Number(cpu_used)) => ("good", cpu_used),
+        Some(Speed::Deadline(word)) => (word, if word == "best" { 0 } else { 4 }),
+        None => (
+            "good",
+            if options.codec == VideoCodec::Aom {
+                6
+            } else {
+                4
+            },
+        ),
+    };
+    if options.codec != VideoCodec::Aom {
+        arguments.pair("-deadline", deadline);
+    }
+    arguments.pair("-cpu-used", &cpu_used.to_string());
+    if options.codec != VideoCodec::Vp8 {
+        arguments.pair("-row-mt", "1");
+    }
+    if crf.is_some() || bitrate.is_none() {
+        arguments.pair(
+            "-crf",
+            crf.as_deref()
+                .unwrap_or(if options.codec == VideoCodec::Vp8 {
+                    "10"
+                } else {
+                    "32"
+                }),
+        );
+    }
+    // Zero lets quality alone decide, except for VP8, which needs a ceiling.
+    let ceiling = if options.codec == VideoCodec::Vp8 {
+        "8000000"
+    } else {
+        "0"
+    };
+    arguments.pair("-b:v", bitrate.map_or(ceiling, |bitrate| &bitrate.text));
+}
+
+fn svt(arguments: &mut Arguments, options: &VideoOptions) {
+    let crf = options.crf.map(|crf| crf.to_string());
+    let bitrate = options.bitrate.as_ref();
+    let preset = match options.speed {
+        Some(Speed::Number(preset)) => preset,
+        Some(Speed::Named(_, cpu_used)) => cpu_used + 4,
+        Some(Speed::Deadline(_)) | None => 8,
+    };
+    arguments.pair("-preset", &preset.to_string());
+    match (&crf, bitrate) {
+        (None, Some(bitrate)) => {
+            arguments.pair("-b:v", &bitrate.text);
+        }
+        _ => {
+            arguments.pair("-crf", crf.as_deref().unwrap_or("35"));
+        }
     }
 }
 

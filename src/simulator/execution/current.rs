@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::simulator::instance::Instance;
 use crate::simulator::python;
+use crate::simulator::queue::Item;
 
 /// The prompt that runs.
 #[derive(Debug)]
@@ -24,6 +25,27 @@ pub struct Current<'a> {
     pub(super) metadata: OnceCell<String>,
     pub(super) progress: parking_lot::Mutex<Value>,
     pub(super) executed: parking_lot::Mutex<Vec<String>>,
+}
+
+impl<'a> Current<'a> {
+    pub(super) fn new(
+        item: &'a Item,
+        client_id: Option<String>,
+        graph: &'a Map<String, Value>,
+        tokens: HashMap<String, String>,
+    ) -> Self {
+        Self {
+            prompt_id: &item.prompt_id,
+            client_id,
+            extra: &item.extra,
+            outputs: &item.outputs,
+            graph,
+            tokens,
+            metadata: OnceCell::new(),
+            progress: json!({"prompt_id": item.prompt_id, "nodes": {}}).into(),
+            executed: Vec::new().into(),
+        }
+    }
 }
 
 impl Current<'_> {
@@ -48,6 +70,54 @@ impl Current<'_> {
     /// The nodes that ran so far.
     pub fn executed(&self) -> Vec<String> {
         self.executed.lock().clone()
+    }
+
+    /// The data of `execution_error`.
+    pub(super) fn error(
+        &self,
+        id: &str,
+        class: &str,
+        (kind, message): (String, String),
+        inputs: Value,
+    ) -> Value {
+        let traceback: Vec<String> = [
+            "execute",
+            "get_output_data",
+            "_async_map_node_over_list",
+            "process_inputs",
+            class,
+        ]
+        .iter()
+        .map(|function| {
+            format!("  File \"/ComfyUI/execution.py\", line 1, in {function}\n    ...\n")
+        })
+        .collect();
+        json!({
+            "prompt_id": self.prompt_id,
+            "node_id": id,
+            "node_type": class,
+            "executed": self.executed(),
+            "exception_message": format!("{message}\n"),
+            "exception_type": kind,
+            "traceback": traceback,
+            "current_inputs": inputs,
+            "current_outputs": self.graph.keys().collect::<Vec<_>>()
+        })
+    }
+
+    /// Tells that a node has its output already.
+    pub(super) fn executed_as_cached(&self, instance: &Instance, id: &str, output: &Value) {
+        self.tell(
+            instance,
+            "executed",
+            &json!({
+                "node": id,
+                "display_node": id,
+                "output": output,
+                "prompt_id": self.prompt_id
+            }),
+        );
+        self.finish(instance, (id, id));
     }
 
     /// Notes where a node is, and tells all that is known about this run.

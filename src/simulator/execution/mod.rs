@@ -4,8 +4,7 @@ mod current;
 mod expansion;
 mod node;
 
-use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,13 +14,21 @@ use node::run_node;
 use serde_json::{Map, Value, json};
 
 use super::args::Imitate;
-use super::cache::{Cache, keys};
+use super::cache::{Cache, Key, keys};
 use super::instance::{Instance, now_ms};
 use super::nodes::Raised;
 use super::queue::{Finished, Item, Work};
 use super::schedule::Schedule;
 
 pub use current::Current;
+
+/// What a worker that dies writes to the log.
+const LAST_WORDS: [&str; 4] = [
+    "Exception in thread Thread-1 (prompt_worker):",
+    "Traceback (most recent call last):",
+    "  File \"main.py\", line 202, in prompt_worker",
+    "TypeError: argument of type 'NoneType' is not iterable",
+];
 
 /// Runs until the queue is closed or the worker dies.
 pub fn work(instance: &Arc<Instance>) {
@@ -42,14 +49,7 @@ pub fn work(instance: &Arc<Instance>) {
             return;
         }
         if instance.faults.read(|faults| faults.dead_worker) || !item.extra.is_object() {
-            for line in [
-                "Exception in thread Thread-1 (prompt_worker):",
-                "Traceback (most recent call last):",
-                "  File \"main.py\", line 202, in prompt_worker",
-                "TypeError: argument of type 'NoneType' is not iterable",
-            ] {
-                instance.log(line);
-            }
+            LAST_WORDS.iter().for_each(|line| instance.log(line));
             return;
         }
         if instance.faults.loses_this_prompt() {
@@ -103,6 +103,24 @@ enum End {
     Failed,
 }
 
+/// What is told of a run, and noted in the history.
+struct Report<'a> {
+    instance: &'a Instance,
+    current: &'a Current<'a>,
+    messages: Vec<Value>,
+}
+
+impl Report<'_> {
+    fn tell(&mut self, kind: &str, mut data: Value, broadcast: bool) {
+        data["timestamp"] = now_ms().into();
+        let client = self.current.client_id.as_deref();
+        if broadcast || client.is_some() {
+            self.instance.hub.send(kind, &data, client);
+        }
+        self.messages.push(json!([kind, data]));
+    }
+}
+
 fn run(
     instance: &Instance,
     cache: &mut Cache,
@@ -111,136 +129,148 @@ fn run(
 ) -> Finished {
     let empty = Map::new();
     let graph = item.graph.as_object().unwrap_or(&empty);
-    let mut messages = Vec::new();
     let (keys, tokens) = keys(instance, graph);
-    let current = Current {
-        prompt_id: &item.prompt_id,
-        client_id,
-        extra: &item.extra,
-        outputs: &item.outputs,
-        graph,
-        tokens,
-        metadata: OnceCell::new(),
-        progress: json!({"prompt_id": item.prompt_id, "nodes": {}}).into(),
-        executed: Vec::new().into(),
+    let current = Current::new(item, client_id, graph, tokens);
+    let mut report = Report {
+        instance,
+        current: &current,
+        messages: Vec::new(),
     };
-    let mut report = |kind: &str, mut data: Value, broadcast: bool| {
-        data["timestamp"] = now_ms().into();
-        if broadcast || current.client_id.is_some() {
-            instance.hub.send(kind, &data, current.client_id.as_deref());
-        }
-        messages.push(json!([kind, data]));
-    };
-    report(
-        "execution_start",
-        json!({"prompt_id": item.prompt_id}),
-        false,
-    );
-    cache.begin(&keys);
-    let cached: HashSet<&str> = graph
-        .keys()
-        .filter(|id| keys.get(*id).is_some_and(|key| cache.get(key).is_some()))
-        .map(String::as_str)
-        .collect();
-    let cached_in_order: Vec<&String> = graph
-        .keys()
-        .filter(|id| cached.contains(id.as_str()))
-        .collect();
-    report(
-        "execution_cached",
-        json!({"nodes": cached_in_order, "prompt_id": item.prompt_id}),
-        false,
-    );
-
-    let is_output = |id: &str| {
-        graph
-            .get(id)
-            .and_then(|node| node["class_type"].as_str())
-            .and_then(|name| instance.classes.get(name))
-            .is_some_and(|class| class.output_node)
-    };
-    let mut schedule = Schedule::new(graph, &item.outputs, &cached);
+    let cached = begin(&mut report, cache, &keys);
     let mut emitted: HashSet<String> = HashSet::new();
     let mut inner = Inner::default();
-    let mut end = End::Success;
-    while let Some(id) = schedule.next(is_output) {
-        let Some(key) = keys.get(&id) else { continue };
-        if let Some(entry) = cache.get(key) {
-            let output = entry.ui.clone().unwrap_or(Value::Null);
-            current.tell(
-                instance,
-                "executed",
-                &json!({
-                    "node": id,
-                    "display_node": id,
-                    "output": output,
-                    "prompt_id": item.prompt_id
-                }),
-            );
-            current.finish(instance, (&id, &id));
-            emitted.insert(id);
-            continue;
-        }
-        match run_node(instance, cache, &current, &keys, (&id, &id), &mut inner) {
-            Ok(()) => {
-                emitted.insert(id);
-            }
-            Err((Raised::Interrupted, class, _)) => {
-                report(
-                    "execution_interrupted",
-                    json!({
-                        "prompt_id": item.prompt_id,
-                        "node_id": id,
-                        "node_type": class,
-                        "executed": current.executed()
-                    }),
-                    true,
-                );
-                end = End::Failed;
-                break;
-            }
-            Err((Raised::Error { kind, message }, class, inputs)) => {
-                instance.log(&format!("!!! Exception during processing !!! {message}"));
-                let traceback: Vec<String> = [
-                    "execute",
-                    "get_output_data",
-                    "_async_map_node_over_list",
-                    "process_inputs",
-                    &class,
-                ]
-                .iter()
-                .map(|function| {
-                    format!("  File \"/ComfyUI/execution.py\", line 1, in {function}\n    ...\n")
-                })
-                .collect();
-                let error = json!({"prompt_id": item.prompt_id, "node_id": id, "node_type": class,
-                "executed": current.executed(),
-                    "exception_message": format!("{message}\n"), "exception_type": kind,
-                    "traceback": traceback,
-                    "current_inputs": inputs, "current_outputs": graph.keys().collect::<Vec<_>>()});
-                report("execution_error", error, false);
-                end = End::Failed;
-                break;
-            }
-        }
-    }
+    let mut schedule = Schedule::new(graph, &item.outputs, &cached);
+    let end = run_nodes(
+        &mut report,
+        cache,
+        &keys,
+        &mut schedule,
+        &mut emitted,
+        &mut inner,
+    );
     if matches!(end, End::Success) {
-        report(
+        report.tell(
             "execution_success",
             json!({"prompt_id": item.prompt_id}),
             false,
         );
     }
     instance.hub.set_node(None);
+    let shown = |id: &String| {
+        let entry = keys.get(id).and_then(|key| cache.get(key))?;
+        let told = instance.imitate == Imitate::V0_3_64 || emitted.contains(id);
+        entry.ui.as_ref().filter(|_| told)
+    };
+    let (outputs, meta) = history(graph, shown, inner);
+    let success = matches!(end, End::Success);
+    let status = json!({
+        "status_str": if success { "success" } else { "error" },
+        "completed": success,
+        "messages": report.messages
+    });
+    Finished {
+        item: Arc::clone(item),
+        outputs,
+        status,
+        meta,
+    }
+}
+
+/// Tells of the beginning, and which nodes have their outputs already.
+fn begin<'a>(
+    report: &mut Report<'a>,
+    cache: &mut Cache,
+    keys: &HashMap<String, Key>,
+) -> HashSet<&'a str> {
+    let current = report.current;
+    report.tell(
+        "execution_start",
+        json!({"prompt_id": current.prompt_id}),
+        false,
+    );
+    cache.begin(keys);
+    let cached: HashSet<&str> = current
+        .graph
+        .keys()
+        .filter(|id| keys.get(*id).is_some_and(|key| cache.get(key).is_some()))
+        .map(String::as_str)
+        .collect();
+    let cached_in_order: Vec<&String> = current
+        .graph
+        .keys()
+        .filter(|id| cached.contains(id.as_str()))
+        .collect();
+    report.tell(
+        "execution_cached",
+        json!({"nodes": cached_in_order, "prompt_id": current.prompt_id}),
+        false,
+    );
+    cached
+}
+
+/// Runs nodes until all have run, or one of them fails.
+fn run_nodes(
+    report: &mut Report<'_>,
+    cache: &mut Cache,
+    keys: &HashMap<String, Key>,
+    schedule: &mut Schedule,
+    emitted: &mut HashSet<String>,
+    inner: &mut Inner,
+) -> End {
+    let (instance, current) = (report.instance, report.current);
+    let is_output = |id: &str| {
+        current
+            .graph
+            .get(id)
+            .and_then(|node| node["class_type"].as_str())
+            .and_then(|name| instance.classes.get(name))
+            .is_some_and(|class| class.output_node)
+    };
+    while let Some(id) = schedule.next(is_output) {
+        let Some(key) = keys.get(&id) else { continue };
+        if let Some(entry) = cache.get(key) {
+            let output = entry.ui.clone().unwrap_or(Value::Null);
+            current.executed_as_cached(instance, &id, &output);
+            emitted.insert(id);
+            continue;
+        }
+        match run_node(instance, cache, current, keys, (&id, &id), inner) {
+            Ok(()) => {
+                emitted.insert(id);
+            }
+            Err((Raised::Interrupted, class, _)) => {
+                report.tell(
+                    "execution_interrupted",
+                    json!({
+                        "prompt_id": current.prompt_id,
+                        "node_id": id,
+                        "node_type": class,
+                        "executed": current.executed()
+                    }),
+                    true,
+                );
+                return End::Failed;
+            }
+            Err((Raised::Error { kind, message }, class, inputs)) => {
+                instance.log(&format!("!!! Exception during processing !!! {message}"));
+                let error = current.error(&id, &class, (kind, message), inputs);
+                report.tell("execution_error", error, false);
+                return End::Failed;
+            }
+        }
+    }
+    End::Success
+}
+
+/// What the history shows of the outputs of nodes, and where each came from.
+fn history<'a>(
+    graph: &Map<String, Value>,
+    shown: impl Fn(&String) -> Option<&'a Value>,
+    inner: Inner,
+) -> (Map<String, Value>, Map<String, Value>) {
     let (mut outputs, mut meta) = (Map::new(), Map::new());
     for id in graph.keys() {
-        let shown = keys
-            .get(id)
-            .and_then(|key| cache.get(key))
-            .and_then(|entry| entry.ui.as_ref());
-        if let Some(ui) = shown
-            && (instance.imitate == Imitate::V0_3_64 || emitted.contains(id))
-        {
+        if let Some(ui) = shown(id) {
             outputs.insert(id.clone(), ui.clone());
             meta.insert(
                 id.clone(),
@@ -260,16 +290,5 @@ fn run(
         );
         outputs.insert(id, ui);
     }
-    let success = matches!(end, End::Success);
-    let status = json!({
-        "status_str": if success { "success" } else { "error" },
-        "completed": success,
-        "messages": messages
-    });
-    Finished {
-        item: Arc::clone(item),
-        outputs,
-        status,
-        meta,
-    }
+    (outputs, meta)
 }

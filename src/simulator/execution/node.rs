@@ -10,7 +10,7 @@ use super::current::Current;
 use super::expansion::{Failed, Inner, run_inner};
 use crate::simulator::cache::{Cache, Key, link};
 use crate::simulator::instance::Instance;
-use crate::simulator::nodes::{Call, Datum, Raised};
+use crate::simulator::nodes::{Call, Class, Datum, Raised};
 
 /// Runs one node: its start, its function, its end.
 pub(super) fn run_node(
@@ -39,27 +39,7 @@ pub(super) fn run_node(
             json!({}),
         ));
     };
-    let mut inputs = HashMap::new();
-    let given = node["inputs"].as_object();
-    let others = given.into_iter().flat_map(Map::keys).filter(|name| {
-        let listed = class.inputs.iter().any(|input| input.name == *name);
-        class.flexible && !listed
-    });
-    let listed = class.inputs.iter().map(|input| input.name);
-    for name in listed.chain(others.map(String::as_str)) {
-        let value = match node["inputs"].get(name) {
-            None => continue,
-            Some(value) => match link(value) {
-                Some((from, output)) => keys
-                    .get(&from)
-                    .and_then(|key| cache.get(key))
-                    .and_then(|entry| entry.outputs.get(output))
-                    .cloned(),
-                None => Some(Datum::Json(value.clone())),
-            },
-        };
-        inputs.insert(name.to_owned(), value.unwrap_or(Datum::Json(Value::Null)));
-    }
+    let inputs = inputs_of(node, class, keys, cache);
     let mut call = Call {
         instance,
         current,
@@ -94,15 +74,45 @@ pub(super) fn run_node(
             current.finish(instance, (id, display));
             Ok(())
         }
-        Err(raised) => {
-            let inputs: Map<String, Value> = call
-                .inputs
-                .iter()
-                .map(|(name, datum)| (name.clone(), json!([datum.shown()])))
-                .collect();
-            Err((raised, class_name.to_owned(), Value::Object(inputs)))
-        }
+        Err(raised) => Err((raised, class_name.to_owned(), shown(&call.inputs))),
     }
+}
+
+fn shown(inputs: &HashMap<String, Datum>) -> Value {
+    let inputs = inputs.iter();
+    let inputs = inputs.map(|(name, datum)| (name.clone(), json!([datum.shown()])));
+    Value::Object(inputs.collect())
+}
+
+/// The values of a node's inputs: those in the graph, and those that other nodes have made.
+fn inputs_of(
+    node: &Value,
+    class: &Class,
+    keys: &HashMap<String, Key>,
+    cache: &Cache,
+) -> HashMap<String, Datum> {
+    let mut inputs = HashMap::new();
+    let given = node["inputs"].as_object();
+    let others = given.into_iter().flat_map(Map::keys).filter(|name| {
+        let listed = class.inputs.iter().any(|input| input.name == *name);
+        class.flexible && !listed
+    });
+    let listed = class.inputs.iter().map(|input| input.name);
+    for name in listed.chain(others.map(String::as_str)) {
+        let value = match node["inputs"].get(name) {
+            None => continue,
+            Some(value) => match link(value) {
+                Some((from, output)) => keys
+                    .get(&from)
+                    .and_then(|key| cache.get(key))
+                    .and_then(|entry| entry.outputs.get(output))
+                    .cloned(),
+                None => Some(Datum::Json(value.clone())),
+            },
+        };
+        inputs.insert(name.to_owned(), value.unwrap_or(Datum::Json(Value::Null)));
+    }
+    inputs
 }
 
 /// The interrupt check before each call, and what was asked to be broken in this class.

@@ -13,6 +13,7 @@ use crate::simulator::picture::Picture;
 use crate::simulator::python;
 
 /// The classes of this file.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub fn classes() -> Vec<Class> {
     let pack = |name, module, run| class(name, "packs", run).in_module(module);
     vec![

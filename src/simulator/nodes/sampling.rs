@@ -39,6 +39,7 @@ const SCHEDULERS: &[&str] = &[
 ];
 
 /// The classes of this file.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub fn classes() -> Vec<Class> {
     vec![
         class("KSampler", "sampling", sample)

@@ -17,6 +17,7 @@ use crate::simulator::reel;
 const VIDEOS: &[&str] = &["mp4", "webm", "mkv", "mov", "avi", "gif"];
 
 /// The classes of this file.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub fn classes(imitate: Imitate) -> Vec<Class> {
     let mut save = class("SaveVideo", "image/video", save_video)
         .takes(plain("video", "VIDEO"))

@@ -34,49 +34,37 @@ pub async fn submit(State(instance): Shared, headers: HeaderMap, body: RawBody) 
     accept(&instance, &headers, body).unwrap_or_else(|()| trouble())
 }
 
-/// `Err` stands for an exception.
-fn accept(
-    instance: &Instance,
-    headers: &HeaderMap,
-    mut body: Map<String, Value>,
-) -> Result<Response, ()> {
-    let (number, float) = match body.get("number") {
-        Some(given) => (
+/// The number that orders the queue, and whether it is shown as a float.
+fn place_in_queue(instance: &Instance, body: &Map<String, Value>) -> Result<(f64, bool), ()> {
+    match body.get("number") {
+        Some(given) => Ok((
             given
                 .as_f64()
                 .or_else(|| given.as_str()?.trim().parse().ok())
                 .ok_or(())?,
             true,
-        ),
+        )),
         None => {
             let number = instance.counter.fetch_add(1, Ordering::Relaxed);
             #[expect(clippy::cast_precision_loss, reason = "a count of prompts")]
             let number = number as f64;
-            (
+            Ok((
                 if body.get("front").is_some_and(python::truthy) {
                     0.0 - number
                 } else {
                     number
                 },
                 false,
-            )
+            ))
         }
-    };
-    let Some(prompt) = body.remove("prompt") else {
-        let error = json!({
-            "type": "no_prompt",
-            "message": "No prompt provided",
-            "details": "No prompt provided",
-            "extra_info": {}
-        });
-        return Ok(json_response(
-            StatusCode::BAD_REQUEST,
-            &json!({"error": error, "node_errors": {}}),
-        ));
-    };
-    let prompt_id = match (instance.imitate, body.get("prompt_id")) {
-        (_, None) | (Imitate::Current, Some(Value::Null)) => uuid::Uuid::new_v4().to_string(),
-        (Imitate::V0_3_64, Some(given)) => python::display(given),
+    }
+}
+
+/// The client's id, or a new one; `Err` is the answer to one that is none.
+fn prompt_id(instance: &Instance, body: &Map<String, Value>) -> Result<String, Response> {
+    match (instance.imitate, body.get("prompt_id")) {
+        (_, None) | (Imitate::Current, Some(Value::Null)) => Ok(uuid::Uuid::new_v4().to_string()),
+        (Imitate::V0_3_64, Some(given)) => Ok(python::display(given)),
         (Imitate::Current, Some(given)) => {
             let canonical = given
                 .as_str()
@@ -88,21 +76,22 @@ fn accept(
                     "details": python::display(given),
                     "extra_info": {}
                 });
-                return Ok(json_response(
+                return Err(json_response(
                     StatusCode::BAD_REQUEST,
                     &json!({"error": error, "node_errors": {}}),
                 ));
             };
-            id.to_owned()
+            Ok(id.to_owned())
         }
-    };
-    let Value::Object(mut graph) = prompt else {
-        return Err(());
-    };
-    let targets = body
-        .get("partial_execution_targets")
-        .and_then(Value::as_array);
-    let verdict = validate(instance, &mut graph, targets.map(Vec::as_slice))?;
+    }
+}
+
+/// `extra_data`, with what the server adds to it.
+fn extra_data(
+    instance: &Instance,
+    headers: &HeaderMap,
+    body: &Map<String, Value>,
+) -> Result<Value, ()> {
     let mut extra = body.get("extra_data").cloned().unwrap_or_else(|| json!({}));
     if let Some(client) = body.get("client_id") {
         extra
@@ -120,6 +109,40 @@ fn accept(
             extra.insert("comfy_usage_source".into(), source.into());
         }
     }
+    Ok(extra)
+}
+
+/// `Err` stands for an exception.
+fn accept(
+    instance: &Instance,
+    headers: &HeaderMap,
+    mut body: Map<String, Value>,
+) -> Result<Response, ()> {
+    let (number, float) = place_in_queue(instance, &body)?;
+    let Some(prompt) = body.remove("prompt") else {
+        let error = json!({
+            "type": "no_prompt",
+            "message": "No prompt provided",
+            "details": "No prompt provided",
+            "extra_info": {}
+        });
+        return Ok(json_response(
+            StatusCode::BAD_REQUEST,
+            &json!({"error": error, "node_errors": {}}),
+        ));
+    };
+    let prompt_id = match prompt_id(instance, &body) {
+        Ok(id) => id,
+        Err(refusal) => return Ok(refusal),
+    };
+    let Value::Object(mut graph) = prompt else {
+        return Err(());
+    };
+    let targets = body
+        .get("partial_execution_targets")
+        .and_then(Value::as_array);
+    let verdict = validate(instance, &mut graph, targets.map(Vec::as_slice))?;
+    let extra = extra_data(instance, headers, &body)?;
     if let Some(error) = verdict.error {
         instance.log("invalid prompt");
         return Ok(json_response(

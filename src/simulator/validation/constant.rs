@@ -42,6 +42,12 @@ impl Validator<'_> {
         if let Some(what) = input.file {
             return self.file_exists(input, what, value);
         }
+        self.within_bounds(input, &value)?;
+        self.among_choices(class, input, &value)?;
+        Ok(value)
+    }
+
+    fn within_bounds(&self, input: &Input, value: &Value) -> Result<(), Value> {
         for (bound, kind, word) in [
             ("min", "value_smaller_than_min", "smaller than min"),
             ("max", "value_bigger_than_max", "bigger than max"),
@@ -51,7 +57,7 @@ impl Validator<'_> {
                     .options
                     .get(bound)
                     .filter(|_| matches!(input.kind, Kind::Plain(_))),
-                number(&value),
+                number(value),
             ) else {
                 continue;
             };
@@ -65,7 +71,7 @@ impl Validator<'_> {
                     kind,
                     &format!(
                         "Value {} {word} of {}",
-                        python::display(&value),
+                        python::display(value),
                         python::display(limit)
                     ),
                     input.name,
@@ -77,6 +83,10 @@ impl Validator<'_> {
                 ));
             }
         }
+        Ok(())
+    }
+
+    fn among_choices(&self, class: &Class, input: &Input, value: &Value) -> Result<(), Value> {
         let unchecked = self.instance.imitate == Imitate::V0_3_64
             && (class.v3 || matches!(input.kind, Kind::Combo(_, Shape::Combo)));
         let seen = |choices| {
@@ -99,11 +109,7 @@ impl Validator<'_> {
             return Err(error(
                 "value_not_in_list",
                 "Value not in list",
-                &format!(
-                    "{}: '{}' not in {list}",
-                    input.name,
-                    python::display(&value)
-                ),
+                &format!("{}: '{}' not in {list}", input.name, python::display(value)),
                 json!({
                     "input_name": input.name,
                     "input_config": if long { Value::Null } else { self.config(input) },
@@ -111,7 +117,7 @@ impl Validator<'_> {
                 }),
             ));
         }
-        Ok(value)
+        Ok(())
     }
 
     fn file_exists(&self, input: &Input, what: &str, value: Value) -> Result<Value, Value> {

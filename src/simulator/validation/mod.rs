@@ -7,7 +7,7 @@ mod validator;
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
-use validator::Validator;
+use validator::{Exception, Validator};
 
 use super::args::Imitate;
 use super::instance::Instance;
@@ -39,46 +39,67 @@ fn error(kind: &str, message: &str, details: &str, extra: Value) -> Value {
     json!({"type": kind, "message": message, "details": details, "extra_info": extra})
 }
 
-/// Checks a graph. `Err` stands for an exception that ends in a 500.
-pub fn validate(
+/// A node whose class is missing, or that ComfyUI does not have.
+fn unknown_class(
     instance: &Instance,
-    graph: &mut Map<String, Value>,
+    (id, node): (&str, &Map<String, Value>),
+    message: &str,
+    class: &str,
+) -> Verdict {
+    let title = node
+        .get("_meta")
+        .and_then(|meta| meta.get("title"))
+        .cloned()
+        .unwrap_or_else(|| class.into());
+    let (kind, extra) = match instance.imitate {
+        Imitate::Current => (
+            "missing_node_type",
+            json!({
+                "node_id": id,
+                "class_type": if class.is_empty() { Value::Null } else { class.into() },
+                "node_title": title
+            }),
+        ),
+        Imitate::V0_3_64 => ("invalid_prompt", Value::Null),
+    };
+    Verdict::refused(error(kind, message, &format!("Node ID '#{id}'"), extra))
+}
+
+fn raised(exception: &Exception) -> Value {
+    error(
+        "exception_during_validation",
+        "Exception when validating node",
+        &exception.text,
+        json!({
+            "exception_type": exception.kind,
+            "traceback": ["  File \"execution.py\", line 1, in validate_prompt\n"]
+        }),
+    )
+}
+
+/// The output nodes that are asked for; or a refusal, when a node's class is not known.
+fn outputs(
+    instance: &Instance,
+    graph: &Map<String, Value>,
     targets: Option<&[Value]>,
-) -> Result<Verdict, ()> {
+) -> Result<Result<Vec<String>, Verdict>, ()> {
     let mut outputs = Vec::new();
     for (id, node) in graph.iter() {
         let node = node.as_object().ok_or(())?;
-        let unknown = |message: String, class: &str| {
-            let title = node
-                .get("_meta")
-                .and_then(|meta| meta.get("title"))
-                .cloned()
-                .unwrap_or_else(|| class.into());
-            let (kind, extra) = match instance.imitate {
-                Imitate::Current => (
-                    "missing_node_type",
-                    json!({
-                        "node_id": id,
-                        "class_type": if class.is_empty() { Value::Null } else { class.into() },
-                        "node_title": title
-                    }),
-                ),
-                Imitate::V0_3_64 => ("invalid_prompt", Value::Null),
-            };
-            Verdict::refused(error(kind, &message, &format!("Node ID '#{id}'"), extra))
-        };
+        let unknown =
+            |message: String, class: &str| unknown_class(instance, (id, node), &message, class);
         let Some(class) = node.get("class_type") else {
-            return Ok(unknown(
+            return Ok(Err(unknown(
                 "Cannot execute because a node is missing the class_type property.".into(),
                 "",
-            ));
+            )));
         };
         let name = python::display(class);
         let Some(class) = instance.classes.get(&name) else {
-            return Ok(unknown(
+            return Ok(Err(unknown(
                 format!("Cannot execute because node {name} does not exist."),
                 &name,
-            ));
+            )));
         };
         if class.output_node
             && targets
@@ -87,6 +108,19 @@ pub fn validate(
             outputs.push(id.clone());
         }
     }
+    Ok(Ok(outputs))
+}
+
+/// Checks a graph. `Err` stands for an exception that ends in a 500.
+pub fn validate(
+    instance: &Instance,
+    graph: &mut Map<String, Value>,
+    targets: Option<&[Value]>,
+) -> Result<Verdict, ()> {
+    let outputs = match outputs(instance, graph, targets)? {
+        Ok(outputs) => outputs,
+        Err(refused) => return Ok(refused),
+    };
     if outputs.is_empty() {
         return Ok(Verdict::refused(error(
             "prompt_no_outputs",
@@ -108,15 +142,7 @@ pub fn validate(
         let valid = match validator.node(&output, 0) {
             Ok(valid) => valid,
             Err(exception) => {
-                let reason = error(
-                    "exception_during_validation",
-                    "Exception when validating node",
-                    &exception.text,
-                    json!({
-                        "exception_type": exception.kind,
-                        "traceback": ["  File \"execution.py\", line 1, in validate_prompt\n"]
-                    }),
-                );
+                let reason = raised(&exception);
                 validator.note(&output, false, vec![reason]);
                 false
             }
@@ -125,48 +151,7 @@ pub fn validate(
             good.push(output);
             continue;
         }
-        instance.log(&format!("Failed to validate prompt for output {output}:"));
-        for reason in validator
-            .results
-            .get(&output)
-            .map(|(_, reasons)| reasons.as_slice())
-            .unwrap_or_default()
-        {
-            let reason = format!(
-                "{}: {}",
-                python::display(&reason["message"]),
-                python::display(&reason["details"])
-            );
-            details.push(reason);
-        }
-        for id in &validator.order {
-            let Some((false, reasons)) = validator.results.get(id) else {
-                continue;
-            };
-            if reasons.is_empty() {
-                continue;
-            }
-            let class = validator
-                .graph
-                .get(id)
-                .map(|node| node["class_type"].clone())
-                .unwrap_or_default();
-            // The values of clients are in these lines, line breaks and all.
-            instance.log(&format!("* {} {id}:", python::display(&class)));
-            for reason in reasons {
-                instance.log(&format!(
-                    "  - {}: {}",
-                    python::display(&reason["message"]),
-                    python::display(&reason["details"])
-                ));
-            }
-            let entry = node_errors.entry(id.clone()).or_insert_with(
-                || json!({"errors": reasons, "dependent_outputs": [], "class_type": class}),
-            );
-            if let Some(dependent) = entry["dependent_outputs"].as_array_mut() {
-                dependent.push(output.clone().into());
-            }
-        }
+        validator.report(&output, &mut details, &mut node_errors);
     }
     let error = good.is_empty().then(|| {
         error(

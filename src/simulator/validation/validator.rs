@@ -40,6 +40,59 @@ impl Validator<'_> {
         }
     }
 
+    /// Logs why an output cannot run, and notes it in `details` and at each node.
+    pub(super) fn report(
+        &self,
+        output: &str,
+        details: &mut Vec<String>,
+        node_errors: &mut Map<String, Value>,
+    ) {
+        self.instance
+            .log(&format!("Failed to validate prompt for output {output}:"));
+        for reason in self
+            .results
+            .get(output)
+            .map(|(_, reasons)| reasons.as_slice())
+            .unwrap_or_default()
+        {
+            let reason = format!(
+                "{}: {}",
+                python::display(&reason["message"]),
+                python::display(&reason["details"])
+            );
+            details.push(reason);
+        }
+        for id in &self.order {
+            let Some((false, reasons)) = self.results.get(id) else {
+                continue;
+            };
+            if reasons.is_empty() {
+                continue;
+            }
+            let class = self
+                .graph
+                .get(id)
+                .map(|node| node["class_type"].clone())
+                .unwrap_or_default();
+            // The values of clients are in these lines, line breaks and all.
+            self.instance
+                .log(&format!("* {} {id}:", python::display(&class)));
+            for reason in reasons {
+                self.instance.log(&format!(
+                    "  - {}: {}",
+                    python::display(&reason["message"]),
+                    python::display(&reason["details"])
+                ));
+            }
+            let entry = node_errors.entry(id.clone()).or_insert_with(
+                || json!({"errors": reasons, "dependent_outputs": [], "class_type": class}),
+            );
+            if let Some(dependent) = entry["dependent_outputs"].as_array_mut() {
+                dependent.push(output.into());
+            }
+        }
+    }
+
     pub(super) fn node(&mut self, id: &str, depth: usize) -> Result<bool, Exception> {
         if let Some((valid, _)) = self.results.get(id) {
             return Ok(*valid);
@@ -192,19 +245,26 @@ impl Validator<'_> {
         match self.node(&from_id, depth + 1) {
             Ok(valid) => Ok(valid),
             Err(exception) => {
-                let reason = error(
-                    "exception_during_inner_validation",
-                    "Exception when validating inner node",
-                    &exception.text,
-                    json!({"input_name": input.name, "input_config": config,
-                    "exception_message": exception.text, "exception_type": exception.kind,
-                        "traceback": [
-                            "  File \"execution.py\", line 1, in validate_inputs\n"
-                        ], "linked_node": value}),
-                );
+                let reason = inner_exception(input, &config, value, &exception);
                 self.note(&from_id, false, vec![reason]);
                 Ok(false)
             }
         }
     }
+}
+
+fn inner_exception(input: &Input, config: &Value, link: &Value, exception: &Exception) -> Value {
+    error(
+        "exception_during_inner_validation",
+        "Exception when validating inner node",
+        &exception.text,
+        json!({
+            "input_name": input.name,
+            "input_config": config,
+            "exception_message": exception.text,
+            "exception_type": exception.kind,
+            "traceback": ["  File \"execution.py\", line 1, in validate_inputs\n"],
+            "linked_node": link
+        }),
+    )
 }

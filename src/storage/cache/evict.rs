@@ -43,7 +43,7 @@ impl Cache {
 
     /// What others have brought and evicted meanwhile.
     pub(super) fn look_anew(&self) {
-        let mut looked = super::locked(&self.looked);
+        let mut looked = self.looked.lock();
         if let Some((at, took)) = *looked
             && at.elapsed() < took * SHARE
         {

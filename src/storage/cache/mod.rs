@@ -5,6 +5,7 @@
 //! their descriptions are written before them, and the description's modification time tells when
 //! the file was last used.
 
+mod arrival;
 mod evict;
 mod index;
 mod links;
@@ -29,6 +30,7 @@ use crate::config::{CacheConfig, public_url};
 use crate::events::Events;
 use crate::limits::transfers::DISK_RESERVE;
 use crate::telemetry::metrics;
+pub(super) use arrival::Arrival;
 use index::Index;
 use links::Links;
 use locks::Locked;
@@ -91,42 +93,6 @@ impl Entry {
         let mut known = compared.into_iter().flatten().peekable();
         known.peek().is_some() && known.all(|same| same)
     }
-}
-
-/// Tells once that a file was downloaded, and where it was placed (D11): by whoever places it
-/// first, else when nobody did.
-pub(super) struct Arrival {
-    events: Events,
-    /// `url`, `size`, `duration`.
-    data: Mutex<Option<serde_json::Value>>,
-    cached: PathBuf,
-}
-
-impl Arrival {
-    pub fn new(events: Events, data: serde_json::Value, cached: PathBuf) -> Self {
-        Self {
-            events,
-            data: Mutex::new(Some(data)),
-            cached,
-        }
-    }
-
-    pub fn placed(&self, path: &Path) {
-        if let Some(mut data) = locked(&self.data).take() {
-            data["local_path"] = path.to_string_lossy().into_owned().into();
-            self.events.storage("file_downloaded", data);
-        }
-    }
-}
-
-impl Drop for Arrival {
-    fn drop(&mut self) {
-        self.placed(&self.cached.clone());
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
 }
 
 /// Keeps a file from eviction while it lives.

@@ -1,6 +1,7 @@
 //! HTTP(S): GET with ranges, PUT. The backend for every web URL that no other backend claims.
 
 mod answer;
+mod failure;
 mod request;
 
 use std::io;
@@ -20,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::backend::{Backend, ByteRange, ObjectInfo, ObjectStream, Source};
-use super::error::own_trouble;
 use super::{ErrorKind, Progress, StorageError, Target, UploadFile};
 use crate::config::{HttpAuthHeader, StorageConfig, public, public_url};
-use crate::net::redirect::{FollowError, send_guarded};
-use crate::net::{Outbound, retry};
+use crate::net::Outbound;
+use crate::net::redirect::send_guarded;
 use crate::telemetry::trace::seen_status;
+use failure::{follow_error, network_error, read_error};
 
 /// Bytes read from disk at a time for a PUT.
 const UPLOAD_BUFFER: usize = 256 * 1024;
@@ -109,6 +110,23 @@ impl HttpBackend {
                 .map(|auth| auth.value.expose().to_owned()),
         );
         answer::status_error(response, &source.url, &secrets).await
+    }
+
+    /// Whether an upload was taken.
+    async fn taken(&self, response: Response, source: &Source) -> Result<(), StorageError> {
+        seen_status(response.status().as_u16());
+        if response.status().is_redirection() {
+            let message = format!(
+                "{} answered the upload with a redirect, which is not followed: give its final URL",
+                public(&source.url)
+            );
+            return Err(StorageError::new(ErrorKind::Failed, message));
+        }
+        if response.status().is_success() {
+            Ok(())
+        } else {
+            Err(self.refused(response, source).await)
+        }
     }
 
     /// The file's name goes to the end of the path; a query stays behind it (F06).
@@ -290,16 +308,7 @@ impl Backend for HttpBackend {
             .map_err(|error| read_error(file, &error))?
             .len();
         let sent = Arc::new(AtomicU64::new(0));
-        let (progress, counter) = (progress.map(Arc::clone), Arc::clone(&sent));
-        let body = ReaderStream::with_capacity(opened, UPLOAD_BUFFER).inspect(move |chunk| {
-            if let Ok(chunk) = chunk {
-                let sent =
-                    counter.fetch_add(chunk.len() as u64, Ordering::Relaxed) + chunk.len() as u64;
-                if let Some(progress) = &progress {
-                    progress(sent, Some(size));
-                }
-            }
-        });
+        let body = counted(opened, size, progress, &sent);
         let mut headers = prepared.private;
         headers.extend(
             HeaderValue::from_str(&file.content_type)
@@ -312,7 +321,7 @@ impl Backend for HttpBackend {
             .guarded()
             .put(prepared.url.clone())
             .headers(headers)
-            .body(reqwest::Body::wrap_stream(body))
+            .body(body)
             .send();
         let response = tokio::select! {
             () = cancel.cancelled() => return Err(
@@ -330,19 +339,7 @@ impl Backend for HttpBackend {
                 |error| network_error(&error.without_url(), &source.url)
             )?,
         };
-        seen_status(response.status().as_u16());
-        if response.status().is_redirection() {
-            let message = format!(
-                "{} answered the upload with a redirect, which is not followed: give its final URL",
-                public(&source.url)
-            );
-            return Err(StorageError::new(ErrorKind::Failed, message));
-        }
-        if response.status().is_success() {
-            Ok(())
-        } else {
-            Err(self.refused(response, &source).await)
-        }
+        self.taken(response, &source).await
     }
 
     async fn sign(
@@ -358,6 +355,26 @@ impl Backend for HttpBackend {
     }
 }
 
+/// A file as a body; what is sent of it is counted and told.
+fn counted(
+    file: tokio::fs::File,
+    size: u64,
+    progress: Option<&Progress>,
+    sent: &Arc<AtomicU64>,
+) -> reqwest::Body {
+    let (progress, counter) = (progress.map(Arc::clone), Arc::clone(sent));
+    let chunks = ReaderStream::with_capacity(file, UPLOAD_BUFFER).inspect(move |chunk| {
+        if let Ok(chunk) = chunk {
+            let sent =
+                counter.fetch_add(chunk.len() as u64, Ordering::Relaxed) + chunk.len() as u64;
+            if let Some(progress) = &progress {
+                progress(sent, Some(size));
+            }
+        }
+    });
+    reqwest::Body::wrap_stream(chunks)
+}
+
 /// Ends when a count has not changed for too long.
 async fn stalled(count: &AtomicU64) {
     let mut before = None;
@@ -365,45 +382,4 @@ async fn stalled(count: &AtomicU64) {
         before = Some(count.load(Ordering::Relaxed));
         tokio::time::sleep(UPLOAD_STALL).await;
     }
-}
-
-fn read_error(file: &UploadFile, error: &std::io::Error) -> StorageError {
-    StorageError::new(
-        ErrorKind::Failed,
-        format!(
-            "{} cannot be read for its upload: {error}",
-            file.path.display()
-        ),
-    )
-}
-
-fn follow_error(error: &FollowError, url: &Url) -> StorageError {
-    match error {
-        FollowError::Request(error) => network_error(error, url),
-        FollowError::Refused(refused) => {
-            StorageError::new(ErrorKind::Invalid, format!("{}: {refused}", public(url)))
-        }
-        FollowError::Redirect(message) => {
-            StorageError::new(ErrorKind::Failed, format!("{}: {message}", public(url)))
-        }
-    }
-}
-
-fn network_error(error: &reqwest::Error, url: &Url) -> StorageError {
-    if let Some(refused) = crate::net::refusal_of(error) {
-        return StorageError::new(ErrorKind::Invalid, format!("{}: {refused}", public(url)));
-    }
-    if let Some(trouble) = own_trouble(error) {
-        let message = format!("{}: {trouble}", public(url));
-        return StorageError::local(message, trouble);
-    }
-    let kind = if retry::is_transient_error(error) {
-        ErrorKind::Transient
-    } else {
-        ErrorKind::Failed
-    };
-    StorageError::new(
-        kind,
-        format!("{}: {}", public(url), crate::error::chain(error)),
-    )
 }

@@ -5,11 +5,10 @@
 //! `HTTP_AUTH_HEADER_NAME/VALUE` (storage.md).
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
+use super::super::auth_headers::basic;
 use super::super::backend::Source;
 use super::super::{Auth, ErrorKind, StorageError};
 use crate::config::{HttpAuthHeader, public};
@@ -37,19 +36,20 @@ pub(super) fn prepare(
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_fragment(None);
-    let mut private = HeaderMap::new();
-    let mut set = |name: HeaderName, text: String, what: &str| {
-        let Ok(mut value) = HeaderValue::from_str(&text) else {
-            let message = format!(
-                "the {what} for {} has characters that an HTTP header cannot carry",
-                public(&source.url)
-            );
-            return Err(StorageError::new(ErrorKind::Invalid, message));
-        };
-        value.set_sensitive(true);
-        private.insert(name, value);
-        Ok(())
-    };
+    let private = HeaderMap::new();
+    let mut prepared = Prepared { url, private };
+    authorize(&mut prepared, source, userinfo, fallback)?;
+    Ok(prepared)
+}
+
+/// Adds the one kind of credentials that counts.
+fn authorize(
+    prepared: &mut Prepared,
+    source: &Source,
+    userinfo: Option<(String, String)>,
+    fallback: Option<&HttpAuthHeader>,
+) -> Result<(), StorageError> {
+    let mut set = |name, text, what| set(&mut prepared.private, &source.url, name, text, what);
     match (&source.auth, userinfo, fallback) {
         (Some(Auth::Bearer { token }), _, _) => set(
             header::AUTHORIZATION,
@@ -69,21 +69,7 @@ pub(super) fn prepare(
             _,
             _,
         ) => {
-            let name = HeaderName::from_bytes(header_name.as_bytes()).map_err(|_| {
-                StorageError::new(
-                    ErrorKind::Invalid,
-                    format!(
-                        "auth.header_name for {} is not a valid HTTP header name",
-                        public(&source.url)
-                    ),
-                )
-            })?;
-            if FRAMING.contains(&name) {
-                return Err(StorageError::new(
-                    ErrorKind::Invalid,
-                    format!("auth.header_name must not be {name}: it is no credential"),
-                ));
-            }
+            let name = credential_name(header_name, &source.url)?;
             set(name, header_value.expose().to_owned(), "header value")?;
         }
         (
@@ -93,7 +79,7 @@ pub(super) fn prepare(
             }),
             _,
             _,
-        ) => add_parameter(&mut url, query_param, query_value.expose()),
+        ) => add_parameter(&mut prepared.url, query_param, query_value.expose()),
         (Some(Auth::S3 { .. }), _, _) => {
             return Err(StorageError::new(
                 ErrorKind::Invalid,
@@ -115,7 +101,46 @@ pub(super) fn prepare(
         }
         (None, None, None) => {}
     }
-    Ok(Prepared { url, private })
+    Ok(())
+}
+
+fn set(
+    headers: &mut HeaderMap,
+    url: &Url,
+    name: HeaderName,
+    text: String,
+    what: &str,
+) -> Result<(), StorageError> {
+    let Ok(mut value) = HeaderValue::from_str(&text) else {
+        let message = format!(
+            "the {what} for {} has characters that an HTTP header cannot carry",
+            public(url)
+        );
+        return Err(StorageError::new(ErrorKind::Invalid, message));
+    };
+    value.set_sensitive(true);
+    headers.insert(name, value);
+    Ok(())
+}
+
+/// The header that a request names for its credentials.
+fn credential_name(header_name: &str, url: &Url) -> Result<HeaderName, StorageError> {
+    let name = HeaderName::from_bytes(header_name.as_bytes()).map_err(|_| {
+        StorageError::new(
+            ErrorKind::Invalid,
+            format!(
+                "auth.header_name for {} is not a valid HTTP header name",
+                public(url)
+            ),
+        )
+    })?;
+    if FRAMING.contains(&name) {
+        return Err(StorageError::new(
+            ErrorKind::Invalid,
+            format!("auth.header_name must not be {name}: it is no credential"),
+        ));
+    }
+    Ok(name)
 }
 
 /// Headers by which a client could take the request apart.
@@ -131,13 +156,6 @@ const FRAMING: [HeaderName; 7] = [
 
 fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
-fn basic(username: &str, password: &str) -> String {
-    format!(
-        "Basic {}",
-        STANDARD.encode(format!("{username}:{password}"))
-    )
 }
 
 /// `sas` is a whole query string. That nothing is replaced has been checked

@@ -28,7 +28,21 @@ pub async fn refused(
     let said = origin_words(&headers, &body, &hub.secrets(secrets));
     let page = page.map(|page| format!("{}/{page}", hub.endpoint().as_str().trim_end_matches('/')));
     let page = page.as_deref().unwrap_or("its page");
-    let (kind, advice) = match (status, code.as_str()) {
+    let (kind, advice) = advice(status, &code, page);
+    let mut sentence = format!("{place}: {advice} (Hugging Face answered {status}");
+    if let Some(said) = said {
+        sentence.push_str(": ");
+        sentence.push_str(&said);
+    }
+    sentence.push(')');
+    let mut error = StorageError::new(kind, sentence);
+    error.retry_after = wait;
+    error
+}
+
+/// What to do about a refusal.
+fn advice(status: u16, code: &str, page: &str) -> (ErrorKind, String) {
+    match (status, code) {
         (_, "GatedRepo") => (
             ErrorKind::Unauthorized,
             format!(
@@ -68,14 +82,5 @@ pub async fn refused(
         (409 | 412, _) => (ErrorKind::Transient, "another commit came first".to_owned()),
         (429, _) => (ErrorKind::Transient, "the hub asks to slow down".to_owned()),
         _ => (cloud::classify(status), "the hub refused it".to_owned()),
-    };
-    let mut sentence = format!("{place}: {advice} (Hugging Face answered {status}");
-    if let Some(said) = said {
-        sentence.push_str(": ");
-        sentence.push_str(&said);
     }
-    sentence.push(')');
-    let mut error = StorageError::new(kind, sentence);
-    error.retry_after = wait;
-    error
 }

@@ -1,8 +1,7 @@
 //! The hub as a peer: who it is, what it is shown, and which client reaches whom.
 
 use axum::http::header::{AUTHORIZATION, LOCATION};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
-use base64::Engine;
+use axum::http::{HeaderMap, HeaderValue, Method};
 use reqwest::{Client, RequestBuilder, Response};
 use url::Url;
 
@@ -10,7 +9,7 @@ use super::location;
 use crate::config::{HfConfig, Secret};
 use crate::net::Outbound;
 use crate::storage::cloud::from_reqwest;
-use crate::storage::{Auth, ErrorKind, StorageError};
+use crate::storage::{Auth, ErrorKind, StorageError, auth_headers};
 use crate::telemetry::trace;
 
 /// As browsers do.
@@ -51,6 +50,24 @@ impl Linked {
                 .filter(|etag| !etag.is_empty()),
         }
     }
+}
+
+/// Where a redirect leads, or what is wrong with it.
+fn next_hop(at: &Url, location: &HeaderValue) -> Result<Url, &'static str> {
+    let next = location
+        .to_str()
+        .ok()
+        .and_then(|location| at.join(location).ok());
+    let Some(mut next) = next.filter(|next| matches!(next.scheme(), "http" | "https")) else {
+        return Err("a redirect to something that is not an http(s) URL");
+    };
+    if at.scheme() == "https" && next.scheme() == "http" {
+        return Err("a redirect from https to http, which is not followed");
+    }
+    // Userinfo in a Location must not turn into an Authorization header.
+    let _ = next.set_username("");
+    let _ = next.set_password(None);
+    Ok(next)
 }
 
 impl Hub {
@@ -143,21 +160,14 @@ impl Hub {
             },
             Some(Auth::Bearer { token }) => (AUTHORIZATION, format!("Bearer {}", token.expose())),
             Some(Auth::Basic { username, password }) => {
-                let pair = base64::engine::general_purpose::STANDARD
-                    .encode(format!("{username}:{}", password.expose()));
-                (AUTHORIZATION, format!("Basic {pair}"))
+                let pair = auth_headers::basic(username, password.expose());
+                (AUTHORIZATION, pair)
             }
             Some(Auth::Header {
                 header_name,
                 header_value,
             }) => {
-                let name = HeaderName::try_from(header_name.as_str());
-                let name = name.map_err(|_| {
-                    StorageError::new(
-                        ErrorKind::Invalid,
-                        format!("\"{header_name}\" is not a valid HTTP header name"),
-                    )
-                })?;
+                let name = auth_headers::name(header_name)?;
                 (name, header_value.expose().to_owned())
             }
             Some(Auth::Query {
@@ -175,15 +185,7 @@ impl Hub {
                 ));
             }
         };
-        let value = HeaderValue::try_from(text);
-        let mut value = value.map_err(|_| {
-            StorageError::new(
-                ErrorKind::Invalid,
-                "the credentials have characters that an HTTP header cannot carry",
-            )
-        })?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
+        headers.insert(name, auth_headers::value(&text)?);
         Ok(headers)
     }
 
@@ -243,23 +245,7 @@ impl Hub {
                     linked,
                 });
             }
-            let next = location
-                .to_str()
-                .ok()
-                .and_then(|location| at.join(location).ok());
-            let Some(mut next) = next.filter(|next| matches!(next.scheme(), "http" | "https"))
-            else {
-                return Err(broken("a redirect to something that is not an http(s) URL"));
-            };
-            if at.scheme() == "https" && next.scheme() == "http" {
-                return Err(broken(
-                    "a redirect from https to http, which is not followed",
-                ));
-            }
-            // Userinfo in a Location must not turn into an Authorization header.
-            let _ = next.set_username("");
-            let _ = next.set_password(None);
-            at = next;
+            at = next_hop(&at, location).map_err(broken)?;
         }
         Err(broken("too many redirects"))
     }

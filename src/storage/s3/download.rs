@@ -157,23 +157,27 @@ pub async fn open(
         }
         None => (0, length),
     };
-    let info = ObjectInfo {
+    let info = info(&got, size);
+    Ok(ObjectStream {
+        info,
+        offset,
+        body: body(shown, got.body).boxed(),
+    })
+}
+
+fn info(got: &GetObjectOutput, size: Option<u64>) -> ObjectInfo {
+    ObjectInfo {
         size,
         etag: got.e_tag().and_then(strong),
         weak_etag: None,
         last_modified: got.last_modified().map(date),
         ranges: true,
         sha256: whole_sha256(got.checksum_sha256(), got.checksum_type()),
-        checksum: whole_checksum(&got),
+        checksum: whole_checksum(got),
         content_type: got.content_type().map(media_type),
         disposition_name: got.content_disposition().and_then(disposition_name),
         final_url: None,
-    };
-    Ok(ObjectStream {
-        info,
-        offset,
-        body: body(shown, got.body).boxed(),
-    })
+    }
 }
 
 fn body(

@@ -53,29 +53,7 @@ impl Location {
             .query_pairs()
             .find(|(name, _)| name == "versionId")
             .map(|(_, value)| value.into_owned());
-        let mut encoded = url.path().strip_prefix('/').unwrap_or_default().to_owned();
-        let mut written = source
-            .written
-            .split_once("://")
-            .and_then(|(_, rest)| rest.split_once('/'))
-            .map_or_else(|| encoded.clone(), |(_, key)| key.to_owned());
-        if version.is_some() {
-            let end = written.rfind('?').unwrap_or(written.len());
-            written.truncate(end);
-        } else {
-            for (mark, rest) in [('?', url.query()), ('#', url.fragment())] {
-                if let Some(rest) = rest {
-                    encoded.push(mark);
-                    encoded.push_str(rest);
-                }
-            }
-        }
-        let decoded = percent_decode_str(&written)
-            .decode_utf8()
-            .ok()
-            .map(std::borrow::Cow::into_owned);
-        let mut keys = vec![written, encoded];
-        keys.extend(decoded);
+        let keys = keys(source, version.is_some());
         let mut found: Vec<Self> = Vec::new();
         for key in keys {
             let fits = !key.is_empty() && key.len() <= LONGEST_KEY;
@@ -98,6 +76,35 @@ impl Location {
         // A key may contain what looks like a query with a token.
         crate::config::public_url(&format!("s3://{}/{}", self.bucket, self.key))
     }
+}
+
+/// The spellings of a key: as written, percent-encoded, decoded.
+fn keys(source: &Source, versioned: bool) -> Vec<String> {
+    let url = &source.url;
+    let mut encoded = url.path().strip_prefix('/').unwrap_or_default().to_owned();
+    let mut written = source
+        .written
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split_once('/'))
+        .map_or_else(|| encoded.clone(), |(_, key)| key.to_owned());
+    if versioned {
+        let end = written.rfind('?').unwrap_or(written.len());
+        written.truncate(end);
+    } else {
+        for (mark, rest) in [('?', url.query()), ('#', url.fragment())] {
+            if let Some(rest) = rest {
+                encoded.push(mark);
+                encoded.push_str(rest);
+            }
+        }
+    }
+    let decoded = percent_decode_str(&written)
+        .decode_utf8()
+        .ok()
+        .map(std::borrow::Cow::into_owned);
+    let mut keys = vec![written, encoded];
+    keys.extend(decoded);
+    keys
 }
 
 /// A bucket's name becomes part of a host name or a path: nothing else may hide in it.

@@ -1,12 +1,44 @@
 //! Assets whose bytes lie outside of the store.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::new::NewAsset;
 use super::record::{AssetRecord, by_id};
 use crate::store::{Store, StoreError, blobs, column, keys, ms, now_ms};
+
+/// A file outside of the store that gets a record.
+struct External<'a> {
+    hash: String,
+    size: u64,
+    new: NewAsset,
+    place: Cow<'a, str>,
+    kind: Option<&'static str>,
+}
+
+impl External<'_> {
+    fn insert(self, db: &Connection, id: &str, now: i64, expires: i64) -> rusqlite::Result<()> {
+        db.execute(
+            "INSERT INTO assets (id, hash, size, content_type, file_path, tags, created_at, \
+             expires_at, external, kind) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                id,
+                self.hash,
+                column(self.size),
+                self.new.content_type,
+                self.new.file_path,
+                self.new.tags,
+                now,
+                expires,
+                self.place,
+                self.kind
+            ],
+        )
+        .map(drop)
+    }
+}
 
 impl Store {
     /// A record of a file that lies elsewhere and is never removed by us.
@@ -25,20 +57,15 @@ impl Store {
             let now = now_ms();
             let expires = now + ms(store.inner.limits.asset_retention);
             let id = uuid::Uuid::new_v4().to_string();
-            write.db.execute(
-                "INSERT INTO assets (id, hash, size, content_type, file_path, created_at, \
-                 expires_at, external) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                params![
-                    id,
-                    hash,
-                    column(size),
-                    new.content_type,
-                    new.file_path,
-                    now,
-                    expires,
-                    path.to_string_lossy()
-                ],
-            )?;
+            let place = path.to_string_lossy();
+            External {
+                hash,
+                size,
+                new,
+                place,
+                kind: None,
+            }
+            .insert(write.db, &id, now, expires)?;
             store.inner.expires(expires);
             by_id(write.db, &id)?.ok_or(StoreError::NotFound)
         })
@@ -76,22 +103,16 @@ impl Store {
                 keys::claim(write, keys::ASSETS, key, &id)?;
             }
             if known.is_none() {
-                write.db.execute(
-                    "INSERT INTO assets (id, hash, size, content_type, file_path, tags, \
-                     created_at, expires_at, external, kind)
-                     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'model')",
-                    params![
-                        id,
-                        hash,
-                        column(size),
-                        new.content_type,
-                        new.file_path,
-                        new.tags,
-                        now,
-                        expires,
-                        place
-                    ],
-                )?;
+                let place = place.as_str().into();
+                let kind = Some("model");
+                External {
+                    hash,
+                    size,
+                    new,
+                    place,
+                    kind,
+                }
+                .insert(write.db, &id, now, expires)?;
             } else {
                 write.db.execute(
                     "UPDATE assets SET expires_at = ? WHERE id = ?",

@@ -32,6 +32,12 @@ impl Store {
     }
 }
 
+fn columns() -> String {
+    let names = COLUMNS.split(", ");
+    let names: Vec<_> = names.map(|name| format!("j.{}", name.trim())).collect();
+    names.join(", ")
+}
+
 fn list(db: &Connection, query: &ListQuery) -> Result<(Vec<JobRecord>, bool), StoreError> {
     let mut values: Vec<Sql> = Vec::new();
     // The first label leads, so that a rare one is found without a look at all jobs.
@@ -45,11 +51,7 @@ fn list(db: &Connection, query: &ListQuery) -> Result<(Vec<JobRecord>, bool), St
         }
         None => ("jobs j WHERE 1", "j.seq"),
     };
-    let columns = COLUMNS
-        .split(", ")
-        .map(|name| format!("j.{}", name.trim()))
-        .collect::<Vec<_>>();
-    let mut sql = format!("SELECT {} FROM {from}", columns.join(", "));
+    let mut sql = format!("SELECT {} FROM {from}", columns());
     for (key, value) in query.labels.iter().skip(1) {
         sql.push_str(
             " AND EXISTS (SELECT 1 FROM labels m WHERE m.key = ? AND m.value = ? AND m.seq = \

@@ -27,7 +27,7 @@ use crate::config::AmqpConfig;
 use crate::events::EventSink;
 use crate::telemetry::logging::epoch_ms;
 
-/// SpooledWebhook of a shutdown's time for saying goodbye.
+/// Of a shutdown's time, what is kept for saying goodbye.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// Pace of measuring when there are no heartbeats: only the registration looks.
 const IDLE_MEASURING: Duration = Duration::from_secs(60);
@@ -55,6 +55,41 @@ pub struct Amqp {
     companions: Vec<AbortHandle>,
 }
 
+/// What runs beside the connection: measuring, pacing, the heartbeat.
+fn companions(
+    shared: &Arc<Shared>,
+    sink: &Arc<StreamSink>,
+    host_metrics: watch::Sender<Vitals>,
+    started: Instant,
+) -> Vec<AbortHandle> {
+    let interval = shared.config.heartbeat;
+    let mut companions = vec![
+        tokio::spawn(host_metrics::measure_gpus(
+            host_metrics.clone(),
+            interval.unwrap_or(IDLE_MEASURING),
+        ))
+        .abort_handle(),
+        tokio::spawn({
+            let sink = Arc::clone(sink);
+            async move { sink.pace().await }
+        })
+        .abort_handle(),
+    ];
+    if let Some(interval) = interval {
+        companions.push(
+            tokio::spawn(heartbeat::run(
+                Arc::clone(shared),
+                interval,
+                host_metrics.subscribe(),
+                started,
+            ))
+            .abort_handle(),
+        );
+        companions.push(tokio::spawn(host_metrics::measure(host_metrics, interval)).abort_handle());
+    }
+    companions
+}
+
 impl Amqp {
     /// Starts connecting in the background and returns at once; a broker that is down is not an
     /// error.
@@ -62,6 +97,10 @@ impl Amqp {
     /// # Errors
     /// One sentence when the configuration cannot be used: the URI, or a name longer than AMQP
     /// allows.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the parts, in the order in which they need each other"
+    )]
     pub fn start(setup: Setup) -> Result<Self, String> {
         let Setup {
             config,
@@ -120,7 +159,6 @@ impl Amqp {
             &hostname,
             host_metrics.subscribe(),
         );
-        let interval = config.heartbeat;
         let shared = Arc::new(Shared {
             config,
             uri,
@@ -138,31 +176,7 @@ impl Amqp {
             reason: Mutex::default(),
             pulse: watch::Sender::new(None),
         });
-        let mut companions = vec![
-            tokio::spawn(host_metrics::measure_gpus(
-                host_metrics.clone(),
-                interval.unwrap_or(IDLE_MEASURING),
-            ))
-            .abort_handle(),
-            tokio::spawn({
-                let sink = Arc::clone(&sink);
-                async move { sink.pace().await }
-            })
-            .abort_handle(),
-        ];
-        if let Some(interval) = interval {
-            companions.push(
-                tokio::spawn(heartbeat::run(
-                    Arc::clone(&shared),
-                    interval,
-                    host_metrics.subscribe(),
-                    started,
-                ))
-                .abort_handle(),
-            );
-            companions
-                .push(tokio::spawn(host_metrics::measure(host_metrics, interval)).abort_handle());
-        }
+        let companions = companions(&shared, &sink, host_metrics, started);
         let supervisor = tokio::spawn({
             let shared = Arc::clone(&shared);
             async move { session::supervise(&shared).await }

@@ -120,6 +120,10 @@ impl RouterState {
 }
 
 /// Everything that is served; `v2` is the Comfy API v2, `mcp` what agents use.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table of what is served, and the layers around it"
+)]
 pub fn router(state: RouterState, v2: Router, mcp: Router) -> Router {
     let cors = cors(&state.config.server.cors_allowed_origins);
     let routes = Router::new()

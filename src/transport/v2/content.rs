@@ -112,11 +112,8 @@ async fn answer(
         (None, Source::File(_)) => 0,
     };
     let etag = content.tag.as_ref().map(|tag| format!("\"{tag}\""));
-    if let (Some(etag), Some(known)) = (&etag, text(headers, header::IF_NONE_MATCH.as_str()))
-        && known
-            .split(',')
-            .map(|one| one.trim().trim_start_matches("W/"))
-            .any(|one| one == etag || one == "*")
+    if let Some(etag) = &etag
+        && is_known(headers, etag)
     {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         describe(response.headers_mut(), &content, Some(etag), download);
@@ -160,14 +157,27 @@ async fn answer(
                 chunk
             }))
         }
-        (None, Source::Memory(bytes)) => {
-            let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
-            let part = bytes.get(place(first)..place(first + length));
-            Body::from(part.unwrap_or_default().to_vec())
-        }
+        (None, Source::Memory(bytes)) => piece(&bytes, first, length),
         (None, Source::File(_)) => Body::empty(),
     };
     Ok(response)
+}
+
+/// Whether the client has it already.
+fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    text(headers, header::IF_NONE_MATCH.as_str()).is_some_and(|known| {
+        known
+            .split(',')
+            .map(|one| one.trim().trim_start_matches("W/"))
+            .any(|one| one == etag || one == "*")
+    })
+}
+
+/// Its bytes from memory.
+fn piece(bytes: &[u8], first: u64, length: u64) -> Body {
+    let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+    let part = bytes.get(place(first)..place(first + length));
+    Body::from(part.unwrap_or_default().to_vec())
 }
 
 fn outside(size: u64) -> Response {

@@ -41,10 +41,39 @@ pub async fn list(
     Ok(Json(page).into_response())
 }
 
-fn read(query: &str, state: &V2State) -> Result<ListQuery, ApiError> {
+/// The key of `metadata[<key>]=<value>`, which is to be one more than the `known` ones.
+fn label<'a>(key: &'a str, value: &str, known: &[(String, String)]) -> Result<&'a str, ApiError> {
     let filter = |message: String| {
         ApiError::new(StatusCode::BAD_REQUEST, "invalid_metadata_filter", message)
     };
+    let key = key
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .filter(|key| labels::is_key(key))
+        .ok_or_else(|| {
+            filter(
+                "write a filter as metadata[<key>]=<value>, with a key that a label \
+                 may have"
+                    .into(),
+            )
+        })?;
+    if !labels::is_value(value) {
+        return Err(filter(format!(
+            "the value of metadata[{key}] is none that a label may have"
+        )));
+    }
+    if known.iter().any(|(one, _)| one == key) {
+        return Err(filter(format!("metadata[{key}] is there twice")));
+    }
+    if known.len() == LABELS {
+        return Err(filter(format!(
+            "at most {LABELS} labels can be asked for at once"
+        )));
+    }
+    Ok(key)
+}
+
+fn read(query: &str, state: &V2State) -> Result<ListQuery, ApiError> {
     let mut wanted = ListQuery {
         sources: vec!["v2", "mcp"],
         limit: USUAL,
@@ -84,30 +113,7 @@ fn read(query: &str, state: &V2State) -> Result<ListQuery, ApiError> {
                 let Some(key) = other.strip_prefix("metadata") else {
                     continue;
                 };
-                let key = key
-                    .strip_prefix('[')
-                    .and_then(|rest| rest.strip_suffix(']'))
-                    .filter(|key| labels::is_key(key))
-                    .ok_or_else(|| {
-                        filter(
-                            "write a filter as metadata[<key>]=<value>, with a key that a label \
-                             may have"
-                                .into(),
-                        )
-                    })?;
-                if !labels::is_value(&value) {
-                    return Err(filter(format!(
-                        "the value of metadata[{key}] is none that a label may have"
-                    )));
-                }
-                if wanted.labels.iter().any(|(known, _)| known == key) {
-                    return Err(filter(format!("metadata[{key}] is there twice")));
-                }
-                if wanted.labels.len() == LABELS {
-                    return Err(filter(format!(
-                        "at most {LABELS} labels can be asked for at once"
-                    )));
-                }
+                let key = label(key, &value, &wanted.labels)?;
                 wanted.labels.push((key.to_owned(), value.into_owned()));
             }
         }

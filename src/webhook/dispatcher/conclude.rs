@@ -1,11 +1,16 @@
 //! What follows the end of a delivery: log line, metric, list, spool file.
 
+use std::time::Duration;
+
 use super::attempts::End;
 use super::{Dispatcher, Load};
 use crate::telemetry::metrics;
 use crate::webhook::Parcel;
 use crate::webhook::backlog::receiver;
+use crate::webhook::deliveries::DeliveryRecord;
 use crate::webhook::spool::SpoolLock;
+
+const GONE: &str = "the receiver answered 410 Gone";
 
 impl Dispatcher {
     pub(super) async fn conclude(&self, load: Load, end: End) {
@@ -29,12 +34,7 @@ impl Dispatcher {
                 finish(claim).await;
             }
             End::Gone => {
-                tracing::warn!(
-                    id,
-                    url,
-                    kind,
-                    "webhook dropped: the receiver answered 410 Gone"
-                );
+                tracing::warn!(id, url, kind, "webhook dropped: {GONE}");
                 metrics::webhook_outcome(kind, "gone");
                 record.lost(None);
                 finish(claim).await;
@@ -47,35 +47,15 @@ impl Dispatcher {
             }
             End::UsedUp { reason, asked, .. } if spooled => {
                 if !again {
-                    tracing::warn!(
-                        id,
-                        url,
-                        kind,
-                        "webhook not delivered yet, it stays in the spool: {reason}"
-                    );
-                    metrics::webhook_outcome(kind, "spooled");
+                    not_delivered_yet(&parcel, &reason);
                 }
                 drop(place);
                 if let Some(claim) = claim {
-                    let receiver = receiver(&parcel.url);
-                    record.stays_in_spool(claim.name(), &receiver);
-                    self.backlogs.add(&receiver, claim.name().clone());
-                    if let Some(asked) = asked {
-                        let pause = asked.min(self.options.schedule.longest_asked);
-                        self.backlogs.pause(&receiver, pause);
-                    }
+                    self.stays_in_spool(&parcel, &claim, &record, asked);
                 }
             }
             End::Interrupted if spooled => {
-                tracing::info!(
-                    id,
-                    url,
-                    kind,
-                    "webhook stays in the spool for the next start"
-                );
-                if !again {
-                    metrics::webhook_outcome(kind, "spooled");
-                }
+                waits_for_the_next_start(&parcel, again);
             }
             End::UsedUp { reason, .. } => {
                 lost(&parcel, &reason);
@@ -93,6 +73,46 @@ impl Dispatcher {
             promise.release().await;
         }
     }
+
+    fn stays_in_spool(
+        &self,
+        parcel: &Parcel,
+        claim: &SpoolLock,
+        record: &DeliveryRecord,
+        asked: Option<Duration>,
+    ) {
+        let receiver = receiver(&parcel.url);
+        record.stays_in_spool(claim.name(), &receiver);
+        self.backlogs.add(&receiver, claim.name().clone());
+        if let Some(asked) = asked {
+            let pause = asked.min(self.options.schedule.longest_asked);
+            self.backlogs.pause(&receiver, pause);
+        }
+    }
+}
+
+fn waits_for_the_next_start(parcel: &Parcel, again: bool) {
+    let kind = parcel.kind.as_str();
+    tracing::info!(
+        id = parcel.id.as_str(),
+        url = parcel.receiver(),
+        kind,
+        "webhook stays in the spool for the next start"
+    );
+    if !again {
+        metrics::webhook_outcome(kind, "spooled");
+    }
+}
+
+fn not_delivered_yet(parcel: &Parcel, reason: &str) {
+    let kind = parcel.kind.as_str();
+    tracing::warn!(
+        id = parcel.id.as_str(),
+        url = parcel.receiver(),
+        kind,
+        "webhook not delivered yet, it stays in the spool: {reason}"
+    );
+    metrics::webhook_outcome(kind, "spooled");
 }
 
 pub(super) fn lost(parcel: &Parcel, reason: &str) {

@@ -223,23 +223,8 @@ impl Shared {
         let begun = Instant::now();
         let mut failures = 0;
         loop {
-            let route = Route::Operator(&self.outbound);
-            let attempt = Attempt {
-                route,
-                url: &self.url,
-                id: Some(&id),
-                keys: &self.keys,
-                body: &body,
-                patience: self.patience,
-            };
-            let prompt = event.prompt.as_ref();
-            let parent = prompt.and_then(|prompt| prompt.context.as_ref());
-            let mut transfer = Transfer::begin("POST", &self.url, parent);
-            transfer.resent(failures);
-            transfer.webhook(&id, body.len());
             let began = std::time::Instant::now();
-            let outcome = attempt.make(&mut transfer).await;
-            drop(transfer);
+            let outcome = self.attempt(event, &id, &body, failures).await;
             record.attempted(began, &outcome);
             metrics::webhook_attempt("system", outcome.is_delivered());
             let (reason, status, asked) = match outcome {
@@ -278,6 +263,24 @@ impl Shared {
             }
             record.sends();
         }
+    }
+
+    async fn attempt(&self, event: &SystemEvent, id: &str, body: &Body, failures: u32) -> Outcome {
+        let route = Route::Operator(&self.outbound);
+        let attempt = Attempt {
+            route,
+            url: &self.url,
+            id: Some(id),
+            keys: &self.keys,
+            body,
+            patience: self.patience,
+        };
+        let prompt = event.prompt.as_ref();
+        let parent = prompt.and_then(|prompt| prompt.context.as_ref());
+        let mut transfer = Transfer::begin("POST", &self.url, parent);
+        transfer.resent(failures);
+        transfer.webhook(id, body.len());
+        attempt.make(&mut transfer).await
     }
 
     fn give_up(&self, event: &SystemEvent, fate: &'static str, reason: &str) {

@@ -34,25 +34,7 @@ pub fn read(
             column: u32::try_from(column).unwrap_or(0),
         }
     })?;
-    let at = |text_to_find: &str, message: String| {
-        let offset = text.find(&format!("\"{text_to_find}\"")).unwrap_or(0);
-        let before = text.get(..offset).unwrap_or_default();
-        let line = u32::try_from(before.matches('\n').count() + 1).unwrap_or(0);
-        let column = u32::try_from(
-            before
-                .rsplit('\n')
-                .next()
-                .map_or(0, |last| last.chars().count())
-                + 1,
-        )
-        .unwrap_or(0);
-        Fault {
-            message,
-            file: path.display().to_string(),
-            line,
-            column,
-        }
-    };
+    let at = |word: &str, message: String| fault_at(path, text, word, message);
     let Some(prompt) = graph_of(&document).map_err(|(place, message)| at(place, message))? else {
         return Ok(editor::bare(document, path, classes));
     };
@@ -65,19 +47,7 @@ pub fn read(
         (None, _) => Some(prompt),
         (Some(_), converted) => converted.as_ref(),
     };
-    for (id, node) in prompt.into_iter().flatten() {
-        if !node.get("class_type").is_some_and(Value::is_string)
-            || !node.get("inputs").is_some_and(Value::is_object)
-        {
-            return Err(at(
-                id,
-                format!(
-                    "node \"{id}\" of the prompt needs a class_type and inputs: export the graph \
-                     in API format"
-                ),
-            ));
-        }
-    }
+    check_nodes(prompt).map_err(|(id, message)| at(id, message))?;
     let mut input = match document.get("input") {
         None => json!({"type": "object", "properties": {}}),
         Some(schema) if schema.is_object() => schema.clone(),
@@ -91,34 +61,8 @@ pub fn read(
     if let Err(message) = schema::check(&input) {
         return Err(at("input", format!("\"input\": {message}")));
     }
-    let (mut bind, mut bound_to) = (Vec::new(), Vec::new());
-    if let Some(bound) = document.get("bind") {
-        let Some(bound) = bound.as_object() else {
-            return Err(at(
-                "bind",
-                "\"bind\" must be an object from input names to \"<node>.inputs.<name>\""
-                    .to_owned(),
-            ));
-        };
-        for (name, targets) in bound {
-            let targets = targets_of(targets, prompt)
-                .map_err(|(text, message)| at(&text, format!("bind of \"{name}\": {message}")))?;
-            declare(
-                &mut input,
-                name,
-                targets
-                    .first()
-                    .zip(prompt)
-                    .and_then(|(target, prompt)| target.value(prompt)),
-            );
-            let class = targets.first().zip(prompt).and_then(|(target, prompt)| {
-                let class = prompt.get(&target.node)?.get("class_type")?.as_str()?;
-                Some((name.clone(), class.to_owned(), target.name.clone()))
-            });
-            bound_to.extend(class);
-            bind.push((name.clone(), targets));
-        }
-    }
+    let bindings = bindings(&document, prompt, &mut input);
+    let (bind, bound_to) = bindings.map_err(|(word, message)| at(&word, message))?;
     let word = |name: &str| {
         document
             .get(name)
@@ -137,6 +81,86 @@ pub fn read(
         bound_to,
         graph,
     }))
+}
+
+/// A fault at the first place where a word stands between quotes.
+fn fault_at(path: &Path, text: &str, word: &str, message: String) -> Fault {
+    let offset = text.find(&format!("\"{word}\"")).unwrap_or(0);
+    let before = text.get(..offset).unwrap_or_default();
+    let line = u32::try_from(before.matches('\n').count() + 1).unwrap_or(0);
+    let column = u32::try_from(
+        before
+            .rsplit('\n')
+            .next()
+            .map_or(0, |last| last.chars().count())
+            + 1,
+    )
+    .unwrap_or(0);
+    Fault {
+        message,
+        file: path.display().to_string(),
+        line,
+        column,
+    }
+}
+
+/// Every node has what ComfyUI needs of one; else its id, and a sentence.
+fn check_nodes(prompt: Option<&Map<String, Value>>) -> Result<(), (&str, String)> {
+    for (id, node) in prompt.into_iter().flatten() {
+        if !node.get("class_type").is_some_and(Value::is_string)
+            || !node.get("inputs").is_some_and(Value::is_object)
+        {
+            return Err((
+                id,
+                format!(
+                    "node \"{id}\" of the prompt needs a class_type and inputs: export the graph \
+                     in API format"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Names of inputs with what they set; and with the class and input of the first of those.
+type Bindings = (Vec<(String, Vec<Target>)>, Vec<(String, String, String)>);
+
+/// What `bind` says; `input` gets the names that it does not describe. An error is where to look,
+/// and a sentence.
+fn bindings(
+    document: &Value,
+    prompt: Option<&Map<String, Value>>,
+    input: &mut Value,
+) -> Result<Bindings, (String, String)> {
+    let (mut bind, mut bound_to) = (Vec::new(), Vec::new());
+    if let Some(bound) = document.get("bind") {
+        let Some(bound) = bound.as_object() else {
+            return Err((
+                "bind".to_owned(),
+                "\"bind\" must be an object from input names to \"<node>.inputs.<name>\""
+                    .to_owned(),
+            ));
+        };
+        for (name, targets) in bound {
+            let targets = targets_of(targets, prompt)
+                .map_err(|(text, message)| (text, format!("bind of \"{name}\": {message}")))?;
+            declare(
+                input,
+                name,
+                targets
+                    .first()
+                    .zip(prompt)
+                    .and_then(|(target, prompt)| target.value(prompt)),
+            );
+            let class = targets.first().zip(prompt).and_then(|(target, prompt)| {
+                let class = prompt.get(&target.node)?.get("class_type")?.as_str()?;
+                Some((name.clone(), class.to_owned(), target.name.clone()))
+            });
+            bound_to.extend(class);
+            bind.push((name.clone(), targets));
+        }
+    }
+    Ok((bind, bound_to))
 }
 
 /// The graph under `prompt`. A header without one is a mistake: where to look, and a sentence.

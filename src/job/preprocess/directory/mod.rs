@@ -291,6 +291,12 @@ async fn place_archive(
         // What is wrong with it, unpacking says.
         Content::Other => {}
     }
+    unpack(context, archive, sub).await?;
+    Ok(Some(done))
+}
+
+/// Puts what is in an archive into a directory of its own.
+async fn unpack(context: &Context<'_>, archive: PathBuf, sub: &str) -> Result<(), Failure> {
     let (max_files, max_bytes) = (
         context.around.prompt.max_archive_files,
         context.around.prompt.max_archive_bytes,
@@ -322,12 +328,7 @@ async fn place_archive(
             .and_then(|moved| moved)
             .map_err(unwritable)
     };
-    context
-        .workspace
-        .holding(work)
-        .await
-        .map_err(unwritable)??;
-    Ok(Some(done))
+    context.workspace.holding(work).await.map_err(unwritable)?
 }
 
 /// What a file turned out to be.

@@ -27,6 +27,7 @@ const PICTURES: &[&str] = &[
 const UPSCALING: &[&str] = &["nearest-exact", "bilinear", "area", "bicubic", "lanczos"];
 
 /// The classes of this file.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub fn classes() -> Vec<Class> {
     vec![
         class("EmptyImage", "image", empty)

@@ -6,7 +6,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, header};
 use azure_core::auth::TokenCredential;
 use azure_storage::prelude::BlobSasPermissions;
 use azure_storage::{CloudLocation, StorageCredentials};
@@ -21,7 +21,7 @@ use super::location::Location;
 use super::transport::Transport;
 use crate::config::{AzureConfig, Secret};
 use crate::net::Outbound;
-use crate::storage::{Auth, ErrorKind, StorageError};
+use crate::storage::{Auth, ErrorKind, StorageError, auth_headers};
 
 /// What the operator's account is opened with.
 #[derive(Clone)]
@@ -227,6 +227,33 @@ pub fn client_for(
     account: Option<&Account>,
     outbound: &Outbound,
 ) -> Result<BlobClient, StorageError> {
+    let (credentials, extra) = credentials(location, auth, account)?;
+    let client = if location.own {
+        outbound.operator()
+    } else {
+        outbound.guarded()
+    };
+    let name = account.map_or_else(
+        || name_in(&location.endpoint),
+        |account| account.name.clone(),
+    );
+    let service = service(
+        &name,
+        &location.endpoint,
+        credentials,
+        Transport::new(client, extra),
+    );
+    Ok(service
+        .container_client(&location.container)
+        .blob_client(&location.blob))
+}
+
+/// Which credentials count, and the headers that they go in where the SDK has no place for them.
+fn credentials(
+    location: &Location,
+    auth: Option<&Auth>,
+    account: Option<&Account>,
+) -> Result<(StorageCredentials, HeaderMap), StorageError> {
     let mut extra = HeaderMap::new();
     let credentials = match (auth, account) {
         (
@@ -249,12 +276,8 @@ pub fn client_for(
             StorageCredentials::bearer_token(token.expose().to_owned())
         }
         (Some(Auth::Basic { username, password }), _) => {
-            let pair = base64::engine::general_purpose::STANDARD
-                .encode(format!("{username}:{}", password.expose()));
-            extra.insert(
-                header::AUTHORIZATION,
-                secret_value(&format!("Basic {pair}"))?,
-            );
+            let pair = auth_headers::basic(username, password.expose());
+            extra.insert(header::AUTHORIZATION, auth_headers::value(&pair)?);
             StorageCredentials::anonymous()
         }
         (
@@ -264,14 +287,8 @@ pub fn client_for(
             }),
             _,
         ) => {
-            let name = HeaderName::try_from(header_name.as_str());
-            let name = name.map_err(|_| {
-                StorageError::new(
-                    ErrorKind::Invalid,
-                    format!("\"{header_name}\" is not a valid HTTP header name"),
-                )
-            })?;
-            extra.insert(name, secret_value(header_value.expose())?);
+            let name = auth_headers::name(header_name)?;
+            extra.insert(name, auth_headers::value(header_value.expose())?);
             StorageCredentials::anonymous()
         }
         (Some(Auth::S3 { .. }), _) => {
@@ -289,24 +306,7 @@ pub fn client_for(
         (None, Some(account)) => account.credentials()?,
         (None, None) => StorageCredentials::anonymous(),
     };
-    let client = if location.own {
-        outbound.operator()
-    } else {
-        outbound.guarded()
-    };
-    let name = account.map_or_else(
-        || name_in(&location.endpoint),
-        |account| account.name.clone(),
-    );
-    let service = service(
-        &name,
-        &location.endpoint,
-        credentials,
-        Transport::new(client, extra),
-    );
-    Ok(service
-        .container_client(&location.container)
-        .blob_client(&location.blob))
+    Ok((credentials, extra))
 }
 
 fn service(
@@ -335,17 +335,6 @@ fn sas_credentials(query: &str) -> Result<StorageCredentials, StorageError> {
             "the SAS is not a query string like sv=...&sig=...",
         )
     })
-}
-
-fn secret_value(text: &str) -> Result<HeaderValue, StorageError> {
-    let mut value = HeaderValue::try_from(text).map_err(|_| {
-        StorageError::new(
-            ErrorKind::Invalid,
-            "the credentials have characters that an HTTP header cannot carry",
-        )
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// The account in an endpoint: the first label of the host, or the path where the host is an

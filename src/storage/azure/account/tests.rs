@@ -67,14 +67,9 @@ impl TokenCredential for FixedToken {
     }
 }
 
-/// The service as far as user-delegation needs it: it hands out a key, and the URL must be signed
-/// with that key.
-#[tokio::test]
-async fn an_identity_signs_with_a_key_of_its_own() {
-    crate::net::install_crypto();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = Url::parse(&format!("http://{}/acc", listener.local_addr().unwrap())).unwrap();
-    let router = axum::Router::new().fallback(
+/// Hands out a key for user delegation.
+fn key_service() -> axum::Router {
+    axum::Router::new().fallback(
         |uri: axum::http::Uri, headers: HeaderMap, body: String| async move {
             assert_eq!(uri.query(), Some("restype=service&comp=userdelegationkey"));
             assert_eq!(headers.get(header::AUTHORIZATION).unwrap(), "Bearer token");
@@ -112,7 +107,48 @@ async fn an_identity_signs_with_a_key_of_its_own() {
                 xml,
             )
         },
-    );
+    )
+}
+
+/// What the service will sign again, by its documentation of version 2022-11-02.
+fn string_to_sign(parameter: impl Fn(&str) -> String) -> String {
+    [
+        "r",
+        "",
+        &parameter("se"),
+        "/blob/acc/c/a b.png",
+        &parameter("skoid"),
+        &parameter("sktid"),
+        &parameter("skt"),
+        &parameter("ske"),
+        "b",
+        "2022-11-02",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "2022-11-02",
+        "b",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+    ]
+    .join("\n")
+}
+
+/// The service as far as user-delegation needs it: it hands out a key, and the URL must be signed
+/// with that key.
+#[tokio::test]
+async fn an_identity_signs_with_a_key_of_its_own() {
+    crate::net::install_crypto();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Url::parse(&format!("http://{}/acc", listener.local_addr().unwrap())).unwrap();
+    let router = key_service();
     tokio::spawn(async move { axum::serve(listener, router).await });
     let config =
         crate::config::Config::from_env(&std::collections::BTreeMap::<String, String>::new())
@@ -156,34 +192,7 @@ async fn an_identity_signs_with_a_key_of_its_own() {
         ),
         ("/acc/c/a%20b.png", "r", "b")
     );
-    // The string that the service will sign again, by its documentation of version 2022-11-02.
-    let text = [
-        "r",
-        "",
-        &parameter("se"),
-        "/blob/acc/c/a b.png",
-        &parameter("skoid"),
-        &parameter("sktid"),
-        &parameter("skt"),
-        &parameter("ske"),
-        "b",
-        "2022-11-02",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "2022-11-02",
-        "b",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-    ]
-    .join("\n");
+    let text = string_to_sign(parameter);
     let expected =
         azure_core::hmac::hmac_sha256(&text, &azure_core::auth::Secret::new("a2V5")).unwrap();
     assert_eq!(parameter("sig"), expected);

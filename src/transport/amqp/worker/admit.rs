@@ -104,6 +104,13 @@ impl Worker {
                 });
             }
         }
+        self.begin(id, case);
+    }
+
+    /// Runs a task that nobody runs yet, or answers it as before.
+    fn begin(self: &Arc<Self>, id: Arc<str>, case: Case) {
+        let worker = Arc::clone(self);
+        let task = case.task.fingerprint;
         let crowded = self.len() > 1;
         let known = if case.redelivered {
             self.recent.lock().get(&id, task)

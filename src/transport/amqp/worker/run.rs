@@ -26,6 +26,10 @@ struct Ran {
 }
 
 impl Worker {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the steps of one task, in their order"
+    )]
     pub(super) async fn run(&self, id: &Arc<str>, case: Case, crowded: bool, span: &mut Span) {
         let Case {
             mut task,
