@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::Inner;
 use crate::broker::envelope::service;
 use crate::broker::publisher::properties;
-use crate::comfy::catalogue::Catalogue;
+use crate::comfy::catalogue::{Catalogue, Described};
 use crate::comfy::pool::Pool;
 use crate::paths;
 
@@ -122,11 +122,17 @@ impl Known {
     }
 
     fn set(&self, comfy: &Pool, kept: &Kept) {
-        let Some(info) = object_info(&kept.object_info, LONGEST) else {
+        let gzip = base64::engine::general_purpose::STANDARD.decode(&kept.object_info);
+        let gzip = gzip.unwrap_or_default();
+        let Some(info) = object_info(&gzip, LONGEST) else {
             tracing::warn!("the catalogue of an instance cannot be read");
             return;
         };
         let mut catalogue = Catalogue::of_others(&info, kept.models.keys().cloned());
+        catalogue.described = Some(Arc::new(Described {
+            gzip,
+            hash: kept.hash.clone(),
+        }));
         catalogue.version = kept
             .versions
             .get("comfyui")
@@ -146,12 +152,9 @@ impl Known {
 }
 
 /// `None`: it cannot be read, or is longer.
-fn object_info(text: &str, longest: u64) -> Option<Value> {
-    let gzip = base64::engine::general_purpose::STANDARD
-        .decode(text)
-        .ok()?;
+fn object_info(gzip: &[u8], longest: u64) -> Option<Value> {
     let mut json = Vec::new();
-    flate2::read::GzDecoder::new(gzip.as_slice())
+    flate2::read::GzDecoder::new(gzip)
         .take(longest)
         .read_to_end(&mut json)
         .ok()?;
@@ -185,13 +188,13 @@ mod tests {
         let packed = |text: &str| {
             let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             gzip.write_all(text.as_bytes()).unwrap();
-            base64::engine::general_purpose::STANDARD.encode(gzip.finish().unwrap())
+            gzip.finish().unwrap()
         };
         let long = json!({"Node": {"description": "x".repeat(5000)}}).to_string();
-        let text = packed(&long);
-        assert!(object_info(&text, long.len() as u64).is_some());
-        assert!(object_info(&text, 4000).is_none());
-        assert!(object_info("no base64", LONGEST).is_none());
+        let gzip = packed(&long);
+        assert!(object_info(&gzip, long.len() as u64).is_some());
+        assert!(object_info(&gzip, 4000).is_none());
+        assert!(object_info(b"no gzip", LONGEST).is_none());
         assert_eq!(LONGEST, 256 * 1024 * 1024);
     }
 }

@@ -54,7 +54,9 @@ pub(super) async fn keep(inner: &Arc<Inner>) {
                 );
                 metrics::amqp_connected(true);
                 inner.stands(ComfyState::Ready);
+                inner.listens(true);
                 let reason = work(inner, open).await;
+                inner.listens(false);
                 metrics::amqp_connected(false);
                 format!("the AMQP connection was lost: {reason}")
             }
@@ -306,9 +308,11 @@ async fn watch(inner: &Inner, connection: &Connection) -> String {
                     warn!(reason, "the AMQP broker blocks publishing; waiting for it");
                     let reason = format!("the AMQP broker blocks publishing: {reason}");
                     inner.stands(ComfyState::Down(reason));
+                    inner.listens(false);
                 }
                 Some(Event::ConnectionUnblocked) => {
                     info!("the AMQP broker takes messages again");
+                    inner.listens(true);
                     inner.stands(ComfyState::Ready);
                 }
                 Some(Event::Error(error)) if !connection.status().connected() => {

@@ -9,7 +9,7 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::{FieldTable, ShortString};
 
 use super::Inner;
-use super::task::News;
+use super::task::{News, State};
 use crate::telemetry::metrics;
 
 const PAUSE: Duration = Duration::from_secs(1);
@@ -36,13 +36,9 @@ pub(super) async fn keep(inner: &Arc<Inner>) {
             let queue = queues.get(task.queue);
             let empty = queue.and_then(|queue| queue.empty_since);
             let mut state = task.state();
-            let published = state.published;
-            let unclaimed = !state.ended && state.waits_since.is_some();
-            if unclaimed
-                && empty.is_some_and(|since| since.elapsed() >= LOST)
-                && published.is_some_and(|at| at.elapsed() >= LOST)
-            {
-                state.published = Some(Instant::now());
+            let now = Instant::now();
+            if is_lost(&state, empty, now) {
+                state.published = Some(now);
                 drop(state);
                 task.tell(News::Publish);
             }
@@ -52,6 +48,12 @@ pub(super) async fn keep(inner: &Arc<Inner>) {
             metrics::gateway_queue(&queue.name, queue.waiting, queue.consumers, age);
         }
     }
+}
+
+/// Whether its message is nowhere: it waits, and its queue has been empty long enough.
+fn is_lost(state: &State, empty_since: Option<Instant>, now: Instant) -> bool {
+    let long = |at: Option<Instant>| at.is_some_and(|at| now.duration_since(at) >= LOST);
+    !state.ended && long(state.waits_since) && long(state.published) && long(empty_since)
 }
 
 /// Asks for the length of the queues, until the connection is lost.
@@ -94,6 +96,14 @@ pub(super) async fn at_queues(inner: &Inner, connection: &Connection) -> String 
 }
 
 impl Inner {
+    /// Instances and queues are heard of from now on, or are not; what was known of them is old.
+    pub(super) fn listens(&self, listens: bool) {
+        self.seen.hears(listens);
+        for queue in self.queues().iter_mut() {
+            queue.empty_since = None;
+        }
+    }
+
     fn note_queue(&self, index: usize, counts: Option<(u32, u32)>) {
         let mut queues = self.queues();
         let Some(queue) = queues.get_mut(index) else {
@@ -106,5 +116,35 @@ impl Inner {
         } else {
             queue.empty_since.get_or_insert_with(Instant::now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_whose_queue_has_been_empty_for_half_a_minute_is_published_anew() {
+        let then = Instant::now();
+        let after = |seconds: u64| then + Duration::from_secs(seconds);
+        let state = |published: u64, waits: Option<u64>| State {
+            published: Some(after(published)),
+            waits_since: waits.map(after),
+            ..State::default()
+        };
+        let waits = state(0, Some(0));
+        assert!(!is_lost(&waits, Some(after(5)), after(34)));
+        assert!(is_lost(&waits, Some(after(5)), after(35)));
+        // Something waits there: it may be this one.
+        assert!(!is_lost(&waits, None, after(1000)));
+        // Somebody has it, it has just been given back, it was published a moment ago, it is over.
+        assert!(!is_lost(&state(0, None), Some(after(0)), after(1000)));
+        assert!(!is_lost(&state(0, Some(90)), Some(after(0)), after(100)));
+        assert!(!is_lost(&state(90, Some(0)), Some(after(0)), after(100)));
+        let over = State {
+            ended: true,
+            ..state(0, Some(0))
+        };
+        assert!(!is_lost(&over, Some(after(0)), after(1000)));
     }
 }

@@ -8,7 +8,8 @@
 //!   record     jobs that survive this process
 //!   files      inputs that instances fetch, outputs that they put
 //!   link       the connection: topology, consumers, what is published
-//!   reply      what instances say of jobs;  seen  what they say of themselves
+//!   reply      what instances say of jobs, in its order (`order`)
+//!   seen       what they say of themselves
 //!   catalogue  what their ComfyUI offers
 //!   look       once a second: lost instances, lost messages, numbers for metrics
 //! ```
@@ -17,6 +18,7 @@ mod catalogue;
 mod files;
 mod link;
 mod look;
+mod order;
 mod publish;
 mod record;
 mod reply;

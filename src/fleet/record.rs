@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::join;
-use super::task::{News, Order, State, Task};
+use super::order::Order;
+use super::task::{News, State, Task};
 use crate::paths::replace;
 
 const TASK: &str = "task.json";
@@ -136,6 +137,7 @@ fn read_one(dir: &Path) -> Option<Arc<Task>> {
         claimed_by: record.claimed_by,
         ever_claimed: record.ever_claimed,
         lost: record.lost,
+        silent: None,
         published: Some(Instant::now()),
         waits_since: waits.then(Instant::now),
         ended: false,

@@ -2,6 +2,7 @@
 //! out before anything is read: they are for instances alone.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use base64::Engine;
 use lapin::BasicProperties;
@@ -10,6 +11,7 @@ use lapin::types::AMQPValue;
 use serde_json::{Map, Value, json};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::order::Place;
 use super::task::{News, Task};
 use super::{Inner, files, record};
 use crate::comfy::message::{Preview, TextMessage};
@@ -48,7 +50,7 @@ pub(super) async fn answer(inner: &Arc<Inner>, delivery: Delivery) {
         return;
     };
     let instance = instance(&delivery.properties);
-    let data = delivery.data;
+    let (data, properties) = (delivery.data, delivery.properties);
     let token = task.token.clone();
     let said = if data.len() < LARGE {
         read(&data, &token)
@@ -67,16 +69,27 @@ pub(super) async fn answer(inner: &Arc<Inner>, delivery: Delivery) {
             if task.kept && !task.state().ended {
                 record::append(&task, &said.kind, &said.data);
             }
-            show(&task, said.kind, said.data);
-            task.state().order.lasting();
-            show_due(&task);
+            let place = Place::Lasting {
+                after: count(&properties, "after"),
+            };
+            take(&task, &instance, place, said);
         }
     }
 }
 
 /// Shows those messages for streams whose turn has come.
 pub(super) fn show_due(task: &Task) {
-    let due = task.state().order.due();
+    let due = task.state().order.due(Instant::now());
+    for (kind, data) in due {
+        show(task, kind, data);
+    }
+}
+
+/// Shows a message, and those that have waited for it, when its turn has come.
+fn take(task: &Task, instance: &str, place: Place, said: Said) {
+    let shown = (said.kind, said.data);
+    let now = Instant::now();
+    let due = task.state().order.of(instance).take(place, shown, now);
     for (kind, data) in due {
         show(task, kind, data);
     }
@@ -122,12 +135,13 @@ pub(super) fn shown(inner: &Arc<Inner>, delivery: &Delivery) {
         return;
     };
     if let Some(said) = read(&delivery.data, &task.token) {
-        task.heard_from(&instance(&delivery.properties));
-        let after = after(&delivery.properties);
-        let now = task.state().order.stream(after, said.kind, said.data);
-        if let Some((kind, data)) = now {
-            show(&task, kind, data);
-        }
+        let instance = instance(&delivery.properties);
+        task.heard_from(&instance);
+        let place = Place::Stream {
+            number: count(&delivery.properties, "number"),
+            after: count(&delivery.properties, "after"),
+        };
+        take(&task, &instance, place, said);
     }
 }
 
@@ -149,6 +163,11 @@ pub(super) fn show(task: &Task, kind: String, data: Value) {
             None => return,
         },
         "outputs_withdrawn" => Told::Withdrawn,
+        // ComfyUI's own word, as a whole: the kinds of ends are the instance's.
+        "comfy_message" => match TextMessage::parse(Utf8Bytes::from(data.to_string())) {
+            Some(message) => Told::Message(message),
+            None => return,
+        },
         "binary_preview" => match preview(&data) {
             Some(preview) => Told::Preview(preview),
             None => return,
@@ -198,10 +217,10 @@ fn correlation(properties: &BasicProperties) -> String {
     correlation.map_or_else(String::new, |id| id.as_str().to_owned())
 }
 
-/// How many messages of the other queue come before this one.
-fn after(properties: &BasicProperties) -> u32 {
+/// A place of a message in its order.
+fn count(properties: &BasicProperties, name: &str) -> u32 {
     let headers = properties.headers().as_ref();
-    match headers.and_then(|headers| headers.inner().get("after")) {
+    match headers.and_then(|headers| headers.inner().get(name)) {
         Some(AMQPValue::LongLongInt(count)) => u32::try_from(*count).unwrap_or(0),
         _ => 0,
     }

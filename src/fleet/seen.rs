@@ -1,6 +1,7 @@
 //! The instances, by what they say of themselves: registration, heartbeat, farewell.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lapin::message::Delivery;
@@ -29,15 +30,29 @@ struct Instance {
 
 /// All that were heard of lately.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Mutex<HashMap<String, Instance>>);
+pub(super) struct Seen {
+    all: Mutex<HashMap<String, Instance>>,
+    /// The broker passes heartbeats on.
+    hears: AtomicBool,
+}
 
 impl Seen {
     fn all(&self) -> MutexGuard<'_, HashMap<String, Instance>> {
-        self.0.lock()
+        self.all.lock()
+    }
+
+    /// Heartbeats come from now on, or do not. None is missed while none can come.
+    pub(super) fn hears(&self, hears: bool) {
+        let now = Instant::now();
+        self.all().values_mut().for_each(|one| one.last = now);
+        self.hears.store(hears, Ordering::Relaxed);
     }
 
     /// Takes out those that have missed too many heartbeats.
     pub(super) fn take_lost(&self) -> Vec<String> {
+        if !self.hears.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
         let mut all = self.all();
         let lost: Vec<String> = all
             .iter()
@@ -192,6 +207,29 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_silent_instance_is_missed_only_while_heartbeats_can_come() {
+        let seen = Seen::default();
+        let beat = json!({"status": "IDLE", "queue": "q", "interval": 1});
+        let silent = || {
+            seen.note("one", "instance_heartbeat", beat.clone());
+            let long = Duration::from_secs(1);
+            seen.all().values_mut().for_each(|one| one.last -= long);
+        };
+        silent();
+        assert!(seen.take_lost().is_empty(), "nothing is connected yet");
+        seen.hears(true);
+        silent();
+        seen.hears(false);
+        silent();
+        assert!(seen.take_lost().is_empty());
+        assert_eq!(seen.list().len(), 1);
+        seen.hears(true);
+        silent();
+        assert_eq!(seen.take_lost(), ["one"]);
+        assert!(seen.list().is_empty());
+    }
 
     #[test]
     fn ten_thousand_instances_are_remembered_and_no_more() {

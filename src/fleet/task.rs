@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use super::files::InputFile;
+use super::order::Order;
 use crate::job::remote::Told;
 
 /// What comes in for a task.
@@ -70,6 +71,8 @@ pub(super) struct State {
     pub ever_claimed: bool,
     /// Claims by instances that went without giving it back.
     pub lost: u32,
+    /// The last of them, if it was only not heard of: it may have been slow.
+    pub silent: Option<String>,
     /// When it was published last.
     pub published: Option<Instant>,
     /// Since when it waits, for the oldest age.
@@ -78,68 +81,6 @@ pub(super) struct State {
     pub ended: bool,
     /// What came in the order of the two queues for answers.
     pub order: Order,
-}
-
-/// Brings what comes from two queues into one order: a message for streams says how many of the
-/// other queue come before it.
-#[derive(Debug, Default)]
-pub(super) struct Order {
-    seen: u32,
-    held: Vec<Held>,
-}
-
-#[derive(Debug)]
-struct Held {
-    after: u32,
-    since: Instant,
-    kind: String,
-    data: Value,
-}
-
-/// What was to come before has not come for so long: it was told to the process before, or is lost.
-const HOLDING: Duration = Duration::from_secs(1);
-
-impl Order {
-    /// A message for streams: given back when its turn has come.
-    pub(super) fn stream(
-        &mut self,
-        after: u32,
-        kind: String,
-        data: Value,
-    ) -> Option<(String, Value)> {
-        if after <= self.seen && self.held.is_empty() {
-            return Some((kind, data));
-        }
-        let since = Instant::now();
-        self.held.push(Held {
-            after,
-            since,
-            kind,
-            data,
-        });
-        None
-    }
-
-    /// One more of the other queue has been shown.
-    pub(super) fn lasting(&mut self) {
-        self.seen = self.seen.saturating_add(1);
-    }
-
-    /// All that wait for their turn.
-    pub(super) fn all(&mut self) -> Vec<(String, Value)> {
-        let all = self.held.drain(..);
-        all.map(|one| (one.kind, one.data)).collect()
-    }
-
-    /// Those whose turn has come.
-    pub(super) fn due(&mut self) -> Vec<(String, Value)> {
-        if let Some(late) = self.held.iter().rfind(|one| one.since.elapsed() >= HOLDING) {
-            self.seen = self.seen.max(late.after);
-        }
-        let waits = self.held.iter().position(|one| one.after > self.seen);
-        let due = self.held.drain(..waits.unwrap_or(self.held.len()));
-        due.map(|one| (one.kind, one.data)).collect()
-    }
 }
 
 /// What a claim comes to.
@@ -224,11 +165,11 @@ impl Task {
             self.waits_again();
         }
         state.claimed_by = Some(instance.to_owned());
+        state.silent = None;
         state.ever_claimed = true;
         state.waits_since = None;
-        if lost {
-            state.order = Order::default();
-        }
+        // Whoever claims it counts anew.
+        state.order = Order::default();
         Claimed::Granted(state.secrets.clone())
     }
 
@@ -236,6 +177,9 @@ impl Task {
     pub(super) fn heard_from(&self, instance: &str) {
         let mut state = self.state();
         if !state.ended && state.claimed_by.is_none() && !instance.is_empty() {
+            if state.silent.take().as_deref() == Some(instance) {
+                state.lost = state.lost.saturating_sub(1);
+            }
             state.claimed_by = Some(instance.to_owned());
             state.ever_claimed = true;
             state.waits_since = None;
@@ -262,9 +206,10 @@ impl Task {
     /// The instance that has it is gone.
     pub(super) fn abandoned(&self, most: u32) {
         let mut state = self.state();
-        if state.ended || state.claimed_by.take().is_none() {
+        if state.ended || state.claimed_by.is_none() {
             return;
         }
+        state.silent = state.claimed_by.take();
         state.lost += 1;
         state.waits_since = Some(Instant::now());
         if state.lost >= most {
@@ -290,4 +235,45 @@ impl Task {
 /// The sentence for a task that instances have not survived.
 pub(super) fn too_often(lost: u32) -> String {
     format!("the job is given up: {lost} instances have gone while they had it (V2_MAX_ATTEMPTS)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task() -> Arc<Task> {
+        Task::new(
+            ("id".into(), "token".to_owned(), PathBuf::new()),
+            false,
+            (0, None),
+            (false, false),
+            false,
+            (Bytes::new(), Vec::new()),
+            None,
+            State::default(),
+        )
+    }
+
+    #[test]
+    fn an_instance_that_was_only_slow_has_not_gone() {
+        let task = task();
+        for _ in 0..3 {
+            assert!(matches!(task.claim("slow", 2), Claimed::Granted(_)));
+            task.abandoned(2);
+            assert_eq!(task.state().lost, 1);
+            task.heard_from("slow");
+            let state = task.state();
+            assert_eq!((state.lost, state.claimed_by.as_deref()), (0, Some("slow")));
+            drop(state);
+            task.given_back();
+        }
+        // One that is heard of no more has, and so has the next one.
+        assert!(matches!(task.claim("first", 2), Claimed::Granted(_)));
+        task.abandoned(2);
+        assert!(matches!(task.claim("second", 2), Claimed::Granted(_)));
+        task.heard_from("second");
+        assert_eq!(task.state().lost, 1);
+        assert!(matches!(task.claim("third", 2), Claimed::TooOften));
+        assert!(task.state().ended);
+    }
 }

@@ -15,6 +15,9 @@ use crate::job::remote::Errand;
 /// The priority of a job with `front`.
 const FRONT: u8 = 9;
 
+/// What a property of a message holds, in bytes; a longer id travels in the body.
+const LONGEST_ID: usize = 255;
+
 /// Priorities of messages.
 const PRIORITIES: std::ops::RangeInclusive<u64> = 0..=9;
 
@@ -83,7 +86,11 @@ pub(super) async fn begin(inner: &Arc<Inner>, errand: Errand) -> Result<Arc<Task
     let token = inner.token(&errand.job);
     let dir = inner.task_dir(&token);
     let secrets = secrets(&errand);
-    let body = serde_json::to_vec(&errand.body).map_err(|error| {
+    let mut body = errand.body;
+    if errand.job.id.len() > LONGEST_ID {
+        body.insert("id".to_owned(), (*errand.job.id).into());
+    }
+    let body = serde_json::to_vec(&body).map_err(|error| {
         let message = format!("the job cannot be written as JSON: {error}");
         Failure::new(Code::Internal, message)
     })?;

@@ -38,7 +38,7 @@ pub(super) async fn run(
             inner.call_off(superseded);
             (task, publish)
         }
-        None => (begin(inner, errand).await?, true),
+        None => (Box::pin(begin(inner, errand)).await?, true),
     };
     let Some(mut news) = taken(&task) else {
         return Err(conflict(&task.id));
@@ -129,7 +129,7 @@ impl Running<'_> {
         let mut cancelled_at: Option<Instant> = None;
         loop {
             if std::mem::take(publish) {
-                match self.publish().await {
+                match Box::pin(self.publish()).await {
                     Ok(()) => self.published(),
                     // It was there before, and may be there still.
                     Err(failure) if self.shown => {
@@ -154,7 +154,9 @@ impl Running<'_> {
                 biased;
                 Some(one) = news.recv() => match one {
                     News::Told(told) => drop(self.tell.send(told)),
-                    News::Ended(kind, data) => return self.ended(&kind, data).await,
+                    News::Ended(kind, data) => {
+                        return Box::pin(self.ended(&kind, data)).await;
+                    }
                     News::GivenUp(reason) => {
                         let mut failure = Failure::new(Code::ComfyuiUnavailable, reason);
                         failure.transient = false;
@@ -179,7 +181,7 @@ impl Running<'_> {
                     let since = *cancelled_at.get_or_insert_with(Instant::now);
                     if asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
                         asked_at = Some(Instant::now());
-                        self.ask_to_cancel().await;
+                        Box::pin(self.ask_to_cancel()).await;
                     }
                     if reason.code == Code::ShuttingDown || since.elapsed() >= CANCELLING {
                         return Err(reason);

@@ -23,8 +23,9 @@ pub struct Reply {
     instance: Arc<str>,
     /// Header `previews`.
     pub(super) previews: bool,
-    /// How many messages went into the queue that loses none.
+    /// How many messages went into the queue that loses none, and how many into the other.
     lasting: AtomicU32,
+    streamed: AtomicU32,
     outbox: Arc<Outbox>,
     events: EventFactory,
 }
@@ -52,6 +53,7 @@ impl Replies {
             instance: Arc::clone(&self.instance),
             previews: flag(properties, "previews"),
             lasting: AtomicU32::new(0),
+            streamed: AtomicU32::new(0),
             outbox: Arc::clone(&self.outbox),
             events: self.events.clone(),
         }))
@@ -70,12 +72,17 @@ impl Reply {
         let mut headers = FieldTable::default();
         let instance = AMQPValue::LongString(self.instance.as_bytes().into());
         headers.insert("instance".into(), instance);
-        if stream {
-            // Two queues have no order between them: this comes behind so many of the other one.
-            let before = AMQPValue::LongLongInt(self.lasting.load(Ordering::Relaxed).into());
-            headers.insert("after".into(), before);
+        // Two queues have no order between them: this comes behind so many of the other one.
+        let (own, other) = if stream {
+            (&self.streamed, &self.lasting)
         } else {
-            self.lasting.fetch_add(1, Ordering::Relaxed);
+            (&self.lasting, &self.streamed)
+        };
+        let number = own.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let after = other.load(Ordering::Relaxed);
+        headers.insert("after".into(), AMQPValue::LongLongInt(after.into()));
+        if stream {
+            headers.insert("number".into(), AMQPValue::LongLongInt(number.into()));
         }
         let mut properties = crate::broker::publisher::properties(!stream).with_headers(headers);
         if let Some(correlation) = &self.correlation {

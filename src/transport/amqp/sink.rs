@@ -192,6 +192,14 @@ impl StreamSink {
         self.outbox.post(message(routing_key));
     }
 
+    /// Whoever has sent the task hears ComfyUI's own word of an end, as it was said.
+    fn tell_word(&self, id: &Arc<str>, event: &SystemEvent) {
+        if let Some(reply) = self.reply_of(id) {
+            self.release(id);
+            reply.tell_lasting(id, "comfy_message", &event.data);
+        }
+    }
+
     fn reply_of(&self, id: &str) -> Option<Arc<Reply>> {
         self.lock_replies().get(id).cloned()
     }
@@ -215,6 +223,8 @@ impl EventSink for StreamSink {
             return;
         }
         match &event.prompt {
+            Some(prompt) if is_end(&event.name) => self.tell_word(&prompt.id, event),
+            None if is_end(&event.name) => {}
             Some(prompt) if !prompt.published && !self.publish_all => {}
             Some(prompt)
                 if *event.name == *"binary_preview"
@@ -250,7 +260,9 @@ impl EventSink for StreamSink {
     fn wants(&self, name: &str) -> bool {
         match name {
             // Published once per task by the worker, with the outputs.
-            "execution_success" | "execution_error" | "execution_interrupted" => false,
+            "execution_success" => false,
+            // Likewise; a gateway is told ComfyUI's own word, too.
+            "execution_error" | "execution_interrupted" => !self.lock_replies().is_empty(),
             // Nothing that belongs to a task.
             "logs" | "feature_flags" | "file_downloaded" | "file_uploaded" | "file_deleted" => {
                 false
@@ -261,6 +273,11 @@ impl EventSink for StreamSink {
             _ => true,
         }
     }
+}
+
+/// What the worker publishes in ComfyUI's place.
+fn is_end(name: &str) -> bool {
+    matches!(name, "execution_error" | "execution_interrupted")
 }
 
 fn context_of(event: &SystemEvent) -> Option<Context> {

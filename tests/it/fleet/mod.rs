@@ -7,6 +7,7 @@ mod bad_input;
 mod breaks;
 mod limits;
 mod messages;
+mod told;
 mod traces;
 mod ways;
 mod wire;
