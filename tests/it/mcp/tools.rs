@@ -226,11 +226,6 @@ async fn models_and_nodes_can_be_found() {
             json!({"id": "x", "wait_s": 9999}),
             "input.wait_s",
         ),
-        (
-            "download_model",
-            json!({"url": "http://x/y.safetensors", "folder": "nope"}),
-            "nope",
-        ),
     ] {
         let result = tool(&product, name, arguments).await;
         assert_eq!(result["isError"], true, "{name}");
@@ -264,4 +259,8 @@ async fn a_model_is_downloaded() {
     assert_eq!(downloads[0]["id"], entry["id"]);
     let models = structured(&product, "list_models", json!({"folder": "loras"})).await;
     assert_eq!(models["folders"]["loras"], json!(["new.safetensors"]));
+    let nowhere = json!({"url": "http://x/y.safetensors", "folder": "nope"});
+    let result = tool(&product, "download_model", nowhere).await;
+    assert_eq!(result["isError"], true, "{result}");
+    assert!(texts(&result).contains("nope"), "{result}");
 }

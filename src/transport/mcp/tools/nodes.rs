@@ -67,9 +67,8 @@ fn rank(words: &[&str], name: &str, class: &NodeClass) -> Option<usize> {
 /// One class, as ComfyUI describes it at this moment.
 pub async fn describe(context: &Context, mut arguments: Arguments) -> Result<Value, ToolFailure> {
     let class = arguments.needed("class_type")?;
-    let client = &context.state.rest.comfy.any().client;
-    let info = client.class_info(&class).await.map_err(Failure::from)?;
-    let about = info.get(&class).and_then(Value::as_object).ok_or_else(|| {
+    let about = described(context, &class).await?;
+    let about = about.as_ref().and_then(Value::as_object).ok_or_else(|| {
         ToolFailure::unknown(format!(
             "there is no node class \"{}\": search_nodes finds those there are",
             quoted(&class)
@@ -95,6 +94,22 @@ pub async fn describe(context: &Context, mut arguments: Arguments) -> Result<Val
         "inputs": inputs,
         "outputs": outputs(about),
     }))
+}
+
+/// What ComfyUI says of a class; behind a gateway, what its instances have said last.
+async fn described(context: &Context, class: &str) -> Result<Option<Value>, ToolFailure> {
+    let rest = &context.state.rest;
+    if !rest.config.is_gateway {
+        let client = &rest.comfy.any().client;
+        let mut info = client.class_info(class).await.map_err(Failure::from)?;
+        return Ok(info.get_mut(class).map(Value::take));
+    }
+    let described = rest.comfy.catalogue().described.clone();
+    let described = described.ok_or_else(conversion::unknown_yet)?;
+    let class = class.to_owned();
+    let reading = tokio::task::spawn_blocking(move || described.class(&class));
+    let read = reading.await;
+    Ok(read.map_err(|_| crate::error::panicked("reading the catalogue of the instances"))?)
 }
 
 fn input(name: &str, spec: &Value, required: bool) -> Value {
