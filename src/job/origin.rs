@@ -90,8 +90,9 @@ pub(super) async fn hand_over(
         Ok(handed)
     };
     tokio::select! {
-        handed = work => handed.map(Some),
+        biased;
         () = stop.cancelled() => Err(job.stop_reason()),
+        handed = work => handed.map(Some),
     }
 }
 

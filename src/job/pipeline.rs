@@ -1,5 +1,7 @@
 //! The order of the stages, and nothing else: prepare, run (submit, follow, collect), convert,
 //! deliver. The same for every transport.
+//!
+//! Thousands of jobs may wait at a time, so what a stage needs is allocated while it lasts.
 
 use std::sync::Arc;
 
@@ -47,12 +49,13 @@ pub(super) async fn run(
     accepted: oneshot::Sender<Graph>,
 ) -> Result<Response, Failure> {
     if let Some(engine) = &inner.remote {
-        return remote::run(inner, engine.as_ref(), job, request, graph, accepted).await;
+        let running = remote::run(inner, engine.as_ref(), job, request, graph, accepted);
+        return Box::pin(running).await;
     }
     let stages = Stages::default();
     let mut preparing = job.trace.stage("preprocess");
     let runnable = conversion::runnable(inner, job, request, graph);
-    let mut runnable = preparing.around(runnable).await?;
+    let mut runnable = preparing.around(Box::pin(runnable)).await?;
     runnable.warnings.extend(request.passed_on.ignored());
     let pipeline = Pipeline {
         inner,
@@ -81,18 +84,19 @@ impl Pipeline<'_> {
         (mut stages, mut preparing): (Stages, Span),
         accepted: oneshot::Sender<Graph>,
     ) -> Result<Response, Failure> {
-        let prepared = preparing.around(self.prepare(graph)).await?;
+        let prepared = preparing.around(Box::pin(self.prepare(graph))).await?;
         drop(preparing);
         stages.over("preprocess");
         let executed = rounds::execute(self, prepared, accepted).await?;
         stages.over("comfy_round_trip");
         let mut converting = self.job.trace.stage("postprocess");
-        let mut converted = converting.around(self.convert(executed)).await?;
+        let converted = converting.around(Box::pin(self.convert(executed)));
+        let mut converted = converted.await?;
         drop(converting);
         stages.over("postprocess");
         warnings.extend(titles.in_sentences(std::mem::take(&mut converted.warnings)));
         converted.warnings = warnings;
-        self.deliver(converted, stages).await
+        Box::pin(self.deliver(converted, stages)).await
     }
 
     /// Checks what the request's fields ask for, then brings everything in place.

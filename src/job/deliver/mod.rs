@@ -111,11 +111,12 @@ pub(super) async fn images(
             uploaded = &mut uploading => break uploaded,
             Ok(()) = progress.changed() => {
                 let (so_far, total) = *progress.borrow_and_update();
+                let data = || json!({"prompt_id": &*job.id, "uploaded": so_far, "total": total});
+                if let Some(origin) = &job.origin {
+                    origin.tell("upload_progress", data());
+                }
                 job.streams.message(Weight::Newest(21), || {
-                    json!({
-                        "type": "upload_progress",
-                        "data": {"prompt_id": &*job.id, "uploaded": so_far, "total": total}
-                    }).to_string()
+                    json!({"type": "upload_progress", "data": data()}).to_string()
                 });
             }
         }

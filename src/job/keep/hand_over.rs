@@ -1,18 +1,29 @@
 //! Files for whoever has given the job to this server.
 
 use std::path::Path;
+use std::sync::Weak;
+use std::time::Duration;
 
 use crate::job::origin::Origin;
+use crate::job::registry::Job;
 use crate::store::assets::NewOutput;
 use crate::store::{AssetRecord, StoreError};
 
-/// Hands one output over, and tells of it.
+/// Between two looks at whether the job is to end.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Hands one output over, and tells of it; as long as its job is not to end.
 pub(super) async fn hand_over(
     origin: &dyn Origin,
     path: &Path,
     new: NewOutput,
+    job: &Weak<Job>,
 ) -> Result<AssetRecord, StoreError> {
-    let handed = origin.put(path, &new.name).await;
+    let handed = tokio::select! {
+        biased;
+        handed = origin.put(path, &new.name) => handed,
+        () = stopped(job) => return Err(StoreError::Failed("its job is stopped".to_owned())),
+    };
     let handed = handed.map_err(|failure| StoreError::Failed(failure.message))?;
     origin.tell(
         "output",
@@ -36,4 +47,14 @@ pub(super) async fn hand_over(
         external: None,
         remote_url: None,
     })
+}
+
+/// Resolves when the job is to end: nobody waits for its outputs then.
+async fn stopped(job: &Weak<Job>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if job.upgrade().is_none_or(|job| job.is_stopped()) {
+            return;
+        }
+    }
 }

@@ -162,7 +162,7 @@ impl Worker {
             Some(origin) => {
                 let new = tokio::task::spawn_blocking(looked_at).await;
                 let new = new.map_err(|error| StoreError::Failed(error.to_string()))??;
-                hand_over(&*origin, path, new).await?
+                hand_over(&*origin, path, new, &self.job).await?
             }
             None => self.inner.store.commit_output(path, own, looked_at).await?,
         };

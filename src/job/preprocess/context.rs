@@ -108,18 +108,23 @@ impl Context<'_> {
                 .filter(|total| *total > 0)
                 .map(|total| so_far.saturating_mul(100) / total),
         });
-        self.job.streams.message(Weight::Newest(20), || {
+        let data = || {
             let percent = total
                 .filter(|total| *total > 0)
                 .map(|total| (so_far as f64 / total as f64 * 1000.0).round() / 10.0);
-            let data = serde_json::json!({
+            serde_json::json!({
                 "prompt_id": &*self.job.id,
                 "url": public_url(url),
                 "downloaded": so_far,
                 "total": total,
                 "percent": percent
-            });
-            serde_json::json!({"type": "file_download_progress", "data": data}).to_string()
+            })
+        };
+        if let Some(origin) = &self.job.origin {
+            origin.tell("file_download_progress", data());
+        }
+        self.job.streams.message(Weight::Newest(20), || {
+            serde_json::json!({"type": "file_download_progress", "data": data()}).to_string()
         });
     }
 
@@ -147,7 +152,7 @@ impl Context<'_> {
 }
 
 /// What a file is called by its address, for people.
-fn last_part(url: &str) -> String {
+pub fn last_part(url: &str) -> String {
     let public = public_url(url);
     let path = public.split(['?', '#']).next().unwrap_or_default();
     let name = path

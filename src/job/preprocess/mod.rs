@@ -36,6 +36,7 @@ use crate::error::Failure;
 use crate::storage::Storage;
 use crate::store::Store;
 
+pub use context::last_part;
 pub(super) use inputs::text_means;
 pub use media::{is_directory, is_media};
 pub use models::{PlacedModels, first as first_model};

@@ -114,6 +114,11 @@ impl Job {
         state.later.insert(CancellationToken::new()).clone()
     }
 
+    /// Whether it was asked to end, and has not outlived that.
+    pub fn is_stopped(&self) -> bool {
+        self.state.lock().reason.is_some()
+    }
+
     /// Why it was asked to end.
     pub fn stop_reason(&self) -> Failure {
         let reason = self.state.lock().reason.clone();

@@ -11,9 +11,11 @@ use super::{Told, VERDICT};
 use crate::comfy::message::TextMessage;
 use crate::events::{Source, SystemEvent};
 use crate::job::event::JobEvent;
+use crate::job::preprocess::last_part;
 use crate::job::registry::{Job, Status};
 use crate::job::request::Graph;
 use crate::job::service::Inner;
+use crate::job::stats::Timeline;
 use crate::job::stream::Weight;
 use crate::job::{deliver, execution, keep};
 
@@ -26,6 +28,8 @@ pub(super) struct Listening<'a> {
     pub(super) accepted: Option<oneshot::Sender<Graph>>,
     /// When the submitter is told, if nothing was said before.
     pub(super) verdict: Option<Instant>,
+    /// How far it is.
+    pub(super) timeline: Timeline,
 }
 
 impl Listening<'_> {
@@ -70,6 +74,9 @@ impl Listening<'_> {
                 _ => {}
             },
             Told::Stream(name, data) => {
+                if name == "file_download_progress" {
+                    self.downloading(&data);
+                }
                 let weight = if name == "upload_progress" { 21 } else { 20 };
                 job.streams.message(Weight::Newest(weight), || {
                     json!({"type": name, "data": data}).to_string()
@@ -93,6 +100,7 @@ impl Listening<'_> {
                     keeping.withdraw();
                 }
                 inner.jobs.requeued(job);
+                self.timeline = Timeline::accepted(self.shown.clone());
                 self.track();
             }
         }
@@ -126,6 +134,15 @@ impl Listening<'_> {
         );
     }
 
+    fn downloading(&self, data: &Value) {
+        let url = data.get("url").and_then(Value::as_str);
+        let percent = data.get("percent").and_then(Value::as_f64);
+        self.job.tell(&JobEvent::Downloading {
+            name: last_part(url.unwrap_or_default()),
+            percent: percent.map(|percent| percent.clamp(0.0, 100.0) as u64),
+        });
+    }
+
     fn track(&self) {
         let catalogue = self.inner.comfy.catalogue();
         self.job
@@ -157,6 +174,16 @@ impl Listening<'_> {
         });
         if matches!(kind, "execution_start" | "executing" | "progress") {
             self.started();
+        }
+        if matches!(
+            kind,
+            "execution_start" | "execution_cached" | "executing" | "progress"
+        ) {
+            let mut value = message.value();
+            let data = value.get_mut("data").map(Value::take).unwrap_or_default();
+            if let Some(progress) = self.timeline.message(kind, &data) {
+                self.job.progress(progress);
+            }
         }
         self.job.observe(message);
         self.job.streams.message(execution::weight(kind), || {

@@ -25,6 +25,7 @@ use super::deliver::Response;
 use super::registry::Job;
 use super::request::{Graph, PromptRequest};
 use super::service::Inner;
+use super::stats::Timeline;
 use crate::comfy::message::{Preview, TextMessage};
 use crate::error::Failure;
 
@@ -131,12 +132,15 @@ pub(super) async fn run(
         }
     };
     let mut preparing = job.trace.stage("preprocess");
-    let (shown, errand, titles, mut warnings) = preparing.around(prepared).await?;
+    let prepared = preparing.around(Box::pin(prepared));
+    let (shown, errand, titles, mut warnings) = prepared.await?;
     drop(preparing);
+    let timeline = Timeline::accepted(shown.clone());
     let mut listening = Listening {
         inner,
         job,
         shown,
+        timeline,
         accepted: Some(accepted),
         verdict: None,
     };
@@ -148,20 +152,20 @@ pub(super) async fn run(
             let verdict = listening.verdict;
             tokio::select! {
                 biased;
-                Some(news) = told.recv() => listening.hear(news).await,
+                Some(news) = told.recv() => Box::pin(listening.hear(news)).await,
                 ended = &mut running => break ended,
                 () = at(verdict) => listening.accept(),
             }
         }
     };
     while let Ok(news) = told.try_recv() {
-        listening.hear(news).await;
+        Box::pin(listening.hear(news)).await;
     }
     job.trace.executed(&listening.shown, ended.as_ref().err());
     let done = ended.map_err(|failure| titles.in_failure(failure))?;
     listening.accept();
     warnings.extend(titles.in_sentences(strings(done.answer.get("warnings"))));
-    let answering = answer(inner, job, request, done, warnings, began);
+    let answering = Box::pin(answer(inner, job, request, done, warnings, began));
     job.trace.stage("postprocess").around(answering).await
 }
 

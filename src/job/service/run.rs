@@ -90,8 +90,8 @@ async fn through_the_pipeline(
     let mut queued = None;
     let mut promises = Vec::new();
     let result = {
-        let running =
-            AssertUnwindSafe(pipeline::run(inner, job, request, graph, tell)).catch_unwind();
+        let running = Box::pin(pipeline::run(inner, job, request, graph, tell));
+        let running = AssertUnwindSafe(running).catch_unwind();
         tokio::pin!(running);
         let mut accepted = Some(accepted);
         loop {

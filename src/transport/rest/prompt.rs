@@ -87,6 +87,8 @@ pub async fn run(
         ..Submission::new(asked.source)
     };
     let recorder = keep(state, &asked, &mut submission).await?;
+    // A stream that has begun cannot be a refusal any more.
+    submission.policy.waits_for_verdict |= stream;
     let mut echo = asked.request.echo.clone();
     let mut running = state.service.begin(asked.request, submission)?;
     recorder.iter().for_each(|recorder| recorder.begin());

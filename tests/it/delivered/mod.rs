@@ -99,5 +99,5 @@ pub async fn refused(product: &Product, mut body: Value, location: &str, words: 
             .starts_with(location),
         "{location} in {answer}"
     );
-    assert_eq!(product.log.count("prompt queued"), 0, "it reached ComfyUI");
+    assert_eq!(product.queued_in_comfyui(), 0, "it reached ComfyUI");
 }
