@@ -352,3 +352,28 @@ pub(super) fn publish_results(service: &Service, amqp: &Arc<Amqp>) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is transient goes back into its queue.
+    #[tokio::test]
+    async fn a_task_whose_outputs_cannot_be_handed_over_goes_back() {
+        crate::net::install_crypto();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("out.png");
+        std::fs::write(&file, "picture").unwrap();
+        let nobody = "http://127.0.0.1:1/fleet/t".to_owned();
+        let gateway = Gateway::patient(nobody, Duration::ZERO);
+        let errand = Errand::of(&"task".into(), None, Some(gateway)).unwrap();
+        let failure = errand.put(&file, "out.png").await.unwrap_err();
+        assert!(failure.transient, "{failure}");
+        let said = &failure.message;
+        assert!(said.contains("hand an output to the gateway"), "{said}");
+        assert!(
+            !said.contains("127.0.0.1"),
+            "an address is a secret: {said}"
+        );
+    }
+}

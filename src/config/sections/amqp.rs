@@ -261,3 +261,30 @@ impl AmqpConfig {
         r.text(&AMQP_QUEUE_INPUT).unwrap_or(of_instance)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_message_goes_by_the_version_of_the_broker_unless_it_is_set() {
+        let unset = MessageLimit(None);
+        let mib = |limit: MessageLimit, version| limit.with_version(version) >> 20;
+        assert_eq!(unset.fixed(), None);
+        for version in [
+            None,
+            Some("4.0.5"),
+            Some("4.1"),
+            Some("30.1"),
+            Some("unknown"),
+        ] {
+            assert_eq!(mib(unset, version), 15, "{version:?}");
+        }
+        for version in ["3.10.8", "3.13.0"] {
+            assert_eq!(mib(unset, Some(version)), 120, "{version}");
+        }
+        let set = MessageLimit(Some(7 << 20));
+        assert_eq!(set.fixed(), Some(7 << 20));
+        assert_eq!((mib(set, Some("3.10.8")), mib(set, Some("4.0.5"))), (7, 7));
+    }
+}

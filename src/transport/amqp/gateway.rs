@@ -21,7 +21,7 @@ use crate::telemetry::trace;
 
 /// For the answer to a claim.
 const CLAIM: Duration = Duration::from_secs(2);
-/// How long a file is tried to be put, and to be fetched.
+/// How long a file is tried to be put (`Gateway::putting`), and to be fetched.
 const PUTTING: Duration = Duration::from_secs(600);
 const FETCHING: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -40,6 +40,8 @@ pub struct Gateway {
     pub(super) secrets: bool,
     /// Header `keep`: everything is wanted as soon as it is made.
     pub keeps: bool,
+    /// How long a file is tried to be put.
+    putting: Duration,
 }
 
 /// What came of a claim.
@@ -71,8 +73,11 @@ impl Gateway {
     ) -> Option<Arc<Self>> {
         let base = text(properties, "gateway")?;
         let base = base.trim_end_matches('/');
-        let url = Url::parse(base).ok()?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() || url.query().is_some() {
+        if !is_address(base) {
+            tracing::warn!(
+                "the header \"gateway\" of a task is not an http address: the task is run as one \
+                 without it"
+            );
             return None;
         }
         Some(Arc::new(Self {
@@ -81,6 +86,7 @@ impl Gateway {
             http: http.clone(),
             secrets: flag(properties, "secrets"),
             keeps: flag(properties, "keep"),
+            putting: PUTTING,
         }))
     }
 
@@ -190,7 +196,8 @@ impl Gateway {
     /// # Errors
     /// One sentence without the address; `true` with it: nobody waits for the task any more.
     pub async fn put(&self, path: &Path, name: &str) -> Result<Put, (String, bool)> {
-        self.put_until(path, name, Instant::now() + PUTTING).await
+        let until = Instant::now() + self.putting;
+        self.put_until(path, name, until).await
     }
 
     async fn put_until(
@@ -200,6 +207,7 @@ impl Gateway {
         until: Instant,
     ) -> Result<Put, (String, bool)> {
         let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut told = false;
         loop {
             match self.put_once(path, name).await {
                 Ok(put) => return Ok(put),
@@ -211,7 +219,14 @@ impl Gateway {
                     return Err((why, false));
                 }
                 Err(PutError::Lost(why)) => {
-                    tracing::debug!(why, "a file cannot be put to the gateway; trying again");
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(
+                            name,
+                            why,
+                            "an output cannot be handed to the gateway that has sent the task; \
+                             trying for ten minutes before the task goes back"
+                        );
+                    }
                     pauses.wait().await;
                 }
             }
@@ -256,6 +271,14 @@ impl Gateway {
     }
 }
 
+/// Whether a header can be the address of a gateway.
+fn is_address(base: &str) -> bool {
+    let Ok(url) = Url::parse(base) else {
+        return false;
+    };
+    matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none()
+}
+
 /// What is asked of the gateway belongs to the trace that it has begun or passed on.
 fn traced(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
     let Some(context) = trace::current() else {
@@ -295,8 +318,22 @@ mod tests {
 
     use super::*;
 
+    impl Gateway {
+        /// One that tries to put files for so long.
+        pub fn patient(base: String, putting: Duration) -> Arc<Self> {
+            Arc::new(Self {
+                base,
+                instance: "one".into(),
+                http: reqwest::Client::builder().no_proxy().build().unwrap(),
+                secrets: false,
+                keeps: false,
+                putting,
+            })
+        }
+    }
+
     /// A gateway that is asked again and again, and answers this.
-    async fn gateway(status: StatusCode) -> (Gateway, Arc<AtomicUsize>) {
+    async fn gateway(status: StatusCode) -> (Arc<Gateway>, Arc<AtomicUsize>) {
         crate::net::install_crypto();
         let asked = Arc::new(AtomicUsize::new(0));
         let answer = move |State(asked): State<Arc<AtomicUsize>>| async move {
@@ -307,14 +344,22 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}/fleet/t", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        let gateway = Gateway {
-            base,
-            instance: "one".into(),
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
-            secrets: false,
-            keeps: false,
-        };
-        (gateway, asked)
+        (Gateway::patient(base, PUTTING), asked)
+    }
+
+    #[test]
+    fn a_header_is_an_http_address_or_none() {
+        for good in ["http://gw:3000/fleet/t", "https://10.0.0.1/fleet/t"] {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in [
+            "gw:3000/fleet/t",
+            "",
+            "file:///etc/passwd",
+            "http://gw/fleet/t?a=b",
+        ] {
+            assert!(!is_address(bad), "{bad}");
+        }
     }
 
     #[tokio::test]

@@ -84,6 +84,14 @@ async fn what_needs_the_catalogue_says_so_until_it_is_known_and_then_works_aslee
     }
     let (status, body) = gateway.post("/graph/inspect", &saved()).await;
     unknown(status, &body);
+    let node = tool(
+        gateway,
+        "describe_node",
+        json!({"class_type": "EmptyImage"}),
+    )
+    .await;
+    assert_eq!(node["isError"], true, "{node}");
+    assert!(node.to_string().contains("not known yet"), "{node}");
     // What does not need it works, and says what is wrong with it.
     let (status, body) = gateway
         .post("/workflow/plain", &hooked(&json!({"color": 3})))
@@ -139,6 +147,21 @@ async fn what_needs_the_catalogue_says_so_until_it_is_known_and_then_works_aslee
         }
         let found = tool(gateway, "search_nodes", json!({"query": "EmptyImage"})).await;
         assert!(found.to_string().contains("EmptyImage"), "{found}");
+        let node = tool(
+            gateway,
+            "describe_node",
+            json!({"class_type": "EmptyImage"}),
+        )
+        .await;
+        let inputs = &node["structuredContent"]["inputs"];
+        let width = inputs
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["name"] == "width");
+        assert_eq!(width.unwrap()["type"], "INT", "{node}");
+        let node = tool(gateway, "describe_node", json!({"class_type": "Nope"})).await;
+        assert_eq!(node["isError"], true, "{node}");
     };
     works(gateway).await;
 
@@ -148,4 +171,26 @@ async fn what_needs_the_catalogue_says_so_until_it_is_known_and_then_works_aslee
     fleet.gateway.ended().await;
     fleet.gateway = stage(&fleet, &dir).start().await;
     works(&fleet.gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_waits_too_long_for_a_fleet_that_sleeps_expires_and_is_not_run_later() {
+    let broker = RabbitMq::shared().await;
+    let fleet = Fleet::with(&broker.uri(), &[("V2_QUEUE_TIMEOUT_S", "0.5")]).await;
+    let gateway = &fleet.gateway;
+    let (status, job) = gateway
+        .post("/api/v2/jobs", &json!({"workflow": picture(1)}))
+        .await;
+    assert_eq!(status, 201, "{job}");
+    let job = ended(gateway, job["id"].as_str().unwrap()).await;
+    assert_eq!(job["status"], "expired", "{job}");
+    until_clean(gateway).await;
+    // Its message is there still: whoever wakes up does not run it.
+    let instance = fleet.instance("awake").start().await;
+    gateway.run("next", &picture(2)).await;
+    instance.log.line("its gateway does not wait for it").await;
+    let (_, queue) = instance.get("/queue").await;
+    let finished = queue["finished"].as_array().unwrap();
+    assert_eq!(finished.len(), 1, "{queue}");
+    assert_eq!(finished[0]["id"], "next", "{queue}");
 }

@@ -1,5 +1,8 @@
 //! What is wrong is told in one sentence, and nothing is lost.
 
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::*;
@@ -136,4 +139,52 @@ async fn a_broker_that_refuses_is_named_without_its_password() {
         assert_eq!(wrong.ended().await.code(), Some(2), "{name}={value}");
         wrong.log.line(name).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_header_names_a_stranger_is_not_lost() {
+    let broker = RabbitMq::shared().await;
+    let fleet = Fleet::start(&broker.uri()).await;
+    let mut client = Client::connect(&broker.uri(), &fleet.name).await;
+    let mut instance = fleet.instance("wary").start().await;
+    fleet.until_seen("wary", "IDLE").await;
+    let send = async |client: &Client, id: &str, address: &str| {
+        let mut headers = FieldTable::default();
+        let address = AMQPValue::LongString(address.as_bytes().into());
+        headers.insert("gateway".into(), address);
+        let properties = BasicProperties::default().with_headers(headers);
+        let body = json!({"id": id, "prompt": picture(1)}).to_string();
+        client.submit_with(body.as_bytes(), properties).await;
+    };
+    let end_of = async |client: &mut Client, id: &str| loop {
+        let (kind, result) = ended_as(client).await;
+        if result["task_id"] == id {
+            return (kind, result);
+        }
+    };
+    // No address at all: it is run as one without.
+    send(&client, "nonsense", "gateway:3000").await;
+    let (kind, result) = end_of(&mut client, "nonsense").await;
+    assert_eq!(kind, "execution_success", "{result}");
+    assert_eq!(result["data"]["images"].as_array().unwrap().len(), 1);
+    instance.log.line("is not an http address").await;
+    // A gateway that does not know it.
+    let stranger = format!("{}/fleet/{}", fleet.gateway.url, "0".repeat(32));
+    send(&client, "unknown", &stranger).await;
+    let (kind, result) = end_of(&mut client, "unknown").await;
+    assert_eq!(kind, "execution_interrupted", "{result}");
+    // Nobody is there: it is run, and its outputs are kept for whoever may come back.
+    send(&client, "nobody", "http://127.0.0.1:1/fleet/t").await;
+    instance.log.line("does not answer its claim").await;
+    instance.log.line("cannot be handed to the gateway").await;
+    instance.signal(Signal::SIGTERM);
+    instance.ended().await;
+    until("it waits in its queue", async || {
+        (client.waiting().await == 1).then_some(())
+    })
+    .await;
+    assert!(
+        !instance.log.text().contains("127.0.0.1:1/"),
+        "an address is logged"
+    );
 }

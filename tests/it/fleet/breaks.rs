@@ -161,3 +161,57 @@ async fn a_broker_that_is_away_takes_no_jobs_and_a_second_gateway_is_not_ready()
     broker.boot().await;
     fleet.gateway.until_ready().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_has_moved_publishes_its_jobs_anew() {
+    let broker = RabbitMq::shared().await;
+    let state = tempfile::TempDir::new().unwrap();
+    let dir = state.path().display().to_string();
+    let mut fleet = Fleet::with(&broker.uri(), &[("STATE_DIR", &dir)]).await;
+    let instance = fleet.instance("one").start().await;
+    fleet.until_seen("one", "IDLE").await;
+    let mut ids = Vec::new();
+    for graph in [slow(1, 3.0), picture(2), picture(3)] {
+        let (status, job) = fleet
+            .gateway
+            .post("/api/v2/jobs", &json!({"workflow": graph}))
+            .await;
+        assert_eq!(status, 201, "{job}");
+        ids.push(job["id"].as_str().unwrap().to_owned());
+    }
+    until("the first one runs", async || {
+        let (_, job) = fleet.gateway.get(&format!("/api/v2/jobs/{}", ids[0])).await;
+        (job["status"] == "running").then_some(())
+    })
+    .await;
+    let before = fleet.gateway.url.clone();
+    fleet.gateway.signal(Signal::SIGKILL);
+    fleet.gateway.ended().await;
+    fleet.gateway = gateway(&broker.uri(), &fleet.name)
+        .env("STATE_DIR", &dir)
+        .start()
+        .await;
+    assert_ne!(fleet.gateway.url, before);
+    // One runs for an address that leads nowhere, two wait with it.
+    for id in &ids {
+        let job = ended(&fleet.gateway, id).await;
+        assert_eq!(job["status"], "succeeded", "{job}");
+        assert_eq!(job["outputs"].as_array().unwrap().len(), 1, "{job}");
+    }
+    // What was published before the move is done with, too.
+    until("nothing waits and nothing runs", async || {
+        let (_, status) = fleet.gateway.get("/status").await;
+        let (_, queue) = instance.get("/queue").await;
+        let waiting = status["queues"][0]["waiting"].as_u64()?;
+        let idle = queue["running"] == json!([]) && queue["pending"] == json!([]);
+        (waiting == 0 && idle).then_some(())
+    })
+    .await;
+    let (_, jobs) = fleet.gateway.get("/api/v2/jobs").await;
+    assert_eq!(jobs["jobs"].as_array().unwrap().len(), ids.len(), "{jobs}");
+    until("nothing is left", async || {
+        let left = std::fs::read_dir(state.path().join("fleet/jobs")).map_or(0, Iterator::count);
+        (left == 0).then_some(())
+    })
+    .await;
+}

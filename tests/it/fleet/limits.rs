@@ -115,6 +115,14 @@ async fn the_doors_for_instances_are_bounded() {
     for part in ["x-max-length", "10000", "x-overflow", "drop-head"] {
         assert!(stream.contains(part), "{stream}");
     }
+    // Results wait for a day.
+    let answers = queues
+        .lines()
+        .find(|line| line.split_whitespace().next() == Some("q.gateway.bounded"))
+        .unwrap_or_else(|| panic!("{queues}"));
+    for part in ["x-expires", "86400000"] {
+        assert!(answers.contains(part), "{answers}");
+    }
 }
 
 /// A gateway that answers no claim.

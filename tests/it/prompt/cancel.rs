@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::graphs::{loaded, picture, slow, with};
 use crate::support::origin::{Origin, Reply};
-use crate::support::product::{Product, Stage, until};
+use crate::support::product::{Product, Stage, is_behind, until};
 
 fn is_cancelled(answer: &(u16, Value), id: &str) {
     assert_eq!(
@@ -99,7 +99,7 @@ async fn pending_or_running_and_only_that_one_with_both_versions() {
         let queue = product.comfy("/queue").await;
         assert_eq!(
             queue["queue_pending"].as_array().unwrap().len(),
-            1,
+            usize::from(!is_behind()),
             "it is out of ComfyUI's queue"
         );
 

@@ -86,7 +86,11 @@ impl Worker {
                     self.tell_requeued(id, &properties, "the gateway does not answer");
                     return self.give_back(id, &bytes, &properties, past).await;
                 }
-                Claim::Silent => {}
+                Claim::Silent => tracing::warn!(
+                    id = %id,
+                    "the gateway that has sent the task does not answer its claim; the task is \
+                     run all the same"
+                ),
             }
         }
         let note = self.parts.notes.begin(id, fingerprint, past.attempts).await;

@@ -181,7 +181,7 @@ async fn who_shares_no_name_does_not_wait() {
     let queue = product.comfy("/queue").await;
     assert_eq!(
         queue["queue_pending"].as_array().unwrap().len(),
-        1,
+        usize::from(!is_behind()),
         "{queue}"
     );
     assert_eq!(product.delete("/prompt/second").await.0, 200);

@@ -15,7 +15,7 @@ use crate::amqp::stage::unique;
 use crate::support::rabbitmq::RabbitMq;
 
 /// Heartbeats are this far apart, in milliseconds.
-const HEARTBEAT_MS: u64 = 200;
+const HEARTBEAT_MS: u64 = 1000;
 /// Those of the gateway alone: an instance that had them would tell everybody twice, or would be
 /// another gateway.
 const NOT_FOR_INSTANCES: [&str; 5] = [
@@ -54,7 +54,8 @@ pub struct Instance {
 pub async fn launch(stage: Stage) -> Product {
     let broker = RabbitMq::shared().await;
     let name = unique("judge");
-    let queue = format!("in.{name}");
+    // Those of this name have priorities.
+    let queue = format!("q.gpu.{name}");
     let exchange = format!("topic.{name}");
     let with_broker = stage.envs(&[
         ("AMQP_URL", &broker.uri()),
@@ -132,6 +133,15 @@ fn command(stage: &Stage, home: &Path, own: &Path, port: u16) -> String {
 }
 
 impl Product {
+    /// How many prompts have come to a ComfyUI.
+    pub fn queued_in_comfyui(&self) -> usize {
+        let queued = |log: &Log| log.count("prompt queued");
+        if self.behind.is_empty() {
+            return queued(&self.log);
+        }
+        self.behind.iter().map(|one| queued(&one.log)).sum()
+    }
+
     /// Waits until the instances behind a gateway take tasks, the gateway has heard of it, and what
     /// their ComfyUI offers is known.
     pub(super) async fn until_behind_is_ready(&self) {

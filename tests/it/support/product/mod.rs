@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Child;
 
+pub use behind::is_wanted as is_behind;
 pub use locks::why_locks_stay;
 pub use log::Log;
 pub use ports::{free_port, free_ports};
