@@ -227,8 +227,13 @@ class Fleet:
     def __init__(self, instances=INSTANCES, **env):
         self.root = Path(tempfile.mkdtemp(prefix="fleet-"))
         self.broker = Broker(self.root)
-        self.gateway = Server(self.root, "gateway", self.broker, gateway=True, **env)
-        self.instances = [Server(self.root, f"instance{number}", self.broker) for number in range(instances)]
+        broker = self.reached_by(self.broker)
+        self.gateway = Server(self.root, "gateway", broker, gateway=True, **env)
+        self.instances = [Server(self.root, f"instance{number}", broker) for number in range(instances)]
+
+    def reached_by(self, broker):
+        """What has the `url` by which the broker is reached."""
+        return broker
 
     def start(self):
         for server in [self.gateway, *self.instances]:

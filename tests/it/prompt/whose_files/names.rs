@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{saved_by, until_clean};
 use crate::support::graphs::{colour_of, from_base64, picture, with};
 use crate::support::origin::{Origin, Reply};
-use crate::support::product::Product;
+use crate::support::product::{Product, is_behind};
 
 fn rgb(colour: u32) -> [u8; 3] {
     let [_, r, g, b] = colour.to_be_bytes();
