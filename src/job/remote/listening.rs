@@ -73,15 +73,7 @@ impl Listening<'_> {
                 "uploading" => drop(job.enter(Status::Uploading)),
                 _ => {}
             },
-            Told::Stream(name, data) => {
-                if name == "file_download_progress" {
-                    self.downloading(&data);
-                }
-                let weight = if name == "upload_progress" { 21 } else { 20 };
-                job.streams.message(Weight::Newest(weight), || {
-                    json!({"type": name, "data": data}).to_string()
-                });
-            }
+            Told::Stream(name, data) => self.streamed(&name, &data),
             Told::Output(file) => {
                 if let Some(keeping) = &job.keeping {
                     let kept = keeping.results(std::slice::from_ref(&*file)).await;
@@ -104,6 +96,17 @@ impl Listening<'_> {
                 self.track();
             }
         }
+    }
+
+    /// An event that its streams get as it is.
+    fn streamed(&self, name: &str, data: &Value) {
+        if name == "file_download_progress" {
+            self.downloading(data);
+        }
+        let weight = if name == "upload_progress" { 21 } else { 20 };
+        self.job.streams.message(Weight::Newest(weight), || {
+            json!({"type": name, "data": data}).to_string()
+        });
     }
 
     async fn published(&self) {
