@@ -2,6 +2,7 @@
 //! fetches that job's inputs from it and hands the outputs over to it; how, it does not know.
 
 use std::path::Path;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,10 @@ pub trait Origin: Send + Sync + std::fmt::Debug {
     fn tell(&self, name: &str, data: Value);
 }
 
+/// A job that was cancelled, but had finished by then, tries for so long to hand its files over:
+/// whoever has cancelled it may be gone, and its ComfyUI must not wait for them.
+pub(super) const LAST_TRY: Duration = Duration::from_secs(5);
+
 /// Hands the files of a result over to the origin of the job, if it has one that wants them.
 /// `uploaded`: the client's target has them.
 ///
@@ -89,10 +94,15 @@ pub(super) async fn hand_over(
         }
         Ok(handed)
     };
+    let cancelled = async {
+        job.cancel.cancelled().await;
+        tokio::time::sleep(LAST_TRY).await;
+    };
     tokio::select! {
         biased;
         () = stop.cancelled() => Err(job.stop_reason()),
         handed = work => handed.map(Some),
+        () = cancelled => Err(job.stop_reason()),
     }
 }
 

@@ -2,17 +2,17 @@
 
 use std::path::Path;
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::job::origin::Origin;
+use crate::job::origin::{LAST_TRY, Origin};
 use crate::job::registry::Job;
 use crate::store::assets::NewOutput;
 use crate::store::{AssetRecord, StoreError};
 
-/// Between two looks at whether the job is to end.
+/// Between two looks at whether somebody waits for the outputs.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Hands one output over, and tells of it; as long as its job is not to end.
+/// Hands one output over, and tells of it; as long as somebody waits for it.
 pub(super) async fn hand_over(
     origin: &dyn Origin,
     path: &Path,
@@ -22,7 +22,7 @@ pub(super) async fn hand_over(
     let handed = tokio::select! {
         biased;
         handed = origin.put(path, &new.name) => handed,
-        () = stopped(job) => return Err(StoreError::Failed("its job is stopped".to_owned())),
+        () = unwanted(job) => return Err(StoreError::Failed("its job is stopped".to_owned())),
     };
     let handed = handed.map_err(|failure| StoreError::Failed(failure.message))?;
     origin.tell(
@@ -49,11 +49,16 @@ pub(super) async fn hand_over(
     })
 }
 
-/// Resolves when the job is to end: nobody waits for its outputs then.
-async fn stopped(job: &Weak<Job>) {
+/// Resolves when nobody waits for the outputs of the job.
+async fn unwanted(job: &Weak<Job>) {
+    let mut asked = None;
     loop {
         tokio::time::sleep(LOOK).await;
-        if job.upgrade().is_none_or(|job| job.is_stopped()) {
+        let Some(job) = job.upgrade().filter(|job| !job.is_stopped()) else {
+            return;
+        };
+        if job.cancel.is_cancelled() && asked.get_or_insert_with(Instant::now).elapsed() >= LAST_TRY
+        {
             return;
         }
     }

@@ -1,15 +1,20 @@
 //! What the code that runs is about: the context of a task, read by log lines, new jobs and
 //! transfers.
 
+use tokio::task::futures::TaskLocalFuture;
+
 use super::Context;
 
 tokio::task_local! {
     static CURRENT: Option<Context>;
 }
 
-/// Runs a future in a context. Costs no memory of its own.
-pub async fn scope<F: Future>(context: Option<Context>, future: F) -> F::Output {
-    CURRENT.scope(context, future).await
+/// Runs a future in a context. No `async fn`, which would have room for the future twice.
+pub fn scope<F: Future>(
+    context: Option<Context>,
+    future: F,
+) -> TaskLocalFuture<Option<Context>, F> {
+    CURRENT.scope(context, future)
 }
 
 /// The same for a moment.

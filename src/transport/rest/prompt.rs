@@ -79,14 +79,15 @@ pub async fn run(
     let stream = wants_stream(headers);
     let background = asked.request.is_async() && !stream;
     if let Some(body) = asked.body.take().filter(|_| background) {
-        return run_in_background(state, asked, body).await;
+        return Box::pin(run_in_background(state, asked, body)).await;
     }
     let mut submission = Submission {
         stream,
         workflow: asked.workflow.clone(),
         ..Submission::new(asked.source)
     };
-    let recorder = keep(state, &asked, &mut submission).await?;
+    // What is over before the long wait has its room only meanwhile: thousands may wait.
+    let recorder = Box::pin(keep(state, &asked, &mut submission)).await?;
     // A stream that has begun cannot be a refusal any more.
     submission.policy.waits_for_verdict |= stream;
     let mut echo = asked.request.echo.clone();
@@ -95,7 +96,7 @@ pub async fn run(
     let guard = (state.config.prompt.cancel_on_disconnect && !background)
         .then(|| CancelOnDrop::new(running.job.clone()));
     if stream {
-        return sse::follow(running, guard).await;
+        return Box::pin(sse::follow(running, guard)).await;
     }
     if background {
         let graph = running.accepted().await?;
@@ -105,7 +106,7 @@ pub async fn run(
     if let Some(guard) = guard {
         guard.disarm();
     }
-    answer::document(&result?).await
+    Box::pin(answer::document(&result?)).await
 }
 
 /// Arranges that a run is kept, if it is to be. Without `keep` of its own it is run all the same
