@@ -65,18 +65,16 @@ pub async fn submit(
     base: Base,
     PromptBody { members, large }: PromptBody,
 ) -> Result<Response, Failure> {
+    let stream = wants_stream(&headers);
+    // They hold the buffer that they were read into.
+    drop(headers);
     let asked = Asked::parse(members, large, base)?;
-    run(&state, &headers, asked).await
+    run(&state, stream, asked).await
 }
 
-/// Runs a checked request and answers the way it asked for: at the end, at once (202), or as a
-/// stream.
-pub async fn run(
-    state: &RouterState,
-    headers: &HeaderMap,
-    mut asked: Asked,
-) -> Result<Response, Failure> {
-    let stream = wants_stream(headers);
+/// Runs a checked request and answers the way it asked for: at the end, at once (202), or, if the
+/// client takes one, as a stream.
+pub async fn run(state: &RouterState, stream: bool, mut asked: Asked) -> Result<Response, Failure> {
     let background = asked.request.is_async() && !stream;
     if let Some(body) = asked.body.take().filter(|_| background) {
         return Box::pin(run_in_background(state, asked, body)).await;

@@ -193,6 +193,11 @@ async fn converse(
     };
     let Some(beginning) = begun else { return };
     let http2 = beginning.http2;
+    // Else it would find out once more.
+    let builder = match http2 {
+        true => builder.http2_only(),
+        false => builder.http1_only(),
+    };
     let activity = Arc::new(Activity::default());
     let stream = PatientStream::new(stream, beginning, activity.clone(), QUIET);
     let router = TowerToHyperService::new(router);

@@ -5,6 +5,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
+use super::accept::wants_stream;
 use super::body::{PromptBody, WorkflowBody};
 use super::path::PathText;
 use super::prompt::Asked;
@@ -23,6 +24,8 @@ pub async fn run(
     base: Base,
     WorkflowBody(PromptBody { members, large }): WorkflowBody,
 ) -> Result<Response, Failure> {
+    let stream = wants_stream(&headers);
+    drop(headers);
     let (input, mut body) = parts(members);
     state.health.accepts(false)?;
     let generated = state.workflows.generate(&path, input).await?;
@@ -42,7 +45,7 @@ pub async fn run(
     asked.request.warnings.extend(generated.warnings);
     asked.source = Source::Workflow;
     asked.workflow = Some(path.into());
-    prompt::run(&state, &headers, asked).await
+    prompt::run(&state, stream, asked).await
 }
 
 /// The input, and how the result is to be delivered. Without `input` the members that mean nothing

@@ -109,6 +109,11 @@ impl AsyncRead for PatientStream {
             let count = rest.len().min(buffer.remaining());
             buffer.put_slice(&rest[..count]);
             this.replayed += count;
+            // With what has come meanwhile: a reader that gets little asks for more room, and keeps
+            // it. What goes wrong here goes wrong once more at the next try.
+            if buffer.remaining() > 0 {
+                let _ = Pin::new(&mut this.stream).poll_read(context, buffer);
+            }
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut this.stream).poll_read(context, buffer)
