@@ -2,7 +2,8 @@
 //! fetches that job's inputs from it and hands the outputs over to it; how, it does not know.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -56,7 +57,9 @@ pub trait Origin: Send + Sync + std::fmt::Debug {
 
 /// A job that was cancelled, but had finished by then, tries for so long to hand its files over:
 /// whoever has cancelled it may be gone, and its ComfyUI must not wait for them.
-pub(super) const LAST_TRY: Duration = Duration::from_secs(5);
+const LAST_TRY: Duration = Duration::from_secs(5);
+/// Between two looks at whether somebody waits for the files.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Hands the files of a result over to the origin of the job, if it has one that wants them.
 /// `uploaded`: the client's target has them.
@@ -64,14 +67,13 @@ pub(super) const LAST_TRY: Duration = Duration::from_secs(5);
 /// # Errors
 /// When that fails, or the job is stopped meanwhile.
 pub(super) async fn hand_over(
-    job: &Job,
+    job: &Arc<Job>,
     files: &[OutputFile],
     uploaded: bool,
     stop: &CancellationToken,
 ) -> Result<Option<Vec<Handed>>, Failure> {
-    let wanted = |origin: &&std::sync::Arc<dyn Origin>| {
-        origin.takes_files() && (!uploaded || origin.wants_all())
-    };
+    let wanted =
+        |origin: &&Arc<dyn Origin>| origin.takes_files() && (!uploaded || origin.wants_all());
     let Some(origin) = job.origin.as_ref().filter(wanted) else {
         return Ok(None);
     };
@@ -94,15 +96,28 @@ pub(super) async fn hand_over(
         }
         Ok(handed)
     };
-    let cancelled = async {
-        job.cancel.cancelled().await;
-        tokio::time::sleep(LAST_TRY).await;
-    };
+    let observed = Arc::downgrade(job);
     tokio::select! {
         biased;
         () = stop.cancelled() => Err(job.stop_reason()),
         handed = work => handed.map(Some),
-        () = cancelled => Err(job.stop_reason()),
+        () = unwanted(&observed) => Err(job.stop_reason()),
+    }
+}
+
+/// Resolves when nobody waits for the files of a job any more.
+pub(super) async fn unwanted(job: &Weak<Job>) {
+    let mut cancelled = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(job) = job.upgrade().filter(|job| !job.is_stopped()) else {
+            return;
+        };
+        if job.cancel.is_cancelled()
+            && cancelled.get_or_insert_with(Instant::now).elapsed() >= LAST_TRY
+        {
+            return;
+        }
     }
 }
 

@@ -2,15 +2,11 @@
 
 use std::path::Path;
 use std::sync::Weak;
-use std::time::{Duration, Instant};
 
-use crate::job::origin::{LAST_TRY, Origin};
+use crate::job::origin::{Origin, unwanted};
 use crate::job::registry::Job;
 use crate::store::assets::NewOutput;
 use crate::store::{AssetRecord, StoreError};
-
-/// Between two looks at whether somebody waits for the outputs.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// Hands one output over, and tells of it; as long as somebody waits for it.
 pub(super) async fn hand_over(
@@ -47,19 +43,4 @@ pub(super) async fn hand_over(
         external: None,
         remote_url: None,
     })
-}
-
-/// Resolves when nobody waits for the outputs of the job.
-async fn unwanted(job: &Weak<Job>) {
-    let mut asked = None;
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let Some(job) = job.upgrade().filter(|job| !job.is_stopped()) else {
-            return;
-        };
-        if job.cancel.is_cancelled() && asked.get_or_insert_with(Instant::now).elapsed() >= LAST_TRY
-        {
-            return;
-        }
-    }
 }

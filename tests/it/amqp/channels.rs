@@ -3,16 +3,8 @@
 use serde_json::json;
 
 use super::client::Client;
-use super::stage::{ScriptedRunner, close, config, open, unique, until};
-use crate::support::chaos_proxy::ChaosProxy;
+use super::stage::{ScriptedRunner, close, config, open, proxied, unique, until};
 use crate::support::rabbitmq::{MAX_MESSAGE_BYTES, RabbitMq};
-
-/// Counts the connections of one instance.
-async fn proxied(broker: &RabbitMq) -> (ChaosProxy, String) {
-    let proxy = ChaosProxy::start(broker.address()).await;
-    let uri = format!("amqp://guest:guest@{}", proxy.address());
-    (proxy, uri)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn oversized_results_run_once_and_their_neighbours_do_not_notice() {

@@ -6,8 +6,7 @@ use serde_json::json;
 
 use super::client::Client;
 use super::results;
-use super::stage::{ScriptedRunner, close, config, open, unique, until};
-use crate::support::chaos_proxy::ChaosProxy;
+use super::stage::{ScriptedRunner, close, config, open, proxied, unique, until};
 use crate::support::rabbitmq::RabbitMq;
 
 const TASKS: usize = 200;
@@ -23,8 +22,7 @@ async fn no_task_is_lost_while_connections_are_cut_and_the_broker_restarts() {
             .await;
     }
     drop(client);
-    let proxy = ChaosProxy::start(broker.address()).await;
-    let uri = format!("amqp://guest:guest@{}", proxy.address());
+    let (proxy, uri) = proxied(&broker).await;
     let instances: Vec<_> = (0..3)
         .map(|_| {
             let runner = ScriptedRunner::new(true);

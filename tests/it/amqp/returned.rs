@@ -7,7 +7,7 @@ use comfyui_api::transport::amqp::Amqp;
 use serde_json::json;
 
 use super::client::Client;
-use super::stage::{ScriptedRunner, close, config, open, unique, until};
+use super::stage::{ScriptedRunner, close, config, open, proxied, unique, until};
 use super::tasks::consumers;
 use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::rabbitmq::RabbitMq;
@@ -18,9 +18,8 @@ async fn behind_a_proxy(
     name: &str,
 ) -> (Client, ChaosProxy, Arc<ScriptedRunner>, Amqp) {
     let client = Client::connect(&broker.uri(), name).await;
-    let proxy = ChaosProxy::start(broker.address()).await;
+    let (proxy, uri) = proxied(broker).await;
     let runner = ScriptedRunner::new(true);
-    let uri = format!("amqp://guest:guest@{}", proxy.address());
     let transport = open(config(&uri, name, &[]), &runner);
     (client, proxy, runner, transport)
 }
@@ -139,17 +138,7 @@ async fn a_task_that_comes_back_after_its_end_is_answered_from_memory() {
 async fn a_task_that_waits_for_its_start_goes_back_when_the_instance_is_not_ready_any_more() {
     let broker = RabbitMq::shared().await;
     let name = unique("recalled");
-    let client = Client::connect(&broker.uri(), &name).await;
-    let proxy = ChaosProxy::start(broker.address()).await;
-    let runner = ScriptedRunner::new(true);
-    let transport = open(
-        config(
-            &format!("amqp://guest:guest@{}", proxy.address()),
-            &name,
-            &[],
-        ),
-        &runner,
-    );
+    let (client, proxy, runner, transport) = behind_a_proxy(broker, &name).await;
     orphan("first", &client, &runner, &proxy, &transport).await;
     // Somebody else takes the first task, so that the second comes here while the only place is
     // taken.

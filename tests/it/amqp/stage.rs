@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
+use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::rabbitmq::RabbitMq;
 
 /// Long enough for a loaded machine; nothing waits for it when all is well.
@@ -222,6 +223,14 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < deadline, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A proxy before the broker, which counts and cuts connections, and the address behind which it
+/// stands.
+pub async fn proxied(broker: &RabbitMq) -> (ChaosProxy, String) {
+    let proxy = ChaosProxy::start(broker.address()).await;
+    let uri = format!("amqp://guest:guest@{}", proxy.address());
+    (proxy, uri)
 }
 
 /// Ends a transport as SIGTERM would.
