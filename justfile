@@ -15,10 +15,16 @@ ci:
 test filter="":
     cargo test --locked {{filter}}
 
-# formatter and linters
+# formatters and linters
 lint:
-    cargo fmt --all --check
-    cargo clippy --all-targets --locked -- -D warnings
+    CI_ONLY="format clippy" .ci/run
+
+# writes what the formatters of Rust, Python and JavaScript want
+format:
+    cargo fmt --all
+    "${TEST_PYTHON:-/opt/comfyui-api-test/venv/bin/python}" -m ruff format .
+    git ls-files -z '*.js' '*.mjs' '*.ts' '*.css' '*.html' | xargs -0 \
+        node "$(tests/console/packages.sh)/prettier/bin/prettier.cjs" --write --log-level warn
 
 # licences, duplicates and advisories (needs cargo-deny)
 deny:

@@ -1,6 +1,7 @@
 #!/bin/sh
-# 2 GB over loopback: our throughput as a ratio of curl's in the same run, and how far our memory grew (limit 32 MiB).
-# Usage: benches/download_vs_curl.sh [megabytes] [rounds]. Needs curl, nginx or python3, and a release build of the example.
+# 2 GB over loopback: our throughput as a ratio of curl's in the same run, and how far our memory
+# grew (limit 32 MiB). Usage: benches/download_vs_curl.sh [megabytes] [rounds]. Needs curl, nginx or
+# python3, and a release build of the example.
 set -eu
 megabytes=${1:-2048}
 rounds=${2:-3}
@@ -37,5 +38,9 @@ while [ "$round" -lt "$rounds" ]; do
     rm "$work/curl.bin"
     ours=$("$download" "http://127.0.0.1:$port/file.bin" "$work/cache")
     rm -r "$work/cache"
-    echo "$ours $curl_s" | awk '{ printf "ours %.2f s (%.0f MB/s), curl %.2f s (%.0f MB/s): ratio %.2f, memory grew by %.1f MiB\n", $1, $2 / $1 / 1e6, $4, $2 / $4 / 1e6, $4 / $1, $3 / 1024 }'
+    echo "$ours $curl_s" | awk '{
+        printf "ours %.2f s (%.0f MB/s), ", $1, $2 / $1 / 1e6
+        printf "curl %.2f s (%.0f MB/s): ", $4, $2 / $4 / 1e6
+        printf "ratio %.2f, memory grew by %.1f MiB\n", $4 / $1, $3 / 1024
+    }'
 done

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A gateway in front of one instance, beside that instance asked directly, in one run, on simulators
-(fleet.md, part 2, "How fast").
+"""A gateway in front of one instance, beside that instance asked directly, in one run, on
+simulators (fleet.md, part 2, "How fast").
 
     BINARY=bin/comfyui-api python benches/gateway.py [JOBS]
 
@@ -9,6 +9,7 @@ that of the instance without its ComfyUI; memory of both, and bytes through the 
 output (GIB=0 leaves it out); memory of a gateway with 2,000 clients that wait on a sleeping fleet.
 Compare what is judged, not the figures. Needs rabbitmq-server and the standard library.
 """
+
 import http.client
 import json
 import os
@@ -23,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 os.environ.setdefault("LOG_LEVEL", "warn")
-from fleet_soak import Fleet, free_port, picture, until  # noqa: E402
+from fleet_processes import Fleet, free_port, picture, until  # noqa: E402
 
 JOBS = int(sys.argv[1]) if len(sys.argv) > 1 else 300
 OUTPUT = int(float(os.environ.get("GIB", "1")) * (1 << 30))
@@ -75,8 +76,12 @@ class Client:
 
 def catalogue(fleet):
     """The gateway knows what its instances offer."""
-    until("the instance is seen", lambda: any(
-        one["status"] == "IDLE" for one in fleet.gateway.request("GET", "/instances")[1]))
+    until(
+        "the instance is seen",
+        lambda: any(
+            one["status"] == "IDLE" for one in fleet.gateway.request("GET", "/instances")[1]
+        ),
+    )
 
 
 def latency():
@@ -100,8 +105,11 @@ def latency():
         for number in range(JOBS):
             ways["gateway"].run(picture(10_000 + number))
         costs = cpu(fleet.gateway) - before[0], cpu(instance) - before[1]
-        print("  CPU a job: gateway {:.2f} ms, instance {:.2f} ms".format(
-            *(1000 * cost / JOBS for cost in costs)))
+        print(
+            "  CPU a job: gateway {:.2f} ms, instance {:.2f} ms".format(
+                *(1000 * cost / JOBS for cost in costs)
+            )
+        )
         ratio = costs[0] / costs[1]
         judge("CPU of the gateway, times that of the instance", f"{ratio:.2f}", ratio <= 1, "<= 1")
     finally:
@@ -161,7 +169,9 @@ def large_output():
             forget_peak(server)
         before = {name: memory(server, "VmRSS") for name, server in both.items()}
         sent = fleet.counting.sent
-        graph = {"1": {"class_type": "SimBlob", "inputs": {"bytes": OUTPUT, "filename_prefix": "b"}}}
+        graph = {
+            "1": {"class_type": "SimBlob", "inputs": {"bytes": OUTPUT, "filename_prefix": "b"}}
+        }
         status, job = fleet.gateway.request("POST", "/api/v2/jobs", {"workflow": graph})
         assert status == 201, job
         began = time.monotonic()
@@ -173,7 +183,9 @@ def large_output():
         print(f"  {time.monotonic() - began:.1f} s")
         for name, server in both.items():
             more = memory(server, "VmHWM") - before[name]
-            judge(f"memory of the {name}", f"{more / MIB:.1f} MiB more", more < 32 * MIB, "< 32 MiB")
+            judge(
+                f"memory of the {name}", f"{more / MIB:.1f} MiB more", more < 32 * MIB, "< 32 MiB"
+            )
         # Heartbeats are among them.
         judge("bytes to the broker", f"{sent / 1024:.1f} KiB", sent < 64 * 1024, "< 64 KiB")
     finally:
@@ -192,7 +204,9 @@ def sleeping():
             client = socket.create_connection(("127.0.0.1", fleet.gateway.port))
             client.sendall(
                 b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+                + f"Content-Length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
             waiting.append(client)
 
         def depth():
@@ -201,8 +215,12 @@ def sleeping():
 
         until("all of them wait", depth, 120)
         with_all = memory(fleet.gateway, "VmRSS")
-        judge("memory of the gateway", f"{with_all / MIB:.1f} MiB ({empty / MIB:.1f} without them)",
-              with_all < 80 * MIB, "< 80 MiB")
+        judge(
+            "memory of the gateway",
+            f"{with_all / MIB:.1f} MiB ({empty / MIB:.1f} without them)",
+            with_all < 80 * MIB,
+            "< 80 MiB",
+        )
     finally:
         for client in waiting:
             client.close()

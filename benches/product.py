@@ -1,11 +1,17 @@
-"""The product as benchmarks start it: a process with simulators of its own, in directories of its own."""
+"""The product as benchmarks start it: a process with simulators of its own, in directories of its
+own."""
+
 import os
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-BINARY = os.path.abspath(os.environ.get("BINARY", str(Path(__file__).resolve().parent.parent / "target/debug/comfyui-api")))
+BINARY = os.path.abspath(
+    os.environ.get(
+        "BINARY", str(Path(__file__).resolve().parent.parent / "target/debug/comfyui-api")
+    )
+)
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -20,11 +26,17 @@ class Product:
     def start(self, port, comfy, environment, **streams):
         home = self.home.name
         usual = {
-            "PATH": os.environ["PATH"], "HOME": home, "COMFY_HOME": home, "CACHE_DIR": f"{home}/cache",
-            "PORT": str(port), "COMFYUI_PORT_HOST": str(comfy),
+            "PATH": os.environ["PATH"],
+            "HOME": home,
+            "COMFY_HOME": home,
+            "CACHE_DIR": f"{home}/cache",
+            "PORT": str(port),
+            "COMFYUI_PORT_HOST": str(comfy),
             "CMD": f"{BINARY} simulate-comfyui --port {comfy} --base-directory {home}",
         }
-        self.process = subprocess.Popen([BINARY], env=usual | environment, stdout=subprocess.DEVNULL, **streams)
+        self.process = subprocess.Popen(
+            [BINARY], env=usual | environment, stdout=subprocess.DEVNULL, **streams
+        )
         deadline = time.monotonic() + 60
         while not self.ready():
             if time.monotonic() > deadline:

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""What telemetry costs: off, with a collector that works, with one that is not there and with one that never answers, in turns of one run.
+"""What telemetry costs: off, with a collector that works, with one that is not there and with one
+that never answers, in turns of one run.
 
     BINARY=bin/comfyui-api python benches/telemetry.py [TURNS] [SECONDS EACH]
 
-Five servers stand side by side, two of them without telemetry, each with a simulator of its own; in every turn each of them is loaded by CLIENTS (32) clients with
-prompts that take no time, in another order. Says for each: CPU of the server per prompt and prompts a second with their ratios to
-"off" (of each turn; the median counts), memory and threads after each turn, what was dropped, how long its end takes. Compare the ratios, not the figures. Nothing
-but the standard library is needed.
+Five servers stand side by side, two of them without telemetry, each with a simulator of its own; in
+every turn each of them is loaded by CLIENTS (32) clients with prompts that take no time, in another
+order. Says for each: CPU of the server per prompt and prompts a second with their ratios to "off"
+(of each turn; the median counts), memory and threads after each turn, what was dropped, how long
+its end takes. Compare the ratios, not the figures. Nothing but the standard library is needed.
 """
+
 import asyncio
 import json
 import os
@@ -25,7 +28,10 @@ TURNS = int(sys.argv[1]) if len(sys.argv) > 1 else 7
 EACH = float(sys.argv[2]) if len(sys.argv) > 2 else 5
 CLIENTS = int(os.environ.get("CLIENTS", "32"))
 GRAPH = {
-    "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 255}},
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 255},
+    },
     "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "cost"}},
 }
 # Works, or takes everything and never answers.
@@ -38,12 +44,17 @@ async def serve(reader, writer):
     try:
         while True:
             head = await reader.readuntil(b"\\r\\n\\r\\n")
-            length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\\r\\n") if line.startswith(b"content-length"))
+            lines = head.lower().split(b"\\r\\n")
+            line = next(line for line in lines if line.startswith(b"content-length"))
+            length = int(line.split(b":")[1])
             await reader.readexactly(length)
             requests += 1
             bytes_ += length
             if answers:
-                writer.write(b"HTTP/1.1 200 OK\\r\\ncontent-type: application/x-protobuf\\r\\ncontent-length: 0\\r\\n\\r\\n")
+                writer.write(
+                    b"HTTP/1.1 200 OK\\r\\ncontent-type: application/x-protobuf\\r\\n"
+                    b"content-length: 0\\r\\n\\r\\n"
+                )
             else:
                 await asyncio.sleep(86400)
     except (asyncio.IncompleteReadError, ConnectionError):
@@ -87,7 +98,9 @@ class Server(Product):
             environment["OTEL_METRICS_EXPORTER"] = "otlp"
             environment["OTEL_METRIC_EXPORT_INTERVAL"] = "5000"
         if how in ("live", "hangs"):
-            self.collector = subprocess.Popen([sys.executable, "-c", COLLECTOR, how, str(collector)])
+            self.collector = subprocess.Popen(
+                [sys.executable, "-c", COLLECTOR, how, str(collector)]
+            )
             listens(collector)
         self.start(self.port, comfy, environment, stderr=subprocess.DEVNULL)
 
@@ -99,12 +112,24 @@ class Server(Product):
             return False
 
     def status(self, name):
-        line = next(line for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines() if line.startswith(name + ":"))
+        line = next(
+            line
+            for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+            if line.startswith(name + ":")
+        )
         return int(line.split()[1])
 
     def dropped(self):
-        text = urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10).read().decode()
-        line = next(line for line in text.splitlines() if line.startswith('comfyui_api_otel_dropped_total{signal="traces"}'))
+        text = (
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10)
+            .read()
+            .decode()
+        )
+        line = next(
+            line
+            for line in text.splitlines()
+            if line.startswith('comfyui_api_otel_dropped_total{signal="traces"}')
+        )
         return int(float(line.split()[-1]))
 
     def end(self):
@@ -126,7 +151,10 @@ async def client(port, until):
     """Prompt after prompt over one connection; how many."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = json.dumps({"prompt": GRAPH}).encode()
-    head = f"POST /prompt HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    head = (
+        "POST /prompt HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    ).encode()
     count = 0
     # One at least, however busy the machine is.
     while count == 0 or time.monotonic() < until:
@@ -135,7 +163,9 @@ async def client(port, until):
         if not answer.startswith(b"HTTP/1.1 200"):
             raise SystemExit(f"the server says {answer[:200]}")
         lines = answer.lower().split(b"\r\n")
-        length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
+        length = next(
+            int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length")
+        )
         await reader.readexactly(length)
         count += 1
     writer.close()
@@ -144,6 +174,7 @@ async def client(port, until):
 
 def turn(server, seconds):
     """CPU microseconds per prompt, prompts a second, and MiB and threads right afterwards."""
+
     async def load():
         until = time.monotonic() + seconds
         return sum(await asyncio.gather(*(client(server.port, until) for _ in range(CLIENTS))))
@@ -151,7 +182,12 @@ def turn(server, seconds):
     before, began = server.cpu(), time.monotonic()
     count = asyncio.run(load())
     cost = (server.cpu() - before) / max(count, 1) * 1e6
-    return cost, count / (time.monotonic() - began), server.status("VmRSS") / 1024, server.status("Threads")
+    return (
+        cost,
+        count / (time.monotonic() - began),
+        server.status("VmRSS") / 1024,
+        server.status("Threads"),
+    )
 
 
 def main():
@@ -174,13 +210,17 @@ def measure(servers):
         for server in servers[start:] + servers[:start]:
             costs[server.how].append(turn(server, EACH))
     print(f"{BINARY}\n{TURNS} turns of {EACH:g} s each, {CLIENTS} clients\n")
-    print("collector   CPU/prompt  ratio, middle half of the turns  of all turns  undisturbed   prompts/s  ratio  of all   RSS median, most  threads  dropped  end")
+    print(
+        "collector   CPU/prompt  ratio, middle half of the turns  of all turns  "
+        "undisturbed   prompts/s  ratio  of all   RSS median, most  threads  dropped  end"
+    )
     for server in servers:
         own, off = costs[server.how], costs["off"]
         cpu = [mine[0] / theirs[0] for mine, theirs in zip(own, off)]
         rate = [mine[1] / theirs[1] for mine, theirs in zip(own, off)]
         quarters = statistics.quantiles(cpu, n=4)
-        # Other programs only make it dearer: the cheapest tenth of the turns is nearest to the truth on a busy machine.
+        # Other programs only make it dearer: the cheapest tenth of the turns is nearest to the
+        # truth on a busy machine.
         least = [statistics.quantiles([one[0] for one in each], n=10)[0] for each in (own, off)]
         # Turns are equally long, so that prompts a second add up.
         prompts = [sum(one[1] for one in each) for each in (own, off)]
@@ -190,9 +230,12 @@ def measure(servers):
         print(
             f"{server.how:10} {statistics.median(one[0] for one in own):8.0f} us"
             f"   {statistics.median(cpu):.3f} ({quarters[0]:.3f} to {quarters[2]:.3f})"
-            f"          {seconds[0] / prompts[0] / (seconds[1] / prompts[1]):.3f}        {least[0] / least[1]:.3f}"
-            f"   {statistics.median(one[1] for one in own):9.0f}  {statistics.median(rate):.3f}   {prompts[0] / prompts[1]:.3f}"
-            f"   {statistics.median(memory):8.1f}, {max(memory):5.1f} MiB  {threads:6.0f}  {server.dropped():8}  {server.end():.1f} s"
+            f"          {seconds[0] / prompts[0] / (seconds[1] / prompts[1]):.3f}"
+            f"        {least[0] / least[1]:.3f}"
+            f"   {statistics.median(one[1] for one in own):9.0f}  {statistics.median(rate):.3f}"
+            f"   {prompts[0] / prompts[1]:.3f}"
+            f"   {statistics.median(memory):8.1f}, {max(memory):5.1f} MiB  {threads:6.0f}"
+            f"  {server.dropped():8}  {server.end():.1f} s"
         )
 
 

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""What the Comfy API v2 takes of memory: 1,000 waiting polls, an upload and a download of 1 GiB, 100,000 records.
+"""What the Comfy API v2 takes of memory: 1,000 waiting polls, an upload and a download of 1 GiB,
+100,000 records.
 
     BINARY=bin/comfyui-api python benches/v2_memory.py
 
-Says the growth of the resident set (the peak while it lasts), in MiB. docs/contract/v2.md allows 20, 16, 16 and 40.
+Says the growth of the resident set (the peak while it lasts), in MiB. docs/contract/v2.md allows
+20, 16, 16 and 40.
 """
+
 import json
 import os
 import resource
@@ -25,9 +28,17 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
 
 def start():
     env = {
-        "PATH": os.environ["PATH"], "HOME": str(HOME), "HOST": "127.0.0.1", "PORT": str(PORT), "COMFYUI_PORT_HOST": str(COMFY),
-        "COMFY_HOME": str(HOME), "STATE_DIR": str(HOME / "state"), "CACHE_DIR": str(HOME / "cache"), "WORKFLOW_DIR": str(HOME / "w"),
-        "STARTUP_CHECK_INTERVAL_S": "0.1", "LOG_LEVEL": "warn",
+        "PATH": os.environ["PATH"],
+        "HOME": str(HOME),
+        "HOST": "127.0.0.1",
+        "PORT": str(PORT),
+        "COMFYUI_PORT_HOST": str(COMFY),
+        "COMFY_HOME": str(HOME),
+        "STATE_DIR": str(HOME / "state"),
+        "CACHE_DIR": str(HOME / "cache"),
+        "WORKFLOW_DIR": str(HOME / "w"),
+        "STARTUP_CHECK_INTERVAL_S": "0.1",
+        "LOG_LEVEL": "warn",
         "CMD": f"{BINARY} simulate-comfyui --port {COMFY} --base-directory {HOME}",
     }
     server = subprocess.Popen([BINARY], env=env, cwd=HOME)
@@ -68,14 +79,24 @@ class Peak:
 
 
 def post(path, body):
-    request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", json.dumps(body).encode(), {"content-type": "application/json"})
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{PORT}{path}",
+        json.dumps(body).encode(),
+        {"content-type": "application/json"},
+    )
     return json.load(urllib.request.urlopen(request))
 
 
 def graph(seconds):
     return {
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": int(seconds * 10)}},
-        "5": {"class_type": "SimSleep", "inputs": {"seconds": seconds, "steps": 5, "filename_prefix": "slow"}},
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": int(seconds * 10)},
+        },
+        "5": {
+            "class_type": "SimSleep",
+            "inputs": {"seconds": seconds, "steps": 5, "filename_prefix": "slow"},
+        },
         "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "a"}},
     }
 
@@ -97,9 +118,21 @@ print(f"1,000 waiting polls: {peak.growth:.1f} MiB")
 size = 1 << 30
 with Peak(server) as peak:
     up = socket.create_connection(("127.0.0.1", PORT))
-    head = b'--e\r\nContent-Disposition: form-data; name="file_path"\r\n\r\nbig.bin\r\n--e\r\nContent-Disposition: form-data; name="content_type"\r\n\r\napplication/octet-stream\r\n--e\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+    head = (
+        b'--e\r\nContent-Disposition: form-data; name="file_path"\r\n\r\nbig.bin\r\n'
+        b'--e\r\nContent-Disposition: form-data; name="content_type"\r\n\r\n'
+        b"application/octet-stream\r\n"
+        b'--e\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+    )
     tail = b"\r\n--e--\r\n"
-    up.sendall(f"POST /api/v2/assets HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=e\r\nContent-Length: {len(head) + size + len(tail)}\r\nConnection: close\r\n\r\n".encode() + head)
+    up.sendall(
+        (
+            "POST /api/v2/assets HTTP/1.1\r\nHost: x\r\n"
+            "Content-Type: multipart/form-data; boundary=e\r\n"
+            f"Content-Length: {len(head) + size + len(tail)}\r\nConnection: close\r\n\r\n"
+        ).encode()
+        + head
+    )
     piece = os.urandom(1 << 20)
     for _ in range(1024):
         up.sendall(piece)
@@ -110,7 +143,9 @@ with Peak(server) as peak:
 asset = json.loads(answer.split(b"\r\n\r\n", 1)[1])["id"]
 print(f"upload of 1 GiB: {peak.growth:.1f} MiB")
 with Peak(server) as peak:
-    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/api/v2/assets/{asset}/content") as content:
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{PORT}/api/v2/assets/{asset}/content"
+    ) as content:
         got = 0
         while more := content.read(1 << 20):
             got += len(more)
@@ -136,7 +171,9 @@ for n in range(100_000):
     if "seq" in columns:
         copy["seq"] = top + 1 + n
     rows.append([copy[name] for name in columns])
-db.executemany(f"insert into jobs ({','.join(columns)}) values ({','.join('?' * len(columns))})", rows)
+db.executemany(
+    f"insert into jobs ({','.join(columns)}) values ({','.join('?' * len(columns))})", rows
+)
 db.commit()
 db.close()
 server = start()
@@ -144,9 +181,14 @@ time.sleep(3)
 began = time.perf_counter()
 cursor, pages = "", 0
 for _ in range(50):
-    page = json.load(urllib.request.urlopen(f"http://127.0.0.1:{PORT}/api/v2/jobs?limit=100{cursor}"))
+    page = json.load(
+        urllib.request.urlopen(f"http://127.0.0.1:{PORT}/api/v2/jobs?limit=100{cursor}")
+    )
     cursor, pages = f"&cursor={page['next_cursor']}", pages + 1
-print(f"idle with 100,000 records: {resident(server) - empty:+.1f} MiB; a page of 100: {(time.perf_counter() - began) / pages * 1000:.1f} ms")
+print(
+    f"idle with 100,000 records: {resident(server) - empty:+.1f} MiB; "
+    f"a page of 100: {(time.perf_counter() - began) / pages * 1000:.1f} ms"
+)
 server.terminate()
 server.wait(60)
 subprocess.run(["rm", "-rf", HOME], check=True)

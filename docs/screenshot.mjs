@@ -1,4 +1,5 @@
-// Makes docs/console.webp, the picture of the README, from a running demo: node docs/screenshot.mjs [binary]
+// Makes docs/console.webp, the picture of the README, from a running demo: node docs/screenshot.mjs
+// [binary]
 // Needs what tests/console/run.sh needs, once run.
 import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
@@ -11,11 +12,28 @@ const modules = process.env.CONSOLE_NODE_MODULES ?? "/opt/comfyui-api-test/conso
 const { chromium } = createRequire(join(dirname(modules), "package.json"))("playwright-core");
 const port = 3987;
 const url = `http://127.0.0.1:${port}/`;
-const demo = spawn(resolve(process.argv[2] ?? join(root, "target/debug/comfyui-api")), ["demo"], { env: { ...process.env, HOST: "127.0.0.1", PORT: String(port) }, stdio: "ignore" });
+const demo = spawn(resolve(process.argv[2] ?? join(root, "target/debug/comfyui-api")), ["demo"], {
+  env: { ...process.env, HOST: "127.0.0.1", PORT: String(port) },
+  stdio: "ignore",
+});
 try {
-  while (!(await fetch(`${url}ready`).then((answer) => answer.ok, () => false))) await new Promise((go) => setTimeout(go, 200));
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"] });
-  const page = await browser.newPage({ viewport: { width: 1280, height: 800 }, deviceScaleFactor: 1.25, locale: "en-US", colorScheme: "light" });
+  while (
+    !(await fetch(`${url}ready`).then(
+      (answer) => answer.ok,
+      () => false,
+    ))
+  )
+    await new Promise((go) => setTimeout(go, 200));
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
+  });
+  const page = await browser.newPage({
+    viewport: { width: 1280, height: 800 },
+    deviceScaleFactor: 1.25,
+    locale: "en-US",
+    colorScheme: "light",
+  });
   await page.goto(url);
   const workflow = page.getByRole("combobox", { name: "Workflow", exact: true });
   const option = workflow.locator("option", { hasText: "create-image" });
@@ -38,7 +56,10 @@ try {
     const image = new Image();
     image.src = `data:image/png;base64,${base64}`;
     await image.decode();
-    const canvas = Object.assign(document.createElement("canvas"), { width: image.width, height: image.height });
+    const canvas = Object.assign(document.createElement("canvas"), {
+      width: image.width,
+      height: image.height,
+    });
     canvas.getContext("2d").drawImage(image, 0, 0);
     return canvas.toDataURL("image/webp", 0.86).split(",")[1];
   }, png.toString("base64"));

@@ -32,8 +32,8 @@
 //!   what a machine needs. None of them knows of jobs or transports.
 //! - [`library`] are the model files: what is in ComfyUI's folders, and how more comes.
 //! - [`config`], [`error`], [`document`], [`events`], [`fields`], [`health`], [`json`], [`ledger`],
-//!   [`limits`] and [`telemetry`] are leaves that everybody may use. What a stranger can make us
-//!   use is bounded in [`limits`].
+//!   [`limits`], [`mailbox`], [`mapped_code`] and [`telemetry`] are leaves that everybody may use.
+//!   What a stranger can make us use is bounded in [`limits`].
 //! - [`simulator`] is a faithful ComfyUI stand-in for [`demo`] and for tests.
 //!
 //! Data flows one way. Where a part must call upwards it owns a small trait and [`app`] hands it an
@@ -64,7 +64,9 @@ pub mod json;
 pub mod ledger;
 pub mod library;
 pub mod limits;
+pub mod mailbox;
 pub mod manifest;
+pub mod mapped_code;
 pub mod media;
 pub mod net;
 pub mod paths;

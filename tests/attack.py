@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
-"""Attacks a server of its own as a hostile client, file server and operator's bad luck would, and says what held.
+"""Attacks a server of its own as a hostile client, file server and operator's bad luck would, and
+says what held.
 
     python3 tests/attack.py            all of it (`just attack`)
     python3 tests/attack.py --quick    the part that runs in .ci/run
     python3 tests/attack.py NAME...    only these
 
-The server is the built-in demo of $BINARY (default: the dev build), on loopback, in a directory that is thrown away. While an
-attack runs, another client asks for /health all the time: no answer may take longer than 250 ms (dev build: 1 s), and a
-prompt of that client must go through afterwards. Every attack ends by itself and is bounded in count and time. The rules are
-those of docs/contract/attack.md; the limits stand in docs/reference/limits.md. The attacks themselves: tests/attacks/.
+The server is the built-in demo of $BINARY (default: the dev build), on loopback, in a directory
+that is thrown away. While an attack runs, another client asks for /health all the time: no answer
+may take longer than 250 ms (dev build: 1 s), and a prompt of that client must go through
+afterwards. Every attack ends by itself and is bounded in count and time. The rules are those of
+docs/contract/attack.md; the limits stand in docs/reference/limits.md. The attacks themselves:
+tests/attacks/.
 """
+
 import argparse
 import shutil
 import sys
@@ -55,7 +59,9 @@ def main():
     unknown = [name for name in chosen.names if name not in ATTACKS]
     if unknown:
         sys.exit(f"there is no attack {', '.join(unknown)}; these are: {', '.join(ATTACKS)}")
-    names = chosen.names or [name for name, (_, quick, *_) in ATTACKS.items() if quick or not chosen.quick]
+    names = chosen.names or [
+        name for name, (_, quick, *_) in ATTACKS.items() if quick or not chosen.quick
+    ]
     failed = len([name for name in names if not run(name)])
     sys.exit(f"{failed} of {len(names)} attacks did not hold" if failed else 0)
 

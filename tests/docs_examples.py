@@ -1,22 +1,26 @@
 #!/usr/bin/env python3
-"""Runs every command and example of README.md and docs/ against a running demo, so that they cannot rot.
+"""Runs every command and example of README.md and docs/ against a running demo, so that they cannot
+rot.
 
 Each fenced block says in an HTML comment on the line above it what becomes of it:
 
-    <!-- run -->                     a shell script, run to its end; it must succeed
-    <!-- run: server -->             a shell script that starts the server; the one before it is stopped
-    <!-- run: background -->         a program that runs until the end
-    <!-- run: javascript -->         a Node.js program (`as NAME.mjs`: its file)
-    <!-- file: NAME -->              the content of a file that later blocks use
-    <!-- output -->                  what the block before it must print; an ellipsis stands for anything
-    <!-- not run: REASON -->         cannot be run here
+    <!-- run -->                  a shell script, run to its end; it must succeed
+    <!-- run: server -->          a shell script that starts the server; the one before is stopped
+    <!-- run: background -->      a program that runs until the end
+    <!-- run: javascript -->      a Node.js program (`as NAME.mjs`: its file)
+    <!-- file: NAME -->           the content of a file that later blocks use
+    <!-- output -->               what the block before it must print; an ellipsis is anything
+    <!-- not run: REASON -->      cannot be run here
 
-`; needs: s3` starts an S3 server with a bucket "outputs", `; expect: TEXT` waits for TEXT in the output of a background
-program. A json block without a comment must only be JSON. Every other block without one is an error.
+`; needs: s3` starts an S3 server with a bucket "outputs", `; expect: TEXT` waits for TEXT in the
+output of a background program. A json block without a comment must only be JSON. Every other block
+without one is an error.
 
-Usage: python tests/docs_examples.py [PAGE...] (default: all pages); BINARY names the server (default: the dev build); relative links are checked too. Ports are replaced by free ones.
-Needs the packages of tests/peers/requirements.txt in the Python that runs it, node, jq, curl, file.
+Usage: python tests/docs_examples.py [PAGE...] (default: all pages); BINARY names the server
+(default: the dev build); relative links are checked too. Ports are replaced by free ones. Needs the
+packages of tests/peers/requirements.txt in the Python that runs it, node, jq, curl, file.
 """
+
 import json
 import os
 import re
@@ -33,7 +37,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = Path(os.environ.get("BINARY", ROOT / "target/debug/comfyui-api")).resolve()
 NODE_MODULES = Path(os.environ.get("TEST_NODE_MODULES", "/opt/comfyui-api-test/node_modules"))
-FENCE = re.compile(r"^(?:<!-- (?P<mark>.*?) -->\n)?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.M | re.S)
+FENCE = re.compile(
+    r"^(?:<!-- (?P<mark>.*?) -->\n)?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.M | re.S
+)
 
 
 class Failed(Exception):
@@ -47,10 +53,14 @@ class Block:
         self.body = match["body"]
         mark = match["mark"] or ""
         # A reason may hold any text.
-        mark, *options = [mark] if mark.startswith("not run") else [part.strip() for part in mark.split(";")]
+        mark, *options = (
+            [mark] if mark.startswith("not run") else [part.strip() for part in mark.split(";")]
+        )
         self.kind, _, rest = mark.partition(":")
         self.kind, self.rest = self.kind.strip(), rest.strip()
-        self.options = dict(tuple(text.strip() for text in option.split(":", 1)) for option in options)
+        self.options = dict(
+            tuple(text.strip() for text in option.split(":", 1)) for option in options
+        )
 
 
 def blocks(text):
@@ -85,22 +95,46 @@ class Stage:
             "LANG": "C.UTF-8",
             "PORT": str(self.ports[3000]),
             "LOG_FORMAT": "json",
-            **{name: os.environ[name] for name in ("CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR", "TMPDIR") if name in os.environ},
+            **{
+                name: os.environ[name]
+                for name in ("CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR", "TMPDIR")
+                if name in os.environ
+            },
         }
 
     def placed(self, text):
         """The text with the ports of this run."""
         for named, port in self.ports.items():
-            text = re.sub(rf"(localhost[:\"', ]+|port in .*|listen\(){named}\b", lambda m: m[0][: -len(str(named))] + str(port), text)
+            text = re.sub(
+                rf"(localhost[:\"', ]+|port in .*|listen\(){named}\b",
+                lambda m: m[0][: -len(str(named))] + str(port),
+                text,
+            )
         # A loop over two ports.
-        return re.sub(r"for port in ([\d ]+);", lambda m: "for port in " + " ".join(str(self.ports.get(int(p), p)) for p in m[1].split()) + ";", text)
+        return re.sub(
+            r"for port in ([\d ]+);",
+            lambda m: (
+                "for port in "
+                + " ".join(str(self.ports.get(int(p), p)) for p in m[1].split())
+                + ";"
+            ),
+            text,
+        )
 
     def shell(self, body):
         return ["bash", "-euo", "pipefail", "-c", body]
 
     def start(self, command, directory, log):
         with open(log, "wb") as out:
-            return subprocess.Popen(command, cwd=directory, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+            return subprocess.Popen(
+                command,
+                cwd=directory,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
 
     def start_server(self, block):
         self.stop_server()
@@ -109,7 +143,8 @@ class Stage:
         self.servers += 1
         log = self.directory / f"server-{self.servers}.log"
         body = self.placed(block.body)
-        # What is built is built from the repository; everything else happens in the directory of the examples.
+        # What is built is built from the repository; everything else happens in the directory of
+        # the examples.
         directory = ROOT if "cargo run" in body else self.directory
         self.server = self.start(self.shell(body), directory, log)
         # A cold build takes its time.
@@ -130,14 +165,31 @@ class Stage:
     def start_s3(self):
         port = self.ports[9000]
         program = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
-        self.background.append((self.start([sys.executable, "-c", program], self.directory, self.directory / "s3.log"), None, None, None))
+        self.background.append(
+            (
+                self.start(
+                    [sys.executable, "-c", program], self.directory, self.directory / "s3.log"
+                ),
+                None,
+                None,
+                None,
+            )
+        )
         deadline = time.monotonic() + 60
         while not self.answers(f"http://127.0.0.1:{port}/moto-api/"):
             if time.monotonic() > deadline:
-                raise Failed("the S3 server (moto) did not start: " + (self.directory / "s3.log").read_text()[-2000:])
+                raise Failed(
+                    "the S3 server (moto) did not start: "
+                    + (self.directory / "s3.log").read_text()[-2000:]
+                )
             time.sleep(0.1)
-        signature = "AWS4-HMAC-SHA256 Credential=trial/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/outputs", method="PUT", headers={"authorization": signature})
+        signature = (
+            "AWS4-HMAC-SHA256 Credential=trial/20260101/us-east-1/s3/aws4_request, "
+            "SignedHeaders=host, Signature=0"
+        )
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/outputs", method="PUT", headers={"authorization": signature}
+        )
         urllib.request.urlopen(request, timeout=10).close()
 
     def run(self, block):
@@ -151,7 +203,14 @@ class Stage:
 
     def finish(self, command):
         done = subprocess.run(
-            command, cwd=self.directory, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False
+            command,
+            cwd=self.directory,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=120,
+            check=False,
         )
         output = done.stdout.decode()
         if done.returncode:
@@ -159,11 +218,21 @@ class Stage:
         return output
 
     def start_background(self, block):
-        name = block.rest.partition(" as ")[2] or f"line{block.line}.{'py' if block.language == 'python' else 'mjs'}"
+        name = (
+            block.rest.partition(" as ")[2]
+            or f"line{block.line}.{'py' if block.language == 'python' else 'mjs'}"
+        )
         (self.directory / name).write_text(self.placed(block.body))
         program = sys.executable if block.language == "python" else "node"
         log = self.directory / f"{name}.log"
-        self.background.append((self.start([program, name], self.directory, log), block, log, block.options.get("expect")))
+        self.background.append(
+            (
+                self.start([program, name], self.directory, log),
+                block,
+                log,
+                block.options.get("expect"),
+            )
+        )
 
     def check_background(self):
         """Whatever was expected of the programs in the background has come."""
@@ -171,7 +240,9 @@ class Stage:
             deadline = time.monotonic() + 20
             while expected and expected not in log.read_text():
                 if time.monotonic() > deadline:
-                    raise Failed(f'line {block.line}: "{expected}" did not come:\n{log.read_text()[-2000:]}')
+                    raise Failed(
+                        f'line {block.line}: "{expected}" did not come:\n{log.read_text()[-2000:]}'
+                    )
                 time.sleep(0.05)
 
     def stop_server(self):
@@ -224,21 +295,27 @@ def play(stage, block):
     elif block.language == "json":
         json.loads(block.body)
     else:
-        raise Failed(f"nothing says how to run this block ({block.language}); see tests/docs_examples.py")
+        raise Failed(
+            f"nothing says how to run this block ({block.language}); see tests/docs_examples.py"
+        )
 
 
-# The guide in the order in which a reader takes it: a page may use files and the server of the pages before it. Every
-# other page starts what it needs.
+# The guide in the order in which a reader takes it: a page may use files and the server of the
+# pages before it. Every other page starts what it needs.
 FIRST = ["README.md"] + [
     f"docs/guide/{name}.md"
-    for name in "prompts inputs-and-models webhooks storage queue workflow-endpoints deployment security".split()
+    for name in (
+        "prompts inputs-and-models webhooks storage queue workflow-endpoints deployment security"
+    ).split()
 ]
 
 
 def pages():
     others = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
     # The contract describes; its blocks are no examples.
-    others = [page for page in others if page not in FIRST and not page.startswith("docs/contract/")]
+    others = [
+        page for page in others if page not in FIRST and not page.startswith("docs/contract/")
+    ]
     return [ROOT / page for page in FIRST + others]
 
 
@@ -257,7 +334,10 @@ def broken_links(page):
 
 
 def anchors(page):
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", page.read_text(), re.M)}
+    return {
+        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    }
 
 
 def play_page(stage, page):
@@ -271,7 +351,10 @@ def play_page(stage, page):
             raise Failed(f"{name}:{block.line}: {failure}") from failure
         if block.kind == "run":
             count += 1
-            print(f"{name}:{block.line}: {block.language} ran in {time.monotonic() - started:.1f} s", flush=True)
+            print(
+                f"{name}:{block.line}: {block.language} ran in {time.monotonic() - started:.1f} s",
+                flush=True,
+            )
         elif block.kind == "not run":
             print(f"{name}:{block.line}: not run: {block.rest}")
     return count
@@ -281,7 +364,11 @@ def main():
     if not BINARY.exists():
         sys.exit(f"{BINARY} is missing: cargo build, or name another one by BINARY")
     every = [ROOT / name for name in sys.argv[1:]] or pages()
-    broken = [f"{page.relative_to(ROOT)}: {link} leads nowhere" for page in [*every, *(ROOT / "docs/contract").glob("*.md")] for link in broken_links(page)]
+    broken = [
+        f"{page.relative_to(ROOT)}: {link} leads nowhere"
+        for page in [*every, *(ROOT / "docs/contract").glob("*.md")]
+        for link in broken_links(page)
+    ]
     if broken:
         sys.exit("\n".join(broken))
     count = 0
@@ -293,7 +380,9 @@ def main():
             stage.check_background()
         except Failed as failure:
             print(failure, file=sys.stderr)
-            for log in sorted(stage.directory.glob("server-*.log"), key=lambda log: log.stat().st_mtime)[-1:]:
+            for log in sorted(
+                stage.directory.glob("server-*.log"), key=lambda log: log.stat().st_mtime
+            )[-1:]:
                 print(f"--- the server's log\n{log.read_text()[-2000:]}", file=sys.stderr)
             return 1
         finally:

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""The profile `fleet` of the compose file and the manifests of docker/kubernetes/fleet, started for real with processes in place of
-containers: the commands, variables, volumes, names and probes are read from those files; RabbitMQ is Debian's.
+"""The profile `fleet` of the compose file and the manifests of docker/kubernetes/fleet, started for
+real with processes in place of containers: the commands, variables, volumes, names and probes are
+read from those files; RabbitMQ is Debian's.
 
     BINARY=target/debug/comfyui-api $TEST_PYTHON tests/fleet_manifests.py [compose] [kubernetes]
 
-Needs rabbitmq-server and PyYAML. What is not shown: images, the network policy, and KEDA itself, whose rule is followed here.
+Needs rabbitmq-server and PyYAML. What is not shown: images, the network policy, and KEDA itself,
+whose rule is followed here.
 """
+
 import os
 import re
 import shutil
@@ -18,16 +21,18 @@ from pathlib import Path
 
 import yaml
 
-from fleet_soak import BINARY, ROOT, Broker, free_port, picture, until
-from fleet_soak import Server as Http
+from fleet_processes import BINARY, ROOT, Broker, free_port, picture, until
+from fleet_processes import Server as Http
 
 DOCKER = ROOT / "docker"
-# The variables of the image that instances run in, but for its ComfyUI: the simulator takes that place.
+# The variables of the image that instances run in, but for its ComfyUI: the simulator takes that
+# place.
 IMAGE = {"STARTUP_CHECK_MAX_TRIES": "300"}
 
 
 class Container(Http):
-    """A process that has what a container of these files would have; its port 3000 is another one here."""
+    """A process that has what a container of these files would have; its port 3000 is another one
+    here."""
 
     def __init__(self, root, name, command, env, names, folders=(), comfy=False):
         self.name, self.port, self.home = name, free_port(), root / name
@@ -35,18 +40,27 @@ class Container(Http):
         self.work.mkdir(parents=True)
         (self.work / "comfyui-api").symlink_to(BINARY)
         self.command = command
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(self.home), "PORT": str(self.port), **IMAGE}
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "PORT": str(self.port),
+            **IMAGE,
+        }
         # One machine has one port 8188.
         self.env["COMFYUI_PORT_HOST"] = str(free_port())
         if comfy:
-            self.env["CMD"] = f"{BINARY} simulate-comfyui --port {self.env['COMFYUI_PORT_HOST']} --base-directory {self.home}/comfy"
+            self.env["CMD"] = (
+                f"{BINARY} simulate-comfyui --port {self.env['COMFYUI_PORT_HOST']} "
+                f"--base-directory {self.home}/comfy"
+            )
             self.env["COMFY_HOME"] = f"{self.home}/comfy"
             (self.home / "comfy").mkdir()
         names[f"{name}:3000"] = f"127.0.0.1:{self.port}"
         self.wanted, self.names, self.folders, self.process = env, names, folders, None
 
     def real(self, value):
-        """What a value means here: names of the network are addresses, paths of volumes are folders."""
+        """What a value means here: names of the network are addresses, paths of volumes are
+        folders."""
         for name, address in self.names.items():
             value = re.sub(rf"(?<=[/@]){re.escape(name)}(?![\w.-])", address, value)
         for folder in self.folders:
@@ -60,7 +74,14 @@ class Container(Http):
         env = dict(self.env, **{name: self.real(str(value)) for name, value in self.wanted.items()})
         log = open(self.home / "server.log", "ab")
         self.process = subprocess.Popen(
-            self.command, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.work, start_new_session=True)
+            self.command,
+            env=env,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            cwd=self.work,
+            start_new_session=True,
+        )
         return self
 
     def stop(self, grace):
@@ -114,10 +135,14 @@ def compose(root):
         for container in containers.values():
             container.start()
         gateway = containers["gateway"].until_ready()
-        until("both instances are idle", lambda: instances(gateway) == {"one": "IDLE", "two": "IDLE"})
+        until(
+            "both instances are idle", lambda: instances(gateway) == {"one": "IDLE", "two": "IDLE"}
+        )
         for number in range(6):
             answers(gateway, number)
-        assert list((gateway.home / "volume/state").iterdir()), "the gateway's state is not in its volume"
+        assert list((gateway.home / "volume/state").iterdir()), (
+            "the gateway's state is not in its volume"
+        )
         for name, container in reversed(containers.items()):
             container.stop(seconds(services[name]["stop_grace_period"]))
     finally:
@@ -128,7 +153,9 @@ def compose(root):
 
 def manifests(folder):
     listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
-    documents = [one for name in listed for one in yaml.safe_load_all((folder / name).read_text()) if one]
+    documents = [
+        one for name in listed for one in yaml.safe_load_all((folder / name).read_text()) if one
+    ]
     return {(one["kind"], one["metadata"]["name"]): one for one in documents}
 
 
@@ -145,24 +172,35 @@ def pod(root, workload, name, secrets, names, comfy=False):
             env[variable["name"]] = name
         else:
             # Only what stands before is known.
-            env[variable["name"]] = re.sub(r"\$\((\w+)\)", lambda found: env[found[1]], variable["value"])
+            env[variable["name"]] = re.sub(
+                r"\$\((\w+)\)", lambda found: env[found[1]], variable["value"]
+            )
     folders = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
     claimed = {one["metadata"]["name"] for one in workload["spec"].get("volumeClaimTemplates", [])}
     volumes = {one["name"] for one in spec.get("volumes", [])} | claimed
     assert {mount["name"] for mount in container.get("volumeMounts", [])} <= volumes
     command = container.get("command", ["./comfyui-api"])
     made = Container(root, name, command, env, names, folders, comfy)
-    made.probes = {kind: container[kind]["httpGet"]["path"] for kind in container if kind.endswith("Probe")}
+    made.probes = {
+        kind: container[kind]["httpGet"]["path"] for kind in container if kind.endswith("Probe")
+    }
     made.grace = spec["terminationGracePeriodSeconds"]
     return made
 
 
 def check_references(every):
     """Services, policies and scalers name what is there."""
-    labels = [workload["spec"]["template"]["metadata"]["labels"] for (kind, _), workload in every.items() if kind in ("StatefulSet", "Deployment")]
+    labels = [
+        workload["spec"]["template"]["metadata"]["labels"]
+        for (kind, _), workload in every.items()
+        if kind in ("StatefulSet", "Deployment")
+    ]
     ports = {
-        port["name"] for (kind, _), workload in every.items() if kind in ("StatefulSet", "Deployment")
-        for port in workload["spec"]["template"]["spec"]["containers"][0]["ports"]}
+        port["name"]
+        for (kind, _), workload in every.items()
+        if kind in ("StatefulSet", "Deployment")
+        for port in workload["spec"]["template"]["spec"]["containers"][0]["ports"]
+    }
     for (kind, name), one in every.items():
         if kind == "Service":
             assert any(one["spec"]["selector"].items() <= known.items() for known in labels), name
@@ -170,7 +208,10 @@ def check_references(every):
                 target = port.get("targetPort", port["port"])
                 assert target in ports or target == 3000, (name, port)
         if kind == "NetworkPolicy":
-            assert any(one["spec"]["podSelector"]["matchLabels"].items() <= known.items() for known in labels), name
+            assert any(
+                one["spec"]["podSelector"]["matchLabels"].items() <= known.items()
+                for known in labels
+            ), name
         if kind == "StatefulSet":
             assert ("Service", one["spec"]["serviceName"]) in every
         if kind == "ScaledObject":
@@ -186,7 +227,14 @@ def kubernetes(root):
     workload = every["StatefulSet", "comfyui-gateway"]
     gateway = pod(root, workload, "comfyui-gateway-0", secrets, names)
     names[f"comfyui-gateway-0.{workload['spec']['serviceName']}:3000"] = f"127.0.0.1:{gateway.port}"
-    instance = pod(root, every["Deployment", "comfyui-instance"], "comfyui-instance-x1", secrets, names, comfy=True)
+    instance = pod(
+        root,
+        every["Deployment", "comfyui-instance"],
+        "comfyui-instance-x1",
+        secrets,
+        names,
+        comfy=True,
+    )
     scaler = every["ScaledObject", "comfyui-instance"]["spec"]
     (trigger,) = scaler["triggers"]
     queue, least = trigger["metadata"]["queueName"], int(trigger["metadata"]["value"])
@@ -196,7 +244,11 @@ def kubernetes(root):
         assert probe(gateway, "livenessProbe")
         log = (gateway.home / "server.log").read_text()
         assert '"gateway_id":"comfyui-gateway-0"' in log.replace(" ", ""), log[-2000:]
-        assert every["Deployment", "comfyui-instance"]["spec"]["replicas"] == 0 == scaler["minReplicaCount"]
+        assert (
+            every["Deployment", "comfyui-instance"]["spec"]["replicas"]
+            == 0
+            == scaler["minReplicaCount"]
+        )
         status, job = gateway.request("POST", "/api/v2/jobs", {"workflow": picture(1)})
         assert (status, job["status"]) == (201, "queued"), (status, job)
 
@@ -247,11 +299,17 @@ def main():
             every[name](root)
         except BaseException:
             for log in sorted(root.glob("*/server.log")):
-                print(f"--- {log}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:]), file=sys.stderr)
+                print(
+                    f"--- {log}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:]),
+                    file=sys.stderr,
+                )
             raise
         finally:
             shutil.rmtree(root, ignore_errors=True)
-        print(f"{name}: its fleet has started, worked and stopped in {time.time() - began:.1f} s", flush=True)
+        print(
+            f"{name}: its fleet has started, worked and stopped in {time.time() - began:.1f} s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

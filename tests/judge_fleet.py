@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""The tests that run against the server alone, against a fleet: gateway, RabbitMQ and two instances in its place.
+"""The tests that run against the server alone, against a fleet: gateway, RabbitMQ and two instances
+in its place.
 
     python3 tests/judge_fleet.py [--quick] [NAME...]
 
-Every test of the modules below runs, but for those in tests/judge_fleet.txt, each with its reason; those under [one] there run with one
-instance. Part of a name selects tests; --quick takes those that stand under [quick]. TEST_COMMAND is what runs the tests (default: cargo test --locked --test it --),
-THREADS how many at a time (default 2).
+Every test of the modules below runs, but for those in tests/judge_fleet.txt, each with its reason;
+those under [one] there run with one instance. Part of a name selects tests; --quick takes those
+that stand under [quick]. TEST_COMMAND is what runs the tests (default: cargo test --locked --test
+it --), THREADS how many at a time (default 2).
 """
+
 import os
 import shlex
 import subprocess
@@ -19,8 +22,15 @@ COMMAND = shlex.split(os.environ.get("TEST_COMMAND", "cargo test --locked --test
 THREADS = os.environ.get("THREADS", "2")
 # Those of `webhook::` start no server: what is sent and when is judged by `delivered::`.
 MODULES = (
-    "prompt::", "requests::", "streaming::", "workflow_product::", "delivered::", "storage_product::", "console_api::",
-    "v2::", "mcp::",
+    "prompt::",
+    "requests::",
+    "streaming::",
+    "workflow_product::",
+    "delivered::",
+    "storage_product::",
+    "console_api::",
+    "v2::",
+    "mcp::",
 )
 
 
@@ -55,8 +65,18 @@ def main():
     words = sys.argv[1:]
     quick = "--quick" in words
     parts = [word for word in words if word != "--quick"]
-    listed = subprocess.run([*COMMAND, "--list", "--format", "terse"], check=True, capture_output=True, text=True, cwd=ROOT)
-    known = [line.removesuffix(": test") for line in listed.stdout.splitlines() if line.endswith(": test")]
+    listed = subprocess.run(
+        [*COMMAND, "--list", "--format", "terse"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    known = [
+        line.removesuffix(": test")
+        for line in listed.stdout.splitlines()
+        if line.endswith(": test")
+    ]
     excluded, one, selection = sections()
     for name in [*excluded, *one, *selection]:
         if name not in known:
@@ -67,7 +87,11 @@ def main():
         wanted = [name for name in selection if name in wanted]
     elif parts:
         wanted = [name for name in judged if any(part in name for part in parts)]
-    print(f"{len(judged)} tests, {len(excluded)} of them excluded; {len(wanted)} run behind a gateway", flush=True)
+    print(
+        f"{len(judged)} tests, {len(excluded)} of them excluded; "
+        f"{len(wanted)} run behind a gateway",
+        flush=True,
+    )
     statuses = [
         run("gateway", [name for name in wanted if name not in one]),
         run("gateway:1", [name for name in wanted if name in one]),

@@ -1,23 +1,43 @@
 #!/usr/bin/env python3
-"""Every dependency may be shipped inside a closed binary: its licence is one of ALLOWED, or it is a known exception.
+"""Every dependency may be shipped inside a closed binary: its licence is one of ALLOWED, or it is a
+known exception.
 
 Reads `cargo metadata` for the target that is shipped. Standard library only.
 """
+
 import json
 import re
 import subprocess
 import sys
 
 ALLOWED = {
-    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-1-Clause", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0",
-    "CDLA-Permissive-2.0", "IJG", "ISC", "MIT", "MIT-0", "OpenSSL", "Unicode-3.0", "Unicode-DFS-2016", "Unlicense", "WTFPL", "Zlib",
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-1-Clause",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "IJG",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "OpenSSL",
+    "Unicode-3.0",
+    "Unicode-DFS-2016",
+    "Unlicense",
+    "WTFPL",
+    "Zlib",
 }
 # Weak copyleft by file: the crate is used unchanged, its source is on crates.io.
 MPL = {"MPL-2.0"}
 
 
 def permitted(expression, allowed):
-    """Whether an SPDX expression leaves a choice that is allowed. AND binds tighter than OR; old crates write / for OR."""
+    """Whether an SPDX expression leaves a choice that is allowed. AND binds tighter than OR; old
+    crates write / for OR."""
     tokens = re.findall(r"\(|\)|[^\s()]+", expression.replace("/", " OR "))
 
     def alternatives():
@@ -55,7 +75,15 @@ def host():
 
 
 def main():
-    command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", host()]
+    command = [
+        "cargo",
+        "metadata",
+        "--format-version",
+        "1",
+        "--locked",
+        "--filter-platform",
+        host(),
+    ]
     metadata = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     used = {node["id"] for node in metadata["resolve"]["nodes"]}
     refused, exceptions, count = [], [], 0
@@ -63,7 +91,7 @@ def main():
         if package["id"] not in used:
             continue
         count += 1
-        name, licence = f'{package["name"]} {package["version"]}', package["license"]
+        name, licence = f"{package['name']} {package['version']}", package["license"]
         if not licence:
             refused.append(f"{name}: names no licence")
         elif permitted(licence, ALLOWED):

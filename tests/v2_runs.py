@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Many runs at once through the official Python SDK: no wrong state, no lost output, nobody else's picture, and every stream ends
-with its terminal event after its outputs.
+"""Many runs at once through the official Python SDK: no wrong state, no lost output, nobody else's
+picture, and every stream ends with its terminal event after its outputs.
 
     pip install comfy-sdk==0.5.0 pillow
     COMFY_BASE_URL=http://127.0.0.1:3000 python tests/v2_runs.py [RUNS] [AT_ONCE]
 
-Meant for a real ComfyUI behind the server (EmptyImage, ImageScale, SaveImage and PreviewImage: no model is needed).
+Meant for a real ComfyUI behind the server (EmptyImage, ImageScale, SaveImage and PreviewImage: no
+model is needed).
 """
+
 import asyncio
 import io
 import sys
@@ -25,10 +27,30 @@ def colour(number):
 
 def graph(number):
     return {
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1 + number % 3, "color": colour(number)}},
-        "2": {"class_type": "ImageScale", "inputs": {"image": ["1", 0], "upscale_method": "nearest-exact", "width": 32, "height": 32, "crop": "disabled"}},
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {
+                "width": 64,
+                "height": 64,
+                "batch_size": 1 + number % 3,
+                "color": colour(number),
+            },
+        },
+        "2": {
+            "class_type": "ImageScale",
+            "inputs": {
+                "image": ["1", 0],
+                "upscale_method": "nearest-exact",
+                "width": 32,
+                "height": 32,
+                "crop": "disabled",
+            },
+        },
         "8": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
-        "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "same/for_all"}},
+        "9": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": "same/for_all"},
+        },
     }
 
 
@@ -39,7 +61,9 @@ async def check(job, number):
     for output in job.outputs:
         picture = Image.open(io.BytesIO(await output.to_bytes())).convert("RGB")
         red, green, blue = picture.getpixel((0, 0))
-        assert (red << 16) + (green << 8) + blue == colour(number), f"run {number}: somebody else's picture"
+        assert (red << 16) + (green << 8) + blue == colour(number), (
+            f"run {number}: somebody else's picture"
+        )
 
 
 async def followed(client, number):
@@ -74,7 +98,9 @@ async def main():
     async with AsyncComfy() as client:
         await asyncio.gather(*(one(client, number) for number in range(RUNS)))
     print(*wrong[:20], sep="\n")
-    print(f"{RUNS} runs, {AT_ONCE} at once, {len(wrong)} wrong, {time.perf_counter() - began:.1f} s")
+    print(
+        f"{RUNS} runs, {AT_ONCE} at once, {len(wrong)} wrong, {time.perf_counter() - began:.1f} s"
+    )
     raise SystemExit(bool(wrong))
 
 

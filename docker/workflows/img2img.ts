@@ -1,4 +1,5 @@
-// POST /workflow/img2img: an image changed by text. `image` takes a URL or base64; the server fetches and places it.
+// POST /workflow/img2img: an image changed by text. `image` takes a URL or base64; the server
+// fetches and places it.
 
 import { z } from "zod";
 import config from "../config";
@@ -7,10 +8,18 @@ import type { ComfyPrompt, Workflow } from "../types";
 const checkpoints = config.models.checkpoints;
 
 const RequestSchema = z.object({
-  image: z.string().min(1).describe("URL (http, https, s3, ...) or base64 of the image to start from"),
+  image: z
+    .string()
+    .min(1)
+    .describe("URL (http, https, s3, ...) or base64 of the image to start from"),
   prompt: z.string().min(1).describe("What the image becomes"),
   negative_prompt: z.string().default("").describe("What it must not show"),
-  strength: z.number().gt(0).max(1).default(0.7).describe("How much changes: near 0 hardly anything, 1 everything"),
+  strength: z
+    .number()
+    .gt(0)
+    .max(1)
+    .default(0.7)
+    .describe("How much changes: near 0 hardly anything, 1 everything"),
   seed: z
     .number()
     .int()
@@ -33,7 +42,10 @@ function generateWorkflow(input: Input): ComfyPrompt {
   const prompt: ComfyPrompt = {
     model: { class_type: "CheckpointLoaderSimple", inputs: { ckpt_name: input.checkpoint } },
     positive: { class_type: "CLIPTextEncode", inputs: { text: input.prompt, clip: ["model", 1] } },
-    negative: { class_type: "CLIPTextEncode", inputs: { text: input.negative_prompt, clip: ["model", 1] } },
+    negative: {
+      class_type: "CLIPTextEncode",
+      inputs: { text: input.negative_prompt, clip: ["model", 1] },
+    },
     source: { class_type: "LoadImage", inputs: { image: input.image } },
     encode: { class_type: "VAEEncode", inputs: { pixels: ["source", 0], vae: ["model", 2] } },
     sample: {
@@ -52,11 +64,17 @@ function generateWorkflow(input: Input): ComfyPrompt {
       },
     },
     decode: { class_type: "VAEDecode", inputs: { samples: ["sample", 0], vae: ["model", 2] } },
-    save: { class_type: "SaveImage", inputs: { filename_prefix: "img2img", images: ["decode", 0] } },
+    save: {
+      class_type: "SaveImage",
+      inputs: { filename_prefix: "img2img", images: ["decode", 0] },
+    },
   };
   if (input.mask !== undefined) {
     prompt.mask = { class_type: "LoadImageMask", inputs: { image: input.mask, channel: "red" } };
-    prompt.masked = { class_type: "SetLatentNoiseMask", inputs: { samples: ["encode", 0], mask: ["mask", 0] } };
+    prompt.masked = {
+      class_type: "SetLatentNoiseMask",
+      inputs: { samples: ["encode", 0], mask: ["mask", 0] },
+    };
     prompt.sample.inputs.latent_image = ["masked", 0];
   }
   return prompt;

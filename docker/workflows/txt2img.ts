@@ -1,18 +1,27 @@
 // POST /workflow/txt2img: an image from text, with any checkpoint in models/checkpoints.
-// The schema below is the whole contract: it validates requests, fills in defaults, and is shown in /docs.
+// The schema below is the whole contract: it validates requests, fills in defaults, and is shown in
+// /docs.
 
 import { z } from "zod";
 import config from "../config";
 import type { ComfyPrompt, Workflow } from "../types";
 
-// Names of real files, as ComfyUI lists them at this moment. The warm-up's checkpoint is the default if there is one.
+// Names of real files, as ComfyUI lists them at this moment. The warm-up's checkpoint is the
+// default if there is one.
 const checkpoints = config.models.checkpoints;
 
 const RequestSchema = z.object({
   prompt: z.string().min(1).describe("What the image shows"),
   negative_prompt: z.string().default("").describe("What it must not show"),
   width: z.number().int().min(64).max(2048).multipleOf(8).default(512).describe("Width in pixels"),
-  height: z.number().int().min(64).max(2048).multipleOf(8).default(512).describe("Height in pixels"),
+  height: z
+    .number()
+    .int()
+    .min(64)
+    .max(2048)
+    .multipleOf(8)
+    .default(512)
+    .describe("Height in pixels"),
   batch_size: z.number().int().min(1).max(8).default(1).describe("Images in one go"),
   seed: z
     .number()
@@ -33,7 +42,10 @@ function generateWorkflow(input: z.infer<typeof RequestSchema>): ComfyPrompt {
   return {
     model: { class_type: "CheckpointLoaderSimple", inputs: { ckpt_name: input.checkpoint } },
     positive: { class_type: "CLIPTextEncode", inputs: { text: input.prompt, clip: ["model", 1] } },
-    negative: { class_type: "CLIPTextEncode", inputs: { text: input.negative_prompt, clip: ["model", 1] } },
+    negative: {
+      class_type: "CLIPTextEncode",
+      inputs: { text: input.negative_prompt, clip: ["model", 1] },
+    },
     canvas: {
       class_type: "EmptyLatentImage",
       inputs: { width: input.width, height: input.height, batch_size: input.batch_size },
@@ -54,7 +66,10 @@ function generateWorkflow(input: z.infer<typeof RequestSchema>): ComfyPrompt {
       },
     },
     decode: { class_type: "VAEDecode", inputs: { samples: ["sample", 0], vae: ["model", 2] } },
-    save: { class_type: "SaveImage", inputs: { filename_prefix: "txt2img", images: ["decode", 0] } },
+    save: {
+      class_type: "SaveImage",
+      inputs: { filename_prefix: "txt2img", images: ["decode", 0] },
+    },
   };
 }
 

@@ -347,6 +347,8 @@ impl App {
 
     fn start_background(&self) {
         tokio::spawn(idle::give_memory_back(self.service.clone()));
+        let service = self.service.clone();
+        tokio::spawn(async move { service.keep_telling_positions().await });
         let store = self.store.clone();
         tokio::spawn(async move { store.keep_clean().await });
         tokio::spawn(disk::watch(
@@ -369,14 +371,14 @@ impl App {
     }
 
     fn v2_state(&self) -> V2State {
-        V2State {
+        Arc::new(v2::Services {
             config: self.config.clone(),
             jobs: self.durable.clone(),
             health: self.health.clone(),
             comfy: self.comfy.clone(),
             media: self.media.clone(),
             streams: Arc::default(),
-        }
+        })
     }
 
     fn mcp_state(&self) -> McpState {
@@ -398,7 +400,7 @@ impl App {
             instance_id: amqp.instance_id().to_owned(),
             tasks: Arc::new(move || amqp.tasks()),
         });
-        RouterState {
+        Arc::new(rest::Services {
             fleet: self.fleet.clone(),
             broker_link,
             machine: Machine::new(&self.config),
@@ -422,6 +424,6 @@ impl App {
                     "the AMQP broker is not connected, and AMQP_REQUIRED is true".to_owned()
                 })
             }),
-        }
+        })
     }
 }

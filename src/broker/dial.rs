@@ -23,6 +23,9 @@ const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Seconds between heartbeats of the protocol: a silent broker is noticed after two.
 const PROTOCOL_HEARTBEAT_S: u16 = 20;
+/// Bytes of a frame, at most. lapin's buffers have room for 32 of them in each direction: with the
+/// 128 KiB that brokers offer they would be 8 MiB.
+const FRAME: u32 = 32 * 1024;
 
 /// A connection whose socket is closed for certain when this is dropped: lapin's thread would
 /// otherwise wait for a peer that has stopped to answer.
@@ -69,6 +72,7 @@ pub fn parse_uri(uri: &str) -> Result<AMQPUri, String> {
         "/".clone_into(&mut uri.vhost);
     }
     uri.query.heartbeat.get_or_insert(PROTOCOL_HEARTBEAT_S);
+    uri.query.frame_max.get_or_insert(FRAME);
     Ok(uri)
 }
 

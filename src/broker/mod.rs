@@ -7,6 +7,7 @@
 
 pub mod dial;
 pub mod envelope;
+pub mod listening;
 pub mod outbox;
 pub mod publisher;
 mod reopen;

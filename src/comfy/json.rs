@@ -1,7 +1,7 @@
 //! Reads the JSON that Python writes: `NaN`, `Infinity` and lone surrogates included (comfyui.md,
 //! section 2).
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 use crate::json::mend;
 
@@ -9,8 +9,8 @@ use crate::json::mend;
 /// (surrogates).
 ///
 /// # Errors
-/// When the text is not JSON even so.
-pub fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
+/// When the text is not JSON even so, or something else than what is wanted.
+pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
     match serde_json::from_slice(text) {
         Ok(value) => Ok(value),
         // Mending costs a second pass, so it is only done for the rare text that needs it.
@@ -20,22 +20,24 @@ pub fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     #[test]
     fn pythons_json_is_read() {
         assert_eq!(
-            parse(br#"{"a": NaN, "b": [Infinity, -Infinity, -1.5], "c": "NaN \" Infinity"}"#)
-                .unwrap(),
+            parse::<Value>(
+                br#"{"a": NaN, "b": [Infinity, -Infinity, -1.5], "c": "NaN \" Infinity"}"#
+            )
+            .unwrap(),
             json!({"a": null, "b": [null, null, -1.5], "c": "NaN \" Infinity"})
         );
         assert_eq!(
-            parse(br#"["\ud800", "\ud83d\ude00", "x\udc00y", NaN]"#).unwrap(),
+            parse::<Value>(br#"["\ud800", "\ud83d\ude00", "x\udc00y", NaN]"#).unwrap(),
             json!(["\u{fffd}", "\u{1f600}", "x\u{fffd}y", null])
         );
-        assert!(parse(b"500 Internal Server Error").is_err());
-        assert!(parse(b"\"\\u12").is_err());
+        assert!(parse::<Value>(b"500 Internal Server Error").is_err());
+        assert!(parse::<Value>(b"\"\\u12").is_err());
     }
 }

@@ -74,7 +74,7 @@ impl TextMessage {
             });
         }
         // Bare NaN and lone surrogates, or data that is not what it usually is.
-        let value = json::parse(text.as_bytes()).ok()?;
+        let value: Value = json::parse(text.as_bytes()).ok()?;
         let prompt_id = value
             .pointer("/data/prompt_id")
             .and_then(Value::as_str)
@@ -146,7 +146,7 @@ impl Preview {
             3 => Some(Message::NodeText),
             4 => {
                 let start = 8usize.checked_add(usize::try_from(word(4)?).ok()?)?;
-                let metadata = json::parse(message.get(8..start)?).ok()?;
+                let metadata: Value = json::parse(message.get(8..start)?).ok()?;
                 let text = |name: &str| {
                     metadata
                         .get(name)

@@ -49,9 +49,12 @@ pub struct Limits {
     pub cancelled: Duration,
 }
 
-/// One ComfyUI: how to call it, who watches it, what it offers. Cheap to clone.
+/// One ComfyUI: how to call it, who watches it, what it offers. Cheap to clone: every job holds it.
 #[derive(Clone)]
-pub struct Comfy {
+pub struct Comfy(Arc<Parts>);
+
+/// See [`Comfy`].
+pub struct Parts {
     /// Where it is, and what starts it.
     pub config: Arc<ComfyConfig>,
     /// How it stands with it.
@@ -70,12 +73,20 @@ pub struct Comfy {
     pub limits: Limits,
     /// What must be writable for prompts to succeed.
     pub folders: Arc<[PathBuf]>,
-    catalogue: Arc<RwLock<Arc<Catalogue>>>,
-    classes: Arc<KnownClasses>,
+    catalogue: RwLock<Arc<Catalogue>>,
+    classes: KnownClasses,
     /// What other machines' ComfyUI list, where there is none here.
-    models_of_others: Arc<RwLock<Option<ModelLists>>>,
+    models_of_others: RwLock<Option<ModelLists>>,
     /// Rises whenever we have put a model in place.
-    models_version: Arc<AtomicU64>,
+    models_version: AtomicU64,
+}
+
+impl std::ops::Deref for Comfy {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 /// Folder of models to the files in it.
@@ -92,7 +103,7 @@ impl Comfy {
     ) -> Self {
         let client = Client::new(http, &config.authority());
         let output = OutputLog::of(config.label());
-        Self {
+        Self(Arc::new(Parts {
             faults: Faults::new(health.clone()),
             life: Life::default(),
             health,
@@ -104,12 +115,12 @@ impl Comfy {
             watch: Watch::new(&config, client.clone(), events, output.clone()),
             client,
             output,
-            catalogue: Arc::default(),
-            classes: Arc::default(),
-            models_of_others: Arc::default(),
-            models_version: Arc::default(),
+            catalogue: RwLock::default(),
+            classes: KnownClasses::default(),
+            models_of_others: RwLock::default(),
+            models_version: AtomicU64::default(),
             config,
-        }
+        }))
     }
 
     /// Its number, from 0.

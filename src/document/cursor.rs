@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::{CHUNK, Document, Part};
+use super::{CHUNK, Document, Part, quoted, quoted_len};
 
 pub(super) struct Cursor {
     pub(super) document: Document,
@@ -30,9 +30,13 @@ impl Cursor {
             match part {
                 Part::Text(text) if text.is_empty() => {}
                 Part::Text(text) => return Ok(Some(text.clone())),
-                Part::File { size: 0, .. } => return Ok(Some(Bytes::from_static(b"\"\""))),
-                Part::File { path, size } => {
-                    let (path, size) = (path.clone(), *size);
+                Part::File(file) => {
+                    if let Some(content) = file.at_hand() {
+                        let mut text = room_for(file.size);
+                        quoted(content, &mut text);
+                        return Ok(Some(Bytes::from(text)));
+                    }
+                    let (path, size) = (file.path.clone(), file.size);
                     let (chunk, open) =
                         blocking(move || OpenFile::open(&path, size)?.chunk()).await?;
                     self.open = open;
@@ -60,13 +64,7 @@ impl OpenFile {
 
     /// A chunk of text, and the file if there is more in it.
     fn chunk(mut self) -> io::Result<(Bytes, Option<Self>)> {
-        let mut text = Vec::with_capacity(
-            CHUNK
-                .min(usize::try_from(self.left).unwrap_or(CHUNK))
-                .div_ceil(3)
-                * 4
-                + 2,
-        );
+        let mut text = room_for(self.left.min(CHUNK as u64));
         let more = self.read(&mut text)?;
         Ok((Bytes::from(text), more.then_some(self)))
     }
@@ -89,6 +87,11 @@ impl OpenFile {
         }
         Ok(self.left > 0)
     }
+}
+
+/// For the quoted text of so many bytes.
+fn room_for(bytes: u64) -> Vec<u8> {
+    Vec::with_capacity(usize::try_from(quoted_len(bytes)).unwrap_or(0))
 }
 
 pub(super) async fn blocking<T: Send + 'static>(

@@ -34,10 +34,7 @@ const CHUNK: usize = 384 * 1024;
 enum Part {
     Text(Bytes),
     /// Becomes a quoted base64 string.
-    File {
-        path: PathBuf,
-        size: u64,
-    },
+    File(EmbeddedFile),
 }
 
 /// JSON text with holes for files. Cheap to clone.
@@ -63,6 +60,16 @@ pub struct EmbeddedFile {
     pub path: PathBuf,
     /// How many there are; the file must not change afterwards.
     pub size: u64,
+    /// The bytes, where somebody has read them already.
+    pub content: Option<Bytes>,
+}
+
+impl EmbeddedFile {
+    /// Its bytes, if none has to be read.
+    fn at_hand(&self) -> Option<&[u8]> {
+        let nothing = (self.size == 0).then_some(&[][..]);
+        self.content.as_deref().or(nothing)
+    }
 }
 
 impl Document {
@@ -119,10 +126,7 @@ impl Document {
             match index.and_then(|index| files.get(index)) {
                 Some(file) if text.get(after + digits) == Some(&b'"') => {
                     parts.push(Part::Text(text.slice(rest..start)));
-                    parts.push(Part::File {
-                        path: file.path.clone(),
-                        size: file.size,
-                    });
+                    parts.push(Part::File(file.clone()));
                     rest = after + digits + 1;
                     search = rest;
                 }
@@ -138,7 +142,7 @@ impl Document {
             .iter()
             .map(|part| match part {
                 Part::Text(text) => text.len() as u64,
-                Part::File { size, .. } => size.div_ceil(3) * 4 + 2,
+                Part::File(file) => quoted_len(file.size),
             })
             .sum();
         Self {
@@ -152,7 +156,7 @@ impl Document {
     /// takes its place. Nothing is kept alive by it.
     #[must_use]
     pub fn without_files(&self) -> Self {
-        let is_file = |part: &Part| matches!(part, Part::File { .. });
+        let is_file = |part: &Part| matches!(part, Part::File(_));
         let (Some(first), Some(last)) = (
             self.parts.iter().position(is_file),
             self.parts.iter().rposition(is_file),
@@ -221,14 +225,11 @@ impl Document {
         for part in &*self.parts {
             match part {
                 Part::Text(part) => text.extend_from_slice(part),
-                Part::File { path, size } => {
+                Part::File(file) => {
                     text.push(b'"');
                     text.extend_from_slice(placeholder(&mark, files.len()).as_bytes());
                     text.push(b'"');
-                    files.push(EmbeddedFile {
-                        path: path.clone(),
-                        size: *size,
-                    });
+                    files.push(file.clone());
                 }
             }
         }
@@ -245,9 +246,7 @@ impl Document {
 
     /// Whether there are files in it.
     pub fn has_files(&self) -> bool {
-        self.parts
-            .iter()
-            .any(|part| matches!(part, Part::File { .. }))
+        self.parts.iter().any(|part| matches!(part, Part::File(_)))
     }
 
     /// How much of it is in memory, in bytes; the rest is in files.
@@ -284,7 +283,7 @@ impl Document {
 
     /// The whole text in memory, for small documents and for peers that take nothing else. All
     /// files are read in one go: each change to a blocking thread costs more than reading a
-    /// picture.
+    /// picture; and here, if all of them are in memory.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -292,23 +291,46 @@ impl Document {
         if let [Part::Text(text)] = &*self.parts {
             return Ok(text.clone());
         }
+        let here = |part: &Part| match part {
+            Part::Text(_) => true,
+            Part::File(file) => file.at_hand().is_some(),
+        };
+        if self.parts.iter().all(here) {
+            return self.read();
+        }
         let document = self.clone();
-        blocking(move || {
-            let mut all = Vec::with_capacity(usize::try_from(document.len).unwrap_or(0));
-            for part in &*document.parts {
-                match part {
-                    Part::Text(text) => all.extend_from_slice(text),
-                    Part::File { size: 0, .. } => all.extend_from_slice(b"\"\""),
-                    Part::File { path, size } => {
-                        let mut file = OpenFile::open(path, *size)?;
-                        while file.read(&mut all)? {}
+        blocking(move || document.read()).await
+    }
+
+    fn read(&self) -> io::Result<Bytes> {
+        let mut all = Vec::with_capacity(usize::try_from(self.len).unwrap_or(0));
+        for part in &*self.parts {
+            match part {
+                Part::Text(text) => all.extend_from_slice(text),
+                Part::File(file) => {
+                    if let Some(content) = file.at_hand() {
+                        quoted(content, &mut all);
+                        continue;
                     }
+                    let mut file = OpenFile::open(&file.path, file.size)?;
+                    while file.read(&mut all)? {}
                 }
             }
-            Ok(Bytes::from(all))
-        })
-        .await
+        }
+        Ok(Bytes::from(all))
     }
+}
+
+/// The length of so many bytes as a string of base64.
+const fn quoted_len(bytes: u64) -> u64 {
+    bytes.div_ceil(3) * 4 + 2
+}
+
+/// Appends bytes as a string of base64.
+fn quoted(bytes: &[u8], text: &mut Vec<u8>) {
+    text.push(b'"');
+    base64_simd::STANDARD.encode_append(bytes, text);
+    text.push(b'"');
 }
 
 /// Base64 of a small value in memory.

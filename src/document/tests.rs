@@ -17,6 +17,7 @@ async fn files_take_the_place_of_their_placeholders() {
         files.push(EmbeddedFile {
             path,
             size: *size as u64,
+            content: None,
         });
         expected.push(base64(&bytes));
     }
@@ -53,6 +54,7 @@ async fn a_vanished_file_is_an_error() {
     let files = [EmbeddedFile {
         path: "/nonexistent/file".into(),
         size: 5,
+        content: None,
     }];
     let document = Document::with_files(&json!([placeholder("m", 0)]), "m", &files, None);
     assert!(document.collect().await.is_err());

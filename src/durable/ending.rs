@@ -12,8 +12,6 @@ pub(super) struct End {
     /// What a transport over HTTP would have answered: kept beside the record, for transports that
     /// speak its codes.
     pub failure: Option<Map<String, Value>>,
-    /// It never was a job: its submitter got an error instead.
-    pub revoked: bool,
 }
 
 impl End {
@@ -22,7 +20,6 @@ impl End {
             status,
             error,
             failure: None,
-            revoked: false,
         }
     }
 
@@ -32,13 +29,6 @@ impl End {
 
     pub fn cancelled() -> Self {
         Self::of(JobStatus::Canceled, None)
-    }
-
-    pub fn revoked() -> Self {
-        Self {
-            revoked: true,
-            ..Self::of(JobStatus::Failed, None)
-        }
     }
 
     pub fn expired() -> Self {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::live::LiveJob;
+use super::live::{Answer, LiveJob};
 use super::{Inner, source_of, supervise};
 use crate::health::ComfyState;
 use crate::telemetry::trace::{self, Context};
@@ -116,7 +116,7 @@ pub(super) async fn take_up(inner: &Arc<Inner>) {
         inner.again.enter(record.seq);
         let source = source_of(&record.source);
         let live = LiveJob::new(record, source);
-        live.change(|state| state.answered = true);
+        live.decide(Answer::Job);
         // What a lost attempt has made is not part of the result.
         inner.store.withdraw_outputs_later(&live.id);
         drop(inner.store.update_job(&live.id, live.update()));

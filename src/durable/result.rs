@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::live::LiveJob;
 use super::{DurableJobs, Inner};
 use crate::document::Document;
+use crate::limits::{is_large, off_runtime};
 use crate::store::StoreError;
 
 /// Texts beyond so many bytes in all are not repeated here: each is an output of its own.
@@ -35,8 +36,8 @@ pub(super) async fn keep(inner: &Inner, live: &LiveJob, document: &Document) {
     let Ok(text) = document.collect().await else {
         return;
     };
-    let read = move || serde_json::from_slice::<JobResult>(&text).ok();
-    let Ok(Some(found)) = tokio::task::spawn_blocking(read).await else {
+    let read = || serde_json::from_slice::<JobResult>(&text).ok();
+    let Some(found) = off_runtime(is_large(text.len()), read) else {
         return;
     };
     let texts = found.texts.filter(|texts| fits(texts, MOST_TEXT));

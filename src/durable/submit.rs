@@ -7,13 +7,13 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::live::{JobView, LiveJob};
+use super::live::{Answer, JobView, LiveJob};
 use super::request::NewSubmission;
 use super::{DurableJobs, Refused, request, supervise};
 use crate::error::Failure;
 use crate::job::request::Graph;
 use crate::job::{PromptRequest, Source};
-use crate::store::{NewJob, StoreError};
+use crate::store::{NewJob, StoreError, keys};
 use crate::telemetry::trace;
 
 /// How long an answer waits while inputs are fetched. For ComfyUI's verdict it waits as long as the
@@ -24,7 +24,7 @@ const FETCHING: Duration = Duration::from_secs(2);
 struct Prepared {
     pub(super) record: NewJob,
     pub(super) source: Source,
-    request: PromptRequest,
+    request: Box<PromptRequest>,
 }
 
 impl DurableJobs {
@@ -34,8 +34,9 @@ impl DurableJobs {
     /// Whatever keeps it from becoming a job: nothing of it is left then.
     pub async fn submit(&self, new: NewSubmission) -> Result<JobView, Refused> {
         let inner = &self.inner;
+        // Before anything of it is written beside the record.
         if let Some(key) = &new.key
-            && let Some(made) = inner.store.key_made(crate::store::keys::JOBS, key).await?
+            && let Some(made) = inner.store.key_made(keys::JOBS, key).await?
         {
             return Err(StoreError::KeyReuse(made).into());
         }
@@ -82,7 +83,7 @@ impl DurableJobs {
         let needs_secrets = body
             .iter()
             .any(|(name, value)| request::is_secret(name, value));
-        let mut request = PromptRequest::parse(body)?;
+        let mut request = Box::new(PromptRequest::parse(body)?);
         request.warnings.extend(new.warnings);
         request.id_is_callers = false;
         request.id_is_fresh = id_is_fresh;
@@ -118,7 +119,7 @@ impl DurableJobs {
     pub async fn submit_in_background(
         &self,
         new: NewSubmission,
-        parsed: PromptRequest,
+        parsed: Box<PromptRequest>,
     ) -> Result<Option<Graph>, Refused> {
         let inner = &self.inner;
         inner.health.accepts(false)?;
@@ -190,7 +191,7 @@ impl DurableJobs {
         let record = self.inner.store.create_job(prepared.record).await?;
         let live = LiveJob::new(record, prepared.source);
         if tell.is_none() {
-            live.change(|state| state.answered = true);
+            live.decide(Answer::Job);
         }
         self.inner.live.lock().insert(live.id.clone(), live.clone());
         supervise::start(
@@ -211,8 +212,8 @@ impl DurableJobs {
         if let Ok(told) = timeout(FETCHING, &mut verdict).await {
             return told.ok().flatten();
         }
-        if live.is_preparing(&self.inner) {
-            return live.answered(&mut verdict);
+        if live.is_preparing() && live.decide(Answer::Job) {
+            return None;
         }
         verdict.await.ok().flatten()
     }

@@ -252,6 +252,7 @@ fn output(path: PathBuf, name: String, size: u64, described: Option<&Value>) -> 
         size,
         written_to: path.clone(),
         path,
+        content: None,
     }
 }
 

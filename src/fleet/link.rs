@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Connection, Consumer, Event};
+use lapin::{Connection, Consumer};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{Inner, reply};
 use crate::broker::dial::{Link, describe, dial, public_name, version};
+use crate::broker::listening::{consume, hear, unacknowledged, until_lost};
 use crate::broker::topology::Topology;
 use crate::config::GatewayAddress;
 use crate::health::ComfyState;
@@ -33,8 +32,6 @@ const ANSWERS_WAIT_MS: i32 = 24 * 3600 * 1000;
 const STREAM_LENGTH: i32 = 10_000;
 /// Answers that are worked on at a time.
 const PREFETCH: u16 = 32;
-/// A second look at the connection's state.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Keeps a connection.
 pub(super) async fn keep(inner: &Arc<Inner>) {
@@ -106,7 +103,7 @@ async fn open(inner: &Arc<Inner>) -> Result<Open, String> {
         }
         let answers = answers(inner, connection).await?;
         let stream = stream(inner, connection).await?;
-        let instances = instances(inner, connection).await?;
+        let instances = hear(connection, &inner.exchange, &["service.instance.*"]).await?;
         lapin::Result::Ok((answers, stream, instances))
     };
     match timeout(SETUP, setting_up).await {
@@ -199,53 +196,7 @@ async fn stream(inner: &Inner, connection: &Connection) -> lapin::Result<Consume
     channel
         .queue_declare(name.clone(), options, arguments)
         .await?;
-    consume(&channel, name, listening()).await
-}
-
-async fn instances(inner: &Inner, connection: &Connection) -> lapin::Result<Consumer> {
-    let channel = connection.create_channel().await?;
-    let options = QueueDeclareOptions {
-        exclusive: true,
-        auto_delete: true,
-        ..QueueDeclareOptions::default()
-    };
-    let queue = channel
-        .queue_declare("".into(), options, FieldTable::default())
-        .await?;
-    channel
-        .queue_bind(
-            queue.name().clone(),
-            inner.exchange.clone(),
-            "service.instance.*".into(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        )
-        .await?;
-    consume(&channel, queue.name().clone(), listening()).await
-}
-
-/// Nothing is lost that would not come again.
-fn listening() -> BasicConsumeOptions {
-    BasicConsumeOptions {
-        no_ack: true,
-        exclusive: true,
-        ..BasicConsumeOptions::default()
-    }
-}
-
-async fn consume(
-    channel: &lapin::Channel,
-    queue: ShortString,
-    options: BasicConsumeOptions,
-) -> lapin::Result<Consumer> {
-    channel
-        .basic_consume(
-            queue,
-            ShortString::default(),
-            options,
-            FieldTable::default(),
-        )
-        .await
+    consume(&channel, name, unacknowledged()).await
 }
 
 /// Works until the connection is lost, and returns why.
@@ -297,35 +248,19 @@ async fn each(consumer: &mut Consumer, handle: impl Fn(Delivery)) -> String {
     CANCELLED.to_owned()
 }
 
-/// Follows the connection's state; returns why it ended.
+/// Shows whether the broker takes messages; returns why the connection ended.
 async fn watch(inner: &Inner, connection: &Connection) -> String {
-    let mut events = Box::pin(connection.events_listener());
-    let mut look = tokio::time::interval(LOOK);
-    loop {
-        tokio::select! {
-            event = events.next() => match event {
-                Some(Event::ConnectionBlocked(reason)) => {
-                    warn!(reason, "the AMQP broker blocks publishing; waiting for it");
-                    let reason = format!("the AMQP broker blocks publishing: {reason}");
-                    inner.stands(ComfyState::Down(reason));
-                    inner.listens(false);
-                }
-                Some(Event::ConnectionUnblocked) => {
-                    info!("the AMQP broker takes messages again");
-                    inner.listens(true);
-                    inner.stands(ComfyState::Ready);
-                }
-                Some(Event::Error(error)) if !connection.status().connected() => {
-                    return describe(&error);
-                }
-                Some(_) => {}
-                None => return "the connection has ended".to_owned(),
-            },
-            _ = look.tick() => {
-                if !connection.status().connected() {
-                    return "the connection is closed".to_owned();
-                }
-            }
+    until_lost(connection, |blocked| {
+        if let Some(reason) = blocked {
+            warn!(reason, "the AMQP broker blocks publishing; waiting for it");
+            let reason = format!("the AMQP broker blocks publishing: {reason}");
+            inner.stands(ComfyState::Down(reason));
+            inner.listens(false);
+        } else {
+            info!("the AMQP broker takes messages again");
+            inner.listens(true);
+            inner.stands(ComfyState::Ready);
         }
-    }
+    })
+    .await
 }

@@ -35,7 +35,7 @@ use lapin::types::ShortString;
 use lapin::uri::AMQPUri;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::broker::dial::parse_uri;
 use crate::comfy::pool::Pool;
@@ -44,6 +44,7 @@ use crate::error::Failure;
 use crate::health::{ComfyState, Health};
 use crate::job::registry::Job;
 use crate::job::remote::{Done, Errand, Remote, Told};
+use crate::mailbox::Mailbox;
 
 pub use files::{InputFile, PutError};
 
@@ -277,12 +278,8 @@ impl Inner {
 
 #[async_trait]
 impl Remote for Fleet {
-    async fn run(
-        &self,
-        errand: Errand,
-        tell: mpsc::UnboundedSender<Told>,
-    ) -> Result<Done, Failure> {
-        run::run(&self.0, errand, tell).await
+    async fn run(&self, errand: Box<Errand>, told: Arc<Mailbox<Told>>) -> Result<Done, Failure> {
+        run::run(&self.0, errand, told).await
     }
 
     fn has(&self, id: &str) -> bool {

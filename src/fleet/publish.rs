@@ -1,5 +1,6 @@
 //! Messages to instances: persistent, mandatory, confirmed within five seconds or not at all.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -36,12 +37,17 @@ pub(super) enum Published {
     TooLarge(usize),
 }
 
-struct Order {
+struct Message {
     exchange: ShortString,
     key: ShortString,
     properties: BasicProperties,
     body: Bytes,
     mandatory: bool,
+}
+
+/// A message, and who waits for its confirm. It may come a second time.
+struct Order {
+    message: Arc<Message>,
     done: oneshot::Sender<Option<Published>>,
 }
 
@@ -83,52 +89,48 @@ impl Publisher {
     }
 
     /// Into a queue that must be there.
-    pub(super) async fn to_queue(
+    pub(super) fn to_queue(
         &self,
         queue: &str,
         properties: BasicProperties,
         body: Bytes,
-    ) -> Published {
-        let key = ShortString::try_new(queue).unwrap_or_default();
-        self.publish("".into(), key, properties, body, true).await
+    ) -> impl Future<Output = Published> {
+        self.publish(Arc::new(Message {
+            exchange: "".into(),
+            key: ShortString::try_new(queue).unwrap_or_default(),
+            properties,
+            body,
+            mandatory: true,
+        }))
     }
 
     /// To everybody who listens.
-    pub(super) async fn to_exchange(
+    pub(super) fn to_exchange(
         &self,
         exchange: &ShortString,
         key: &str,
         properties: BasicProperties,
         body: Bytes,
-    ) -> Published {
-        let key = ShortString::try_new(key).unwrap_or_default();
-        self.publish(exchange.clone(), key, properties, body, false)
-            .await
+    ) -> impl Future<Output = Published> {
+        self.publish(Arc::new(Message {
+            exchange: exchange.clone(),
+            key: ShortString::try_new(key).unwrap_or_default(),
+            properties,
+            body,
+            mandatory: false,
+        }))
     }
 
-    async fn publish(
-        &self,
-        exchange: ShortString,
-        key: ShortString,
-        properties: BasicProperties,
-        body: Bytes,
-        mandatory: bool,
-    ) -> Published {
-        if body.len() > self.longest() {
+    /// Thousands may wait for their confirms: none holds more than a pointer.
+    async fn publish(&self, message: Arc<Message>) -> Published {
+        if message.body.len() > self.longest() {
             return Published::TooLarge(self.longest());
         }
         let trying = async {
             loop {
                 let (done, told) = oneshot::channel();
-                let order = Order {
-                    exchange: exchange.clone(),
-                    key: key.clone(),
-                    properties: properties.clone(),
-                    body: body.clone(),
-                    mandatory,
-                    done,
-                };
-                if self.orders.send(order).await.is_err() {
+                let message = message.clone();
+                if self.orders.send(Order { message, done }).await.is_err() {
                     return Published::Refused;
                 }
                 // A channel that broke has taken others' messages with it.
@@ -189,20 +191,26 @@ impl Publisher {
                 }
                 order = waiting.recv(), if confirms.len() < MAX_IN_FLIGHT => {
                     let Some(order) = order else { continue };
-                    let Order { exchange, key, properties, body, mandatory, done } = order;
+                    let Order { message, done } = order;
                     // Nobody waits for it any more.
                     if done.is_closed() {
                         continue;
                     }
-                    if body.len() > self.longest() {
+                    if message.body.len() > self.longest() {
                         let _ = done.send(Some(Published::TooLarge(self.longest())));
                         continue;
                     }
                     let options = BasicPublishOptions {
-                        mandatory,
+                        mandatory: message.mandatory,
                         ..BasicPublishOptions::default()
                     };
-                    match channel.basic_publish(exchange, key, options, &body, properties).await {
+                    match channel.basic_publish(
+                        message.exchange.clone(),
+                        message.key.clone(),
+                        options,
+                        &message.body,
+                        message.properties.clone(),
+                    ).await {
                         Ok(confirm) => confirms.push(async move { (done, confirm.await) }),
                         Err(error) => {
                             let _ = done.send(None);
@@ -226,7 +234,6 @@ fn outcome(confirmation: &Confirmation) -> Published {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use super::*;
 

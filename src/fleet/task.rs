@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
 
 use super::files::InputFile;
 use super::order::Order;
 use crate::job::remote::Told;
+use crate::mailbox::Mailbox;
 
 /// What comes in for a task.
 #[derive(Debug)]
@@ -53,9 +54,9 @@ pub(super) struct Task {
     pub inputs: Vec<String>,
     /// The address that is in its body.
     pub address: Option<String>,
-    pub(super) news: mpsc::UnboundedSender<News>,
     /// For whoever runs it.
-    pub(super) inbox: Mutex<Option<mpsc::UnboundedReceiver<News>>>,
+    pub(super) news: Mailbox<News>,
+    taken_up: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -108,7 +109,6 @@ impl Task {
         address: Option<String>,
         state: State,
     ) -> Arc<Self> {
-        let (news, inbox) = mpsc::unbounded_channel();
         Arc::new(Self {
             id,
             token,
@@ -122,8 +122,8 @@ impl Task {
             body,
             inputs,
             address,
-            news,
-            inbox: Mutex::new(Some(inbox)),
+            news: Mailbox::default(),
+            taken_up: AtomicBool::new(false),
             state: Mutex::new(state),
         })
     }
@@ -133,7 +133,17 @@ impl Task {
     }
 
     pub(super) fn tell(&self, news: News) {
-        let _ = self.news.send(news);
+        self.news.put(news);
+    }
+
+    /// Somebody runs it from now on; `false` where somebody does already.
+    pub(super) fn take_up(&self) -> bool {
+        !self.taken_up.swap(true, Ordering::Relaxed)
+    }
+
+    /// Nobody runs it.
+    pub(super) fn is_dormant(&self) -> bool {
+        !self.taken_up.load(Ordering::Relaxed)
     }
 
     /// One of its inputs.

@@ -78,10 +78,7 @@ impl Tasks {
     /// Those that nobody has taken up again.
     pub(super) fn dormant(&self) -> Vec<Arc<Task>> {
         let mut all = self.all();
-        all.retain(|task| {
-            let inbox = task.inbox.lock();
-            inbox.is_some()
-        });
+        all.retain(|task| task.is_dormant());
         all
     }
 

@@ -112,6 +112,59 @@ pub fn references(value: &Value, found: &mut Vec<Reference>) {
     }
 }
 
+/// Where a graph refers to an asset.
+struct Mention {
+    node: String,
+    class: String,
+    input: String,
+    reference: Reference,
+}
+
+impl Mention {
+    /// For messages.
+    fn location(&self) -> String {
+        format!("prompt.{}.inputs.{}", self.node, self.input)
+    }
+
+    /// Puts a text in its place.
+    fn replace_by(&self, text: &str, graph: &mut Map<String, Value>) {
+        let node = graph.get_mut(&self.node);
+        let inputs = node.and_then(|node| node.get_mut("inputs"));
+        if let Some(value) = inputs.and_then(|inputs| inputs.get_mut(&self.input)) {
+            replace(value, &self.reference, text);
+        }
+    }
+}
+
+/// Every asset that a graph refers to, in the order of its inputs.
+async fn mentions(
+    graph: &Map<String, Value>,
+    store: &Store,
+    text_means: impl Fn(&str, &str) -> TextMeans,
+) -> Vec<Mention> {
+    let mut mentions = Vec::new();
+    for (node, value) in graph {
+        let class = class_of(value);
+        let inputs = value.get("inputs").and_then(Value::as_object);
+        for (input, value) in inputs.into_iter().flatten() {
+            let mut found = Vec::new();
+            references(value, &mut found);
+            for reference in found {
+                if reference.text && is_text(&reference, text_means(&class, input), store).await {
+                    continue;
+                }
+                mentions.push(Mention {
+                    node: node.clone(),
+                    class: class.clone(),
+                    input: input.clone(),
+                    reference,
+                });
+            }
+        }
+    }
+    mentions
+}
+
 /// Puts all assets of a graph in place.
 ///
 /// # Errors
@@ -124,34 +177,19 @@ pub(super) async fn place(
     takes_path: impl Fn(&str, &str) -> bool,
     text_means: impl Fn(&str, &str) -> TextMeans,
 ) -> Result<(), Failure> {
-    let mut number = 0;
-    for (node, value) in graph.iter_mut() {
-        let class = class_of(value);
-        let Some(inputs) = value.get_mut("inputs").and_then(Value::as_object_mut) else {
-            continue;
-        };
-        for (input, value) in inputs.iter_mut() {
-            let mut found = Vec::new();
-            references(value, &mut found);
-            for reference in found {
-                if reference.text && is_text(&reference, text_means(&class, input), store).await {
-                    continue;
-                }
-                number += 1;
-                let location = format!("prompt.{node}.inputs.{input}");
-                let name = place_one(
-                    &reference,
-                    number,
-                    store,
-                    workspace,
-                    input_dir,
-                    takes_path(&class, input),
-                )
-                .await
-                .map_err(|failure| failure.at(location))?;
-                replace(value, &reference, &name);
-            }
-        }
+    let mentions = mentions(graph, store, text_means).await;
+    for (number, mention) in mentions.iter().enumerate() {
+        let name = place_one(
+            &mention.reference,
+            number,
+            store,
+            workspace,
+            input_dir,
+            takes_path(&mention.class, &mention.input),
+        )
+        .await
+        .map_err(|failure| failure.at(mention.location()))?;
+        mention.replace_by(&name, graph);
     }
     Ok(())
 }
@@ -181,29 +219,15 @@ pub(super) async fn give_addresses(
     text_means: impl Fn(&str, &str) -> TextMeans,
     mut address: impl FnMut(&AssetRecord, std::path::PathBuf) -> String,
 ) -> Result<(), Failure> {
-    for (node, value) in graph.iter_mut() {
-        let class = class_of(value);
-        let Some(inputs) = value.get_mut("inputs").and_then(Value::as_object_mut) else {
-            continue;
+    for mention in mentions(graph, store, text_means).await {
+        let (asset, source) = content_of(&mention.reference, store)
+            .await
+            .map_err(|failure| failure.at(mention.location()))?;
+        let address = match &source {
+            Some(source) => address(&asset, source.clone()),
+            None => asset.file_path.clone(),
         };
-        for (input, value) in inputs.iter_mut() {
-            let mut found = Vec::new();
-            references(value, &mut found);
-            for reference in found {
-                if reference.text && is_text(&reference, text_means(&class, input), store).await {
-                    continue;
-                }
-                let location = format!("prompt.{node}.inputs.{input}");
-                let (asset, source) = content_of(&reference, store)
-                    .await
-                    .map_err(|failure| failure.at(location))?;
-                let address = match &source {
-                    Some(source) => address(&asset, source.clone()),
-                    None => asset.file_path.clone(),
-                };
-                replace(value, &reference, &address);
-            }
-        }
+        mention.replace_by(&address, graph);
     }
     Ok(())
 }
@@ -255,10 +279,10 @@ async fn place_one(
         .unwrap_or("input")
         .to_owned();
     // Two assets of one job may have the same name.
-    let dir = if number == 1 {
+    let dir = if number == 0 {
         String::new()
     } else {
-        number.to_string()
+        (number + 1).to_string()
     };
     let dir = workspace.subdir(&dir).await.map_err(broken)?;
     let path = dir.join(base);

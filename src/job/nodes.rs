@@ -32,6 +32,11 @@ impl ClientNodes {
         self.graph.len()
     }
 
+    /// The class of a node of the graph.
+    pub fn class_of(&self, node: &str) -> Option<&str> {
+        self.graph.get(node)?.get("class_type")?.as_str()
+    }
+
     /// ComfyUI says for which node of the graph another one stands.
     pub fn note(&mut self, node: &str, display: &str) {
         if !self.graph.contains_key(node)

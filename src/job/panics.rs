@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use super::registry::{Job, Status};
 use super::remote::{Done, Errand, Remote, Told};
@@ -18,6 +17,7 @@ use crate::error::{Code, Failure};
 use crate::events::Events;
 use crate::health::{ComfyState, Health};
 use crate::history::Memory;
+use crate::mailbox::Mailbox;
 use crate::media::Media;
 use crate::net::Outbound;
 use crate::storage::Storage;
@@ -29,7 +29,7 @@ struct Broken;
 
 #[async_trait]
 impl Remote for Broken {
-    async fn run(&self, _: Errand, _: mpsc::UnboundedSender<Told>) -> Result<Done, Failure> {
+    async fn run(&self, _: Box<Errand>, _: Arc<Mailbox<Told>>) -> Result<Done, Failure> {
         panic!("a defect of this test")
     }
 

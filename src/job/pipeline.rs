@@ -45,18 +45,32 @@ pub(super) async fn run(
     inner: &Arc<Inner>,
     job: &Arc<Job>,
     request: &PromptRequest,
-    graph: Map<String, Value>,
+    graph: Box<Map<String, Value>>,
     accepted: oneshot::Sender<Graph>,
 ) -> Result<Response, Failure> {
-    if let Some(engine) = &inner.remote {
-        let running = remote::run(inner, engine.as_ref(), job, request, graph, accepted);
-        return Box::pin(running).await;
+    match &inner.remote {
+        Some(engine) => {
+            let engine = engine.as_ref();
+            Box::pin(remote::run(inner, engine, job, request, graph, accepted)).await
+        }
+        None => Box::pin(run_here(inner, job, request, graph, accepted)).await,
     }
+}
+
+/// Runs it in a ComfyUI of ours.
+async fn run_here(
+    inner: &Arc<Inner>,
+    job: &Arc<Job>,
+    request: &PromptRequest,
+    graph: Box<Map<String, Value>>,
+    accepted: oneshot::Sender<Graph>,
+) -> Result<Response, Failure> {
     let stages = Stages::default();
     let mut preparing = job.trace.stage("preprocess");
-    let runnable = conversion::runnable(inner, job, request, graph);
+    let runnable = conversion::runnable(inner, job, request, *graph);
     let mut runnable = preparing.around(Box::pin(runnable)).await?;
-    runnable.warnings.extend(request.passed_on.ignored());
+    let ignored = request.passed_on.iter().flat_map(|given| given.ignored());
+    runnable.warnings.extend(ignored);
     let pipeline = Pipeline {
         inner,
         job,
@@ -100,7 +114,7 @@ impl Pipeline<'_> {
     }
 
     /// Checks what the request's fields ask for, then brings everything in place.
-    async fn prepare(&self, graph: Map<String, Value>) -> Result<Prepared, Failure> {
+    async fn prepare(&self, graph: Map<String, Value>) -> Result<Box<Prepared>, Failure> {
         let inner = self.inner;
         let work = async {
             deliver::check(inner, self.request).await?;
@@ -126,7 +140,7 @@ impl Pipeline<'_> {
         if !prepared.models.is_empty() {
             inner.comfy.models_changed();
         }
-        Ok(prepared)
+        Ok(Box::new(prepared))
     }
 
     /// Converts and packs what was made.
@@ -134,7 +148,7 @@ impl Pipeline<'_> {
         self.job.enter(Status::Postprocessing);
         let cancel = executed.cancel.clone();
         let options = DeliveryOptions {
-            conversion: self.request.conversion.as_ref(),
+            conversion: self.request.conversion.as_deref(),
             archive: self.request.archive,
             id: &self.request.file_id,
         };

@@ -1,15 +1,14 @@
 //! What the streams of a prompt show: events, kept in order for each reader, never slowing the
 //! prompt (delivery.md).
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::document::Document;
+use crate::mailbox::Mailbox;
 
 /// A reader that is this far behind gets only the newest progress and previews.
 const LAG: usize = 64;
@@ -66,8 +65,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Queue {
-    events: Mutex<VecDeque<StreamEvent>>,
-    notify: Notify,
+    events: Mailbox<StreamEvent>,
     /// Gets `complete` with the file contents.
     with_files: bool,
 }
@@ -151,18 +149,17 @@ impl Streams {
 
 impl Queue {
     fn push(&self, event: StreamEvent) {
-        let mut events = self.events.lock();
-        if matches!(event.weight, Weight::Newest(_)) && events.len() >= LAG {
-            events.retain(|waiting| waiting.weight != event.weight);
-        }
-        events.push_back(event);
-        drop(events);
-        self.notify.notify_one();
+        let weight = event.weight;
+        self.events.put_after(event, |waiting| {
+            if matches!(weight, Weight::Newest(_)) && waiting.len() >= LAG {
+                waiting.retain(|event| event.weight != weight);
+            }
+        });
     }
 }
 
 impl Reader {
-    /// The texts that wait, without taking them.
+    /// The texts that wait.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> Vec<String> {
         let text = |event: &StreamEvent| {
@@ -172,39 +169,25 @@ impl Reader {
                 String::new()
             }
         };
-        self.queue.events.lock().iter().map(text).collect()
+        std::iter::from_fn(|| self.queue.events.take())
+            .map(|event| text(&event))
+            .collect()
     }
 
     /// The next event; waits for it. `None` after the final one has been taken. Cancel-safe.
     pub async fn next(&self) -> StreamEvent {
-        loop {
-            if let Some(event) = self.queue.events.lock().pop_front() {
-                return event;
-            }
-            self.queue.notify.notified().await;
-        }
+        self.queue.events.next().await
     }
 
     /// Waits until something has happened that is worth a stream, without taking it: more than a
     /// change of `state`. An end does not count: when it is the first thing to tell, it is better
     /// told without a stream.
     pub async fn wait_for_more_than_state(&self) {
-        loop {
-            let waiting = self
-                .queue
-                .events
-                .lock()
-                .iter()
-                .any(|event| match &event.data {
-                    Data::Text(text) => !text.starts_with(br#"{"type":"state""#),
-                    Data::Document(_) => false,
-                });
-            if waiting {
-                // The permit belongs to `next`, which looks before it waits, so nothing is lost.
-                return;
-            }
-            self.queue.notify.notified().await;
-        }
+        let more = |event: &StreamEvent| match &event.data {
+            Data::Text(text) => !text.starts_with(br#"{"type":"state""#),
+            Data::Document(_) => false,
+        };
+        self.queue.events.until_any(more).await;
     }
 }
 

@@ -30,17 +30,19 @@ pub(super) enum Kind {
 /// # Errors
 /// When it cannot be read.
 pub fn head(path: &Path) -> io::Result<Vec<u8>> {
-    head_of(File::open(path)?)
+    head_of(File::open(path)?, 0)
 }
 
-/// The same of a file that is open. Blocks.
+/// The same of a file that is open, and more where that is at hand: at least so many bytes, if it
+/// has them. Blocks.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn head_of(file: File) -> io::Result<Vec<u8>> {
+pub fn head_of(file: File, at_least: u64) -> io::Result<Vec<u8>> {
+    let wanted = at_least.max(HEAD);
     // With room for one byte more the end shows in the first read.
-    let mut head = Vec::with_capacity(HEAD as usize + 1);
-    file.take(HEAD).read_to_end(&mut head)?;
+    let mut head = Vec::with_capacity(usize::try_from(wanted).unwrap_or(0) + 1);
+    file.take(wanted).read_to_end(&mut head)?;
     Ok(head)
 }
 

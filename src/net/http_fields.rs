@@ -6,10 +6,19 @@ use std::time::{Duration, SystemTime};
 use axum::http::{HeaderMap, header};
 use percent_encoding::percent_decode_str;
 
+/// A media type that is longer is none, in bytes.
+const LONGEST_TYPE: usize = 200;
+
 /// The media type of a `Content-Type` without its parameters, in lower case.
 pub fn media_type(value: &str) -> String {
     let plain = value.split(';').next().unwrap_or_default();
     plain.trim().to_ascii_lowercase()
+}
+
+/// Whether a media type that somebody gives may stand in a header.
+pub fn fit_media_type(text: &str) -> bool {
+    let plain = |byte| (0x20..0x7f).contains(&byte);
+    text.len() <= LONGEST_TYPE && text.contains('/') && text.bytes().all(plain)
 }
 
 /// The file name of a `Content-Disposition`: `filename*` before `filename`, the last segment of

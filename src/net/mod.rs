@@ -40,6 +40,9 @@ pub struct Refused(pub String);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection to ComfyUI is kept for the next request.
 const COMFYUI_IDLE: Duration = Duration::from_secs(30);
+/// How many are kept. When hundreds of prompts come in one moment, there are as many, each with the
+/// buffers of the largest answer that it has had.
+const COMFYUI_IDLE_CONNECTIONS: usize = 32;
 
 /// The shared clients. Cheap to clone.
 ///
@@ -89,6 +92,7 @@ impl Outbound {
         let comfyui = build(
             base(&tls)
                 .pool_idle_timeout(COMFYUI_IDLE)
+                .pool_max_idle_per_host(COMFYUI_IDLE_CONNECTIONS)
                 .dns_resolver(Arc::new(GuardedResolver::default())),
         )?;
         Ok(Self {

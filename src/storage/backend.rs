@@ -2,6 +2,7 @@
 //! ranges, verification) is the same for all of them; a backend makes single attempts and says
 //! precisely how they failed.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -104,6 +105,14 @@ pub struct ByteRange {
     pub start: u64,
     /// Last byte, inclusive; `None` means to the end.
     pub end: Option<u64>,
+}
+
+/// As the header `Range` says it.
+impl fmt::Display for ByteRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bytes={}-", self.start)?;
+        self.end.map_or(Ok(()), |end| write!(f, "{end}"))
+    }
 }
 
 /// One kind of storage. Methods make one attempt; the engine retries.

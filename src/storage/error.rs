@@ -223,12 +223,8 @@ fn from_xml(text: &str) -> Option<String> {
     if !text.starts_with('<') {
         return None;
     }
-    let element = |name: &str| {
-        let (_, rest) = text.split_once(&format!("<{name}>"))?;
-        let (value, _) = rest.split_once(&format!("</{name}>"))?;
-        (!value.trim().is_empty()).then(|| unescaped(value.trim()))
-    };
-    match (element("Code"), element("Message")) {
+    let said = |name: &str| element(text, name).map(unescaped);
+    match (said("Code"), said("Message")) {
         (Some(code), Some(message)) => Some(format!("{code}: {message}")),
         (code, message) => code.or(message),
     }
@@ -247,7 +243,15 @@ fn first_line(text: &str) -> Option<String> {
     (!line.starts_with(['<', '{', '[']) && !line.contains('\u{fffd}')).then(|| line.to_owned())
 }
 
-fn unescaped(text: &str) -> String {
+/// The text of the first element of a name, as it is written.
+pub(super) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    let (text, _) = rest.split_once(&format!("</{name}>"))?;
+    Some(text.trim()).filter(|text| !text.is_empty())
+}
+
+/// A text of XML or HTML as it is meant.
+pub(super) fn unescaped(text: &str) -> String {
     text.replace("&lt;", "<")
         .replace("&gt;", ">")
         .replace("&quot;", "\"")

@@ -111,13 +111,13 @@ impl Store {
 
     /// Blobs and the pages of the database that hold something.
     fn in_use(&self, write: &Write<'_>) -> Result<u64, StoreError> {
-        let pragma = |name: &str| {
-            write
-                .db
-                .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
-        };
-        let pages = pragma("page_count")? - pragma("freelist_count")?;
-        let database = u64::try_from(pages * pragma("page_size")?).unwrap_or(0);
+        // Asked before every output, so parsed only once.
+        let mut statement = write.db.prepare_cached(
+            "SELECT (page_count - freelist_count) * page_size
+             FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
+        )?;
+        let bytes: i64 = statement.query_row([], |row| row.get(0))?;
+        let database = u64::try_from(bytes).unwrap_or(0);
         Ok(self.inner.used.load(Ordering::Relaxed) + database)
     }
 

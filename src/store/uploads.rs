@@ -14,13 +14,12 @@ use serde::{Deserialize, Serialize};
 use super::arrival::{Arrival, Arrived};
 use super::{AssetRecord, NewAsset, Store, StoreError, keys, now_ms};
 use crate::media;
+use crate::net::http_fields::fit_media_type;
 
 /// How long an address is good.
 pub const GOOD_FOR: Duration = Duration::from_secs(600);
 /// Bytes of a file's name.
 const LONGEST_NAME: usize = 200;
-/// Bytes of a media type.
-const LONGEST_TYPE: usize = 200;
 /// Bytes of a token.
 const LONGEST_TOKEN: usize = 2048;
 
@@ -230,10 +229,7 @@ fn plain_name(filename: &str) -> Result<String, String> {
 /// A media type that is fit for a header.
 fn media_type(text: &str) -> Result<String, String> {
     let text = text.trim();
-    let good = text.len() <= LONGEST_TYPE
-        && text.contains('/')
-        && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-    if good {
+    if fit_media_type(text) {
         Ok(text.to_owned())
     } else {
         Err("the content type is not a media type such as image/png".to_owned())

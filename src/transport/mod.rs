@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod amqp;
+mod check;
 pub mod console;
 mod event_stream;
 pub mod mcp;

@@ -1,4 +1,5 @@
 """Hostile clients: what they send."""
+
 import base64
 import io
 import json
@@ -25,12 +26,16 @@ def shapes_of_json(server, _):
     grown, most = server.resident_mib() - before, server.peak_mib() - before
     assert grown < 200, f"{grown:.0f} MiB stay"
     assert most < 4 * 100 + 64, f"{most:.0f} MiB at most"
-    return f"{len(bodies) + 4} bodies of up to 60 MB refused, {max(grown, 0):.0f} MiB more afterwards, {most:.0f} MiB more at most"
+    return (
+        f"{len(bodies) + 4} bodies of up to 60 MB refused, "
+        f"{max(grown, 0):.0f} MiB more afterwards, {most:.0f} MiB more at most"
+    )
 
 
 @attack()
 def the_largest_bodies(server, _):
-    """A10: 90 MB of the most expensive shapes, inside MAX_BODY_SIZE_MB, four at once; what is dropped, and what is built."""
+    """A10: 90 MB of the most expensive shapes, inside MAX_BODY_SIZE_MB, four at once; what is
+    dropped, and what is built."""
     before = server.resident_mib()
     texts = b",".join(b'"%090d"' % number for number in range(900_000))
     bodies = [
@@ -46,14 +51,22 @@ def the_largest_bodies(server, _):
         in_parallel(4, lambda n, body=body: server.send("POST", "/prompt", body, timeout=120))
         four = server.peak_mib() - before
         assert four < 4 * 100 + 64, f"{four:.0f} MiB for four"
-        seen.append(f"{len(body) >> 20} MiB: {one:.0f} MiB more for one, {four:.0f} MiB more for four at once")
+        seen.append(
+            f"{len(body) >> 20} MiB: {one:.0f} MiB more for one, "
+            f"{four:.0f} MiB more for four at once"
+        )
     return "; ".join(seen)
 
 
 def converted(server, side):
     """Saves a picture of that size and asks for a JPEG; its name and the warnings."""
-    source = {"class_type": "LoadImage", "inputs": {"image": base64.b64encode(png(side, side)).decode()}}
-    status, answer = server.prompt({"prompt": graph(source=source), "convert_output": {"format": "jpeg"}}, timeout=300)
+    source = {
+        "class_type": "LoadImage",
+        "inputs": {"image": base64.b64encode(png(side, side)).decode()},
+    }
+    status, answer = server.prompt(
+        {"prompt": graph(source=source), "convert_output": {"format": "jpeg"}}, timeout=300
+    )
     assert status == 200, answer[:500]
     answer = json.loads(answer)
     return answer["filenames"][0], answer["warnings"]
@@ -61,7 +74,8 @@ def converted(server, side):
 
 @attack(quick=True)
 def a_picture_bomb(server, _):
-    """A13: a picture whose conversion would need more than there may be is delivered as it is, and costs nothing."""
+    """A13: a picture whose conversion would need more than there may be is delivered as it is, and
+    costs nothing."""
     before = server.resident_mib()
     name, warnings = converted(server, 11_000)
     grown = server.peak_mib() - before
@@ -87,8 +101,18 @@ def an_archive_of_folders(server, _):
     memory = io.BytesIO()
     with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(300):
-            archive.writestr("/".join(f"{number}d{depth}" for depth in range(400)) + "/x.png", png(1, 1))
-    body = {"prompt": {**graph(), "5": {"class_type": "VHS_LoadImages", "inputs": {"directory": base64.b64encode(memory.getvalue()).decode()}}}}
+            archive.writestr(
+                "/".join(f"{number}d{depth}" for depth in range(400)) + "/x.png", png(1, 1)
+            )
+    body = {
+        "prompt": {
+            **graph(),
+            "5": {
+                "class_type": "VHS_LoadImages",
+                "inputs": {"directory": base64.b64encode(memory.getvalue()).decode()},
+            },
+        }
+    }
     began = time.monotonic()
     status, error = error_of(server.prompt(body))
     took = time.monotonic() - began
@@ -99,7 +123,9 @@ def an_archive_of_folders(server, _):
 @attack()
 def a_flood_of_prompts(server, _):
     """Many clients at once: each gets its answer."""
-    answers = in_parallel(32, lambda n: [server.prompt({"prompt": graph(f"f{n}")})[0] for _ in range(20)])
+    answers = in_parallel(
+        32, lambda n: [server.prompt({"prompt": graph(f"f{n}")})[0] for _ in range(20)]
+    )
     flat = [status for part in answers for status in part]
     assert set(flat) == {200}, set(flat)
     return f"{len(flat)} prompts by 32 clients"
@@ -112,7 +138,20 @@ def words_in_the_log(server, _):
     loader = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": f"x\n{line}"}}
     started = json.loads(server.get("/queue")[1])
     assert started is not None
-    status, _ = error_of(server.prompt({"prompt": {**graph(), "1": loader, "10": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": line}}}}))
+    status, _ = error_of(
+        server.prompt(
+            {
+                "prompt": {
+                    **graph(),
+                    "1": loader,
+                    "10": {
+                        "class_type": "SaveImage",
+                        "inputs": {"images": ["1", 0], "filename_prefix": line},
+                    },
+                }
+            }
+        )
+    )
     time.sleep(1)
     assert server.get("/ready")[0] == 200, "ComfyUI was taken for dead"
     assert b"is gone" not in server.log.read_bytes()
@@ -137,9 +176,18 @@ def control_characters(server, _):
 def a_page_in_a_browser(server, _):
     """A21: a page whose name leads to 127.0.0.1 is nobody we know."""
     seen = []
-    for method, path in [("GET", "/queue"), ("GET", "/docs"), ("GET", "/console/"), ("POST", "/prompt"), ("POST", "/mcp")]:
+    for method, path in [
+        ("GET", "/queue"),
+        ("GET", "/docs"),
+        ("GET", "/console/"),
+        ("POST", "/prompt"),
+        ("POST", "/mcp"),
+    ]:
         body = b"{}" if method == "POST" else None
-        headers = {"host": f"rebound.example:{server.port}", "origin": f"http://rebound.example:{server.port}"}
+        headers = {
+            "host": f"rebound.example:{server.port}",
+            "origin": f"http://rebound.example:{server.port}",
+        }
         seen.append(server.send(method, path, body, headers=headers)[0])
     assert set(seen) == {403}, seen
     return f"{len(seen)} doors, 403 each"
@@ -157,8 +205,10 @@ const merge = (into, from) => {
 export default { RequestSchema: z.any(), summary: "Careless", generateWorkflow: (input) => {
   const found = {}.lora ?? "clean";
   try { merge({}, input); } catch {}
-  return { draw: { class_type: "EmptyImage", inputs: { width: 8, height: 8, batch_size: 1, color: 1 } },
-           save: { class_type: "SaveImage", inputs: { filename_prefix: found, images: ["draw", 0] } } };
+  const size = { width: 8, height: 8, batch_size: 1, color: 1 };
+  return { draw: { class_type: "EmptyImage", inputs: size },
+           save: { class_type: "SaveImage",
+                   inputs: { filename_prefix: found, images: ["draw", 0] } } };
 } };
 """
 

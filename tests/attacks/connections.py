@@ -1,4 +1,5 @@
 """Hostile clients: what they do not send, and do not read."""
+
 import base64
 import json
 import os
@@ -12,7 +13,14 @@ from .stage import attack, graph, in_parallel, until
 @attack(quick=True)
 def silent_connections(server, _):
     """A04, A19, A50: connections that say nothing, a byte, half a request."""
-    beginnings = [b"", b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"POST /prompt HTTP/1.1\r\nhost: x\r\n", b"POST /prompt HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"]
+    beginnings = [
+        b"",
+        b"P",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"POST /prompt HTTP/1.1\r\nhost: x\r\n",
+        b"POST /prompt HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"content-length: 100\r\n\r\n{",
+    ]
     connections = []
     for number in range(500):
         connection = server.raw()
@@ -30,7 +38,13 @@ def silent_connections(server, _):
 @attack()
 def silent_connections_end(server, _):
     """A04: they are closed in time, HTTP/1.1 and HTTP/2 alike."""
-    beginnings = [b"", b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", b"GET /health HTTP/1.1\r\nhost: x\r\n"]
+    beginnings = [
+        b"",
+        b"P",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        b"GET /health HTTP/1.1\r\nhost: x\r\n",
+    ]
     connections = [server.raw() for _ in beginnings]
     for connection, beginning in zip(connections, beginnings):
         connection.sendall(beginning)
@@ -53,21 +67,39 @@ def silent_connections_end(server, _):
 def noise(side):
     """A picture that nobody can make smaller."""
     rows = b"".join(b"\0" + os.urandom(side * 3) for _ in range(side))
-    chunk = lambda kind, content: struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    chunk = lambda kind, content: (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 0)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows, 0))
+        + chunk(b"IEND", b"")
+    )
 
 
 @attack()
 def unread_answers(server, _):
     """A19: who does not read keeps nothing."""
     picture = base64.b64encode(noise(1400)).decode()
-    body = json.dumps({"id": "unread", "prompt": graph(source={"class_type": "LoadImage", "inputs": {"image": picture}})})
+    body = json.dumps(
+        {
+            "id": "unread",
+            "prompt": graph(source={"class_type": "LoadImage", "inputs": {"image": picture}}),
+        }
+    )
     connections = []
     for number in range(12):
         one = body.replace('"unread"', f'"unread{number}"').encode()
         connection = server.raw(buffer=4096)
-        connection.sendall(b"POST /prompt HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(one))
+        connection.sendall(
+            b"POST /prompt HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n" % len(one)
+        )
         connection.sendall(one)
         connections.append(connection)
     until("all have run", lambda: json.loads(server.get("/queue")[1])["finished"][11:], 120)

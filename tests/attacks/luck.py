@@ -1,4 +1,5 @@
 """Bad luck: kills, disks, several instances."""
+
 import concurrent.futures
 import json
 import shutil
@@ -16,7 +17,9 @@ def kills(server, origin):
 
         def send(n, round_=round_):
             url = origin.url(f"/{round_}-{n}.png")
-            return server.prompt({"id": f"k{round_}-{n}", "prompt": loads(url), "compress_outputs": True}, timeout=20)[0]
+            return server.prompt(
+                {"id": f"k{round_}-{n}", "prompt": loads(url), "compress_outputs": True}, timeout=20
+            )[0]
 
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             sent = [pool.submit(send, n) for n in range(8)]
@@ -37,16 +40,28 @@ def killed_after_the_202(server, origin):
     server.stop()
     server.environment["WEBHOOK_SPOOL_DIR"] = str(server.path("spool"))
     server.start()
-    slow = {**graph(), "5": {"class_type": "SimSleep", "inputs": {"seconds": 60, "steps": 60, "filename_prefix": "x"}}}
+    slow = {
+        **graph(),
+        "5": {
+            "class_type": "SimSleep",
+            "inputs": {"seconds": 60, "steps": 60, "filename_prefix": "x"},
+        },
+    }
     for number in range(3):
-        body = {"id": f"promised{number}", "prompt": slow, "webhook_v2": origin.url(f"/hook/{number}")}
+        body = {
+            "id": f"promised{number}",
+            "prompt": slow,
+            "webhook_v2": origin.url(f"/hook/{number}"),
+        }
         assert server.prompt(body)[0] == 202
     server.kill()
     assert not origin.told
     server.start()
     until("all are told", lambda: len(origin.told) >= 3)
     told = [json.loads(body) for _, body in origin.told]
-    assert {one["type"] for one in told} == {"prompt.failed"} and {one["code"] for one in told} == {"shutting_down"}, told
+    assert {one["type"] for one in told} == {"prompt.failed"} and {one["code"] for one in told} == {
+        "shutting_down"
+    }, told
     return f"{len(told)} told by the next start"
 
 
@@ -64,7 +79,11 @@ def a_removed_cache(server, origin):
 def a_full_disk(server, _):
     """A42: a full disk is our fault, and /ready says so."""
     folder = server.path("output")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "attack", folder], stderr=subprocess.PIPE, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "attack", folder],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     if mounted.returncode:
         return f"SKIPPED, a tmpfs cannot be mounted: {mounted.stderr.strip()}"
     try:
@@ -97,7 +116,9 @@ def one_cache_for_three(server, origin):
     try:
         for round_ in range(6):
             with concurrent.futures.ThreadPoolExecutor(12) as pool:
-                one = lambda n: all_three[n % 3].prompt({"prompt": loads(origin.url(f"/large/{(round_ * 4 + n) % 17}.png"))}, timeout=60)[0]
+                one = lambda n: all_three[n % 3].prompt(
+                    {"prompt": loads(origin.url(f"/large/{(round_ * 4 + n) % 17}.png"))}, timeout=60
+                )[0]
                 sent = [pool.submit(one, n) for n in range(12)]
                 time.sleep(0.1 * round_)
                 others[1].kill()
@@ -114,4 +135,7 @@ def one_cache_for_three(server, origin):
         for other in others:
             other.stop()
             shutil.rmtree(other.directory, ignore_errors=True)
-    return f"{answers.count(200)} prompts answered, {answers.count(0)} cut off by {6} kills, {size >> 10} KiB cached"
+    return (
+        f"{answers.count(200)} prompts answered, {answers.count(0)} cut off by {6} kills, "
+        f"{size >> 10} KiB cached"
+    )

@@ -1,4 +1,5 @@
 """Hostile file servers, and clients who use them against others."""
+
 import json
 import time
 
@@ -30,7 +31,9 @@ def a_dozen_slow_servers(server, origin):
 @attack(quick=True)
 def a_page_as_a_model(server, origin):
     """F03: an HTML page becomes neither a model nor a picture."""
-    body = json.dumps({"url": origin.url("/page.safetensors"), "model_type": "loras", "wait": True}).encode()
+    body = json.dumps(
+        {"url": origin.url("/page.safetensors"), "model_type": "loras", "wait": True}
+    ).encode()
     status, error = error_of(server.send("POST", "/download", body))
     assert status == 400 and ("HTML" in error["error"] or "html" in error["error"]), error
     listed = json.loads(server.get("/models")[1])
@@ -54,7 +57,9 @@ def credentials_of_others(server, origin):
         assert status == 400, f"a file of others was given out: {status}"
     assert server.prompt({"prompt": loads(secret), "credentials": right})[0] == 200
     replaced = {"type": "query", "query_param": "file", "query_value": "evil"}
-    status, error = error_of(download(server, origin.url("/m.safetensors?file=good"), auth=replaced))
+    status, error = error_of(
+        download(server, origin.url("/m.safetensors?file=good"), auth=replaced)
+    )
     assert status == 400, error
     for name in ("Host", "X-Original-URL", "Range", "Transfer-Encoding", "Accept", "If-None-Match"):
         header = {"type": "header", "header_name": name, "header_value": "x"}
@@ -78,8 +83,12 @@ def two_versions(server, origin):
 def a_body_without_an_end(server, origin):
     """A49: a drip without a length is given up."""
     began = time.monotonic()
-    answers = in_parallel(3, lambda n: error_of(download(server, origin.url(f"/drip/{n}.safetensors"))))
+    answers = in_parallel(
+        3, lambda n: error_of(download(server, origin.url(f"/drip/{n}.safetensors")))
+    )
     took = time.monotonic() - began
-    assert all(status == 400 and error["code"] == "download_failed" for status, error in answers), answers
+    assert all(status == 400 and error["code"] == "download_failed" for status, error in answers), (
+        answers
+    )
     assert took < 170, f"{took:.0f} s"
     return f"given up after {took:.0f} s: {answers[0][1]['error'][:80]}"

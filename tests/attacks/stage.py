@@ -1,4 +1,6 @@
-"""What the attacks share: a server that is attacked, the client beside it, and a file server that behaves as its paths say."""
+"""What the attacks share: a server that is attacked, the client beside it, and a file server that
+behaves as its paths say."""
+
 import concurrent.futures
 import json
 import os
@@ -19,11 +21,15 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BINARY = Path(os.environ.get("BINARY", ROOT / "target/debug/comfyui-api")).resolve()
 HEALTH_MS = float(os.environ.get("ATTACK_HEALTH_MS", "1000" if "debug" in str(BINARY) else "250"))
 ATTACKS = {}
-EMPTY = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 255}}
+EMPTY = {
+    "class_type": "EmptyImage",
+    "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 255},
+}
 
 
 def attack(quick=False, alone=False, **environment):
-    """Registers an attack. `quick`: also in .ci/run. `alone`: it ends the server itself, so that nobody asks beside it."""
+    """Registers an attack. `quick`: also in .ci/run. `alone`: it ends the server itself, so that
+    nobody asks beside it."""
 
     def register(function):
         ATTACKS[function.__name__] = (function, quick, alone, environment)
@@ -33,7 +39,10 @@ def attack(quick=False, alone=False, **environment):
 
 
 def graph(prefix="x", source=None):
-    return {"2": source or EMPTY, "9": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": prefix}}}
+    return {
+        "2": source or EMPTY,
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": prefix}},
+    }
 
 
 def loads(url):
@@ -72,17 +81,27 @@ class Server:
 
     def start(self):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([BINARY, "demo"], env=self.environment, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                [BINARY, "demo"],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + 60
         while self.get("/ready", timeout=2)[0] != 200:
-            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()[-2000:]
+            assert self.process.poll() is None and time.monotonic() < deadline, (
+                self.log.read_text()[-2000:]
+            )
             time.sleep(0.05)
 
     def get(self, path, timeout=20):
         return self.send("GET", path, None, timeout)
 
     def send(self, method, path, body, timeout=60, headers=None):
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=body, method=method)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", data=body, method=method
+        )
         if body is not None:
             request.add_header("content-type", "application/json")
         for name, value in (headers or {}).items():
@@ -108,7 +127,12 @@ class Server:
 
     def resident_mib(self, what="VmRSS"):
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith(what + ":")).split()[1]) / 1024
+        return (
+            int(
+                next(line for line in status.splitlines() if line.startswith(what + ":")).split()[1]
+            )
+            / 1024
+        )
 
     def peak_mib(self):
         """The most it ever had, as the kernel counts it."""
@@ -130,8 +154,14 @@ class Server:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def children(self):
-        found = subprocess.run(["ps", "-eo", "pid,sid,args"], stdout=subprocess.PIPE, text=True, check=True).stdout
-        return [line for line in found.splitlines() if str(self.port) in line or str(self.directory) in line]
+        found = subprocess.run(
+            ["ps", "-eo", "pid,sid,args"], stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+        return [
+            line
+            for line in found.splitlines()
+            if str(self.port) in line or str(self.directory) in line
+        ]
 
     def stop(self):
         if self.process.poll() is None:
@@ -144,7 +174,8 @@ class Server:
 
 
 class Bystander(threading.Thread):
-    """Asks for /health until it is told to stop, and remembers the slowest answer and the largest memory."""
+    """Asks for /health until it is told to stop, and remembers the slowest answer and the largest
+    memory."""
 
     def __init__(self, server):
         super().__init__(daemon=True)
@@ -164,14 +195,18 @@ class Bystander(threading.Thread):
         self.join(30)
         assert self.failed == 0, f"/health failed {self.failed} times"
         assert self.slowest * 1000 <= HEALTH_MS, f"/health took {self.slowest * 1000:.0f} ms"
-        return f"/health at most {self.slowest * 1000:.0f} ms, memory at most {self.server.peak_mib():.0f} MiB"
+        return (
+            f"/health at most {self.slowest * 1000:.0f} ms, "
+            f"memory at most {self.server.peak_mib():.0f} MiB"
+        )
 
 
 MIXED = 2_000_000
 
 
 class Origin(ThreadingHTTPServer):
-    """A file server that behaves as its paths say: /slow/..., /drip/..., /page, /mixed/..., /secret/..., anything else is a file."""
+    """A file server that behaves as its paths say: /slow/..., /drip/..., /page, /mixed/...,
+    /secret/..., anything else is a file."""
 
     daemon_threads = True
 
@@ -200,11 +235,18 @@ class Origin(ThreadingHTTPServer):
                     return self.drip()
                 if self.path.startswith("/mixed"):
                     return self.mixed()
-                if self.path.startswith("/secret") and self.headers.get("authorization") != "Bearer right":
+                if (
+                    self.path.startswith("/secret")
+                    and self.headers.get("authorization") != "Bearer right"
+                ):
                     return self.send_error(401)
                 if self.path.startswith("/hook"):
                     return self.send_error(405)
-                body = (png(400, 400, noisy=True) if "/large/" in self.path else png(8, 8)) if self.path.endswith(".png") else b"\x08\0\0\0\0\0\0\0{\"a\": 1}" + self.path.encode()
+                body = (
+                    (png(400, 400, noisy=True) if "/large/" in self.path else png(8, 8))
+                    if self.path.endswith(".png")
+                    else b'\x08\0\0\0\0\0\0\0{"a": 1}' + self.path.encode()
+                )
                 if self.path.startswith("/page"):
                     body = b"<!doctype html><title>Sign in</title>"
                 self.send_response(200)
@@ -225,7 +267,8 @@ class Origin(ThreadingHTTPServer):
                     pass
 
             def mixed(self):
-                """Breaks off in the middle; what comes after is of another version, and does not say so."""
+                """Breaks off in the middle; what comes after is of another version, and does not
+                say so."""
                 origin.asked[self.path] = origin.asked.get(self.path, 0) + 1
                 whole = (b"A" if origin.asked[self.path] == 1 else b"B") * MIXED
                 asked = self.headers.get("range")
@@ -274,9 +317,16 @@ def png(width, height, colour_type=2, depth=8, noisy=False):
     row = b"\0" + b"\x7f" * ((width * channels * depth + 7) // 8)
     packed = zlib.compressobj(0 if noisy else 9)
     data = b"".join(packed.compress(row) for _ in range(height)) + packed.flush()
-    chunk = lambda kind, content: struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    chunk = lambda kind, content: (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
 
 
 def in_parallel(count, function):
@@ -288,8 +338,6 @@ def error_of(answer):
     status, body = answer
     assert len(body) < 80_000, f"an error of {len(body)} bytes"
     return status, json.loads(body)
-
-
 
 
 def until(what, ask, patience=30):

@@ -1,9 +1,11 @@
-"""An agent's whole way with the official Python client, over HTTP and through `comfyui-api mcp`: looks at the tools, reads a schema, runs
-a workflow with a picture of its own, sees the preview, fetches the file, makes the result the next input, cancels a long run, and leaves
-a job behind for the time after a restart.
+"""An agent's whole way with the official Python client, over HTTP and through `comfyui-api mcp`:
+looks at the tools, reads a schema, runs a workflow with a picture of its own, sees the preview,
+fetches the file, makes the result the next input, cancels a long run, and leaves a job behind for
+the time after a restart.
 
-Arguments: the server's address, the binary; then nothing, or the id of the job that was left behind. The server needs a workflow
-`turn` (image, width -> a picture with other colours of that width). The last line of a success is the id of the job that was left behind, or "ok".
+Arguments: the server's address, the binary; then nothing, or the id of the job that was left
+behind. The server needs a workflow `turn` (image, width -> a picture with other colours of that
+width). The last line of a success is the id of the job that was left behind, or "ok".
 """
 
 import asyncio
@@ -34,7 +36,9 @@ def http(folder):
 
 def stdio(folder):
     arguments = ["mcp", "--url", URL, "--files", str(folder)]
-    return stdio_client(StdioServerParameters(command=BINARY, args=arguments, env={"COMFYUI_API_KEY": KEY}))
+    return stdio_client(
+        StdioServerParameters(command=BINARY, args=arguments, env={"COMFYUI_API_KEY": KEY})
+    )
 
 
 def colour(data):
@@ -50,16 +54,41 @@ async def long_graph(client):
     """Something that takes long: a pause of the simulator, else work for a processor."""
     if not (await client.call_tool("describe_node", {"class_type": "SimSleep"})).is_error:
         return {
-            "1": {"class_type": "EmptyImage", "inputs": {"width": 32, "height": 32, "batch_size": 1, "color": 7}},
-            "5": {"class_type": "SimSleep", "inputs": {"seconds": 12, "steps": 100, "value": ["1", 0]}},
-            "9": {"class_type": "SaveImage", "inputs": {"images": ["5", 0], "filename_prefix": "long"}},
+            "1": {
+                "class_type": "EmptyImage",
+                "inputs": {"width": 32, "height": 32, "batch_size": 1, "color": 7},
+            },
+            "5": {
+                "class_type": "SimSleep",
+                "inputs": {"seconds": 12, "steps": 100, "value": ["1", 0]},
+            },
+            "9": {
+                "class_type": "SaveImage",
+                "inputs": {"images": ["5", 0], "filename_prefix": "long"},
+            },
         }
-    graph = {"1": {"class_type": "EmptyImage", "inputs": {"width": 2048, "height": 2048, "batch_size": 1, "color": 7}}}
+    graph = {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 2048, "height": 2048, "batch_size": 1, "color": 7},
+        }
+    }
     for number in range(80):
         before = f"s{number - 1}" if number else "1"
-        graph[f"s{number}"] = {"class_type": "ImageScale", "inputs": {
-            "image": [before, 0], "upscale_method": "lanczos", "width": 2048 - number, "height": 2048, "crop": "disabled"}}
-    graph["9"] = {"class_type": "SaveImage", "inputs": {"images": ["s79", 0], "filename_prefix": "long"}}
+        graph[f"s{number}"] = {
+            "class_type": "ImageScale",
+            "inputs": {
+                "image": [before, 0],
+                "upscale_method": "lanczos",
+                "width": 2048 - number,
+                "height": 2048,
+                "crop": "disabled",
+            },
+        }
+    graph["9"] = {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["s79", 0], "filename_prefix": "long"},
+    }
     return graph
 
 
@@ -90,7 +119,9 @@ async def way(transport, mode):
             async def tell(progress, total, message):
                 told.append(message)
 
-            result = await client.call_tool("turn", {"image": given, "width": 96}, progress_callback=tell)
+            result = await client.call_tool(
+                "turn", {"image": given, "width": 96}, progress_callback=tell
+            )
             assert not result.is_error, result
             job = result.structured_content
             output = job["outputs"][0]
@@ -103,12 +134,18 @@ async def way(transport, mode):
             assert urllib.request.urlopen(output["url"]).read() == file
             assert near(colour(file)[1], (5, 255, 255)), colour(file)
             if transport is stdio:
-                saved = await client.call_tool("save_output", {"id": job["id"], "directory": str(folder)})
+                saved = await client.call_tool(
+                    "save_output", {"id": job["id"], "directory": str(folder)}
+                )
                 assert Path(saved.structured_content["paths"][0]).read_bytes() == file, saved
             # What came out goes in again: the colours are those of the beginning.
             again = await client.call_tool("turn", {"image": output["uri"], "width": 24})
             assert not again.is_error, again
-            file = base64.b64decode((await client.read_resource(again.structured_content["outputs"][0]["uri"])).contents[0].blob)
+            file = base64.b64decode(
+                (await client.read_resource(again.structured_content["outputs"][0]["uri"]))
+                .contents[0]
+                .blob
+            )
             assert colour(file)[0] == (24, 16) and near(colour(file)[1], (250, 0, 0)), colour(file)
 
             graph = await long_graph(client)
@@ -126,7 +163,9 @@ async def way(transport, mode):
                 except MCPError:
                     pass
                 for _ in range(600):
-                    newest = (await client.call_tool("list_jobs", {"limit": 1})).structured_content["jobs"][0]
+                    newest = (await client.call_tool("list_jobs", {"limit": 1})).structured_content[
+                        "jobs"
+                    ][0]
                     if newest["status"] == "interrupted":
                         break
                     await asyncio.sleep(0.1)
@@ -148,7 +187,9 @@ async def main():
     async with Client(http(None), mode="auto") as client:
         left = await client.call_tool("run_graph", {"graph": await long_graph(client), "wait_s": 0})
         for _ in range(600):
-            job = (await client.call_tool("get_job", {"id": left.structured_content["id"]})).structured_content
+            job = (
+                await client.call_tool("get_job", {"id": left.structured_content["id"]})
+            ).structured_content
             if job["status"] == "running":
                 break
             await asyncio.sleep(0.1)

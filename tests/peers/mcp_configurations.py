@@ -1,6 +1,8 @@
-"""Does what three clients do with the configuration entries of README.md: connects, and lists the tools.
+"""Does what three clients do with the configuration entries of README.md: connects, and lists the
+tools.
 
-Arguments: the README, the server's port, the binary. Only the port and the place of the binary are replaced.
+Arguments: the README, the server's port, the binary. Only the port and the place of the binary are
+replaced.
 """
 
 import asyncio
@@ -26,7 +28,9 @@ def entries():
 def transport(entry):
     if "command" in entry:
         assert entry["command"] == "comfyui-api"
-        return stdio_client(StdioServerParameters(command=BINARY, args=entry["args"], env=entry["env"]))
+        return stdio_client(
+            StdioServerParameters(command=BINARY, args=entry["args"], env=entry["env"])
+        )
     client = httpx2.AsyncClient(headers=entry["headers"], timeout=30)
     return streamable_http_client(entry["url"], http_client=client)
 

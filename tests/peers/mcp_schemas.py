@@ -1,5 +1,6 @@
-"""Every answer of a server in every revision against the shapes of that revision, as the official Python package has them; and against
-the published JSON schemas, if MCP_SCHEMAS names a folder with them (`<revision>.json`, from schema/ of the protocol's repository).
+"""Every answer of a server in every revision against the shapes of that revision, as the official
+Python package has them; and against the published JSON schemas, if MCP_SCHEMAS names a folder with
+them (`<revision>.json`, from schema/ of the protocol's repository).
 
 Arguments: the server's address. The key is in COMFYUI_API_KEY. The last line of a success is "ok".
 """
@@ -27,12 +28,20 @@ NAMES = {
     "resources/templates/list": "ListResourceTemplatesResult",
 }
 GRAPH = {
-    "1": {"class_type": "EmptyImage", "inputs": {"width": 40, "height": 30, "batch_size": 1, "color": 255}},
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 40, "height": 30, "batch_size": 1, "color": 255},
+    },
     "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "shape"}},
 }
 FAILS = {"1": {"class_type": "SimFail", "inputs": {"message": "no"}}}
 TEXT = {"3": {"class_type": "PreviewAny", "inputs": {"source": "a fox"}}}
-SOUND = {"1": {"class_type": "SimBlob", "inputs": {"bytes": 1000, "filename_prefix": "s", "extension": "wav"}}}
+SOUND = {
+    "1": {
+        "class_type": "SimBlob",
+        "inputs": {"bytes": 1000, "filename_prefix": "s", "extension": "wav"},
+    }
+}
 checked = 0
 
 
@@ -42,7 +51,9 @@ def published(revision, name, value):
     schema = json.load(open(f"{FOLDER}/{revision}.json"))
     place = "$defs" if "$defs" in schema else "definitions"
     if name not in schema[place]:
-        name = {"JSONRPCErrorResponse": "JSONRPCError", "JSONRPCResultResponse": "JSONRPCResponse"}[name]
+        name = {"JSONRPCErrorResponse": "JSONRPCError", "JSONRPCResultResponse": "JSONRPCResponse"}[
+            name
+        ]
     schema = {**schema, "$ref": f"#/{place}/{name}"}
     errors = list(validator_for(schema)(schema).iter_errors(value))
     assert not errors, (revision, name, [error.message[:300] for error in errors], str(value)[:500])
@@ -107,7 +118,11 @@ for revision in REVISIONS:
     if revision == "2026-07-28":
         check(revision, "server/discover")
     else:
-        hello = {"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        hello = {
+            "protocolVersion": revision,
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"},
+        }
         check(revision, "initialize", hello)
         check(revision, "ping")
     tools = check(revision, "tools/list")["result"]["tools"]

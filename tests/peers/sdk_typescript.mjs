@@ -1,5 +1,6 @@
-// Every public method of the official TypeScript SDK (@comfyorg/sdk) but `models`, against a server whose ComfyUI is the simulator.
-// Usage: COMFY_BASE_URL=http://host:port node sdk_typescript.mjs <a directory for files>; prints "ok" at the end.
+// Every public method of the official TypeScript SDK (@comfyorg/sdk) but `models`, against a server
+// whose ComfyUI is the simulator. Usage: COMFY_BASE_URL=http://host:port node sdk_typescript.mjs <a
+// directory for files>; prints "ok" at the end.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { randomBytes, randomUUID } from "node:crypto";
@@ -24,7 +25,10 @@ const slow = (seconds) => ({
   5: { class_type: "SimSleep", inputs: { seconds, steps: Math.ceil(seconds * 10) } },
 });
 const refused = async (name, work) => {
-  const error = await work().then(() => null, (error) => error);
+  const error = await work().then(
+    () => null,
+    (error) => error,
+  );
   assert.equal(error?.constructor?.name, name, String(error));
 
   return error;
@@ -37,7 +41,10 @@ const all = async (events) => {
 const checkEvents = (events, job) => {
   const last = events.at(-1);
   assert.equal(last.status, job.status, JSON.stringify(events));
-  const shown = events.filter((event) => event.output).map((event) => event.output.id).sort();
+  const shown = events
+    .filter((event) => event.output)
+    .map((event) => event.output.id)
+    .sort();
   assert.deepEqual(shown, job.outputs.map((output) => output.id).sort());
 };
 
@@ -96,12 +103,18 @@ await job.cancel();
 assert.equal((await job.wait(20000)).status, "canceled");
 assert.equal((await (await client.jobs.get(job.id)).wait(1000)).status, "canceled");
 
-const many = await Promise.all(Array.from({ length: 32 }, (_, n) => client.run(client.workflows.fromJson(graph(n)))));
+const many = await Promise.all(
+  Array.from({ length: 32 }, (_, n) => client.run(client.workflows.fromJson(graph(n)))),
+);
 assert.ok(many.every((job) => job.status === "succeeded" && job.outputs.length === 1));
 
 const key = randomUUID();
 await client.submit(client.workflows.fromJson(graph()), { idempotencyKey: key });
-await refused("IdempotencyKeyReuse", () => client.submit(client.workflows.fromJson(graph()), { idempotencyKey: key }));
-await refused("InvalidWorkflow", () => client.submit(client.workflows.fromJson({ 1: { class_type: "NoSuchNode", inputs: {} } })));
+await refused("IdempotencyKeyReuse", () =>
+  client.submit(client.workflows.fromJson(graph()), { idempotencyKey: key }),
+);
+await refused("InvalidWorkflow", () =>
+  client.submit(client.workflows.fromJson({ 1: { class_type: "NoSuchNode", inputs: {} } })),
+);
 await refused("NotFound", () => client.jobs.get(randomUUID()));
 console.log("ok");

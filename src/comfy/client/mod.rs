@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::json;
@@ -113,6 +114,16 @@ impl Client {
         path: &str,
         body: Option<Value>,
     ) -> Result<Value, CallError> {
+        self.expect_as(method, path, body).await
+    }
+
+    /// The same for what is not to be built whole. An empty answer is `null`.
+    async fn expect_as<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<T, CallError> {
         let body = body.map(|value| Bytes::from(value.to_string()));
         let (status, text) = self.call(method.clone(), path, body, SHORT).await?;
         let unexpected = || CallError::Unexpected {
@@ -123,10 +134,8 @@ impl Client {
         if !status.is_success() {
             return Err(unexpected());
         }
-        if text.is_empty() {
-            return Ok(Value::Null);
-        }
-        json::parse(&text).map_err(|_| unexpected())
+        let json = if text.is_empty() { b"null" } else { &*text };
+        json::parse(json).map_err(|_| unexpected())
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, CallError> {

@@ -42,7 +42,7 @@ impl Client {
                 Duration::from_secs(300),
             )
             .await?;
-        let reply = json::parse(&text).ok();
+        let reply: Option<Value> = json::parse(&text).ok();
         match (status, reply) {
             (StatusCode::OK, Some(mut reply)) => {
                 let node_errors = reply

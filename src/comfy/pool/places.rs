@@ -33,6 +33,8 @@ pub(super) struct Places {
 struct Table {
     next: u64,
     runs: BTreeMap<u64, Run>,
+    /// How many of them count at each: there may be thousands.
+    counts: Vec<usize>,
     /// The models of the last run with models that went to each.
     models: Vec<Arc<BTreeSet<String>>>,
 }
@@ -73,6 +75,7 @@ impl Places {
     pub fn new(instances: Vec<Comfy>, switch_cost: usize) -> Self {
         let table = Table {
             models: vec![Arc::default(); instances.len()],
+            counts: vec![0; instances.len()],
             ..Table::default()
         };
         Self {
@@ -135,11 +138,7 @@ impl Places {
     /// What comes before it there, and then which of equals is better.
     fn cost(&self, table: &Table, index: usize, need: &Need) -> (usize, bool, usize) {
         let comfy = &self.instances[index];
-        let ours = table
-            .runs
-            .values()
-            .filter(|run| run.counts_at(index))
-            .count();
+        let ours = table.counts[index];
         // A ComfyUI that runs already may work for others too.
         let known = if comfy.config.command.is_empty() {
             usize::try_from(*comfy.watch.queue_remaining().borrow()).unwrap_or(usize::MAX)
@@ -160,8 +159,6 @@ impl Places {
             table.models[index] = need.models.clone();
         }
         need.not.clear();
-        table.next += 1;
-        let id = table.next;
         let wanted = Arc::new(Notify::new());
         let run = Run {
             need,
@@ -171,7 +168,7 @@ impl Places {
             accepted: false,
             began: false,
         };
-        table.runs.insert(id, run);
+        let id = table.insert(run);
         Place {
             places: self.clone(),
             id,
@@ -189,15 +186,14 @@ impl Places {
         let mut table = self.lock();
         for comfy in &self.instances {
             let index = comfy.index();
-            let idle = !table.runs.values().any(|run| run.counts_at(index));
-            if !idle || comfy.health.now() != ComfyState::Ready {
+            if table.counts[index] > 0 || comfy.health.now() != ComfyState::Ready {
                 continue;
             }
-            if let Some(id) = self.taken_over_by(&table, index)
-                && let Some(run) = table.runs.get_mut(&id)
-            {
-                run.wanted_by = Some(index);
-                run.wanted.notify_one();
+            if let Some(id) = self.taken_over_by(&table, index) {
+                table.change(id, |run| {
+                    run.wanted_by = Some(index);
+                    run.wanted.notify_one();
+                });
             }
         }
     }
@@ -263,10 +259,34 @@ fn missing(comfy: &Comfy, need: &Need) -> Option<String> {
     classes.find(|class| !catalogue.knows(class)).cloned()
 }
 
+impl Table {
+    fn insert(&mut self, run: Run) -> u64 {
+        self.next += 1;
+        self.counts[run.counts_at()] += 1;
+        self.runs.insert(self.next, run);
+        self.next
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Run> {
+        let run = self.runs.remove(&id)?;
+        self.counts[run.counts_at()] -= 1;
+        Some(run)
+    }
+
+    fn change(&mut self, id: u64, change: impl FnOnce(&mut Run)) {
+        if let Some(run) = self.runs.get_mut(&id) {
+            let before = run.counts_at();
+            change(run);
+            self.counts[before] -= 1;
+            self.counts[run.counts_at()] += 1;
+        }
+    }
+}
+
 impl Run {
-    /// Whether it is counted there: the one that wants it is not idle any more.
-    fn counts_at(&self, index: usize) -> bool {
-        self.wanted_by.unwrap_or(self.at) == index
+    /// Where it is counted: the one that wants it is not idle any more.
+    fn counts_at(&self) -> usize {
+        self.wanted_by.unwrap_or(self.at)
     }
 
     const fn waits(&self) -> bool {
@@ -327,7 +347,7 @@ impl Place {
     /// any more.
     pub fn over(&self) -> Option<Self> {
         let mut table = self.lock();
-        let run = table.runs.remove(&self.id)?;
+        let run = table.remove(self.id)?;
         let place = run
             .wanted_by
             .map(|index| self.places.enter(&mut table, index, run.need));
@@ -336,9 +356,7 @@ impl Place {
     }
 
     fn note(&self, change: impl FnOnce(&mut Run)) {
-        if let Some(run) = self.lock().runs.get_mut(&self.id) {
-            change(run);
-        }
+        self.lock().change(self.id, change);
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -348,7 +366,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let known = self.lock().runs.remove(&self.id);
+        let known = self.lock().remove(self.id);
         if known.is_some() {
             self.places.balance();
         }

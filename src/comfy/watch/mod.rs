@@ -9,6 +9,7 @@ mod ids;
 mod reconcile;
 mod route;
 mod socket;
+mod statuses;
 mod watcher;
 mod worker;
 
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use ids::new_id;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
@@ -29,6 +30,7 @@ use super::supervisor::OutputLog;
 use crate::config::ComfyConfig;
 use crate::error::Failure;
 use crate::events::{Events, PromptRef};
+use crate::mailbox::Mailbox;
 
 pub use ids::{issued_here, new_prompt_id};
 pub use watcher::Watcher;
@@ -85,6 +87,8 @@ struct Inner {
     connected_since: Mutex<Option<Instant>>,
     client_id: Mutex<String>,
     queue_remaining: watch::Sender<u64>,
+    /// The newest `status`, until a crowd is told.
+    statuses: Mailbox<TextMessage>,
     last_message: Mutex<Instant>,
     /// The prompt of ours that runs, by the socket's word: images without an id are its.
     running: Mutex<Option<String>>,
@@ -97,7 +101,7 @@ struct Inner {
 
 struct Watched {
     prompt: PromptRef,
-    happenings: mpsc::UnboundedSender<WatchEvent>,
+    happenings: Arc<Mailbox<WatchEvent>>,
     wants_status: Arc<AtomicBool>,
     /// The socket its messages go to.
     client_id: String,
@@ -131,6 +135,7 @@ impl Watch {
             connected_since: Mutex::default(),
             client_id: Mutex::new(new_id()),
             queue_remaining: watch::Sender::new(0),
+            statuses: Mailbox::default(),
             last_message: Mutex::new(Instant::now()),
             running: Mutex::default(),
             worked: Mutex::new(Instant::now()),
@@ -148,6 +153,7 @@ impl Watch {
             () = cancel.cancelled() => {}
             () = socket::keep(&self.inner) => {}
             () = reconcile::keep(&self.inner) => {}
+            () = statuses::keep(&self.inner) => {}
         }
         self.inner.connected.send_replace(false);
         self.inner.queue_remaining.send_replace(0);
@@ -222,11 +228,11 @@ impl Watch {
         prompt: PromptRef,
         wants_status: Arc<AtomicBool>,
     ) -> Watcher {
-        let (sender, happenings) = mpsc::unbounded_channel();
+        let happenings = Arc::new(Mailbox::default());
         let client_id = self.client_id();
         let watched = Watched {
             prompt,
-            happenings: sender,
+            happenings: happenings.clone(),
             wants_status,
             client_id: client_id.clone(),
             submitted: None,
@@ -282,10 +288,14 @@ impl Watch {
 }
 
 impl Watched {
+    fn tell(&self, happening: WatchEvent) {
+        self.happenings.put(happening);
+    }
+
     fn end(&mut self, how: WatchEvent) {
         if !self.ended {
             self.ended = true;
-            let _ = self.happenings.send(how);
+            self.tell(how);
         }
     }
 }

@@ -76,7 +76,7 @@ async fn pass(inner: &Inner) {
             watched.alive = Some(asked);
             if !watched.started && !watched.told_running && queue.running.contains(id) {
                 watched.told_running = true;
-                let _ = watched.happenings.send(WatchEvent::Running);
+                watched.tell(WatchEvent::Running);
             }
         }
     }

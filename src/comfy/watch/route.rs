@@ -1,7 +1,6 @@
 //! Messages go to whoever watches.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -43,14 +42,7 @@ impl Inner {
             self.emit(&message, prompt.clone());
         }
         if status {
-            for watched in prompts
-                .values()
-                .filter(|watched| watched.wants_status.load(Ordering::Relaxed))
-            {
-                let _ = watched
-                    .happenings
-                    .send(WatchEvent::Message(message.clone()));
-            }
+            self.route_status(message, &prompts);
             return;
         }
         let Some(watched) = message
@@ -71,7 +63,7 @@ impl Inner {
         if watched.started {
             *self.running.lock() = message.prompt_id.clone().filter(|_| !over);
         }
-        let _ = watched.happenings.send(WatchEvent::Message(message));
+        watched.tell(WatchEvent::Message(message));
         if over {
             watched.end(WatchEvent::Ended(None));
         }
@@ -140,6 +132,6 @@ impl Inner {
                 prompt: Some(watched.prompt.clone()),
             });
         }
-        let _ = watched.happenings.send(WatchEvent::Preview(preview));
+        watched.tell(WatchEvent::Preview(preview));
     }
 }

@@ -1,11 +1,11 @@
 //! Follows one prompt.
 
+use std::sync::Arc;
 use std::time::Instant;
-
-use tokio::sync::mpsc;
 
 use super::{Watch, WatchEvent};
 use crate::error::Failure;
+use crate::mailbox::Mailbox;
 
 /// One watched prompt; dropping it ends the watch.
 pub struct Watcher {
@@ -14,7 +14,7 @@ pub struct Watcher {
     /// To be sent as `client_id`, so that messages come to our socket.
     pub client_id: String,
     pub(super) watch: Watch,
-    pub(super) happenings: mpsc::UnboundedReceiver<WatchEvent>,
+    pub(super) happenings: Arc<Mailbox<WatchEvent>>,
 }
 
 impl Watcher {
@@ -30,11 +30,7 @@ impl Watcher {
     /// The next happening. Never ends by itself: an end comes as [`WatchEvent::Ended`] or
     /// [`WatchEvent::Lost`]. Cancel-safe.
     pub async fn next(&mut self) -> WatchEvent {
-        match self.happenings.recv().await {
-            Some(happening) => happening,
-            // The sender lives in the registry until this watcher is dropped.
-            None => std::future::pending().await,
-        }
+        self.happenings.next().await
     }
 
     /// Why the prompt will never end, once that is known. Cancel-safe, but other happenings are

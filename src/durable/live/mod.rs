@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::Inner;
 use super::record::is_job;
 use crate::comfy::message::Preview;
-use crate::error::Failure;
 use crate::job::Source;
 use crate::job::progress::GraphProgress;
 use crate::job::registry::{Job, Status};
@@ -36,6 +35,17 @@ pub struct LiveJob {
     changed: watch::Sender<u64>,
 }
 
+/// What a submitter is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Nothing so far.
+    Open,
+    /// It is a job from now on, whatever comes.
+    Job,
+    /// It never was one.
+    Refusal,
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     pub status: JobStatus,
@@ -56,8 +66,8 @@ pub(super) struct State {
     /// The pipeline's own, while it has one.
     pub job: Option<Arc<Job>>,
     pub cancelled: bool,
-    /// Its submitter has its answer: from now on it is a job whatever comes.
-    pub answered: bool,
+    /// What its submitter is told of it: whoever decides first, decides.
+    pub answer: Answer,
     /// The process ends: streams end with the state as it is.
     pub suspended: bool,
     /// ComfyUI has had it in this attempt.
@@ -83,7 +93,7 @@ impl LiveJob {
             log_from: None,
             job: None,
             cancelled: false,
-            answered: false,
+            answer: Answer::Open,
             suspended: false,
             in_comfy: false,
             graph: None,
@@ -158,8 +168,8 @@ impl LiveJob {
         }
     }
 
-    /// Still before ComfyUI has been asked.
-    pub(super) fn is_preparing(&self, _: &Inner) -> bool {
+    /// Still before whoever is to run it has been asked.
+    pub(super) fn is_preparing(&self) -> bool {
         self.state
             .lock()
             .job
@@ -167,17 +177,13 @@ impl LiveJob {
             .is_none_or(|job| job.status() == Status::Preprocessing && !job.is_submitting())
     }
 
-    /// The submitter is told that it is a job, unless the verdict came in this very moment.
-    pub(super) fn answered(
-        &self,
-        verdict: &mut oneshot::Receiver<Option<Failure>>,
-    ) -> Option<Failure> {
+    /// Decides what the submitter is told, unless that is decided; `true`: it is this.
+    pub(super) fn decide(&self, answer: Answer) -> bool {
         let mut state = self.state.lock();
-        if let Ok(told) = verdict.try_recv() {
-            return told;
+        if state.answer == Answer::Open {
+            state.answer = answer;
         }
-        state.answered = true;
-        None
+        state.answer == answer
     }
 
     /// Asks it to end.

@@ -56,7 +56,7 @@ pub(super) async fn read_again(
     live: &Arc<LiveJob>,
     secrets: Option<&Secrets>,
     expiry: Option<Instant>,
-) -> Result<PromptRequest, Attempt> {
+) -> Result<Box<PromptRequest>, Attempt> {
     // A fleet may have it, and them.
     let here = !inner.service.is_elsewhere(&live.id);
     let secrets_lost = secrets.is_none() && live.record.needs_secrets && here;
@@ -92,7 +92,7 @@ pub(super) async fn read_again(
                 format!("the job's record cannot be read: {error}"),
             )
         })
-        .and_then(PromptRequest::parse);
+        .and_then(|body| PromptRequest::parse(body).map(Box::new));
     let mut request =
         parsed.map_err(|failure| Attempt::Ended(ending::of_failure(&failure, false)))?;
     if live.is_job() {
@@ -102,7 +102,10 @@ pub(super) async fn read_again(
     if let Some((extra_data, credentials, sent)) = secrets {
         request.extra_data.clone_from(extra_data);
         request.credentials = credentials.clone();
-        request.passed_on.credentials.clone_from(sent);
+        if sent.is_some() {
+            let passed_on = request.passed_on.get_or_insert_default();
+            passed_on.credentials.clone_from(sent);
+        }
     }
     Ok(request)
 }

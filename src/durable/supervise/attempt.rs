@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::verdict::{judge, refuse};
+use super::verdict::{judge, refused};
 use super::waiting::while_queued;
 use super::{Attempt, Verdict};
 use crate::durable::ending::End;
@@ -17,7 +17,7 @@ use crate::job::{Keep, Policy, PromptRequest, Submission};
 pub(super) async fn one(
     inner: &Arc<Inner>,
     live: &Arc<LiveJob>,
-    request: PromptRequest,
+    request: Box<PromptRequest>,
     verdict: &mut Option<Verdict>,
     expiry: Option<Instant>,
 ) -> Attempt {
@@ -77,14 +77,12 @@ pub(super) async fn one(
         }
         Err(failure) => Err(failure),
     };
-    judge(inner, live, result, accepted, &webhooks, verdict).await
+    Box::pin(judge(inner, live, result, accepted, &webhooks, verdict)).await
 }
 
 fn begun_badly(live: &LiveJob, failure: Failure, verdict: &mut Option<Verdict>) -> Attempt {
-    if let Some(tell) = verdict.take()
-        && refuse(live, failure.clone(), tell)
-    {
-        return Attempt::Ended(End::revoked());
+    if let Some(tell) = refused(live, verdict) {
+        return Attempt::Revoked(failure, tell);
     }
     if left_for_later(&failure) {
         return Attempt::Left;

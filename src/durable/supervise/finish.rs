@@ -5,9 +5,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tracing::warn;
 
+use super::Verdict;
 use crate::durable::Inner;
 use crate::durable::ending::End;
 use crate::durable::live::LiveJob;
+use crate::error::Failure;
 use crate::net::retry::Pauses;
 use crate::store::jobs::Logs;
 use crate::store::{JobStatus, now_ms};
@@ -18,16 +20,7 @@ const LONGEST_LOG: usize = 64 * 1024;
 
 /// Records the end, then shows it.
 pub(super) async fn finish(inner: &Inner, live: &LiveJob, end: End) {
-    inner.again.sent(live.record.seq);
-    inner.service.forget_elsewhere(&live.id);
-    inner.service.lets_go_of(&live.id);
-    if end.revoked {
-        // The submitter has been told; whoever asks meanwhile sees a job that is about to vanish.
-        let _ = inner.store.revoke_job(&live.id).await;
-        inner.forget(&live.id);
-        live.change(|state| state.status = JobStatus::Failed);
-        return;
-    }
+    let_go(inner, live);
     let mut update = live.update();
     update.status = end.status;
     update.completed_at = Some(now_ms().max(update.started_at.unwrap_or(0)));
@@ -70,6 +63,26 @@ pub(super) async fn finish(inner: &Inner, live: &LiveJob, end: End) {
     inner.forget(&live.id);
     metrics::job_ended(end.status.as_str());
     metrics::store_size(inner.store.used());
+}
+
+/// Takes a job back that never was, then tells its submitter why: whoever has the answer finds
+/// nothing of it any more, and its idempotency key free.
+pub(super) async fn revoke(inner: &Inner, live: &LiveJob, failure: Failure, tell: Verdict) {
+    let_go(inner, live);
+    // One that cannot be removed is taken for a job after a restart, and refused again.
+    if let Err(error) = inner.store.revoke_job(&live.id).await {
+        warn!(id = %live.id, %error, "a job that was refused cannot be removed from the store");
+    }
+    inner.forget(&live.id);
+    live.change(|state| state.status = JobStatus::Failed);
+    // A submitter that has left has no job either.
+    let _ = tell.send(Some(failure));
+}
+
+fn let_go(inner: &Inner, live: &LiveJob) {
+    inner.again.sent(live.record.seq);
+    inner.service.forget_elsewhere(&live.id);
+    inner.service.lets_go_of(&live.id);
 }
 
 /// What ComfyUI printed meanwhile. Written before the end, which waits for it.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use again::{again, read_again};
 use attempt::one;
-use finish::{finish, leave};
+use finish::{finish, leave, revoke};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -30,6 +30,8 @@ pub(super) type Verdict = oneshot::Sender<Option<Failure>>;
 enum Attempt {
     /// It is over.
     Ended(End),
+    /// It never was a job, which its submitter is to be told.
+    Revoked(Failure, Verdict),
     /// ComfyUI was lost; again.
     Again { counts: bool },
     /// The next process takes it up.
@@ -40,7 +42,7 @@ enum Attempt {
 pub(super) fn start(
     inner: Arc<Inner>,
     live: Arc<LiveJob>,
-    request: Option<PromptRequest>,
+    request: Option<Box<PromptRequest>>,
     verdict: Option<Verdict>,
 ) {
     // Whoever has submitted it may be tracing.
@@ -52,12 +54,13 @@ pub(super) fn start(
 async fn supervise(
     inner: &Arc<Inner>,
     live: &Arc<LiveJob>,
-    mut request: Option<PromptRequest>,
+    mut request: Option<Box<PromptRequest>>,
     mut verdict: Option<Verdict>,
 ) {
     // They are not recorded, so they are kept here for another attempt.
     let secrets = request.as_ref().map(|request| {
-        let sent = request.passed_on.credentials.clone();
+        let passed_on = request.passed_on.as_deref();
+        let sent = passed_on.and_then(|given| given.credentials.clone());
         (
             request.extra_data.clone(),
             request.credentials.clone(),
@@ -71,17 +74,20 @@ async fn supervise(
     loop {
         let attempt = match request.take() {
             Some(request) => one(inner, live, request, &mut verdict, expiry).await,
-            None => match read_again(inner, live, secrets.as_ref(), expiry).await {
+            None => match Box::pin(read_again(inner, live, secrets.as_ref(), expiry)).await {
                 Ok(request) => one(inner, live, request, &mut verdict, expiry).await,
                 Err(attempt) => attempt,
             },
         };
         match attempt {
-            Attempt::Ended(end) => return finish(inner, live, end).await,
+            Attempt::Ended(end) => return Box::pin(finish(inner, live, end)).await,
+            Attempt::Revoked(failure, tell) => {
+                return Box::pin(revoke(inner, live, failure, tell)).await;
+            }
             Attempt::Left => return leave(inner, live),
             Attempt::Again { counts } => {
-                if let Some(end) = again(inner, live, counts).await {
-                    return finish(inner, live, end).await;
+                if let Some(end) = Box::pin(again(inner, live, counts)).await {
+                    return Box::pin(finish(inner, live, end)).await;
                 }
                 // Somebody was promised an answer: it is a job by now.
                 if let Some(verdict) = verdict.take() {

@@ -7,22 +7,15 @@ use serde_json::{Map, Value};
 use super::{Attempt, Verdict};
 use crate::document::Document;
 use crate::durable::ending::End;
-use crate::durable::live::LiveJob;
+use crate::durable::live::{Answer, LiveJob};
 use crate::durable::{Inner, ending, left_for_later};
 use crate::error::{Code, Failure};
 use crate::health::ComfyState;
 use crate::store::JobStatus;
 
-/// Tells the submitter that there is no job, unless it was told that there is one. `true`: it never
-/// was a job.
-pub(super) fn refuse(live: &LiveJob, failure: Failure, tell: Verdict) -> bool {
-    let state = live.state.lock();
-    if state.answered {
-        return false;
-    }
-    // A submitter that has left has no job either.
-    let _ = tell.send(Some(failure));
-    true
+/// Whom to tell that there is no job: `None` when it was told that there is one.
+pub(super) fn refused(live: &LiveJob, verdict: &mut Option<Verdict>) -> Option<Verdict> {
+    verdict.take().filter(|_| live.decide(Answer::Refusal))
 }
 
 pub(super) async fn judge(
@@ -48,10 +41,9 @@ pub(super) async fn judge(
     // Nobody has taken it: there is no job.
     if !accepted
         && failure.attempts == Some(0)
-        && let Some(tell) = verdict.take()
-        && refuse(live, failure.clone(), tell)
+        && let Some(tell) = refused(live, verdict)
     {
-        return Attempt::Ended(End::revoked());
+        return Attempt::Revoked(failure, tell);
     }
     // A fleet has tried it often enough.
     let for_good = !failure.transient;
@@ -73,13 +65,12 @@ pub(super) async fn judge(
     }
     if !accepted && failure.code != Code::ExecutionInterrupted {
         // One that ComfyUI died of, as often as it may, is a job that has failed.
-        let lost = failure.code == Code::ComfyuiUnavailable;
-        if let Some(tell) = verdict.take() {
-            if lost {
+        if failure.code == Code::ComfyuiUnavailable {
+            if let Some(tell) = verdict.take() {
                 let _ = tell.send(None);
-            } else if refuse(live, failure.clone(), tell) {
-                return Attempt::Ended(End::revoked());
             }
+        } else if let Some(tell) = refused(live, verdict) {
+            return Attempt::Revoked(failure, tell);
         }
         for webhook in webhooks {
             tell_webhook(inner, live, webhook, &failure).await;

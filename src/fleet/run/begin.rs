@@ -77,7 +77,8 @@ pub(super) fn secrets(errand: &Errand) -> Map<String, Value> {
 }
 
 /// A new job: its queue is checked, its files are put where instances find them.
-pub(super) async fn begin(inner: &Arc<Inner>, errand: Errand) -> Result<Arc<Task>, Failure> {
+pub(super) async fn begin(inner: &Arc<Inner>, errand: Box<Errand>) -> Result<Arc<Task>, Failure> {
+    let errand = *errand;
     let queue = queue(inner, errand.queue.as_ref())?;
     let asked = priority(errand.priority.as_ref())?;
     // What is to be in front goes before all that wait, here as in a queue of ComfyUI.

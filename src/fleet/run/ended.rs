@@ -24,7 +24,7 @@ impl Running<'_> {
                 let about = json!({"prompt_id": &*self.task.id, "timestamp": epoch_ms()});
                 let said = json!({"type": kind, "data": about}).to_string();
                 if let Some(message) = TextMessage::parse(Utf8Bytes::from(said)) {
-                    let _ = self.tell.send(Told::Message(message));
+                    self.told.put(Told::Message(message));
                 }
                 let task = self.task.clone();
                 let collecting = tokio::task::spawn_blocking(move || {

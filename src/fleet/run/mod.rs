@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use begin::{begin, taken_up};
 use publish::queue_name;
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::task::{Claimed, News, Task, too_often};
@@ -18,6 +17,7 @@ use super::{Inner, files, record};
 use crate::error::{Code, Failure};
 use crate::job::registry::Job;
 use crate::job::remote::{Done, Errand, Told};
+use crate::mailbox::Mailbox;
 use crate::telemetry::metrics;
 
 /// How long a cancelled job waits for the instance that has it.
@@ -29,8 +29,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Runs it.
 pub(super) async fn run(
     inner: &Arc<Inner>,
-    errand: Errand,
-    tell: mpsc::UnboundedSender<Told>,
+    errand: Box<Errand>,
+    told: Arc<Mailbox<Told>>,
 ) -> Result<Done, Failure> {
     let job = errand.job.clone();
     let (task, mut publish) = match taken_up(inner, &errand) {
@@ -40,26 +40,26 @@ pub(super) async fn run(
         }
         None => (Box::pin(begin(inner, errand)).await?, true),
     };
-    let Some(mut news) = taken(&task) else {
+    if !task.take_up() {
         return Err(conflict(&task.id));
-    };
+    }
     let name = queue_name(inner, task.queue);
     let rank = 9 - task.priority.unwrap_or(0);
     let queue = u16::try_from(task.queue).unwrap_or(u16::MAX);
-    let _ = tell.send(Told::Queue(queue, rank));
+    told.put(Told::Queue(queue, rank));
     let idle = inner.seen.any_idle(&name) && !inner.tasks.any_waiting(task.queue, &task);
     let mut running = Running {
         inner,
         task: &task,
         job: &job,
-        tell,
+        told,
         idle,
         shown: false,
     };
     if !publish {
         running.published();
     }
-    let ended = running.until_its_end(&mut news, &mut publish).await;
+    let ended = running.until_its_end(&mut publish).await;
     let suspended =
         matches!(&ended, Err(failure) if failure.code == Code::ShuttingDown) && task.kept;
     if suspended {
@@ -76,11 +76,6 @@ pub(super) async fn run(
         files::remove(&task.dir);
     }
     ended
-}
-
-fn taken(task: &Task) -> Option<mpsc::UnboundedReceiver<News>> {
-    let mut inbox = task.inbox.lock();
-    inbox.take()
 }
 
 fn conflict(id: &str) -> Failure {
@@ -103,7 +98,7 @@ struct Running<'a> {
     inner: &'a Arc<Inner>,
     task: &'a Arc<Task>,
     job: &'a Arc<Job>,
-    tell: mpsc::UnboundedSender<Told>,
+    told: Arc<Mailbox<Told>>,
     idle: bool,
     shown: bool,
 }
@@ -112,7 +107,7 @@ impl Running<'_> {
     /// It waits in its queue, as far as anybody can tell.
     fn published(&mut self) {
         if !std::mem::replace(&mut self.shown, true) {
-            let _ = self.tell.send(Told::Published { idle: self.idle });
+            self.told.put(Told::Published { idle: self.idle });
         }
     }
 
@@ -120,11 +115,7 @@ impl Running<'_> {
         clippy::too_many_lines,
         reason = "one loop over everything that may end a job"
     )]
-    async fn until_its_end(
-        &mut self,
-        news: &mut mpsc::UnboundedReceiver<News>,
-        publish: &mut bool,
-    ) -> Result<Done, Failure> {
+    async fn until_its_end(&mut self, publish: &mut bool) -> Result<Done, Failure> {
         let mut asked_at: Option<Instant> = None;
         let mut cancelled_at: Option<Instant> = None;
         loop {
@@ -152,8 +143,8 @@ impl Running<'_> {
             };
             tokio::select! {
                 biased;
-                Some(one) = news.recv() => match one {
-                    News::Told(told) => drop(self.tell.send(told)),
+                one = self.task.news.next() => match one {
+                    News::Told(told) => self.told.put(told),
                     News::Ended(kind, data) => {
                         return Box::pin(self.ended(&kind, data)).await;
                     }

@@ -11,7 +11,7 @@ use super::super::request::{Graph, PromptRequest};
 use super::super::witness::{DeliveredFile, Summary};
 use super::Images;
 use crate::config::plain_value;
-use crate::document::{Document, EmbeddedFile, placeholder};
+use crate::document::{Document, placeholder};
 use crate::limits::text;
 
 /// A response body, and what its variants for webhooks are made from.
@@ -93,13 +93,7 @@ impl Response {
             // They stand where they were handed over.
             Images::Inline if handed.is_some() => (None, Vec::new()),
             Images::Inline => {
-                let embedded: Vec<EmbeddedFile> = files
-                    .iter()
-                    .map(|file| EmbeddedFile {
-                        path: file.path.clone(),
-                        size: file.size,
-                    })
-                    .collect();
+                let embedded: Vec<_> = files.iter().map(OutputFile::embedded).collect();
                 let images = (0..embedded.len()).map(|index| placeholder(&mark, index));
                 (Some(images.collect()), embedded)
             }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::request::{PromptRequest, WebhookRequest};
 use super::super::service::Inner;
 use super::response::Response;
-use crate::document::{Document, EmbeddedFile, placeholder};
+use crate::document::{Document, placeholder};
 use crate::error::{Code, Failure};
 use crate::telemetry::trace::{Carried, Context};
 use crate::timestamp;
@@ -95,10 +95,7 @@ fn legacy_bodies<'a>(
             "filename": file.filename,
             "prompt": &*response.graph, "stats": response.stats,
         });
-        let file = EmbeddedFile {
-            path: file.path.clone(),
-            size: file.size,
-        };
+        let file = file.embedded();
         Document::with_files(&body, &mark, &[file], Some(response.keeper.clone()))
     })
 }

@@ -77,7 +77,7 @@ pub async fn follow(
     place: &Place,
     jobs: &JobRegistry,
     job: &Job,
-    mut queued: Queued,
+    mut queued: Box<Queued>,
     timeline: &mut Timeline,
     received: &mut ReceivedImages,
 ) -> Result<Followed, Failure> {
@@ -169,7 +169,7 @@ async fn watch_run(
     let mut taken_out = false;
     let cancelling = async {
         job.cancel.cancelled().await;
-        cancel(comfy, &id).await
+        Box::pin(cancel(comfy, &id)).await
     };
     let (aborted, deaf, overdue) = (aborted(job), deaf(job), overdue(comfy, job));
     tokio::pin!(cancelling, aborted, deaf, overdue);
@@ -199,7 +199,9 @@ async fn watch_run(
                     jobs.started(job);
                 }
                 WatchEvent::Ended(Some(entry)) => return Outcome::Done(Some(entry)),
-                WatchEvent::Ended(None) => return Outcome::Done(history(comfy, &id).await),
+                WatchEvent::Ended(None) => {
+                    return Outcome::Done(Box::pin(history(comfy, &id)).await);
+                }
                 WatchEvent::Lost { failure, dead, wished, began } => {
                     // What was asked to end anyway ends for that reason.
                     return match job.cancel.is_cancelled() {
@@ -210,7 +212,8 @@ async fn watch_run(
                 }
             },
             () = place.wanted_elsewhere(), if !running => {
-                match timeout(TAKING_OUT, dequeue(comfy, &id, &mut taken_out)).await {
+                let dequeuing = Box::pin(dequeue(comfy, &id, &mut taken_out));
+                match timeout(TAKING_OUT, dequeuing).await {
                     Ok(Ok(true)) if !job.cancel.is_cancelled() => return Outcome::Moved,
                     Ok(Ok(true)) => return Outcome::Removed,
                     Ok(_) | Err(_) => place.stays(),
@@ -221,9 +224,7 @@ async fn watch_run(
                 Cancelled::Gone(None) => Outcome::Removed,
                 Cancelled::Unanswered => Outcome::LetGo(job.stop_reason()),
             },
-            () = &mut deaf => return Outcome::Deaf(
-                does_not_stop(job, run.timeline, &queued.classes)
-            ),
+            () = &mut deaf => return Outcome::Deaf(does_not_stop(job, run.timeline)),
             () = &mut overdue, if running => {}
             () = late => job.stop(Failure::new(
                 Code::ExecutionInterrupted,

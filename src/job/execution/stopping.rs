@@ -1,6 +1,5 @@
 //! A run that shall end: how long is waited, and what its client is told.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -40,14 +39,10 @@ pub(super) async fn overdue(comfy: &Comfy, job: &Job) {
 }
 
 /// The sentence for a client whose cancelled prompt goes on.
-pub(super) fn does_not_stop(
-    job: &Job,
-    timeline: &Timeline,
-    classes: &HashMap<String, String>,
-) -> Failure {
+pub(super) fn does_not_stop(job: &Job, timeline: &Timeline) -> Failure {
     let mut failure = job.stop_reason();
     let who = match timeline.running_node() {
-        Some(node) => match classes.get(node) {
+        Some(node) => match timeline.client.class_of(node) {
             Some(class) => format!("node {node} ({class})"),
             None => format!("node {node}"),
         },

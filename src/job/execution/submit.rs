@@ -1,7 +1,6 @@
 //! Hands a graph to ComfyUI.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,23 +29,16 @@ pub struct Queued {
     pub(super) watcher: Watcher,
     /// Outputs that were left out.
     pub warnings: Vec<String>,
-    /// Node to class, for sentences about what runs.
-    pub(super) classes: HashMap<String, String>,
     /// Held by whoever waits for the run, for until its end it may write files.
     pub(super) cleanup_guard: Arc<dyn Any + Send + Sync>,
 }
 
 impl Queued {
     /// A graph that ComfyUI has queued by itself.
-    pub fn adopted(
-        watcher: Watcher,
-        graph: &Map<String, Value>,
-        cleanup_guard: Arc<dyn Any + Send + Sync>,
-    ) -> Self {
+    pub fn adopted(watcher: Watcher, cleanup_guard: Arc<dyn Any + Send + Sync>) -> Self {
         Self {
             watcher,
             warnings: Vec::new(),
-            classes: classes(graph),
             cleanup_guard,
         }
     }
@@ -155,7 +147,6 @@ pub async fn submit(
             Ok(Queued {
                 watcher,
                 warnings: rejection::skipped(&node_errors, graph, &comfy.catalogue()),
-                classes: classes(graph),
                 cleanup_guard,
             })
         }
@@ -187,11 +178,4 @@ async fn unanswered(
         dead.comfyui_died = false;
     }
     dead
-}
-
-pub(super) fn classes(graph: &Map<String, Value>) -> HashMap<String, String> {
-    graph
-        .iter()
-        .filter_map(|(id, node)| Some((id.clone(), node.get("class_type")?.as_str()?.to_owned())))
-        .collect()
 }

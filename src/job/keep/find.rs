@@ -1,116 +1,57 @@
 //! The files and texts in a node's output.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Place;
 use crate::config::plain_text;
+use crate::job::outputs::{Name, Place as Lies, Roots, reported};
 
 /// Something a node has reported.
 pub(super) enum Found {
-    File {
-        path: PathBuf,
-        shown: String,
-        temp: bool,
-    },
+    File { path: PathBuf, temp: bool },
     Text(String),
 }
 
-/// Files at any depth, under any key; and the strings of lists called `text`.
+/// Files at any depth, under any key; then the strings of lists called `text`.
 pub(super) fn find(output: &Value, place: &Place, found: &mut Vec<Found>) {
+    let roots = Roots {
+        output: &place.output_dir,
+        temp: &place.temp_dir,
+    };
+    for reported in reported(output) {
+        found.extend(file(&reported.name, &roots, place.asked.is_some()));
+    }
+    texts(output, found);
+}
+
+/// `elsewhere`: previews that are not here can be fetched.
+fn file(name: &Name<'_>, roots: &Roots<'_>, elsewhere: bool) -> Option<Found> {
+    let (path, temp) = match roots.find(name) {
+        Lies::Found { path, temp, .. } => (path, temp),
+        Lies::Missing { path, temp: true } if elsewhere => (path, true),
+        Lies::Missing { .. } | Lies::Outside | Lies::Nothing => return None,
+    };
+    Some(Found::File { path, temp })
+}
+
+fn texts(output: &Value, found: &mut Vec<Found>) {
     match output {
-        Value::Object(members) => {
-            if let Some(filename) = members.get("filename").and_then(Value::as_str) {
-                found.extend(file(members, filename, place));
-                return;
-            }
+        Value::Object(members) if !members.contains_key("filename") => {
             for (key, value) in members {
                 if key == "text" {
-                    found.extend(texts(value));
+                    let list = value.as_array().map(Vec::as_slice);
+                    let strings = list.unwrap_or(std::slice::from_ref(value)).iter();
+                    let strings = strings.filter_map(Value::as_str);
+                    found.extend(strings.map(|text| Found::Text(plain_text(text).into_owned())));
                 }
-                find(value, place, found);
+                texts(value, found);
             }
         }
-        Value::Array(items) => {
-            for item in items {
-                match item {
-                    Value::String(name) => {
-                        // Some nodes report the bare name of what they have saved (F09).
-                        if let Some(path) = resolve(&place.output_dir, "", name)
-                            && path.is_file()
-                        {
-                            found.push(Found::File {
-                                shown: format!(":{}", path.display()),
-                                path,
-                                temp: false,
-                            });
-                        }
-                    }
-                    item => find(item, place, found),
-                }
-            }
-        }
+        Value::Array(items) => items.iter().for_each(|item| texts(item, found)),
         _ => {}
     }
-}
-
-/// A file as nodes report it: its name, its folder, its kind.
-fn file(members: &Map<String, Value>, filename: &str, place: &Place) -> Option<Found> {
-    let text = |name: &str| {
-        members
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let (root, temp) = match text("type") {
-        "" | "output" => (&place.output_dir, false),
-        "temp" => (&place.temp_dir, true),
-        _ => return None,
-    };
-    let there = resolve(root, text("subfolder"), filename);
-    let elsewhere = || {
-        let can_be_had = temp && place.asked.is_some();
-        let path = below(root, text("subfolder"), filename);
-        path.filter(|path| can_be_had && !path.exists())
-    };
-    let path = there.or_else(elsewhere)?;
-    Some(Found::File {
-        shown: format!("{}:{}", text("type"), path.display()),
-        path,
-        temp,
-    })
-}
-
-fn texts(value: &Value) -> Vec<Found> {
-    let one = |text: &str| Found::Text(plain_text(text).into_owned());
-    match value {
-        Value::String(text) => vec![one(text)],
-        Value::Array(texts) => texts.iter().filter_map(Value::as_str).map(one).collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// The path, if it lies below the root by its text and after links.
-fn resolve(root: &Path, subfolder: &str, filename: &str) -> Option<PathBuf> {
-    let path = below(root, subfolder, filename)?;
-    let about = path.symlink_metadata().ok()?;
-    if path.parent() == Some(root) && !about.is_symlink() {
-        return Some(path);
-    }
-    match (path.canonicalize(), root.canonicalize()) {
-        (Ok(real), Ok(root)) if real.starts_with(&root) => Some(path),
-        _ => None,
-    }
-}
-
-/// The path, if it lies below the root by its text.
-fn below(root: &Path, subfolder: &str, filename: &str) -> Option<PathBuf> {
-    let clean = |text: &str| text.replace('\\', "/");
-    let path = root.join(clean(subfolder)).join(clean(filename));
-    let mut parts = path.components();
-    let leads_up = parts.any(|part| part == std::path::Component::ParentDir);
-    (!leads_up && path.starts_with(root)).then_some(path)
 }
 
 /// The normalised kind of an output.

@@ -52,7 +52,7 @@ impl Job {
         if self.listeners.any() {
             let tracker = Tracker::new(graph, is_output);
             let first = tracker.now().clone();
-            *self.tracker.lock() = Some(tracker);
+            *self.tracker.lock() = Some(Box::new(tracker));
             self.tell(&JobEvent::Progress(first));
         }
     }

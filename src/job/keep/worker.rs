@@ -76,9 +76,11 @@ impl Worker {
         for (number, one) in found.into_iter().enumerate() {
             let kept = match one {
                 Found::File { temp: false, .. } if place.results_differ => continue,
-                Found::File { path, shown, temp } => {
-                    if !self.seen.insert((node.to_owned(), shown)) || self.was_kept(&path).is_some()
-                    {
+                Found::File { path, temp } => {
+                    let new = self
+                        .seen
+                        .insert((node.to_owned(), path.display().to_string()));
+                    if !new || self.was_kept(&path).is_some() {
                         continue;
                     }
                     let kept = if temp && !path.exists() {

@@ -5,9 +5,14 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use serde::Serialize;
 
+use crate::document::EmbeddedFile;
 use crate::media;
+
+/// Files up to this size (bytes) are read whole when they are looked at, instead of twice.
+const SMALL: u64 = 64 * 1024;
 
 /// A file to deliver; what `outputs[i]` says of `images[i]`.
 #[derive(Debug, Clone, Serialize)]
@@ -28,14 +33,18 @@ pub struct OutputFile {
     /// Where ComfyUI wrote it; empty for what we have made.
     #[serde(skip)]
     pub written_to: PathBuf,
+    /// All of it, where it was read already.
+    #[serde(skip)]
+    pub content: Option<Bytes>,
 }
 
 impl OutputFile {
-    /// Learns size and content type from the file itself. Blocks.
+    /// Learns size and content type from the file itself. A small one is kept in memory while there
+    /// is `room` (bytes), which becomes less by it. Blocks.
     ///
     /// # Errors
     /// When there is no such file, or it cannot be read.
-    pub(super) fn look(&mut self) -> io::Result<()> {
+    pub(super) fn look(&mut self, room: &mut u64) -> io::Result<()> {
         // To open a pipe is to wait for its other end, but not so.
         let file = File::options()
             .read(true)
@@ -45,9 +54,24 @@ impl OutputFile {
         if !metadata.is_file() {
             return Err(io::Error::other("it is not a file"));
         }
-        let head = media::head_of(file)?;
         self.size = metadata.len();
+        let kept = self.size <= SMALL.min(*room);
+        let head = media::head_of(file, if kept { self.size } else { 0 })?;
         self.content_type = media::content_type(&self.filename, &head);
+        self.content = None;
+        if kept && head.len() as u64 == self.size {
+            *room -= self.size;
+            self.content = Some(head.into());
+        }
         Ok(())
+    }
+
+    /// As part of a document.
+    pub fn embedded(&self) -> EmbeddedFile {
+        EmbeddedFile {
+            path: self.path.clone(),
+            size: self.size,
+            content: self.content.clone(),
+        }
     }
 }

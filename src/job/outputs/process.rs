@@ -84,6 +84,7 @@ pub async fn finish(
             size: 0,
             path,
             written_to: PathBuf::new(),
+            content: None,
         }])
         .await?;
     }
@@ -134,6 +135,7 @@ async fn convert(
                             filename,
                             path,
                             written_to: PathBuf::new(),
+                            content: None,
                             ..first.clone()
                         });
                     }
@@ -149,7 +151,7 @@ async fn convert(
 async fn describe(mut files: Vec<OutputFile>) -> Result<Vec<OutputFile>, Failure> {
     let looking = tokio::task::spawn_blocking(move || {
         for file in &mut files {
-            if let Err(error) = file.look() {
+            if let Err(error) = file.look(&mut 0) {
                 return Err(Failure::new(
                     Code::Internal,
                     format!("cannot read the output file \"{}\": {error}", file.filename),

@@ -73,6 +73,7 @@ impl ReceivedImages {
                     size,
                     path,
                     written_to: std::path::PathBuf::new(),
+                    content: None,
                 };
                 self.images.push(Received { file, certain });
             }

@@ -53,8 +53,9 @@ pub async fn view(
         size: 0,
         path,
         written_to: file.path,
+        content: None,
     };
-    let looking = tokio::task::spawn_blocking(move || described.look().map(|()| described));
+    let looking = tokio::task::spawn_blocking(move || described.look(&mut 0).map(|()| described));
     looking
         .await
         .map_err(|error| error.to_string())?

@@ -102,8 +102,10 @@ impl JobRegistry {
         };
         let trace = JobTrace::begin(submission.context.as_ref(), facts);
         let keeping = match (submission.keep, &submission.origin) {
-            (Some(keep), _) => Some(Keeping::new(keep)),
-            (None, Some(origin)) if origin.wants_all() => Some(Keeping::for_origin(origin.clone())),
+            (Some(keep), _) => Some(Box::new(Keeping::new(keep))),
+            (None, Some(origin)) if origin.wants_all() => {
+                Some(Box::new(Keeping::for_origin(origin.clone())))
+            }
             (None, _) => None,
         };
         let job = Job {

@@ -43,16 +43,16 @@ pub struct Job {
     /// Counts up: a later job has a greater one.
     pub number: u64,
     /// How far it is, for those who listen.
-    pub tracker: Mutex<Option<Tracker>>,
+    pub tracker: Mutex<Option<Box<Tracker>>>,
     /// Keeps its outputs, if they are kept.
-    pub keeping: Option<Keeping>,
+    pub keeping: Option<Box<Keeping>>,
     /// Whoever has given it to this server and takes its files.
     pub origin: Option<Arc<dyn Origin>>,
     /// The path of the workflow endpoint that its graph comes from.
     pub workflow: Option<Arc<str>>,
     pub(super) witness: Option<Arc<dyn Witness>>,
     pub(in crate::job) listeners: Listeners,
-    /// Its inputs are in place and ComfyUI is being asked.
+    /// Its inputs are in place, and whoever is to run it is being asked.
     pub(in crate::job) submitting: std::sync::atomic::AtomicBool,
     /// How far it has come in ComfyUI.
     pub reached: Reached,

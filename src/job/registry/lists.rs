@@ -20,6 +20,20 @@ impl JobRegistry {
         self.inner.lock().active.values().cloned().collect()
     }
 
+    /// The numbers of those that wait in ComfyUI's queue, next first. Found once for each change:
+    /// thousands of streams ask for their places after it.
+    pub(super) fn waiting(&self) -> Arc<Vec<u64>> {
+        let change = *self.signals.moves.borrow();
+        if let Some((found_at, waiting)) = &*self.waiting.lock()
+            && *found_at == change
+        {
+            return waiting.clone();
+        }
+        let found = Arc::new(waiting(&self.all()));
+        *self.waiting.lock() = Some((change, found.clone()));
+        found
+    }
+
     /// How many are in flight.
     pub fn count(&self) -> usize {
         self.inner.lock().active.len()
@@ -35,7 +49,7 @@ impl JobRegistry {
     /// One prompt, in flight or remembered.
     pub fn entry(&self, id: &str) -> Option<JobSnapshot> {
         if let Some(job) = self.get(id) {
-            return Some(job.entry(&waiting(&self.all())));
+            return Some(job.entry(&self.waiting()));
         }
         self.inner
             .lock()
@@ -48,18 +62,17 @@ impl JobRegistry {
     /// The place of a job that waits, 1 = next: behind those in ComfyUI's queue come those whose
     /// inputs are still fetched.
     pub fn place(&self, job: &Job) -> Option<usize> {
-        let all = self.all();
-        let waiting = waiting(&all);
         match job.status() {
-            Status::Pending => position(job, &waiting),
+            Status::Pending => position(job, &self.waiting()),
             Status::Preprocessing => {
+                let all = self.all();
                 let before = all
                     .iter()
                     .filter(|other| {
                         other.number < job.number && other.status() == Status::Preprocessing
                     })
                     .count();
-                Some(waiting.len() + before + 1)
+                Some(self.waiting().len() + before + 1)
             }
             _ => None,
         }

@@ -13,13 +13,15 @@ mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use job::state_event;
 use parking_lot::Mutex;
-use position::{position, waiting, waits};
+use position::{position, waits};
 use signals::Signals;
 use snapshot::{entry_error, last_progress};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::event::JobEvent;
 use super::stream::Weight;
@@ -33,6 +35,12 @@ pub use snapshot::{JobSnapshot, Progress, Status};
 /// How many ended prompts are remembered.
 const FINISHED: usize = 100;
 
+/// So many are told of each change of their places at once.
+const FEW: usize = 64;
+/// More are told so often: each prompt that begins moves all that wait, and ten thousand of them
+/// would take more than the prompt.
+const OFTEN: Duration = Duration::from_millis(500);
+
 /// Everything in flight, and what is remembered of the rest.
 #[derive(Debug, Default)]
 pub struct JobRegistry {
@@ -40,7 +48,11 @@ pub struct JobRegistry {
     /// Whoever remembers all jobs.
     witness: Option<Arc<dyn Witness>>,
     emptied: Notify,
+    /// The places of many have changed.
+    places_moved: Notify,
     signals: Signals,
+    /// See [`JobRegistry::waiting`], and the change after which it was found.
+    waiting: Mutex<Option<(u64, Arc<Vec<u64>>)>>,
 }
 
 #[derive(Debug, Default)]
@@ -72,20 +84,19 @@ impl JobRegistry {
         // One that waited for its turn before has its place already.
         let mut state = job.state.lock();
         let number = state.lane + inner.accepted;
+        let has_place = state.accepted.is_some();
         state.accepted.get_or_insert(number);
         drop(state);
         drop(inner);
         job.trace.queued();
         if job.change(Status::Pending) {
             job.streams.message(Weight::Always, || {
-                state_event(
-                    &job.id,
-                    Status::Pending,
-                    position(job, &waiting(&self.all())),
-                )
+                state_event(&job.id, Status::Pending, position(job, &self.waiting()))
             });
             job.tell(&JobEvent::State(Status::Pending));
             job.witness(|witness| witness.changed(job));
+        } else if !has_place {
+            self.signals.moved();
         }
     }
 
@@ -93,7 +104,7 @@ impl JobRegistry {
     pub fn waits_again(&self, job: &Job) {
         job.state.lock().entry.started_at = None;
         if job.change(Status::Pending) {
-            let position = position(job, &waiting(&self.all()));
+            let position = position(job, &self.waiting());
             job.streams.message(Weight::Always, || {
                 state_event(&job.id, Status::Pending, position)
             });
@@ -120,7 +131,25 @@ impl JobRegistry {
         }
     }
 
+    /// Tells those that are followed their places, now or, where many wait, soon.
     fn tell_positions(&self) {
+        if self.count() > FEW {
+            self.places_moved.notify_one();
+        } else {
+            self.tell_all_positions();
+        }
+    }
+
+    /// Tells many their places for as long as it runs, the newest and not each.
+    pub async fn keep_telling_positions(&self) {
+        loop {
+            self.places_moved.notified().await;
+            self.tell_all_positions();
+            sleep(OFTEN).await;
+        }
+    }
+
+    fn tell_all_positions(&self) {
         let all = self.all();
         for job in all.iter().filter(|job| job.listeners.any()) {
             if waits(job.status()) {
@@ -133,7 +162,7 @@ impl JobRegistry {
         {
             return;
         }
-        let waiting = waiting(&all);
+        let waiting = self.waiting();
         for job in all {
             if let Some(position) = position(&job, &waiting) {
                 job.streams.message(Weight::Newest(10), || {

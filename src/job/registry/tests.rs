@@ -111,3 +111,35 @@ fn positions_follow_the_order_of_acceptance() {
     );
     assert!(jobs.is_superseded("b", first.number) && !jobs.is_superseded("c", second.number));
 }
+
+#[tokio::test]
+async fn a_crowd_is_told_its_newest_places_and_not_each() {
+    let jobs = JobRegistry::default();
+    let all: Vec<_> = (0..FEW + 40)
+        .map(|number| {
+            let id = number.to_string();
+            let submission = Submission::new(Source::Http);
+            let job = jobs
+                .begin_as(&id.as_str().into(), &id.as_str().into(), true, submission)
+                .unwrap();
+            jobs.accepted(&job);
+            job
+        })
+        .collect();
+    let reader = all[FEW + 39].streams.attach(false);
+    let beginning = async {
+        for job in &all[..30] {
+            jobs.started(job);
+            sleep(Duration::from_millis(1)).await;
+        }
+        sleep(OFTEN * 3).await;
+    };
+    tokio::select! {
+        () = jobs.keep_telling_positions() => {}
+        () = beginning => {}
+    }
+    let told = reader.waiting();
+    assert!(told.len() < 20, "{}", told.len());
+    let place = format!(r#""position":{}"#, FEW + 10);
+    assert!(told.last().unwrap().contains(&place), "{told:?}");
+}

@@ -37,6 +37,7 @@ fn uploaded(answer: &Map<String, Value>) -> Vec<OutputFile> {
             filename,
             path: PathBuf::new(),
             written_to: PathBuf::new(),
+            content: None,
         }
     };
     let names = strings(answer.get("filenames"));

@@ -92,7 +92,8 @@ pub(super) async fn errand(
     let catalogue = inner.comfy.catalogue();
     let mut embedded = away::embedded(&mut graph, &catalogue)?;
     embedded.sort_by_key(|file| std::cmp::Reverse(file.length));
-    let mut body = request.passed_on.fields.clone();
+    let passed_on = request.passed_on.as_deref().cloned().unwrap_or_default();
+    let mut body = passed_on.fields;
     let length = written(&graph) + written(&body);
     if let Some(address) = &address {
         let room = (length, engine.longest());
@@ -104,10 +105,10 @@ pub(super) async fn errand(
         job: job.clone(),
         body,
         inputs,
-        credentials: request.passed_on.credentials.clone(),
+        credentials: passed_on.credentials,
         extra_data,
-        queue: request.passed_on.queue.clone(),
-        priority: request.passed_on.priority.clone(),
+        queue: passed_on.queue,
+        priority: passed_on.priority,
         kept: job.keeping.is_some() && job.policy.given_back,
         // A legacy webhook carries the files themselves, also of a result that was uploaded.
         wants_all: job.keeping.is_some()

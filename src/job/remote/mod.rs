@@ -10,6 +10,7 @@ mod listening;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use answer::{answer, strings};
@@ -17,9 +18,10 @@ use async_trait::async_trait;
 use errand::{errand, runnable};
 use listening::Listening;
 use serde_json::{Map, Value};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
+use super::conversion::Named;
 use super::deliver;
 use super::deliver::Response;
 use super::registry::Job;
@@ -28,6 +30,7 @@ use super::service::Inner;
 use super::stats::Timeline;
 use crate::comfy::message::{Preview, TextMessage};
 use crate::error::Failure;
+use crate::mailbox::Mailbox;
 
 pub use super::outputs::OutputFile;
 pub use super::preprocess::away::decode;
@@ -82,8 +85,7 @@ pub trait Remote: Send + Sync {
     ///
     /// # Errors
     /// Whatever ended it, or that nobody has taken it.
-    async fn run(&self, errand: Errand, tell: mpsc::UnboundedSender<Told>)
-    -> Result<Done, Failure>;
+    async fn run(&self, errand: Box<Errand>, told: Arc<Mailbox<Told>>) -> Result<Done, Failure>;
     /// Whether it is there already, from the process before this one.
     fn has(&self, id: &str) -> bool;
     /// Nobody will ask for it again.
@@ -105,68 +107,95 @@ pub(super) async fn run(
     engine: &dyn Remote,
     job: &Arc<Job>,
     request: &PromptRequest,
-    graph: Map<String, Value>,
+    graph: Box<Map<String, Value>>,
     accepted: oneshot::Sender<Graph>,
 ) -> Result<Response, Failure> {
     let began = std::time::Instant::now();
-    let prepared = async {
-        deliver::check_webhooks(inner, request).await?;
-        let runnable = runnable(inner, job, request, graph).await?;
-        let shown = Arc::new(runnable.graph.clone());
-        let errand = errand(
-            inner,
-            engine,
-            job,
-            request,
-            runnable.graph,
-            runnable.extra_data,
-        );
-        let errand = errand.await?;
-        Ok::<_, Failure>((shown, errand, runnable.titles, runnable.warnings))
-    };
-    let prepared = async {
-        tokio::select! {
-            biased;
-            () = job.cancel.cancelled() => Err(job.stop_reason()),
-            prepared = prepared => prepared,
-        }
-    };
-    let mut preparing = job.trace.stage("preprocess");
-    let prepared = preparing.around(Box::pin(prepared));
-    let (shown, errand, titles, mut warnings) = prepared.await?;
-    drop(preparing);
-    let timeline = Timeline::accepted(shown.clone());
+    // What is before and after the long wait has its room only meanwhile: thousands may wait.
+    let preparing = Box::pin(prepare(inner, engine, job, request, graph));
+    let prepared = job.trace.stage("preprocess").around(preparing).await;
+    let Prepared {
+        shown,
+        errand,
+        titles,
+        mut warnings,
+    } = prepared?;
+    // Whether the broker takes it is worth waiting for, as ComfyUI's verdict is.
+    job.submitting.store(true, Ordering::Relaxed);
     let mut listening = Listening {
         inner,
         job,
+        timeline: Timeline::accepted(shown.clone()),
         shown,
-        timeline,
         accepted: Some(accepted),
         verdict: None,
     };
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let ended = {
-        let running = engine.run(errand, tell);
-        tokio::pin!(running);
-        loop {
-            let verdict = listening.verdict;
-            tokio::select! {
-                biased;
-                Some(news) = told.recv() => Box::pin(listening.hear(news)).await,
-                ended = &mut running => break ended,
-                () = at(verdict) => listening.accept(),
-            }
-        }
-    };
-    while let Ok(news) = told.try_recv() {
-        Box::pin(listening.hear(news)).await;
-    }
+    let ended = Box::pin(until_its_end(engine, errand, &mut listening)).await;
     job.trace.executed(&listening.shown, ended.as_ref().err());
     let done = ended.map_err(|failure| titles.in_failure(failure))?;
     listening.accept();
     warnings.extend(titles.in_sentences(strings(done.answer.get("warnings"))));
     let answering = Box::pin(answer(inner, job, request, done, warnings, began));
     job.trace.stage("postprocess").around(answering).await
+}
+
+/// A graph that is ready to go.
+struct Prepared {
+    shown: Graph,
+    errand: Box<Errand>,
+    titles: Arc<Named>,
+    warnings: Vec<String>,
+}
+
+async fn prepare(
+    inner: &Arc<Inner>,
+    engine: &dyn Remote,
+    job: &Arc<Job>,
+    request: &PromptRequest,
+    graph: Box<Map<String, Value>>,
+) -> Result<Prepared, Failure> {
+    let prepared = async {
+        deliver::check_webhooks(inner, request).await?;
+        let runnable = runnable(inner, job, request, *graph).await?;
+        let shown = Arc::new(runnable.graph.clone());
+        let (graph, extra_data) = (runnable.graph, runnable.extra_data);
+        let errand = errand(inner, engine, job, request, graph, extra_data).await?;
+        Ok(Prepared {
+            shown,
+            errand: Box::new(errand),
+            titles: runnable.titles,
+            warnings: runnable.warnings,
+        })
+    };
+    tokio::select! {
+        biased;
+        () = job.cancel.cancelled() => Err(job.stop_reason()),
+        prepared = prepared => prepared,
+    }
+}
+
+/// Shows what is told of a job until it has ended.
+async fn until_its_end(
+    engine: &dyn Remote,
+    errand: Box<Errand>,
+    listening: &mut Listening<'_>,
+) -> Result<Done, Failure> {
+    let told = Arc::new(Mailbox::default());
+    let mut running = engine.run(errand, told.clone());
+    let ended = loop {
+        let verdict = listening.verdict;
+        tokio::select! {
+            biased;
+            news = told.next() => Box::pin(listening.hear(news)).await,
+            ended = &mut running => break ended,
+            () = at(verdict) => listening.accept(),
+        }
+    };
+    drop(running);
+    while let Some(news) = told.take() {
+        Box::pin(listening.hear(news)).await;
+    }
+    ended
 }
 
 async fn at(time: Option<Instant>) {

@@ -63,7 +63,7 @@ pub struct PromptRequest {
     /// Who is told of the end.
     pub webhooks: Vec<WebhookRequest>,
     /// `convert_output`
-    pub conversion: Option<Conversion>,
+    pub conversion: Option<Box<Conversion>>,
     /// `compress_outputs`
     pub archive: Option<ArchiveFormat>,
     /// `signed_url`
@@ -79,11 +79,11 @@ pub struct PromptRequest {
     /// `async`
     pub background: bool,
     /// Where the files go, if not into the answer.
-    pub upload: Option<UploadRequest>,
+    pub upload: Option<Box<UploadRequest>>,
     /// What was read otherwise than written; for the answer.
     pub warnings: Vec<String>,
     /// What another server needs to run it.
-    pub passed_on: PassedOn,
+    pub passed_on: Option<Box<PassedOn>>,
 }
 
 impl PromptRequest {
@@ -135,12 +135,12 @@ impl PromptRequest {
             None => None,
         };
         let credentials = credentials(body.remove("credentials"))?;
-        let upload = upload::find(&body)?;
+        let upload = upload::find(&body)?.map(Box::new);
         let signed_url = boolean(&body, "signed_url")?;
         if signed_url {
-            upload::check_signable(upload.as_ref())?;
+            upload::check_signable(upload.as_deref())?;
         }
-        let conversion = conversion(&body)?;
+        let conversion = conversion(&body)?.map(Box::new);
         let warnings = conversion
             .as_ref()
             .map(|conversion| conversion.warnings().to_vec())

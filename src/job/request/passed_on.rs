@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::fields;
 
 /// See the module.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct PassedOn {
     /// The fields of the body that say how outputs are treated, and where they go.
     pub fields: Map<String, Value>,
@@ -28,16 +28,17 @@ impl fmt::Debug for PassedOn {
 }
 
 impl PassedOn {
-    /// Takes it from the body of a request.
-    pub(super) fn of(body: &Map<String, Value>) -> Self {
+    /// Takes it from the body of a request; `None` when there is nothing.
+    pub(super) fn of(body: &Map<String, Value>) -> Option<Box<Self>> {
         let known = |name: &str| body.get(name).cloned();
         let fields = fields::passed_on().filter_map(|name| Some((name.to_owned(), known(name)?)));
-        Self {
+        let passed_on = Self {
             fields: fields.collect(),
             credentials: known("credentials"),
             queue: known("queue"),
             priority: known("priority"),
-        }
+        };
+        (passed_on != Self::default()).then(|| Box::new(passed_on))
     }
 
     /// What a server without a fleet says to a choice of queue or priority.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Parts, Round, Rounds};
+use super::{Round, Rounds};
 use crate::comfy::Comfy;
 use crate::comfy::pool::Place;
 use crate::error::{Code, Failure, panicked};
@@ -18,6 +18,30 @@ use crate::job::{continuation, execution, outputs};
 /// What one run came to.
 pub(super) enum Ran {
     Through(Box<Round>),
+    /// Once more, in another ComfyUI.
+    Elsewhere,
+}
+
+/// What all parts of a run have made so far, and what they warn of.
+struct Parts {
+    made: Collected,
+    received: ReceivedImages,
+    warnings: Vec<String>,
+    family: Family,
+}
+
+/// A part that was followed to its end.
+struct Over {
+    place: Arc<Place>,
+    comfy_id: String,
+    followed: Result<Followed, Failure>,
+}
+
+/// What comes after a part.
+enum Next {
+    /// ComfyUI goes on under another id.
+    Part(Box<Queued>, Arc<Place>),
+    Nothing,
     /// Once more, in another ComfyUI.
     Elsewhere,
 }
@@ -38,7 +62,7 @@ impl Rounds<'_> {
     /// Follows a run to its end, through all its parts, and collects what they have made.
     pub(super) async fn follow(
         &mut self,
-        queued: Queued,
+        queued: Box<Queued>,
         place: Arc<Place>,
     ) -> Result<Ran, Failure> {
         let comfy = place.comfy.clone();
@@ -54,11 +78,11 @@ impl Rounds<'_> {
             trace.ran(timeline.began(), timeline.node_runs());
         }
         Ok(match followed? {
-            Some((made, received, warnings)) => Ran::Through(Box::new(Round {
-                made,
-                received,
+            Some(parts) => Ran::Through(Box::new(Round {
+                made: parts.made,
+                received: parts.received.into_files()?,
                 timeline,
-                warnings,
+                warnings: parts.warnings,
                 comfy,
             })),
             None => Ran::Elsewhere,
@@ -66,90 +90,110 @@ impl Rounds<'_> {
     }
 
     /// `None`: once more, in another ComfyUI.
-    #[expect(clippy::too_many_lines, reason = "one loop over the parts of a run")]
     async fn follow_parts(
         &mut self,
-        mut queued: Queued,
-        place: Arc<Place>,
+        mut queued: Box<Queued>,
+        mut place: Arc<Place>,
         timeline: &mut Timeline,
     ) -> Result<Option<Parts>, Failure> {
-        let Pipeline {
-            inner, job, entry, ..
-        } = self.pipeline;
+        let Pipeline { inner, job, .. } = self.pipeline;
         let comfy = place.comfy.clone();
-        let mut received = ReceivedImages::new(job.file_id.clone(), self.cleanup.clone());
-        let mut made = Collected::default();
-        let mut warnings = Vec::new();
-        let mut family = Family {
-            graph: self.graph.clone(),
-            client_id: queued.client_id().to_owned(),
-            parts: HashSet::new(),
+        let mut parts = Parts {
+            made: Collected::default(),
+            received: ReceivedImages::new(job.file_id.clone(), self.cleanup.clone()),
+            warnings: Vec::new(),
+            family: Family {
+                graph: self.graph.clone(),
+                client_id: queued.client_id().to_owned(),
+                parts: HashSet::new(),
+            },
         };
         loop {
             let comfy_id = queued.comfy_id().to_owned();
-            family.parts.insert(comfy_id.clone());
+            parts.family.parts.insert(comfy_id.clone());
+            let received = &mut parts.received;
             let followed =
-                execution::follow(&place, &inner.jobs, job, queued, timeline, &mut received);
-            let execution = match followed.await {
-                Ok(Followed::Done(execution)) => execution,
-                Ok(Followed::Moved) => {
-                    self.next = place.over();
-                    return Ok(None);
-                }
-                Ok(Followed::Lost { failure, counts }) => {
-                    drop(place);
-                    if let Err(failure) = self.lost(failure, counts).await {
-                        self.give_up(&comfy, &failure, family);
-                        return Err(failure);
-                    }
-                    return Ok(None);
-                }
+                execution::follow(&place, &inner.jobs, job, queued, timeline, received).await;
+            // What follows has its room only meanwhile: thousands may wait above.
+            let over = Over {
+                place,
+                comfy_id,
+                followed,
+            };
+            match Box::pin(self.part_over(over, timeline, &mut parts)).await {
+                Ok(Next::Part(next, there)) => (queued, place) = (next, there),
+                Ok(Next::Nothing) => return Ok(Some(parts)),
+                Ok(Next::Elsewhere) => return Ok(None),
                 Err(failure) => {
-                    self.give_up(&comfy, &failure, family);
+                    self.give_up(&comfy, &failure, parts.family);
                     return Err(failure);
                 }
-            };
-            inner.history_cleanup[comfy.index()].forget(comfy_id);
-            let Execution {
-                outputs,
-                failure,
-                warnings: of_part,
-            } = execution;
-            warnings.extend(of_part);
-            if let Some(keeping) = &job.keeping {
-                keeping.caught_up(&outputs).await;
             }
-            let goes_on = failure.is_none() && continuation::announced(&outputs);
-            let facts = RunFacts {
-                graph: self.graph.clone(),
-                claim: self.claim.clone(),
-                cached: timeline.cached().clone(),
-                alone: self.alone,
-                has_files: received.any() || !made.files.is_empty(),
-                goes_on,
-            };
-            let cleanup = self.cleanup.clone();
-            let collecting =
-                tokio::task::spawn_blocking(move || outputs::collect(&outputs, &facts, &cleanup));
-            let collected = collecting.await;
-            made.add(
-                collected.map_err(|_| panicked(&format!("collecting for prompt {}", job.id)))?,
-            );
-            if let Some(failure) = failure {
-                self.give_up(&comfy, &failure, family);
-                return Err(failure);
-            }
-            if !goes_on {
-                break;
-            }
-            timeline.goes_on();
-            let next = continuation::next(&comfy, job, &family).await;
-            let next = next.inspect_err(|failure| self.give_up(&comfy, failure, family.clone()))?;
-            entry.note_later(Record::Run { id: next.clone() }).await;
-            let held = Arc::new((self.guard.clone(), place.clone()));
-            queued = Queued::adopted(self.adopt(&comfy, next), self.graph, held);
         }
-        Ok(Some((made, received.into_files()?, warnings)))
+    }
+
+    /// Collects what a part has made, and finds out what comes next.
+    async fn part_over(
+        &mut self,
+        over: Over,
+        timeline: &mut Timeline,
+        parts: &mut Parts,
+    ) -> Result<Next, Failure> {
+        let Pipeline {
+            inner, job, entry, ..
+        } = self.pipeline;
+        let place = over.place;
+        let comfy = &place.comfy;
+        let execution = match over.followed? {
+            Followed::Done(execution) => execution,
+            Followed::Moved => {
+                self.next = place.over();
+                return Ok(Next::Elsewhere);
+            }
+            Followed::Lost { failure, counts } => {
+                drop(place);
+                self.lost(failure, counts).await?;
+                return Ok(Next::Elsewhere);
+            }
+        };
+        inner.history_cleanup[comfy.index()].forget(over.comfy_id);
+        let Execution {
+            outputs,
+            failure,
+            warnings,
+        } = execution;
+        parts.warnings.extend(warnings);
+        if let Some(keeping) = &job.keeping {
+            keeping.caught_up(&outputs).await;
+        }
+        let goes_on = failure.is_none() && continuation::announced(&outputs);
+        let facts = RunFacts {
+            graph: self.graph.clone(),
+            claim: self.claim.clone(),
+            cached: timeline.cached().clone(),
+            alone: self.alone,
+            has_files: parts.received.any() || !parts.made.files.is_empty(),
+            goes_on,
+        };
+        let cleanup = self.cleanup.clone();
+        let collecting =
+            tokio::task::spawn_blocking(move || outputs::collect(&outputs, &facts, &cleanup));
+        let collected = collecting.await;
+        let collected =
+            collected.map_err(|_| panicked(&format!("collecting for prompt {}", job.id)))?;
+        parts.made.add(collected);
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        if !goes_on {
+            return Ok(Next::Nothing);
+        }
+        timeline.goes_on();
+        let next = continuation::next(comfy, job, &parts.family).await?;
+        entry.note_later(Record::Run { id: next.clone() }).await;
+        let held = Arc::new((self.guard.clone(), place.clone()));
+        let next = Queued::adopted(self.adopt(comfy, next), held);
+        Ok(Next::Part(Box::new(next), place))
     }
 
     /// Nobody follows the parts any more that may come. Does not wait for it.

@@ -9,6 +9,7 @@ mod follow;
 mod select;
 mod submit;
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,7 +27,7 @@ use super::going_on::OldFolders;
 use super::guard::RunGuard;
 use super::outputs::{Collected, OutputFile};
 use super::pipeline::Pipeline;
-use super::preprocess::{DownloadReport, PlacedModels, Prepared, first_model, names};
+use super::preprocess::{DownloadReport, PlacedModels, Prepared, Workspace, first_model, names};
 use super::request::Graph;
 use super::stats::Timeline;
 use super::{elsewhere, keep};
@@ -95,12 +96,34 @@ pub(super) struct Executed {
 ///
 /// # Errors
 /// Whatever ended it, or that there is nothing to deliver.
-#[expect(clippy::too_many_lines, reason = "the order of the stages of a run")]
 pub(super) async fn execute(
     pipeline: &Pipeline<'_>,
-    prepared: Prepared,
+    prepared: Box<Prepared>,
     accepted: oneshot::Sender<Graph>,
 ) -> Result<Executed, Failure> {
+    // What is before and after the long wait has its room only meanwhile: thousands may wait.
+    let (mut rounds, inputs) = Box::pin(begin(pipeline, prepared, accepted)).await?;
+    let round = rounds.until_complete().await;
+    let trace = &pipeline.job.trace;
+    trace.executed(&rounds.graph, round.as_ref().err());
+    let round = round?;
+    Box::pin(over(rounds, round, inputs)).await
+}
+
+/// What has to be there as long as ComfyUI works on the graph, and what is to be told then.
+struct Inputs {
+    workspace: Workspace,
+    leases: Vec<Arc<dyn Any + Send + Sync>>,
+    downloads: Vec<DownloadReport>,
+    warnings: Vec<String>,
+}
+
+/// Claims the names under which the graph may write, and has its outputs kept if they are to be.
+async fn begin<'a>(
+    pipeline: &'a Pipeline<'a>,
+    prepared: Box<Prepared>,
+    accepted: oneshot::Sender<Graph>,
+) -> Result<(Box<Rounds<'a>>, Inputs), Failure> {
     let Prepared {
         graph,
         prefixes,
@@ -108,27 +131,26 @@ pub(super) async fn execute(
         leases,
         downloads,
         models,
-        mut warnings,
-    } = prepared;
+        warnings,
+    } = *prepared;
     let inner = pipeline.inner;
     let graph: Graph = Arc::new(graph);
-    let share_names = inner.shares_names(&graph, &prefixes);
-    let going_on = inner.take_going_on(&pipeline.job.id);
+    let alone = inner.shares_names(&graph, &prefixes);
+    let going_on = inner.take_going_on(&pipeline.job.id).map(Box::new);
     let need = need_of(pipeline, &graph).await;
     let model = || first_model(&graph, &inner.comfy.catalogue());
     pipeline.job.trace.model(model);
-    let claim = claim_of(pipeline, prefixes, going_on.as_ref()).await?;
-    let cleanup = Arc::new(FileCleanup::new(inner.cleaner.clone(), claim.clone()));
-    let mut rounds = Rounds {
+    let claim = claim_of(pipeline, prefixes, going_on.as_deref()).await?;
+    let rounds = Rounds {
         pipeline,
-        graph: &graph,
         guard: Arc::new(RunGuard::new(inner.cleaner.clone(), claim.clone())),
+        cleanup: Arc::new(FileCleanup::new(inner.cleaner.clone(), claim.clone())),
         claim,
-        cleanup: &cleanup,
         submitter: Submitter(Some(accepted)),
         queued: false,
         anew: anew(pipeline, &graph),
-        alone: share_names,
+        graph,
+        alone,
         models,
         going_on,
         old_folders: None,
@@ -139,10 +161,27 @@ pub(super) async fn execute(
     };
     pipeline.job.submitting.store(true, Ordering::Relaxed);
     rounds.start_keeping().await;
-    let round = rounds.until_complete().await;
-    let trace = &pipeline.job.trace;
-    trace.executed(&graph, round.as_ref().err());
-    let round = round?;
+    let inputs = Inputs {
+        workspace,
+        leases,
+        downloads,
+        warnings,
+    };
+    Ok((Box::new(rounds), inputs))
+}
+
+/// Selects what is to be delivered of all that was made.
+async fn over(
+    rounds: Box<Rounds<'_>>,
+    round: Box<Round>,
+    inputs: Inputs,
+) -> Result<Executed, Failure> {
+    let Inputs {
+        workspace,
+        leases,
+        downloads,
+        mut warnings,
+    } = inputs;
     // Nothing reads the inputs any more.
     drop((workspace, leases));
     let Round {
@@ -151,13 +190,14 @@ pub(super) async fn execute(
         timeline,
         warnings: of_run,
         comfy,
-    } = round;
+    } = *round;
     warnings.extend(of_run);
-    let cancel = pipeline.job.outlives_cancelling();
-    let selecting = select(&comfy, made, received, &cleanup, &mut warnings);
+    let job = rounds.pipeline.job;
+    let cancel = job.outlives_cancelling();
+    let selecting = select(&comfy, made, received, &rounds.cleanup, &mut warnings);
     let (files, texts) = tokio::select! {
         selected = selecting => selected?,
-        () = cancel.cancelled() => return Err(pipeline.job.stop_reason()),
+        () = cancel.cancelled() => return Err(job.stop_reason()),
     };
     rounds.guard.finish();
     Ok(Executed {
@@ -166,9 +206,9 @@ pub(super) async fn execute(
         warnings,
         timeline,
         downloads,
-        cleanup,
+        cleanup: rounds.cleanup.clone(),
         cancel,
-        graph,
+        graph: rounds.graph.clone(),
     })
 }
 
@@ -211,10 +251,10 @@ async fn claim_of(
 
 pub(super) struct Rounds<'a> {
     pub(super) pipeline: &'a Pipeline<'a>,
-    graph: &'a Graph,
+    graph: Graph,
     pub(super) claim: Arc<Claim>,
     pub(super) guard: Arc<RunGuard>,
-    cleanup: &'a Arc<FileCleanup>,
+    cleanup: Arc<FileCleanup>,
     submitter: Submitter,
     /// A ComfyUI has had it in its queue.
     pub(super) queued: bool,
@@ -225,7 +265,7 @@ pub(super) struct Rounds<'a> {
     /// What was placed for it; empty once ComfyUI had another look at that.
     models: PlacedModels,
     /// ComfyUI may have it since before this process began.
-    going_on: Option<GoingOn>,
+    going_on: Option<Box<GoingOn>>,
     old_folders: Option<OldFolders>,
     /// What it needs of a ComfyUI.
     pub(super) need: Need,
@@ -245,9 +285,6 @@ struct Round {
     warnings: Vec<String>,
     comfy: Comfy,
 }
-
-/// What all parts of a run have made, and what they warn of.
-type Parts = (Collected, Vec<OutputFile>, Vec<String>);
 
 impl Rounds<'_> {
     /// Outputs are kept while the run goes on, if that was asked for.
@@ -269,9 +306,9 @@ impl Rounds<'_> {
         keeping.start(pipeline.inner, pipeline.job, place).await;
     }
 
-    async fn until_complete(&mut self) -> Result<Round, Failure> {
+    async fn until_complete(&mut self) -> Result<Box<Round>, Failure> {
         let mut submitter = std::mem::take(&mut self.submitter);
-        let graph = self.graph;
+        let graph = &self.graph.clone();
         loop {
             if self.alone {
                 let turn = self.guard.wait_for_turn(self.pipeline);
@@ -281,7 +318,7 @@ impl Rounds<'_> {
             let (queued, place) = queued?;
             submitter.answer(graph);
             let round = match self.follow(queued, place).await? {
-                Ran::Through(round) => *round,
+                Ran::Through(round) => round,
                 Ran::Elsewhere => continue,
             };
             self.waits_since = None;
@@ -313,11 +350,11 @@ impl Rounds<'_> {
         if made.names_shared && !self.alone {
             self.pipeline
                 .inner
-                .remember_shared_names(self.graph, &made.stale);
+                .remember_shared_names(&self.graph, &made.stale);
             self.alone = true;
             news = true;
         }
-        let beside = names::not_saving(self.graph, made.stale.iter());
+        let beside = names::not_saving(&self.graph, made.stale.iter());
         let known = self.anew.get_or_insert_default();
         let before = known.len();
         known.extend(beside);

@@ -20,20 +20,21 @@ use crate::job::{execution, going_on};
 impl Rounds<'_> {
     /// A run of the graph that is in ComfyUI: one that is there since before this process began,
     /// else a new one.
-    pub(super) async fn submit(&mut self) -> Result<(Queued, Arc<Place>), Failure> {
+    pub(super) async fn submit(&mut self) -> Result<(Box<Queued>, Arc<Place>), Failure> {
         let Pipeline { inner, job, .. } = self.pipeline;
         self.guard.arm(true);
         let (queued, place) = match self.watched_on().await? {
             Some(queued) => queued,
             None => self.submit_anew().await?,
         };
+        let queued = Box::new(queued);
         place.accepted();
         job.tell(&JobEvent::Accepted {
             comfy_id: queued.comfy_id().to_owned(),
             graph: self.graph.clone(),
         });
         let catalogue = inner.comfy.catalogue();
-        job.track(self.graph, |class| catalogue.is_output(class));
+        job.track(&self.graph, |class| catalogue.is_output(class));
         inner.jobs.accepted(job);
         if !std::mem::replace(&mut self.queued, true) {
             info!(
@@ -58,12 +59,12 @@ impl Rounds<'_> {
         let found = match going_on::still_there(&inner.comfy, &going_on).await {
             Ok(found) => found,
             Err(error) => {
-                inner.put_back_going_on(going_on);
+                inner.put_back_going_on(*going_on);
                 return Err(error.into());
             }
         };
         let run = found.as_ref().map(|(_, run)| run.as_str());
-        let old = going_on::take_over(&inner.cleaner, going_on, &self.pipeline.entry, run);
+        let old = going_on::take_over(&inner.cleaner, *going_on, &self.pipeline.entry, run);
         self.old_folders = Some(old.await);
         let Some((comfy, run)) = found else {
             // What it has written is of no use to the run that comes.
@@ -82,7 +83,7 @@ impl Rounds<'_> {
         self.need.only = elsewhere;
         let watcher = self.adopt(&comfy, run);
         let held = Arc::new((self.guard.clone(), place.clone()));
-        Ok(Some((Queued::adopted(watcher, self.graph, held), place)))
+        Ok(Some((Queued::adopted(watcher, held), place)))
     }
 
     /// Watches a run that we have not submitted.
@@ -105,7 +106,7 @@ impl Rounds<'_> {
             ..
         } = self.pipeline;
         let marked = self.anew.as_ref().map(|beside| {
-            let mut marked = Map::clone(self.graph);
+            let mut marked = Map::clone(&self.graph);
             names::make_unique(&mut marked, beside);
             marked
         });
@@ -116,7 +117,7 @@ impl Rounds<'_> {
             let submitting = execution::submit(
                 &place.comfy,
                 job,
-                marked.as_ref().unwrap_or(self.graph),
+                marked.as_ref().unwrap_or(&self.graph),
                 extra_data.as_ref(),
                 &fields,
                 entry,

@@ -166,9 +166,10 @@ impl Service {
     /// 503 when none is taken, 409 when its id is in flight.
     pub fn begin(
         &self,
-        request: PromptRequest,
+        request: impl Into<Box<PromptRequest>>,
         submission: Submission,
     ) -> Result<JobHandle, Failure> {
+        let request = request.into();
         self.inner.health.accepts(submission.policy.before_ready)?;
         let stream = submission.stream;
         let job = self.inner.jobs.begin(&request, submission)?;

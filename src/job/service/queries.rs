@@ -43,6 +43,11 @@ impl Service {
         self.inner.jobs.moves()
     }
 
+    /// Tells many that wait their places, for as long as it runs.
+    pub async fn keep_telling_positions(&self) {
+        self.inner.jobs.keep_telling_positions().await;
+    }
+
     /// How many are in flight.
     pub fn in_flight(&self) -> usize {
         self.inner.jobs.count()

@@ -34,7 +34,7 @@ struct Outcome {
 pub(super) async fn run(
     inner: Arc<Inner>,
     job: Arc<Job>,
-    mut request: PromptRequest,
+    mut request: Box<PromptRequest>,
     accepted: oneshot::Sender<Graph>,
     done: oneshot::Sender<Result<Document, Failure>>,
 ) {
@@ -46,12 +46,13 @@ pub(super) async fn run(
     } else {
         std::mem::take(&mut request.graph)
     };
+    let graph = Box::new(graph);
     let Outcome {
         result,
         queued,
         promises,
     } = through_the_pipeline(&inner, &job, &request, graph, accepted).await;
-    let kept = kept_by_address(&job).await;
+    let kept = Box::pin(kept_by_address(&job)).await;
     let ended = finish(
         &inner,
         &job,
@@ -75,7 +76,7 @@ pub(super) async fn run(
         || queued.as_ref().is_some_and(|graph| is_large_object(graph));
     off_runtime(large, || drop((request, queued)));
     let _ = done.send(result);
-    tell_end(&job, ended).await;
+    Box::pin(tell_end(&job, ended)).await;
 }
 
 /// Runs the stages. Whoever waits for the acceptance is told on the way.
@@ -83,14 +84,14 @@ async fn through_the_pipeline(
     inner: &Arc<Inner>,
     job: &Arc<Job>,
     request: &PromptRequest,
-    graph: Map<String, Value>,
+    graph: Box<Map<String, Value>>,
     accepted: oneshot::Sender<Graph>,
 ) -> Outcome {
     let (tell, mut heard) = oneshot::channel::<Graph>();
     let mut queued = None;
     let mut promises = Vec::new();
     let result = {
-        let running = Box::pin(pipeline::run(inner, job, request, graph, tell));
+        let running = pipeline::run(inner, job, request, graph, tell);
         let running = AssertUnwindSafe(running).catch_unwind();
         tokio::pin!(running);
         let mut accepted = Some(accepted);
@@ -102,7 +103,8 @@ async fn through_the_pipeline(
                     // A task that is given back is handed out again by its broker.
                     if !job.policy.given_back {
                         let context = job.trace.context();
-                        promises = deliver::promise(inner, request, &*graph, context).await;
+                        let promising = deliver::promise(inner, request, &*graph, context);
+                        promises = Box::pin(promising).await;
                     }
                     job.witness(|witness| witness.accepted(job, &graph));
                     if let Some(accepted) = accepted.take() {
@@ -133,7 +135,7 @@ async fn through_the_pipeline(
 /// What was asked for by address is there when it is told of; else nobody waits for it.
 async fn kept_by_address(job: &Job) -> Vec<AssetRecord> {
     let by_address = |keeping: &&Keeping| keeping.by_address();
-    let Some(keeping) = job.keeping.as_ref().filter(by_address) else {
+    let Some(keeping) = job.keeping.as_deref().filter(by_address) else {
         return Vec::new();
     };
     keeping.settled().await;

@@ -1,90 +1,78 @@
 //! Properties of a blob, and its bytes as one continuous stream.
 
-use azure_core::request_options::{IfMatchCondition, Range};
-use azure_storage_blobs::blob::Blob;
-use azure_storage_blobs::prelude::{BlobClient, BlobVersioning, Snapshot, VersionId};
+use std::time::SystemTime;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use futures_util::StreamExt;
 
-use super::failure::from_sdk;
+use super::failure::accepted;
 use super::location::Location;
-use crate::net::http_fields::{disposition_name, media_type};
+use super::request::Resource;
+use crate::net::http_fields::{content_range, disposition_name, media_type};
 use crate::storage::backend::{ByteRange, ObjectInfo, ObjectStream};
-use crate::storage::cloud;
-use crate::storage::{ErrorKind, StorageError};
+use crate::storage::{ErrorKind, StorageError, auth_headers, cloud};
 
-/// The SDK fetches in chunks, one request each; a chunk larger than any blob (190 TiB) makes one
-/// request of it.
-const ONE_CHUNK: u64 = 1 << 50;
+/// The service's own name of `Range`, which a proxy leaves alone.
+const RANGE: HeaderName = HeaderName::from_static("x-ms-range");
 
 /// Asks about a blob.
-pub async fn head(client: &BlobClient, location: &Location) -> Result<ObjectInfo, StorageError> {
-    let mut request = client.get_properties();
-    if let Some(version) = version(location) {
-        request = request.blob_versioning(version);
-    }
-    let answer = request
-        .await
-        .map_err(|error| from_sdk(&location.shown, &error))?;
-    let size = answer.blob.properties.content_length;
-    Ok(info(&answer.blob, Some(size)))
+pub async fn head(blob: &Resource, location: &Location) -> Result<ObjectInfo, StorageError> {
+    let answer = blob
+        .ask(Method::HEAD, &version(location), HeaderMap::new(), None)
+        .await?;
+    let answer = accepted(&blob.shown, answer).await?;
+    let headers = answer.headers();
+    Ok(info(headers, length(headers)))
 }
 
 /// Begins to fetch a blob.
 pub async fn open(
-    client: &BlobClient,
+    blob: &Resource,
     location: &Location,
     range: Option<ByteRange>,
     if_match: Option<&str>,
 ) -> Result<ObjectStream, StorageError> {
-    let start = range.map_or(0, |range| range.start);
-    let end = range
-        .and_then(|range| range.end)
-        .map_or(start + ONE_CHUNK, |last| last + 1);
-    let mut request = client
-        .get()
-        .chunk_size(ONE_CHUNK)
-        .range(Range::new(start, end));
+    let mut headers = HeaderMap::new();
+    if let Some(range) = range {
+        headers.insert(RANGE, auth_headers::value(&range.to_string())?);
+    }
     if let Some(etag) = if_match {
-        request = request.if_match(IfMatchCondition::Match(etag.to_owned()));
+        let etag = HeaderValue::from_str(etag).map_err(|_| {
+            let sentence = format!("{}: an etag that is no header", blob.shown);
+            StorageError::new(ErrorKind::Failed, sentence)
+        })?;
+        headers.insert(header::IF_MATCH, etag);
     }
-    if let Some(version) = version(location) {
-        request = request.blob_versioning(version);
+    let answer = blob
+        .ask(Method::GET, &version(location), headers, None)
+        .await?;
+    // The whole of it shows the engine that the blob has changed. It also serves an empty blob, of
+    // which every range is out of range.
+    if range.is_some()
+        && matches!(
+            answer.status(),
+            StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE
+        )
+    {
+        return Box::pin(open(blob, location, None, None)).await;
     }
-    let page = request.into_stream().next().await;
-    let page = match page {
-        Some(Ok(page)) => page,
-        // Every range of an empty blob is out of range.
-        Some(Err(error)) if start == 0 && status(&error) == Some(416) => {
-            return empty(client, location).await;
-        }
-        // The whole of it shows the engine that the blob has changed.
-        Some(Err(error)) if range.is_some() && matches!(status(&error), Some(412 | 416)) => {
-            return Box::pin(open(client, location, None, None)).await;
-        }
-        Some(Err(error)) => return Err(from_sdk(&location.shown, &error)),
-        None => {
+    let answer = accepted(&blob.shown, answer).await?;
+    let headers = answer.headers();
+    let (offset, size) = if answer.status() == StatusCode::PARTIAL_CONTENT {
+        let sent = text(headers, &header::CONTENT_RANGE).and_then(content_range);
+        let Some(start) = sent.and_then(|sent| sent.start) else {
             return Err(StorageError::new(
-                ErrorKind::Transient,
-                format!("{}: Azure sent nothing", location.shown),
+                ErrorKind::Failed,
+                format!("{}: Azure did not say which part it sent", blob.shown),
             ));
-        }
+        };
+        (start, sent.and_then(|sent| sent.total))
+    } else {
+        (0, length(headers))
     };
-    let length = page.blob.properties.content_length;
-    let (offset, size) = match &page.content_range {
-        // The SDK drops the whole size of a Content-Range, but what is asked for to the end ends
-        // with the file.
-        Some(Range::Range(sent)) => (
-            sent.start,
-            range
-                .and_then(|range| range.end)
-                .is_none()
-                .then_some(sent.start + length),
-        ),
-        Some(Range::RangeFrom(sent)) => (sent.start, None),
-        None => (0, Some(length)),
-    };
-    let shown = location.shown.clone();
-    let body = page.data.map(move |bytes| {
+    let info = info(headers, size);
+    let shown = blob.shown.clone();
+    let body = answer.bytes_stream().map(move |bytes| {
         bytes.map_err(|error| {
             StorageError::new(
                 ErrorKind::Transient,
@@ -93,69 +81,57 @@ pub async fn open(
         })
     });
     Ok(ObjectStream {
-        info: info(&page.blob, size),
+        info,
         offset,
         body: body.boxed(),
     })
 }
 
-async fn empty(client: &BlobClient, location: &Location) -> Result<ObjectStream, StorageError> {
-    let info = head(client, location).await?;
-    if info.size == Some(0) {
-        return Ok(ObjectStream {
-            info,
-            offset: 0,
-            body: futures_util::stream::empty().boxed(),
-        });
-    }
-    Err(StorageError::new(
-        ErrorKind::Transient,
-        format!("{}: the blob has changed meanwhile", location.shown),
-    ))
-}
-
-fn status(error: &azure_core::Error) -> Option<u16> {
-    match error.kind() {
-        azure_core::error::ErrorKind::HttpResponse { status, .. } => Some(u16::from(*status)),
-        _ => None,
-    }
-}
-
-fn version(location: &Location) -> Option<BlobVersioning> {
+/// The version or the snapshot that a URL names.
+fn version(location: &Location) -> Vec<(&'static str, &str)> {
     // With a signature in it, the whole query goes out as it is.
     if location.parameter("sig").is_some() {
-        return None;
+        return Vec::new();
     }
-    if let Some(snapshot) = location.parameter("snapshot") {
-        return Some(BlobVersioning::Snapshot(Snapshot::new(snapshot.to_owned())));
-    }
-    location
-        .parameter("versionid")
-        .map(|id| BlobVersioning::VersionId(VersionId::new(id.to_owned())))
+    ["snapshot", "versionid"]
+        .into_iter()
+        .find_map(|name| location.parameter(name).map(|value| (name, value)))
+        .into_iter()
+        .collect()
 }
 
-fn info(blob: &Blob, size: Option<u64>) -> ObjectInfo {
-    let properties = &blob.properties;
-    let etag = properties.etag.to_string();
-    // The SDK hands the header on as it is; older services leave the quotes out.
-    let etag = if etag.starts_with('"') || etag.starts_with("W/") {
-        etag
-    } else {
-        format!("\"{etag}\"")
-    };
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    text(headers, &header::CONTENT_LENGTH)?.trim().parse().ok()
+}
+
+fn info(headers: &HeaderMap, size: Option<u64>) -> ObjectInfo {
+    // Older services leave the quotes out.
+    let etag = text(headers, &header::ETAG).map(|etag| {
+        if etag.starts_with('"') || etag.starts_with("W/") {
+            etag.to_owned()
+        } else {
+            format!("\"{etag}\"")
+        }
+    });
+    let weak = etag.as_ref().is_some_and(|etag| etag.starts_with("W/"));
+    let modified = text(headers, &header::LAST_MODIFIED)
+        .and_then(|date| httpdate::parse_http_date(date).ok())
+        .and_then(|date| date.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let content_type = text(headers, &header::CONTENT_TYPE).unwrap_or("application/octet-stream");
     ObjectInfo {
         size,
-        weak_etag: etag.starts_with("W/").then(|| etag.clone()),
-        etag: (!etag.starts_with("W/")).then_some(etag),
-        last_modified: Some(properties.last_modified.unix_timestamp().to_string()),
+        weak_etag: etag.clone().filter(|_| weak),
+        etag: etag.filter(|_| !weak),
+        last_modified: modified.map(|since| since.as_secs().to_string()),
         ranges: true,
         sha256: None,
         checksum: None,
-        content_type: Some(media_type(&properties.content_type)),
-        disposition_name: properties
-            .content_disposition
-            .as_deref()
-            .and_then(disposition_name),
+        content_type: Some(media_type(content_type)),
+        disposition_name: text(headers, &header::CONTENT_DISPOSITION).and_then(disposition_name),
         final_url: None,
     }
 }

@@ -1,40 +1,34 @@
-//! The SDK's errors in one sentence. Of the service's own messages only the first line: what
-//! follows quotes signatures.
+//! The service's refusals in one sentence. Of its own messages only the first line: what follows
+//! quotes signatures.
 
-use azure_core::error::{Error, ErrorKind as SdkKind};
+use reqwest::Response;
 
-use crate::storage::cloud;
-use crate::storage::{ErrorKind, StorageError};
+use crate::net::http_fields::retry_after;
+use crate::storage::error::{element, read_refusal, shown, unescaped};
+use crate::storage::{ErrorKind, StorageError, cloud};
 
-/// A failed operation on `place`.
-pub fn from_sdk(place: &str, error: &Error) -> StorageError {
-    if let Some(sentence) = cloud::refusal(error) {
-        return StorageError::new(ErrorKind::Invalid, sentence);
+/// Where the service says what a refusal is called; a HEAD has nothing else.
+const CODE: &str = "x-ms-error-code";
+
+/// An answer, when it is what was asked for.
+///
+/// # Errors
+/// When it is a refusal.
+pub async fn accepted(place: &str, response: Response) -> Result<Response, StorageError> {
+    if response.status().is_success() {
+        return Ok(response);
     }
-    if let Some(trouble) = crate::storage::error::own_trouble(error) {
-        return StorageError::local(format!("{place}: {trouble}"), trouble);
-    }
-    match error.kind() {
-        SdkKind::HttpResponse { status, error_code } => {
-            let message = error
-                .as_http_error()
-                .and_then(|error| error.error_message())
-                .and_then(|message| message.lines().next());
-            answered(place, u16::from(*status), error_code.as_deref(), message)
-        }
-        SdkKind::Credential => StorageError::new(
-            ErrorKind::Unauthorized,
-            format!("{place}: {}", cloud::words(error)),
-        ),
-        SdkKind::Io => StorageError::new(
-            ErrorKind::Transient,
-            format!("{place}: {}", cloud::words(error)),
-        ),
-        _ => StorageError::new(
-            ErrorKind::Failed,
-            format!("{place}: {}", cloud::words(error)),
-        ),
-    }
+    let status = response.status().as_u16();
+    let wait = retry_after(response.headers());
+    let code = response.headers().get(CODE);
+    let code = code.and_then(|code| code.to_str().ok()).map(str::to_owned);
+    let body = read_refusal(response).await;
+    let text = String::from_utf8_lossy(&body);
+    let code = code.or_else(|| element(&text, "Code").map(str::to_owned));
+    let message = element(&text, "Message").and_then(|message| message.lines().next());
+    let mut error = answered(place, status, code.as_deref(), message);
+    error.retry_after = wait;
+    Err(error)
 }
 
 fn answered(place: &str, status: u16, code: Option<&str>, message: Option<&str>) -> StorageError {
@@ -66,11 +60,58 @@ fn answered(place: &str, status: u16, code: Option<&str>, message: Option<&str>)
         .map(|code| format!(", {}", code.chars().take(100).collect::<String>()))
         .unwrap_or_default();
     let words = message
-        .and_then(|message| crate::storage::error::shown(message, &[]))
+        .and_then(|message| shown(&unescaped(message), &[]))
         .map(|words| format!(": {words}"))
         .unwrap_or_default();
     StorageError::new(
         kind,
         format!("{place}: {advice} (Azure answered {status}{code}{words})"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::http;
+
+    use super::*;
+
+    async fn refused(answer: http::response::Builder, body: &'static str) -> StorageError {
+        let response = Response::from(answer.body(body).unwrap());
+        accepted("place", response).await.unwrap_err()
+    }
+
+    /// The words as the service writes them, with a first line for people and the rest for its
+    /// makers.
+    #[tokio::test]
+    async fn refusals_keep_their_status_code_and_words() {
+        let error = refused(
+            http::Response::builder().status(403),
+            "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>AuthenticationFailed\
+             </Code><Message>Server failed to authenticate.\nRequestId:1\nTime:2</Message>\
+             <AuthenticationErrorDetail>Signature did not match: marked</AuthenticationErrorDetail>\
+             </Error>",
+        )
+        .await;
+        assert_eq!(error.kind, ErrorKind::Unauthorized);
+        assert_eq!(
+            error.message,
+            "place: the credentials do not permit it, or none were given (Azure answered 403, \
+             AuthenticationFailed: Server failed to authenticate.)"
+        );
+        let busy = http::Response::builder()
+            .status(503)
+            .header(CODE, "ServerBusy")
+            .header("retry-after", "7");
+        let error = refused(busy, "").await;
+        assert_eq!(
+            (error.kind, error.retry_after),
+            (ErrorKind::Transient, Some(Duration::from_secs(7)))
+        );
+        assert_eq!(
+            error.message,
+            "place: the service refused it (Azure answered 503, ServerBusy)"
+        );
+    }
 }

@@ -4,12 +4,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use azure_core::auth::{AccessToken, Secret as SdkSecret, TokenCredential};
-use azure_core::error::{Error, ErrorKind};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
-use crate::config::AzureConfig;
+use crate::config::{AzureConfig, Secret};
 use crate::net::Outbound;
 
 const SCOPE: &str = "https://storage.azure.com/.default";
@@ -20,7 +18,6 @@ const EARLY: time::Duration = time::Duration::minutes(5);
 const ANSWER: Duration = Duration::from_secs(20);
 
 /// Where tokens come from.
-#[derive(Debug)]
 enum Origin {
     Workload {
         url: String,
@@ -33,11 +30,15 @@ enum Origin {
 }
 
 /// Gets tokens for storage and keeps the last one.
-#[derive(Debug)]
 pub struct Identity {
     origin: Origin,
     outbound: Outbound,
-    last: Mutex<Option<AccessToken>>,
+    last: Mutex<Option<Token>>,
+}
+
+struct Token {
+    secret: Secret,
+    expires: OffsetDateTime,
 }
 
 #[derive(serde::Deserialize)]
@@ -78,7 +79,7 @@ impl Identity {
         }
     }
 
-    async fn ask(&self) -> Result<AccessToken, String> {
+    async fn ask(&self) -> Result<Token, String> {
         let (name, request) = match &self.origin {
             Origin::Workload {
                 url,
@@ -132,38 +133,30 @@ impl Identity {
             .as_i64()
             .or_else(|| answer.expires_in.as_str()?.parse().ok())
             .unwrap_or(600);
-        Ok(AccessToken::new(
-            SdkSecret::new(answer.access_token),
-            OffsetDateTime::now_utc() + time::Duration::seconds(seconds),
-        ))
+        Ok(Token {
+            secret: Secret::new(answer.access_token),
+            expires: OffsetDateTime::now_utc() + time::Duration::seconds(seconds),
+        })
     }
-}
 
-#[async_trait::async_trait]
-impl TokenCredential for Identity {
-    async fn get_token(&self, _scopes: &[&str]) -> azure_core::Result<AccessToken> {
+    /// A token that is good for some minutes yet.
+    ///
+    /// # Errors
+    /// A sentence that says why there is none, and what to do.
+    pub async fn token(&self) -> Result<Secret, String> {
         let mut last = self.last.lock().await;
         if let Some(token) = last
             .as_ref()
-            .filter(|token| token.expires_on - EARLY > OffsetDateTime::now_utc())
+            .filter(|token| token.expires - EARLY > OffsetDateTime::now_utc())
         {
-            return Ok(token.clone());
+            return Ok(token.secret.clone());
         }
         let token = self.ask().await.map_err(|sentence| {
             let advice = "set AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, or give the workload \
                           an identity";
-            Error::message(
-                ErrorKind::Credential,
-                format!("no token for Azure Blob Storage ({sentence}): {advice}"),
-            )
+            format!("no token for Azure Blob Storage ({sentence}): {advice}")
         })?;
-        *last = Some(token.clone());
-        Ok(token)
-    }
-
-    async fn clear_cache(&self) -> azure_core::Result<()> {
-        *self.last.lock().await = None;
-        Ok(())
+        Ok(last.insert(token).secret.clone())
     }
 }
 
@@ -207,10 +200,7 @@ mod tests {
         let config = Config::from_env(&env).unwrap().storage;
         let identity = Identity::new(&config.azure, Outbound::new(&config).unwrap());
         for _ in 0..2 {
-            assert_eq!(
-                identity.get_token(&[]).await.unwrap().token.secret(),
-                "entra-token"
-            );
+            assert_eq!(identity.token().await.unwrap().expose(), "entra-token");
         }
         let forms = forms.lock();
         assert_eq!(forms.len(), 1);

@@ -1,23 +1,19 @@
 //! Azure Blob Storage, Azurite included.
 //!
-//! `azure_storage_blobs` 0.21 is the last line of the older SDK, and the only one that knows
-//! account keys, connection strings and service SAS; the newer one takes Entra tokens only. It
-//! stays behind this module. Its requests leave through the product's own clients ([`transport`]);
-//! without that it would bring a second reqwest and a second TLS provider.
+//! Requests leave through the product's own clients; `object_store` signs them ([`request`]).
 
 mod account;
-mod body;
 mod download;
 mod failure;
 mod identity;
 mod location;
-mod transport;
+mod request;
+mod sas;
 mod upload;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use azure_storage_blobs::prelude::BlobClient;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -28,6 +24,7 @@ use crate::config::AzureConfig;
 use crate::net::Outbound;
 use account::{Account, Permission};
 use location::Location;
+use request::Resource;
 
 const NOT_CONFIGURED: &str = "Azure Blob Storage is not configured: set \
                               AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with \
@@ -70,7 +67,7 @@ impl AzureBackend {
             .map(|account| &account.endpoint)
     }
 
-    async fn blob(&self, source: &Source) -> Result<(BlobClient, Location), StorageError> {
+    async fn blob(&self, source: &Source) -> Result<(Resource, Location), StorageError> {
         let location = Location::of(&source.url, self.own_endpoint())?;
         if !location.own {
             // Behind a proxy the connection is not ours to check.
@@ -84,11 +81,12 @@ impl AzureBackend {
             .as_ref()
             .and_then(|account| account.as_ref().ok())
             .filter(|_| location.own);
-        let client = account::client_for(&location, source.auth.as_ref(), account, &self.outbound)?;
-        Ok((client, location))
+        let blob = account::blob_at(&location, source.auth.as_ref(), account, &self.outbound)?;
+        Ok((blob, location))
     }
 
-    fn target(&self, target: &Target, filename: &str) -> Result<BlobClient, StorageError> {
+    fn target(&self, target: &Target, filename: &str) -> Result<Resource, StorageError> {
+        let shown = self.url_of(target, filename);
         let Target::Azure {
             container,
             blob_prefix,
@@ -100,11 +98,8 @@ impl AzureBackend {
             ));
         };
         location::check_container(container)?;
-        let account = self.account()?;
-        Ok(account
-            .client(&self.outbound)
-            .container_client(container)
-            .blob_client(blob_name(blob_prefix, filename)))
+        let service = self.account()?.service(&self.outbound, shown)?;
+        Ok(service.blob(container, &blob_name(blob_prefix, filename)))
     }
 }
 
@@ -130,8 +125,8 @@ impl Backend for AzureBackend {
     }
 
     async fn head(&self, source: &Source) -> Result<ObjectInfo, StorageError> {
-        let (client, location) = self.blob(source).await?;
-        download::head(&client, &location).await
+        let (blob, location) = self.blob(source).await?;
+        download::head(&blob, &location).await
     }
 
     async fn open(
@@ -140,8 +135,8 @@ impl Backend for AzureBackend {
         range: Option<ByteRange>,
         if_match: Option<&str>,
     ) -> Result<ObjectStream, StorageError> {
-        let (client, location) = self.blob(source).await?;
-        download::open(&client, &location, range, if_match).await
+        let (blob, location) = self.blob(source).await?;
+        download::open(&blob, &location, range, if_match).await
     }
 
     async fn check(&self, target: &Target, signed: bool) -> Result<(), StorageError> {
@@ -182,15 +177,8 @@ impl Backend for AzureBackend {
         progress: Option<&Progress>,
         cancel: &CancellationToken,
     ) -> Result<(), StorageError> {
-        let client = self.target(target, &file.filename)?;
-        upload::upload(
-            &client,
-            &self.url_of(target, &file.filename),
-            file,
-            progress,
-            cancel,
-        )
-        .await
+        let blob = self.target(target, &file.filename)?;
+        upload::upload(&blob, file, progress, cancel).await
     }
 
     async fn sign(
@@ -200,9 +188,7 @@ impl Backend for AzureBackend {
         expiry: Duration,
     ) -> Result<String, StorageError> {
         self.check(target, true).await?;
-        let client = self.target(target, filename)?;
-        self.account()?
-            .sign(&client, &self.url_of(target, filename), expiry)
-            .await
+        let blob = self.target(target, filename)?;
+        self.account()?.sign(&blob, expiry).await
     }
 }

@@ -66,13 +66,9 @@ impl HttpBackend {
             header::ACCEPT_ENCODING,
             HeaderValue::from_static("identity"),
         );
-        if let Some(ByteRange { start, end }) = range {
-            let text = format!(
-                "bytes={start}-{}",
-                end.map(|end| end.to_string()).unwrap_or_default()
-            );
+        if let Some(range) = range {
             open.extend(
-                HeaderValue::from_str(&text)
+                HeaderValue::try_from(range.to_string())
                     .ok()
                     .map(|value| (header::RANGE, value)),
             );

@@ -112,10 +112,9 @@ fn open_headers(range: Option<ByteRange>) -> HeaderMap {
         header::ACCEPT_ENCODING,
         HeaderValue::from_static("identity"),
     );
-    if let Some(ByteRange { start, end }) = range {
-        let end = end.map(|end| end.to_string()).unwrap_or_default();
+    if let Some(range) = range {
         headers.extend(
-            HeaderValue::try_from(format!("bytes={start}-{end}"))
+            HeaderValue::try_from(range.to_string())
                 .ok()
                 .map(|value| (header::RANGE, value)),
         );

@@ -117,11 +117,7 @@ pub async fn open(
             .set_version_id(location.version.clone())
             .set_if_match(if_match.map(str::to_owned));
         match range {
-            Some(ByteRange {
-                start,
-                end: Some(end),
-            }) => request.range(format!("bytes={start}-{end}")),
-            Some(ByteRange { start, end: None }) => request.range(format!("bytes={start}-")),
+            Some(range) => request.range(range.to_string()),
             None if checked => request.checksum_mode(ChecksumMode::Enabled),
             None => request,
         }

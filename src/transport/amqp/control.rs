@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{FieldTable, ShortString};
 use lapin::{ChannelState, Connection, ErrorKind};
 use serde_json::{Value, json};
 
@@ -15,6 +13,7 @@ use super::TaskRunner;
 use super::session::Shared;
 use crate::broker::Reopening;
 use crate::broker::envelope::service;
+use crate::broker::listening::hear;
 use crate::broker::outbox::{Body, Class, OutboxMessage};
 use crate::broker::publisher::properties;
 
@@ -37,39 +36,8 @@ pub(super) async fn run(shared: &Arc<Shared>, connection: &Connection) -> lapin:
 }
 
 async fn listen(shared: &Arc<Shared>, connection: &Connection) -> lapin::Result<Infallible> {
-    let channel = connection.create_channel().await?;
-    let options = QueueDeclareOptions {
-        exclusive: true,
-        auto_delete: true,
-        ..QueueDeclareOptions::default()
-    };
-    let queue = channel
-        .queue_declare("".into(), options, FieldTable::default())
-        .await?;
-    for key in [CANCEL, DESCRIBE] {
-        channel
-            .queue_bind(
-                queue.name().clone(),
-                shared.topology.exchange.clone(),
-                key.into(),
-                QueueBindOptions::default(),
-                FieldTable::default(),
-            )
-            .await?;
-    }
-    let options = BasicConsumeOptions {
-        no_ack: true,
-        exclusive: true,
-        ..BasicConsumeOptions::default()
-    };
-    let mut consumer = channel
-        .basic_consume(
-            queue.name().clone(),
-            ShortString::default(),
-            options,
-            FieldTable::default(),
-        )
-        .await?;
+    let exchange = &shared.topology.exchange;
+    let mut consumer = hear(connection, exchange, &[CANCEL, DESCRIBE]).await?;
     while let Some(delivery) = consumer.next().await {
         handle(shared, delivery?);
     }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use lapin::Connection;
 use lapin::uri::AMQPUri;
-use lapin::{Connection, Event};
 use parking_lot::Mutex;
 use rand::Rng;
 use tokio::sync::watch;
@@ -17,6 +16,7 @@ use super::worker::Worker;
 use super::{TaskRunner, consumer, control};
 use crate::broker::dial::{Link, describe, dial, version};
 use crate::broker::envelope::EventFactory;
+use crate::broker::listening::until_lost;
 use crate::broker::outbox::Outbox;
 use crate::broker::topology::Topology;
 use crate::broker::{Reopening, publisher};
@@ -29,8 +29,6 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(15);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// For a connection that is only made to say goodbye.
 const LAST_TRY: Duration = Duration::from_secs(2);
-/// A second look at the connection's state, should lapin not tell of its end.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest wait between two tries, in seconds.
 const MAX_BACKOFF_S: f64 = 30.0;
 
@@ -248,43 +246,23 @@ async fn register(shared: &Shared, connection: &Connection) -> lapin::Error {
     }
 }
 
-/// Follows the connection's state; returns why it ended.
+/// Heartbeats go out only while the broker takes messages; returns why the connection ended.
 async fn watch_connection(shared: &Shared, link: &Arc<Link>) -> String {
-    let connection = &link.connection;
-    let mut events = Box::pin(connection.events_listener());
-    let mut look = tokio::time::interval(LOOK_INTERVAL);
-    let mut blocked = false;
     shared.pulse.send_replace(Some(Arc::clone(link)));
-    loop {
-        tokio::select! {
-            event = events.next() => match event {
-                Some(Event::ConnectionBlocked(reason)) if !blocked => {
-                    blocked = true;
-                    shared.pulse.send_replace(None);
-                    tracing::warn!(
-                        broker = %shared.broker,
-                        reason,
-                        "AMQP broker blocks publishing; waiting for it"
-                    );
-                }
-                Some(Event::ConnectionUnblocked) if blocked => {
-                    blocked = false;
-                    shared.pulse.send_replace(Some(Arc::clone(link)));
-                    tracing::info!(broker = %shared.broker, "AMQP broker takes messages again");
-                }
-                Some(Event::Error(error)) if !connection.status().connected() => {
-                    return describe(&error);
-                }
-                Some(_) => {}
-                None => return "the connection has ended".to_owned(),
-            },
-            _ = look.tick() => {
-                if !connection.status().connected() {
-                    return "the connection is closed".to_owned();
-                }
-            },
+    until_lost(&link.connection, |blocked| {
+        if let Some(reason) = blocked {
+            shared.pulse.send_replace(None);
+            tracing::warn!(
+                broker = %shared.broker,
+                reason,
+                "AMQP broker blocks publishing; waiting for it"
+            );
+        } else {
+            shared.pulse.send_replace(Some(Arc::clone(link)));
+            tracing::info!(broker = %shared.broker, "AMQP broker takes messages again");
         }
-    }
+    })
+    .await
 }
 
 async fn part(shared: &Shared, link: &Link) {

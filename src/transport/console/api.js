@@ -1,6 +1,6 @@
 /**
- * The server's API: addresses relative to this page, the key in a header, errors as they come. Who has no valid key is asked for
- * one, and the request goes on with it.
+ * The server's API: addresses relative to this page, the key in a header, errors as they come. Who
+ * has no valid key is asked for one, and the request goes on with it.
  */
 
 import { signal } from "./kernel.js";
@@ -17,7 +17,10 @@ const STORED = "comfyui-api-key";
 
 /** The key in use; empty when the server wants none, or none was given yet. */
 export const key = signal(sessionStorage.getItem(STORED) ?? "");
-/** Why the sign-in is shown; `null` when it is not. @type {import("./kernel.js").Signal<string | null>} */
+/**
+ * Why the sign-in is shown; `null` when it is not.
+ * @type {import("./kernel.js").Signal<string | null>}
+ */
 export const asked = signal(/** @type {string | null} */ (null));
 
 /** @type {(() => void)[]} */
@@ -28,7 +31,11 @@ export class ApiError extends Error {
   /** @param {number} status @param {any} body */
   constructor(status, body) {
     const inner = body?.error && typeof body.error === "object" ? body.error : body;
-    super(typeof inner?.error === "string" ? inner.error : inner?.message ?? t("The server answered {status}.", { status }));
+    super(
+      typeof inner?.error === "string"
+        ? inner.error
+        : (inner?.message ?? t("The server answered {status}.", { status })),
+    );
     this.status = status;
     this.code = inner?.code ?? "";
     /** @type {string | undefined} */
@@ -45,7 +52,16 @@ export class Unreachable extends Error {
   }
 }
 
-/** @typedef {{method?: string, json?: any, body?: BodyInit, headers?: Record<string, string>, signal?: AbortSignal, key?: string}} Options */
+/**
+ * @typedef {{
+ *   method?: string,
+ *   json?: any,
+ *   body?: BodyInit,
+ *   headers?: Record<string, string>,
+ *   signal?: AbortSignal,
+ *   key?: string,
+ * }} Options
+ */
 
 /**
  * One request. Waits for a sign-in when the key is missing or has stopped working.
@@ -77,10 +93,15 @@ export async function send(path, options = {}) {
       throw new Unreachable();
     }
     if (response.ok) return response;
-    const body = await response.text().then(parse).catch(() => null);
-    if (response.status !== 401 || options.key !== undefined) throw new ApiError(response.status, body);
+    const body = await response
+      .text()
+      .then(parse)
+      .catch(() => null);
+    if (response.status !== 401 || options.key !== undefined)
+      throw new ApiError(response.status, body);
     // Another request may have brought a new key meanwhile.
-    if (key.peek() === used) await askForKey(used ? t("The key is no longer accepted. Sign in again.") : "");
+    if (key.peek() === used)
+      await askForKey(used ? t("The key is no longer accepted. Sign in again.") : "");
   }
 }
 
@@ -102,7 +123,8 @@ export async function signIn(candidate) {
   try {
     await send("queue", { key: candidate });
   } catch (error) {
-    if (error instanceof ApiError && error.status === 401) throw new Error(t("This key is not accepted."));
+    if (error instanceof ApiError && error.status === 401)
+      throw new Error(t("This key is not accepted."));
     throw error;
   }
   sessionStorage.setItem(STORED, candidate);
@@ -117,7 +139,7 @@ export function signOut() {
   location.reload(); // nothing that was shown, and nothing that waits, stays in memory
 }
 
-// --- event streams --------------------------------------------------------------------------------------------------------------
+// --- event streams -------------------------------------------------------------------------------
 
 /** Takes an event stream apart, however it is cut into pieces. */
 export class EventParser {
@@ -137,7 +159,8 @@ export class EventParser {
       const line = this.#rest.slice(0, found.index);
       this.#rest = this.#rest.slice(found.index + found[0].length);
       if (line === "") {
-        if (this.#data.length) events.push({ event: this.#name || "message", data: this.#data.join("\n") });
+        if (this.#data.length)
+          events.push({ event: this.#name || "message", data: this.#data.join("\n") });
         this.#name = "";
         this.#data = [];
         continue;
@@ -154,7 +177,12 @@ export class EventParser {
 /**
  * Follows a stream to its end. `EventSource` cannot send headers, so it is read by `fetch`.
  * @param {string} path
- * @param {{signal: AbortSignal, onOpen?: () => void, onEvent: (event: string, data: any) => void, silence?: number}} options
+ * @param {{
+ *   signal: AbortSignal,
+ *   onOpen?: () => void,
+ *   onEvent: (event: string, data: any) => void,
+ *   silence?: number,
+ * }} options
  *   `silence`: after so many milliseconds without a byte the connection counts as dead
  */
 export async function follow(path, { signal: stop, onOpen, onEvent, silence = 45_000 }) {
@@ -168,7 +196,10 @@ export async function follow(path, { signal: stop, onOpen, onEvent, silence = 45
     timer = setTimeout(abort, silence);
   };
   try {
-    const response = await send(path, { signal: dead.signal, headers: { Accept: "text/event-stream" } });
+    const response = await send(path, {
+      signal: dead.signal,
+      headers: { Accept: "text/event-stream" },
+    });
     alive();
     onOpen?.();
     const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
@@ -177,7 +208,8 @@ export async function follow(path, { signal: stop, onOpen, onEvent, silence = 45
       const { done, value } = await reader.read();
       if (done) return;
       alive();
-      for (const { event, data } of parser.push(decoder.decode(value, { stream: true }))) onEvent(event, parse(data));
+      for (const { event, data } of parser.push(decoder.decode(value, { stream: true })))
+        onEvent(event, parse(data));
     }
   } finally {
     clearTimeout(timer);
@@ -186,10 +218,11 @@ export async function follow(path, { signal: stop, onOpen, onEvent, silence = 45
   }
 }
 
-// --- files ----------------------------------------------------------------------------------------------------------------------
+// --- files ---------------------------------------------------------------------------------------
 
 /** The content of an asset. @param {string} id @param {string} [query] */
-export const contentPath = (id, query = "") => `api/v2/assets/${encodeURIComponent(id)}/content${query}`;
+export const contentPath = (id, query = "") =>
+  `api/v2/assets/${encodeURIComponent(id)}/content${query}`;
 
 /** @param {string} id @param {string} [query] @param {AbortSignal} [stop] */
 export async function blob(id, query, stop) {
@@ -214,7 +247,8 @@ export async function upload(file, onProgress, stop) {
     const request = new XMLHttpRequest();
     request.open("POST", address("api/v2/assets"));
     if (used) request.setRequestHeader("Authorization", `Bearer ${used}`);
-    request.upload.onprogress = (event) => event.lengthComputable && onProgress((event.loaded / event.total) * 100);
+    request.upload.onprogress = (event) =>
+      event.lengthComputable && onProgress((event.loaded / event.total) * 100);
     const abort = () => request.abort();
     stop.addEventListener("abort", abort);
     const status = await new Promise((resolve, reject) => {
@@ -231,14 +265,18 @@ export async function upload(file, onProgress, stop) {
     }
     if (status >= 200 && status < 300) return body;
     if (status !== 401) throw new ApiError(status, body);
-    if (key.peek() === used) await askForKey(used ? t("The key is no longer accepted. Sign in again.") : "");
+    if (key.peek() === used)
+      await askForKey(used ? t("The key is no longer accepted. Sign in again.") : "");
   }
 }
 
 /** What an upload may be called. @param {string} name */
 export function plainName(name) {
   const last = name.split(/[\\/]/).pop() ?? "";
-  // eslint-disable-next-line no-control-regex
-  const clean = last.replace(/[\u0000-\u001f\u007f"]/g, "_").replace(/^\.+/, "").trim();
+  const clean = last
+    // eslint-disable-next-line no-control-regex
+    .replace(/[\u0000-\u001f\u007f"]/g, "_")
+    .replace(/^\.+/, "")
+    .trim();
   return clean.length > 120 ? clean.slice(-120) : clean || "file";
 }

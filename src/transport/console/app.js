@@ -1,4 +1,6 @@
-/** Starts the console: texts, shell, the one live connection, and the page that the address names. */
+/**
+ * Starts the console: texts, shell, the one live connection, and the page that the address names.
+ */
 
 import { load } from "./i18n.js";
 import { start } from "./live.js";

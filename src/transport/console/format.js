@@ -4,8 +4,19 @@ import { h } from "./kernel.js";
 import { language, t } from "./i18n.js";
 
 const whole = new Intl.NumberFormat(language);
-const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-const day = new Intl.DateTimeFormat(language, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const clock = new Intl.DateTimeFormat(language, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hourCycle: "h23",
+});
+const day = new Intl.DateTimeFormat(language, {
+  month: "short",
+  day: "numeric",
+  hour: "2-digit",
+  minute: "2-digit",
+  hourCycle: "h23",
+});
 const year = new Intl.DateTimeFormat(language, { year: "numeric", month: "short", day: "numeric" });
 const exact = new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: "long" });
 
@@ -22,7 +33,8 @@ export function size(bytes) {
     value /= 1000;
     unit += 1;
   }
-  return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${units[unit]}`;
+  const digits = value < 10 ? 2 : value < 100 ? 1 : 0;
+  return `${unit === 0 ? value : value.toFixed(digits)} ${units[unit]}`;
 }
 
 /** @param {number | null | undefined} seconds */
@@ -33,12 +45,19 @@ export function duration(seconds) {
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 60) return `${Math.round(seconds)} s`;
   const rounded = Math.round(seconds);
-  const [hours, minutes, rest] = [Math.floor(rounded / 3600), Math.floor(rounded / 60) % 60, rounded % 60];
+  const [hours, minutes, rest] = [
+    Math.floor(rounded / 3600),
+    Math.floor(rounded / 60) % 60,
+    rounded % 60,
+  ];
   if (hours >= 48) return `${Math.floor(hours / 24)} d ${hours % 24} h`;
   return hours ? `${hours} h ${minutes} min` : `${minutes} min ${rest} s`;
 }
 
-/** A moment, in whatever form the API gives it: RFC 3339, or milliseconds since 1970. @param {any} value */
+/**
+ * A moment, in whatever form the API gives it: RFC 3339, or milliseconds since 1970.
+ * @param {any} value
+ */
 export function moment(value) {
   if (value == null || value === "") return null;
   const date = new Date(value);

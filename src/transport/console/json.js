@@ -1,6 +1,7 @@
 /**
- * JSON whose integers stay what they were: seeds of ComfyUI have 64 bits, numbers of JavaScript 53. A larger integer is kept as
- * its text (`JSON.rawJSON`) where the browser can; elsewhere it is rounded as usual.
+ * JSON whose integers stay what they were: seeds of ComfyUI have 64 bits, numbers of JavaScript 53.
+ * A larger integer is kept as its text (`JSON.rawJSON`) where the browser can; elsewhere it is
+ * rounded as usual.
  */
 
 const raw = /** @type {any} */ (JSON).rawJSON;
@@ -10,8 +11,15 @@ const isRaw = /** @type {any} */ (JSON).isRawJSON ?? (() => false);
 export function parse(text) {
   if (!raw) return JSON.parse(text);
   /** @type {any} */
-  const reviver = (/** @type {string} */ _, /** @type {any} */ value, /** @type {{source?: string}} */ context) =>
-    typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "")
+  const reviver = (
+    /** @type {string} */ _,
+    /** @type {any} */ value,
+    /** @type {{source?: string}} */ context,
+  ) =>
+    typeof value === "number" &&
+    Number.isInteger(value) &&
+    !Number.isSafeInteger(value) &&
+    /^-?\d+$/.test(context?.source ?? "")
       ? raw(context.source)
       : value;
   return JSON.parse(text, reviver);
@@ -24,7 +32,8 @@ export const stringify = (value, indent) => JSON.stringify(value, null, indent);
 export const isLarge = (value) => Boolean(isRaw(value));
 
 /** A number as it is shown and typed. @param {any} value @returns {string} */
-export const numberText = (value) => (isLarge(value) ? value.rawJSON : value == null ? "" : String(value));
+export const numberText = (value) =>
+  isLarge(value) ? value.rawJSON : value == null ? "" : String(value);
 
 /** What was typed, as a number; `undefined` when it is none. @param {string} text @returns {any} */
 export function number(text) {
@@ -32,7 +41,8 @@ export function number(text) {
   if (trimmed === "") return undefined;
   const value = Number(trimmed);
   if (!Number.isFinite(value)) return undefined;
-  if (raw && /^-?\d+$/.test(trimmed) && !Number.isSafeInteger(value)) return raw(trimmed.replace(/^(-?)0+(?=\d)/, "$1"));
+  if (raw && /^-?\d+$/.test(trimmed) && !Number.isSafeInteger(value))
+    return raw(trimmed.replace(/^(-?)0+(?=\d)/, "$1"));
   return value;
 }
 

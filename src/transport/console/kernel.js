@@ -1,11 +1,20 @@
 /**
  * The view kernel: signals, elements, keyed lists. Everything that the pages need and nothing else.
  *
- * A signal is a function that returns its value; whoever calls it inside `effect` (or inside a function given to `h` as a
- * property or child) runs again when the value changes. Effects run once per microtask, whatever number of signals changed.
+ * A signal is a function that returns its value; whoever calls it inside `effect` (or inside a
+ * function given to `h` as a property or child) runs again when the value changes. Effects run once
+ * per microtask, whatever number of signals changed.
  */
 
-/** @typedef {{run: () => void, sources: Set<Set<Effect>>, cleanups: (() => void)[], queued: boolean, dead: boolean}} Effect */
+/**
+ * @typedef {{
+ *   run: () => void,
+ *   sources: Set<Set<Effect>>,
+ *   cleanups: (() => void)[],
+ *   queued: boolean,
+ *   dead: boolean,
+ * }} Effect
+ */
 /**
  * @template T
  * @typedef {{(): T, set(value: T): void, peek(): T, update(change: (value: T) => T): void}} Signal
@@ -77,7 +86,8 @@ function clean(cleanups) {
 }
 
 /**
- * Runs `work` now and again whenever a signal that it has read changes. Ends with the scope in which it was made.
+ * Runs `work` now and again whenever a signal that it has read changes. Ends with the scope in
+ * which it was made.
  * @param {() => void} work
  * @returns {() => void} ends it
  */
@@ -126,8 +136,8 @@ export function computed(work) {
 }
 
 /**
- * A part of the page that is there while `test` holds. Unlike a plain function it is not made anew by every change that `test`
- * looks at: a button that is being pressed stays the same button.
+ * A part of the page that is there while `test` holds. Unlike a plain function it is not made anew
+ * by every change that `test` looks at: a button that is being pressed stays the same button.
  * @param {() => any} test
  * @param {() => any} make
  */
@@ -161,11 +171,19 @@ export function scope(work) {
 
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "path", "g", "polyline", "polygon", "rect", "circle", "line"]);
-const AS_PROPERTY = new Set(["value", "checked", "indeterminate", "selected", "srcObject", "muted"]);
+const AS_PROPERTY = new Set([
+  "value",
+  "checked",
+  "indeterminate",
+  "selected",
+  "srcObject",
+  "muted",
+]);
 
 /**
- * Makes an element. Properties: `on…` are listeners; functions are followed like effects; `style` is an object (the page's
- * policy forbids style attributes); `ref` is called with the element. Strings are always text, never markup.
+ * Makes an element. Properties: `on…` are listeners; functions are followed like effects; `style`
+ * is an object (the page's policy forbids style attributes); `ref` is called with the element.
+ * Strings are always text, never markup.
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K | string} tag
  * @param {Record<string, any> | null} [properties]
@@ -173,7 +191,9 @@ const AS_PROPERTY = new Set(["value", "checked", "indeterminate", "selected", "s
  * @returns {K extends keyof HTMLElementTagNameMap ? HTMLElementTagNameMap[K] : HTMLElement}
  */
 export function h(tag, properties, ...children) {
-  const element = /** @type {any} */ (SVG_TAGS.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag));
+  const element = /** @type {any} */ (
+    SVG_TAGS.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag)
+  );
   append(element, children);
   for (const [name, value] of Object.entries(properties ?? {})) {
     if (name === "ref") value(element);
@@ -187,7 +207,8 @@ export function h(tag, properties, ...children) {
 /** @param {any} element @param {string} name @param {any} value */
 function assign(element, name, value) {
   if (name === "style") {
-    for (const [key, part] of Object.entries(value)) element.style.setProperty(key, part == null ? "" : String(part));
+    for (const [key, part] of Object.entries(value))
+      element.style.setProperty(key, part == null ? "" : String(part));
   } else if (AS_PROPERTY.has(name)) {
     if (element[name] !== value) element[name] = value ?? "";
   } else if (value === false || value == null) {
@@ -203,11 +224,15 @@ export function append(parent, children) {
     if (Array.isArray(child)) append(parent, child);
     else if (typeof child === "function") parent.appendChild(dynamic(child));
     else if (child instanceof Node) parent.appendChild(child);
-    else if (child != null && typeof child !== "boolean") parent.appendChild(document.createTextNode(String(child)));
+    else if (child != null && typeof child !== "boolean")
+      parent.appendChild(document.createTextNode(String(child)));
   }
 }
 
-/** A part of the page that is made anew when the signals that it reads change. @param {() => any} work */
+/**
+ * A part of the page that is made anew when the signals that it reads change.
+ * @param {() => any} work
+ */
 function dynamic(work) {
   const [begin, end] = [document.createComment(""), document.createComment("")];
   const fragment = document.createDocumentFragment();
@@ -215,7 +240,11 @@ function dynamic(work) {
   effect(() => {
     const made = work();
     const only = begin.nextSibling;
-    if ((typeof made === "string" || typeof made === "number") && only instanceof Text && only.nextSibling === end) {
+    if (
+      (typeof made === "string" || typeof made === "number") &&
+      only instanceof Text &&
+      only.nextSibling === end
+    ) {
       if (only.data !== String(made)) only.data = String(made);
       return;
     }
@@ -228,7 +257,8 @@ function dynamic(work) {
 }
 
 /**
- * One element per item, kept and moved by key. `render` gets a signal, so that a changed item changes its element in place.
+ * One element per item, kept and moved by key. `render` gets a signal, so that a changed item
+ * changes its element in place.
  * @template T
  * @param {() => T[]} items
  * @param {(item: T) => string | number} key

@@ -1,5 +1,6 @@
 /**
- * What the server tells by itself: one stream for the whole tab. Pages read these signals and ask for nothing that is here.
+ * What the server tells by itself: one stream for the whole tab. Pages read these signals and ask
+ * for nothing that is here.
  */
 
 import { signal } from "./kernel.js";
@@ -7,12 +8,17 @@ import { ApiError, follow } from "./api.js";
 
 /** @typedef {Record<string, any>} Item */
 
-/** "connecting" at first, then "open" or "lost". @type {import("./kernel.js").Signal<"connecting" | "open" | "lost">} */
+/**
+ * "connecting" at first, then "open" or "lost".
+ * @type {import("./kernel.js").Signal<"connecting" | "open" | "lost">}
+ */
 export const connection = signal(/** @type {any} */ ("connecting"));
 /** When the next attempt is made, in milliseconds since 1970. */
 export const nextAttempt = signal(0);
 
-/** @type {import("./kernel.js").Signal<{running: Item[], pending: Item[], finished: Item[]} | null>} */
+/**
+ * @type {import("./kernel.js").Signal<{running: Item[], pending: Item[], finished: Item[]} | null>}
+ */
 export const queue = signal(/** @type {any} */ (null));
 /** @type {import("./kernel.js").Signal<Item | null>} */
 export const status = signal(/** @type {any} */ (null));
@@ -25,7 +31,10 @@ export const downloads = signal(/** @type {any} */ (null));
 /** @type {import("./kernel.js").Signal<Item[] | null>} */
 export const deliveries = signal(/** @type {any} */ (null));
 
-/** Who wants the lines of the log as they come. @type {Set<(lines: Item[], first: boolean) => void>} */
+/**
+ * Who wants the lines of the log as they come.
+ * @type {Set<(lines: Item[], first: boolean) => void>}
+ */
 const logReaders = new Set();
 /** Called after a connection is there again. @type {Set<() => void>} */
 const reconnected = new Set();
@@ -49,13 +58,20 @@ export function merged(known, told, limit) {
   return [...fresh.values(), ...kept].slice(0, limit);
 }
 
-/** Points of the last ten minutes: time in milliseconds, value. @type {Record<string, [number, number][]>} */
+/**
+ * Points of the last ten minutes: time in milliseconds, value.
+ * @type {Record<string, [number, number][]>}
+ */
 export const series = { queue: [], vram: [], memory: [] };
 /** Grows with every new point. */
 export const sampled = signal(0);
 const WINDOW = 600_000;
 
-/** What was measured while nobody looked here. @param {string} name @param {[number, number][]} points */
+/**
+ * What was measured while nobody looked here.
+ * @param {string} name
+ * @param {[number, number][]} points
+ */
 export function remember(name, points) {
   const known = series[name];
   const missing = points.filter(([time]) => !known.some((one) => Math.abs(one[0] - time) < 1000));
@@ -133,7 +149,10 @@ export async function start() {
   if (started) return;
   started = true;
   addEventListener("online", () => wake());
-  document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && wake());
+  document.addEventListener(
+    "visibilitychange",
+    () => document.visibilityState === "visible" && wake(),
+  );
   let failures = 0;
   let lost = false;
   for (;;) {
@@ -158,7 +177,8 @@ export async function start() {
     if (switching) continue; // another set of topics is wanted: at once, and without a word
     lost = true;
     failures += 1;
-    const pause = Math.min(15_000, 500 * 2 ** Math.min(failures - 1, 6)) * (0.75 + Math.random() / 2);
+    const pause =
+      Math.min(15_000, 500 * 2 ** Math.min(failures - 1, 6)) * (0.75 + Math.random() / 2);
     nextAttempt.set(Date.now() + pause);
     connection.set("lost");
     await new Promise((resolve) => {

@@ -21,7 +21,8 @@ export function parseRoute(fragment) {
 }
 
 /** @param {string} page @param {string} [id] */
-export const addressOf = (page, id) => (page === "playground" ? "#/" : `#/${page}${id ? `/${encodeURIComponent(id)}` : ""}`);
+export const addressOf = (page, id) =>
+  page === "playground" ? "#/" : `#/${page}${id ? `/${encodeURIComponent(id)}` : ""}`;
 
 export const route = signal(parseRoute(globalThis.location?.hash ?? ""));
 

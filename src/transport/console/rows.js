@@ -13,7 +13,12 @@ const MARGIN = 800;
  * @param {(index: number) => number} height
  * @param {number} from of the window, in pixels from the first row
  * @param {number} to
- * @returns {{first: number, last: number, above: number, below: number}} `last` is the first that is not
+ * @returns {{
+ *   first: number,
+ *   last: number,
+ *   above: number,
+ *   below: number,
+ * }} `last` is the first that is not
  */
 export function near(count, height, from, to) {
   let [first, last, above, below, at] = [count, count, 0, 0, 0];
@@ -30,10 +35,12 @@ export function near(count, height, from, to) {
 }
 
 /** @param {Element | null} element @param {string} name @param {number | null} value */
-const attribute = (element, name, value) => (value === null ? element?.removeAttribute(name) : element?.setAttribute(name, String(value)));
+const attribute = (element, name, value) =>
+  value === null ? element?.removeAttribute(name) : element?.setAttribute(name, String(value));
 
 /**
- * The bodies of a table, for `table`: the rows, and before and after them the room of those that are not in the page.
+ * The bodies of a table, for `table`: the rows, and before and after them the room of those that
+ * are not in the page.
  * @template T
  * @param {() => T[]} items
  * @param {(item: T) => string | number} key
@@ -65,7 +72,8 @@ export function longRows(items, key, render) {
       seen.set(key(item), height);
       changed = true;
     });
-    if (seen.size) typical = [...seen.values()].reduce((sum, height) => sum + height, 0) / seen.size;
+    if (seen.size)
+      typical = [...seen.values()].reduce((sum, height) => sum + height, 0) / seen.size;
     return changed;
   }
 
@@ -75,7 +83,12 @@ export function longRows(items, key, render) {
     const long = all.length > FEW;
     const top = long ? before.getBoundingClientRect().top : 0;
     const { first, last, above, below } = long
-      ? near(all.length, (index) => seen.get(key(all[index])) ?? typical, -top - MARGIN, innerHeight - top + MARGIN)
+      ? near(
+          all.length,
+          (index) => seen.get(key(all[index])) ?? typical,
+          -top - MARGIN,
+          innerHeight - top + MARGIN,
+        )
       : { first: 0, last: all.length, above: 0, below: 0 };
     before.style.setProperty("height", `${above}px`);
     after.style.setProperty("height", `${below}px`);
@@ -85,7 +98,11 @@ export function longRows(items, key, render) {
     if (other) shown.set(wanted);
     // Who hears the table must know how long it is.
     attribute(body.closest("table"), "aria-rowcount", long ? all.length + 1 : null);
-    queueMicrotask(() => [...body.children].forEach((row, index) => attribute(row, "aria-rowindex", long ? first + index + 2 : null)));
+    queueMicrotask(() =>
+      [...body.children].forEach((row, index) =>
+        attribute(row, "aria-rowindex", long ? first + index + 2 : null),
+      ),
+    );
     // What is new has a height of its own.
     if (long && (other || changed)) request();
   }
@@ -97,16 +114,17 @@ export function longRows(items, key, render) {
     if (all.length > FEW) request();
     else draw();
   });
-  addEventListener("scroll", request, { passive: true });
-  const anew = () => {
+  onWindow("scroll", request);
+  onWindow("resize", () => {
     seen.clear();
     request();
-  };
-  addEventListener("resize", anew, { passive: true });
-  onCleanup(() => {
-    removeEventListener("scroll", request);
-    removeEventListener("resize", anew);
-    cancelAnimationFrame(frame);
   });
+  onCleanup(() => cancelAnimationFrame(frame));
   return [before, body, after];
+}
+
+/** Listens while the page is there. @param {"scroll" | "resize"} name @param {() => void} work */
+function onWindow(name, work) {
+  addEventListener(name, work, { passive: true });
+  onCleanup(() => removeEventListener(name, work));
 }

@@ -62,7 +62,8 @@ export default {
   "Nothing was logged yet.": "还没有日志。",
   "last 10 minutes": "最近 10 分钟",
   "Resend all failed deliveries?": "重新发送所有失败的投递？",
-  "{sent} are sent again; of {gone} the content is gone.": "已重新发送 {sent} 个；{gone} 个的内容已不存在。",
+  "{sent} are sent again; of {gone} the content is gone.":
+    "已重新发送 {sent} 个；{gone} 个的内容已不存在。",
   "Deliveries": "投递",
   "Resend all failed": "重发全部失败项",
   "Status": "状态",
@@ -75,7 +76,8 @@ export default {
   "No delivery fits.": "没有符合条件的投递。",
   "Show all": "显示全部",
   "Nothing was delivered by webhook yet.": "还没有通过 webhook 投递的内容。",
-  "Give a run a webhook_v2, and see here whether it arrived.": "为运行设置 webhook_v2，即可在此查看是否送达。",
+  "Give a run a webhook_v2, and see here whether it arrived.":
+    "为运行设置 webhook_v2，即可在此查看是否送达。",
   "Resend": "重新发送",
   "It is sent again.": "已重新发送。",
   "Attempts {id}": "尝试记录 {id}",
@@ -88,7 +90,8 @@ export default {
   "{n} is sent again.": "已重新发送 {n} 个。",
   "{n} are sent again.": "已重新发送 {n} 个。",
   "Restart ComfyUI?": "重启 ComfyUI？",
-  "Runs in flight fail; tasks from the queue go back to it.": "进行中的运行会失败；来自队列的任务会退回队列。",
+  "Runs in flight fail; tasks from the queue go back to it.":
+    "进行中的运行会失败；来自队列的任务会退回队列。",
   "ComfyUI restarts.": "ComfyUI 正在重启。",
   "ComfyUI frees its memory.": "ComfyUI 正在释放内存。",
   "Health": "状态",
@@ -155,7 +158,8 @@ export default {
   "Last used": "上次使用",
   "State": "状态",
   "No file of the cache fits.": "没有符合条件的缓存文件。",
-  "The cache is empty: what is fetched by URL is kept here.": "缓存为空：通过 URL 获取的文件会保存在这里。",
+  "The cache is empty: what is fetched by URL is kept here.":
+    "缓存为空：通过 URL 获取的文件会保存在这里。",
   "{size} of {limit}": "{size} / {limit}",
   "{size}, no limit": "{size}，无上限",
   "Cache in use: {n} %": "缓存使用 {n}%",
@@ -171,7 +175,8 @@ export default {
   "Header": "请求头",
   "Parameter": "参数",
   "as the URL says": "按 URL 命名",
-  "A URL is needed, such as https://huggingface.co/…/model.safetensors": "请填写 URL，例如 https://huggingface.co/…/model.safetensors",
+  "A URL is needed, such as https://huggingface.co/…/model.safetensors":
+    "请填写 URL，例如 https://huggingface.co/…/model.safetensors",
   "The download has begun.": "下载已开始。",
   "Download a model": "下载模型",
   "File name": "文件名",
@@ -182,10 +187,12 @@ export default {
   "Nothing was downloaded lately.": "最近没有下载。",
   "{rate}/s, {time} left": "{rate}/s，剩余 {time}",
   "Cancel": "取消",
-  "Files of this run were too large to be remembered: choose them again.": "此运行的文件过大未保存，请重新选择。",
+  "Files of this run were too large to be remembered: choose them again.":
+    "此运行的文件过大未保存，请重新选择。",
   "This workflow does not exist any more.": "此工作流已不存在。",
   "Choose a workflow or paste a graph first.": "请先选择工作流或粘贴图。",
-  "This form has no field for it: choose another workflow first.": "此表单没有合适的字段，请先选择其他工作流。",
+  "This form has no field for it: choose another workflow first.":
+    "此表单没有合适的字段，请先选择其他工作流。",
   "{file} is now the input {field}.": "{file} 已设为输入 {field}。",
   "Runs are refused until it is ready.": "就绪之前不接受运行。",
   "ComfyUI is down.": "ComfyUI 已停止。",
@@ -222,7 +229,8 @@ export default {
   "busy": "忙碌",
   "unavailable": "不可用",
   "Models belong to the instances.": "模型属于各实例。",
-  "This server is a gateway: each instance has its own models, downloads and cache.": "此服务器是网关：每个实例都有自己的模型、下载和缓存。",
+  "This server is a gateway: each instance has its own models, downloads and cache.":
+    "此服务器是网关：每个实例都有自己的模型、下载和缓存。",
   "Look at the fleet": "查看集群",
   "Queues": "队列",
   "Instances": "实例",
@@ -230,12 +238,15 @@ export default {
   "Oldest": "最久等待",
   "Version": "版本",
   "Last seen": "最近活动",
-  "No instance has been heard of: jobs wait in their queue.": "尚未发现任何实例：任务在队列中等待。",
+  "No instance has been heard of: jobs wait in their queue.":
+    "尚未发现任何实例：任务在队列中等待。",
   "Finished": "已结束",
   "Delete this run?": "删除此运行？",
-  "Its record goes, and its files, unless something else uses them.": "将删除记录及其文件（被其他内容使用的除外）。",
+  "Its record goes, and its files, unless something else uses them.":
+    "将删除记录及其文件（被其他内容使用的除外）。",
   "This run is not known.": "未找到此运行。",
-  "It was deleted, or so many have come since that it is forgotten. ": "它已被删除，或因后续运行过多而不再保留。",
+  "It was deleted, or so many have come since that it is forgotten. ":
+    "它已被删除，或因后续运行过多而不再保留。",
   "Summary": "概要",
   "Started": "开始时间",
   "Position {n}": "第 {n} 位",
@@ -254,13 +265,15 @@ export default {
   "No line of the log belongs to this run.": "没有属于此运行的日志。",
   "Log of this run": "此运行的日志",
   "Language": "语言",
-  "Set COMFYUI_API_KEY to your key if the server wants one.": "如服务器需要密钥，请将 COMFYUI_API_KEY 设为你的密钥。",
+  "Set COMFYUI_API_KEY to your key if the server wants one.":
+    "如服务器需要密钥，请将 COMFYUI_API_KEY 设为你的密钥。",
   "The browser does not allow copying: select the text.": "浏览器不允许复制，请手动选择文本。",
   "Copied.": "已复制。",
   "Paste a graph or a saved workflow": "粘贴图或保存的工作流",
   "Graph": "图",
   "Graph file": "图文件",
-  "A graph or workflow as JSON, or a picture, video or sound with one inside. Drop it here, too.": "JSON 格式的图或工作流，或内含工作流的图片、视频、音频，也可拖放到此处。",
+  "A graph or workflow as JSON, or a picture, video or sound with one inside. Drop it here, too.":
+    "JSON 格式的图或工作流，或内含工作流的图片、视频、音频，也可拖放到此处。",
   "Reading the graph…": "正在读取图…",
   "A saved workflow, converted: {n} nodes.": "已转换保存的工作流：{n} 个节点。",
   "A graph with {n} nodes.": "图：{n} 个节点。",
@@ -346,7 +359,8 @@ export default {
   "Connection lost. Trying again by itself.": "连接已断开，正在自动重试。",
   "Connection": "连接",
   "Try now": "立即重试",
-  "This server asks for one of its API keys. It is kept in this tab only.": "此服务器需要 API 密钥。密钥仅保存在此标签页中。",
+  "This server asks for one of its API keys. It is kept in this tab only.":
+    "此服务器需要 API 密钥。密钥仅保存在此标签页中。",
   "API key": "API 密钥",
   "Results: previous and next picture": "结果：上一张和下一张图片",
   "Zoom": "缩放",
@@ -356,11 +370,16 @@ export default {
   "Try again": "重试",
   "Confirm": "确认",
   "Actions": "操作",
-  "Drag to turn, wheel to zoom; arrow keys, + and − do the same": "拖动旋转，滚轮缩放；也可用方向键和 + −",
-  "This browser cannot show 3D models (WebGL 2 is off): download it.": "此浏览器无法显示 3D 模型（WebGL 2 未启用），请下载查看。",
-  "This model needs {names}, which cannot be shown here: download it.": "此模型需要 {names}，无法在此显示，请下载查看。",
-  "The geometry of this model is compressed, which cannot be shown here: download it.": "此模型的几何数据经过压缩，无法在此显示，请下载查看。",
-  "This model is too large to be shown here: download it.": "此模型过大，无法在此显示，请下载查看。",
+  "Drag to turn, wheel to zoom; arrow keys, + and − do the same":
+    "拖动旋转，滚轮缩放；也可用方向键和 + −",
+  "This browser cannot show 3D models (WebGL 2 is off): download it.":
+    "此浏览器无法显示 3D 模型（WebGL 2 未启用），请下载查看。",
+  "This model needs {names}, which cannot be shown here: download it.":
+    "此模型需要 {names}，无法在此显示，请下载查看。",
+  "The geometry of this model is compressed, which cannot be shown here: download it.":
+    "此模型的几何数据经过压缩，无法在此显示，请下载查看。",
+  "This model is too large to be shown here: download it.":
+    "此模型过大，无法在此显示，请下载查看。",
   "There are no triangles in this model.": "此模型中没有三角面。",
   "This is no GLB file.": "这不是 GLB 文件。",
   "Only version 2 of glTF can be shown here.": "仅能显示 glTF 2.0。",

@@ -1,9 +1,25 @@
 //! Whether a client wants its answer as a stream (`Accept`, faults.md, U4).
 
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
+/// See [`wants_stream`].
+#[derive(Debug, Clone, Copy)]
+pub struct WantsStream(pub bool);
+
+impl<S: Sync> FromRequestParts<S> for WantsStream {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(wants_stream(&parts.headers)))
+    }
+}
+
 /// A stream only where `text/event-stream` is accepted by name, and not less wanted than JSON.
-pub fn wants_stream(headers: &HeaderMap) -> bool {
+fn wants_stream(headers: &HeaderMap) -> bool {
     let accepted: Vec<(String, f32)> = headers
         .get_all(header::ACCEPT)
         .iter()

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use crate::document::Document;
 use crate::error::{Code, ErrorCode, Failure};
 
-/// Marks an answer that must not be compressed: base64 of media that is compressed already, or a
-/// stream.
+/// Marks an answer that is not to be compressed: base64 of media that is compressed already, a
+/// stream, or what is too short for it.
 #[derive(Debug, Clone, Copy)]
 pub struct Uncompressed;
 
@@ -46,7 +46,7 @@ const WHOLE: u64 = 1 << 20;
 ///
 /// # Errors
 /// 500 when the files of a short document cannot be read.
-pub async fn document(document: &Document) -> Result<Response, Failure> {
+pub async fn document(document: Document) -> Result<Response, Failure> {
     let body = if document.len() <= WHOLE {
         let whole = document.collect().await;
         whole.map(Body::from).map_err(|error| {

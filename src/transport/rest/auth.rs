@@ -1,21 +1,15 @@
 //! API keys (http-api.md, "Access control").
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::Method;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 
-use super::RouterState;
+use super::Services;
 use crate::error::{Code, Failure};
 use crate::transport::access::key_fits;
 use crate::transport::console;
 
-/// Lets a request through if it needs no key or presents one.
-pub async fn require_key(
-    State(state): State<RouterState>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// Refuses a request that needs a key and presents none.
+pub fn refusal(state: &Services, request: &Request) -> Option<Failure> {
     let server = &state.config.server;
     let open = match request.uri().path() {
         "/health" | "/ready" => true,
@@ -30,11 +24,10 @@ pub async fn require_key(
         _ => request.method() == Method::OPTIONS,
     };
     if server.api_keys.is_empty() || open || key_fits(&server.api_keys, request.headers()) {
-        return next.run(request).await;
+        return None;
     }
-    Failure::new(
+    Some(Failure::new(
         Code::Unauthorized,
         "an API key is needed: send it as \"Authorization: Bearer <key>\" or \"X-API-Key: <key>\"",
-    )
-    .into_response()
+    ))
 }

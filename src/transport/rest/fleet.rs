@@ -4,14 +4,13 @@
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio_util::io::ReaderStream;
 
-use super::{RouterState, Uncompressed};
+use super::{RouterState, Services, Uncompressed};
 use crate::error::{Code, Failure};
 use crate::fleet::{Fleet, PutError};
 
@@ -127,15 +126,14 @@ pub fn queues(fleet: &Fleet) -> Value {
 }
 
 /// Answers for a gateway what only an instance can do.
-pub async fn not_here(State(state): State<RouterState>, request: Request, next: Next) -> Response {
-    if state.fleet.is_none() || !belongs_to_instances(&request) {
-        return next.run(request).await;
-    }
-    Failure::new(
-        Code::NotSupported,
-        "belongs to an instance: see GET /instances",
-    )
-    .into_response()
+pub fn refusal(state: &Services, request: &Request) -> Option<Failure> {
+    let elsewhere = state.fleet.is_some() && belongs_to_instances(request);
+    elsewhere.then(|| {
+        Failure::new(
+            Code::NotSupported,
+            "belongs to an instance: see GET /instances",
+        )
+    })
 }
 
 fn belongs_to_instances(request: &Request) -> bool {

@@ -59,12 +59,15 @@ use crate::job::Service;
 use crate::net::Outbound;
 use crate::storage::Storage;
 use crate::telemetry::trace;
+use crate::transport::check::check;
 use crate::webhook::Webhooks;
 use crate::workflow::Workflows;
 
-/// What the handlers need. Cheap to clone.
-#[derive(Clone)]
-pub struct RouterState {
+/// What the handlers need, one for all requests.
+pub type RouterState = Arc<Services>;
+
+/// See [`RouterState`].
+pub struct Services {
     /// The whole configuration.
     pub config: Arc<Config>,
     /// Whether prompts are taken.
@@ -100,7 +103,7 @@ pub struct RouterState {
     pub closing: CancellationToken,
 }
 
-impl RouterState {
+impl Services {
     /// Why `/ready` answers 503, if it does.
     pub fn not_ready(&self) -> Option<String> {
         let deep = || {
@@ -120,10 +123,6 @@ impl RouterState {
 }
 
 /// Everything that is served; `v2` is the Comfy API v2, `mcp` what agents use.
-#[expect(
-    clippy::too_many_lines,
-    reason = "a table of what is served, and the layers around it"
-)]
 pub fn router(state: RouterState, v2: Router, mcp: Router) -> Router {
     let cors = cors(&state.config.server.cors_allowed_origins);
     let routes = Router::new()
@@ -160,24 +159,18 @@ pub fn router(state: RouterState, v2: Router, mcp: Router) -> Router {
         .merge(mcp.with_state(()))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(
-            state.clone(),
-            fleet::not_here,
-        ))
-        .layer(middleware::from_fn_with_state(
-            state.clone(),
-            auth::require_key,
-        ))
+        // Of several layers at once the first is the outermost.
+        .layer((check(&state, auth::refusal), check(&state, fleet::refusal)))
         .nest_service("/api/v2", v2)
         .merge(state.fleet.clone().map(fleet::tasks).unwrap_or_default())
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(
+        .layer((
             CompressionLayer::new()
                 .gzip(true)
                 .br(true)
                 .quality(tower_http::CompressionLevel::Fastest)
                 .compress_when(DefaultPredicate::new().and(Compressible)),
-        );
+            CatchPanicLayer::custom(panicked),
+        ));
     let routes = if trace::tracer().is_some() {
         routes.layer(middleware::from_fn(trace::matched_route))
     } else {
@@ -187,10 +180,7 @@ pub fn router(state: RouterState, v2: Router, mcp: Router) -> Router {
         Some(cors) => routes.layer(cors),
         None => routes,
     }
-    .layer(middleware::from_fn_with_state(
-        state.clone(),
-        origin::refuse_strangers,
-    ))
+    .layer(check(&state, origin::refusal))
     .with_state(state)
 }
 

@@ -6,13 +6,11 @@
 
 use std::net::IpAddr;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 
-use super::RouterState;
+use super::Services;
 use super::serve::Peer;
 use crate::config::ServerConfig;
 use crate::error::{Code, Failure};
@@ -23,16 +21,9 @@ const SITE: &str = "sec-fetch-site";
 const PROXIED: [&str; 2] = ["forwarded", "via"];
 const PROXIED_PREFIX: &str = "x-forwarded-";
 
-/// Lets a request through if no browser sent it for a page of a stranger.
-pub async fn refuse_strangers(
-    State(state): State<RouterState>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match check(&request, &state.config.server) {
-        Ok(()) => next.run(request).await,
-        Err(failure) => failure.into_response(),
-    }
+/// Refuses a request that a browser sent for a page of a stranger.
+pub fn refusal(state: &Services, request: &Request) -> Option<Failure> {
+    check(request, &state.config.server).err()
 }
 
 fn check(request: &Request, server: &ServerConfig) -> Result<(), Failure> {

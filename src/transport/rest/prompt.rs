@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::accept::wants_stream;
+use super::accept::WantsStream;
 use super::body::{Known, KnownObject, PromptBody};
 use super::path::PathText;
 use super::{RouterState, answer, sse};
@@ -17,14 +17,14 @@ use crate::durable::{NewRun, NewSubmission, Recorder, Refused};
 use crate::error::{Code, Failure};
 use crate::job::media_inputs::takes_media;
 use crate::job::registry::{JobSnapshot, Status};
-use crate::job::{CancelOnDrop, PromptRequest, Source, Submission};
+use crate::job::{CancelOnDrop, JobHandle, PromptRequest, Source, Submission};
 use crate::limits::{MAX_NAME, is_large_object, off_runtime, text};
 use crate::transport::v2::address::Base;
 
 /// A checked request, and what decides how it is run beside it.
 pub struct Asked {
     /// The request.
-    pub request: PromptRequest,
+    pub request: Box<PromptRequest>,
     /// The endpoint.
     pub source: Source,
     /// The workflow endpoint that its graph comes from.
@@ -45,7 +45,7 @@ impl Asked {
         let background = set("keep") && set("async");
         off_runtime(large, || {
             let body = background.then(|| members.clone());
-            let request = PromptRequest::parse(members)?;
+            let request = Box::new(PromptRequest::parse(members)?);
             request.check_background()?;
             Ok(Self {
                 request,
@@ -61,13 +61,10 @@ impl Asked {
 /// Runs a graph.
 pub async fn submit(
     State(state): State<RouterState>,
-    headers: HeaderMap,
+    WantsStream(stream): WantsStream,
     base: Base,
     PromptBody { members, large }: PromptBody,
 ) -> Result<Response, Failure> {
-    let stream = wants_stream(&headers);
-    // They hold the buffer that they were read into.
-    drop(headers);
     let asked = Asked::parse(members, large, base)?;
     run(&state, stream, asked).await
 }
@@ -76,35 +73,48 @@ pub async fn submit(
 /// client takes one, as a stream.
 pub async fn run(state: &RouterState, stream: bool, mut asked: Asked) -> Result<Response, Failure> {
     let background = asked.request.is_async() && !stream;
-    if let Some(body) = asked.body.take().filter(|_| background) {
-        return Box::pin(run_in_background(state, asked, body)).await;
+    if background {
+        return match asked.body.take() {
+            Some(body) => Box::pin(run_in_background(state, asked, body)).await,
+            None => Box::pin(run_unwatched(state, asked)).await,
+        };
     }
-    let mut submission = Submission {
-        stream,
-        workflow: asked.workflow.clone(),
-        ..Submission::new(asked.source)
-    };
     // What is over before the long wait has its room only meanwhile: thousands may wait.
-    let recorder = Box::pin(keep(state, &asked, &mut submission)).await?;
-    // A stream that has begun cannot be a refusal any more.
-    submission.policy.waits_for_verdict |= stream;
-    let mut echo = asked.request.echo.clone();
-    let mut running = state.service.begin(asked.request, submission)?;
-    recorder.iter().for_each(|recorder| recorder.begin());
-    let guard = (state.config.prompt.cancel_on_disconnect && !background)
-        .then(|| CancelOnDrop::new(running.job.clone()));
+    let mut running = Box::pin(begin(state, stream, asked)).await?;
+    let cancels = state.config.prompt.cancel_on_disconnect;
+    let guard = cancels.then(|| CancelOnDrop::new(running.job.clone()));
     if stream {
         return Box::pin(sse::follow(running, guard)).await;
-    }
-    if background {
-        let graph = running.accepted().await?;
-        return Ok(taken(&mut echo, &running.job.id, &graph));
     }
     let result = running.done().await;
     if let Some(guard) = guard {
         guard.disarm();
     }
-    Box::pin(answer::document(&result?)).await
+    Box::pin(answer::document(result?)).await
+}
+
+/// Begins it.
+async fn begin(state: &RouterState, stream: bool, asked: Asked) -> Result<JobHandle, Failure> {
+    let mut submission = Submission {
+        stream,
+        workflow: asked.workflow.clone(),
+        ..Submission::new(asked.source)
+    };
+    let recorder = keep(state, &asked, &mut submission).await?;
+    // A stream that has begun cannot be a refusal any more.
+    submission.policy.waits_for_verdict |= stream;
+    let running = state.service.begin(asked.request, submission)?;
+    recorder.iter().for_each(|recorder| recorder.begin());
+    Ok(running)
+}
+
+/// Runs what `async` alone was asked for: it is answered when ComfyUI has taken it, and ends with
+/// this process.
+async fn run_unwatched(state: &RouterState, asked: Asked) -> Result<Response, Failure> {
+    let mut echo = asked.request.echo.clone();
+    let mut running = begin(state, false, asked).await?;
+    let graph = running.accepted().await?;
+    Ok(taken(&mut echo, &running.job.id, &graph))
 }
 
 /// Arranges that a run is kept, if it is to be. Without `keep` of its own it is run all the same

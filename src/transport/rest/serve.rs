@@ -7,18 +7,23 @@ mod crowd;
 mod pace;
 mod stream;
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::Request;
+use axum::response::Response;
+use futures_util::TryFutureExt;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -115,7 +120,7 @@ impl Listener {
 
     /// Serves until told to stop; then takes no new connections and lets the answers under way end.
     pub async fn serve(self, router: Router, stop: CancellationToken) {
-        let builder = builder();
+        let versions = Arc::new(Versions::new());
         let crowd = Crowd::of_this_process();
         let connections = TaskTracker::new();
         loop {
@@ -130,7 +135,7 @@ impl Listener {
                 stream,
                 place,
                 Peer(peer.ip()),
-                builder.clone(),
+                versions.clone(),
                 router.clone(),
                 stop.clone(),
             ));
@@ -162,19 +167,28 @@ async fn accept(listener: &TcpListener, crowd: &Crowd) -> (TcpStream, SocketAddr
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(QUIET);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING)
-        .max_concurrent_streams(STREAMS);
-    builder
+/// What speaks with clients, by the version that a connection begins with.
+struct Versions {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl Versions {
+    fn new() -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(QUIET)
+            // Who goes is noticed by the stream.
+            .half_close(true);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .max_concurrent_streams(STREAMS);
+        Self { http1, http2 }
+    }
 }
 
 /// One connection, from its first byte to its end.
@@ -182,7 +196,7 @@ async fn converse(
     mut stream: TcpStream,
     place: Arc<Place>,
     peer: Peer,
-    builder: Builder<TokioExecutor>,
+    versions: Arc<Versions>,
     router: Router,
     stop: CancellationToken,
 ) {
@@ -193,39 +207,65 @@ async fn converse(
     };
     let Some(beginning) = begun else { return };
     let http2 = beginning.http2;
-    // Else it would find out once more.
-    let builder = match http2 {
-        true => builder.http2_only(),
-        false => builder.http1_only(),
-    };
     let activity = Arc::new(Activity::default());
     let stream = PatientStream::new(stream, beginning, activity.clone(), QUIET);
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(|mut request: Request<Incoming>| {
+    let stream = TokioIo::new(stream);
+    let counted = http2.then(|| activity.clone());
+    let service = service(
+        TowerToHyperService::new(router),
+        peer,
+        place.clone(),
+        counted,
+    );
+    if http2 {
+        // The rare one: its room is not that of all.
+        Box::pin(async {
+            let connection = versions.http2.serve_connection(stream, service);
+            until_over(pin!(connection), activity.idle(QUIET), &stop, &place).await;
+        })
+        .await;
+    } else {
+        let connection = versions.http1.serve_connection(stream, service);
+        until_over(pin!(connection), pending(), &stop, &place).await;
+    }
+}
+
+/// Answers the requests of a connection; where several may be under way at once they are `counted`.
+fn service(
+    router: TowerToHyperService<Router>,
+    peer: Peer,
+    place: Arc<Place>,
+    counted: Option<Arc<Activity>>,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response, Infallible>> + Send + 'static,
+> {
+    service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        let under_way = http2.then(|| activity.request());
+        let under_way = counted.as_ref().map(Activity::request);
         let tracing = RequestTrace::begin(&request);
         let exchange = place.exchange();
         let answering = router.call(request.map(|body| PacedBody::new(body, exchange.clone())));
-        let activity = activity.clone();
-        async move {
-            let response = trace::scope(tracing.context(), answering).await?;
+        trace::scope(tracing.context(), answering).map_ok(move |response| {
             let response = tracing.answered(response);
             let response = response.map(|body| HeldBody::of(body, exchange));
-            Ok::<_, std::convert::Infallible>(match under_way {
-                Some(under_way) => response.map(|body| activity.answer(body, under_way)),
+            match under_way {
+                Some(under_way) => response.map(|body| under_way.answer(body)),
                 None => response,
-            })
-        }
-    });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let idle = async {
-        if http2 {
-            activity.idle(QUIET).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
-    };
+            }
+        })
+    })
+}
+
+/// Until the client goes, has been idle for too long, or has to leave.
+async fn until_over(
+    mut connection: Pin<&mut impl GracefulConnection>,
+    idle: impl Future<Output = ()>,
+    stop: &CancellationToken,
+    place: &Place,
+) {
     tokio::select! {
         // A client that breaks off has nobody to complain to.
         _ = connection.as_mut() => return,

@@ -1,11 +1,10 @@
 //! `POST /workflow/...`: input in, graph out, then the way of every prompt (workflows.md).
 
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
-use super::accept::wants_stream;
+use super::accept::WantsStream;
 use super::body::{PromptBody, WorkflowBody};
 use super::path::PathText;
 use super::prompt::Asked;
@@ -20,12 +19,10 @@ use crate::transport::v2::address::Base;
 pub async fn run(
     State(state): State<RouterState>,
     PathText(path): PathText,
-    headers: HeaderMap,
+    WantsStream(stream): WantsStream,
     base: Base,
     WorkflowBody(PromptBody { members, large }): WorkflowBody,
 ) -> Result<Response, Failure> {
-    let stream = wants_stream(&headers);
-    drop(headers);
     let (input, mut body) = parts(members);
     state.health.accepts(false)?;
     let generated = state.workflows.generate(&path, input).await?;

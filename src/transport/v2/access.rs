@@ -1,16 +1,21 @@
 //! Who may ask: keys, and browsers that come from other sites. And the number that every answer
 //! bears.
 
-use axum::extract::{OriginalUri, Request, State};
+use axum::body::HttpBody;
+use axum::extract::{OriginalUri, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
-use super::V2State;
+use super::Services;
 use super::error::ApiError;
 use crate::transport::access::key_fits;
+use crate::transport::rest::Uncompressed;
 
 const REQUEST_ID: &str = "x-comfy-request-id";
+/// Below this length (bytes) an answer goes out as it is: HTTP libraries ask for compression each
+/// time, and the few packets of a single job are not worth a compressor.
+const WORTH_PACKING: u64 = 8 * 1024;
 
 /// Gives every answer its number; the log line of what went wrong has it too.
 pub async fn number(request: Request, next: Next) -> Response {
@@ -32,12 +37,20 @@ pub async fn number(request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    if response
+        .body()
+        .size_hint()
+        .exact()
+        .is_some_and(|length| length < WORTH_PACKING)
+    {
+        response.extensions_mut().insert(Uncompressed);
+    }
     response
 }
 
-/// Lets a request through that presents a key, or needs none, and that no other site has made a
-/// browser send.
-pub async fn check(State(state): State<V2State>, request: Request, next: Next) -> Response {
+/// Refuses a request that needs a key and presents none, or that another site has made a browser
+/// send.
+pub fn refusal(state: &Services, request: &Request) -> Option<ApiError> {
     let path = request.extensions().get::<OriginalUri>().map_or_else(
         || request.uri().path().to_owned(),
         |uri| uri.0.path().to_owned(),
@@ -45,34 +58,28 @@ pub async fn check(State(state): State<V2State>, request: Request, next: Next) -
     let path = path.trim_start_matches("/api/v2");
     // A signature opens the content for reading, and nothing else.
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    if reads && let Some(good) = signed(&state, path, request.uri().query()) {
+    if reads && let Some(good) = signed(state, path, request.uri().query()) {
         // Any page may show what has a signature.
-        return if good {
-            next.run(request).await
-        } else {
-            late().into_response()
-        };
+        return (!good).then(late);
     }
     let open = path == "/health" || request.method() == Method::OPTIONS;
     let server = &state.config.server;
     if foreign(request.headers(), &server.cors_allowed_origins) {
-        return ApiError::new(
+        return Some(ApiError::new(
             StatusCode::FORBIDDEN,
             "forbidden_origin",
             "another site's page may not ask this server: add its origin to CORS_ALLOWED_ORIGINS",
-        )
-        .into_response();
+        ));
     }
     if !open && !server.api_keys.is_empty() && !key_fits(&server.api_keys, request.headers()) {
-        return ApiError::new(
+        return Some(ApiError::new(
             StatusCode::UNAUTHORIZED,
             "unauthorized",
             "an API key is needed: send it as \"Authorization: Bearer <key>\" or \"X-API-Key: \
              <key>\"",
-        )
-        .into_response();
+        ));
     }
-    next.run(request).await
+    None
 }
 
 fn late() -> ApiError {
@@ -85,7 +92,7 @@ fn late() -> ApiError {
 }
 
 /// Whether an address of an asset's content is signed, and rightly so.
-fn signed(state: &V2State, path: &str, query: Option<&str>) -> Option<bool> {
+fn signed(state: &Services, path: &str, query: Option<&str>) -> Option<bool> {
     let id = path.strip_prefix("/assets/")?.strip_suffix("/content")?;
     let mut until = None;
     let mut signature = None;

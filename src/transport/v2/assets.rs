@@ -12,12 +12,12 @@ use super::address::Base;
 use super::error::{ApiError, key_reuse};
 use super::{V2State, jobs, view};
 use crate::job::asset_input::plain_hash;
+use crate::net::http_fields::fit_media_type;
 use crate::store::{NewAsset, StoreError, blobs};
 
 const SHORTEST: u64 = 60;
 const LONGEST: u64 = 604_800;
 const LONGEST_PATH: usize = 1024;
-const LONGEST_TYPE: usize = 200;
 
 pub fn bad(message: impl Into<String>) -> ApiError {
     ApiError::unprocessable("invalid_request", message)
@@ -39,10 +39,7 @@ pub fn expires_in(text: &str) -> Result<u64, ApiError> {
 /// A media type that is fit for a header.
 pub fn content_type(text: &str) -> Result<String, ApiError> {
     let text = text.trim();
-    let good = text.len() <= LONGEST_TYPE
-        && text.contains('/')
-        && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-    if good {
+    if fit_media_type(text) {
         Ok(text.to_owned())
     } else {
         Err(bad(

@@ -33,11 +33,14 @@ use crate::durable::DurableJobs;
 use crate::health::Health;
 use crate::media::Media;
 use crate::telemetry::trace;
+use crate::transport::check::check;
 use error::ApiError;
 
-/// What the handlers need. Cheap to clone.
-#[derive(Clone)]
-pub struct V2State {
+/// What the handlers need, one for all requests.
+pub type V2State = Arc<Services>;
+
+/// See [`V2State`].
+pub struct Services {
     /// The whole configuration.
     pub config: Arc<Config>,
     /// All durable jobs, and the store.
@@ -82,9 +85,12 @@ pub fn router(state: V2State) -> Router {
     routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(state.clone(), access::check))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(access::number))
+        // The first is the outermost.
+        .layer((
+            middleware::from_fn(access::number),
+            CatchPanicLayer::custom(panicked),
+            check(&state, access::refusal),
+        ))
         .with_state(state)
 }
 

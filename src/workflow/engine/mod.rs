@@ -30,15 +30,18 @@ const INPUT_COPIES: usize = 8;
 const STACK: usize = 1024 * 1024;
 
 /// Everything that is evaluated before a workflow file, in order, in one scope.
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 16] = [
     include_str!("prelude.js"),
+    include_str!("../zod/issues.js"),
     include_str!("../zod/core.js"),
     include_str!("../zod/text.js"),
     include_str!("../zod/scalar.js"),
     include_str!("../zod/composite.js"),
+    include_str!("../zod/collection.js"),
     include_str!("../zod/wrap.js"),
     include_str!("../zod/index.js"),
     include_str!("guards.js"),
+    include_str!("buffer.js"),
     include_str!("node.js"),
     include_str!("modules.js"),
     include_str!("schema.js"),

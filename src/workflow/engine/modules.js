@@ -1,5 +1,6 @@
-// CommonJS, and the modules that are built in: zod, config, types, and those of node.js. ES modules reach the same objects through
-// wrappers that Rust writes, so a file and its neighbour see one zod whatever way they ask for it.
+// CommonJS, and the modules that are built in: zod, config, types, and those of node.js. ES modules
+// reach the same objects through wrappers that Rust writes, so a file and its neighbour see one zod
+// whatever way they ask for it.
 
 const loaded = new Map();
 
@@ -9,10 +10,15 @@ const builtins = {
     const config = makeConfig(JSON.parse(host.context()));
     return Object.assign(Object.create(config), { __esModule: true, default: config });
   },
-  // The values of the Node server's types module that files could have imported. Its types are erased before.
+  // The values of the Node server's types module that files could have imported. Its types are
+  // erased before.
   "builtin:types": () => {
     const zod = chosenZod();
-    const ComfyNodeSchema = zod.object({ inputs: zod.any(), class_type: zod.string(), _meta: zod.any().optional() });
+    const ComfyNodeSchema = zod.object({
+      inputs: zod.any(),
+      class_type: zod.string(),
+      _meta: zod.any().optional(),
+    });
     return {
       __esModule: true,
       ComfyNodeSchema,
@@ -24,7 +30,11 @@ const builtins = {
 };
 for (const [name, make] of Object.entries(nodeModules)) builtins[`builtin:node:${name}`] = make;
 
-const isWorkflow = (value) => typeof value === "object" && value !== null && "RequestSchema" in value && "generateWorkflow" in value;
+const isWorkflow = (value) =>
+  typeof value === "object" &&
+  value !== null &&
+  "RequestSchema" in value &&
+  "generateWorkflow" in value;
 
 // The zod that workflow files get: the user's own, else the built-in one.
 function chosenZod() {
@@ -51,7 +61,16 @@ function load(id) {
     else {
       const slash = id.lastIndexOf("/");
       module.require = requireFrom(id);
-      module.last = host.compile(id).call(module.exports, module.exports, module.require, module, id, id.slice(0, slash) || "/");
+      module.last = host
+        .compile(id)
+        .call(
+          module.exports,
+          module.exports,
+          module.require,
+          module,
+          id,
+          id.slice(0, slash) || "/",
+        );
     }
   } catch (error) {
     loaded.delete(id);
@@ -85,18 +104,33 @@ function makeConfig({ values, samplers, schedulers, models, warmupCkpt }) {
   const folder = (dir, all) => {
     let made;
     // Made when asked for: a folder may hold thousands of names that no workflow looks at.
-    return { dir, all, get enum() { return (made ??= zod.enum(all)); } };
+    return {
+      dir,
+      all,
+      get enum() {
+        return (made ??= zod.enum(all));
+      },
+    };
   };
-  const known = Object.fromEntries(Object.entries(models).map(([name, { dir, all }]) => [name, folder(dir, all)]));
+  const known = Object.fromEntries(
+    Object.entries(models).map(([name, { dir, all }]) => [name, folder(dir, all)]),
+  );
   const unknown = new Map();
   return {
     ...values,
     samplers: zod.enum(samplers),
     schedulers: zod.enum(schedulers),
-    // A folder that ComfyUI does not have is an empty one: the file loads, and only its own enum accepts nothing.
+    // A folder that ComfyUI does not have is an empty one: the file loads, and only its own enum
+    // accepts nothing.
     models: new Proxy(known, {
       get(target, name) {
-        if (typeof name !== "string" || name in target || name in Object.prototype || name === "then") return target[name];
+        if (
+          typeof name !== "string" ||
+          name in target ||
+          name in Object.prototype ||
+          name === "then"
+        )
+          return target[name];
         if (!unknown.has(name)) unknown.set(name, folder(`${values.modelDir ?? ""}/${name}`, []));
         return unknown.get(name);
       },

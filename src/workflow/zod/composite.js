@@ -1,17 +1,23 @@
-// Schemas made of other schemas: objects, arrays, tuples, records, unions, intersections.
+// Schemas made of other schemas: objects, unions, intersections.
 
 // Collects parts: one aborted part aborts the whole, one dirty part makes it dirty.
 class Gathering {
-  constructor() { this.status = VALID; }
+  constructor() {
+    this.status = VALID;
+  }
   take(result) {
     if (result.status > this.status) this.status = result.status;
     return result.value;
   }
-  done(value) { return this.status === 2 ? INVALID : { status: this.status, value }; }
+  done(value) {
+    return this.status === 2 ? INVALID : { status: this.status, value };
+  }
 }
 
 class ZodObject extends ZodType {
-  get shape() { return this._def.shape(); }
+  get shape() {
+    return this._def.shape();
+  }
   *_run(data, place) {
     if (getParsedType(data) !== "object") return wrongType(this, place, data, "object");
     const shape = this.shape;
@@ -21,44 +27,95 @@ class ZodObject extends ZodType {
     const store = (key, value) => {
       if (key !== "__proto__" && (value !== undefined || key in data)) result[key] = value;
     };
-    for (const key of Object.keys(shape)) store(key, gathering.take(yield* shape[key]._run(data[key], place.at(key))));
+    for (const key of Object.keys(shape))
+      store(key, gathering.take(yield* shape[key]._run(data[key], place.at(key))));
     const closed = catchall instanceof ZodNever;
     if (!(closed && unknownKeys === "strip")) {
       const extra = [];
-      for (const key in data) if (!Object.prototype.hasOwnProperty.call(shape, key)) extra.push(key);
+      for (const key in data)
+        if (!Object.prototype.hasOwnProperty.call(shape, key)) extra.push(key);
       if (!closed) {
-        for (const key of extra) store(key, gathering.take(yield* catchall._run(data[key], place.at(key))));
+        for (const key of extra)
+          store(key, gathering.take(yield* catchall._run(data[key], place.at(key))));
       } else if (unknownKeys === "passthrough") {
         for (const key of extra) store(key, data[key]);
       } else if (extra.length > 0) {
-        addIssue(this, place, data, { code: "unrecognized_keys", keys: extra, message: this._def.strictMessage });
+        addIssue(this, place, data, {
+          code: "unrecognized_keys",
+          keys: extra,
+          message: this._def.strictMessage,
+        });
         gathering.take(dirty());
       }
     }
     return gathering.done(result);
   }
-  strict(message) { return this._with({ unknownKeys: "strict", strictMessage: rule(message).message }); }
-  strip() { return this._with({ unknownKeys: "strip" }); }
-  passthrough() { return this._with({ unknownKeys: "passthrough" }); }
-  loose() { return this.passthrough(); }
-  nonstrict() { return this.passthrough(); }
-  catchall(schema) { return this._with({ catchall: schema }); }
-  _shaped(shape) { return this._with({ shape: () => shape }); }
-  extend(shape) { return this._shaped({ ...this.shape, ...(shape instanceof ZodObject ? shape.shape : shape) }); }
-  augment(shape) { return this.extend(shape); }
-  safeExtend(shape) { return this.extend(shape); }
+  strict(message) {
+    return this._with({ unknownKeys: "strict", strictMessage: rule(message).message });
+  }
+  strip() {
+    return this._with({ unknownKeys: "strip" });
+  }
+  passthrough() {
+    return this._with({ unknownKeys: "passthrough" });
+  }
+  loose() {
+    return this.passthrough();
+  }
+  nonstrict() {
+    return this.passthrough();
+  }
+  catchall(schema) {
+    return this._with({ catchall: schema });
+  }
+  _shaped(shape) {
+    return this._with({ shape: () => shape });
+  }
+  extend(shape) {
+    return this._shaped({ ...this.shape, ...(shape instanceof ZodObject ? shape.shape : shape) });
+  }
+  augment(shape) {
+    return this.extend(shape);
+  }
+  safeExtend(shape) {
+    return this.extend(shape);
+  }
   merge(other) {
     const shape = { ...this.shape, ...other.shape };
-    return new ZodObject({ typeName: "ZodObject", unknownKeys: other._def.unknownKeys, catchall: other._def.catchall, shape: () => shape });
+    return new ZodObject({
+      typeName: "ZodObject",
+      unknownKeys: other._def.unknownKeys,
+      catchall: other._def.catchall,
+      shape: () => shape,
+    });
   }
-  setKey(key, schema) { return this.extend({ [key]: schema }); }
-  _select(keep) { return this._shaped(Object.fromEntries(Object.entries(this.shape).filter(([key]) => keep(key)))); }
-  pick(mask) { return this._select((key) => mask[key]); }
-  omit(mask) { return this._select((key) => !mask[key]); }
+  setKey(key, schema) {
+    return this.extend({ [key]: schema });
+  }
+  _select(keep) {
+    return this._shaped(
+      Object.fromEntries(Object.entries(this.shape).filter(([key]) => keep(key))),
+    );
+  }
+  pick(mask) {
+    return this._select((key) => mask[key]);
+  }
+  omit(mask) {
+    return this._select((key) => !mask[key]);
+  }
   _map(mask, change) {
-    return this._shaped(Object.fromEntries(Object.entries(this.shape).map(([key, schema]) => [key, mask && !mask[key] ? schema : change(schema)])));
+    return this._shaped(
+      Object.fromEntries(
+        Object.entries(this.shape).map(([key, schema]) => [
+          key,
+          mask && !mask[key] ? schema : change(schema),
+        ]),
+      ),
+    );
   }
-  partial(mask) { return this._map(mask, (schema) => schema.optional()); }
+  partial(mask) {
+    return this._map(mask, (schema) => schema.optional());
+  }
   required(mask) {
     return this._map(mask, (schema) => {
       while (schema instanceof ZodOptional) schema = schema._def.innerType;
@@ -67,141 +124,41 @@ class ZodObject extends ZodType {
   }
   deepPartial() {
     const soften = (schema) => {
-      if (schema instanceof ZodObject) return schema._map(undefined, (field) => soften(field).optional());
+      if (schema instanceof ZodObject)
+        return schema._map(undefined, (field) => soften(field).optional());
       if (schema instanceof ZodArray) return schema._with({ type: soften(schema.element) });
-      if (schema instanceof ZodOptional || schema instanceof ZodNullable) return schema._with({ innerType: soften(schema.unwrap()) });
+      if (schema instanceof ZodOptional || schema instanceof ZodNullable)
+        return schema._with({ innerType: soften(schema.unwrap()) });
       return schema;
     };
     return soften(this);
   }
-  keyof() { return ZodEnum.create(Object.keys(this.shape)); }
-}
-ZodObject.create = (shape = {}, params) => new ZodObject({ typeName: "ZodObject", shape: () => shape, unknownKeys: "strip", catchall: ZodNever.create(), ...readParams(params) });
-ZodObject.strictCreate = (shape, params) => ZodObject.create(shape, params).strict();
-ZodObject.lazycreate = (shape, params) => new ZodObject({ typeName: "ZodObject", shape, unknownKeys: "strip", catchall: ZodNever.create(), ...readParams(params) });
-
-class ZodArray extends ZodType {
-  get element() { return this._def.type; }
-  unwrap() { return this._def.type; }
-  *_run(data, place) {
-    if (!Array.isArray(data)) return wrongType(this, place, data, "array");
-    const { type, exactLength, minLength, maxLength } = this._def;
-    const gathering = new Gathering();
-    const complain = (limit, code, bounds, exact) => {
-      addIssue(this, place, data, { code, ...bounds, type: "array", inclusive: true, exact, message: limit.message });
-      gathering.take(dirty());
-    };
-    if (exactLength && data.length !== exactLength.value) {
-      const big = data.length > exactLength.value;
-      complain(exactLength, big ? "too_big" : "too_small", { [big ? "maximum" : "minimum"]: exactLength.value }, true);
-    }
-    if (minLength && data.length < minLength.value) complain(minLength, "too_small", { minimum: minLength.value }, false);
-    if (maxLength && data.length > maxLength.value) complain(maxLength, "too_big", { maximum: maxLength.value }, false);
-    const result = [];
-    for (let i = 0; i < data.length; i++) result.push(gathering.take(yield* type._run(data[i], place.at(i))));
-    return gathering.done(result);
-  }
-  min(value, message) { return this._with({ minLength: { value, ...rule(message) } }); }
-  max(value, message) { return this._with({ maxLength: { value, ...rule(message) } }); }
-  length(value, message) { return this._with({ exactLength: { value, ...rule(message) } }); }
-  nonempty(message) { return this.min(1, message); }
-}
-ZodArray.create = (type, params) => new ZodArray({ typeName: "ZodArray", type, minLength: null, maxLength: null, exactLength: null, ...readParams(params) });
-
-class ZodTuple extends ZodType {
-  get items() { return this._def.items; }
-  *_run(data, place) {
-    if (!Array.isArray(data)) return wrongType(this, place, data, "array");
-    const { items, rest } = this._def;
-    const bounds = { inclusive: true, exact: false, type: "array" };
-    if (data.length < items.length) {
-      addIssue(this, place, data, { code: "too_small", minimum: items.length, ...bounds });
-      return INVALID;
-    }
-    const gathering = new Gathering();
-    if (!rest && data.length > items.length) {
-      addIssue(this, place, data, { code: "too_big", maximum: items.length, ...bounds });
-      gathering.take(dirty());
-    }
-    const result = [];
-    for (let i = 0; i < data.length; i++) {
-      const schema = items[i] ?? rest;
-      if (schema) result.push(gathering.take(yield* schema._run(data[i], place.at(i))));
-    }
-    return gathering.done(result);
-  }
-  rest(rest) { return this._with({ rest }); }
-}
-ZodTuple.create = (items, restOrParams, params) => {
-  const rest = restOrParams instanceof ZodType ? restOrParams : null;
-  return new ZodTuple({ typeName: "ZodTuple", items, rest, ...readParams(rest ? params : restOrParams) });
-};
-
-class ZodRecord extends ZodType {
-  get keySchema() { return this._def.keyType; }
-  get valueSchema() { return this._def.valueType; }
-  get element() { return this._def.valueType; }
-  *_run(data, place) {
-    if (getParsedType(data) !== "object") return wrongType(this, place, data, "object");
-    const { keyType, valueType } = this._def;
-    const gathering = new Gathering();
-    const result = {};
-    for (const key in data) {
-      const here = place.at(key);
-      const name = gathering.take(yield* keyType._run(key, here));
-      const value = gathering.take(yield* valueType._run(data[key], here));
-      if (name !== "__proto__") result[name] = value;
-    }
-    return gathering.done(result);
+  keyof() {
+    return ZodEnum.create(Object.keys(this.shape));
   }
 }
-ZodRecord.create = (first, second, third) => {
-  const pair = second instanceof ZodType;
-  return new ZodRecord({
-    typeName: "ZodRecord", keyType: pair ? first : ZodString.create(), valueType: pair ? second : first, ...readParams(pair ? third : second),
+ZodObject.create = (shape = {}, params) =>
+  new ZodObject({
+    typeName: "ZodObject",
+    shape: () => shape,
+    unknownKeys: "strip",
+    catchall: ZodNever.create(),
+    ...readParams(params),
   });
-};
-
-class ZodMap extends ZodType {
-  *_run(data, place) {
-    if (!(data instanceof Map)) return wrongType(this, place, data, "map");
-    const gathering = new Gathering();
-    const result = new Map();
-    let index = 0;
-    for (const [key, value] of data) {
-      const here = place.at(index++);
-      result.set(gathering.take(yield* this._def.keyType._run(key, here.at("key"))), gathering.take(yield* this._def.valueType._run(value, here.at("value"))));
-    }
-    return gathering.done(result);
-  }
-}
-ZodMap.create = (keyType, valueType, params) => new ZodMap({ typeName: "ZodMap", keyType, valueType, ...readParams(params) });
-
-class ZodSet extends ZodType {
-  *_run(data, place) {
-    if (!(data instanceof Set)) return wrongType(this, place, data, "set");
-    const { valueType, minSize, maxSize } = this._def;
-    const gathering = new Gathering();
-    const complain = (limit, bounds) => {
-      addIssue(this, place, data, { ...bounds, type: "set", inclusive: true, exact: false, message: limit.message });
-      gathering.take(dirty());
-    };
-    if (minSize && data.size < minSize.value) complain(minSize, { code: "too_small", minimum: minSize.value });
-    if (maxSize && data.size > maxSize.value) complain(maxSize, { code: "too_big", maximum: maxSize.value });
-    const result = new Set();
-    let index = 0;
-    for (const value of data) result.add(gathering.take(yield* valueType._run(value, place.at(index++))));
-    return gathering.done(result);
-  }
-  min(value, message) { return this._with({ minSize: { value, ...rule(message) } }); }
-  max(value, message) { return this._with({ maxSize: { value, ...rule(message) } }); }
-  size(value, message) { return this.min(value, message).max(value, message); }
-  nonempty(message) { return this.min(1, message); }
-}
-ZodSet.create = (valueType, params) => new ZodSet({ typeName: "ZodSet", valueType, minSize: null, maxSize: null, ...readParams(params) });
+ZodObject.strictCreate = (shape, params) => ZodObject.create(shape, params).strict();
+ZodObject.lazycreate = (shape, params) =>
+  new ZodObject({
+    typeName: "ZodObject",
+    shape,
+    unknownKeys: "strip",
+    catchall: ZodNever.create(),
+    ...readParams(params),
+  });
 
 class ZodUnion extends ZodType {
-  get options() { return this._def.options; }
+  get options() {
+    return this._def.options;
+  }
   *_run(data, place) {
     let half;
     const unionErrors = [];
@@ -220,7 +177,8 @@ class ZodUnion extends ZodType {
     return INVALID;
   }
 }
-ZodUnion.create = (options, params) => new ZodUnion({ typeName: "ZodUnion", options, ...readParams(params) });
+ZodUnion.create = (options, params) =>
+  new ZodUnion({ typeName: "ZodUnion", options, ...readParams(params) });
 
 // The values a discriminator field can take.
 function discriminatorValues(schema) {
@@ -229,7 +187,8 @@ function discriminatorValues(schema) {
   if (schema instanceof ZodLiteral) return [schema.value];
   if (schema instanceof ZodEnum || schema instanceof ZodNativeEnum) return schema.options;
   if (schema instanceof ZodUnion) return schema.options.flatMap(discriminatorValues);
-  if (schema instanceof ZodDefault || schema instanceof ZodCatch || schema instanceof ZodReadonly) return discriminatorValues(schema._def.innerType);
+  if (schema instanceof ZodDefault || schema instanceof ZodCatch || schema instanceof ZodReadonly)
+    return discriminatorValues(schema._def.innerType);
   if (schema instanceof ZodUndefined) return [undefined];
   if (schema instanceof ZodNull) return [null];
   if (schema instanceof ZodOptional) return [undefined, ...discriminatorValues(schema.unwrap())];
@@ -239,29 +198,55 @@ function discriminatorValues(schema) {
 }
 
 class ZodDiscriminatedUnion extends ZodType {
-  get discriminator() { return this._def.discriminator; }
-  get options() { return this._def.options; }
-  get optionsMap() { return this._def.optionsMap; }
+  get discriminator() {
+    return this._def.discriminator;
+  }
+  get options() {
+    return this._def.options;
+  }
+  get optionsMap() {
+    return this._def.optionsMap;
+  }
   *_run(data, place) {
     if (getParsedType(data) !== "object") return wrongType(this, place, data, "object");
     const { discriminator, optionsMap } = this._def;
     const option = optionsMap.get(data[discriminator]);
     if (option) return yield* option._run(data, place);
-    addIssue(this, place, data, { code: "invalid_union_discriminator", options: [...optionsMap.keys()], path: [discriminator] });
+    addIssue(this, place, data, {
+      code: "invalid_union_discriminator",
+      options: [...optionsMap.keys()],
+      path: [discriminator],
+    });
     return INVALID;
   }
 }
 ZodDiscriminatedUnion.create = (discriminator, options, params) => {
   const optionsMap = new Map();
   for (const option of options) {
-    const values = option instanceof ZodDiscriminatedUnion ? [...option.optionsMap.keys()] : discriminatorValues(option.shape[discriminator]);
-    if (!values.length) throw new Error(`A discriminator value for key \`${discriminator}\` could not be extracted from all schema options`);
+    const values =
+      option instanceof ZodDiscriminatedUnion
+        ? [...option.optionsMap.keys()]
+        : discriminatorValues(option.shape[discriminator]);
+    if (!values.length)
+      throw new Error(
+        `A discriminator value for key \`${discriminator}\` ` +
+          `could not be extracted from all schema options`,
+      );
     for (const value of values) {
-      if (optionsMap.has(value)) throw new Error(`Discriminator property ${String(discriminator)} has duplicate value ${String(value)}`);
+      if (optionsMap.has(value))
+        throw new Error(
+          `Discriminator property ${String(discriminator)} has duplicate value ${String(value)}`,
+        );
       optionsMap.set(value, option);
     }
   }
-  return new ZodDiscriminatedUnion({ typeName: "ZodDiscriminatedUnion", discriminator, options, optionsMap, ...readParams(params) });
+  return new ZodDiscriminatedUnion({
+    typeName: "ZodDiscriminatedUnion",
+    discriminator,
+    options,
+    optionsMap,
+    ...readParams(params),
+  });
 };
 
 // Two results of the same input become one, or `undefined` when they contradict each other.
@@ -299,4 +284,5 @@ class ZodIntersection extends ZodType {
     return { status: Math.max(left.status, right.status), value: both.value };
   }
 }
-ZodIntersection.create = (left, right, params) => new ZodIntersection({ typeName: "ZodIntersection", left, right, ...readParams(params) });
+ZodIntersection.create = (left, right, params) =>
+  new ZodIntersection({ typeName: "ZodIntersection", left, right, ...readParams(params) });

@@ -1,8 +1,9 @@
-// The heart of the built-in schema library: issues, errors, and the base of all schemas.
+// The heart of the built-in schema library: how schemas are run, and the base of all of them.
 //
-// Every schema is a generator (`*_run`) that yields the promises it meets. One body of code therefore serves both
-// `parse` (a yielded promise is an error) and `parseAsync` (it is awaited). Statuses follow zod 3: a "dirty" value
-// broke a rule but has the right type, so later rules still run; an aborted one (INVALID) stops what depends on it.
+// Every schema is a generator (`*_run`) that yields the promises it meets. One body of code
+// therefore serves both `parse` (a yielded promise is an error) and `parseAsync` (it is awaited).
+// Statuses follow zod 3: a "dirty" value broke a rule but has the right type, so later rules still
+// run; an aborted one (INVALID) stops what depends on it.
 
 const VALID = 0;
 const DIRTY = 1;
@@ -10,151 +11,6 @@ const INVALID = Object.freeze({ status: 2, value: undefined });
 
 const ok = (value) => ({ status: VALID, value });
 const dirty = (value) => ({ status: DIRTY, value });
-
-const ZodParsedType = {};
-for (const name of ["string", "nan", "number", "integer", "float", "boolean", "date", "bigint", "symbol", "function", "undefined", "null", "array", "object", "unknown", "promise", "void", "never", "map", "set"]) {
-  ZodParsedType[name] = name;
-}
-
-function getParsedType(data) {
-  switch (typeof data) {
-    case "number":
-      return Number.isNaN(data) ? "nan" : "number";
-    case "object":
-      if (data === null) return "null";
-      if (Array.isArray(data)) return "array";
-      if (typeof data.then === "function" && typeof data.catch === "function") return "promise";
-      if (data instanceof Map) return "map";
-      if (data instanceof Set) return "set";
-      if (data instanceof Date) return "date";
-      return "object";
-    case "string":
-    case "boolean":
-    case "bigint":
-    case "symbol":
-    case "function":
-    case "undefined":
-      return typeof data;
-    default:
-      return "unknown";
-  }
-}
-
-const ZodIssueCode = {};
-for (const code of [
-  "invalid_type", "invalid_literal", "custom", "invalid_union", "invalid_union_discriminator", "invalid_enum_value",
-  "unrecognized_keys", "invalid_arguments", "invalid_return_type", "invalid_date", "invalid_string", "too_small",
-  "too_big", "invalid_intersection_types", "not_multiple_of", "not_finite",
-]) {
-  ZodIssueCode[code] = code;
-}
-
-const quoteAll = (values, separator) => values.map((v) => (typeof v === "string" ? `'${v}'` : v)).join(separator);
-const showLiteral = (value) => JSON.stringify(value, (_, v) => (typeof v === "bigint" ? v.toString() : v));
-
-function sizeWords(issue, words) {
-  return issue.exact ? words[0] : issue.inclusive ? words[1] : words[2];
-}
-
-// As V8 writes dates. The engine leaves the name of the zone out.
-function showDate(value) {
-  const text = String(new Date(Number(value)));
-  return text.endsWith("GMT+0000") ? `${text} (Coordinated Universal Time)` : text;
-}
-
-const SMALL = {
-  array: (i) => `Array must contain ${sizeWords(i, ["exactly", "at least", "more than"])} ${i.minimum} element(s)`,
-  string: (i) => `String must contain ${sizeWords(i, ["exactly", "at least", "over"])} ${i.minimum} character(s)`,
-  number: (i) => `Number must be ${sizeWords(i, ["exactly equal to", "greater than or equal to", "greater than"])} ${i.minimum}`,
-  date: (i) => `Date must be ${sizeWords(i, ["exactly equal to", "greater than or equal to", "greater than"])} ${showDate(i.minimum)}`,
-};
-SMALL.bigint = SMALL.number;
-
-const BIG = {
-  array: (i) => `Array must contain ${sizeWords(i, ["exactly", "at most", "less than"])} ${i.maximum} element(s)`,
-  string: (i) => `String must contain ${sizeWords(i, ["exactly", "at most", "under"])} ${i.maximum} character(s)`,
-  number: (i) => `Number must be ${sizeWords(i, ["exactly", "less than or equal to", "less than"])} ${i.maximum}`,
-  bigint: (i) => `BigInt must be ${sizeWords(i, ["exactly", "less than or equal to", "less than"])} ${i.maximum}`,
-  date: (i) => `Date must be ${sizeWords(i, ["exactly", "smaller than or equal to", "smaller than"])} ${showDate(i.maximum)}`,
-};
-
-function stringMessage(validation) {
-  if (typeof validation === "object") {
-    if ("includes" in validation) {
-      const where = typeof validation.position === "number" ? ` at one or more positions greater than or equal to ${validation.position}` : "";
-      return `Invalid input: must include "${validation.includes}"${where}`;
-    }
-    if ("startsWith" in validation) return `Invalid input: must start with "${validation.startsWith}"`;
-    return `Invalid input: must end with "${validation.endsWith}"`;
-  }
-  return validation === "regex" ? "Invalid" : `Invalid ${validation}`;
-}
-
-const MESSAGES = {
-  invalid_type: (i) => (i.received === "undefined" ? "Required" : `Expected ${i.expected}, received ${i.received}`),
-  invalid_literal: (i) => `Invalid literal value, expected ${showLiteral(i.expected)}`,
-  unrecognized_keys: (i) => `Unrecognized key(s) in object: ${quoteAll(i.keys, ", ")}`,
-  invalid_union: () => "Invalid input",
-  invalid_union_discriminator: (i) => `Invalid discriminator value. Expected ${quoteAll(i.options, " | ")}`,
-  invalid_enum_value: (i) => `Invalid enum value. Expected ${quoteAll(i.options, " | ")}, received '${i.received}'`,
-  invalid_arguments: () => "Invalid function arguments",
-  invalid_return_type: () => "Invalid function return type",
-  invalid_date: () => "Invalid date",
-  invalid_string: (i) => stringMessage(i.validation),
-  too_small: (i) => (SMALL[i.type] ?? (() => "Invalid input"))(i),
-  too_big: (i) => (BIG[i.type] ?? (() => "Invalid input"))(i),
-  custom: () => "Invalid input",
-  invalid_intersection_types: () => "Intersection results could not be merged",
-  not_multiple_of: (i) => `Number must be a multiple of ${i.multipleOf}`,
-  not_finite: () => "Number must be finite",
-};
-
-const defaultErrorMap = (issue) => ({ message: MESSAGES[issue.code]?.(issue) ?? "Invalid input" });
-let overrideErrorMap = null;
-const setErrorMap = (map) => { overrideErrorMap = map; };
-const getErrorMap = () => overrideErrorMap ?? defaultErrorMap;
-
-class ZodError extends Error {
-  constructor(issues) {
-    super();
-    this.name = "ZodError";
-    this.issues = issues;
-    Object.defineProperty(this, "stack", { enumerable: false });
-  }
-  static create(issues) { return new ZodError(issues); }
-  static assert(value) { if (!(value instanceof ZodError)) throw new Error(`Not a ZodError: ${value}`); }
-  get errors() { return this.issues; }
-  get message() { return JSON.stringify(this.issues, (_, v) => (typeof v === "bigint" ? v.toString() : v), 2); }
-  get isEmpty() { return this.issues.length === 0; }
-  toString() { return this.message; }
-  addIssue(issue) { this.issues = [...this.issues, issue]; }
-  addIssues(issues = []) { this.issues = [...this.issues, ...issues]; }
-  get formErrors() { return this.flatten(); }
-  flatten(map = (issue) => issue.message) {
-    const formErrors = [];
-    const fieldErrors = {};
-    for (const issue of this.issues) {
-      if (issue.path.length > 0) (fieldErrors[issue.path[0]] ??= []).push(map(issue));
-      else formErrors.push(map(issue));
-    }
-    return { formErrors, fieldErrors };
-  }
-  format(map = (issue) => issue.message) {
-    const root = { _errors: [] };
-    const place = (error) => {
-      for (const issue of error.issues) {
-        if (issue.code === "invalid_union") issue.unionErrors.forEach(place);
-        else {
-          let node = root;
-          for (const step of issue.path) node = node[step] ??= { _errors: [] };
-          node._errors.push(map(issue));
-        }
-      }
-    };
-    place(this);
-    return root;
-  }
-}
 
 // Where a value stands while it is parsed.
 class Place {
@@ -164,11 +20,16 @@ class Place {
     this.async = async;
     this.contextual = contextual;
   }
-  at(key) { return new Place([...this.path, key], this.issues, this); }
-  apart() { return new Place(this.path, [], this); }
+  at(key) {
+    return new Place([...this.path, key], this.issues, this);
+  }
+  apart() {
+    return new Place(this.path, [], this);
+  }
 }
 
-// What zod 4's `error` says about an issue: it is a text, or a function that gives a text, `{ message }` or nothing.
+// What zod 4's `error` says about an issue: it is a text, or a function that gives a text,
+// `{ message }` or nothing.
 function errorText(error, issue) {
   const said = typeof error === "function" ? error(issue) : error;
   return (typeof said === "object" ? said?.message : said) ?? undefined;
@@ -178,11 +39,17 @@ function errorText(error, issue) {
 function addIssue(schema, place, data, issueData, input = data) {
   const path = issueData.path?.length ? [...place.path, ...issueData.path] : place.path;
   const issue = { ...issueData, path };
-  if (typeof issue.message === "function") issue.message = errorText(issue.message, { ...issue, message: undefined, input });
+  if (typeof issue.message === "function")
+    issue.message = errorText(issue.message, { ...issue, message: undefined, input });
   let { message } = issue;
   if (message === undefined) {
     message = "";
-    for (const map of [defaultErrorMap, overrideErrorMap, schema?._def.errorMap, place.contextual]) {
+    for (const map of [
+      defaultErrorMap,
+      overrideErrorMap,
+      schema?._def.errorMap,
+      place.contextual,
+    ]) {
       if (map) message = map(issue, { data, defaultError: message }).message;
     }
   }
@@ -194,20 +61,30 @@ function wrongType(schema, place, data, expected) {
   return INVALID;
 }
 
-// `params` of constructors: { description, message, errorMap, invalid_type_error, required_error, error }, or a message.
+// `params` of constructors: { description, message, errorMap, invalid_type_error, required_error,
+// error }, or a message.
 function readParams(params) {
   if (!params) return {};
   if (typeof params === "string") params = { message: params };
   const { errorMap, invalid_type_error, required_error, description, message, error } = params;
   if (errorMap) {
     if (invalid_type_error || required_error) {
-      throw new Error(`Can't use "invalid_type_error" or "required_error" in conjunction with custom error map.`);
+      throw new Error(
+        `Can't use "invalid_type_error" or "required_error" in conjunction with custom error map.`,
+      );
     }
     return { errorMap, description };
   }
-  if (message === undefined && invalid_type_error === undefined && required_error === undefined && error === undefined) return { description };
+  if (
+    message === undefined &&
+    invalid_type_error === undefined &&
+    required_error === undefined &&
+    error === undefined
+  )
+    return { description };
   const custom = (issue, ctx) => {
-    if (error !== undefined) return { message: errorText(error, { ...issue, input: ctx.data }) ?? ctx.defaultError };
+    if (error !== undefined)
+      return { message: errorText(error, { ...issue, input: ctx.data }) ?? ctx.defaultError };
     if (issue.code === "invalid_enum_value") return { message: message ?? ctx.defaultError };
     if (ctx.data === undefined) return { message: message ?? required_error ?? ctx.defaultError };
     if (issue.code !== "invalid_type") return { message: ctx.defaultError };
@@ -217,9 +94,11 @@ function readParams(params) {
   return { errorMap: custom, description };
 }
 
-// The message argument of a rule: a string, `{ message }`, or zod 4's `{ error }`. `addIssue` calls a function.
+// The message argument of a rule: a string, `{ message }`, or zod 4's `{ error }`. `addIssue` calls
+// a function.
 function rule(message) {
-  if (typeof message === "object" && message !== null) return { message: message.message ?? message.error };
+  if (typeof message === "object" && message !== null)
+    return { message: message.message ?? message.error };
   return ["string", "function"].includes(typeof message) ? { message } : {};
 }
 
@@ -229,7 +108,8 @@ function refusal(said) {
   return { ...others, ...rule(said) };
 }
 
-const SYNC_ERROR = "Async refinement encountered during synchronous parse operation. Use .parseAsync instead.";
+const SYNC_ERROR =
+  "Async refinement encountered during synchronous parse operation. Use .parseAsync instead.";
 
 function runSync(schema, data, params) {
   const place = new Place(params?.path ?? [], [], { async: false, contextual: params?.errorMap });
@@ -261,7 +141,9 @@ function finish(result, place) {
   return { success: false, error: new ZodError(place.issues) };
 }
 
-const isPromise = (value) => value instanceof Promise || (typeof value === "object" && value !== null && typeof value.then === "function");
+const isPromise = (value) =>
+  value instanceof Promise ||
+  (typeof value === "object" && value !== null && typeof value.then === "function");
 
 class ZodType {
   constructor(def) {
@@ -273,11 +155,19 @@ class ZodType {
     this.safeParseAsync = this.safeParseAsync.bind(this);
     this.spa = this.safeParseAsync;
   }
-  get description() { return this._def.description; }
-  get def() { return this._def; }
+  get description() {
+    return this._def.description;
+  }
+  get def() {
+    return this._def;
+  }
 
-  safeParse(data, params) { return runSync(this, data, params); }
-  safeParseAsync(data, params) { return runAsync(this, data, params); }
+  safeParse(data, params) {
+    return runSync(this, data, params);
+  }
+  safeParseAsync(data, params) {
+    return runAsync(this, data, params);
+  }
   parse(data, params) {
     const result = runSync(this, data, params);
     if (result.success) return result.data;
@@ -289,52 +179,126 @@ class ZodType {
     throw result.error;
   }
 
-  _with(changes) { return new this.constructor({ ...this._def, ...changes }); }
-  // What wrappers inherit from the schema inside: its description and its messages, except those of zod 4's `error`.
+  _with(changes) {
+    return new this.constructor({ ...this._def, ...changes });
+  }
+  // What wrappers inherit from the schema inside: its description and its messages, except those of
+  // zod 4's `error`.
   _inherit() {
     const { description, errorMap, meta } = this._def;
     return { description, errorMap: errorMap?.stays ? undefined : errorMap, meta };
   }
-  describe(description) { return this._with({ description }); }
+  describe(description) {
+    return this._with({ description });
+  }
   meta(meta) {
-    if (meta === undefined) return this._def.meta ?? (this.description === undefined ? undefined : { description: this.description });
-    return this._with({ meta: { ...this._def.meta, ...meta }, description: meta.description ?? this.description });
+    if (meta === undefined)
+      return (
+        this._def.meta ??
+        (this.description === undefined ? undefined : { description: this.description })
+      );
+    return this._with({
+      meta: { ...this._def.meta, ...meta },
+      description: meta.description ?? this.description,
+    });
   }
-  clone() { return this._with({}); }
-  register(registry, meta) { registry?.add?.(this, meta); return this; }
+  clone() {
+    return this._with({});
+  }
+  register(registry, meta) {
+    registry?.add?.(this, meta);
+    return this;
+  }
 
-  optional() { return new ZodOptional({ typeName: "ZodOptional", innerType: this, ...this._inherit() }); }
-  exactOptional() { return this.optional(); }
-  nullable() { return new ZodNullable({ typeName: "ZodNullable", innerType: this, ...this._inherit() }); }
-  nullish() { return this.nullable().optional(); }
-  nonoptional(params) { return this.refine((v) => v !== undefined, { message: rule(params).message ?? "Required" }); }
-  array() { return ZodArray.create(this); }
-  promise() { return ZodPromise.create(this, this._inherit()); }
-  or(other) { return ZodUnion.create([this, other], this._inherit()); }
-  and(other) { return ZodIntersection.create(this, other, this._inherit()); }
+  optional() {
+    return new ZodOptional({ typeName: "ZodOptional", innerType: this, ...this._inherit() });
+  }
+  exactOptional() {
+    return this.optional();
+  }
+  nullable() {
+    return new ZodNullable({ typeName: "ZodNullable", innerType: this, ...this._inherit() });
+  }
+  nullish() {
+    return this.nullable().optional();
+  }
+  nonoptional(params) {
+    return this.refine((v) => v !== undefined, { message: rule(params).message ?? "Required" });
+  }
+  array() {
+    return ZodArray.create(this);
+  }
+  promise() {
+    return ZodPromise.create(this, this._inherit());
+  }
+  or(other) {
+    return ZodUnion.create([this, other], this._inherit());
+  }
+  and(other) {
+    return ZodIntersection.create(this, other, this._inherit());
+  }
   default(value) {
-    return new ZodDefault({ typeName: "ZodDefault", innerType: this, defaultValue: typeof value === "function" ? value : () => value, ...this._inherit() });
+    return new ZodDefault({
+      typeName: "ZodDefault",
+      innerType: this,
+      defaultValue: typeof value === "function" ? value : () => value,
+      ...this._inherit(),
+    });
   }
-  prefault(value) { return this.default(value); }
+  prefault(value) {
+    return this.default(value);
+  }
   catch(value) {
-    return new ZodCatch({ typeName: "ZodCatch", innerType: this, catchValue: typeof value === "function" ? value : () => value, ...this._inherit() });
+    return new ZodCatch({
+      typeName: "ZodCatch",
+      innerType: this,
+      catchValue: typeof value === "function" ? value : () => value,
+      ...this._inherit(),
+    });
   }
-  brand() { return new ZodBranded({ typeName: "ZodBranded", type: this, ...this._inherit() }); }
-  readonly() { return new ZodReadonly({ typeName: "ZodReadonly", innerType: this }); }
-  pipe(target) { return new ZodPipeline({ typeName: "ZodPipeline", in: this, out: target }); }
+  brand() {
+    return new ZodBranded({ typeName: "ZodBranded", type: this, ...this._inherit() });
+  }
+  readonly() {
+    return new ZodReadonly({ typeName: "ZodReadonly", innerType: this });
+  }
+  pipe(target) {
+    return new ZodPipeline({ typeName: "ZodPipeline", in: this, out: target });
+  }
   transform(transform) {
-    return new ZodEffects({ typeName: "ZodEffects", schema: this, effect: { type: "transform", transform }, ...this._inherit() });
+    return new ZodEffects({
+      typeName: "ZodEffects",
+      schema: this,
+      effect: { type: "transform", transform },
+      ...this._inherit(),
+    });
   }
-  overwrite(transform) { return this.transform(transform); }
+  overwrite(transform) {
+    return this.transform(transform);
+  }
   _refinement(refinement) {
-    return new ZodEffects({ typeName: "ZodEffects", schema: this, effect: { type: "refinement", refinement } });
+    return new ZodEffects({
+      typeName: "ZodEffects",
+      schema: this,
+      effect: { type: "refinement", refinement },
+    });
   }
-  superRefine(refinement) { return this._refinement(refinement); }
+  superRefine(refinement) {
+    return this._refinement(refinement);
+  }
   refine(check, message) {
     return this._refinement((value, ctx) => {
-      const complain = () => ctx.addIssue({ code: "custom", ...refusal(typeof message === "function" ? message(value) : message) });
+      const complain = () =>
+        ctx.addIssue({
+          code: "custom",
+          ...refusal(typeof message === "function" ? message(value) : message),
+        });
       const result = check(value);
-      if (isPromise(result)) return result.then((good) => { if (!good) complain(); return Boolean(good); });
+      if (isPromise(result))
+        return result.then((good) => {
+          if (!good) complain();
+          return Boolean(good);
+        });
       if (!result) complain();
       return Boolean(result);
     });
@@ -344,6 +308,10 @@ class ZodType {
       if (!check(value)) ctx.addIssue(typeof issue === "function" ? issue(value, ctx) : issue);
     });
   }
-  isOptional() { return this.safeParse(undefined).success; }
-  isNullable() { return this.safeParse(null).success; }
+  isOptional() {
+    return this.safeParse(undefined).success;
+  }
+  isNullable() {
+    return this.safeParse(null).success;
+  }
 }

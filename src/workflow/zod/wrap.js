@@ -1,26 +1,50 @@
-// Schemas around another schema: optional, nullable, default, catch, effects, pipe, lazy and their kin.
+// Schemas around another schema: optional, nullable, default, catch, effects, pipe, lazy and their
+// kin.
 
 class ZodOptional extends ZodType {
-  unwrap() { return this._def.innerType; }
-  *_run(data, place) { return data === undefined ? ok(undefined) : yield* this._def.innerType._run(data, place); }
+  unwrap() {
+    return this._def.innerType;
+  }
+  *_run(data, place) {
+    return data === undefined ? ok(undefined) : yield* this._def.innerType._run(data, place);
+  }
 }
-ZodOptional.create = (innerType, params) => new ZodOptional({ typeName: "ZodOptional", innerType, ...readParams(params) });
+ZodOptional.create = (innerType, params) =>
+  new ZodOptional({ typeName: "ZodOptional", innerType, ...readParams(params) });
 
 class ZodNullable extends ZodType {
-  unwrap() { return this._def.innerType; }
-  *_run(data, place) { return data === null ? ok(null) : yield* this._def.innerType._run(data, place); }
+  unwrap() {
+    return this._def.innerType;
+  }
+  *_run(data, place) {
+    return data === null ? ok(null) : yield* this._def.innerType._run(data, place);
+  }
 }
-ZodNullable.create = (innerType, params) => new ZodNullable({ typeName: "ZodNullable", innerType, ...readParams(params) });
+ZodNullable.create = (innerType, params) =>
+  new ZodNullable({ typeName: "ZodNullable", innerType, ...readParams(params) });
 
 class ZodDefault extends ZodType {
-  removeDefault() { return this._def.innerType; }
-  unwrap() { return this._def.innerType; }
-  *_run(data, place) { return yield* this._def.innerType._run(data === undefined ? this._def.defaultValue() : data, place); }
+  removeDefault() {
+    return this._def.innerType;
+  }
+  unwrap() {
+    return this._def.innerType;
+  }
+  *_run(data, place) {
+    return yield* this._def.innerType._run(
+      data === undefined ? this._def.defaultValue() : data,
+      place,
+    );
+  }
 }
 
 class ZodCatch extends ZodType {
-  removeCatch() { return this._def.innerType; }
-  unwrap() { return this._def.innerType; }
+  removeCatch() {
+    return this._def.innerType;
+  }
+  unwrap() {
+    return this._def.innerType;
+  }
   *_run(data, place) {
     const apart = place.apart();
     const result = yield* this._def.innerType._run(data, apart);
@@ -31,7 +55,9 @@ class ZodCatch extends ZodType {
 }
 
 class ZodReadonly extends ZodType {
-  unwrap() { return this._def.innerType; }
+  unwrap() {
+    return this._def.innerType;
+  }
   *_run(data, place) {
     const result = yield* this._def.innerType._run(data, place);
     if (result.status === VALID && typeof result.value === "object") Object.freeze(result.value);
@@ -40,35 +66,56 @@ class ZodReadonly extends ZodType {
 }
 
 class ZodBranded extends ZodType {
-  unwrap() { return this._def.type; }
-  *_run(data, place) { return yield* this._def.type._run(data, place); }
+  unwrap() {
+    return this._def.type;
+  }
+  *_run(data, place) {
+    return yield* this._def.type._run(data, place);
+  }
 }
 
 class ZodLazy extends ZodType {
-  get schema() { return this._def.getter(); }
-  *_run(data, place) { return yield* this.schema._run(data, place); }
+  get schema() {
+    return this._def.getter();
+  }
+  *_run(data, place) {
+    return yield* this.schema._run(data, place);
+  }
 }
-ZodLazy.create = (getter, params) => new ZodLazy({ typeName: "ZodLazy", getter, ...readParams(params) });
+ZodLazy.create = (getter, params) =>
+  new ZodLazy({ typeName: "ZodLazy", getter, ...readParams(params) });
 
 class ZodPromise extends ZodType {
-  unwrap() { return this._def.type; }
+  unwrap() {
+    return this._def.type;
+  }
   *_run(data, place) {
     if (!isPromise(data) && !place.async) return wrongType(this, place, data, "promise");
     const type = this._def.type;
     return ok(Promise.resolve(data).then((value) => type.parseAsync(value, { path: place.path })));
   }
 }
-ZodPromise.create = (type, params) => new ZodPromise({ typeName: "ZodPromise", type, ...readParams(params) });
+ZodPromise.create = (type, params) =>
+  new ZodPromise({ typeName: "ZodPromise", type, ...readParams(params) });
 
 class ZodEffects extends ZodType {
-  innerType() { return this._def.schema; }
-  sourceType() { return this._def.schema instanceof ZodEffects ? this._def.schema.sourceType() : this._def.schema; }
-  unwrap() { return this._def.schema; }
+  innerType() {
+    return this._def.schema;
+  }
+  sourceType() {
+    return this._def.schema instanceof ZodEffects
+      ? this._def.schema.sourceType()
+      : this._def.schema;
+  }
+  unwrap() {
+    return this._def.schema;
+  }
   *_run(data, place) {
     const { schema, effect } = this._def;
     let status = VALID;
     let raised = 0;
-    const asIssue = (issue) => (typeof issue === "string" ? { code: "custom", message: issue } : issue);
+    const asIssue = (issue) =>
+      typeof issue === "string" ? { code: "custom", message: issue } : issue;
     const raise = (issue, fatal) => {
       addIssue(this, place, data, issue, ctx.value);
       status = Math.max(status, fatal ? 2 : DIRTY);
@@ -84,7 +131,8 @@ class ZodEffects extends ZodType {
         raise(given, given.fatal);
       },
     };
-    // Callbacks written for zod 4 push to `ctx.issues` themselves. As there, no later rule runs unless the issue says `continue`.
+    // Callbacks written for zod 4 push to `ctx.issues` themselves. As there, no later rule runs
+    // unless the issue says `continue`.
     const raisePushed = () => {
       while (raised < ctx.issues.length) {
         const { input, inst, continue: goesOn, ...issue } = asIssue(ctx.issues[raised++]);
@@ -113,15 +161,26 @@ class ZodEffects extends ZodType {
     if (inner.status !== VALID) return INVALID;
     let value = effect.transform(inner.value, ctx);
     if (isPromise(value)) {
-      if (!place.async) throw new Error("Asynchronous transform encountered during synchronous parse operation. Use .parseAsync instead.");
+      if (!place.async)
+        throw new Error(
+          "Asynchronous transform encountered during synchronous parse operation. " +
+            "Use .parseAsync instead.",
+        );
       value = yield value;
     }
     raisePushed();
     return { status, value };
   }
 }
-ZodEffects.create = (schema, effect, params) => new ZodEffects({ typeName: "ZodEffects", schema, effect, ...readParams(params) });
-ZodEffects.createWithPreprocess = (transform, schema, params) => new ZodEffects({ typeName: "ZodEffects", schema, effect: { type: "preprocess", transform }, ...readParams(params) });
+ZodEffects.create = (schema, effect, params) =>
+  new ZodEffects({ typeName: "ZodEffects", schema, effect, ...readParams(params) });
+ZodEffects.createWithPreprocess = (transform, schema, params) =>
+  new ZodEffects({
+    typeName: "ZodEffects",
+    schema,
+    effect: { type: "preprocess", transform },
+    ...readParams(params),
+  });
 
 class ZodPipeline extends ZodType {
   *_run(data, place) {
@@ -131,12 +190,22 @@ class ZodPipeline extends ZodType {
     return yield* this._def.out._run(first.value, place);
   }
 }
-ZodPipeline.create = (first, second) => new ZodPipeline({ typeName: "ZodPipeline", in: first, out: second });
+ZodPipeline.create = (first, second) =>
+  new ZodPipeline({ typeName: "ZodPipeline", in: first, out: second });
 
 class ZodFunction extends ZodType {
-  *_run(data, place) { return typeof data === "function" ? ok(data) : wrongType(this, place, data, "function"); }
-  args(...items) { return this._with({ args: ZodTuple.create(items) }); }
-  returns(returns) { return this._with({ returns }); }
-  implement(body) { return body; }
+  *_run(data, place) {
+    return typeof data === "function" ? ok(data) : wrongType(this, place, data, "function");
+  }
+  args(...items) {
+    return this._with({ args: ZodTuple.create(items) });
+  }
+  returns(returns) {
+    return this._with({ returns });
+  }
+  implement(body) {
+    return body;
+  }
 }
-ZodFunction.create = (args, returns, params) => new ZodFunction({ typeName: "ZodFunction", args, returns, ...readParams(params) });
+ZodFunction.create = (args, returns, params) =>
+  new ZodFunction({ typeName: "ZodFunction", args, returns, ...readParams(params) });

@@ -1,10 +1,12 @@
-"""A gateway with RabbitMQ and two instances, for fleet.test.mjs: says the gateway's port, and ends when its input does."""
+"""A gateway with RabbitMQ and two instances, for fleet.test.mjs: says the gateway's port, and ends
+when its input does."""
+
 import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from fleet_soak import Fleet, until  # noqa: E402
+from fleet_processes import Fleet, until  # noqa: E402
 
 
 def here(fleet):

@@ -4,7 +4,17 @@ import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { closeBrowser, demo, failing, freePort, graph, open, receiver, slow, until } from "./harness.mjs";
+import {
+  closeBrowser,
+  demo,
+  failing,
+  freePort,
+  graph,
+  open,
+  receiver,
+  slow,
+  until,
+} from "./harness.mjs";
 
 let server;
 let origin;
@@ -12,7 +22,11 @@ let files;
 let spool;
 before(async () => {
   spool = mkdtempSync(join(tmpdir(), "console-spool-"));
-  server = await demo({ KEEP_RUNS: "true", WEBHOOK_SPOOL_DIR: spool, WEBHOOK_SECRET: "hidden-secret-value" });
+  server = await demo({
+    KEEP_RUNS: "true",
+    WEBHOOK_SPOOL_DIR: spool,
+    WEBHOOK_SECRET: "hidden-secret-value",
+  });
   const port = await freePort();
   // A model that comes slowly, and one that is not there.
   files = http.createServer((request, response) => {
@@ -21,7 +35,10 @@ before(async () => {
     const length = Buffer.alloc(8);
     length.writeBigUInt64LE(BigInt(header.length));
     const body = Buffer.concat([length, header, Buffer.alloc(400_000)]);
-    response.writeHead(200, { "content-length": body.length, "content-type": "application/octet-stream" });
+    response.writeHead(200, {
+      "content-length": body.length,
+      "content-type": "application/octet-stream",
+    });
     if (request.method === "HEAD") return response.end();
     if (!request.url.startsWith("/slow")) return response.end(body);
     let at = 0;
@@ -48,7 +65,10 @@ after(async () => {
 });
 
 async function submit(prompt, more = {}) {
-  const answer = await server.ask("prompt", { method: "POST", json: { prompt, keep: true, async: true, ...more } });
+  const answer = await server.ask("prompt", {
+    method: "POST",
+    json: { prompt, keep: true, async: true, ...more },
+  });
   assert.equal(answer.status, 202, JSON.stringify(answer.body));
 }
 const row = (scope, id) => scope.getByRole("row").filter({ hasText: id });
@@ -63,14 +83,21 @@ test("the queue shows what runs and waits, live; one and all are cancelled", asy
 
   await row(region("Running"), "q-1").waitFor();
   for (const id of ["q-2", "q-3", "q-4"]) await row(region("Waiting"), id).waitFor();
-  await page.getByRole("status", { name: "Server state", exact: true }).filter({ hasText: /^ready$/ }).waitFor();
+  await page
+    .getByRole("status", { name: "Server state", exact: true })
+    .filter({ hasText: /^ready$/ })
+    .waitFor();
   await page.getByRole("button", { name: "Cancel q-3", exact: true }).click();
   await row(region("Finished"), "q-3").waitFor();
   await page.getByRole("button", { name: "Cancel all waiting", exact: true }).click();
   const question = page.getByRole("alertdialog");
   await question.getByRole("button", { name: "Cancel", exact: true }).click();
   await question.waitFor({ state: "hidden" });
-  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Cancel all waiting", "the focus comes back");
+  assert.equal(
+    await page.evaluate(() => document.activeElement.textContent),
+    "Cancel all waiting",
+    "the focus comes back",
+  );
   await page.getByRole("button", { name: "Cancel all waiting", exact: true }).click();
   await question.getByRole("button", { name: "Confirm", exact: true }).click();
   for (const id of ["q-2", "q-4"]) await row(region("Finished"), id).waitFor();
@@ -83,7 +110,12 @@ test("the queue shows what runs and waits, live; one and all are cancelled", asy
 test("history: filters, one run in full, run again, open in playground, delete", async () => {
   await submit(graph("for the history"), { id: "h-good" });
   await submit(failing("for the history, too"), { id: "h-bad" });
-  await until("both ended", async () => (await server.ask("history/h-bad")).body.status === "failed" && (await server.ask("history/h-good")).body.status === "succeeded");
+  await until(
+    "both ended",
+    async () =>
+      (await server.ask("history/h-bad")).body.status === "failed" &&
+      (await server.ask("history/h-good")).body.status === "succeeded",
+  );
   const { page, close } = await open(`${server.url}console/#/history`);
   const table = page.getByRole("table", { name: "Runs", exact: true });
   await row(table, "h-good").waitFor();
@@ -94,14 +126,22 @@ test("history: filters, one run in full, run again, open in playground, delete",
   await page.getByRole("combobox", { name: "Source", exact: true }).selectOption("http");
   await page.getByRole("searchbox", { name: "Search", exact: true }).fill("h-GOOD");
   await row(table, "h-bad").waitFor({ state: "detached" });
-  await until("the thumbnail", () => row(table, "h-good").locator("img").evaluate((img) => img.naturalWidth > 0).catch(() => false));
+  await until("the thumbnail", () =>
+    row(table, "h-good")
+      .locator("img")
+      .evaluate((img) => img.naturalWidth > 0)
+      .catch(() => false),
+  );
   await table.getByRole("link", { name: "h-good", exact: true }).click();
   await page.getByRole("heading", { name: "Run h-good", exact: true }).waitFor();
   await page.getByRole("region", { name: "Timings", exact: true }).getByText("KSampler").waitFor();
   await page.getByRole("region", { name: "Outputs", exact: true }).getByRole("img").waitFor();
   await page.getByRole("button", { name: "Open in playground", exact: true }).click();
   await page.getByRole("textbox", { name: "Positive #2: text", exact: true }).waitFor();
-  assert.equal(await page.getByRole("textbox", { name: "Positive #2: text", exact: true }).inputValue(), "for the history");
+  assert.equal(
+    await page.getByRole("textbox", { name: "Positive #2: text", exact: true }).inputValue(),
+    "for the history",
+  );
   await page.goto(`${server.url}console/#/history/h-bad`);
   await page.getByRole("heading", { name: "Run h-bad", exact: true }).waitFor();
   assert.match(await page.getByRole("alert").textContent(), /for the history, too/);
@@ -115,12 +155,24 @@ test("history: filters, one run in full, run again, open in playground, delete",
   await close();
 });
 
-test("a thousand runs: more on demand, then by scrolling; few rows in the page, at every place", async () => {
+test("a thousand runs: more on demand, then by scrolling; the page has few rows", async () => {
   const { page, close } = await open(`${server.url}console/`);
-  const run = (index) => ({ id: `many-${index}`, status: "succeeded", source: "http", created_at: new Date(1_700_000_000_000 - index * 1000).toISOString(), duration: 1000, outputs: [] });
+  const run = (index) => ({
+    id: `many-${index}`,
+    status: "succeeded",
+    source: "http",
+    created_at: new Date(1_700_000_000_000 - index * 1000).toISOString(),
+    duration: 1000,
+    outputs: [],
+  });
   await page.route(/\/history\?/, (route) => {
     const from = Number(new URL(route.request().url()).searchParams.get("before") ?? 0);
-    return route.fulfill({ json: { items: Array.from({ length: 50 }, (_, index) => run(from + index)), next: from + 50 < 1000 ? String(from + 50) : null } });
+    return route.fulfill({
+      json: {
+        items: Array.from({ length: 50 }, (_, index) => run(from + index)),
+        next: from + 50 < 1000 ? String(from + 50) : null,
+      },
+    });
   });
   await page.goto(`${server.url}console/#/history`);
   const table = page.getByRole("table", { name: "Runs", exact: true });
@@ -129,27 +181,59 @@ test("a thousand runs: more on demand, then by scrolling; few rows in the page, 
   assert.equal(await row(table, "many-50").count(), 0, "only what was asked for");
   await page.getByRole("button", { name: "More", exact: true }).click();
   await row(table, "many-60").waitFor({ state: "attached" });
-  await until("all of them", async () => {
-    await page.evaluate(() => window.scrollTo(0, document.documentElement.scrollHeight));
-    return (await row(table, "many-999").count()) === 1;
-  }, 60);
+  await until(
+    "all of them",
+    async () => {
+      await page.evaluate(() => window.scrollTo(0, document.documentElement.scrollHeight));
+      return (await row(table, "many-999").count()) === 1;
+    },
+    60,
+  );
   assert.equal(Number(await table.getAttribute("aria-rowcount")) >= 1001, true);
   for (const width of [1280, 360]) {
     await page.setViewportSize({ width, height: 900 });
     for (const part of [0, 0.37, 0.8, 1]) {
-      await page.evaluate((place) => window.scrollTo(0, (document.documentElement.scrollHeight - window.innerHeight) * place), part);
-      await until("rows where one looks", () => page.evaluate(() => [0.3, 0.7].every((place) => document.elementFromPoint(window.innerWidth / 2, window.innerHeight * place)?.closest("tr, .actions, .panel, .filters, h1"))));
-      await until(`rows in view at ${part}`, () => page.evaluate(() => [...document.querySelectorAll("main tbody tr")].some((one) => one.getBoundingClientRect().top < window.innerHeight && one.getBoundingClientRect().bottom > 100)));
-      assert.ok((await table.getByRole("row").count()) < 130, `${await table.getByRole("row").count()} rows at ${part}, ${width} px`);
+      await page.evaluate(
+        (place) =>
+          window.scrollTo(0, (document.documentElement.scrollHeight - window.innerHeight) * place),
+        part,
+      );
+      await until("rows where one looks", () =>
+        page.evaluate(() =>
+          [0.3, 0.7].every((place) =>
+            document
+              .elementFromPoint(window.innerWidth / 2, window.innerHeight * place)
+              ?.closest("tr, .actions, .panel, .filters, h1"),
+          ),
+        ),
+      );
+      await until(`rows in view at ${part}`, () =>
+        page.evaluate(() =>
+          [...document.querySelectorAll("main tbody tr")].some(
+            (one) =>
+              one.getBoundingClientRect().top < window.innerHeight &&
+              one.getBoundingClientRect().bottom > 100,
+          ),
+        ),
+      );
+      assert.ok(
+        (await table.getByRole("row").count()) < 130,
+        `${await table.getByRole("row").count()} rows at ${part}, ${width} px`,
+      );
     }
     assert.equal(await row(table, "many-999").count(), 1, "the last one at the end");
   }
   await close();
 });
 
-test("models: a download with progress, cancelled, failed, completed; the cache evicts", async () => {
-  const { page, close } = await open(`${server.url}console/#/models`, { allowed: [/status of 4\d\d/] });
-  await page.getByRole("table", { name: "Models", exact: true }).getByText("demo.safetensors").waitFor();
+test("models: a download that goes on, is cancelled, fails, ends; the cache evicts", async () => {
+  const { page, close } = await open(`${server.url}console/#/models`, {
+    allowed: [/status of 4\d\d/],
+  });
+  await page
+    .getByRole("table", { name: "Models", exact: true })
+    .getByText("demo.safetensors")
+    .waitFor();
   const download = async (url, name) => {
     await page.getByRole("textbox", { name: "URL", exact: true }).fill(url);
     await page.getByRole("combobox", { name: "Folder", exact: true }).selectOption("loras");
@@ -161,13 +245,22 @@ test("models: a download with progress, cancelled, failed, completed; the cache 
   await bar.waitFor();
   await until("progress", async () => Number(await bar.getAttribute("aria-valuenow")) > 0);
   await page.getByRole("button", { name: "Cancel slow.safetensors", exact: true }).click();
-  await page.getByRole("region", { name: "Downloads", exact: true }).getByText("cancelled").waitFor();
+  await page
+    .getByRole("region", { name: "Downloads", exact: true })
+    .getByText("cancelled")
+    .waitFor();
   await download(`${origin}/gone.safetensors`, "gone.safetensors");
   await page.getByRole("region", { name: "Downloads", exact: true }).getByText("failed").waitFor();
   await download(`${origin}/good.safetensors`, "good.safetensors");
-  await page.getByRole("table", { name: "Models", exact: true }).getByText("good.safetensors").waitFor();
+  await page
+    .getByRole("table", { name: "Models", exact: true })
+    .getByText("good.safetensors")
+    .waitFor();
   await page.getByRole("searchbox", { name: "Filter", exact: true }).fill("demo");
-  await page.getByRole("table", { name: "Models", exact: true }).getByText("good.safetensors").waitFor({ state: "detached" });
+  await page
+    .getByRole("table", { name: "Models", exact: true })
+    .getByText("good.safetensors")
+    .waitFor({ state: "detached" });
   await page.getByRole("searchbox", { name: "Filter", exact: true }).fill("");
   const cache = page.getByRole("table", { name: "Cache", exact: true });
   await row(cache, "good.safetensors").waitFor();
@@ -177,17 +270,25 @@ test("models: a download with progress, cancelled, failed, completed; the cache 
   await row(cache, entry.name).waitFor({ state: "detached" });
   await page.getByRole("textbox", { name: "URL", exact: true }).fill("nonsense");
   await page.getByRole("button", { name: "Download", exact: true }).click();
-  assert.equal(await page.getByRole("textbox", { name: "URL", exact: true }).getAttribute("aria-invalid"), "true");
+  assert.equal(
+    await page.getByRole("textbox", { name: "URL", exact: true }).getAttribute("aria-invalid"),
+    "true",
+  );
   await close();
 });
 
 test("deliveries: what failed is sent again", async () => {
   const hook = await receiver();
   hook.status = 500;
-  await server.ask("prompt", { method: "POST", json: { id: "d-1", prompt: graph("delivered"), webhook_v2: hook.url } });
+  await server.ask("prompt", {
+    method: "POST",
+    json: { id: "d-1", prompt: graph("delivered"), webhook_v2: hook.url },
+  });
   const { page, close } = await open(`${server.url}console/#/deliveries`);
   const table = page.getByRole("table", { name: "Deliveries", exact: true });
-  await row(table, "d-1").filter({ hasText: /failed|waiting/ }).waitFor();
+  await row(table, "d-1")
+    .filter({ hasText: /failed|waiting/ })
+    .waitFor();
   await page.getByRole("button", { name: "Attempts d-1", exact: true }).click();
   await page.getByRole("dialog").getByText("500").first().waitFor();
   await page.keyboard.press("Escape");
@@ -202,18 +303,26 @@ test("deliveries: what failed is sent again", async () => {
 
 test("health: versions, devices, log, configuration, questions before restarting", async () => {
   const { page, close } = await open(`${server.url}console/#/health`);
-  await page.getByRole("region", { name: "Versions", exact: true }).getByText("comfyui-api").waitFor();
+  await page
+    .getByRole("region", { name: "Versions", exact: true })
+    .getByText("comfyui-api")
+    .waitFor();
   await page.getByRole("region", { name: "Devices", exact: true }).waitFor();
-  await until("memory from before the page was opened", () => page.evaluate(async () => {
-    const { series } = await import(new URL("live.js", document.baseURI.split("#")[0]).href);
-    return series.memory[0]?.[0] < performance.timeOrigin;
-  }));
+  await until("memory from before the page was opened", () =>
+    page.evaluate(async () => {
+      const { series } = await import(new URL("live.js", document.baseURI.split("#")[0]).href);
+      return series.memory[0]?.[0] < performance.timeOrigin;
+    }),
+  );
   const log = page.getByRole("log", { name: "Log", exact: true });
   await until("lines", async () => (await log.locator(".log-line").count()) > 3);
   await server.ask("prompt", { method: "POST", json: { id: "in-the-log", prompt: graph("log") } });
   await log.getByText("in-the-log").first().waitFor();
   await page.getByRole("button", { name: "Pause log", exact: true }).click();
-  await server.ask("prompt", { method: "POST", json: { id: "while-paused", prompt: graph("log 2") } });
+  await server.ask("prompt", {
+    method: "POST",
+    json: { id: "while-paused", prompt: graph("log 2") },
+  });
   await page.getByText(/new lines wait/).waitFor();
   assert.equal(await log.getByText("while-paused").count(), 0);
   await page.getByRole("button", { name: "Pause log", exact: true }).click();
@@ -228,7 +337,12 @@ test("health: versions, devices, log, configuration, questions before restarting
   await page.getByRole("alertdialog").getByRole("button", { name: "Confirm", exact: true }).click();
   const state = page.getByRole("status", { name: "Server state", exact: true });
   // On a busy machine a tab may miss the short moment in between: only the newest state is told.
-  await until("it restarts", async () => /restarting|down|starting/.test(await state.textContent()) || (await server.ask("status")).body.comfyui.pid !== pid);
+  await until(
+    "it restarts",
+    async () =>
+      /restarting|down|starting/.test(await state.textContent()) ||
+      (await server.ask("status")).body.comfyui.pid !== pid,
+  );
   await state.filter({ hasText: /^ready$/ }).waitFor({ timeout: 60_000 });
   await close();
 });

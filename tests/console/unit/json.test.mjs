@@ -9,7 +9,10 @@ test("integers of 64 bits stay what they are", () => {
   const text = '{"seed":18446744073709551615,"small":7,"half":0.5,"list":[-9223372036854775808]}';
   assert.equal(json.stringify(json.parse(text)), text);
   assert.equal(json.numberText(json.parse(text).seed), "18446744073709551615");
-  assert.equal(json.stringify({ seed: json.number("0018446744073709551615") }), '{"seed":18446744073709551615}');
+  assert.equal(
+    json.stringify({ seed: json.number("0018446744073709551615") }),
+    '{"seed":18446744073709551615}',
+  );
   assert.equal(json.stringify(json.copy(json.parse(text))), text);
 });
 

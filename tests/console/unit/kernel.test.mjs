@@ -22,11 +22,13 @@ test("what an effect has made ends when it runs again, and with its scope", () =
   const outer = signal(0);
   const inner = signal(0);
   const log = [];
-  const { end } = scope(() => effect(() => {
-    const now = outer();
-    effect(() => log.push(`${now}:${inner()}`));
-    onCleanup(() => log.push(`end ${now}`));
-  }));
+  const { end } = scope(() =>
+    effect(() => {
+      const now = outer();
+      effect(() => log.push(`${now}:${inner()}`));
+      onCleanup(() => log.push(`end ${now}`));
+    }),
+  );
   outer.set(1);
   flush();
   inner.set(1);

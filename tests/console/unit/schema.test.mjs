@@ -26,18 +26,36 @@ test("each kind of value gets its control", () => {
     ["image", { type: "string", enum: ["a"] }, "choice"],
     ["anything", { type: "string", contentMediaType: "video/*" }, "media"],
     ["image", { type: "string", contentMediaType: "text/plain" }, "text"],
-  ]) assert.equal(schema.kindOf(name, schema.resolve(given, given)), kind, `${name} ${JSON.stringify(given)}`);
+  ])
+    assert.equal(
+      schema.kindOf(name, schema.resolve(given, given)),
+      kind,
+      `${name} ${JSON.stringify(given)}`,
+    );
   assert.equal(schema.mediaOf("mask", { type: "string" }), "image/*");
   assert.equal(schema.mediaOf("video", { type: "string" }), "video/*");
   assert.equal(schema.mediaOf("x", { type: "string", contentMediaType: "*/*" }), "*/*");
 });
 
 test("references and optional wrappers are followed", () => {
-  const root = { $defs: { size: { type: "integer", minimum: 1 } }, properties: { a: { $ref: "#/$defs/size", title: "A" } } };
-  assert.deepEqual(schema.resolve(root.properties.a, root), { type: "integer", minimum: 1, title: "A" });
-  assert.equal(schema.resolve({ anyOf: [{ type: "string" }, { type: "null" }] }, {}).type, "string");
+  const root = {
+    $defs: { size: { type: "integer", minimum: 1 } },
+    properties: { a: { $ref: "#/$defs/size", title: "A" } },
+  };
+  assert.deepEqual(schema.resolve(root.properties.a, root), {
+    type: "integer",
+    minimum: 1,
+    title: "A",
+  });
+  assert.equal(
+    schema.resolve({ anyOf: [{ type: "string" }, { type: "null" }] }, {}).type,
+    "string",
+  );
   assert.equal(schema.resolve({ type: ["number", "null"] }, {}).type, "number");
-  assert.deepEqual(schema.resolve({ oneOf: [{ const: "a", title: "One" }, { const: "b" }] }, {}).enum, ["a", "b"]);
+  assert.deepEqual(
+    schema.resolve({ oneOf: [{ const: "a", title: "One" }, { const: "b" }] }, {}).enum,
+    ["a", "b"],
+  );
   schema.resolve({ $ref: "#/self" }, { self: { $ref: "#/self" } });
 });
 
@@ -52,7 +70,11 @@ test("the browser finds what the schema forbids", () => {
   assert.match(check("abc", { type: "string", maxLength: 2 }), /At most 2/);
   assert.equal(check("😀😀", { type: "string", maxLength: 2 }), "");
   assert.match(check("abc", { type: "string", pattern: "^\\d+$" }), /form/);
-  assert.equal(check("abc", { type: "string", pattern: "(?<!" }), "", "a pattern of another dialect is the server's business");
+  assert.equal(
+    check("abc", { type: "string", pattern: "(?<!" }),
+    "",
+    "a pattern of another dialect is the server's business",
+  );
   assert.match(check(1.5, { type: "integer" }), /whole/);
   assert.match(check(9, { type: "integer", maximum: 8 }), /At most 8/);
   assert.match(check(0, { type: "number", exclusiveMinimum: 0 }), /than 0|At least/);
@@ -62,8 +84,16 @@ test("the browser finds what the schema forbids", () => {
 });
 
 test("seeds are random within their range", () => {
-  const seeds = new Set(Array.from({ length: 200 }, () => schema.randomSeed({ minimum: 10, maximum: 20, type: "integer" })));
+  const seeds = new Set(
+    Array.from({ length: 200 }, () =>
+      schema.randomSeed({ minimum: 10, maximum: 20, type: "integer" }),
+    ),
+  );
   assert.ok([...seeds].every((seed) => seed >= 10 && seed <= 20) && seeds.size > 5);
   assert.ok(Number.isSafeInteger(schema.randomSeed({})));
-  assert.ok(schema.isSeed("noise_seed", "integer") && schema.isSeed("seed", "integer") && !schema.isSeed("seed", "text"));
+  assert.ok(
+    schema.isSeed("noise_seed", "integer") &&
+      schema.isSeed("seed", "integer") &&
+      !schema.isSeed("seed", "text"),
+  );
 });

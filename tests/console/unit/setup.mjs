@@ -1,5 +1,9 @@
 // What the modules ask of a browser when they are loaded, for tests without one.
-globalThis.document ??= { baseURI: "http://localhost:3000/some/prefix/console/", visibilityState: "hidden", addEventListener() {} };
+globalThis.document ??= {
+  baseURI: "http://localhost:3000/some/prefix/console/",
+  visibilityState: "hidden",
+  addEventListener() {},
+};
 globalThis.sessionStorage ??= { getItem: () => null, setItem() {}, removeItem() {} };
 globalThis.reportError ??= (error) => {
   throw error;
@@ -8,4 +12,5 @@ globalThis.reportError ??= (error) => {
 const interval = globalThis.setInterval;
 globalThis.setInterval = (...parameters) => interval(...parameters).unref();
 
-export const load = (path) => import(new URL(`../../../src/transport/console/${path}`, import.meta.url));
+export const load = (path) =>
+  import(new URL(`../../../src/transport/console/${path}`, import.meta.url));

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""check.py BINARY [ID...]: converts every case with `BINARY convert` and compares (see README.md)."""
+"""check.py BINARY [ID...]: converts every case with `BINARY convert` and compares (see
+README.md)."""
+
 import gzip, json, os, pathlib, subprocess, sys, tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -17,7 +19,11 @@ def cases():
 def object_info(packs=False):
     """The recorded /object_info; with `packs` also the classes of custom packs."""
     names = ["object_info.json.gz"] + ["packs_object_info.json.gz"] * packs
-    return {k: v for name in names for k, v in json.loads(gzip.decompress((HERE / name).read_bytes())).items()}
+    return {
+        k: v
+        for name in names
+        for k, v in json.loads(gzip.decompress((HERE / name).read_bytes())).items()
+    }
 
 
 def plain(value):
@@ -33,7 +39,12 @@ def plain(value):
 def comparable(graph, ignore=(), titles=None):
     out = {}
     for node, body in graph.items():
-        entry = {"class_type": body.get("class_type"), "inputs": {k: plain(v) for k, v in body["inputs"].items() if f"{node}.{k}" not in ignore}}
+        entry = {
+            "class_type": body.get("class_type"),
+            "inputs": {
+                k: plain(v) for k, v in body["inputs"].items() if f"{node}.{k}" not in ignore
+            },
+        }
         if (titles or graph).get(node, {}).get("_meta", {}).get("title") is not None:
             entry["title"] = body.get("_meta", {}).get("title")
         out[node] = entry
@@ -49,7 +60,10 @@ def same_up_to_ids(a, b):
         return isinstance(v, list) and len(v) == 2 and isinstance(v[0], str) and v[0] in graph
 
     def fits(x, y, names):
-        if a[x]["class_type"] != b[y]["class_type"] or a[x]["inputs"].keys() != b[y]["inputs"].keys():
+        if (
+            a[x]["class_type"] != b[y]["class_type"]
+            or a[x]["inputs"].keys() != b[y]["inputs"].keys()
+        ):
             return False
         for key, v in a[x]["inputs"].items():
             w = b[y]["inputs"][key]
@@ -66,7 +80,11 @@ def same_up_to_ids(a, b):
         if not left:
             return all(fits(x, y, names) for x, y in names.items())
         x = left[0]
-        return any(search(left[1:], {**names, x: y}) for y in b if y not in names.values() and fits(x, y, names))
+        return any(
+            search(left[1:], {**names, x: y})
+            for y in b
+            if y not in names.values() and fits(x, y, names)
+        )
 
     return search(list(a), {})
 
@@ -87,7 +105,10 @@ def difference(case, graph):
         x, y = a[node]["inputs"], b[node]["inputs"]
         for key in sorted(x.keys() | y.keys()):
             if x.get(key, "(none)") != y.get(key, "(none)") or (key in x) != (key in y):
-                return f"node {node} ({a[node]['class_type']}).{key}: {y.get(key, '(none)')!r}, want {x.get(key, '(none)')!r}"
+                return (
+                    f"node {node} ({a[node]['class_type']}).{key}: {y.get(key, '(none)')!r}, "
+                    f"want {x.get(key, '(none)')!r}"
+                )
     return None
 
 
@@ -101,10 +122,18 @@ def main():
             pathlib.Path(path).write_text(json.dumps(object_info(packs)), "utf-8")
 
         def convert(path, packs):
-            return subprocess.run([binary, "convert", path, "--object-info", infos[packs]], capture_output=True, text=True, timeout=60)
+            return subprocess.run(
+                [binary, "convert", path, "--object-info", infos[packs]],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
 
         work = [(c["id"], c, None) for c in cases()]
-        work += [(name, {"expect": {"prompt": graph}}, HERE / "media" / name) for name, graph in json.loads((HERE / "media/expected.json").read_text("utf-8")).items()]
+        work += [
+            (name, {"expect": {"prompt": graph}}, HERE / "media" / name)
+            for name, graph in json.loads((HERE / "media/expected.json").read_text("utf-8")).items()
+        ]
         for name, case, path in work:
             if only and name not in only:
                 continue
@@ -116,8 +145,14 @@ def main():
             error = case["expect"].get("error")
             if error:
                 says = done.stderr + done.stdout
-                wanted = [x[k] for x in error.get("unknown_nodes", ()) for k in ("id", "class_type")] + error.get("mentions", [])
-                why = None if done.returncode == 1 and all(w in says for w in wanted) else f"exit {done.returncode}, want an error naming {wanted}"
+                wanted = [
+                    x[k] for x in error.get("unknown_nodes", ()) for k in ("id", "class_type")
+                ] + error.get("mentions", [])
+                why = (
+                    None
+                    if done.returncode == 1 and all(w in says for w in wanted)
+                    else f"exit {done.returncode}, want an error naming {wanted}"
+                )
             elif done.returncode:
                 why = f"exit {done.returncode}: {done.stderr.strip()[-200:]}"
             else:

@@ -1,5 +1,7 @@
 //! Tasks whose ComfyUI dies under them.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::*;
@@ -217,19 +219,31 @@ async fn given_up_after_kills(kind: &str) {
         until("it is back", async || client.waiting().await > 0).await;
     }
     let _product = member(&broker.uri(), &name).envs(&settings).start().await;
-    let mut ends = std::collections::BTreeMap::new();
-    while ends.len() < 3 {
-        let (key, envelope) = client.next_result().await;
-        if matches!(key.as_str(), "execution_success" | "execution_error") {
-            ends.insert(envelope["task_id"].as_str().unwrap().to_owned(), key);
-        }
-    }
+    let ends = ends(&mut client, 3).await;
     let kinds: Vec<&str> = ends.values().map(String::as_str).collect();
     assert_eq!(
         kinds,
         ["execution_error", "execution_success", "execution_success"],
         "{ends:?}"
     );
+}
+
+/// How each of so many tasks ends.
+async fn ends(client: &mut Client, tasks: usize) -> BTreeMap<String, String> {
+    let mut ends = BTreeMap::new();
+    while ends.len() < tasks {
+        let (key, envelope) = client.next_result().await;
+        if matches!(key.as_str(), "execution_success" | "execution_error") {
+            ends.insert(envelope["task_id"].as_str().unwrap().to_owned(), key);
+        }
+    }
+    ends
+}
+
+fn only_poison_fails(ends: &BTreeMap<String, String>) {
+    for (id, end) in ends {
+        assert_eq!(end == "execution_error", id == "poison", "{ends:?}");
+    }
 }
 
 /// The ids of the tasks that living and dead processes have noted as those that ComfyUI executes.
@@ -263,16 +277,8 @@ async fn the_neighbours_of_a_poison_task_are_not_charged() {
             .submit(&json!({"id": format!("good{index}"), "prompt": slow_picture(0.05)}))
             .await;
     }
-    let mut ends = std::collections::BTreeMap::new();
-    while ends.len() < 7 {
-        let (key, envelope) = client.next_result().await;
-        if matches!(key.as_str(), "execution_success" | "execution_error") {
-            ends.insert(envelope["task_id"].as_str().unwrap().to_owned(), key);
-        }
-    }
-    for (id, end) in &ends {
-        assert_eq!(end == "execution_error", id == "poison", "{ends:?}");
-    }
+    let ends = ends(&mut client, 7).await;
+    only_poison_fails(&ends);
     assert_eq!(product.log.count("task is given up"), 1);
     until("the queue is empty", async || client.waiting().await == 0).await;
 }
@@ -289,30 +295,27 @@ async fn where_it_cannot_be_told_suspects_run_alone() {
         .faults(&json!({"deafen_websockets": true, "queue_answer": "[]"}))
         .start()
         .await;
-    let mut deadly = poison();
-    deadly["5"]["inputs"]["value"] = json!(["6", 0]);
-    deadly["6"] = json!({
-        "class_type": "SimSleep",
-        "inputs": {"seconds": 1.5, "steps": 3, "value": ["1", 0], "filename_prefix": "x"}
-    });
+    // None of them gets far in the first ComfyUI, so that all are in it when it dies.
+    product.faults(json!({"node_ms": 60_000})).await;
     client
-        .submit(&json!({"id": "poison", "prompt": deadly}))
+        .submit(&json!({"id": "poison", "prompt": poison()}))
+        .await;
+    product
+        .log
+        .line(r#""msg":"prompt queued","id":"poison""#)
         .await;
     for id in ["good0", "good1"] {
         client
             .submit(&json!({"id": id, "prompt": slow_picture(0.05)}))
             .await;
     }
-    let mut ends = std::collections::BTreeMap::new();
-    while ends.len() < 3 {
-        let (key, envelope) = client.next_result().await;
-        if matches!(key.as_str(), "execution_success" | "execution_error") {
-            ends.insert(envelope["task_id"].as_str().unwrap().to_owned(), key);
-        }
-    }
-    for (id, end) in &ends {
-        assert_eq!(end == "execution_error", id == "poison", "{ends:?}");
-    }
+    until("all of them are in it", async || {
+        product.log.count(r#""msg":"prompt queued""#) == 3
+    })
+    .await;
+    product.faults(json!({"crash": 3})).await;
+    let ends = ends(&mut client, 3).await;
+    only_poison_fails(&ends);
     assert!(product.log.count("runs alone next") >= 3);
     assert_eq!(product.log.count("task is given up"), 1);
     until("the queue is empty", async || client.waiting().await == 0).await;

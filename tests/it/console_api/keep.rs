@@ -101,11 +101,8 @@ async fn with_keep_runs_all_are_kept_and_answers_stay_what_they_were() {
     let (status, answer) = product.prompt(&body).await;
     assert_eq!(status, 200);
     assert_eq!(colour_of(&answer["images"][0]), [0, 0, 0xFF]);
-    let run = crate::support::product::until("the record", async || {
-        let (_, run) = product.get("/history/all").await;
-        run["outputs"][0]["asset_id"].is_string().then_some(run)
-    })
-    .await;
+    let run = ended(&product, "all").await;
+    assert!(run["outputs"][0]["asset_id"].is_string(), "{run}");
     let bytes = product
         .http
         .get(run["outputs"][0]["url"].as_str().unwrap())

@@ -135,13 +135,7 @@ async fn a_second_signal_ends_it_now() {
         before.elapsed()
     );
     running.abort();
-    let port = product.comfy_port;
-    until("ComfyUI has died with it", async || {
-        std::net::TcpStream::connect(("127.0.0.1", port))
-            .is_err()
-            .then_some(())
-    })
-    .await;
+    until_free(product.comfy_port).await;
 }
 
 #[tokio::test]
@@ -165,13 +159,7 @@ async fn a_second_signal_ends_what_a_start_script_has_started_too() {
     product.signal(Signal::SIGTERM);
     product.ended().await;
     running.abort();
-    let port = product.comfy_port;
-    until("ComfyUI has died with it", async || {
-        std::net::TcpStream::connect(("127.0.0.1", port))
-            .is_err()
-            .then_some(())
-    })
-    .await;
+    until_free(product.comfy_port).await;
 }
 
 #[tokio::test]

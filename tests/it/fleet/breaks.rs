@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::*;
+use crate::amqp::stage::proxied;
 use crate::support::rabbitmq::RabbitMq;
 
 const JOBS: usize = 60;
@@ -214,4 +215,75 @@ async fn a_gateway_that_has_moved_publishes_its_jobs_anew() {
         (left == 0).then_some(())
     })
     .await;
+}
+
+/// The broker is silent, as behind a network that has broken: nothing says no, nothing says yes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_does_not_confirm_is_no_job_and_never_runs() {
+    let broker = RabbitMq::shared().await;
+    let (proxy, uri) = proxied(broker).await;
+    let fleet = Fleet::start(&uri).await;
+    let gateway = &fleet.gateway;
+    proxy.freeze();
+    let began = Instant::now();
+    let send = |path: &str, body: Value| {
+        let request = gateway.http.post(format!("{}{path}", gateway.url));
+        request.json(&body).send()
+    };
+    let (sync, job) = tokio::join!(
+        send("/prompt", json!({"id": "unsaid", "prompt": picture(1)})),
+        send("/api/v2/jobs", json!({"workflow": picture(2)})),
+    );
+    let took = began.elapsed().as_secs_f64();
+    assert!((4.0..20.0).contains(&took), "{took} s");
+    for (answer, status, code) in [
+        (sync.unwrap(), 503, "comfyui_unavailable"),
+        (job.unwrap(), 429, "deployment_not_ready"),
+    ] {
+        assert_eq!(answer.status(), status);
+        assert!(answer.headers().contains_key("retry-after"), "{answer:?}");
+        let body: Value = answer.json().await.unwrap();
+        assert!(body.to_string().contains(code), "{body}");
+    }
+    let (_, jobs) = gateway.get("/api/v2/jobs").await;
+    assert_eq!(jobs["jobs"], json!([]), "no record stays");
+    // What was on its way arrives after all: whoever takes it is told that nobody wants it.
+    proxy.pass();
+    gateway.until_ready().await;
+    let instance = fleet.instance("late").start().await;
+    gateway.run("wanted", &picture(3)).await;
+    let (_, queue) = instance.get("/queue").await;
+    assert_eq!(queue["finished"].as_array().unwrap().len(), 1, "{queue}");
+    until_clean(gateway).await;
+}
+
+/// What is only of interest now must not fill the broker while the gateway cannot keep up.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queues_of_a_gateway_are_as_the_contract_says() {
+    let broker = RabbitMq::disruptable().await;
+    let fleet = Fleet::with(&broker.uri(), &[("GATEWAY_ID", "declared")]).await;
+    let wanted = [
+        "--formatter",
+        "json",
+        "name",
+        "durable",
+        "exclusive",
+        "arguments",
+    ];
+    let listed = [&["-q", "list_queues"][..], &wanted].concat();
+    let listed: Value = serde_json::from_str(&broker.ctl(&listed).await).unwrap();
+    let queue = |name: &str| {
+        let mut all = listed.as_array().unwrap().iter();
+        all.find(|queue| queue["name"] == name)
+            .unwrap_or_else(|| panic!("{listed}"))
+    };
+    let answers = queue("q.gateway.declared");
+    assert_eq!(answers["durable"], json!(true), "{answers}");
+    assert!(answers.to_string().contains("86400000"), "{answers}");
+    let stream = queue("q.gateway.declared.stream");
+    assert_eq!(stream["exclusive"], json!(true), "{stream}");
+    for part in ["10000", "drop-head"] {
+        assert!(stream["arguments"].to_string().contains(part), "{stream}");
+    }
+    drop(fleet);
 }

@@ -132,6 +132,27 @@ async fn answers_are_compressed_when_asked_for_and_worth_it() {
     versions(&product).await;
 }
 
+#[tokio::test]
+async fn one_job_is_not_worth_it_and_a_list_of_them_is() {
+    let product = Product::start(&[]).await;
+    let packed = [JSON, ("accept-encoding", "gzip, br")];
+    let ask = async |method, path: &str, body: String| {
+        let response = send(&product, method, path, &packed, body).await;
+        let coding = response.headers().get("content-encoding").cloned();
+        (response.status().as_u16(), coding)
+    };
+    for number in 0..30 {
+        let body = json!({"workflow": picture(&format!("n{number}"))}).to_string();
+        assert_eq!(
+            ask(Method::POST, "/api/v2/jobs", body).await,
+            (201, None),
+            "{number}"
+        );
+    }
+    let (status, coding) = ask(Method::GET, "/api/v2/jobs", String::new()).await;
+    assert!(status == 200 && coding.is_some(), "{status} {coding:?}");
+}
+
 /// A `GET` by curl: the JSON, and the version of HTTP that was spoken.
 fn through_curl(product: &Product, path: &str, options: &[&str]) -> (Value, String) {
     let output = Command::new("curl")

@@ -6,11 +6,10 @@ use axum::http::HeaderMap;
 use comfyui_api::storage::ErrorKind;
 use comfyui_api::storage::azure::AzureBackend;
 use comfyui_api::storage::backend::Backend;
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::azure::{TRUSTING, backend, target, unconfigured};
-use super::{file, outbound, read, source, storage_config};
+use super::{outbound, put, read, source, storage_config};
 use crate::support::azurite;
 
 #[tokio::test]
@@ -21,15 +20,7 @@ async fn public_blobs_need_no_configuration() {
         tempfile::tempdir().unwrap(),
     );
     let target = target(&container, "");
-    backend
-        .upload(
-            &target,
-            &file(directory.path(), "x", b"public"),
-            None,
-            &CancellationToken::new(),
-        )
-        .await
-        .unwrap();
+    put(&backend, &target, directory.path(), "x", b"public").await;
     let source = source(&backend.url_of(&target, "x"));
     assert_eq!(
         read(unconfigured().open(&source, None, None).await.unwrap()).await,

@@ -152,6 +152,33 @@ async fn a_reader_that_dawdles_delays_nobody_and_misses_no_end() {
 }
 
 #[tokio::test]
+async fn a_crowd_is_told_the_newest_length_of_the_queue_and_not_each() {
+    const CROWD: usize = 60;
+    let product = Stage::new().start().await;
+    let blocker = product.prompt_later(json!({"id": "blocker", "prompt": slow(60.0, 300)}));
+    product.until_prompt("blocker", "running").await;
+    let mut crowd = Vec::new();
+    for number in 0..CROWD {
+        let body = json!({"prompt": picture(&format!("c{number}"))});
+        crowd.push(stream(&product, &body).await);
+    }
+    let mut told = 0;
+    loop {
+        let status = crowd[0].until("status").await;
+        told += 1;
+        if status.data["data"]["status"]["exec_info"]["queue_remaining"] == CROWD + 1 {
+            break;
+        }
+    }
+    assert!(told < CROWD - 10, "{told}");
+    product.delete("/prompt/blocker").await;
+    for mut one in crowd {
+        assert_eq!(one.rest().await.last().unwrap().name, "complete");
+    }
+    assert_eq!(blocker.await.unwrap().0, 409);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_harms_nobody() {
     let product = Stage::new().start().await;
     let mut sse = stream(&product, &json!({"id": "left", "prompt": slow(1.0, 20)})).await;

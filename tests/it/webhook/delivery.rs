@@ -165,6 +165,7 @@ async fn a_body_whose_file_has_vanished_is_given_up_at_once() {
     let files = [EmbeddedFile {
         path: "/nonexistent/picture.png".into(),
         size: 1 << 20,
+        content: None,
     }];
     let body = Document::with_files(&serde_json::json!([placeholder("m", 0)]), "m", &files, None);
     let webhooks = webhooks(&[

@@ -247,6 +247,7 @@ async fn sends_300_mb() {
         let files = [EmbeddedFile {
             path: file.clone(),
             size: RAW,
+            content: None,
         }];
         let body = Document::with_files(&json!([placeholder("m", 0)]), "m", &files, None);
         webhooks.deliver(Delivery {

@@ -3,10 +3,26 @@
 
 use serde_json::{Value, json};
 
-use super::{loaded, node_modules};
+use super::{loaded, node_modules, write};
 
-const CASES: &str = include_str!("zod_cases.js");
-const RUN: &str = include_str!("zod_run.js");
+/// The cases and what runs them, by their names.
+const FILES: [(&str, &str); 6] = [
+    ("zod_run.js", include_str!("zod_run.js")),
+    ("zod_cases.js", include_str!("zod_cases.js")),
+    ("zod_cases/values.js", include_str!("zod_cases/values.js")),
+    (
+        "zod_cases/structures.js",
+        include_str!("zod_cases/structures.js"),
+    ),
+    (
+        "zod_cases/wrappers.js",
+        include_str!("zod_cases/wrappers.js"),
+    ),
+    (
+        "zod_cases/messages.js",
+        include_str!("zod_cases/messages.js"),
+    ),
+];
 const RUNNER: &str = r#"
 const { z } = require("zod");
 const { run } = require("./lib/zod_run.js");
@@ -17,12 +33,13 @@ module.exports = {
 "#;
 
 async fn built_in() -> Vec<Value> {
-    let (_dir, workflows) = loaded(&[
-        ("lib/zod_cases.js", CASES),
-        ("lib/zod_run.js", RUN),
-        ("run.js", RUNNER),
-    ])
-    .await;
+    let placed = FILES.map(|(name, text)| (format!("lib/{name}"), text));
+    let mut files: Vec<(&str, &str)> = placed
+        .iter()
+        .map(|(name, text)| (name.as_str(), *text))
+        .collect();
+    files.push(("run.js", RUNNER));
+    let (_dir, workflows) = loaded(&files).await;
     let generated = workflows.generate("run", json!({})).await.unwrap();
     generated.prompt["results"].as_array().unwrap().clone()
 }
@@ -35,8 +52,9 @@ async fn real(package: &str) -> Vec<Value> {
         path.display()
     );
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("zod_cases.js"), CASES).unwrap();
-    std::fs::write(dir.path().join("zod_run.js"), RUN).unwrap();
+    for (name, text) in FILES {
+        write(dir.path(), name, text);
+    }
     let output = tokio::process::Command::new("node")
         .arg("zod_run.js")
         .arg(path)

@@ -1,4 +1,5 @@
-// Runs the cases with a given zod. In the engine it is required by a workflow, under Node.js it is the main file.
+// Runs the cases with a given zod. In the engine it is required by a workflow, under Node.js it is
+// the main file.
 
 function encode(value) {
   if (value === undefined) return "<undefined>";
@@ -10,7 +11,12 @@ function encode(value) {
   if (Array.isArray(value)) return value.map(encode);
   if (value instanceof Error) return { issues: encode(value.issues) };
   if (typeof value === "object" && value !== null) {
-    return Object.fromEntries(Object.keys(value).sort().filter((key) => value[key] !== undefined || key === "a").map((key) => [key, encode(value[key])]));
+    return Object.fromEntries(
+      Object.keys(value)
+        .sort()
+        .filter((key) => value[key] !== undefined || key === "a")
+        .map((key) => [key, encode(value[key])]),
+    );
   }
   return value;
 }
@@ -21,11 +27,19 @@ async function run(z, cases) {
     let result;
     try {
       const parsed = waits ? await schema.safeParseAsync(input) : schema.safeParse(input);
-      result = parsed.success ? { value: encode(parsed.data) } : { issues: parsed.error.issues.map(encode) };
+      result = parsed.success
+        ? { value: encode(parsed.data) }
+        : { issues: parsed.error.issues.map(encode) };
     } catch (error) {
       result = { threw: String(error.message) };
     }
-    results.push({ name, not4: not4 ?? null, generated: Boolean(generated), input: encode(input), ...result });
+    results.push({
+      name,
+      not4: not4 ?? null,
+      generated: Boolean(generated),
+      input: encode(input),
+      ...result,
+    });
   }
   return results;
 }

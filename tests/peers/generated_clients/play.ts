@@ -1,5 +1,6 @@
-// Uses the types that openapi-typescript makes of /docs/json, through openapi-fetch: a prompt, a conversion, a workflow, a
-// download. Compiled strictly, so that a schema that says less or something else fails here.
+// Uses the types that openapi-typescript makes of /docs/json, through openapi-fetch: a prompt, a
+// conversion, a workflow, a download. Compiled strictly, so that a schema that says less or
+// something else fails here.
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema";
 
@@ -17,13 +18,23 @@ function check(truth: unknown, what: unknown): asserts truth {
 async function main() {
   const plain = await client.POST("/prompt", { body: { prompt } });
   check((plain.data as Result).images[0]?.startsWith("iVBOR"), plain.error);
-  const converted = await client.POST("/prompt", { body: { prompt, convert_output: { format: "jpeg", options: { quality: 70 } } } });
+  const converted = await client.POST("/prompt", {
+    body: { prompt, convert_output: { format: "jpeg", options: { quality: 70 } } },
+  });
   check((converted.data as Result).images[0]?.startsWith("/9j/"), converted.error);
-  const workflow = await client.POST("/workflow/txt2img", { body: { input: { prompt: "a lighthouse", steps: 2 } as components["schemas"]["WorkflowTxt2imgInput"] } });
+  const workflow = await client.POST("/workflow/txt2img", {
+    body: {
+      input: { prompt: "a lighthouse", steps: 2 } as components["schemas"]["WorkflowTxt2imgInput"],
+    },
+  });
   check((workflow.data as Result).filenames.length === 1, workflow.error);
-  const download = await client.POST("/download", { body: { url: modelUrl, model_type: "loras", filename: "made.safetensors", wait: true } });
+  const download = await client.POST("/download", {
+    body: { url: modelUrl, model_type: "loras", filename: "made.safetensors", wait: true },
+  });
   check(download.response.status === 200, download.error);
-  const wrong = await client.POST("/prompt", { body: { prompt: { "1": { class_type: "Nope", inputs: {} } } } });
+  const wrong = await client.POST("/prompt", {
+    body: { prompt: { "1": { class_type: "Nope", inputs: {} } } },
+  });
   check(wrong.response.status === 400 && wrong.error?.code, wrong);
   console.log("all of it works");
 }

@@ -93,6 +93,9 @@ pub struct RunFacts {
     pub goes_on: bool,
 }
 
+/// What small files of a job may take in memory until they are delivered, in bytes.
+const ROOM: u64 = 512 * 1024;
+
 /// Reads what the nodes of a run have reported, and what they have written without that. Every file
 /// of theirs is added to `cleanup`. Looks at files: for a blocking thread.
 pub fn collect(outputs: &[NodeOutput], facts: &RunFacts, cleanup: &FileCleanup) -> Collected {
@@ -109,6 +112,7 @@ pub fn collect(outputs: &[NodeOutput], facts: &RunFacts, cleanup: &FileCleanup) 
         saving: HashSet::new(),
         temps: Vec::new(),
         made: Collected::default(),
+        room: ROOM,
     };
     for NodeOutput { node, output } in outputs {
         let before = collecting.saving.contains(node);
@@ -142,6 +146,8 @@ struct Collecting<'a> {
     saving: HashSet<String>,
     temps: Vec<Preview>,
     made: Collected,
+    /// How much may still be kept in memory, in bytes.
+    room: u64,
 }
 
 impl Collecting<'_> {

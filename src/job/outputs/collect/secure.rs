@@ -67,8 +67,9 @@ impl Collecting<'_> {
             size: 0,
             path: self.secure(path, kind)?,
             written_to: path.to_path_buf(),
+            content: None,
         };
-        file.look()?;
+        file.look(&mut self.room)?;
         Ok(file)
     }
 

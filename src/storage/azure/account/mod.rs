@@ -6,22 +6,25 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, header};
-use azure_core::auth::TokenCredential;
-use azure_storage::prelude::BlobSasPermissions;
-use azure_storage::{CloudLocation, StorageCredentials};
-use azure_storage_blobs::prelude::{BlobClient, BlobServiceClient, ClientBuilder};
-use base64::Engine;
+use axum::http::{HeaderValue, header};
+use object_store::azure::{AzureAccessKey, AzureCredential};
+use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
-use url::Url;
+use url::{Url, form_urlencoded};
 
-use super::failure::from_sdk;
 use super::identity::Identity;
 use super::location::Location;
-use super::transport::Transport;
+use super::request::{Credential, Resource, bearer};
+use super::sas::{SigningKey, written};
 use crate::config::{AzureConfig, Secret};
 use crate::net::Outbound;
 use crate::storage::{Auth, ErrorKind, StorageError, auth_headers};
+
+/// The account that every emulator has, and its key, which is public knowledge.
+const EMULATOR: (&str, &str) = (
+    "devstoreaccount1",
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
+);
 
 /// What the operator's account is opened with.
 #[derive(Clone)]
@@ -84,16 +87,16 @@ impl Account {
         };
         let wrong = |what: &str| format!("AZURE_STORAGE_CONNECTION_STRING {what}");
         if field("UseDevelopmentStorage").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            use azure_storage::clients::{EMULATOR_ACCOUNT, EMULATOR_ACCOUNT_KEY};
+            let (name, key) = EMULATOR;
             let host = field("DevelopmentStorageProxyUri")
                 .unwrap_or("http://127.0.0.1")
                 .trim_end_matches('/');
-            let endpoint = Url::parse(&format!("{host}:10000/{EMULATOR_ACCOUNT}"))
+            let endpoint = Url::parse(&format!("{host}:10000/{name}"))
                 .map_err(|_| wrong("has a DevelopmentStorageProxyUri that is not a URL"))?;
             return Ok(Self {
-                name: EMULATOR_ACCOUNT.to_owned(),
+                name: name.to_owned(),
                 endpoint,
-                permission: Permission::Key(Secret::new(EMULATOR_ACCOUNT_KEY)),
+                permission: Permission::Key(Secret::new(key)),
             });
         }
         let endpoint = match (field("BlobEndpoint"), field("AccountName")) {
@@ -130,80 +133,66 @@ impl Account {
     }
 
     fn checked(self, variable: &str) -> Result<Self, String> {
-        if let Permission::Key(key) = &self.permission
-            && base64::engine::general_purpose::STANDARD
-                .decode(key.expose())
-                .is_err()
-        {
+        let Permission::Key(key) = &self.permission else {
+            return Ok(self);
+        };
+        if AzureAccessKey::try_new(key.expose()).is_err() {
             return Err(format!(
                 "{variable} is not base64: copy it whole, with the = at its end"
+            ));
+        }
+        // It goes into a header.
+        if HeaderValue::from_str(&self.name).is_err() {
+            return Err(format!(
+                "\"{}\" cannot be the name of an Azure storage account",
+                self.name.escape_default()
             ));
         }
         Ok(self)
     }
 
-    fn credentials(&self) -> Result<StorageCredentials, StorageError> {
+    fn credential(&self) -> Result<Credential, StorageError> {
         match &self.permission {
-            Permission::Key(key) => Ok(StorageCredentials::access_key(
-                self.name.clone(),
-                key.expose().to_owned(),
-            )),
-            Permission::Sas(sas) => sas_credentials(sas.expose()),
-            Permission::Identity(identity) => Ok(StorageCredentials::token_credential(
-                identity.clone() as Arc<dyn TokenCredential>,
-            )),
+            Permission::Key(key) => {
+                let key = AzureAccessKey::try_new(key.expose()).map_err(|_| {
+                    let sentence = "the key of the Azure storage account is not base64";
+                    StorageError::new(ErrorKind::Invalid, sentence)
+                })?;
+                Ok(Credential::Key {
+                    account: self.name.clone(),
+                    key: Arc::new(AzureCredential::AccessKey(key)),
+                })
+            }
+            Permission::Sas(sas) => Ok(sas_of(sas.expose())),
+            Permission::Identity(identity) => Ok(Credential::Identity(identity.clone())),
         }
     }
 
-    /// A client for the account.
-    pub fn client(&self, outbound: &Outbound) -> BlobServiceClient {
-        // A SAS that cannot be read makes requests without one, which the service then refuses with
-        // 401.
-        let credentials = self
-            .credentials()
-            .unwrap_or_else(|_| StorageCredentials::anonymous());
-        service(
-            &self.name,
-            &self.endpoint,
-            credentials,
-            Transport::new(outbound.client(false), HeaderMap::new()),
-        )
+    /// The service, for a blob that is `shown` so.
+    pub fn service(&self, outbound: &Outbound, shown: String) -> Result<Resource, StorageError> {
+        Ok(Resource {
+            client: outbound.operator().clone(),
+            credential: self.credential()?,
+            url: self.endpoint.clone(),
+            shown,
+        })
     }
 
     /// A GET URL for a blob that is valid for `expiry` from now.
-    pub async fn sign(
-        &self,
-        client: &BlobClient,
-        shown: &str,
-        expiry: Duration,
-    ) -> Result<String, StorageError> {
-        let failed = |error| from_sdk(shown, &error);
-        let permissions = BlobSasPermissions {
-            read: true,
-            ..BlobSasPermissions::default()
-        };
-        let now = OffsetDateTime::now_utc()
-            .replace_nanosecond(0)
-            .unwrap_or_else(|_| OffsetDateTime::now_utc());
-        let signature = match &self.permission {
-            Permission::Key(_) => client
-                .shared_access_signature(permissions, now + expiry)
-                .await
-                .map_err(failed)?,
+    pub async fn sign(&self, blob: &Resource, expiry: Duration) -> Result<String, StorageError> {
+        let now = OffsetDateTime::now_utc();
+        let key = match &self.permission {
+            Permission::Key(key) => SigningKey::of_account(key),
             Permission::Identity(_) => {
                 // The key begins a little earlier, for clocks that differ; the service allows it
                 // seven days in all.
                 let start = now - time::Duration::minutes(5);
                 let end = (now + expiry).min(start + time::Duration::days(7));
-                let service = client.container_client().service_client();
-                let key = service
-                    .get_user_deligation_key(start, end)
-                    .await
-                    .map_err(failed)?;
-                client
-                    .user_delegation_shared_access_signature(permissions, &key.user_deligation_key)
-                    .await
-                    .map_err(failed)?
+                let service = Resource {
+                    url: self.endpoint.clone(),
+                    ..blob.clone()
+                };
+                SigningKey::delegated(&service, start, end).await?
             }
             Permission::Sas(_) => {
                 return Err(StorageError::new(
@@ -212,50 +201,49 @@ impl Account {
                 ));
             }
         };
-        client
-            .generate_signed_blob_url(&signature)
+        let expiry = match key.expiry() {
+            Some(expiry) => expiry.to_owned(),
+            None => written(now + expiry),
+        };
+        let base = self.endpoint.path().trim_end_matches('/');
+        let path = blob.url.path().strip_prefix(base).unwrap_or_default();
+        let name = percent_decode_str(path).decode_utf8_lossy();
+        let resource = format!("/blob/{}{name}", self.name);
+        key.sign(blob.url.clone(), &resource, &expiry)
             .map(String::from)
-            .map_err(failed)
+            .ok_or_else(|| {
+                StorageError::new(
+                    ErrorKind::Failed,
+                    format!("{}: the key cannot sign URLs", blob.shown),
+                )
+            })
     }
 }
 
-/// The client for one download: the request's credentials, else the URL's own signature, else the
-/// operator's where the account is the operator's, else none at all (a public blob).
-pub fn client_for(
+/// The blob of one download, opened with the request's credentials, else the URL's own signature,
+/// else the operator's where the account is the operator's, else none at all (a public blob).
+pub fn blob_at(
     location: &Location,
     auth: Option<&Auth>,
     account: Option<&Account>,
     outbound: &Outbound,
-) -> Result<BlobClient, StorageError> {
-    let (credentials, extra) = credentials(location, auth, account)?;
-    let client = if location.own {
-        outbound.operator()
-    } else {
-        outbound.guarded()
+) -> Result<Resource, StorageError> {
+    let service = Resource {
+        client: outbound.client(!location.own).clone(),
+        credential: credential(location, auth, account)?,
+        url: location.endpoint.clone(),
+        shown: location.shown.clone(),
     };
-    let name = account.map_or_else(
-        || name_in(&location.endpoint),
-        |account| account.name.clone(),
-    );
-    let service = service(
-        &name,
-        &location.endpoint,
-        credentials,
-        Transport::new(client, extra),
-    );
-    Ok(service
-        .container_client(&location.container)
-        .blob_client(&location.blob))
+    Ok(service.blob(&location.container, &location.blob))
 }
 
-/// Which credentials count, and the headers that they go in where the SDK has no place for them.
-fn credentials(
+/// Which credentials count.
+fn credential(
     location: &Location,
     auth: Option<&Auth>,
     account: Option<&Account>,
-) -> Result<(StorageCredentials, HeaderMap), StorageError> {
-    let mut extra = HeaderMap::new();
-    let credentials = match (auth, account) {
+) -> Result<Credential, StorageError> {
+    Ok(match (auth, account) {
         (
             Some(Auth::Query {
                 query_param,
@@ -263,7 +251,7 @@ fn credentials(
             }),
             _,
         ) if query_param.eq_ignore_ascii_case("sas") => {
-            sas_credentials(query_value.expose().trim().trim_start_matches('?'))?
+            sas_of(query_value.expose().trim().trim_start_matches('?'))
         }
         (
             Some(Auth::Query {
@@ -271,14 +259,13 @@ fn credentials(
                 query_value,
             }),
             _,
-        ) => sas_credentials(&location.query_with(query_param, query_value.expose()))?,
+        ) => sas_of(&location.query_with(query_param, query_value.expose())),
         (Some(Auth::Bearer { token }), _) => {
-            StorageCredentials::bearer_token(token.expose().to_owned())
+            Credential::Header(header::AUTHORIZATION, bearer(token.expose())?)
         }
         (Some(Auth::Basic { username, password }), _) => {
             let pair = auth_headers::basic(username, password.expose());
-            extra.insert(header::AUTHORIZATION, auth_headers::value(&pair)?);
-            StorageCredentials::anonymous()
+            Credential::Header(header::AUTHORIZATION, auth_headers::value(&pair)?)
         }
         (
             Some(Auth::Header {
@@ -286,11 +273,10 @@ fn credentials(
                 header_value,
             }),
             _,
-        ) => {
-            let name = auth_headers::name(header_name)?;
-            extra.insert(name, auth_headers::value(header_value.expose())?);
-            StorageCredentials::anonymous()
-        }
+        ) => Credential::Header(
+            auth_headers::name(header_name)?,
+            auth_headers::value(header_value.expose())?,
+        ),
         (Some(Auth::S3 { .. }), _) => {
             return Err(StorageError::new(
                 ErrorKind::Invalid,
@@ -300,41 +286,21 @@ fn credentials(
                 ),
             ));
         }
-        (None, _) if location.parameter("sig").is_some() => sas_credentials(
-            &location.query_with("sig", location.parameter("sig").unwrap_or_default()),
-        )?,
-        (None, Some(account)) => account.credentials()?,
-        (None, None) => StorageCredentials::anonymous(),
-    };
-    Ok((credentials, extra))
-}
-
-fn service(
-    account: &str,
-    endpoint: &Url,
-    credentials: StorageCredentials,
-    transport: Transport,
-) -> BlobServiceClient {
-    let uri = endpoint.as_str().trim_end_matches('/').to_owned();
-    ClientBuilder::with_location(
-        CloudLocation::Custom {
-            account: account.to_owned(),
-            uri,
-        },
-        credentials,
-    )
-    .client_options(transport.into_options())
-    .blob_service_client()
-}
-
-fn sas_credentials(query: &str) -> Result<StorageCredentials, StorageError> {
-    // The SDK's own error would quote the token.
-    StorageCredentials::sas_token(query).map_err(|_| {
-        StorageError::new(
-            ErrorKind::Invalid,
-            "the SAS is not a query string like sv=...&sig=...",
-        )
+        (None, _) if location.parameter("sig").is_some() => {
+            sas_of(&location.query_with("sig", location.parameter("sig").unwrap_or_default()))
+        }
+        (None, Some(account)) => account.credential()?,
+        (None, None) => Credential::None,
     })
+}
+
+/// A SAS from its text.
+fn sas_of(query: &str) -> Credential {
+    Credential::Sas(
+        form_urlencoded::parse(query.as_bytes())
+            .into_owned()
+            .collect(),
+    )
 }
 
 /// The account in an endpoint: the first label of the host, or the path where the host is an

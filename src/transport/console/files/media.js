@@ -1,13 +1,23 @@
 /**
- * Files of runs as the page shows them. Without keys the browser loads them itself; with keys they are fetched with the header
- * and shown from memory, which is given back when the element goes.
+ * Files of runs as the page shows them. Without keys the browser loads them itself; with keys they
+ * are fetched with the header and shown from memory, which is given back when the element goes.
  */
 
 import { effect, h, onCleanup, signal } from "../kernel.js";
 import { address, blob, contentPath, key, send } from "../api.js";
 import { notify } from "../ui.js";
 
-/** @typedef {{asset_id?: string, filename: string, content_type?: string, size?: number, node_id?: string, thumbnail?: any, url?: string}} Output */
+/**
+ * @typedef {{
+ *   asset_id?: string,
+ *   filename: string,
+ *   content_type?: string,
+ *   size?: number,
+ *   node_id?: string,
+ *   thumbnail?: any,
+ *   url?: string,
+ * }} Output
+ */
 
 const MEDIA = /^(image\/(?!svg)|video\/|audio\/)/;
 
@@ -19,7 +29,8 @@ export function kindOf(file) {
   if (type.startsWith("video/")) return "video";
   if (type.startsWith("audio/")) return "audio";
   if (type === "model/gltf-binary" || name.endsWith(".glb")) return "model";
-  if (/^text\/plain|^application\/json/.test(type) || /\.(txt|json|md|csv)$/.test(name)) return "text";
+  if (/^text\/plain|^application\/json/.test(type) || /\.(txt|json|md|csv)$/.test(name))
+    return "text";
   return "file";
 }
 
@@ -39,12 +50,15 @@ export function source(id, query = "", wanted = () => true) {
     }
     const stop = new AbortController();
     let made = "";
-    blob(id, query, stop.signal).then((content) => {
-      // Only what cannot run: a blob has the origin of this page.
-      if (stop.signal.aborted || !MEDIA.test(content.type)) return;
-      made = URL.createObjectURL(content);
-      result.set(made);
-    }, () => {});
+    blob(id, query, stop.signal).then(
+      (content) => {
+        // Only what cannot run: a blob has the origin of this page.
+        if (stop.signal.aborted || !MEDIA.test(content.type)) return;
+        made = URL.createObjectURL(content);
+        result.set(made);
+      },
+      () => {},
+    );
     onCleanup(() => {
       stop.abort();
       if (made) URL.revokeObjectURL(made);
@@ -53,28 +67,52 @@ export function source(id, query = "", wanted = () => true) {
   return result;
 }
 
-/** A small picture that is loaded when it comes into view. @param {Output} file @param {number} side */
+/**
+ * A small picture that is loaded when it comes into view.
+ * @param {Output} file
+ * @param {number} side
+ */
 export function thumbnail(file, side = 96) {
   const near = signal(false);
   const broken = signal(false);
   const address = source(file.asset_id ?? "", `?thumbnail=${side * 2}`, near);
-  const box = h("span", { class: "thumb" }, () => (address() && !broken()
-    ? h("img", { src: address(), alt: "", loading: "lazy", decoding: "async", onerror: () => broken.set(true) }) : null));
-  const observer = new IntersectionObserver((entries) => {
-    if (!entries.some((entry) => entry.isIntersecting)) return;
-    near.set(true);
-    observer.disconnect();
-  }, { rootMargin: "300px" });
+  const box = h("span", { class: "thumb" }, () =>
+    address() && !broken()
+      ? h("img", {
+          src: address(),
+          alt: "",
+          loading: "lazy",
+          decoding: "async",
+          onerror: () => broken.set(true),
+        })
+      : null,
+  );
+  const observer = new IntersectionObserver(
+    (entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      near.set(true);
+      observer.disconnect();
+    },
+    { rootMargin: "300px" },
+  );
   observer.observe(box);
   onCleanup(() => observer.disconnect());
   return box;
 }
 
-/** A name that is cut in its middle where there is no room: what tells files apart is at its end. @param {string} name */
+/**
+ * A name that is cut in its middle where there is no room: what tells files apart is at its end.
+ * @param {string} name
+ */
 export function fileName(name) {
   const letters = [...name];
   const cut = Math.max(0, letters.length - 14);
-  return h("span", { class: "file-name", title: name, dir: "auto" }, h("span", null, letters.slice(0, cut).join("")), h("span", null, letters.slice(cut).join("")));
+  return h(
+    "span",
+    { class: "file-name", title: name, dir: "auto" },
+    h("span", null, letters.slice(0, cut).join("")),
+    h("span", null, letters.slice(cut).join("")),
+  );
 }
 
 /** Gives a file to the browser's downloads. @param {Blob} content @param {string} name */
@@ -102,5 +140,16 @@ export function downloadLink(label, file, properties = {}, ...children) {
       notify(error, "bad");
     }
   };
-  return h("a", { href: address(path), download: file.filename, "aria-label": label, title: label, onclick: click, ...properties }, children);
+  return h(
+    "a",
+    {
+      href: address(path),
+      download: file.filename,
+      "aria-label": label,
+      title: label,
+      onclick: click,
+      ...properties,
+    },
+    children,
+  );
 }

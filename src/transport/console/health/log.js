@@ -1,4 +1,7 @@
-/** The log of ComfyUI and of the server, live: only the lines that can be seen are in the page, however many there are. */
+/**
+ * The log of ComfyUI and of the server, live: only the lines that can be seen are in the page,
+ * however many there are.
+ */
 
 import { computed, effect, h, onCleanup, signal } from "../kernel.js";
 import { t } from "../i18n.js";
@@ -14,10 +17,22 @@ const HEIGHT = 20;
 const MARGIN = 10;
 const LEVELS = ["trace", "debug", "info", "warn", "error", "fatal"];
 
-/** Whether a line is at least that serious; one that does not say counts as `info`, as for the API. @param {Line} line @param {string} level */
-export const isAtLeast = (line, level) => !level || LEVELS.indexOf((line.level ?? "info").toLowerCase().replace("warning", "warn")) >= LEVELS.indexOf(level);
+/**
+ * Whether a line is at least that serious; one that does not say counts as `info`, as for the API.
+ * @param {Line} line
+ * @param {string} level
+ */
+export const isAtLeast = (line, level) =>
+  !level ||
+  LEVELS.indexOf((line.level ?? "info").toLowerCase().replace("warning", "warn")) >=
+    LEVELS.indexOf(level);
 
-/** Adds lines, without those that are there already: the stream begins with what `GET /logs` has told. @param {Line[]} known @param {Line[]} told */
+/**
+ * Adds lines, without those that are there already: the stream begins with what `GET /logs` has
+ * told.
+ * @param {Line[]} known
+ * @param {Line[]} told
+ */
 export function joined(known, told) {
   if (!known.length) return told.slice(-MOST);
   const last = known.slice(-told.length - 200).map(keyOf);
@@ -29,10 +44,10 @@ export function joined(known, told) {
 /** @param {Line} line */
 const keyOf = (line) => `${line.time}\n${line.source}\n${line.text}`;
 
-export function logView() {
+/** The lines as they come; while it is paused they wait. */
+function followed() {
   const lines = signal(/** @type {Line[]} */ ([]));
   const paused = signal(false);
-  const [source, level, text] = [signal(""), signal(""), signal("")];
   /** What came while it was paused. @type {Line[]} */
   let held = [];
   const waiting = signal(0);
@@ -46,20 +61,21 @@ export function logView() {
       lines.update((known) => (first ? joined(known, told) : [...known, ...told].slice(-MOST)));
     }
   };
-  json("logs?source=all&lines=5000").then((/** @type {Line[]} */ all) => lines.update((known) => joined(all, known)), () => {}).finally(() => {
-    if (!over) end = followLog(add);
-  });
   let over = false;
   let end = () => {};
+  json("logs?source=all&lines=5000")
+    .then(
+      (/** @type {Line[]} */ all) => lines.update((known) => joined(all, known)),
+      () => {},
+    )
+    .finally(() => {
+      if (!over) end = followLog(add);
+    });
   onCleanup(() => {
     over = true;
     end();
   });
 
-  const shown = computed(() => {
-    const wanted = text().toLowerCase();
-    return lines().filter((line) => (!source() || line.source === source()) && isAtLeast(line, level()) && (!wanted || line.text.toLowerCase().includes(wanted)));
-  });
   const pause = () => {
     paused.update((value) => !value);
     if (paused.peek()) return;
@@ -67,21 +83,70 @@ export function logView() {
     held = [];
     waiting.set(0);
   };
+  return { lines, paused, waiting, pause };
+}
+
+export function logView() {
+  const { lines, paused, waiting, pause } = followed();
+  const [source, level, text] = [signal(""), signal(""), signal("")];
+  const shown = computed(() => {
+    const wanted = text().toLowerCase();
+    return lines().filter(
+      (line) =>
+        (!source() || line.source === source()) &&
+        isAtLeast(line, level()) &&
+        (!wanted || line.text.toLowerCase().includes(wanted)),
+    );
+  });
 
   const all = /** @type {[string, string]} */ (["", t("All")]);
-  return h("section", { class: "panel log-panel", "aria-label": t("Logs") },
-    h("div", { class: "panel-head" }, h("h2", null, t("Log"), h("span", { class: "count" }, () => format.number(shown().length))),
-      button(t("Pause log"), pause, { class: "secondary small", icon: "pause", "aria-pressed": () => String(paused()) }),
-      () => (waiting() ? h("span", { class: "muted" }, t("{n} new lines wait", { n: waiting() })) : null)),
-    h("div", { class: "filters" }, searchbox(t("Filter log"), text), choice(t("Log source"), source, () => [all, "comfyui", "server"]), choice(t("Level"), level, () => [all, "debug", "info", "warn", "error"])),
+  return h(
+    "section",
+    { class: "panel log-panel", "aria-label": t("Logs") },
+    h(
+      "div",
+      { class: "panel-head" },
+      h(
+        "h2",
+        null,
+        t("Log"),
+        h("span", { class: "count" }, () => format.number(shown().length)),
+      ),
+      button(t("Pause log"), pause, {
+        class: "secondary small",
+        icon: "pause",
+        "aria-pressed": () => String(paused()),
+      }),
+      () =>
+        waiting() ? h("span", { class: "muted" }, t("{n} new lines wait", { n: waiting() })) : null,
+    ),
+    h(
+      "div",
+      { class: "filters" },
+      searchbox(t("Filter log"), text),
+      choice(t("Log source"), source, () => [all, "comfyui", "server"]),
+      choice(t("Level"), level, () => [all, "debug", "info", "warn", "error"]),
+    ),
     virtual(shown, paused),
-    () => (shown().length ? null : h("p", { class: "muted none" }, lines().length ? t("No line fits.") : t("Nothing was logged yet."))));
+    () =>
+      shown().length
+        ? null
+        : h(
+            "p",
+            { class: "muted none" },
+            lines().length ? t("No line fits.") : t("Nothing was logged yet."),
+          ),
+  );
 }
 
 /** @param {() => Line[]} lines @param {() => boolean} paused */
 export function virtual(lines, paused) {
   const space = h("div", { class: "log-space" });
-  const view = h("div", { class: "log", role: "log", "aria-label": t("Log"), "aria-live": "off", tabindex: "0" }, space);
+  const view = h(
+    "div",
+    { class: "log", role: "log", "aria-label": t("Log"), "aria-live": "off", tabindex: "0" },
+    space,
+  );
   let follows = true;
   let frame = 0;
   /** @type {Map<number, {element: HTMLElement, line: Line}>} */
@@ -93,7 +158,10 @@ export function virtual(lines, paused) {
     space.style.setProperty("height", `${all.length * HEIGHT}px`);
     if (follows) view.scrollTop = view.scrollHeight;
     const first = Math.max(0, Math.floor(view.scrollTop / HEIGHT) - MARGIN);
-    const last = Math.min(all.length, Math.ceil((view.scrollTop + view.clientHeight) / HEIGHT) + MARGIN);
+    const last = Math.min(
+      all.length,
+      Math.ceil((view.scrollTop + view.clientHeight) / HEIGHT) + MARGIN,
+    );
     /** @type {typeof drawn} */
     const next = new Map();
     for (let index = first; index < last; index += 1) {
@@ -106,7 +174,8 @@ export function virtual(lines, paused) {
       element.style.setProperty("top", `${index * HEIGHT}px`);
       next.set(index, { element, line: all[index] });
     }
-    for (const [index, { element }] of drawn) if (next.get(index)?.element !== element) element.remove();
+    for (const [index, { element }] of drawn)
+      if (next.get(index)?.element !== element) element.remove();
     // In order, for those who read the page and do not see it.
     let before = /** @type {Element | null} */ (null);
     for (const { element } of next.values()) {
@@ -119,10 +188,14 @@ export function virtual(lines, paused) {
   const request = () => {
     frame ||= requestAnimationFrame(draw);
   };
-  view.addEventListener("scroll", () => {
-    follows = !paused() && view.scrollTop + view.clientHeight >= view.scrollHeight - HEIGHT * 2;
-    request();
-  }, { passive: true });
+  view.addEventListener(
+    "scroll",
+    () => {
+      follows = !paused() && view.scrollTop + view.clientHeight >= view.scrollHeight - HEIGHT * 2;
+      request();
+    },
+    { passive: true },
+  );
   effect(() => {
     lines();
     if (paused()) follows = false;
@@ -141,9 +214,22 @@ export function virtual(lines, paused) {
 function lineOf(line) {
   const date = format.moment(line.time);
   const level = line.level?.toLowerCase() ?? "";
-  return h("div", { class: `log-line ${level}`, title: line.prompt_id ?? null },
-    h("span", { class: "log-time" }, date ? `${date.toLocaleTimeString("en-GB")}.${String(date.getMilliseconds()).padStart(3, "0")}` : ""),
-    h("span", { class: `log-source ${line.source}` }, line.source === "comfyui" ? "comfy" : "server"),
+  return h(
+    "div",
+    { class: `log-line ${level}`, title: line.prompt_id ?? null },
+    h(
+      "span",
+      { class: "log-time" },
+      date
+        ? `${date.toLocaleTimeString("en-GB")}.${String(date.getMilliseconds()).padStart(3, "0")}`
+        : "",
+    ),
+    h(
+      "span",
+      { class: `log-source ${line.source}` },
+      line.source === "comfyui" ? "comfy" : "server",
+    ),
     h("span", { class: "log-level" }, level),
-    h("span", { class: "log-text" }, line.text));
+    h("span", { class: "log-text" }, line.text),
+  );
 }

@@ -1,233 +1,351 @@
 /** Try a workflow without writing a client: choose, fill in, run, look, copy as code. */
 
-import { effect, h, list, onCleanup, scope, signal, when } from "../kernel.js";
+import { effect, h, onCleanup, scope, signal, when } from "../kernel.js";
 import { t } from "../i18n.js";
-import { ApiError, json } from "../api.js";
-import { onReconnect, status } from "../live.js";
-import { schemaForm } from "../form/form.js";
-import { graphChooser } from "../play/graph.js";
-import { endpoint, handed } from "../play/handoff.js";
+import { ApiError } from "../api.js";
+import { status } from "../live.js";
+import { choice, GRAPH, requestOf } from "../play/choice.js";
+import { handed } from "../play/handoff.js";
 import { options as makeOptions } from "../play/options.js";
-import { Run, uuid, words } from "../play/run.js";
-import { runView, stateLine } from "../play/run-view.js";
+import { Run, uuid } from "../play/run.js";
+import { chips, runView, stateLine } from "../play/run-view.js";
 import { heading, stateWord } from "../shell.js";
-import { attempt, button, dialog, empty, failed, ghosts, icon, notify, sentence, uniqueId } from "../ui.js";
+import {
+  attempt,
+  button,
+  dialog,
+  empty,
+  failed,
+  ghosts,
+  icon,
+  notify,
+  sentence,
+  uniqueId,
+} from "../ui.js";
 
-const GRAPH = "Graph";
 const MOST_RUNS = 30;
 
-/** @typedef {{path: string, name: string, summary?: string, description?: string, source: string, input: any}} Workflow */
+/** @typedef {import("../form/form.js").Form} Form */
+/** @typedef {import("../form/fields.js").Field} Field */
+
+/** What is on the page: what is to be run, and what was. */
+function makeDesk() {
+  return {
+    choice: choice(),
+    options: signal(makeOptions()),
+    /** Whether the options are shown. */
+    opened: signal(false),
+    notice: signal(""),
+    /** Why the last request was refused, when no field is to blame. */
+    refusal: signal(""),
+    runs: signal(/** @type {Run[]} */ ([])),
+    looked: signal(/** @type {Run | null} */ (null)),
+  };
+}
+
+/** @typedef {ReturnType<typeof makeDesk>} Desk */
 
 export default function page() {
-  const workflows = signal(/** @type {Workflow[] | null} */ (null));
-  const failure = signal(/** @type {any} */ (null));
-  const chosen = signal("");
-  const graph = graphChooser();
-  const form = signal(/** @type {import("../form/form.js").Form | null} */ (null));
-  const opened = signal(false);
-  const choices = signal(makeOptions());
-  const notice = signal("");
-  /** Why the last request was refused, when no field is to blame. */
-  const refusal = signal("");
-  const runs = signal(/** @type {Run[]} */ ([]));
-  const looked = signal(/** @type {Run | null} */ (null));
-  /** What the next form begins with. @type {any} */
-  let initial;
-
-  const find = (/** @type {string} */ path) => workflows.peek()?.find((one) => endpoint(one.path) === endpoint(path));
-  const load = async () => {
-    failure.set(null);
-    try {
-      const found = await json("workflows");
-      workflows.set(found);
-      if (!chosen.peek()) chosen.set(found[0]?.path ?? GRAPH);
-    } catch (error) {
-      failure.set(error);
-      if (!chosen.peek()) chosen.set(GRAPH);
-    }
-  };
-  void load();
-  onCleanup(onReconnect(() => void load()));
-
-  effect(() => {
-    const path = chosen();
-    if (!path || path === GRAPH) return form.set(null);
-    const workflow = workflows()?.find((one) => one.path === path);
-    form.set(workflow ? schemaForm(workflow.input, initial) : null);
-    initial = undefined;
-  });
-
+  const desk = makeDesk();
   // A run from the history.
   effect(() => {
     const request = handed();
-    if (!request || workflows() === null) return;
+    if (!request || desk.choice.workflows() === null) return;
     handed.set(null);
-    // Made outside of this effect, which ends as soon as it has run.
-    choices.set(scope(() => makeOptions(request.options)).value);
-    notice.set(request.omitted ? t("Files of this run were too large to be remembered: choose them again.") : "");
-    const workflow = request.workflow ? find(request.workflow) : undefined;
-    if (workflow) {
-      initial = request.input;
-      chosen.set("");
-      chosen.set(workflow.path);
-    } else if (request.prompt) {
-      chosen.set(GRAPH);
-      void graph.open(request.prompt);
-    } else {
-      notify(t("This workflow does not exist any more."), "warn");
-    }
+    open(desk, request);
   });
-
-  /** Before it is known what can be chosen there is nothing to run, and nothing that would be moved by the form. */
-  const known = () => workflows() !== null || failure() !== null;
-  const current = () => (chosen() === GRAPH ? graph.form() : form());
-
-  /** The request that the form describes now. @returns {{path: string, body: any, classes: Record<string, string>}} */
-  function request() {
-    const values = current()?.values();
-    const body = choices.peek().values();
-    if (chosen.peek() === GRAPH) return { path: "prompt", body: { prompt: values, ...body }, classes: Object.fromEntries(Object.entries(values ?? {}).map(([id, node]) => [id, /** @type {any} */ (node)?.class_type])) };
-    return { path: endpoint(chosen.peek()), body: { input: values, ...body }, classes: {} };
-  }
-
-  async function run() {
-    if (chosen.peek() === GRAPH) await graph.settled();
-    const shown = current();
-    if (!shown) return notify(graph.error.peek() || t("Choose a workflow or paste a graph first."), "warn");
-    if (!shown.check() || !choices.peek().check()) {
-      revealFirst(shown);
-      return undefined;
-    }
-    notice.set("");
-    refusal.set("");
-    await shown.ready();
-    if (!shown.check()) return undefined;
-    const count = choices.peek().count();
-    for (let index = 0; index < count; index += 1) {
-      shown.draw(index);
-      const { path, body, classes } = request();
-      const code = { path, body: { ...body } };
-      body.id = body.id ? (count > 1 ? `${body.id}-${index + 1}` : body.id) : uuid();
-      const one = new Run({ path, body, classes, code, label: chosen.peek() });
-      runs.update((all) => [one, ...all].slice(0, MOST_RUNS));
-      looked.set(one);
-      one.submit().catch((error) => placeError(error, shown));
-    }
-    shown.draw(-1);
-    // On a narrow screen what happens is below the form.
-    if (matchMedia("(max-width: 980px)").matches) document.querySelector(".outcome")?.scrollIntoView({ block: "start" });
-    return undefined;
-  }
-
-  /** @param {any} error @param {import("../form/form.js").Form} shown */
-  function placeError(error, shown) {
-    const field = error instanceof ApiError ? shown.locate(error.location) ?? choices.peek().locate(error.location) : undefined;
-    if (!field) return refusal.set(sentence(error));
-    field.show(error.message);
-    reveal(field.element);
-    if (choices.peek().locate(error.location) === field) opened.set(true);
-    return field.focus();
-  }
-
-  /** @param {import("../files/media.js").Output} file @param {"image" | "video" | "audio"} kind */
-  async function useAsInput(file, kind) {
-    const fields = (current()?.all() ?? []).filter((one) => one.media === `${kind}/*` || one.media === "*/*");
-    if (!fields.length) return notify(t("This form has no field for it: choose another workflow first."), "warn");
-    let target = fields.length === 1 ? fields[0] : null;
-    if (!target) {
-      await dialog({ title: t("Use as input") }, (close) => h("div", { class: "actions column" }, fields.map((one) => button(one.label, () => {
-        target = one;
-        close();
-      }, { class: "secondary" }))));
-    }
-    if (!target) return undefined;
-    target.set(`asset:${file.asset_id}`);
-    target.named?.(file.filename, file.content_type ?? "");
-    reveal(target.element);
-    target.element.scrollIntoView({ block: "center", behavior: "smooth" });
-    return notify(t("{file} is now the input {field}.", { file: file.filename, field: target.label }), "good");
-  }
-
-  /** The same request with the files that were chosen by name. */
-  async function copyAsCode() {
-    if (chosen.peek() === GRAPH) await graph.settled();
-    const shown = current();
-    if (!shown) return notify(t("Choose a workflow or paste a graph first."), "warn");
-    if (shown.all().some((one) => one.draw && one.value() === undefined)) shown.draw(0);
-    const [{ codeDialog }, { FileRef }] = await Promise.all([import("../play/code-dialog.js"), import("../play/code.js"), shown.ready()]);
-    const { path, body } = request();
-    const files = new Map(shown.all().filter((one) => one.file?.()).map((one) => [one.value(), one.file?.()?.name ?? "file"]));
-    /** @type {(value: any) => any} */
-    const replaced = (value) => {
-      if (typeof value === "string") return files.has(value) ? new FileRef(/** @type {string} */ (files.get(value))) : value;
-      if (Array.isArray(value)) return value.map(replaced);
-      if (value === null || typeof value !== "object" || "rawJSON" in value) return value;
-      return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, replaced(part)]));
-    };
-    return codeDialog({ path, body: replaced(body) });
-  }
-
-  const start = () => void attempt(run);
+  const start = () => void attempt(() => run(desk));
   document.getElementById("main")?.addEventListener("run", start);
   onCleanup(() => document.getElementById("main")?.removeEventListener("run", start));
+  return h(
+    "div",
+    { class: "page playground" },
+    heading(t("Playground")),
+    when(() => status() && stateWord(status()) !== "ready", down),
+    h("div", { class: "play" }, requestPanel(desk, start), outcomePanel(desk)),
+  );
+}
 
-  const [selectId, optionsId] = [uniqueId("workflow"), uniqueId("options")];
-  const select = h("select", { id: selectId, onchange: () => {
-    notice.set("");
-    refusal.set("");
-    chosen.set(select.value);
-  } });
+/** @param {Desk} desk @param {import("../play/handoff.js").Handed} request */
+function open({ choice, options, notice }, request) {
+  // Made outside of the effect, which ends as soon as it has run.
+  options.set(scope(() => makeOptions(request.options)).value);
+  notice.set(
+    request.omitted
+      ? t("Files of this run were too large to be remembered: choose them again.")
+      : "",
+  );
+  if (!choice.open(request)) notify(t("This workflow does not exist any more."), "warn");
+}
+
+// --- what it does --------------------------------------------------------------------------------
+
+/** @param {Desk} desk */
+async function run(desk) {
+  const { choice, options, notice, refusal } = desk;
+  await choice.settled();
+  const form = choice.form();
+  if (!form)
+    return notify(
+      choice.graph.error.peek() || t("Choose a workflow or paste a graph first."),
+      "warn",
+    );
+  if (!form.check() || !options.peek().check()) {
+    revealFirst(form);
+    return undefined;
+  }
+  notice.set("");
+  refusal.set("");
+  await form.ready();
+  if (!form.check()) return undefined;
+  const count = options.peek().count();
+  for (let index = 0; index < count; index += 1) {
+    form.draw(index);
+    submit(desk, form, count > 1 ? `-${index + 1}` : "");
+  }
+  form.draw(-1);
+  // On a narrow screen what happens is below the form.
+  if (matchMedia("(max-width: 980px)").matches)
+    document.querySelector(".outcome")?.scrollIntoView({ block: "start" });
+  return undefined;
+}
+
+/** @param {Desk} desk @param {Form} form @param {string} suffix of the id, if one was given */
+function submit(desk, form, suffix) {
+  const { path, body, classes } = request(desk);
+  const code = { path, body: { ...body } };
+  body.id = body.id ? `${body.id}${suffix}` : uuid();
+  const one = new Run({ path, body, classes, code, label: desk.choice.chosen.peek() });
+  desk.runs.update((all) => [one, ...all].slice(0, MOST_RUNS));
+  desk.looked.set(one);
+  one.submit().catch((error) => placeError(desk, form, error));
+}
+
+/** What would be sent now. @param {Desk} desk */
+const request = ({ choice, options }) =>
+  requestOf(choice.chosen.peek(), choice.form()?.values(), options.peek().values());
+
+/** @param {Desk} desk @param {Form} form @param {any} error */
+function placeError({ options, opened, refusal }, form, error) {
+  const field =
+    error instanceof ApiError
+      ? (form.locate(error.location) ?? options.peek().locate(error.location))
+      : undefined;
+  if (!field) return refusal.set(sentence(error));
+  field.show(error.message);
+  reveal(field.element);
+  if (options.peek().locate(error.location) === field) opened.set(true);
+  return field.focus();
+}
+
+/**
+ * @param {Form | null} form
+ * @param {import("../files/media.js").Output} file
+ * @param {"image" | "video" | "audio"} kind
+ */
+async function useAsInput(form, file, kind) {
+  const fields = (form?.all() ?? []).filter(
+    (one) => one.media === `${kind}/*` || one.media === "*/*",
+  );
+  if (!fields.length)
+    return notify(t("This form has no field for it: choose another workflow first."), "warn");
+  const target = fields.length === 1 ? fields[0] : await oneOf(fields);
+  if (!target) return undefined;
+  target.set(`asset:${file.asset_id}`);
+  target.named?.(file.filename, file.content_type ?? "");
+  reveal(target.element);
+  target.element.scrollIntoView({ block: "center", behavior: "smooth" });
+  return notify(
+    t("{file} is now the input {field}.", { file: file.filename, field: target.label }),
+    "good",
+  );
+}
+
+/** Asks which of them is meant. @param {Field[]} fields */
+async function oneOf(fields) {
+  let target = /** @type {Field | null} */ (null);
+  await dialog({ title: t("Use as input") }, (close) =>
+    h(
+      "div",
+      { class: "actions column" },
+      fields.map((one) =>
+        button(
+          one.label,
+          () => {
+            target = one;
+            close();
+          },
+          { class: "secondary" },
+        ),
+      ),
+    ),
+  );
+  return target;
+}
+
+/** The same request with the files that were chosen by name. @param {Desk} desk */
+async function copyAsCode(desk) {
+  await desk.choice.settled();
+  const form = desk.choice.form();
+  if (!form) return notify(t("Choose a workflow or paste a graph first."), "warn");
+  if (form.all().some((one) => one.draw && one.value() === undefined)) form.draw(0);
+  const [{ codeDialog }, { withNames }] = await Promise.all([
+    import("../play/code-dialog.js"),
+    import("../play/code.js"),
+    form.ready(),
+  ]);
+  const { path, body } = request(desk);
+  const names = new Map(
+    form
+      .all()
+      .filter((one) => one.file?.())
+      .map((one) => [one.value(), one.file?.()?.name ?? "file"]),
+  );
+  return codeDialog({ path, body: withNames(body, names) });
+}
+
+// --- what is seen --------------------------------------------------------------------------------
+
+const down = () =>
+  h(
+    "div",
+    { class: "notice warn" },
+    icon("warning"),
+    h(
+      "div",
+      null,
+      h("p", null, () => t(`ComfyUI is ${stateWord(status())}.`)),
+      h(
+        "p",
+        { class: "muted" },
+        () => status()?.reason ?? t("Runs are refused until it is ready."),
+      ),
+    ),
+  );
+
+/** @param {Desk} desk @param {() => void} start */
+function requestPanel(desk, start) {
+  const { choice, notice, refusal } = desk;
+  return h(
+    "section",
+    { class: "panel choose", "aria-label": t("Request") },
+    workflowField(desk),
+    () => (choice.failure() ? failed(choice.failure(), choice.load) : null),
+    () => (notice() ? h("p", { class: "notice warn" }, icon("warning"), notice()) : null),
+    () =>
+      refusal()
+        ? h(
+            "div",
+            { class: "notice bad", role: "alert" },
+            icon("warning"),
+            h("span", null, refusal()),
+          )
+        : null,
+    h("div", { hidden: () => choice.chosen() !== GRAPH }, choice.graph.element),
+    () => (choice.known() ? (choice.form()?.element ?? null) : ghosts(8)),
+    optionsPart(desk),
+    h(
+      "div",
+      { class: "run-bar", hidden: () => !choice.known() },
+      h(
+        "button",
+        { type: "button", class: "primary run", onclick: start, title: "Ctrl+Enter" },
+        icon("play"),
+        h("span", null, t("Run")),
+      ),
+      button(t("Copy as code"), () => void attempt(() => copyAsCode(desk)), {
+        class: "secondary",
+        icon: "code",
+      }),
+    ),
+  );
+}
+
+/** What is to be run. @param {Desk} desk */
+function workflowField({ choice: { workflows, chosen }, notice, refusal }) {
+  const id = uniqueId("workflow");
+  const select = h("select", {
+    id,
+    onchange: () => {
+      notice.set("");
+      refusal.set("");
+      chosen.set(select.value);
+    },
+  });
   effect(() => {
     const all = workflows() ?? [];
     const path = chosen();
-    select.replaceChildren(...all.map((one) => h("option", { value: one.path }, one.path)), h("option", { value: GRAPH }, t(GRAPH)));
+    select.replaceChildren(
+      ...all.map((one) => h("option", { value: one.path }, one.path)),
+      h("option", { value: GRAPH }, t(GRAPH)),
+    );
     select.value = path;
   });
   const about = () => {
     const workflow = workflows()?.find((one) => one.path === chosen());
-    return workflow ? h("div", { class: "about" }, workflow.summary ? h("p", null, workflow.summary) : null) : null;
+    return workflow
+      ? h("div", { class: "about" }, workflow.summary ? h("p", null, workflow.summary) : null)
+      : null;
   };
-  const down = when(() => status() && stateWord(status()) !== "ready", () => h("div", { class: "notice warn" }, icon("warning"),
-    h("div", null, h("p", null, () => t(`ComfyUI is ${stateWord(status())}.`)), h("p", { class: "muted" }, () => status()?.reason ?? t("Runs are refused until it is ready.")))));
-
-  return h("div", { class: "page playground" }, heading(t("Playground")),
-    down,
-    h("div", { class: "play" },
-      h("section", { class: "panel choose", "aria-label": t("Request") },
-        h("div", { class: "field" }, h("label", { for: selectId }, t("Workflow")), select, about),
-        () => (failure() ? failed(failure(), load) : null),
-        () => (notice() ? h("p", { class: "notice warn" }, icon("warning"), notice()) : null),
-        () => (refusal() ? h("div", { class: "notice bad", role: "alert" }, icon("warning"), h("span", null, refusal())) : null),
-        h("div", { hidden: () => chosen() !== GRAPH }, graph.element),
-        () => (known() ? current()?.element ?? null : ghosts(8)),
-        h("div", { class: "options", hidden: () => !known() },
-          h("button", { type: "button", class: "quiet disclose", "aria-expanded": () => String(opened()), "aria-controls": optionsId, onclick: () => opened.update((value) => !value) }, icon("chevron"), t("Options")),
-          h("div", { id: optionsId, hidden: () => !opened() }, () => choices().element)),
-        h("div", { class: "run-bar", hidden: () => !known() },
-          h("button", { type: "button", class: "primary run", onclick: start, title: "Ctrl+Enter" }, icon("play"), h("span", null, t("Run"))),
-          button(t("Copy as code"), () => void attempt(copyAsCode), { class: "secondary", icon: "code" }))),
-      h("section", { class: "panel outcome", "aria-label": t("Outcome") },
-        stateLine(looked),
-        () => (runs().length > 1 ? chips(runs, looked) : null),
-        () => {
-          const one = looked();
-          return one ? runView(one, useAsInput) : empty("play", t("Results appear here."), t("Fill in the form and press Run, or Ctrl+Enter."));
-        })));
+  return h("div", { class: "field" }, h("label", { for: id }, t("Workflow")), select, about);
 }
 
-/** @param {import("../kernel.js").Signal<Run[]>} runs @param {import("../kernel.js").Signal<Run | null>} looked */
-const chips = (runs, looked) => h("div", { class: "chips", role: "group", "aria-label": t("Runs of this page") }, list(runs, (run) => run.id, (run) => h("button", {
-  type: "button", "aria-pressed": () => String(looked() === run()), class: () => `chip ${run().state().status}`, onclick: () => looked.set(run.peek()), title: () => run().label,
-}, h("span", { class: "mono" }, run.peek().id.slice(0, 8)), h("span", null, () => words(run())))));
+/** @param {Desk} desk */
+function optionsPart({ choice, options, opened }) {
+  const id = uniqueId("options");
+  return h(
+    "div",
+    { class: "options", hidden: () => !choice.known() },
+    h(
+      "button",
+      {
+        type: "button",
+        class: "quiet disclose",
+        "aria-expanded": () => String(opened()),
+        "aria-controls": id,
+        onclick: () => opened.update((value) => !value),
+      },
+      icon("chevron"),
+      t("Options"),
+    ),
+    h("div", { id, hidden: () => !opened() }, () => options().element),
+  );
+}
+
+/** @param {Desk} desk */
+const outcomePanel = ({ choice, runs, looked }) =>
+  h(
+    "section",
+    { class: "panel outcome", "aria-label": t("Outcome") },
+    stateLine(looked),
+    () => (runs().length > 1 ? chips(runs, looked) : null),
+    () => {
+      const one = looked();
+      return one
+        ? runView(one, (file, kind) => useAsInput(choice.form(), file, kind))
+        : empty(
+            "play",
+            t("Results appear here."),
+            t("Fill in the form and press Run, or Ctrl+Enter."),
+          );
+    },
+  );
 
 /** Opens what hides an element. @param {Element} element */
 function reveal(element) {
-  for (let parent = element.closest("details:not([open])"); parent; parent = parent.parentElement?.closest("details:not([open])") ?? null) parent.setAttribute("open", "");
+  for (
+    let parent = element.closest("details:not([open])");
+    parent;
+    parent = parent.parentElement?.closest("details:not([open])") ?? null
+  )
+    parent.setAttribute("open", "");
 }
 
 /** @param {import("../form/form.js").Form} shown */
 function revealFirst(shown) {
-  const wrong = shown.element.querySelector("[aria-invalid=true]") ?? document.querySelector(".options [aria-invalid=true]");
+  const wrong =
+    shown.element.querySelector("[aria-invalid=true]") ??
+    document.querySelector(".options [aria-invalid=true]");
   if (!(wrong instanceof HTMLElement)) return;
   reveal(wrong);
   wrong.focus();

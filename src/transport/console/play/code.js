@@ -1,4 +1,7 @@
-/** A request as code that can be run: curl, Python's standard library, a module for Node. The key is never in it. */
+/**
+ * A request as code that can be run: curl, Python's standard library, a module for Node. The key is
+ * never in it.
+ */
 
 import { isLarge, stringify } from "../json.js";
 
@@ -19,19 +22,54 @@ const LARGE = 1024;
  * @returns {any}
  */
 export function withFiles(value, name = "file") {
-  if (typeof value === "string") return value.length > LARGE && /^(data:[\w/+.-]+;base64,)?[A-Za-z0-9+/_=\s-]+$/.test(value) && !/ /.test(value.slice(0, 200)) ? new FileRef(`${name}.bin`) : value;
-  if (value instanceof FileRef || value === null || typeof value !== "object" || isLarge(value)) return value;
+  if (typeof value === "string")
+    return value.length > LARGE &&
+      /^(data:[\w/+.-]+;base64,)?[A-Za-z0-9+/_=\s-]+$/.test(value) &&
+      !/ /.test(value.slice(0, 200))
+      ? new FileRef(`${name}.bin`)
+      : value;
+  if (value instanceof FileRef || value === null || typeof value !== "object" || isLarge(value))
+    return value;
   if (Array.isArray(value)) return value.map((part) => withFiles(part, name));
-  return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, withFiles(part, key.replace(/[^\w-]/g, "_"))]));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, part]) => [key, withFiles(part, key.replace(/[^\w-]/g, "_"))]),
+  );
+}
+
+/**
+ * Files that were sent ahead get the names that they have on this machine.
+ * @param {any} value
+ * @param {Map<any, string>} names by the value that stands for the file
+ * @returns {any}
+ */
+export function withNames(value, names) {
+  if (typeof value === "string") {
+    const name = names.get(value);
+    return name === undefined ? value : new FileRef(name);
+  }
+  if (Array.isArray(value)) return value.map((part) => withNames(part, names));
+  if (value === null || typeof value !== "object" || "rawJSON" in value) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, part]) => [key, withNames(part, names)]),
+  );
 }
 
 /** @param {any} value @returns {boolean} */
-const hasFiles = (value) => value instanceof FileRef || (value !== null && typeof value === "object" && !isLarge(value) && Object.values(value).some(hasFiles));
+const hasFiles = (value) =>
+  value instanceof FileRef ||
+  (value !== null &&
+    typeof value === "object" &&
+    !isLarge(value) &&
+    Object.values(value).some(hasFiles));
 
 /**
  * JSON-like text.
  * @param {any} value
- * @param {{words: Record<string, string>, file: (name: string) => string, string: (text: string) => string}} style
+ * @param {{
+ *   words: Record<string, string>,
+ *   file: (name: string) => string,
+ *   string: (text: string) => string,
+ * }} style
  * @param {string} [indent]
  * @returns {string}
  */
@@ -43,7 +81,9 @@ function literal(value, style, indent = "") {
   const inner = `${indent}  `;
   const entries = Array.isArray(value)
     ? value.map((part) => literal(part, style, inner))
-    : Object.entries(value).filter(([, part]) => part !== undefined).map(([key, part]) => `${style.string(key)}: ${literal(part, style, inner)}`);
+    : Object.entries(value)
+        .filter(([, part]) => part !== undefined)
+        .map(([key, part]) => `${style.string(key)}: ${literal(part, style, inner)}`);
   const [open, close] = Array.isArray(value) ? "[]" : "{}";
   if (!entries.length) return open + close;
   const line = `${open}${entries.join(", ")}${close}`;
@@ -76,16 +116,26 @@ REQUEST
 `;
 }
 
+// The header with the key, in the words of each language.
+const PYTHON_KEY = '"Authorization": "Bearer " + os.environ.get("COMFYUI_API_KEY", "")';
+const JAVASCRIPT_KEY = 'Authorization: `Bearer ${process.env.COMFYUI_API_KEY ?? ""}`';
+
 /** @param {string} url @param {any} body */
 export function python(url, body) {
-  const text = literal(body, { words: { null: "None", true: "True", false: "False" }, string: stringify, file: (name) => `media(${stringify(name)})` });
-  const media = hasFiles(body) ? `
+  const text = literal(body, {
+    words: { null: "None", true: "True", false: "False" },
+    string: stringify,
+    file: (name) => `media(${stringify(name)})`,
+  });
+  const media = hasFiles(body)
+    ? `
 
 def media(path):
     with open(path, "rb") as file:
         return base64.b64encode(file.read()).decode()
 
-` : "";
+`
+    : "";
   return `import base64
 import json
 import os
@@ -97,7 +147,7 @@ body = ${text}
 request = urllib.request.Request(
     ${stringify(url)},
     data=json.dumps(body).encode(),
-    headers={"Content-Type": "application/json", "Authorization": "Bearer " + os.environ.get("COMFYUI_API_KEY", "")},
+    headers={"Content-Type": "application/json", ${PYTHON_KEY}},
 )
 try:
     with urllib.request.urlopen(request) as response:
@@ -117,18 +167,26 @@ for name, content in zip(result.get("filenames", []), result.get("images", [])):
 
 /** @param {string} url @param {any} body */
 export function javascript(url, body) {
-  const text = literal(body, { words: JSON_WORDS, string: stringify, file: (name) => `await media(${stringify(name)})` });
+  const text = literal(body, {
+    words: JSON_WORDS,
+    string: stringify,
+    file: (name) => `await media(${stringify(name)})`,
+  });
   const files = hasFiles(body);
   return `// A module for Node 18 or newer: save it as run.mjs
 import { ${files ? "readFile, " : ""}writeFile } from "node:fs/promises";
 import { basename } from "node:path";
-${files ? `
+${
+  files
+    ? `
 const media = async (path) => (await readFile(path)).toString("base64");
-` : ""}
+`
+    : ""
+}
 const body = ${text};
 const response = await fetch(${stringify(url)}, {
   method: "POST",
-  headers: { "Content-Type": "application/json", Authorization: \`Bearer \${process.env.COMFYUI_API_KEY ?? ""}\` },
+  headers: { "Content-Type": "application/json", ${JAVASCRIPT_KEY} },
   body: JSON.stringify(body),
 });
 const result = await response.json();

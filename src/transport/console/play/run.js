@@ -1,4 +1,6 @@
-/** One run: submitted, followed, and what became of it. It goes on while other pages are looked at. */
+/**
+ * One run: submitted, followed, and what became of it. It goes on while other pages are looked at.
+ */
 
 import { effect, signal } from "../kernel.js";
 import { t } from "../i18n.js";
@@ -6,9 +8,26 @@ import { ApiError, follow, json } from "../api.js";
 import { isGateway, queue, runs } from "../live.js";
 import { hasEnded } from "../ui.js";
 
-/** @typedef {{status: string, position?: number, node?: string, step?: number, steps?: number, percent: number}} State */
+/**
+ * @typedef {{
+ *   status: string,
+ *   position?: number,
+ *   node?: string,
+ *   step?: number,
+ *   steps?: number,
+ *   percent: number,
+ * }} State
+ */
 /** @typedef {{url: string, received: number, total: number | null}} Fetching */
-/** @typedef {{path: string, body: any, label: string, classes: Record<string, string>, code: {path: string, body: any}}} Request */
+/**
+ * @typedef {{
+ *   path: string,
+ *   body: any,
+ *   label: string,
+ *   classes: Record<string, string>,
+ *   code: {path: string, body: any},
+ * }} Request
+ */
 
 const HIDDEN = { percent: 0 };
 
@@ -48,12 +67,22 @@ export class Run {
   /** Sends it. Errors stay in `error`, too. */
   async submit() {
     try {
-      const answer = await json(this.request.path, { method: "POST", json: { ...this.request.body, keep: true, async: true, extra_data: { preview_method: "auto", ...this.request.body.extra_data } } });
-      for (const [id, node] of Object.entries(answer.prompt ?? {})) this.classes[id] = /** @type {any} */ (node)?.class_type ?? id;
+      const answer = await json(this.request.path, {
+        method: "POST",
+        json: {
+          ...this.request.body,
+          keep: true,
+          async: true,
+          extra_data: { preview_method: "auto", ...this.request.body.extra_data },
+        },
+      });
+      for (const [id, node] of Object.entries(answer.prompt ?? {}))
+        this.classes[id] = /** @type {any} */ (node)?.class_type ?? id;
       this.known.set(true);
       if (this.state.peek().status === "sending") this.change({ status: "pending" });
     } catch (error) {
-      if (error instanceof ApiError && error.code === "execution_interrupted") return this.#end("interrupted");
+      if (error instanceof ApiError && error.code === "execution_interrupted")
+        return this.#end("interrupted");
       this.refused.set(!this.known.peek());
       this.error.set(/** @type {Error} */ (error));
       this.#end("failed");
@@ -70,7 +99,11 @@ export class Run {
 
   #fromLive() {
     const all = queue();
-    const entry = all && [...(all.running ?? []), ...(all.pending ?? []), ...(all.finished ?? [])].find((one) => one.id === this.id);
+    const entry =
+      all &&
+      [...(all.running ?? []), ...(all.pending ?? []), ...(all.finished ?? [])].find(
+        (one) => one.id === this.id,
+      );
     this.#take(entry ?? runs()?.find((one) => one.id === this.id));
   }
 
@@ -83,14 +116,26 @@ export class Run {
       return;
     }
     const { progress } = entry;
-    this.change({ status: entry.status, position: entry.position, ...(progress ? { percent: Math.max(progress.percent ?? 0, this.state.peek().percent), node: progress.node ?? undefined } : {}) });
+    this.change({
+      status: entry.status,
+      position: entry.position,
+      ...(progress
+        ? {
+            percent: Math.max(progress.percent ?? 0, this.state.peek().percent),
+            node: progress.node ?? undefined,
+          }
+        : {}),
+    });
   }
 
   /** Follows it closely: steps, previews, downloads. Until `stop`. @param {AbortSignal} stop */
   async watch(stop) {
     for (let tries = 0; !stop.aborted && !this.ended.peek() && tries < 40; tries += 1) {
       try {
-        await follow(`prompt/${encodeURIComponent(this.id)}/events`, { signal: stop, onEvent: (event, data) => this.#event(event, data) });
+        await follow(`prompt/${encodeURIComponent(this.id)}/events`, {
+          signal: stop,
+          onEvent: (event, data) => this.#event(event, data),
+        });
         if (!this.ended.peek() && !stop.aborted) await new Promise((go) => setTimeout(go, 500));
       } catch {
         // not known yet, or the connection is gone: the queue tells the rest
@@ -111,10 +156,16 @@ export class Run {
         this.#take({ ...data, id: this.id });
         break;
       case "executing":
-        if (data.node) this.change({ status: "running", node: data.node, step: undefined, steps: undefined });
+        if (data.node)
+          this.change({ status: "running", node: data.node, step: undefined, steps: undefined });
         break;
       case "progress":
-        this.change({ status: "running", node: data.node ?? this.state.peek().node, step: data.value, steps: data.max });
+        this.change({
+          status: "running",
+          node: data.node ?? this.state.peek().node,
+          step: data.value,
+          steps: data.max,
+        });
         break;
       case "progress_state":
         this.#estimate(data.nodes ?? {});
@@ -123,16 +174,24 @@ export class Run {
         this.#show(data);
         break;
       case "file_download_progress":
-        this.fetching.update((all) => [...all.filter((one) => one.url !== data.url), { url: data.url, received: data.downloaded, total: data.total }]);
+        this.fetching.update((all) => [
+          ...all.filter((one) => one.url !== data.url),
+          { url: data.url, received: data.downloaded, total: data.total },
+        ]);
         break;
       default:
     }
   }
 
-  /** How far it is where the queue does not say: a gateway's has no progress. @param {Record<string, any>} nodes */
+  /**
+   * How far it is where the queue does not say: a gateway's has no progress.
+   * @param {Record<string, any>} nodes
+   */
   #estimate(nodes) {
     if (!isGateway()) return;
-    const parts = Object.values(nodes).map((one) => (one.state === "finished" ? 1 : one.state === "running" && one.max ? one.value / one.max : 0));
+    const parts = Object.values(nodes).map((one) =>
+      one.state === "finished" ? 1 : one.state === "running" && one.max ? one.value / one.max : 0,
+    );
     const all = Math.max(parts.length, Object.keys(this.classes).length);
     const percent = (parts.reduce((sum, part) => sum + part, 0) / all) * 100;
     if (percent > this.state.peek().percent) this.change({ percent: Math.min(99, percent) });
@@ -156,11 +215,20 @@ export class Run {
         const item = await json(`history/${encodeURIComponent(this.id)}`);
         if (hasEnded(item.status)) {
           this.result.set(item);
-          if (item.status === "failed" && !this.error.peek()) this.error.set(new ApiError(500, typeof item.error === "object" && item.error ? { error: item.error.message ?? item.error.error, ...item.error } : { error: item.error ?? t("The run has failed.") }));
+          if (item.status === "failed" && !this.error.peek())
+            this.error.set(
+              new ApiError(
+                500,
+                typeof item.error === "object" && item.error
+                  ? { error: item.error.message ?? item.error.error, ...item.error }
+                  : { error: item.error ?? t("The run has failed.") },
+              ),
+            );
           this.#end(item.status);
           return;
         }
-        // It goes on after all: ComfyUI died of it, and it has begun anew. The stream says when it has ended.
+        // It goes on after all: ComfyUI died of it, and it has begun anew. The stream says when it
+        // has ended.
         if (tries > 6) {
           this.collecting = false;
           return;
@@ -181,7 +249,11 @@ export class Run {
   /** @param {string} status */
   #end(status) {
     if (this.ended.peek()) return;
-    this.state.update((state) => ({ ...state, status, percent: status === "succeeded" ? 100 : state.percent }));
+    this.state.update((state) => ({
+      ...state,
+      status,
+      percent: status === "succeeded" ? 100 : state.percent,
+    }));
     this.ended.set(Date.now());
     this.stopEffect();
     const last = this.preview.peek();
@@ -199,13 +271,26 @@ export class Run {
 export function words(run) {
   const { status, position, node } = run.state();
   switch (status) {
-    case "sending": case "preprocessing": return t("Preparing");
-    case "pending": return position ? t("Waiting, position {n}", { n: position }) : t("Waiting");
-    case "running": return node ? t("Running {node}", { node: run.classes[node] ?? run.classes[node.split(".")[0]] ?? node }) : t("Running");
-    case "postprocessing": return t("Converting");
-    case "uploading": return t("Uploading");
-    case "succeeded": return t("Done");
-    case "interrupted": return t("Cancelled");
-    default: return t("Failed");
+    case "sending":
+    case "preprocessing":
+      return t("Preparing");
+    case "pending":
+      return position ? t("Waiting, position {n}", { n: position }) : t("Waiting");
+    case "running":
+      return node
+        ? t("Running {node}", {
+            node: run.classes[node] ?? run.classes[node.split(".")[0]] ?? node,
+          })
+        : t("Running");
+    case "postprocessing":
+      return t("Converting");
+    case "uploading":
+      return t("Uploading");
+    case "succeeded":
+      return t("Done");
+    case "interrupted":
+      return t("Cancelled");
+    default:
+      return t("Failed");
   }
 }

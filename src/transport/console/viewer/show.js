@@ -1,8 +1,12 @@
-/** Shows a model that can be turned: by mouse, finger or keys. Draws only when something has changed. */
+/**
+ * Shows a model that can be turned: by mouse, finger or keys. Draws only when something has
+ * changed.
+ */
 
 import { h } from "../kernel.js";
 import { t } from "../i18n.js";
-import { IDENTITY, multiply } from "./glb.js";
+import { cameraOf, steer } from "./camera.js";
+import { IDENTITY } from "./matrix.js";
 
 const VERTEX = `#version 300 es
 in vec3 position; in vec3 normal; in vec2 uv; in vec4 color;
@@ -17,7 +21,8 @@ void main() {
 const FRAGMENT = `#version 300 es
 precision highp float;
 in vec3 n; in vec2 st; in vec4 tint; in vec3 place;
-uniform vec4 base; uniform vec3 glow; uniform sampler2D image; uniform float cutoff; uniform vec3 eye;
+uniform vec4 base; uniform vec3 glow; uniform sampler2D image;
+uniform float cutoff; uniform vec3 eye;
 out vec4 result;
 void main() {
   vec4 sampled = texture(image, st);
@@ -38,28 +43,24 @@ void main() {
  * @returns {{element: Element, end: () => void}}
  */
 export function show(scene, name) {
-  const canvas = h("canvas", { tabindex: "0", role: "img", "aria-label": name, title: t("Drag to turn, wheel to zoom; arrow keys, + and − do the same") });
+  const canvas = h("canvas", {
+    tabindex: "0",
+    role: "img",
+    "aria-label": name,
+    title: t("Drag to turn, wheel to zoom; arrow keys, + and − do the same"),
+  });
   const gl = canvas.getContext("webgl2", { antialias: true, alpha: true });
   if (!gl) throw new Error(t("This browser cannot show 3D models (WebGL 2 is off): download it."));
   const program = link(gl);
-  const uniform = (/** @type {string} */ key) => gl.getUniformLocation(program, key);
-  const places = { view: uniform("view"), model: uniform("model"), base: uniform("base"), glow: uniform("glow"), cutoff: uniform("cutoff"), eye: uniform("eye"), image: uniform("image") };
+  const places = placesOf(gl, program);
   const white = texture(gl, null, {});
-  const textures = scene.textures.map(() => white);
-  scene.textures.forEach((one, index) => {
-    createImageBitmap(new Blob([/** @type {any} */ (one.bytes)], { type: one.type }), { colorSpaceConversion: "none", premultiplyAlpha: "none" }).then((bitmap) => {
-      textures[index] = texture(gl, bitmap, one.sampler);
-      bitmap.close();
-      draw();
-    }, () => {});
-  });
+  const textures = loadTextures(gl, scene, white, () => draw());
   const meshes = scene.meshes.map((mesh) => ({ mesh, ...load(gl, program, mesh) }));
   // What can be seen through comes last.
-  meshes.sort((a, b) => Number(a.mesh.material.alpha === "BLEND") - Number(b.mesh.material.alpha === "BLEND"));
-
-  const center = scene.minimum.map((low, axis) => (low + scene.maximum[axis]) / 2);
-  const radius = Math.hypot(...scene.minimum.map((low, axis) => scene.maximum[axis] - low)) / 2 || 1;
-  const camera = { yaw: 0.6, pitch: 0.35, distance: 2.6 };
+  meshes.sort(
+    (a, b) => Number(a.mesh.material.alpha === "BLEND") - Number(b.mesh.material.alpha === "BLEND"),
+  );
+  const camera = cameraOf(scene);
   let waiting = 0;
   const draw = () => {
     waiting ||= requestAnimationFrame(paint);
@@ -67,79 +68,19 @@ export function show(scene, name) {
   function paint() {
     waiting = 0;
     if (!gl || gl.isContextLost()) return;
-    const ratio = Math.min(2, devicePixelRatio || 1);
-    const [width, height] = [Math.max(1, Math.round(canvas.clientWidth * ratio)), Math.max(1, Math.round(canvas.clientHeight * ratio))];
-    if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
-    gl.viewport(0, 0, width, height);
-    gl.clearColor(0, 0, 0, 0);
-    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
-    gl.enable(gl.DEPTH_TEST);
+    const aspect = clear(gl, canvas);
     gl.useProgram(program);
-    const away = camera.distance * radius;
-    const eye = [Math.sin(camera.yaw) * Math.cos(camera.pitch), Math.sin(camera.pitch), Math.cos(camera.yaw) * Math.cos(camera.pitch)].map((part, axis) => center[axis] + part * away);
-    gl.uniformMatrix4fv(places.view, false, multiply(perspective(0.7, width / height, away / 100, away + radius * 4), lookAt(eye, center)));
+    const { eye, view } = camera.look(aspect);
+    gl.uniformMatrix4fv(places.view, false, view);
     gl.uniform3fv(places.eye, eye);
     gl.uniform1i(places.image, 0);
-    for (const { mesh, array, count } of meshes) {
-      const { material } = mesh;
-      gl.uniformMatrix4fv(places.model, false, mesh.matrix ?? IDENTITY);
-      gl.uniform4fv(places.base, material.color);
-      gl.uniform3fv(places.glow, material.texture === null ? material.emissive : [0, 0, 0]);
-      gl.uniform1f(places.cutoff, material.alpha === "MASK" ? material.cutoff : 0);
-      gl.bindTexture(gl.TEXTURE_2D, material.texture === null ? white : textures[material.texture] ?? white);
-      material.doubleSided ? gl.disable(gl.CULL_FACE) : gl.enable(gl.CULL_FACE);
-      gl.frontFace(material.flipped ? gl.CW : gl.CCW);
-      if (material.alpha === "BLEND") {
-        gl.enable(gl.BLEND);
-        gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA);
-      } else {
-        gl.disable(gl.BLEND);
-      }
-      gl.bindVertexArray(array);
-      gl.drawElements(gl.TRIANGLES, count, gl.UNSIGNED_INT, 0);
+    for (const one of meshes) {
+      const { texture: index } = one.mesh.material;
+      drawMesh(gl, places, one, index === null ? white : (textures[index] ?? white));
     }
     canvas.dataset.drawn = "true";
   }
-
-  const turn = (/** @type {number} */ x, /** @type {number} */ y) => {
-    camera.yaw -= x;
-    camera.pitch = Math.min(1.5, Math.max(-1.5, camera.pitch + y));
-    draw();
-  };
-  const zoom = (/** @type {number} */ by) => {
-    camera.distance = Math.min(12, Math.max(0.6, camera.distance * by));
-    draw();
-  };
-  /** @type {Map<number, {x: number, y: number}>} */
-  const fingers = new Map();
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    const last = fingers.get(event.pointerId);
-    if (!last) return;
-    const spread = () => {
-      const [a, b] = [...fingers.values()];
-      return b ? Math.hypot(a.x - b.x, a.y - b.y) : 0;
-    };
-    const before = spread();
-    fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
-    if (before) zoom(before / Math.max(1, spread()));
-    else turn((event.clientX - last.x) / 120, (event.clientY - last.y) / 120);
-  });
-  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => fingers.delete(/** @type {PointerEvent} */ (event).pointerId));
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    zoom(event.deltaY > 0 ? 1.1 : 1 / 1.1);
-  }, { passive: false });
-  canvas.addEventListener("keydown", (event) => {
-    /** @type {Record<string, () => void>} */
-    const actions = { ArrowLeft: () => turn(0.15, 0), ArrowRight: () => turn(-0.15, 0), ArrowUp: () => turn(0, 0.15), ArrowDown: () => turn(0, -0.15), "+": () => zoom(0.9), "=": () => zoom(0.9), "-": () => zoom(1.1) };
-    if (!actions[event.key]) return;
-    event.preventDefault();
-    actions[event.key]();
-  });
+  steer(canvas, camera, draw);
   const watcher = new ResizeObserver(draw);
   watcher.observe(canvas);
   draw();
@@ -153,25 +94,131 @@ export function show(scene, name) {
   };
 }
 
+/**
+ * Where the values of a program go.
+ * @param {WebGL2RenderingContext} gl
+ * @param {WebGLProgram} program
+ */
+function placesOf(gl, program) {
+  const uniform = (/** @type {string} */ key) => gl.getUniformLocation(program, key);
+  return {
+    view: uniform("view"),
+    model: uniform("model"),
+    base: uniform("base"),
+    glow: uniform("glow"),
+    cutoff: uniform("cutoff"),
+    eye: uniform("eye"),
+    image: uniform("image"),
+  };
+}
+
+/**
+ * The textures of a scene, each white until it is there.
+ * @param {WebGL2RenderingContext} gl
+ * @param {import("./glb.js").Scene} scene
+ * @param {WebGLTexture} white
+ * @param {() => void} arrived
+ */
+function loadTextures(gl, scene, white, arrived) {
+  const textures = scene.textures.map(() => white);
+  scene.textures.forEach((one, index) => {
+    createImageBitmap(new Blob([/** @type {any} */ (one.bytes)], { type: one.type }), {
+      colorSpaceConversion: "none",
+      premultiplyAlpha: "none",
+    }).then(
+      (bitmap) => {
+        textures[index] = texture(gl, bitmap, one.sampler);
+        bitmap.close();
+        arrived();
+      },
+      () => {},
+    );
+  });
+  return textures;
+}
+
+/**
+ * An empty picture, as large as its place.
+ * @param {WebGL2RenderingContext} gl
+ * @param {HTMLCanvasElement} canvas
+ * @returns {number} width by height
+ */
+function clear(gl, canvas) {
+  const ratio = Math.min(2, devicePixelRatio || 1);
+  const [width, height] = [
+    Math.max(1, Math.round(canvas.clientWidth * ratio)),
+    Math.max(1, Math.round(canvas.clientHeight * ratio)),
+  ];
+  if (canvas.width !== width || canvas.height !== height)
+    [canvas.width, canvas.height] = [width, height];
+  gl.viewport(0, 0, width, height);
+  gl.clearColor(0, 0, 0, 0);
+  gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
+  gl.enable(gl.DEPTH_TEST);
+  return width / height;
+}
+
+/**
+ * @param {WebGL2RenderingContext} gl
+ * @param {ReturnType<typeof placesOf>} places
+ * @param {{
+ *   mesh: import("./glb.js").Mesh,
+ *   array: WebGLVertexArrayObject,
+ *   count: number,
+ * }} one
+ * @param {WebGLTexture} image
+ */
+function drawMesh(gl, places, { mesh, array, count }, image) {
+  const { material } = mesh;
+  gl.uniformMatrix4fv(places.model, false, mesh.matrix ?? IDENTITY);
+  gl.uniform4fv(places.base, material.color);
+  gl.uniform3fv(places.glow, material.texture === null ? material.emissive : [0, 0, 0]);
+  gl.uniform1f(places.cutoff, material.alpha === "MASK" ? material.cutoff : 0);
+  gl.bindTexture(gl.TEXTURE_2D, image);
+  material.doubleSided ? gl.disable(gl.CULL_FACE) : gl.enable(gl.CULL_FACE);
+  gl.frontFace(material.flipped ? gl.CW : gl.CCW);
+  if (material.alpha === "BLEND") {
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA);
+  } else {
+    gl.disable(gl.BLEND);
+  }
+  gl.bindVertexArray(array);
+  gl.drawElements(gl.TRIANGLES, count, gl.UNSIGNED_INT, 0);
+}
+
 /** @param {WebGL2RenderingContext} gl */
 function link(gl) {
   const program = gl.createProgram();
-  for (const [kind, text] of /** @type {[number, string][]} */ ([[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]])) {
+  for (const [kind, text] of /** @type {[number, string][]} */ ([
+    [gl.VERTEX_SHADER, VERTEX],
+    [gl.FRAGMENT_SHADER, FRAGMENT],
+  ])) {
     const shader = /** @type {WebGLShader} */ (gl.createShader(kind));
     gl.shaderSource(shader, text);
     gl.compileShader(shader);
-    if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS)) throw new Error(gl.getShaderInfoLog(shader) ?? "shader");
+    if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS))
+      throw new Error(gl.getShaderInfoLog(shader) ?? "shader");
     gl.attachShader(program, shader);
   }
   gl.linkProgram(program);
   return program;
 }
 
-/** @param {WebGL2RenderingContext} gl @param {WebGLProgram} program @param {import("./glb.js").Mesh} mesh */
+/**
+ * @param {WebGL2RenderingContext} gl
+ * @param {WebGLProgram} program
+ * @param {import("./glb.js").Mesh} mesh
+ */
 function load(gl, program, mesh) {
   const array = gl.createVertexArray();
   gl.bindVertexArray(array);
-  const attribute = (/** @type {string} */ name, /** @type {Float32Array | null} */ values, /** @type {number} */ width, /** @type {number[]} */ otherwise) => {
+  const attribute = (
+    /** @type {string} */ name,
+    /** @type {Float32Array | null} */ values,
+    /** @type {number} */ width,
+    /** @type {number[]} */ otherwise,
+  ) => {
     const place = gl.getAttribLocation(program, name);
     if (place < 0) return;
     if (!values) {
@@ -186,7 +233,12 @@ function load(gl, program, mesh) {
   attribute("position", mesh.positions, 3, [0, 0, 0, 1]);
   attribute("normal", mesh.normals, 3, [0, 0, 0, 0]);
   attribute("uv", mesh.uvs, 2, [0, 0, 0, 0]);
-  attribute("color", mesh.colors ?? new Float32Array((mesh.positions.length / 3) * 4).fill(1), 4, [1, 1, 1, 1]);
+  attribute(
+    "color",
+    mesh.colors ?? new Float32Array((mesh.positions.length / 3) * 4).fill(1),
+    4,
+    [1, 1, 1, 1],
+  );
   gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
   gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, mesh.indices, gl.STATIC_DRAW);
   return { array, count: mesh.indices.length };
@@ -197,31 +249,28 @@ function texture(gl, bitmap, sampler) {
   const made = gl.createTexture();
   gl.bindTexture(gl.TEXTURE_2D, made);
   if (!bitmap) {
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 1, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array([255, 255, 255, 255]));
+    gl.texImage2D(
+      gl.TEXTURE_2D,
+      0,
+      gl.RGBA,
+      1,
+      1,
+      0,
+      gl.RGBA,
+      gl.UNSIGNED_BYTE,
+      new Uint8Array([255, 255, 255, 255]),
+    );
     return made;
   }
   gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
   gl.generateMipmap(gl.TEXTURE_2D);
   gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, sampler.wrapS ?? gl.REPEAT);
   gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, sampler.wrapT ?? gl.REPEAT);
-  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, sampler.minFilter ?? gl.LINEAR_MIPMAP_LINEAR);
+  gl.texParameteri(
+    gl.TEXTURE_2D,
+    gl.TEXTURE_MIN_FILTER,
+    sampler.minFilter ?? gl.LINEAR_MIPMAP_LINEAR,
+  );
   gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, sampler.magFilter ?? gl.LINEAR);
   return made;
-}
-
-/** @param {number} angle @param {number} aspect @param {number} near @param {number} far */
-function perspective(angle, aspect, near, far) {
-  const f = 1 / Math.tan(angle / 2) * Math.min(1, aspect);
-  return new Float32Array([f / aspect, 0, 0, 0, 0, f, 0, 0, 0, 0, (far + near) / (near - far), -1, 0, 0, (2 * far * near) / (near - far), 0]);
-}
-
-/** @param {number[]} eye @param {number[]} center */
-function lookAt(eye, center) {
-  const unit = (/** @type {number[]} */ v) => v.map((part) => part / (Math.hypot(...v) || 1));
-  const cross = (/** @type {number[]} */ a, /** @type {number[]} */ b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
-  const dot = (/** @type {number[]} */ a, /** @type {number[]} */ b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-  const z = unit(eye.map((part, axis) => part - center[axis]));
-  const x = unit(cross([0, 1, 0], z));
-  const y = cross(z, x);
-  return new Float32Array([x[0], y[0], z[0], 0, x[1], y[1], z[1], 0, x[2], y[2], z[2], 0, -dot(x, eye), -dot(y, eye), -dot(z, eye), 1]);
 }

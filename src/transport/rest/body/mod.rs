@@ -80,7 +80,8 @@ impl<K: Known> FromRequest<RouterState> for KnownObject<K> {
 
     async fn from_request(request: Request, state: &RouterState) -> Result<Self, Failure> {
         check_type(request.headers())?;
-        let text = Text::receive(request, state.config.server.max_body_bytes).await?;
+        let receiving = Text::receive(request, state.config.server.max_body_bytes);
+        let text = Box::pin(receiving).await?;
         let known = |name: &str| {
             if K::FIELDS.contains(&name) {
                 Keep::All
@@ -107,7 +108,8 @@ impl FromRequest<RouterState> for PromptBody {
 
     async fn from_request(request: Request, state: &RouterState) -> Result<Self, Failure> {
         check_type(request.headers())?;
-        let text = Text::receive(request, state.config.server.max_body_bytes).await?;
+        let receiving = Text::receive(request, state.config.server.max_body_bytes);
+        let text = Box::pin(receiving).await?;
         let (members, large) = text.build(prompt_members).await?;
         Ok(Self { members, large })
     }
@@ -122,7 +124,8 @@ impl FromRequest<RouterState> for WorkflowBody {
 
     async fn from_request(request: Request, state: &RouterState) -> Result<Self, Failure> {
         check_type(request.headers())?;
-        let text = Text::receive(request, state.config.server.max_body_bytes).await?;
+        let receiving = Text::receive(request, state.config.server.max_body_bytes);
+        let text = Box::pin(receiving).await?;
         let (members, large) = text.build(workflow_members).await?;
         Ok(Self(PromptBody { members, large }))
     }

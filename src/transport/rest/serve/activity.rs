@@ -40,17 +40,6 @@ impl Activity {
         UnderWay(self.clone())
     }
 
-    /// An answer that is dropped, and its files with it, when nobody reads it.
-    pub fn answer(self: &Arc<Self>, body: Body, under_way: UnderWay) -> Body {
-        let answer = Arc::new(Answer(Mutex::new(State {
-            body: Some((body, under_way)),
-            since: Instant::now(),
-            given: None,
-        })));
-        self.answers.lock().push(answer.clone());
-        Body::new(WatchedBody(answer))
-    }
-
     /// Resolves when no request was under way for `quiet`, and nothing but pings moved. Drops
     /// unread answers meanwhile.
     pub async fn idle(&self, quiet: Duration) {
@@ -102,6 +91,20 @@ impl Activity {
 /// A request that is under way.
 #[derive(Debug)]
 pub(super) struct UnderWay(Arc<Activity>);
+
+impl UnderWay {
+    /// Its answer, which is dropped, and its files with it, when nobody reads it.
+    pub fn answer(self, body: Body) -> Body {
+        let activity = self.0.clone();
+        let answer = Arc::new(Answer(Mutex::new(State {
+            body: Some((body, self)),
+            since: Instant::now(),
+            given: None,
+        })));
+        activity.answers.lock().push(answer.clone());
+        Body::new(WatchedBody(answer))
+    }
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -177,7 +180,7 @@ mod tests {
     async fn an_answer_that_nobody_reads_is_dropped_and_the_connection_is_idle_then() {
         let activity = Arc::new(Activity::default());
         let pieces = futures_util::stream::repeat(()).map(|()| Ok::<_, axum::Error>("piece"));
-        let body = activity.answer(Body::from_stream(pieces), activity.request());
+        let body = activity.request().answer(Body::from_stream(pieces));
         let mut reading = body.into_data_stream();
         assert!(reading.next().await.unwrap().is_ok());
         let before = Instant::now();
@@ -192,9 +195,7 @@ mod tests {
         let activity = Arc::new(Activity::default());
         let silent =
             Body::from_stream(futures_util::stream::pending::<Result<Bytes, axum::Error>>());
-        let mut waiting = activity
-            .answer(silent, activity.request())
-            .into_data_stream();
+        let mut waiting = activity.request().answer(silent).into_data_stream();
         let idle = activity.idle(QUIET);
         tokio::select! {
             () = idle => panic!("a request is under way"),
@@ -203,7 +204,8 @@ mod tests {
         }
         let pieces = futures_util::stream::repeat(()).map(|()| Ok::<_, axum::Error>("piece"));
         let mut read = activity
-            .answer(Body::from_stream(pieces), activity.request())
+            .request()
+            .answer(Body::from_stream(pieces))
             .into_data_stream();
         let reading = async {
             for _ in 0..20 {

@@ -1,5 +1,5 @@
-//! A connection's bytes: what was read to tell the version comes first again, and who does not read
-//! is not waited for for ever.
+//! A connection's bytes: what was read to tell the version comes first again, who does not read is
+//! not waited for for ever, and who goes is noticed.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -42,6 +42,8 @@ pub(super) struct PatientStream {
     stream: TcpStream,
     beginning: Vec<u8>,
     replayed: usize,
+    /// HTTP/2 reads all the time, and notices by itself who goes.
+    http2: bool,
     activity: Arc<Activity>,
     patience: Duration,
     /// Runs while nothing can be sent.
@@ -60,9 +62,28 @@ impl PatientStream {
             stream,
             beginning: beginning.bytes,
             replayed: 0,
+            http2: beginning.http2,
             activity,
             patience,
             blocked: None,
+        }
+    }
+
+    /// Whether the client of HTTP/1.1 has gone while nothing is read from it. Asked without taking
+    /// anything: to find that out by reading, hyper would double its buffer for each answer that is
+    /// waited for, and keep it.
+    fn still_there(&self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.http2 {
+            return Ok(());
+        }
+        let mut byte = [0];
+        match self.stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Ok(0)) => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the client has gone",
+            )),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
         }
     }
 
@@ -80,6 +101,7 @@ impl PatientStream {
             }
             Poll::Ready(error) => Poll::Ready(error),
             Poll::Pending => {
+                self.still_there(context)?;
                 let deadline = Instant::now() + self.patience;
                 let blocked = self
                     .blocked
@@ -144,6 +166,8 @@ impl AsyncWrite for PatientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Where hyper comes by whenever something has happened, also while it waits for an answer.
+        self.still_there(context)?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -154,8 +178,11 @@ impl AsyncWrite for PatientStream {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
@@ -193,6 +220,35 @@ mod tests {
         client.write_all(b"P").await.unwrap();
         drop(client);
         assert!(begin(&mut server).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_goes_is_noticed_although_nothing_is_read_and_what_was_sent_on_is_not_taken() {
+        let (mut client, mut server) = pair().await;
+        client.write_all(b"GET").await.unwrap();
+        let begun = begin(&mut server).await.unwrap();
+        let mut stream = PatientStream::new(server, begun, Arc::default(), Duration::from_secs(60));
+        let mut read = [0; 3];
+        stream.read_exact(&mut read).await.unwrap();
+        stream.flush().await.unwrap();
+        client.write_all(b"more").await.unwrap();
+        stream.stream.readable().await.unwrap();
+        stream.flush().await.unwrap();
+        let mut more = [0; 4];
+        stream.read_exact(&mut more).await.unwrap();
+        assert_eq!(&more, b"more");
+        let gone = poll_fn(|context| match Pin::new(&mut stream).poll_flush(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        });
+        let leaving = async {
+            sleep(Duration::from_millis(20)).await;
+            drop(client);
+        };
+        let both = timeout(Duration::from_secs(60), async {
+            tokio::join!(gone, leaving)
+        });
+        assert_eq!(both.await.unwrap().0.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     /// A19

@@ -6,10 +6,9 @@ use comfyui_api::config::Secret;
 use comfyui_api::storage::backend::Backend;
 use comfyui_api::storage::s3::S3Backend;
 use comfyui_api::storage::{Auth, ErrorKind};
-use tokio_util::sync::CancellationToken;
 
 use super::{backend, target};
-use crate::storage_cloud::{file, outbound, read, source, storage_config};
+use crate::storage_cloud::{outbound, put, read, source, storage_config};
 use crate::support::moto;
 
 #[tokio::test]
@@ -20,15 +19,7 @@ async fn signed_urls_open_without_credentials() {
         tempfile::tempdir().unwrap(),
     );
     let target = target(&bucket, "a b/");
-    backend
-        .upload(
-            &target,
-            &file(directory.path(), "é.png", b"signed"),
-            None,
-            &CancellationToken::new(),
-        )
-        .await
-        .unwrap();
+    put(&backend, &target, directory.path(), "é.png", b"signed").await;
     let url = backend
         .sign(&target, "é.png", Duration::from_secs(600))
         .await
@@ -62,15 +53,14 @@ async fn credentials_of_requests_use_their_own_service() {
         moto::bucket().await,
         tempfile::tempdir().unwrap(),
     );
-    operator
-        .upload(
-            &target(&bucket, ""),
-            &file(directory.path(), "x", b"theirs"),
-            None,
-            &CancellationToken::new(),
-        )
-        .await
-        .unwrap();
+    put(
+        &operator,
+        &target(&bucket, ""),
+        directory.path(),
+        "x",
+        b"theirs",
+    )
+    .await;
     let mut source = source(&format!("s3://{bucket}/x"));
     source.auth = Some(brought(moto::url()));
     // Nothing of the operator's is configured here.

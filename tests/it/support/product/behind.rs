@@ -161,14 +161,15 @@ impl Product {
                 tokio::time::sleep(Duration::from_millis(3 * HEARTBEAT_MS)).await;
                 return Some(());
             }
-            let idle = |instance: &Instance| {
+            // One that has a job of the process before is ready, too.
+            let ready = |instance: &Instance| {
                 let of = |one: &&Value| one["id"] == *instance.name;
                 let list = list.as_array().unwrap();
-                list.iter()
-                    .find(of)
-                    .is_some_and(|one| one["status"] == "IDLE")
+                list.iter().find(of).is_some_and(|one| {
+                    one["status"] == "IDLE" || one["current_task_id"].is_string()
+                })
             };
-            self.behind.iter().all(idle).then_some(())
+            self.behind.iter().all(ready).then_some(())
         })
         .await;
     }

@@ -63,9 +63,10 @@ pub struct Product {
     flags: String,
     pid: u32,
     child: Child,
-    home: TempDir,
-    /// Who does the work, where it is a gateway.
+    /// Who does the work, where it is a gateway. Before the folder in which they work: one that
+    /// still lives would say that an output is missing.
     behind: Vec<behind::Instance>,
+    home: TempDir,
     /// Held open, but not read.
     _reader: Option<PipeReader>,
 }
