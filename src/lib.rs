@@ -55,6 +55,7 @@ pub mod durable;
 pub mod error;
 pub mod events;
 pub mod fields;
+pub(crate) mod file_threads;
 pub mod fleet;
 pub mod graph;
 pub mod health;

@@ -15,7 +15,7 @@ pub mod variables;
 
 pub use child_env::{withhold_from_comfyui, withhold_from_tool};
 pub use env::{Env, ProcessEnv};
-pub use public_text::{plain_text, plain_value, public_text, public_value};
+pub use public_text::{plain_text, plain_value, public_str, public_text, public_value};
 pub use reader::{ConfigError, Reader};
 pub use secret::{Secret, public, public_url};
 pub use sections::{

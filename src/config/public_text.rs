@@ -145,11 +145,21 @@ pub fn plain_value(mut value: Value) -> Value {
     value
 }
 
+/// [`public_text`], where it makes a difference.
+pub fn public_str(text: &str) -> Cow<'_, str> {
+    if text.contains("://") || text.chars().any(is_control) {
+        return Cow::Owned(public_text(text));
+    }
+    Cow::Borrowed(text)
+}
+
 /// [`public_text`] of every string in a value.
 pub fn public_value(mut value: Value) -> Value {
     match &mut value {
-        Value::String(text) if text.contains("://") || text.chars().any(is_control) => {
-            *text = public_text(text);
+        Value::String(text) => {
+            if let Cow::Owned(public) = public_str(text) {
+                *text = public;
+            }
         }
         Value::Array(items) => items
             .iter_mut()

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::item::{RunView, has_ended};
-use super::memory::Remembered;
+use super::memory::{Remembered, Written};
 use super::query::{HistoryQuery, Place};
 use super::{Inner, stored};
 use crate::job::registry::JobSnapshot;
@@ -59,9 +59,9 @@ fn found(run: &Remembered, view: &RunView, query: &HistoryQuery) -> bool {
     if query.finds(texts.into_iter().flatten()) {
         return true;
     }
-    let request = run.request.as_ref().map(ToString::to_string);
-    let error = run.end.as_ref().map(|end| end.error.to_string());
-    query.finds([request, error].iter().flatten().map(String::as_str))
+    let request = run.request.as_ref().map(Written::text);
+    let error = run.end.as_ref().map(|end| end.error.text());
+    query.finds([request, error].into_iter().flatten())
 }
 
 /// Runs in memory that a query shows, and the ids of all that are shown from memory whatever the

@@ -60,8 +60,8 @@ pub(super) struct Remembered {
     pub kept: bool,
     /// When its record says that it began, ms.
     pub created_at: Option<u64>,
-    pub request: Option<Arc<Value>>,
-    prompt: Option<Arc<Value>>,
+    pub request: Option<Written>,
+    prompt: Option<Written>,
     pub end: Option<Arc<End>>,
     /// As many have begun since as are remembered: it is shown while it is in flight, and never
     /// again.
@@ -73,10 +73,35 @@ pub(super) struct Remembered {
 pub(super) struct End {
     pub snapshot: JobSnapshot,
     pub outputs: Vec<DeliveredFile>,
-    stats: Value,
-    texts: Value,
-    warnings: Value,
-    pub error: Value,
+    stats: Written,
+    texts: Written,
+    warnings: Written,
+    pub error: Written,
+}
+
+/// JSON as text: as values a graph takes ten times as much memory.
+#[derive(Debug, Clone)]
+pub(super) struct Written(Arc<str>);
+
+impl Written {
+    fn of(value: &Value) -> Self {
+        Self(value.to_string().into())
+    }
+
+    /// What was written before.
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+
+    /// What was written.
+    fn read(&self) -> Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
 }
 
 impl Remembered {
@@ -86,17 +111,17 @@ impl Remembered {
 
     /// Everything that is known of it.
     pub fn details(&self) -> Details {
-        let whole = |part: &Option<Arc<Value>>| part.as_deref().cloned().unwrap_or_default();
+        let whole = |part: &Option<Written>| part.as_ref().map(Written::read).unwrap_or_default();
         let mut details = Details {
             request: whole(&self.request),
             prompt: whole(&self.prompt),
             ..Details::default()
         };
         if let Some(end) = &self.end {
-            details.stats = end.stats.clone();
-            details.texts = end.texts.clone();
-            details.warnings = end.warnings.clone();
-            details.error = end.error.clone();
+            details.stats = end.stats.read();
+            details.texts = end.texts.read();
+            details.warnings = end.warnings.read();
+            details.error = end.error.read();
         }
         details
     }
@@ -223,7 +248,7 @@ impl Witness for Memory {
         let from_endpoint = job.workflow.is_some();
         let shown = (self.limit > 0).then(|| {
             let shown = request.shown(from_endpoint, &is_media, MOST);
-            shown.unwrap_or_default()
+            shown.map_or_else(|| Written::of(&Value::Null), Written::from)
         });
         let keep = job.keeping.as_ref().and_then(|keeping| keeping.keep());
         {
@@ -235,7 +260,7 @@ impl Witness for Memory {
                 workflow: job.workflow.clone(),
                 kept: keep.is_some(),
                 created_at: keep.and_then(|keep| keep.created_at),
-                request: shown.map(Arc::new),
+                request: shown,
                 prompt: None,
                 end: None,
                 past: false,
@@ -250,9 +275,7 @@ impl Witness for Memory {
             return;
         }
         let catalogue = self.comfy.catalogue();
-        let mut left = MOST;
-        let shown = shown_graph(graph, &is_media(&catalogue), &mut left);
-        let shown = shown.map(|graph| Arc::new(crate::config::public_value(graph)));
+        let shown = shown_graph(graph, &is_media(&catalogue), MOST).map(Written::from);
         self.change(job, |run| {
             if run.request.is_some() {
                 run.prompt = shown;
@@ -315,34 +338,27 @@ fn end(ended: &Ended) -> End {
         stats: bounded(stats),
         texts: bounded(texts.into()),
         warnings: bounded(warnings.into()),
-        error: crate::config::public_value(error),
+        error: Written::of(&crate::config::public_value(error)),
     }
 }
 
 /// What is too large is not remembered.
-fn bounded(value: Value) -> Value {
-    let size = |value: &Value| serde_json::to_vec(value).map_or(usize::MAX, |text| text.len());
-    if size(&value) <= MOST {
-        return value;
+fn bounded(mut value: Value) -> Written {
+    let whole = Written::of(&value);
+    if whole.text().len() <= MOST {
+        return whole;
     }
-    match value {
-        Value::Object(mut stats) => {
-            // Of statistics the nodes are what is long.
-            if let Some(execution) = stats
-                .get_mut("comfy_execution")
-                .and_then(Value::as_object_mut)
-            {
-                execution.shift_remove("nodes");
-            }
-            let rest = Value::Object(stats);
-            if size(&rest) <= MOST {
-                rest
-            } else {
-                Value::Null
-            }
+    // Of statistics the nodes are what is long.
+    if let Some(execution) = value.get_mut("comfy_execution")
+        && let Some(execution) = execution.as_object_mut()
+    {
+        execution.shift_remove("nodes");
+        let rest = Written::of(&value);
+        if rest.text().len() <= MOST {
+            return rest;
         }
-        _ => Value::Null,
     }
+    Written::of(&Value::Null)
 }
 
 fn is_media(catalogue: &Catalogue) -> impl Fn(&str, &str) -> bool + '_ {

@@ -151,7 +151,7 @@ fn shown_prompt(inner: &Inner, prompt: Value) -> Value {
     body.insert("prompt".into(), Value::Object(graph));
     let catalogue = inner.comfy.catalogue();
     let is_media = |class: &str, input: &str| media_inputs::takes_media(class, input, &catalogue);
-    let mut shown = shown_body(body, false, &is_media);
+    let mut shown = parsed(Some(&shown_body(&body, false, &is_media)));
     shown.get_mut("prompt").map(Value::take).unwrap_or_default()
 }
 
@@ -172,7 +172,8 @@ fn recorded(inner: &Inner, mut body: Map<String, Value>, row: &RunRow) -> Value 
     }
     let catalogue = inner.comfy.catalogue();
     let is_media = |class: &str, input: &str| media_inputs::takes_media(class, input, &catalogue);
-    shown_body(body, row.record.workflow.is_some(), &is_media)
+    let shown = shown_body(&body, row.record.workflow.is_some(), &is_media);
+    parsed(Some(&shown))
 }
 
 /// Whether the text of a query is in a record. What is secret in a request is not searched.
@@ -198,6 +199,6 @@ pub(super) fn found(row: &RunRow, query: &super::HistoryQuery) -> bool {
     let Value::Object(body) = parsed(Some(&row.request)) else {
         return false;
     };
-    let public = shown_body(body, record.workflow.is_some(), &|_, _| false);
-    query.finds([public.to_string().as_str()])
+    let public = shown_body(&body, record.workflow.is_some(), &|_, _| false);
+    query.finds([public.as_str()])
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::json;
 use crate::error::chain;
@@ -56,6 +57,8 @@ pub struct Client {
     base: String,
     /// See [`Client::keep_as_mark`].
     mark: Arc<Mutex<Option<String>>>,
+    /// See [`Client::turn_to_submit`].
+    submissions: Arc<Semaphore>,
 }
 
 impl CallError {
@@ -72,6 +75,7 @@ impl Client {
             http,
             base: format!("http://{authority}"),
             mark: Arc::default(),
+            submissions: Arc::new(Semaphore::new(submit::AT_A_TIME)),
         }
     }
 

@@ -5,9 +5,18 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use super::{CallError, Client, beginning};
 use crate::comfy::json;
+
+/// Graphs on their way at a time. ComfyUI checks one after the other: a crowd that comes in one
+/// moment would only open hundreds of connections, and have all its graphs in memory as texts.
+pub(super) const AT_A_TIME: usize = 16;
+/// The longest wait for those before. A ComfyUI that does not answer is found out by each by
+/// itself.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What ComfyUI says to a graph.
 #[derive(Debug)]
@@ -27,6 +36,12 @@ pub enum Submitted {
 }
 
 impl Client {
+    /// Waits until a graph may be sent; until the value is dropped it counts as on its way.
+    pub async fn turn_to_submit(&self) -> Option<OwnedSemaphorePermit> {
+        let turn = self.submissions.clone().acquire_owned();
+        timeout(PATIENCE, turn).await.ok()?.ok()
+    }
+
     /// Queues a graph under an id of ours.
     ///
     /// # Errors

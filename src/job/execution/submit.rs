@@ -99,9 +99,11 @@ pub async fn submit(
     entry: &Arc<Entry>,
     cleanup_guard: Arc<dyn Any + Send + Sync>,
 ) -> Result<Queued, Failure> {
-    if job.cancel.is_cancelled() {
-        return Err(job.stop_reason());
-    }
+    let turn = tokio::select! {
+        biased;
+        () = job.cancel.cancelled() => return Err(job.stop_reason()),
+        turn = comfy.client.turn_to_submit() => turn,
+    };
     let prompt = PromptRef {
         id: job.id.clone(),
         published: job.policy.published,
@@ -126,7 +128,11 @@ pub async fn submit(
         entry.note_later(Record::Run { id }).await;
     }
     let client = comfy.client.clone();
-    let mut sending = Box::pin(async move { client.submit(body.into()).await });
+    let mut sending = Box::pin(async move {
+        let sent = client.submit(body.into()).await;
+        drop(turn);
+        sent
+    });
     let sent = tokio::select! {
         sent = &mut sending => sent,
         () = job.cancel.cancelled() => {

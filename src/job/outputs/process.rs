@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{FileCleanup, OutputFile};
 use crate::error::{Code, Failure};
+use crate::file_threads;
 use crate::media::{ArchiveFormat, Conversion, Converted, Media, SourceFile};
 
 /// What there is to deliver.
@@ -149,7 +150,7 @@ async fn convert(
 /// Looks at sizes and first bytes again; all files in one go, because each change to a blocking
 /// thread costs more than the look.
 async fn describe(mut files: Vec<OutputFile>) -> Result<Vec<OutputFile>, Failure> {
-    let looking = tokio::task::spawn_blocking(move || {
+    let looking = file_threads::spawn(move || {
         for file in &mut files {
             if let Err(error) = file.look(&mut 0) {
                 return Err(Failure::new(

@@ -10,6 +10,7 @@ use super::super::stats::Timeline;
 use super::{FileCleanup, OutputFile, says_websocket};
 use crate::comfy::message::{Preview, TextMessage};
 use crate::error::{Code, Failure};
+use crate::file_threads;
 
 /// ComfyUI's own node that sends its images.
 const SENDER: &str = "SaveImageWebsocket";
@@ -55,7 +56,7 @@ impl ReceivedImages {
         let certain = timeline.client.class(node) == Some(SENDER);
         let (cleanup, image) = (self.cleanup.clone(), preview.image.clone());
         let size = image.len() as u64;
-        let writing = tokio::task::spawn_blocking(move || {
+        let writing = file_threads::spawn(move || {
             let path = cleanup.place(Some("png"))?;
             std::fs::write(&path, image)?;
             Ok::<_, std::io::Error>(path)

@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::{Elsewhere, FileCleanup, OutputFile};
 use crate::comfy::client::Client;
 use crate::error::chain;
+use crate::file_threads;
 
 /// Fetches a temporary file into the prompt's own folder.
 ///
@@ -23,7 +24,7 @@ pub async fn view(
         .map(|(_, extension)| extension.to_owned());
     let extension = extension.filter(|extension| extension.len() < 32 && !extension.contains('/'));
     let cleanup = cleanup.clone();
-    let placing = tokio::task::spawn_blocking(move || cleanup.place(extension.as_deref()));
+    let placing = file_threads::spawn(move || cleanup.place(extension.as_deref()));
     let path = placing
         .await
         .map_err(|error| error.to_string())?
@@ -55,7 +56,7 @@ pub async fn view(
         written_to: file.path,
         content: None,
     };
-    let looking = tokio::task::spawn_blocking(move || described.look(&mut 0).map(|()| described));
+    let looking = file_threads::spawn(move || described.look(&mut 0).map(|()| described));
     looking
         .await
         .map_err(|error| error.to_string())?

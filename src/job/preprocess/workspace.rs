@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
-use tokio::task::spawn_blocking;
 
 use super::super::cleanup::{Cleaner, Entry, Record};
+use crate::file_threads;
 
 /// The directory of one request. It is made when the first file needs it, and removed with all its
 /// contents on drop, or when the last work that writes into it ([`Workspace::holding`]) has ended,
@@ -47,7 +47,7 @@ impl Workspace {
             let entry = self.entry.clone();
             // What was made travels back through the task, so it is removed when nobody waits for
             // it any more.
-            spawn_blocking(move || Made::create(wanted, cleaner, entry))
+            file_threads::spawn(move || Made::create(wanted, cleaner, entry))
                 .await
                 .map_err(io::Error::other)?
         };

@@ -7,6 +7,7 @@ use super::{Round, Rounds};
 use crate::comfy::Comfy;
 use crate::comfy::pool::Place;
 use crate::error::{Code, Failure, panicked};
+use crate::file_threads;
 use crate::job::cleanup::Record;
 use crate::job::continuation::Family;
 use crate::job::execution::{Execution, Followed, Queued};
@@ -176,8 +177,7 @@ impl Rounds<'_> {
             goes_on,
         };
         let cleanup = self.cleanup.clone();
-        let collecting =
-            tokio::task::spawn_blocking(move || outputs::collect(&outputs, &facts, &cleanup));
+        let collecting = file_threads::spawn(move || outputs::collect(&outputs, &facts, &cleanup));
         let collected = collecting.await;
         let collected =
             collected.map_err(|_| panicked(&format!("collecting for prompt {}", job.id)))?;

@@ -34,6 +34,7 @@ use super::{elsewhere, keep};
 use crate::comfy::Comfy;
 use crate::comfy::pool::{Need, Place};
 use crate::error::{Failure, panicked};
+use crate::file_threads;
 
 /// How long the answer to a submitter waits for ComfyUI's verdict, when all that we can check
 /// ourselves was checked. With the time for fetching inputs these are the 20 s of v2.md.
@@ -243,7 +244,7 @@ async fn claim_of(
         None => Age::Unknown,
     };
     let opening = move || claims.open_aged(prefixes, &output_dir, &temp_dir, entry, age);
-    let claim = tokio::task::spawn_blocking(opening).await;
+    let claim = file_threads::spawn(opening).await;
     claim
         .map(Arc::new)
         .map_err(|_| panicked("claiming the names of outputs"))
@@ -329,7 +330,7 @@ impl Rounds<'_> {
                 keeping.withdraw();
             }
             let claim = self.claim.clone();
-            let _ = tokio::task::spawn_blocking(move || claim.withdraw()).await;
+            let _ = file_threads::spawn(move || claim.withdraw()).await;
         }
     }
 

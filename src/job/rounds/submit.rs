@@ -11,6 +11,7 @@ use crate::comfy::pool::Place;
 use crate::comfy::watch::Watcher;
 use crate::error::{Code, Failure};
 use crate::events::PromptRef;
+use crate::file_threads;
 use crate::job::event::JobEvent;
 use crate::job::execution::Queued;
 use crate::job::pipeline::Pipeline;
@@ -69,7 +70,7 @@ impl Rounds<'_> {
         let Some((comfy, run)) = found else {
             // What it has written is of no use to the run that comes.
             let claim = self.claim.clone();
-            let _ = tokio::task::spawn_blocking(move || claim.sweep()).await;
+            let _ = file_threads::spawn(move || claim.sweep()).await;
             return Ok(None);
         };
         info!(

@@ -5,6 +5,7 @@ mod answer;
 mod auth;
 pub(in crate::transport) mod body;
 mod cache;
+mod compression;
 mod control;
 mod convert;
 mod deliveries;
@@ -38,8 +39,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 pub use answer::Uncompressed;
@@ -163,14 +162,7 @@ pub fn router(state: RouterState, v2: Router, mcp: Router) -> Router {
         .layer((check(&state, auth::refusal), check(&state, fleet::refusal)))
         .nest_service("/api/v2", v2)
         .merge(state.fleet.clone().map(fleet::tasks).unwrap_or_default())
-        .layer((
-            CompressionLayer::new()
-                .gzip(true)
-                .br(true)
-                .quality(tower_http::CompressionLevel::Fastest)
-                .compress_when(DefaultPredicate::new().and(Compressible)),
-            CatchPanicLayer::custom(panicked),
-        ));
+        .layer((CatchPanicLayer::custom(panicked), compression::Compress));
     let routes = if trace::tracer().is_some() {
         routes.layer(middleware::from_fn(trace::matched_route))
     } else {
@@ -210,23 +202,6 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
         "the server failed to answer this request; this is a defect, please report it",
     )
     .into_response()
-}
-
-/// Only JSON and documentation are worth compressing; answers full of encoded media say so
-/// themselves.
-#[derive(Debug, Clone, Copy)]
-struct Compressible;
-
-impl Predicate for Compressible {
-    fn should_compress<B>(&self, response: &axum::http::Response<B>) -> bool
-    where
-        B: axum::body::HttpBody,
-    {
-        response
-            .extensions()
-            .get::<answer::Uncompressed>()
-            .is_none()
-    }
 }
 
 fn cors(origins: &[String]) -> Option<CorsLayer> {

@@ -134,7 +134,7 @@ async fn keep(
         let large = is_large_object(&request.graph) || request.workflow.is_some();
         off_runtime(large, || {
             let shown = request.shown(asked.workflow.is_some(), &is_media, usize::MAX);
-            shown.unwrap_or_default().to_string()
+            shown.unwrap_or_default()
         })
     };
     let run = NewRun {

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use self::page::{Folder, Line, Page};
 use super::Prefix;
+use crate::file_threads;
 
 /// The file in a process's folder that it keeps locked.
 const LOCK: &str = "lock";
@@ -321,7 +322,7 @@ impl Entry {
     /// The same from where nothing may block.
     pub async fn note_later(self: &Arc<Self>, record: Record) {
         let entry = self.clone();
-        let _ = tokio::task::spawn_blocking(move || entry.note(&record)).await;
+        let _ = file_threads::spawn(move || entry.note(&record)).await;
     }
 
     /// Notes beforehand under which id ComfyUI will be given it, with what else is to be noted.
