@@ -33,6 +33,7 @@ const cases = [
   ["JPEG mozjpeg", "jpeg", { mozjpeg: true }],
   ["WEBP q80", "webp", { quality: 80 }],
   ["WEBP lossless", "webp", { lossless: true }],
+  ["PNG", "png", {}],
 ];
 
 function build() {

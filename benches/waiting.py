@@ -66,7 +66,8 @@ class Server(Product):
         client = socket.create_connection(("127.0.0.1", PORT))
         client.sendall(
             f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text
+            f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n".encode()
+            + text
         )
         self.clients.append(client)
 

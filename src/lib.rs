@@ -31,9 +31,9 @@
 //!   [`webhook`] delivers documents. [`workflow`] turns input into graphs. [`manifest`] installs
 //!   what a machine needs. None of them knows of jobs or transports.
 //! - [`library`] are the model files: what is in ComfyUI's folders, and how more comes.
-//! - [`config`], [`error`], [`document`], [`events`], [`fields`], [`health`], [`json`], [`ledger`],
-//!   [`limits`], [`mailbox`], [`mapped_code`] and [`telemetry`] are leaves that everybody may use.
-//!   What a stranger can make us use is bounded in [`limits`].
+//! - [`config`], [`error`], [`document`], [`events`], [`fields`], `file_threads`, [`health`],
+//!   [`json`], [`ledger`], [`limits`], [`mailbox`], [`mapped_code`] and [`telemetry`] are leaves
+//!   that everybody may use. What a stranger can make us use is bounded in [`limits`].
 //! - [`simulator`] is a faithful ComfyUI stand-in for [`demo`] and for tests.
 //!
 //! Data flows one way. Where a part must call upwards it owns a small trait and [`app`] hands it an

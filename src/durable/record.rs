@@ -226,7 +226,7 @@ fn result_text(ended: &Ended) -> String {
     let result = match &ended.result {
         Ok(summary) => json!({
             "outputs": outputs(summary),
-            "stats": summary.stats,
+            "stats": &*summary.stats,
             "texts": summary.texts,
             "warnings": summary.warnings,
         }),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
@@ -84,13 +85,8 @@ pub(super) struct End {
 pub(super) struct Written(Arc<str>);
 
 impl Written {
-    fn of(value: &Value) -> Self {
-        Self(value.to_string().into())
-    }
-
-    /// What was written before.
-    fn from(text: String) -> Self {
-        Self(text.into())
+    fn of(value: &impl Serialize) -> Self {
+        serde_json::to_string(value).unwrap_or_default().into()
     }
 
     /// What was written.
@@ -101,6 +97,12 @@ impl Written {
     /// The text.
     pub fn text(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<String> for Written {
+    fn from(text: String) -> Self {
+        Self(text.into())
     }
 }
 
@@ -316,49 +318,51 @@ impl Witness for Memory {
 }
 
 fn end(ended: &Ended) -> End {
-    let empty = || (Value::Null, Map::new(), Vec::new(), Vec::new());
-    let ((stats, texts, warnings, outputs), error) = match &ended.result {
-        Ok(summary) => {
-            let summary = summary.clone();
-            (
-                (
-                    summary.stats,
-                    summary.texts,
-                    summary.warnings,
-                    summary.outputs,
-                ),
-                Value::Null,
-            )
-        }
-        Err(failure) => (empty(), Value::Object(failure.body())),
-    };
-    End {
+    let mut end = End {
         snapshot: ended.snapshot.clone(),
-        outputs: outputs.into_iter().take(MOST_FILES).collect(),
-        stats: bounded(stats),
-        texts: bounded(texts.into()),
-        warnings: bounded(warnings.into()),
-        error: Written::of(&crate::config::public_value(error)),
+        outputs: Vec::new(),
+        stats: Written::of(&Value::Null),
+        texts: Written::of(&Map::new()),
+        warnings: Written::of(&[(); 0]),
+        error: Written::of(&Value::Null),
+    };
+    match &ended.result {
+        Ok(summary) => {
+            end.outputs = summary.outputs.iter().take(MOST_FILES).cloned().collect();
+            end.stats = bounded_stats(&summary.stats);
+            end.texts = bounded(&summary.texts);
+            end.warnings = bounded(&summary.warnings);
+        }
+        Err(failure) => {
+            let error = crate::config::public_value(failure.body().into());
+            end.error = Written::of(&error);
+        }
     }
+    end
 }
 
 /// What is too large is not remembered.
-fn bounded(mut value: Value) -> Written {
-    let whole = Written::of(&value);
+fn bounded(value: &impl Serialize) -> Written {
+    let whole = Written::of(value);
+    match whole.text().len() <= MOST {
+        true => whole,
+        false => Written::of(&Value::Null),
+    }
+}
+
+/// Of statistics the nodes are what is long.
+fn bounded_stats(stats: &Value) -> Written {
+    let whole = Written::of(stats);
     if whole.text().len() <= MOST {
         return whole;
     }
-    // Of statistics the nodes are what is long.
-    if let Some(execution) = value.get_mut("comfy_execution")
+    let mut rest = stats.clone();
+    if let Some(execution) = rest.get_mut("comfy_execution")
         && let Some(execution) = execution.as_object_mut()
     {
         execution.shift_remove("nodes");
-        let rest = Written::of(&value);
-        if rest.text().len() <= MOST {
-            return rest;
-        }
     }
-    Written::of(&Value::Null)
+    bounded(&rest)
 }
 
 fn is_media(catalogue: &Catalogue) -> impl Fn(&str, &str) -> bool + '_ {

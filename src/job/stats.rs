@@ -264,7 +264,7 @@ impl Timeline {
     fn report(&self, graph: &Map<String, Value>) -> Value {
         let start = self.start.unwrap_or(self.accepted);
         let end = self.end.unwrap_or(start).max(start);
-        let mut nodes = Map::new();
+        let mut nodes = Map::with_capacity(self.nodes.len());
         for (id, time) in &self.nodes {
             let node_end = time.end.unwrap_or(end).max(time.start);
             let class = graph
@@ -272,16 +272,15 @@ impl Timeline {
                 .and_then(|node| node.get("class_type"))
                 .cloned()
                 .unwrap_or_default();
-            nodes.insert(
-                id.clone(),
-                json!({
-                    "start": time.start,
-                    "end": node_end,
-                    "duration": node_end - time.start,
-                    "cached": time.cached,
-                    "class_type": class
-                }),
-            );
+            // Not by `json!`, which would make room for each member by itself.
+            let node = Map::from_iter([
+                ("start".to_owned(), time.start.into()),
+                ("end".to_owned(), node_end.into()),
+                ("duration".to_owned(), (node_end - time.start).into()),
+                ("cached".to_owned(), time.cached.into()),
+                ("class_type".to_owned(), class),
+            ]);
+            nodes.insert(id.clone(), Value::Object(node));
         }
         let mut report = json!({
             "start": start,

@@ -1,6 +1,8 @@
 //! Whoever remembers all jobs, of every transport: told of each beginning, change and end. The
 //! pipeline knows no more of it.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::registry::{Job, JobSnapshot};
@@ -48,7 +50,7 @@ impl Ended {
 #[derive(Debug, Clone, Default)]
 pub struct Summary {
     /// `stats` of the answer.
-    pub stats: Value,
+    pub stats: Arc<Value>,
     /// `texts` of the answer.
     pub texts: Map<String, Value>,
     /// `warnings` of the answer.

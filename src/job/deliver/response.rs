@@ -24,7 +24,7 @@ pub struct Response {
     /// The graph, for the legacy webhook.
     pub graph: Graph,
     /// The statistics, for the legacy webhook.
-    pub stats: Value,
+    pub stats: Arc<Value>,
     /// `texts` of the body.
     pub texts: Map<String, Value>,
     /// `warnings` of the body.
@@ -82,6 +82,7 @@ impl Response {
             warnings,
             stats,
         } = outcome;
+        let stats = Arc::new(stats);
         // They repeat what clients, ComfyUI and tools have said.
         let warnings: Vec<String> = warnings
             .iter()

@@ -93,7 +93,7 @@ fn legacy_bodies<'a>(
         let body = json!({
             "event": "output.complete", "image": placeholder(&mark, 0), "id": &*request.id,
             "filename": file.filename,
-            "prompt": &*response.graph, "stats": response.stats,
+            "prompt": &*response.graph, "stats": &*response.stats,
         });
         let file = file.embedded();
         Document::with_files(&body, &mark, &[file], Some(response.keeper.clone()))
