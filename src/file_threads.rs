@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 /// with however many.
 const THREADS: usize = 4;
 
-/// A runtime for the sake of its threads: nothing else runs on it. `None` only where the system
-/// gives no more file descriptors.
+/// A runtime for the sake of its threads: nothing else runs on it. It fails only where the system
+/// gives no more file descriptors; the caller's threads have to do then.
 static POOL: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
     Builder::new_current_thread()
         .thread_name("files")

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::comfy::Comfy;
@@ -127,26 +128,8 @@ pub async fn submit(
         let id = watcher.id.clone();
         entry.note_later(Record::Run { id }).await;
     }
-    let client = comfy.client.clone();
-    let mut sending = Box::pin(async move {
-        let sent = client.submit(body.into()).await;
-        drop(turn);
-        sent
-    });
-    let sent = tokio::select! {
-        sent = &mut sending => sent,
-        () = job.cancel.cancelled() => {
-            // ComfyUI may take minutes to check a graph. Nobody is kept waiting for that; what it
-            // queues after all is taken out again.
-            let comfy = comfy.clone();
-            tokio::spawn(async move {
-                if !matches!(sending.await, Ok(Submitted::Rejected { .. })) {
-                    let_go(&comfy, watcher, cleanup_guard, None);
-                }
-            });
-            return Err(job.stop_reason());
-        }
-    };
+    let guard = cleanup_guard.clone();
+    let (watcher, sent) = send(comfy, job, (body, turn), watcher, guard).await?;
     match sent {
         Ok(Submitted::Accepted { node_errors }) => {
             watcher.submitted();
@@ -164,6 +147,37 @@ pub async fn submit(
         )),
         Err(error) => Err(unanswered(comfy, watcher, error, cleanup_guard).await),
     }
+}
+
+/// Sends it, and hands the watcher back. ComfyUI may take minutes to check a graph: nobody is kept
+/// waiting for that. What it queues after all is taken out again.
+///
+/// # Errors
+/// The reason for stopping when the prompt was stopped meanwhile.
+async fn send(
+    comfy: &Comfy,
+    job: &Job,
+    (body, turn): (Vec<u8>, Option<OwnedSemaphorePermit>),
+    watcher: Watcher,
+    cleanup_guard: Arc<dyn Any + Send + Sync>,
+) -> Result<(Watcher, Result<Submitted, CallError>), Failure> {
+    let client = comfy.client.clone();
+    let mut sending = Box::pin(async move {
+        let sent = client.submit(body.into()).await;
+        drop(turn);
+        sent
+    });
+    tokio::select! {
+        sent = &mut sending => return Ok((watcher, sent)),
+        () = job.cancel.cancelled() => {}
+    }
+    let comfy = comfy.clone();
+    tokio::spawn(async move {
+        if !matches!(sending.await, Ok(Submitted::Rejected { .. })) {
+            let_go(&comfy, watcher, cleanup_guard, None);
+        }
+    });
+    Err(job.stop_reason())
 }
 
 /// Nobody knows whether ComfyUI has it.

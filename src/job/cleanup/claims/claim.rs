@@ -101,14 +101,15 @@ impl Claim {
         }
     }
 
+    /// Whether a file of this name begins like ours.
+    fn bears(&self, name: &str) -> bool {
+        self.prefixes.iter().any(|prefix| prefix.fits(name))
+    }
+
     /// The nodes of ours that a file belongs to for sure: no other prompt in flight could have made
     /// it. `None` for all other files, those that were there before included.
     fn certainly_of(&self, path: &Path) -> Option<Vec<String>> {
         let name = path.file_name()?.to_str()?;
-        // An output directory may hold thousands of files of others.
-        if !self.prefixes.iter().any(|prefix| prefix.fits(name)) {
-            return None;
-        }
         let Owner::Ours(nodes) = self.owner(name) else {
             return None;
         };
@@ -141,8 +142,15 @@ impl Claim {
     /// Files of ours in a folder, in the order of their names, with the nodes whose prefix they
     /// bear. Blocks.
     pub fn files_in(&self, folder: &Path) -> Vec<(PathBuf, Vec<String>)> {
+        // Names first: an output directory may hold thousands of files of others.
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let mut files: Vec<_> = entries
+            .filter(|entry| {
+                entry
+                    .file_name()
+                    .to_str()
+                    .is_some_and(|name| self.bears(name))
+            })
             .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()))
             .map(|entry| entry.path())
             .filter_map(|path| Some((self.certainly_of(&path)?, path)))
@@ -179,8 +187,7 @@ impl Claim {
 
     /// Files of ours anywhere below the output directory that were made since we began. Blocks.
     pub fn anywhere(&self) -> Vec<(PathBuf, Vec<String>)> {
-        let wanted = |name: &str| self.prefixes.iter().any(|prefix| prefix.fits(name));
-        files_below(&self.output_dir, wanted)
+        files_below(&self.output_dir, |name| self.bears(name))
             .into_iter()
             .filter(|path| self.is_new(path))
             .filter_map(|path| Some((self.certainly_of(&path)?, path)))
