@@ -99,3 +99,23 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_crowd_takes_turns_and_nobody_waits_long_for_others() {
+        crate::net::install_crypto();
+        let client = Client::new(reqwest::Client::new(), "127.0.0.1:1");
+        let mut turns = Vec::new();
+        for _ in 0..AT_A_TIME {
+            turns.push(client.turn_to_submit().await.unwrap());
+        }
+        let since = std::time::Instant::now();
+        assert!(client.turn_to_submit().await.is_none());
+        assert!(since.elapsed() >= PATIENCE);
+        turns.pop();
+        assert!(client.turn_to_submit().await.is_some());
+    }
+}

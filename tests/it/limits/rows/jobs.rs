@@ -5,6 +5,11 @@ use super::Row;
 pub(super) const ROWS: &[Row] = &[
     // prompts, jobs and streams
     (
+        "graphs on their way into one ComfyUI at a time",
+        "src/comfy/client/submit.rs",
+        "a_crowd_takes_turns_and_nobody_waits_long_for_others",
+    ),
+    (
         "ComfyUI's queue",
         "tests/it/v2/errors/limits.rs",
         "keys_and_queues_and_streams_have_limits",
