@@ -22,7 +22,7 @@ from product import Product
 CLIENTS = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
 KINDS = os.environ.get("KINDS", "sync sse poll").split()
 LENGTHS = [int(length) for length in os.environ.get("LENGTHS", "10 1000 10000").split()]
-MORE = 200
+MORE = 1000
 PORT, COMFY = 28588, 28589
 MIB = 1024
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)

@@ -1,7 +1,7 @@
 //! The last runs of every transport, in memory: what was asked for and what became of it, without
 //! files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -48,6 +48,8 @@ struct Runs {
     all: BTreeMap<u64, Remembered>,
     /// The last run of each id.
     numbers: HashMap<Arc<str>, u64>,
+    /// Those that have ended: thousands may be in flight.
+    ended: BTreeSet<u64>,
 }
 
 /// A run in memory.
@@ -179,8 +181,7 @@ impl Memory {
         {
             let mut runs = self.runs.lock();
             let number = runs.numbers.get(id).copied();
-            let ended = |number: &u64| runs.all.get(number).is_some_and(|run| run.end.is_some());
-            let Some(number) = number.filter(ended) else {
+            let Some(number) = number.filter(|number| runs.ended.contains(number)) else {
                 return false;
             };
             runs.remove(number);
@@ -206,6 +207,9 @@ impl Memory {
             };
             run.version = version;
             change(run);
+            if run.end.is_some() {
+                runs.ended.insert(job.number);
+            }
         }
         self.tell();
     }
@@ -216,6 +220,7 @@ impl Runs {
         // One of the same id is over, and shown no more.
         if let Some(earlier) = self.numbers.insert(run.id.clone(), number) {
             self.all.remove(&earlier);
+            self.ended.remove(&earlier);
         }
         self.all.insert(number, run);
         // Of older ones in flight it is only known that they are there.
@@ -225,16 +230,15 @@ impl Runs {
             run.prompt = None;
         }
         while self.all.len() > limit.max(AT_LEAST) {
-            let mut oldest_first = self.all.iter();
-            let ended = oldest_first.find(|(_, run)| run.end.is_some());
-            let Some(number) = ended.map(|(number, _)| *number) else {
+            let Some(oldest) = self.ended.first().copied() else {
                 return;
             };
-            self.remove(number);
+            self.remove(oldest);
         }
     }
 
     fn remove(&mut self, number: u64) {
+        self.ended.remove(&number);
         if let Some(run) = self.all.remove(&number)
             && self.numbers.get(&run.id) == Some(&number)
         {

@@ -11,6 +11,8 @@ use crate::comfy::message::TextMessage;
 
 /// To so many each one goes at once.
 const FEW: usize = 16;
+/// Among so many prompts the streamed ones are looked for now and then only.
+const MANY: usize = 500;
 /// A crowd gets the newest so often: ComfyUI sends one for each prompt that comes or goes, and two
 /// thousand streams of each would take more than the prompts.
 const OFTEN: Duration = Duration::from_secs(1);
@@ -18,7 +20,7 @@ const OFTEN: Duration = Duration::from_secs(1);
 impl Inner {
     /// Tells one to all that are streamed, now or, if they are many, soon.
     pub(super) fn route_status(&self, message: TextMessage, prompts: &HashMap<String, Watched>) {
-        if streamed(prompts).nth(FEW).is_some() {
+        if prompts.len() > MANY || streamed(prompts).nth(FEW).is_some() {
             self.statuses.put_after(message, VecDeque::clear);
             return;
         }
