@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::verdict::{judge, refused};
+use super::verdict::{is_a_job, judge, refused};
 use super::waiting::while_queued;
 use super::{Attempt, Verdict};
 use crate::durable::ending::End;
@@ -63,9 +63,7 @@ pub(super) async fn one(
             if !live.is_job() {
                 live.change(|state| state.graph = Some(graph));
             }
-            if let Some(verdict) = verdict.take() {
-                let _ = verdict.send(None);
-            }
+            is_a_job(verdict);
             tokio::select! {
                 result = handle.done() => result,
                 () = while_queued(live, expiry) => {

@@ -14,6 +14,7 @@ use attempt::one;
 use finish::{finish, leave, revoke};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use verdict::is_a_job;
 
 use super::Inner;
 use super::ending::End;
@@ -90,9 +91,7 @@ async fn supervise(
                     return Box::pin(finish(inner, live, end)).await;
                 }
                 // Somebody was promised an answer: it is a job by now.
-                if let Some(verdict) = verdict.take() {
-                    let _ = verdict.send(None);
-                }
+                is_a_job(&mut verdict);
             }
         }
     }

@@ -13,6 +13,13 @@ use crate::error::{Code, Failure};
 use crate::health::ComfyState;
 use crate::store::JobStatus;
 
+/// Tells whoever has submitted it that it is a job, unless that was told something before.
+pub(super) fn is_a_job(verdict: &mut Option<Verdict>) {
+    if let Some(tell) = verdict.take() {
+        let _ = tell.send(None);
+    }
+}
+
 /// Whom to tell that there is no job: `None` when it was told that there is one.
 pub(super) fn refused(live: &LiveJob, verdict: &mut Option<Verdict>) -> Option<Verdict> {
     verdict.take().filter(|_| live.decide(Answer::Refusal))
@@ -66,9 +73,7 @@ pub(super) async fn judge(
     if !accepted && failure.code != Code::ExecutionInterrupted {
         // One that ComfyUI died of, as often as it may, is a job that has failed.
         if failure.code == Code::ComfyuiUnavailable {
-            if let Some(tell) = verdict.take() {
-                let _ = tell.send(None);
-            }
+            is_a_job(verdict);
         } else if let Some(tell) = refused(live, verdict) {
             return Attempt::Revoked(failure, tell);
         }

@@ -82,7 +82,7 @@ impl JobRegistry {
     /// those before that in queue order, and the remembered ones, newest first.
     pub fn lists(&self) -> (Vec<JobSnapshot>, Vec<JobSnapshot>, Vec<JobSnapshot>) {
         let all = self.all();
-        let waiting = waiting(&all);
+        let waiting = self.waiting();
         let (mut pending, mut running): (Vec<_>, Vec<_>) = all
             .iter()
             .map(|job| job.entry(&waiting))
