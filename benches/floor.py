@@ -22,26 +22,14 @@ import threading
 import time
 from pathlib import Path
 
+from product import cpu, picture
+
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = os.path.abspath(os.environ.get("BINARY", ROOT / "bin/comfyui-api"))
 SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 4
 TURNS = int(os.environ.get("TURNS", "3"))
 LIBRARIES = os.environ.get("LIBRARIES")
 COMFY, OURS, FLOOR, LIBRARIES_PORT = 28388, 28389, 28390, 28391
-TICK = os.sysconf("SC_CLK_TCK")
-
-
-def picture(number, side):
-    return {
-        "1": {
-            "class_type": "EmptyImage",
-            "inputs": {"width": side, "height": side, "batch_size": 1, "color": number % 0xFFFFFF},
-        },
-        "9": {
-            "class_type": "SaveImage",
-            "inputs": {"images": ["1", 0], "filename_prefix": f"load{number}"},
-        },
-    }
 
 
 def sampled(number, _):
@@ -89,11 +77,6 @@ LOADS = [
 ]
 
 
-def cpu(process):
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return sum(map(int, fields[11:13])) / TICK
-
-
 counter = iter(range(1, 1 << 40))
 
 
@@ -117,11 +100,11 @@ def turn(port, process, graph, side, clients):
             ]
             done[n] += 1
 
-    before = cpu(process)
+    before = cpu(process.pid)
     threads = [threading.Thread(target=client, args=(n,)) for n in range(clients)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    return (cpu(process) - before) * 1000 / max(1, sum(done))
+    return (cpu(process.pid) - before) * 1000 / max(1, sum(done))
 
 
 with tempfile.TemporaryDirectory() as home:

@@ -22,6 +22,8 @@ import threading
 import time
 from pathlib import Path
 
+from product import MIB, cpu, memory
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 os.environ.setdefault("LOG_LEVEL", "warn")
 from fleet_processes import Fleet, free_port, picture, until  # noqa: E402
@@ -29,8 +31,6 @@ from fleet_processes import Fleet, free_port, picture, until  # noqa: E402
 JOBS = int(sys.argv[1]) if len(sys.argv) > 1 else 300
 OUTPUT = int(float(os.environ.get("GIB", "1")) * (1 << 30))
 WAITING = 2000
-TICK = os.sysconf("SC_CLK_TCK")
-MIB = 1 << 20
 WRONG = []
 
 
@@ -40,20 +40,12 @@ def judge(what, value, good, wanted):
         WRONG.append(what)
 
 
-def cpu(server):
-    """Of the server alone: its ComfyUI is another process."""
-    stat = Path(f"/proc/{server.process.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return sum(map(int, stat[11:13])) / TICK
-
-
-def memory(server, what):
-    """In bytes: VmRSS is now, VmHWM the most since `forget_peak`."""
-    lines = Path(f"/proc/{server.process.process.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
+def pid(server):
+    return server.process.process.pid
 
 
 def forget_peak(server):
-    Path(f"/proc/{server.process.process.pid}/clear_refs").write_text("5")
+    Path(f"/proc/{pid(server)}/clear_refs").write_text("5")
 
 
 class Client:
@@ -101,10 +93,10 @@ def latency():
         print(f"  direct {medians['direct']:.2f} ms, gateway {medians['gateway']:.2f} ms")
         added = medians["gateway"] - medians["direct"]
         judge("added to the median", f"{added:.2f} ms", added <= 6, "<= 6 ms")
-        before = cpu(fleet.gateway), cpu(instance)
+        before = cpu(pid(fleet.gateway)), cpu(pid(instance))
         for number in range(JOBS):
             ways["gateway"].run(picture(10_000 + number))
-        costs = cpu(fleet.gateway) - before[0], cpu(instance) - before[1]
+        costs = cpu(pid(fleet.gateway)) - before[0], cpu(pid(instance)) - before[1]
         print(
             "  CPU a job: gateway {:.2f} ms, instance {:.2f} ms".format(
                 *(1000 * cost / JOBS for cost in costs)
@@ -167,7 +159,7 @@ def large_output():
         both = {"gateway": fleet.gateway, "instance": instance}
         for server in both.values():
             forget_peak(server)
-        before = {name: memory(server, "VmRSS") for name, server in both.items()}
+        before = {name: memory(pid(server)) for name, server in both.items()}
         sent = fleet.counting.sent
         graph = {
             "1": {"class_type": "SimBlob", "inputs": {"bytes": OUTPUT, "filename_prefix": "b"}}
@@ -182,7 +174,7 @@ def large_output():
         assert job["status"] == "succeeded" and job["outputs"][0]["size_bytes"] == OUTPUT, job
         print(f"  {time.monotonic() - began:.1f} s")
         for name, server in both.items():
-            more = memory(server, "VmHWM") - before[name]
+            more = memory(pid(server), "VmHWM") - before[name]
             judge(
                 f"memory of the {name}", f"{more / MIB:.1f} MiB more", more < 32 * MIB, "< 32 MiB"
             )
@@ -198,7 +190,7 @@ def sleeping():
     fleet = Fleet(0, MAX_QUEUE_DEPTH=WAITING + 1).start()
     waiting = []
     try:
-        empty = memory(fleet.gateway, "VmRSS")
+        empty = memory(pid(fleet.gateway))
         for number in range(WAITING):
             body = json.dumps({"prompt": picture(number)}).encode()
             client = socket.create_connection(("127.0.0.1", fleet.gateway.port))
@@ -214,7 +206,7 @@ def sleeping():
             return status["queues"][0]["waiting"] >= WAITING
 
         until("all of them wait", depth, 120)
-        with_all = memory(fleet.gateway, "VmRSS")
+        with_all = memory(pid(fleet.gateway))
         judge(
             "memory of the gateway",
             f"{with_all / MIB:.1f} MiB ({empty / MIB:.1f} without them)",

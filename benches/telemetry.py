@@ -20,20 +20,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
-from product import BINARY, Product
+from product import BINARY, MIB, Product, memory, picture, status
 
 TURNS = int(sys.argv[1]) if len(sys.argv) > 1 else 7
 EACH = float(sys.argv[2]) if len(sys.argv) > 2 else 5
 CLIENTS = int(os.environ.get("CLIENTS", "32"))
-GRAPH = {
-    "1": {
-        "class_type": "EmptyImage",
-        "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 255},
-    },
-    "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "cost"}},
-}
+GRAPH = picture(255, 16)
 # Works, or takes everything and never answers.
 COLLECTOR = """
 import asyncio, sys
@@ -111,14 +104,6 @@ class Server(Product):
         except OSError:
             return False
 
-    def status(self, name):
-        line = next(
-            line
-            for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-            if line.startswith(name + ":")
-        )
-        return int(line.split()[1])
-
     def dropped(self):
         text = (
             urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10)
@@ -185,8 +170,8 @@ def turn(server, seconds):
     return (
         cost,
         count / (time.monotonic() - began),
-        server.status("VmRSS") / 1024,
-        server.status("Threads"),
+        memory(server.process.pid) / MIB,
+        status(server.process.pid, "Threads"),
     )
 
 

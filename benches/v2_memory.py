@@ -20,6 +20,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from product import MIB, memory
+
 BINARY = os.path.abspath(os.environ.get("BINARY", "target/debug/comfyui-api"))
 HOME = Path(tempfile.mkdtemp(prefix="v2-memory-"))
 PORT, COMFY = 28289, 28290
@@ -52,8 +54,7 @@ def start():
 
 
 def resident(server):
-    text = Path(f"/proc/{server.pid}/status").read_text()
-    return int(text.split("VmRSS:")[1].split()[0]) / 1024
+    return memory(server.pid) / MIB
 
 
 class Peak:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import comfy_sdk
 from comfy_sdk import AsyncComfy
+from product import picture
 
 BINARY = os.environ.get(
     "BINARY", str(Path(__file__).resolve().parent.parent / "target/debug/comfyui-api")
@@ -32,19 +33,6 @@ JOBS = int(sys.argv[1]) if len(sys.argv) > 1 else 300
 COMFY, OURS, PROXY = 28188, 28189, 28190
 WRONG = []
 TICK = os.sysconf("SC_CLK_TCK")
-
-
-def graph(number):
-    return {
-        "1": {
-            "class_type": "EmptyImage",
-            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": number % 0xFFFFFF},
-        },
-        "9": {
-            "class_type": "SaveImage",
-            "inputs": {"images": ["1", 0], "filename_prefix": "bench"},
-        },
-    }
 
 
 def cpu(process):
@@ -74,7 +62,7 @@ def wait(url):
 async def one(client, number):
     began = time.perf_counter()
     try:
-        job = await client.run(client.workflows.from_json(graph(number)))
+        job = await client.run(client.workflows.from_json(picture(number)))
         good = job.status == "succeeded" and len(job.outputs) == 1
     except comfy_sdk.ComfyError:
         good = False
@@ -100,7 +88,7 @@ def direct(jobs, seed):
     """As little as a client can do that wants its picture from ComfyUI."""
     times = []
     for number in range(jobs):
-        nodes = graph(seed + number)
+        nodes = picture(seed + number)
         nodes["9"]["inputs"]["filename_prefix"] = uuid.uuid4().hex
         began = time.perf_counter()
         identity = str(uuid.uuid4())

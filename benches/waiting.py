@@ -15,16 +15,14 @@ import socket
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
-from product import Product
+from product import MIB, Product, memory, picture
 
 CLIENTS = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
 KINDS = os.environ.get("KINDS", "sync sse poll").split()
 LENGTHS = [int(length) for length in os.environ.get("LENGTHS", "10 1000 10000").split()]
 MORE = 1000
 PORT, COMFY = 28588, 28589
-MIB = 1024
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
@@ -39,7 +37,6 @@ class Server(Product):
                 "LOG_LEVEL": "warn",
                 "STATE_DIR": f"{self.home.name}/state",
                 "STARTUP_CHECK_INTERVAL_S": "0.1",
-                "MAX_QUEUE_DEPTH": "1000000",
                 "ALLOW_PRIVATE_NETWORKS": "true",
             },
         )
@@ -80,7 +77,7 @@ class Server(Product):
             self.client(
                 "POST",
                 "/prompt",
-                {"prompt": picture(n)} | ({"stream": True} if sse else {}),
+                {"prompt": picture(n)},
                 "text/event-stream" if sse else "application/json",
             )
 
@@ -92,27 +89,11 @@ class Server(Product):
                 raise SystemExit(f"there are never {number} that wait")
             time.sleep(0.5)
 
-    def memory(self):
-        """Resident, in KiB: (all, of it not the program's file)."""
-        rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
-        values = dict(line.split(":") for line in rollup.splitlines()[1:])
-        return tuple(int(values[name].split()[0]) for name in ("Rss", "Anonymous"))
-
     def end(self):
         for client in self.clients:
             client.close()
         self.process.kill()
         self.process.wait()
-
-
-def picture(number):
-    return {
-        "1": {
-            "class_type": "EmptyImage",
-            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": number},
-        },
-        "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "w"}},
-    }
 
 
 def endless():
@@ -128,7 +109,7 @@ def waiting(kind):
     server = Server()
     try:
         server.occupy()
-        before = server.memory()[0]
+        before = memory(server.process.pid)
         if kind == "poll":
             job = server.ask("/api/v2/jobs", {"workflow": picture(1)})["id"]
             for _ in range(CLIENTS):
@@ -138,10 +119,11 @@ def waiting(kind):
             server.prompts(CLIENTS, kind == "sse")
             server.until_waiting(CLIENTS)
             time.sleep(14)
-        resident, own = server.memory()
+        resident = memory(server.process.pid)
+        own = memory(server.process.pid, "RssAnon")
         print(
             f"{CLIENTS} {kind}: {resident / MIB:.1f} MiB ({own / MIB:.1f} of them not code; "
-            f"{before / MIB:.1f} before), {(resident - before) / CLIENTS:.1f} KiB each",
+            f"{before / MIB:.1f} before), {(resident - before) / CLIENTS / 1024:.1f} KiB each",
             flush=True,
         )
     finally:

@@ -264,6 +264,13 @@ export const failing = (message = "the simulator was told so") => ({
   1: { class_type: "SimFail", inputs: { message } },
 });
 
+/** What the playground says of the run. */
+export const state = (page) => page.getByRole("status", { name: "Run state", exact: true });
+
+/** Waits until the run has ended well, or in the state that is named. */
+export const done = (page, word = "Done") =>
+  state(page).filter({ hasText: word }).waitFor({ timeout: 30_000 });
+
 export async function clean(page) {
   const { violations } = await new AxeBuilder({ page })
     .withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"])

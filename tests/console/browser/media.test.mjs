@@ -4,7 +4,7 @@ import { mkdtempSync, writeFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { closeBrowser, demo, graph, open, until } from "./harness.mjs";
+import { closeBrowser, demo, done, graph, open, until } from "./harness.mjs";
 
 let server;
 before(async () => {
@@ -14,10 +14,6 @@ after(async () => {
   await closeBrowser();
   await server.stop();
 });
-
-const state = (page) => page.getByRole("status", { name: "Run state", exact: true });
-const done = (page, word = "Done") =>
-  state(page).filter({ hasText: word }).waitFor({ timeout: 30_000 });
 
 test("a picture: chosen, used as input again, its graph opened from the file", async () => {
   const { page, close } = await open(`${server.url}console/`);

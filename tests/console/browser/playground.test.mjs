@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, writeFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { closeBrowser, demo, graph, open, slow, until } from "./harness.mjs";
+import { closeBrowser, demo, done, graph, open, slow, state, until } from "./harness.mjs";
 
 let server;
 before(async () => {
@@ -14,10 +14,6 @@ after(async () => {
   await closeBrowser();
   await server.stop();
 });
-
-const state = (page) => page.getByRole("status", { name: "Run state", exact: true });
-const done = (page, word = "Done") =>
-  state(page).filter({ hasText: word }).waitFor({ timeout: 30_000 });
 
 async function pasted(page, what) {
   await page.getByRole("combobox", { name: "Workflow", exact: true }).selectOption("Graph");
